@@ -23,6 +23,8 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.job_arguments import TrainArguments
 from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
+from prediction_contract.naming.s3_layout import candidates_prefix
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import Container, run_script
@@ -38,6 +40,7 @@ from sagemaker_scripts.learning.model_artifact import (
     training_prefix,
 )
 from sagemaker_scripts.learning.prepared_partitions import PreparedPartitions
+from sagemaker_scripts.retraining.candidate_training import train_candidate
 
 _LOG = logging.getLogger("train_model")
 # Partitions after the last one that may tell its outcomes. When training begins, only the next one is known;
@@ -139,10 +142,12 @@ def _evaluation(
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     """Train the model that the command line asks for; return where it will lie and how good it is."""
-    arguments = TrainArguments.parse(argv)
-    store = ObjectStore.of_job(arguments.bucket)
     folder = container.root / "model"
     folder.mkdir(parents=True, exist_ok=True)
+    if "--execution_id" in argv:
+        return _main_of_retraining(RetrainingStepArguments.parse(argv), folder)
+    arguments = TrainArguments.parse(argv)
+    store = ObjectStore.of_job(arguments.bucket)
     with report_to_dagster(store, _LOG):
         results = train(arguments, store, folder)
     for metric in (results["evaluation"] or {}).get("metrics", ()):
@@ -157,6 +162,16 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
             if job_name:
                 store.put(f"{training_prefix(arguments.model, job_name)}{name}", content)
     return results
+
+
+def _main_of_retraining(arguments: RetrainingStepArguments, folder: Path) -> dict[str, Any]:
+    store = ObjectStore.of_job(arguments.bucket)
+    metrics = train_candidate(arguments, store, folder)
+    content = json.dumps(metrics, indent=1).encode()
+    (folder / METRICS_NAME).write_bytes(content)
+    if job_name := os.environ.get("TRAINING_JOB_NAME"):
+        store.put(f"{candidates_prefix(arguments.model)}{job_name}/{METRICS_NAME}", content)
+    return metrics
 
 
 if __name__ == "__main__":

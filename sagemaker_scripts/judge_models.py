@@ -1,0 +1,49 @@
+"""The processing job that judges the candidate of a retraining beside the champion."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # SageMaker starts this file by its path; the packages lie beside its folder.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.jobs.retraining_arguments import JudgeArguments
+from prediction_contract.naming.s3_layout import VERDICT_NAME
+from sagemaker_scripts.container import Container, run_script
+from sagemaker_scripts.functions.inputs_reading import read_inputs
+from sagemaker_scripts.retraining.judging import settled_verdict
+
+_LOG = logging.getLogger("judge_models")
+VERDICT_OUTPUT = "verdict"
+_LONGEST_REASON = 500
+
+
+def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
+    """Judge the candidate that the command line names; return the verdict in short."""
+    arguments = JudgeArguments.parse(argv)
+    container.require_one_host()
+    store = ObjectStore.of_job(arguments.bucket)
+    verdict = settled_verdict(arguments, store, read_inputs(store, arguments))
+    _LOG.info("%s", verdict.reason)
+    # The output is uploaded to where the verdict is already: with the same bytes, whichever run comes last.
+    container.leave_output(VERDICT_OUTPUT, VERDICT_NAME, verdict.to_bytes())
+    return {
+        "model": verdict.model,
+        "execution_id": verdict.execution_id,
+        "candidate": verdict.candidate_digest,
+        "champion_version": verdict.champion_version,
+        "better": verdict.better,
+        "worse_slices": verdict.worse_slices,
+        "approval": verdict.approval,
+        "reason": verdict.reason[:_LONGEST_REASON],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

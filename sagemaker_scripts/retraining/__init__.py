@@ -1,0 +1,1 @@
+"""Retraining: what one execution works on, its candidate, and how that is judged beside the champion."""

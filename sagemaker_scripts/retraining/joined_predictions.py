@@ -1,0 +1,134 @@
+"""What two models predicted of the same entities, side by side with what became of them."""
+
+# pandas' own annotations call every column "Series | DataFrame".
+# pyright: reportArgumentType=false, reportReturnType=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from prediction_contract.jobs.metrics import Metric
+from prediction_contract.printable_text import escape_unprintable
+from sagemaker_scripts.functions.entity_rows import ENTITY
+from sagemaker_scripts.learning.evaluation import numbers_of
+from sagemaker_scripts.learning.metric_values import EvaluationError
+from sagemaker_scripts.learning.outcomes import ScoredPartition, with_known_outcomes
+from sagemaker_scripts.retraining.paired_bootstrap import PairedRows
+
+# Outcomes and predictions have no such names: a space keeps them apart.
+_CANDIDATE, _CHAMPION, _SLICE, _NUMBER = "candidate ", "champion ", "slice ", "partition number"
+_LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True)
+class JoinedPredictions:
+    """The rows of all held-out partitions whose outcome is known.
+
+    Attributes:
+        rows: One for each entity of a partition that at least one of the models answered.
+        partitions: How many partitions are held out.
+        has_champion: Whether there are two models.
+    """
+
+    rows: pd.DataFrame
+    partitions: int
+    has_champion: bool
+
+    @classmethod
+    def of_models(
+        cls,
+        candidate: Sequence[ScoredPartition],
+        champion: Sequence[ScoredPartition] | None,
+        outcomes: pa.Table | None,
+        *,
+        metrics: Sequence[Metric],
+        slices: Sequence[str],
+    ) -> JoinedPredictions:
+        """Join the predictions of the same partitions.
+
+        Args:
+            candidate: Each partition's predictions by the candidate.
+            champion: By the champion; None if there is none.
+            outcomes: What became of them in the end.
+            metrics: Whose columns are kept.
+            slices: The columns that divide the rows.
+
+        Raises:
+            EvaluationError: No outcome is known.
+            OutcomesError: An outcome has the name of a predicted column.
+        """
+        columns = list(dict.fromkeys(metric.predicted for metric in metrics))
+        frames = []
+        for number, scored in enumerate(candidate):
+            rows = _of_model(scored.predictions, columns, slices, _CANDIDATE)
+            if champion is not None:
+                other = _of_model(champion[number].predictions, columns, slices, _CHAMPION)
+                rows = rows.merge(other, on=ENTITY, how="outer")
+                for name in slices:
+                    own, others = f"{_CANDIDATE}{_SLICE}{name}", f"{_CHAMPION}{_SLICE}{name}"
+                    rows[own] = rows[own].fillna(rows[others])
+            known = with_known_outcomes(ScoredPartition(scored.partition, rows), outcomes)
+            frames.append(known.assign(**{_NUMBER: number}))
+        joined = pd.concat(frames, ignore_index=True)
+        if joined.empty:
+            raise EvaluationError(
+                "No outcome of the held-out partitions is known",
+                remedy="Prepare the features of the partitions after them, which tell what happened, then "
+                "start the next attempt",
+            )
+        return cls(joined, len(candidate), champion is not None)
+
+    def paired(self, metric: Metric, chosen: np.ndarray | None = None) -> PairedRows:
+        """Return the rows that all models answered for a metric; without a champion the candidate's alone.
+
+        Args:
+            metric: The metric.
+            chosen: Which rows to look at; None for all.
+
+        Raises:
+            EvaluationError: A column holds no numbers.
+        """
+        rows = self.rows if chosen is None else self.rows[chosen]
+        candidate = rows[f"{_CANDIDATE}{metric.predicted}"]
+        champion = rows[f"{_CHAMPION}{metric.predicted}"] if self.has_champion else candidate
+        kept = rows[metric.actual].notna() & candidate.notna() & champion.notna()
+        if metric.kind == "mape":
+            # It says nothing of an outcome of 0.
+            kept &= rows[metric.actual] != 0
+        return PairedRows(
+            numbers_of(rows[metric.actual][kept], metric),
+            numbers_of(candidate[kept], metric),
+            numbers_of(champion[kept], metric),
+            rows[_NUMBER][kept].to_numpy(),
+        )
+
+    def left_out(self, metric: Metric) -> tuple[int, int]:
+        """Return how many rows with an outcome the champion answered, and how many the candidate did not."""
+        answered = self.rows[metric.actual].notna() & self.rows[f"{_CHAMPION}{metric.predicted}"].notna()
+        return int(answered.sum()), int(
+            (answered & self.rows[f"{_CANDIDATE}{metric.predicted}"].isna()).sum()
+        )
+
+    def slices(self, column: str) -> list[tuple[str, np.ndarray]]:
+        """Return the values of a column, each with which rows have it, those of most rows first."""
+        codes, values = pd.factorize(self.rows[f"{_CANDIDATE}{_SLICE}{column}"], use_na_sentinel=False)
+        counts = np.bincount(codes, minlength=len(values))
+        texts = [
+            "null" if pd.isna(value) else escape_unprintable(str(value))[:_LONGEST_VALUE] for value in values
+        ]
+        order = sorted(range(len(texts)), key=lambda place: (-counts[place], texts[place]))
+        return [(texts[place], codes == place) for place in order]
+
+
+def _of_model(
+    predictions: pd.DataFrame, columns: Sequence[str], slices: Sequence[str], model: str
+) -> pd.DataFrame:
+    """Return the columns that judging needs, named by the model."""
+    kept = {f"{model}{name}": predictions[name] for name in columns}
+    dividing = {f"{model}{_SLICE}{name}": predictions[name] for name in slices}
+    return pd.DataFrame({ENTITY: predictions[ENTITY], **kept, **dividing})

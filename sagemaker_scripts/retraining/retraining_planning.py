@@ -1,0 +1,231 @@
+"""The plan of a retraining: claimed once for its range, made once, kept to by all later steps."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.jobs.partition_schedule import PartitionSchedule
+from prediction_contract.jobs.retraining_arguments import PlanRetrainingArguments, RetrainingStepArguments
+from prediction_contract.jobs.retraining_plan import PlannedFeatures, RetrainingPlan
+from prediction_contract.jobs.verdict import InvalidVerdictError, Verdict
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.s3_layout import PLAN_NAME, retraining_claim_key, retraining_prefix
+from prediction_contract.registry.version_records import ModelVersion
+from sagemaker_scripts.features.feature_store import FeatureSet, newest_features, partitions_between
+from sagemaker_scripts.features.preparation import write_partitions
+from sagemaker_scripts.learning.registered_models import VersionRegistry, champion_of, pin_of
+from sagemaker_scripts.retraining.retraining_range import RetrainingRange, settled_range
+
+_LOG = logging.getLogger(__name__)
+# A plan of ten thousand partitions has some two million bytes.
+_LARGEST_PLAN = 64 * 1024 * 1024
+_LARGEST_CLAIM = 64 * 1024
+LARGEST_VERDICT = 16 * 1024 * 1024
+# So many candidates in a row, this one among them, may be no better than naive before a person must look.
+MOST_UNBEATEN = 3
+
+
+class RetrainingPlanError(ContractError):
+    """A retraining cannot be planned, or a step does not find what was planned."""
+
+
+class PlanningRegistry(VersionRegistry, Protocol):
+    """What a plan reads of the registry."""
+
+    def model_versions(
+        self, model: str, *, newest_first: bool = True, page_size: int | None = None
+    ) -> Iterator[ModelVersion]:
+        """Yield the records of a model's versions by number."""
+        ...
+
+
+def settled_plan(
+    arguments: PlanRetrainingArguments,
+    store: ObjectStore,
+    registry: PlanningRegistry,
+    inputs: ModelInputs,
+    *,
+    now: datetime,
+) -> RetrainingPlan:
+    """Return the plan of an execution, and make it if there is none; repeated, it changes nothing.
+
+    Args:
+        arguments: The job's.
+        store: The data bucket.
+        registry: Asked for the champion and the newest versions.
+        inputs: The model's.
+        now: The present, aware of its time zone.
+
+    Raises:
+        ContractError: There is too little to learn from, features cannot be prepared, or the champion has
+            learned from what it would be judged on.
+    """
+    key = _plan_key(arguments)
+    if store.find(key, largest=_LARGEST_PLAN) is None:
+        store.put_new(key, _made(arguments, store, registry, inputs, now).to_bytes())
+    # Another run of the same execution may have been quicker.
+    return found_plan(arguments, store)
+
+
+def found_plan(arguments: RetrainingStepArguments, store: ObjectStore) -> RetrainingPlan:
+    """Return the plan of an execution that was planned.
+
+    Raises:
+        InputMissingError: It was not planned.
+        RetrainingPlanError: It was planned for another model, code or declaration.
+    """
+    plan = RetrainingPlan.parse(store.get(_plan_key(arguments), largest=_LARGEST_PLAN))
+    for name in ("model", "execution_id", "code_version", "inputs_key", "schema_key"):
+        planned, wanted = getattr(plan, name), getattr(arguments, name)
+        if planned != wanted:
+            raise RetrainingPlanError(
+                f"The retraining was planned with the {name} {planned}, and this job has {wanted}",
+                remedy="Start a new retraining",
+                model=arguments.model,
+            )
+    return plan
+
+
+def _plan_key(arguments: RetrainingStepArguments) -> str:
+    return f"{retraining_prefix(arguments.model, arguments.execution_id)}{PLAN_NAME}"
+
+
+def _made(
+    arguments: PlanRetrainingArguments,
+    store: ObjectStore,
+    registry: PlanningRegistry,
+    inputs: ModelInputs,
+    now: datetime,
+) -> RetrainingPlan:
+    model = arguments.model
+    span = settled_range(arguments, store, is_judged=bool(inputs.metrics), now=now)
+    pointer = registry.champion(model)
+    # After a demotion there may be none left: then the candidate is judged as the first one was.
+    champion = None if pointer is None or pointer.version is None else champion_of(registry, model)
+    trained_until = None if champion is None else champion.trained_until
+    require_unseen(trained_until, span.first_held_out, model)
+    claimed_by = _claimed_by(arguments, span, store)
+    features: tuple[PlannedFeatures, ...] = ()
+    if claimed_by == arguments.execution_id:
+        features = tuple(
+            PlannedFeatures(partition=each.partition, prefix=each.prefix, digest=each.digest)
+            for each in _prepared(arguments, span, store, inputs, now)
+        )
+    else:
+        _LOG.info("execution %s works on this range already", claimed_by)
+    return RetrainingPlan(
+        model=str(model),
+        execution_id=arguments.execution_id,
+        attempt=arguments.attempt,
+        claimed_by=claimed_by,
+        cause=arguments.cause,
+        requested_by=arguments.requested_by,
+        code_version=arguments.code_version,
+        inputs_key=arguments.inputs_key,
+        schema_key=arguments.schema_key,
+        first_partition=span.first,
+        last_partition=span.last,
+        first_held_out=span.first_held_out,
+        last_held_out=span.last_held_out,
+        features=features,
+        champion=None if champion is None else pin_of(champion),
+        champion_sequence=0 if pointer is None else pointer.sequence,
+        champion_trained_until=trained_until,
+        unbeaten=_unbeaten(registry, store, model),
+    )
+
+
+def require_unseen(trained_until: str | None, first_held_out: str | None, model: str) -> None:
+    """Refuse to judge a champion on partitions that it has learned from.
+
+    Raises:
+        RetrainingPlanError: It has.
+    """
+    if trained_until is None or first_held_out is None:
+        return
+    if Partition(trained_until).end > Partition(first_held_out).start:
+        raise RetrainingPlanError(
+            f"The champion learned from partitions up to {trained_until}, and models would be judged on "
+            f"partitions from {first_held_out} on: it knows their outcomes",
+            remedy="Retrain up to a later partition, so that all that are held out come after "
+            f"{trained_until}, or declare a smaller `held_out`",
+            model=model,
+        )
+
+
+def _claimed_by(arguments: PlanRetrainingArguments, span: RetrainingRange, store: ObjectStore) -> str:
+    """Return the execution that came first for this range, code and attempt."""
+    key = retraining_claim_key(arguments.model, span.digest(arguments.code_version, arguments.attempt))
+    own = json.dumps({"execution_id": arguments.execution_id}).encode()
+    content = own if store.put_new(key, own) else store.get(key, largest=_LARGEST_CLAIM)
+    try:
+        return str(json.loads(content)["execution_id"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise RetrainingPlanError(
+            f"The claim s3://{store.bucket}/{key} cannot be read",
+            remedy="Start the next attempt at this range",
+            model=arguments.model,
+        ) from error
+
+
+def _prepared(
+    arguments: PlanRetrainingArguments,
+    span: RetrainingRange,
+    store: ObjectStore,
+    inputs: ModelInputs,
+    now: datetime,
+) -> list[FeatureSet]:
+    """Return the features of all partitions, prepared where they are missing, and of later ones."""
+    model, newest = arguments.model, span.newest
+    after, second = newest.later(1), newest.later(2)
+    wanted: list[str] = [*partitions_between(span.first, newest), after, second]
+    found = {each: _usable(inputs, newest_features(store, model, each)) for each in wanted}
+    # Features of a partition that has not begun would pass for those of one that has.
+    can_be_prepared = PartitionSchedule.parse(arguments.schedule).has(after) and after.start <= now
+    kept_missing = {second} if inputs.outcomes and can_be_prepared else {after, second}
+    missing = [each for each, features in found.items() if features is None and each not in kept_missing]
+    if missing:
+        written = write_partitions(
+            inputs,
+            store,
+            missing,
+            run_id=arguments.execution_id,
+            code_version=arguments.code_version,
+            optional={after},
+        )
+        found |= {each.partition: each for each in written}
+    return [features for each in wanted if (features := found[each]) is not None]
+
+
+def _usable(inputs: ModelInputs, found: FeatureSet | None) -> FeatureSet | None:
+    """Return features, unless they were prepared when the model had no outcomes."""
+    return None if found is not None and inputs.outcomes and found.outcomes is None else found
+
+
+def _unbeaten(registry: PlanningRegistry, store: ObjectStore, model: str) -> int:
+    """Return how many of the newest versions, one after another, were no better than naive."""
+    count = 0
+    for version in registry.model_versions(model, page_size=MOST_UNBEATEN - 1):
+        if count == MOST_UNBEATEN - 1 or version.verdict_key is None:
+            break
+        if _beats_baselines(store, version.verdict_key):
+            break
+        count += 1
+    return count
+
+
+def _beats_baselines(store: ObjectStore, verdict_key: str) -> bool:
+    """Tell whether a verdict says so, or says nothing of it."""
+    content = store.find(verdict_key, largest=LARGEST_VERDICT)
+    try:
+        metrics = () if content is None else Verdict.parse(content).metrics
+    except InvalidVerdictError:
+        return True
+    return not metrics or metrics[0].beats_baselines

@@ -1,0 +1,175 @@
+"""Which partitions a retraining learns from and judges on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Self
+
+from prediction_batches.object_store import ObjectStore
+from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.jobs.argument_parsing import refuse_argument
+from prediction_contract.jobs.partition_schedule import PartitionSchedule
+from prediction_contract.jobs.retraining_arguments import NEWEST, NONE, PlanRetrainingArguments
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.partition_kind import HOURLY, PartitionKind
+from prediction_contract.naming.s3_layout import RANGE_NAME, model_features_prefix, retraining_prefix
+from prediction_contract.text.utc_time import parse_utc
+from sagemaker_scripts.features.feature_store import has_features
+
+_LARGEST_RANGE = 64 * 1024
+
+
+class RetrainingRangeError(ContractError):
+    """There are no partitions to learn from, or none to judge on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainingRange:
+    """The partitions of one retraining.
+
+    Attributes:
+        first: The first one to learn from.
+        last: The last one to learn from.
+        first_held_out: The first one to judge on; None for a model without metrics.
+        last_held_out: The last one to judge on; None for a model without metrics.
+    """
+
+    first: str
+    last: str
+    first_held_out: str | None
+    last_held_out: str | None
+
+    @property
+    def newest(self) -> Partition:
+        """The newest of all."""
+        return Partition(self.last_held_out or self.last)
+
+    def digest(self, code_version: str, attempt: int) -> str:
+        """Return what names an attempt at these partitions with a code."""
+        named = json.dumps([asdict(self), code_version, attempt], sort_keys=True)
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+    def to_bytes(self) -> bytes:
+        """Return the document."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Return the range of a document.
+
+        Raises:
+            RetrainingRangeError: It has another form.
+        """
+        try:
+            return cls(**json.loads(content))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RetrainingRangeError(
+                f"The range of a retraining cannot be read: {error}", remedy="Start a new retraining"
+            ) from error
+
+
+def settled_range(
+    arguments: PlanRetrainingArguments, store: ObjectStore, *, is_judged: bool, now: datetime
+) -> RetrainingRange:
+    """Return the range of an execution; its first run decides, and later ones keep to that.
+
+    Args:
+        arguments: The job's.
+        store: The data bucket.
+        is_judged: Whether partitions are held out at all.
+        now: The present, aware of its time zone.
+
+    Raises:
+        JobArgumentsError: The named partition is none of the model's, or has not ended.
+        RetrainingRangeError: Nothing is prepared, or too few partitions are left to learn from.
+    """
+    key = f"{retraining_prefix(arguments.model, arguments.execution_id)}{RANGE_NAME}"
+    content = store.find(key, largest=_LARGEST_RANGE)
+    if content is None:
+        newest = _newest(arguments, store, now)
+        decided = _range_until(newest, arguments, is_judged=is_judged).to_bytes()
+        content = decided if store.put_new(key, decided) else store.get(key, largest=_LARGEST_RANGE)
+    return RetrainingRange.parse(content)
+
+
+def _range_until(
+    newest: Partition, arguments: PlanRetrainingArguments, *, is_judged: bool
+) -> RetrainingRange:
+    """Return the range that ends with a partition."""
+    start = PartitionSchedule.parse(arguments.schedule).start
+    first_held_out = newest.earlier(arguments.held_out - 1) if is_judged else None
+    last = newest if first_held_out is None else first_held_out.earlier(1 + arguments.gap)
+    if last < start:
+        raise RetrainingRangeError(
+            f"No partition is left to learn from: partitions begin with {start}, and of those up to {newest} "
+            f"{arguments.held_out} are held out after a gap of {arguments.gap}",
+            remedy="Retrain once there are more partitions, or declare a smaller `held_out` in defs.yaml",
+            model=arguments.model,
+        )
+    return RetrainingRange(
+        first=str(max(start, last.earlier(arguments.window - 1))),
+        last=str(last),
+        first_held_out=None if first_held_out is None else str(first_held_out),
+        last_held_out=None if first_held_out is None else str(newest),
+    )
+
+
+def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetime) -> Partition:
+    """Return the newest partition that the retraining may use."""
+    schedule = PartitionSchedule.parse(arguments.schedule)
+    if arguments.last_partition != NEWEST:
+        named, argument = Partition(arguments.last_partition), "last_partition"
+    elif arguments.scheduled_at != NONE:
+        # What became of a partition's entities is told by the partition after it.
+        due = schedule.due_partition(parse_utc(arguments.scheduled_at))
+        named, argument = due.earlier(1), "scheduled_at"
+    else:
+        return _newest_known(arguments.model, schedule, store)
+    if not schedule.has(named):
+        end = "" if schedule.end is None else f" and end before {schedule.end}"
+        refuse_argument(
+            argument,
+            f"{named} is no partition of {arguments.model}: `partitions` in its defs.yaml begin with "
+            f"{schedule.start}{end}",
+        )
+    if named.end > now:
+        refuse_argument(argument, f"{named} has not ended by the clock of this job")
+    return named
+
+
+def _newest_known(model: str, schedule: PartitionSchedule, store: ObjectStore) -> Partition:
+    """Return the newest partition that is prepared as is the one after it, which tells its outcomes."""
+    for partition in _prepared(model, schedule.start.kind, store):
+        if (
+            schedule.has(partition)
+            and has_features(store, model, partition)
+            and has_features(store, model, partition.later(1))
+        ):
+            return partition
+    raise RetrainingRangeError(
+        "No two consecutive partitions have features, so there is none whose outcomes are known",
+        remedy=f"Prepare features, or name the last partition to use: `mlpipe retrain {model} --last "
+        f"{schedule.start.kind.example}`",
+        model=model,
+    )
+
+
+def _prepared(model: str, kind: PartitionKind, store: ObjectStore) -> Iterator[Partition]:
+    """Yield the partitions of a kind below which features were written, the newest first."""
+    prefix = model_features_prefix(model)
+    for folder in reversed(store.folders(prefix)):
+        folders = [folder]
+        if kind is HOURLY:
+            folders = [f"{folder}/{hour}" for hour in reversed(store.folders(f"{prefix}{folder}/"))]
+        for path in folders:
+            text = path.partition("=")[2].replace("/hour=", "T")
+            try:
+                partition = Partition(text)
+            except InvalidNameError:
+                continue
+            if partition.path == path and partition.kind is kind:
+                yield partition

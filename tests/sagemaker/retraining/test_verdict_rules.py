@@ -1,0 +1,108 @@
+"""Tests of what follows from a comparison: better or not, who approves, and the words of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prediction_contract.jobs.model_inputs import Judging
+from prediction_contract.jobs.verdict import MetricComparison, SliceComparison
+from sagemaker_scripts.retraining.verdict_rules import Judgement, judged
+
+AUTO = Judging(margin=0.01, is_approved_by_rule=True)
+
+
+def metric(gain: float | None, gain_low: float | None, *, beats_baselines: bool = True) -> MetricComparison:
+    """Return a comparison by the deciding metric."""
+    return MetricComparison(
+        name="mae:spending",
+        better="lower",
+        rows=1000,
+        candidate=1.0,
+        champion=None if gain is None else 1.1,
+        gain=gain,
+        gain_low=gain_low,
+        baselines={"train_mean": 3.0},
+        beats_baselines=beats_baselines,
+    )
+
+
+def worse(value: str, rows: int, *, is_worse: bool = True) -> SliceComparison:
+    """Return a slice in which the candidate is worse."""
+    return SliceComparison(
+        column="region", value=value, rows=rows, candidate=2.0, champion=1.0, is_worse=is_worse
+    )
+
+
+def outcome(found: Judgement) -> tuple[int, int, int, str]:
+    """Return all but the words."""
+    return found.better, found.worse_slices, found.needs_person, found.approval
+
+
+def judge(figures: MetricComparison, *slices: SliceComparison, **changes: Any) -> Judgement:
+    """Return the judgement by the usual rules, or changed ones."""
+    given = {"judging": AUTO, "doubts": (), "unbeaten": 0} | changes
+    return judged(figures, slices, given["judging"], doubts=given["doubts"], unbeaten=given["unbeaten"])
+
+
+@pytest.mark.parametrize(
+    ("gain", "gain_low", "margin", "better"),
+    [
+        (0.03, 0.01, 0.01, 1),
+        (0.03, 0.0099, 0.01, 0),
+        (0.5, -0.1, 0.01, 0),
+        (-0.02, -0.04, 0.01, 0),
+        (0.001, 0.0, 0.0, 1),
+        # Equally good is not better, even without a margin.
+        (0.0, 0.0, 0.0, 0),
+    ],
+)
+def test_the_lower_end_of_the_gain_must_reach_the_margin(
+    gain: float, gain_low: float, margin: float, better: int
+) -> None:
+    """A gain that may be noise promotes nobody."""
+    found = judge(metric(gain, gain_low), judging=Judging(margin=margin, is_approved_by_rule=True))
+    assert outcome(found) == (better, 0, 0, "Approved" if better else "Rejected")
+
+
+def test_a_candidate_that_is_worse_in_a_slice_is_rejected_though_better() -> None:
+    """The reason names the slice with most rows."""
+    found = judge(
+        metric(0.2, 0.1), worse("south", 300), worse("north", 500), worse("west", 900, is_worse=False)
+    )
+    assert outcome(found) == (1, 2, 0, "Rejected")
+    assert found.reason == (
+        "Better than the champion by the margin of 1 %: the gain in mae:spending is 20 % (at least 10 %, "
+        "noise considered); it is worse in 2 slices, the largest of them region = north"
+    )
+
+
+def test_without_a_champion_the_baselines_decide() -> None:
+    """The first model is not compared with nothing."""
+    assert outcome(judge(metric(None, None))) == (1, 0, 0, "Approved")
+    assert outcome(judge(metric(None, None, beats_baselines=False))) == (0, 0, 0, "Rejected")
+
+
+def test_a_person_approves_where_it_is_declared_or_where_there_are_doubts() -> None:
+    """The rule approves only what it can judge."""
+    manual = judge(metric(0.2, 0.1), judging=Judging())
+    assert outcome(manual) == (1, 0, 0, "PendingManualApproval")
+    assert manual.reason.endswith("; a person decides, as the model declares it")
+    doubted = judge(metric(0.2, None), doubts=["of this", "of that"])
+    assert outcome(doubted) == (1, 0, 0, "PendingManualApproval")
+    assert doubted.reason == (
+        "Better than the champion by the margin of 1 %: the gain in mae:spending is 20 %; a person decides, "
+        "because of this and of that"
+    )
+    assert outcome(judge(metric(0.005, None), doubts=["of this"])) == (0, 0, 0, "Rejected")
+
+
+def test_the_third_candidate_in_a_row_that_beats_no_naive_guess_needs_a_person() -> None:
+    """Two may be bad luck."""
+    useless = metric(-0.2, -0.3, beats_baselines=False)
+    assert outcome(judge(useless, unbeaten=1)) == (0, 0, 0, "Rejected")
+    found = judge(useless, unbeaten=2)
+    assert outcome(found) == (0, 0, 1, "Rejected")
+    assert "none of the last 3 candidates was better than naive predictions" in found.reason
+    assert outcome(judge(metric(0.2, 0.1), unbeaten=2)) == (1, 0, 0, "Approved")
