@@ -59,7 +59,6 @@ class JoinedPredictions:
             slices: The columns that divide the rows.
 
         Raises:
-            EvaluationError: No outcome is known.
             OutcomesError: An outcome has the name of a predicted column.
         """
         columns = list(dict.fromkeys(metric.predicted for metric in metrics))
@@ -74,14 +73,20 @@ class JoinedPredictions:
                     rows[own] = rows[own].fillna(rows[others])
             known = with_known_outcomes(ScoredPartition(scored.partition, rows), outcomes)
             frames.append(known.assign(**{_NUMBER: number}))
-        joined = pd.concat(frames, ignore_index=True)
-        if joined.empty:
+        return cls(pd.concat(frames, ignore_index=True), len(candidate), champion is not None)
+
+    def require_outcomes(self, metric: Metric) -> None:
+        """Refuse to judge before anything is known of what became of the held-out partitions.
+
+        Raises:
+            EvaluationError: No outcome of the metric's is known.
+        """
+        if not len(self.rows[metric.actual].dropna()):
             raise EvaluationError(
-                "No outcome of the held-out partitions is known",
+                f"No outcome of the held-out partitions is known: {metric.actual} is missing in all rows",
                 remedy="Prepare the features of the partitions after them, which tell what happened, then "
                 "start the next attempt",
             )
-        return cls(joined, len(candidate), champion is not None)
 
     def paired(self, metric: Metric, chosen: np.ndarray | None = None) -> PairedRows:
         """Return the rows that all models answered for a metric; without a champion the candidate's alone.

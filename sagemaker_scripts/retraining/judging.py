@@ -188,6 +188,7 @@ class _Comparison:
         learned = partitions_to_learn_from(self._plan, self._store, has_outcomes=True).known_values()
         for metric in self._inputs.metrics:
             require_outcome_column(metric, joined.rows.columns, learned.column_names)
+        joined.require_outcomes(deciding)
         weights = drawn_weights(self._seed, joined.partitions)
         if models.champion is not None:
             answered, left_out = joined.left_out(deciding)

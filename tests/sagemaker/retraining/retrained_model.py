@@ -7,6 +7,7 @@ import json
 import tarfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
 DAYS = [f"2013-02-{day:02}" for day in range(1, 21)]
 REGIONS = ("north", "south")
-ENTITIES = 240
+ENTITIES = 120
 SCHEMA_KEY = "models/churn/schema.json"
 SCHEMA = {
     "key": "entity_id",
@@ -69,7 +70,8 @@ import pandas as pd
 def predict(features, model, previous):
     spending = model["rate"] * features["visits"].astype("float64")
     if "south" in model:
-        spending = spending.where(features["region"] != "south", spending + model["south"])
+        there = model["south"] * features["visits"].astype("float64")
+        spending = spending.where(features["region"] != "south", there)
     return pd.DataFrame(
         {"entity_id": features["entity_id"], "region": features["region"], "spending": spending}
     )
@@ -156,13 +158,7 @@ class RetrainedModel:
     def deliver(self, days: Sequence[str]) -> None:
         """Put the visits of days, and what was spent on them."""
         for day in days:
-            chance = np.random.default_rng(int(day.replace("-", "")))
-            lines = ["entity_id,region,visits,spent"]
-            for number in range(ENTITIES):
-                visits = int(chance.integers(1, 9))
-                spent = 10 * visits + chance.normal(0, 4)
-                lines.append(f"e{number},{REGIONS[number % 2]},{visits},{spent:.2f}")
-            self.store.put(f"raw/visits/{day}.csv", "\n".join(lines).encode())
+            self.store.put(f"raw/visits/{day}.csv", visits_of(day))
 
     def judged_by(self, *metrics: Metric, **judging: Any) -> None:
         """Declare other metrics, or how candidates are judged."""
@@ -238,6 +234,18 @@ class RetrainedModel:
             archive.add(folder, arcname=".")
         self.store.put(f"{prefix}model.tar.gz", packed.getvalue())
         return f"{prefix}model.tar.gz"
+
+
+@cache
+def visits_of(day: str) -> bytes:
+    """Return the visits of a day, and what was spent on them, as CSV."""
+    chance = np.random.default_rng(int(day.replace("-", "")))
+    visits, noise = chance.integers(1, 9, ENTITIES), chance.normal(0, 4, ENTITIES)
+    lines = [
+        f"e{number},{REGIONS[number % 2]},{visits[number]},{10 * visits[number] + noise[number]:.2f}"
+        for number in range(ENTITIES)
+    ]
+    return "\n".join(["entity_id,region,visits,spent", *lines]).encode()
 
 
 def inputs_of(functions: str) -> ModelInputs:
