@@ -78,7 +78,7 @@ def serve(settings: ExecutorSettings) -> int:
             "glue": GlueApi(settings, store, access, runner.start).operations,
             "sagemaker": {
                 **SageMakerApi(settings, store, access, runner.start, images).operations,
-                **ModelRegistryApi(settings, store, bus).operations,
+                **ModelRegistryApi(settings, store, access, bus).operations,
                 **PipelinesApi(settings, store, access).operations,
                 **ExecutionsApi(settings, store, executions).operations,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from infra.local.job_executor.executor_settings import ExecutorSettings
 
 _LOG = logging.getLogger(__name__)
+
+# The access key that signed the request that this thread answers.
+CALLER_KEY: ContextVar[str | None] = ContextVar("caller_key", default=None)
 
 
 class RoleUnusableError(Exception):
@@ -48,6 +52,7 @@ class AwsAccess:
         # boto3 sessions may not be shared while a client is made.
         self._lock = threading.Lock()
         self._session = Session()
+        self._acting: dict[str, str] = {settings.access_key_id: f"arn:aws:iam::{ACCOUNT_ID}:root"}
 
     def client(
         self,
@@ -123,10 +128,16 @@ class AwsAccess:
         )
         return judged["EvaluationResults"][0]["EvalDecision"] == "allowed"
 
+    def caller_arn(self) -> str | None:
+        """Return who signed the request that is answered, if it is the root key or a role assumed here."""
+        key = CALLER_KEY.get()
+        return None if key is None else self._acting.get(key)
+
     def assume(self, role_arn: str, session_name: str) -> AwsCredentials:
         """Return the credentials of a role for one job; they last as long as the role's sessions do."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
         _LOG.info("access key %s acts as %s", answer["AccessKeyId"], role_arn)
+        self._acting[answer["AccessKeyId"]] = role_arn
         return AwsCredentials(
             access_key_id=answer["AccessKeyId"],
             secret_access_key=answer["SecretAccessKey"],

@@ -11,6 +11,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
+from infra.local.job_executor.aws_access import CALLER_KEY
 from infra.local.job_executor.call_faults import ENDS_AS
 from infra.local.job_executor.json_protocol import ApiError, JsonProtocol
 
@@ -164,6 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _note_call(self, body: bytes) -> None:
         """Log what is called, on what, and with which access key: nobody checks here whether its role may."""
         signed = _ACCESS_KEY.search(self.headers.get("Authorization", ""))
+        CALLER_KEY.set(signed[1] if signed else None)
         try:
             request = json.loads(body or b"{}")
         except ValueError:

@@ -129,6 +129,7 @@ def test_an_approval_goes_any_way_and_has_no_condition(registry: Any, group: str
     assert found["CustomerMetadataProperties"] == {"execution": "abc"}
     assert found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == MODEL_ARCHIVE
     assert found["LastModifiedTime"] >= found["CreationTime"]
+    assert found["LastModifiedBy"]["IamIdentity"]["Arn"] == "arn:aws:iam::000000000000:root"
     approved = registry.list_model_packages(ModelPackageGroupName=group, ModelApprovalStatus="Approved")
     assert len(approved["ModelPackageSummaryList"]) == 1
     rejected = registry.list_model_packages(ModelPackageGroupName=group, ModelApprovalStatus="Rejected")

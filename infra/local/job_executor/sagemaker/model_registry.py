@@ -14,6 +14,7 @@ from infra.local.job_executor.json_protocol import ApiError
 from infra.local.job_executor.sagemaker.event_bus import PACKAGE_CHANGE, event_time
 
 if TYPE_CHECKING:
+    from infra.local.job_executor.aws_access import AwsAccess
     from infra.local.job_executor.job_api import Operation, Request
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.sagemaker.event_bus import EventBus
@@ -46,9 +47,11 @@ class ModelRegistryApi(RecordApi):
     """The registry's operations.
 
     Args:
+        access: Knows who calls.
         events: Is told of each package that is made or changed.
     """
 
+    access: AwsAccess
     events: EventBus
     refusal: ClassVar = "ValidationException"
 
@@ -80,6 +83,7 @@ class ModelRegistryApi(RecordApi):
             "arn": arn,
             "request": request,
             "created_at": time.time(),
+            "created_by": self.access.caller_arn(),
             # Of the last version, so that no number is used again.
             "last_version": 0,
         }
@@ -89,7 +93,8 @@ class ModelRegistryApi(RecordApi):
 
     def describe_group(self, request: Request) -> dict[str, Any]:
         """Describe a group."""
-        return {**_group_summary(self._group(request)), "CreatedBy": {}}
+        group = self._group(request)
+        return {**_group_summary(group), "CreatedBy": _identity(group["created_by"])}
 
     def list_groups(self, request: Request) -> dict[str, Any]:
         """List groups, the oldest first unless asked otherwise."""
@@ -174,9 +179,11 @@ class ModelRegistryApi(RecordApi):
         # A version bears the name of its group.
         described["ModelPackageName"] = record["group"] or record["name"]
         described["ModelPackageStatusDetails"] = {"ValidationStatuses": [], "ImageScanStatuses": []}
+        described["CreatedBy"] = _identity(record["created_by"])
         described.setdefault("CertifyForMarketplace", False)
         if record["modified_at"] is not None:
             described["LastModifiedTime"] = record["modified_at"]
+            described["LastModifiedBy"] = _identity(record["modified_by"])
         return described
 
     def list_packages(self, request: Request) -> dict[str, Any]:
@@ -210,7 +217,7 @@ class ModelRegistryApi(RecordApi):
             _update(record, request)
             after, old = record["request"], json.loads(before)
             changed.extend(sorted(name for name in {*after, *old} if after.get(name) != old.get(name)))
-            record["modified_at"] = time.time()
+            record.update(modified_at=time.time(), modified_by=self.access.caller_arn())
 
         record = self.store.update(_PACKAGE, self._package(arn)["name"], change)
         for _ in range(2):
@@ -263,7 +270,9 @@ class ModelRegistryApi(RecordApi):
             "token": request.get("ClientToken"),
             "digest": digest,
             "created_at": time.time(),
+            "created_by": self.access.caller_arn(),
             "modified_at": None,
+            "modified_by": None,
         }
 
     def _with_token(self, token: str | None) -> Record | None:
@@ -363,6 +372,11 @@ def _ordered(records: list[Record], request: Request) -> list[Record]:
     if request.get("SortBy") == "Name":
         chosen.sort(key=lambda record: record["name"])
     return chosen[::-1] if request.get("SortOrder") == "Descending" else chosen
+
+
+def _identity(arn: str | None) -> dict[str, Any]:
+    """Return who did something, as far as it is known."""
+    return {} if arn is None else {"IamIdentity": {"Arn": arn}}
 
 
 def _group_summary(record: Record) -> dict[str, Any]:

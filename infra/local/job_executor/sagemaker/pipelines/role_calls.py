@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.job_executor.aws_access import RoleUnusableError
+from infra.local.job_executor.aws_access import CALLER_KEY, RoleUnusableError
 from infra.local.job_executor.executor_settings import ACCOUNT_ID
 from infra.local.job_executor.jobs.job_records import JobExecutionError
 from infra.local.job_executor.jobs.s3_transfer import S3Location
@@ -75,6 +75,7 @@ class RoleCalls:
             self._require(role_arn, "sagemaker:AddTags", resource)
         if "RoleArn" in request:
             self._require(role_arn, "iam:PassRole", request["RoleArn"])
+        CALLER_KEY.set(credentials.access_key_id)
         answer = self.dispatch(f"SageMaker.{operation}", json.dumps(request).encode())
         if answer is None:
             raise ApiError("RequestTimeout", "The answer was lost.", status=_INTERNAL_STATUS)
