@@ -1,4 +1,4 @@
-"""Glue's and SageMaker's job APIs on a laptop: AWS's wire protocol in front, the real script behind.
+"""Glue's and SageMaker's APIs on a laptop: AWS's wire protocol in front, the real script behind.
 
 The executor runs any script that a caller names: by design it executes arbitrary code as the current user.
 It therefore listens on the loopback interface only and answers only requests whose `Host` is loopback.
@@ -16,7 +16,8 @@ How it differs from AWS, so that nobody relies on it:
 - Glue's grace before SIGKILL (10 s) and a processing job's end after its maximum runtime (`Stopped`) are not
   documented by AWS: the first is a choice, the second follows training jobs.
 - `POST /_executor/images` adds images, see `image_store`; a job whose image was not added is refused.
-- `POST /_executor/faults` injects throttling, errors, latency and lost answers; see `call_faults`.
+- `POST /_executor/faults` injects throttling, errors, latency, lost answers and events; see `call_faults`.
+- SageMaker's events go to queues only, and EventBridge's schedules start pipelines only in UTC, by cron.
 
 A restart: after `kill -9` the jobs run on and the next executor on the same state directory adopts them;
 after SIGTERM they are ended and reported as failed. Stop it before the emulator, so that the last log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import signal
 import sys
@@ -26,13 +27,15 @@ from infra.local.job_executor.sagemaker.pipelines.pipelines_api import Pipelines
 from infra.local.job_executor.sagemaker.pipelines.role_calls import RoleCalls
 from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
 from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi
+from infra.local.job_executor.sagemaker.schedules import ScheduleClock
 from infra.local.job_executor.sagemaker.training_job import TrainingJobKind
 
 if TYPE_CHECKING:
     from infra.local.job_executor.executor_settings import ExecutorSettings
 
 _LOG = logging.getLogger(__name__)
-_SHUTDOWN_SECONDS = 24.0
+_LAST_TICK_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 23.0
 _LAST_STEPS_SECONDS = 2.0
 _LAST_EVENTS_SECONDS = 3.0
 
@@ -87,6 +90,12 @@ def serve(settings: ExecutorSettings) -> int:
         faults,
     )
     server.dispatcher = dispatcher
+    clock = ScheduleClock(
+        settings,
+        access,
+        lambda body: dispatch("SageMaker.StartPipelineExecution", body),
+        since=dt.datetime.now(dt.UTC),
+    )
 
     def stop(_number: int, _frame: object) -> None:
         # `shutdown` waits for the serving loop, which is what this handler interrupted.
@@ -95,10 +104,12 @@ def serve(settings: ExecutorSettings) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     bus.start()
+    clock.start()
     resumed, followed = runner.resume(), executions.resume()
     _LOG.info("job executor at %s, %d jobs and %d executions taken up again", server.url, resumed, followed)
     server.serve_forever(poll_interval=0.2)
     server.server_close()
+    clock.close(_LAST_TICK_SECONDS)
     executions.begin_no_more()
     ended = runner.shut_down(_SHUTDOWN_SECONDS)
     ended = executions.shut_down(_LAST_STEPS_SECONDS) and ended

@@ -171,7 +171,14 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             request = {}
         members = request.items() if isinstance(request, dict) else ()
-        named = ("JobName", "PipelineName", "PipelineExecutionArn")
+        named = (
+            "JobName",
+            "PipelineName",
+            "PipelineExecutionArn",
+            "PackageGroupName",
+            "PackageArn",
+            "PackageName",
+        )
         names = [value for name, value in members if name.endswith(named) and isinstance(value, str)]
         _LOG.info(
             "call %s on %s with access key %s",
