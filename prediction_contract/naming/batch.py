@@ -85,6 +85,21 @@ class Partition(str):
         return cls(week[1] if week else key)
 
     @classmethod
+    def from_path(cls, path: str) -> Self:
+        """Return the partition of a part of an S3 key, as `path` writes it.
+
+        Raises:
+            InvalidNameError: The part has another form.
+        """
+        partition = cls(path.partition("=")[2].replace("/hour=", "T"))
+        if partition.path != path:
+            raise InvalidNameError(
+                f"{_shown(path)} is no part of a key that names a partition",
+                remedy=f"Write it as {partition.path}",
+            )
+        return partition
+
+    @classmethod
     def at(cls, moment: datetime, kind: PartitionKind) -> Self:
         """Return the partition of a kind that a moment lies in.
 

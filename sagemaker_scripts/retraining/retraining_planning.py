@@ -14,6 +14,7 @@ from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.retraining_arguments import PlanRetrainingArguments, RetrainingStepArguments
 from prediction_contract.jobs.retraining_plan import PlannedFeatures, RetrainingPlan
+from prediction_contract.jobs.retraining_range import RetrainingRange
 from prediction_contract.jobs.verdict import InvalidVerdictError, Verdict
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import PLAN_NAME, retraining_claim_key, retraining_prefix
@@ -21,7 +22,7 @@ from prediction_contract.registry.version_records import ModelVersion
 from sagemaker_scripts.features.feature_store import FeatureSet, newest_features, partitions_between
 from sagemaker_scripts.features.preparation import write_partitions
 from sagemaker_scripts.learning.registered_models import VersionRegistry, champion_of, pin_of
-from sagemaker_scripts.retraining.retraining_range import RetrainingRange, settled_range
+from sagemaker_scripts.retraining.settled_range import settled_range
 
 _LOG = logging.getLogger(__name__)
 # A plan of ten thousand partitions has some two million bytes.

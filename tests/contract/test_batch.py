@@ -88,6 +88,7 @@ def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> No
     partition = Partition(text)
     assert (partition.path, partition.dagster_key) == (path, dagster_key)
     assert Partition.from_dagster_key(dagster_key) == partition
+    assert Partition.from_path(path) == partition
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,10 @@ def test_other_texts_are_no_model_names(text: str) -> None:
     """Only lower-case names of at most 41 characters are models."""
     with pytest.raises(InvalidNameError):
         ModelName(text)
+
+
+@pytest.mark.parametrize("path", ["", "2013-02-01", "dt=2013-02", "month=2013-02-01", "dt=2013-02-01/hour=5"])
+def test_other_parts_of_keys_name_no_partition(path: str) -> None:
+    """A folder that somebody made by hand is told from those of partitions."""
+    with pytest.raises(InvalidNameError):
+        Partition.from_path(path)

@@ -12,12 +12,9 @@ import pytest
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.retraining_arguments import PlanRetrainingArguments
+from prediction_contract.jobs.retraining_range import RetrainingRange, RetrainingRangeError
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.retraining.retraining_range import (
-    RetrainingRange,
-    RetrainingRangeError,
-    settled_range,
-)
+from sagemaker_scripts.retraining.settled_range import settled_range
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 

@@ -1,19 +1,16 @@
-"""Which partitions a retraining learns from and judges on."""
+"""The range of an execution: decided by its first run, kept to by all later ones."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Self
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.errors import ContractError, InvalidNameError
+from prediction_contract.errors import InvalidNameError
 from prediction_contract.jobs.argument_parsing import refuse_argument
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.retraining_arguments import NEWEST, NONE, PlanRetrainingArguments
+from prediction_contract.jobs.retraining_range import RetrainingRange, RetrainingRangeError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import HOURLY, PartitionKind
 from prediction_contract.naming.s3_layout import RANGE_NAME, model_features_prefix, retraining_prefix
@@ -21,55 +18,6 @@ from prediction_contract.text.utc_time import parse_utc
 from sagemaker_scripts.features.feature_store import has_features
 
 _LARGEST_RANGE = 64 * 1024
-
-
-class RetrainingRangeError(ContractError):
-    """There are no partitions to learn from, or none to judge on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainingRange:
-    """The partitions of one retraining.
-
-    Attributes:
-        first: The first one to learn from.
-        last: The last one to learn from.
-        first_held_out: The first one to judge on; None for a model without metrics.
-        last_held_out: The last one to judge on; None for a model without metrics.
-    """
-
-    first: str
-    last: str
-    first_held_out: str | None
-    last_held_out: str | None
-
-    @property
-    def newest(self) -> Partition:
-        """The newest of all."""
-        return Partition(self.last_held_out or self.last)
-
-    def digest(self, code_version: str, attempt: int) -> str:
-        """Return what names an attempt at these partitions with a code."""
-        named = json.dumps([asdict(self), code_version, attempt], sort_keys=True)
-        return hashlib.sha256(named.encode()).hexdigest()[:32]
-
-    def to_bytes(self) -> bytes:
-        """Return the document."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
-
-    @classmethod
-    def parse(cls, content: bytes) -> Self:
-        """Return the range of a document.
-
-        Raises:
-            RetrainingRangeError: It has another form.
-        """
-        try:
-            return cls(**json.loads(content))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise RetrainingRangeError(
-                f"The range of a retraining cannot be read: {error}", remedy="Start a new retraining"
-            ) from error
 
 
 def settled_range(
@@ -90,32 +38,17 @@ def settled_range(
     key = f"{retraining_prefix(arguments.model, arguments.execution_id)}{RANGE_NAME}"
     content = store.find(key, largest=_LARGEST_RANGE)
     if content is None:
-        newest = _newest(arguments, store, now)
-        decided = _range_until(newest, arguments, is_judged=is_judged).to_bytes()
+        decided = RetrainingRange.up_to(
+            _newest(arguments, store, now),
+            model=arguments.model,
+            start=PartitionSchedule.parse(arguments.schedule).start,
+            window=arguments.window,
+            held_out=arguments.held_out,
+            gap=arguments.gap,
+            is_judged=is_judged,
+        ).to_bytes()
         content = decided if store.put_new(key, decided) else store.get(key, largest=_LARGEST_RANGE)
     return RetrainingRange.parse(content)
-
-
-def _range_until(
-    newest: Partition, arguments: PlanRetrainingArguments, *, is_judged: bool
-) -> RetrainingRange:
-    """Return the range that ends with a partition."""
-    start = PartitionSchedule.parse(arguments.schedule).start
-    first_held_out = newest.earlier(arguments.held_out - 1) if is_judged else None
-    last = newest if first_held_out is None else first_held_out.earlier(1 + arguments.gap)
-    if last < start:
-        raise RetrainingRangeError(
-            f"No partition is left to learn from: partitions begin with {start}, and of those up to {newest} "
-            f"{arguments.held_out} are held out after a gap of {arguments.gap}",
-            remedy="Retrain once there are more partitions, or declare a smaller `held_out` in defs.yaml",
-            model=arguments.model,
-        )
-    return RetrainingRange(
-        first=str(max(start, last.earlier(arguments.window - 1))),
-        last=str(last),
-        first_held_out=None if first_held_out is None else str(first_held_out),
-        last_held_out=None if first_held_out is None else str(newest),
-    )
 
 
 def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetime) -> Partition:
@@ -166,10 +99,9 @@ def _prepared(model: str, kind: PartitionKind, store: ObjectStore) -> Iterator[P
         if kind is HOURLY:
             folders = [f"{folder}/{hour}" for hour in reversed(store.folders(f"{prefix}{folder}/"))]
         for path in folders:
-            text = path.partition("=")[2].replace("/hour=", "T")
             try:
-                partition = Partition(text)
+                partition = Partition.from_path(path)
             except InvalidNameError:
                 continue
-            if partition.path == path and partition.kind is kind:
+            if partition.kind is kind:
                 yield partition
