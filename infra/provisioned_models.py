@@ -17,9 +17,10 @@ from model_declaration.declaration_files import (
     written_attributes,
 )
 from model_declaration.declared_models import FILE_NAME, deployable_names
-from model_declaration.inputs.origins import ModelFile
+from model_declaration.inputs.origins import DeclaredModel, ModelFile
 from model_declaration.inputs.sources import Sources
 from model_declaration.inputs_document import model_inputs
+from model_declaration.partitions import TRAINING_PARTITIONS
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _ReadByJobs(BaseModel):
     """What of a declaration says what its jobs read; roles are made of it."""
 
     sources: Sources = Field(default_factory=dict)
-    model: ModelFile | None = None
+    model: DeclaredModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,14 @@ class ProvisionedModel:
         file: Its declaration's.
         inputs: What its jobs read.
         scheduled: Its declaration, if SageMaker scores it on a schedule, by a pipeline of its own.
+        retrained: Its declaration, if it is retrained, by another pipeline.
     """
 
     name: str
     file: Path
     inputs: ModelInputs
     scheduled: ModelDeclaration | None = None
+    retrained: ModelDeclaration | None = None
 
 
 def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
@@ -62,7 +65,7 @@ def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
     Raises:
         InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
         DeclarationError: Declarations are wrong. Or templates, which only Dagster fills in, stand in what
-            jobs read, or anywhere in the declaration of a model that SageMaker scores.
+            jobs read, or anywhere in the declaration of a model that SageMaker's pipelines score or train.
     """
     deployable_names(project.defs)
     return tuple(
@@ -74,19 +77,26 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
     file = project.defs / name / FILE_NAME
     if declared is None:
         written = written_attributes(name, project.defs)
-        if written.get("produced_by") != _SAGEMAKER:
+        if written.get("produced_by") != _SAGEMAKER and not _is_retrained(written.get("training")):
             read = _read_by_jobs(written, file)
             inputs = ModelInputs(
                 model=name,
                 functions=project.functions_package(name),
                 sources=tuple(source.as_input(each) for each, source in read.sources.items()),
-                trained_elsewhere=read.model and read.model.as_input,
+                trained_elsewhere=read.model.as_input if isinstance(read.model, ModelFile) else None,
             )
             return ProvisionedModel(name, file, inputs)
         # It says what the file holds that keeps it from being read.
         declared = declaration_of(name, project.defs)
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
-    return ProvisionedModel(name, file, model_inputs(declared), scheduled)
+    retrained = declared if declared.retraining is not None else None
+    return ProvisionedModel(name, file, model_inputs(declared), scheduled, retrained)
+
+
+def _is_retrained(training: Any) -> bool:
+    return training is not None and not (
+        isinstance(training, dict) and set(TRAINING_PARTITIONS) & training.keys()
+    )
 
 
 def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:

@@ -19,8 +19,8 @@ from pydantic import (
 
 from model_declaration.columns import DeclaredCleaning, DeclaredColumn, DeclaredEnrichment
 from model_declaration.cron import scheduler_cron
-from model_declaration.inputs.declared_metrics import metric_checks
-from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
+from model_declaration.inputs.declared_metrics import DeclaredMetric, metric_checks
+from model_declaration.inputs.origins import DeclaredFeatures, DeclaredModel, ModelFile
 from model_declaration.inputs.sources import Sources, require_hours
 from model_declaration.lifecycle import (
     Compute,
@@ -30,7 +30,15 @@ from model_declaration.lifecycle import (
     Retention,
     Scoring,
 )
-from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange, require_kind
+from model_declaration.partitions import (
+    TRAINING_PARTITIONS,
+    DeclaredSchedule,
+    DeclaredTraining,
+    Partitions,
+    Training,
+    TrainingRange,
+    require_kind,
+)
 from model_declaration.quality import Quality
 from model_declaration.validation import (
     DeclarationPart,
@@ -52,7 +60,6 @@ from prediction_contract.stores.serving_record import LONGEST_ORIGIN, InvalidSer
 
 NUMERIC = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
-_TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")
 
 
 def _kind_checks(declared: Any, reported: set[tuple[int | str, ...]]) -> list[Callable[[], None]]:
@@ -62,7 +69,7 @@ def _kind_checks(declared: Any, reported: set[tuple[int | str, ...]]) -> list[Ca
         training = declared["training"]
         return [
             partial(require_kind, kind, str(training[field]), "training", field)
-            for field in _TRAINING_PARTITIONS
+            for field in TRAINING_PARTITIONS
             if kind in PARTITION_KINDS
             and training.get(field) is not None
             and ("training", field) not in reported
@@ -116,7 +123,8 @@ class ModelDeclaration(DeclarationPart):
             the platform's own.
         sources: The data that its features are made of, by the names that functions receive it by.
         features: The source that holds them prepared; left out, the function `features` makes them.
-        model: The file of a model that was trained elsewhere; left out, it is trained here.
+        model: The file of a model that was trained elsewhere, or `from: registry` for its registered
+            versions; left out, it is trained here.
         codecs: The project's own formats of trained objects.
         training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
         lookback: How many partitions back the previous batch may lie; 0 for none.
@@ -145,9 +153,9 @@ class ModelDeclaration(DeclarationPart):
     requirements: RequirementsName | None = None
     sources: Sources = Field(default_factory=dict)
     features: DeclaredFeatures | None = None
-    model: ModelFile | None = None
+    model: DeclaredModel | None = None
     codecs: list[ObjectName] = Field(default_factory=list)
-    training: TrainingRange | None = None
+    training: DeclaredTraining | None = None
     lookback: int = Field(default=7, ge=0, le=366)
     scoring: Scoring = Field(default_factory=Scoring)
     columns: list[DeclaredColumn]
@@ -171,7 +179,8 @@ class ModelDeclaration(DeclarationPart):
             self._require_schedule,
             lambda: require_hours(self.partitions.kind, self.sources),
             lambda: self.features and self.features.require_in(self.sources),
-            lambda: self.model and self.model.require_codec(self.codecs),
+            lambda: self.model_file and self.model_file.require_codec(self.codecs),
+            self._require_metrics,
             self._require_known_history,
             self._require_one_call,
             self._require_life,
@@ -250,23 +259,49 @@ class ModelDeclaration(DeclarationPart):
             return
         if self.model is not None:
             raise inconsistency("the model is trained here: leave out `model` or `training`", "model")
+        if isinstance(training, Training):
+            self._require_slices(training)
+            return
         kind = self.partitions.kind
-        columns = {column.name: ColumnType.parse(column.type).kind for column in self.columns}
         raise_together(
             *(
                 partial(require_kind, kind, getattr(training, field), "training", field)
-                for field in _TRAINING_PARTITIONS
+                for field in TRAINING_PARTITIONS
             ),
-            *metric_checks(training.metrics, columns),
-            self._require_outcomes,
         )
 
-    def _require_outcomes(self) -> None:
+    def _require_slices(self, training: Training) -> None:
+        """Refuse slices by what is no column of the predictions, or names a single entity."""
+        keys = {column.name: column.key for column in self.columns}
+        for number, column in enumerate(training.slices):
+            if column not in keys:
+                raise inconsistency(
+                    f"a slice names {column}, which is none of the columns", "training", "slices", number
+                )
+            if keys[column]:
+                raise inconsistency(
+                    f"a slice names {column}, and each entity would be a slice of its own",
+                    *("training", "slices", number),
+                )
+
+    def _require_metrics(self) -> None:
+        """Refuse metrics of columns that are not there, or that nobody tells the outcomes of."""
+        own = self.quality.accuracy.metrics
+        if own and self.training is not None:
+            raise inconsistency(
+                "the model is trained here: declare them as `training.metrics`, which judge it as well",
+                *("quality", "accuracy", "metrics"),
+            )
+        field = ("quality", "accuracy", "metrics") if own else ("training", "metrics")
+        columns = {column.name: ColumnType.parse(column.type).kind for column in self.columns}
+        raise_together(*metric_checks(self.metrics, columns, *field), partial(self._require_outcomes, *field))
+
+    def _require_outcomes(self, *field: str) -> None:
         """Refuse metrics of a model that nobody tells what became of its predictions."""
-        if self.folder is not None and not self.has_outcomes and self.training and self.training.metrics:
+        if self.folder is not None and not self.has_outcomes and self.metrics:
             raise inconsistency(
                 "metrics compare predictions with what became of them: write outcomes.py beside this file",
-                *("training", "metrics"),
+                *field,
             )
 
     def _require_schedule(self) -> None:
@@ -373,6 +408,26 @@ class ModelDeclaration(DeclarationPart):
         """S3 key and content of the document that the score job reads the predictions' columns from."""
         content = columns_document(self.prediction_schema, self.cleaning_rules)
         return schema_key(self.name, content), content
+
+    @property
+    def model_file(self) -> ModelFile | None:
+        """The file of a model that was trained elsewhere; None if its versions are registered."""
+        return self.model if isinstance(self.model, ModelFile) else None
+
+    @property
+    def training_range(self) -> TrainingRange | None:
+        """The fixed range that a training job learns from; None if the model has no such range."""
+        return self.training if isinstance(self.training, TrainingRange) else None
+
+    @property
+    def retraining(self) -> Training | None:
+        """What the retraining pipeline learns from; None if the model has no such pipeline."""
+        return self.training if isinstance(self.training, Training) else None
+
+    @property
+    def metrics(self) -> list[DeclaredMetric]:
+        """By which the model is judged; the first decides."""
+        return self.training.metrics if self.training else self.quality.accuracy.metrics
 
     @property
     def package_folder(self) -> Path | None:

@@ -13,7 +13,7 @@ def inputs_document(declaration: ModelDeclaration) -> tuple[str, bytes]:
 
 def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
     """Return what a job must know of a model, whose declaration lies in the folder of its functions."""
-    training, prepared, elsewhere = declaration.training, declaration.features, declaration.model
+    prepared, elsewhere = declaration.features, declaration.model_file
     return ModelInputs(
         model=declaration.name,
         functions=declaration.functions or "",
@@ -23,7 +23,7 @@ def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
         entity=None if prepared is None else prepared.key,
         outcomes=declaration.has_outcomes,
         whole=declaration.scoring.whole,
-        metrics=tuple(each.as_metric for each in training.metrics) if training else (),
+        metrics=tuple(each.as_metric for each in declaration.metrics),
         codecs=tuple(declaration.codecs),
         trained_elsewhere=None if elsewhere is None else elsewhere.as_input,
     )

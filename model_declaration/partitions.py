@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from model_declaration.cron import require_cron
+from model_declaration.cron import require_cron, scheduler_cron
 from model_declaration.inputs.declared_metrics import DeclaredMetric, require_different
-from model_declaration.validation import DeclarationPart, PartitionText, inconsistency, raise_together
+from model_declaration.validation import (
+    DeclarationPart,
+    PartitionText,
+    fault,
+    inconsistency,
+    raise_together,
+)
+from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
@@ -86,6 +94,9 @@ class DeclaredSchedule(DeclarationPart):
         return self.cron or USUAL_CRONS[partitions.kind]
 
 
+TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")
+
+
 class TrainingRange(DeclarationPart):
     """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
 
@@ -122,3 +133,84 @@ class TrainingRange(DeclarationPart):
         since, until = getattr(self, first), getattr(self, last)
         if until and since and until < since:
             raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
+
+
+def _scheduler_cron(value: str) -> str:
+    """Refuse a cron schedule that EventBridge Scheduler, which starts retraining, could not keep."""
+    try:
+        scheduler_cron(value)
+    except ContractError as error:
+        raise fault(error.what) from error
+    return value
+
+
+class Training(DeclarationPart):
+    """What the retraining pipeline learns from and how it judges; counts are partitions of the model's kind.
+
+    Attributes:
+        window: How many partitions to learn from at most; before `partitions.start` there are none.
+        held_out: How many later partitions candidate and champion are judged on.
+        gap: How many partitions between the two are left out.
+        metrics: By which models are judged. The first decides; without any, a person does.
+        slices: Columns of the predictions; in no value of them may a candidate be worse.
+        margin: How much better a candidate must be, as a share of the champion's value.
+        approval: Whether a better candidate is approved by itself or by a person; left out, by itself if
+            there are metrics.
+        schedule: When retraining starts, as a cron schedule in UTC; left out, no clock starts it.
+        on_drift: Whether drift and decayed accuracy start it.
+        cool_down: How many partitions after a promotion neither of them starts it.
+    """
+
+    window: int = Field(default=60, ge=1)
+    held_out: int = Field(default=14, ge=1)
+    gap: int = Field(default=1, ge=0)
+    metrics: list[DeclaredMetric] = Field(default_factory=list)
+    slices: list[str] = Field(default_factory=list)
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    approval: Literal["auto", "manual"] | None = None
+    schedule: Annotated[str, AfterValidator(_scheduler_cron)] | None = None
+    on_drift: bool = True
+    cool_down: int = Field(default=7, ge=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Refuse what asks for metrics that are not declared, and metrics or slices that stand twice."""
+        raise_together(
+            lambda: require_different(self.metrics),
+            self._require_different_slices,
+            self._require_metrics,
+        )
+        return self
+
+    def _require_different_slices(self) -> None:
+        for number, column in enumerate(self.slices):
+            if column in self.slices[:number]:
+                raise inconsistency(f"{column} is declared twice", "slices", number)
+
+    def _require_metrics(self) -> None:
+        if self.metrics:
+            return
+        if self.approval == "auto":
+            raise inconsistency(
+                "without metrics no candidate can be compared: declare `metrics`, or `approval: manual`",
+                "approval",
+            )
+        if self.slices:
+            raise inconsistency("slices are judged by the first of `metrics`, and there is none", "slices")
+
+    @property
+    def is_approved_by_rule(self) -> bool:
+        """Whether a better candidate is approved without a person."""
+        return bool(self.metrics) if self.approval is None else self.approval == "auto"
+
+
+def _training(value: object) -> Training | TrainingRange:
+    if isinstance(value, Training | TrainingRange):
+        return value
+    is_range = isinstance(value, Mapping) and not value.keys().isdisjoint(TRAINING_PARTITIONS)
+    return (TrainingRange if is_range else Training).model_validate(value)
+
+
+DeclaredTraining = Annotated[
+    Training | TrainingRange, PlainValidator(_training, json_schema_input_type=Training | TrainingRange)
+]

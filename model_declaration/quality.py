@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from model_declaration.inputs.declared_metrics import DeclaredMetric, require_different
 from model_declaration.validation import DeclarationPart, NumberText, Share
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
@@ -103,6 +104,27 @@ class Drift(DriftThresholds):
         return next((each for each in self.columns if each.column == column), self)
 
 
+class Accuracy(DriftThresholds):
+    """By how much published predictions may be worse than what their model was promoted with.
+
+    A threshold is a share of the first metric's value at the promotion.
+
+    Attributes:
+        warn: From it on the check warns; None for never.
+        block: From it on the check fails; None for never.
+        metrics: Of a model that is not trained here; one that is has those of `training`.
+    """
+
+    warn: float | None = Field(default=0.1, gt=0)
+    metrics: list[DeclaredMetric] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_different_metrics(self) -> Self:
+        """Refuse two metrics of one name and column."""
+        require_different(self.metrics)
+        return self
+
+
 class Quality(DeclarationPart):
     """What a batch may lack to be loaded, and must be like to be published automatically.
 
@@ -117,6 +139,7 @@ class Quality(DeclarationPart):
         rows: Accepted rows against the live batch's; nothing is asked if left out.
         coverage: Entities against the live batch; nothing is asked if left out.
         drift: Values against the live batch.
+        accuracy: What became of published predictions, against what their model was promoted with.
     """
 
     quarantine_rows: int | None = Field(default=None, ge=0)
@@ -126,6 +149,7 @@ class Quality(DeclarationPart):
     rows: RowsAgainstLive | None = None
     coverage: CoverageOfLive | None = None
     drift: Drift = Field(default_factory=Drift)
+    accuracy: Accuracy = Field(default_factory=Accuracy)
 
     def verification(self, rows: int) -> Literal["full", "sample", "scan"]:
         """Return how a load of so many rows is verified."""

@@ -28,6 +28,12 @@ def attributes_schema() -> dict[str, Any]:
 def _with_templates(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     alternatives = [_inlined(each, definitions) for each in schema.get("anyOf", [schema])]
     found = {name: member for each in [*alternatives, schema] for name, member in each.items()}
+    if len(objects := [each for each in alternatives if "properties" in each]) > 1:
+        # Which fields belong together, the declaration itself tells in words.
+        found["properties"] = {
+            name: member for each in objects for name, member in each["properties"].items()
+        }
+        found.pop("required", None)
     for name in ("$ref", "anyOf"):
         found.pop(name, None)
     found["type"] = list(dict.fromkeys([*(each["type"] for each in alternatives), "string"]))

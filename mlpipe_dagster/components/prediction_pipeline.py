@@ -98,7 +98,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     """Return the definitions of a model whose name is set."""
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
-    training = declaration.training
+    training = declaration.training_range
     by_upstream = declaration.schedule.upstream
     return dg.Definitions(
         assets=[
@@ -134,7 +134,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
     tables = (keys[DYNAMODB], keys[SNOWFLAKE])
     tags = {MODEL_TAG: model}
     jobs = []
-    if declaration.training:
+    if declaration.training_range:
         jobs.append(
             dg.define_asset_job(
                 train_job_name(model),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.installed_platform import PLATFORM
 from model_declaration.job_requirements import job_image
+from prediction_contract.jobs.metrics import metric_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mlpipe_dagster.settings import Settings
     from model_declaration.declaration import ModelDeclaration
     from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
-    from prediction_contract.jobs.metrics import Metric
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"
@@ -90,7 +87,7 @@ def training_request(
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
             "ContainerArguments": arguments.container_arguments(),
-            "MetricDefinitions": metric_definitions(_metrics(declaration)),
+            "MetricDefinitions": metric_definitions(each.as_metric for each in declaration.metrics),
         },
         "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
         "OutputDataConfig": {
@@ -105,15 +102,3 @@ def training_request(
         "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region, **image.job_environment},
         "Tags": settings.deployment.job_tags(arguments.model),
     }
-
-
-def _metrics(declaration: ModelDeclaration) -> list[Metric]:
-    training = declaration.training
-    return [] if training is None else [each.as_metric for each in training.metrics]
-
-
-def metric_definitions(metrics: Iterable[Metric]) -> list[dict[str, str]]:
-    """Return how SageMaker reads the evaluation's metrics from the training job's log."""
-    # Two metrics of a kind are told apart by the column that they judge.
-    named = dict.fromkeys(each.label for each in metrics)
-    return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e[-+]?[0-9]+)?);"} for name in named]

@@ -30,8 +30,8 @@ def library_kind(declaration: ModelDeclaration) -> str:
     It is told by the format of a model that was trained elsewhere, else by the first package of the model's
     requirements that is such a library.
     """
-    if declaration.model is not None:
-        return _OF_CODECS.get(declaration.model.codec, declaration.model.codec)
+    if (file := declaration.model_file) is not None:
+        return _OF_CODECS.get(file.codec, file.codec)
     packages = (_PACKAGE.match(line) for line in _requirements(declaration))
     known = (_OF_PACKAGES.get(found[0].lower()) for found in packages if found)
     return next(filter(None, known), _USUAL)

@@ -15,7 +15,7 @@ from model_declaration.inputs.origins import ModelFile
 
 def trained_elsewhere_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
     """Return the asset of a model that was trained elsewhere: its file, or what nobody told of it."""
-    model, file = declaration.name, declaration.model
+    model, file = declaration.name, declaration.model_file
     return dg.AssetSpec(
         asset_key(model, TRAINED_MODEL),
         deps=[asset_key(model, FEATURES)] if file is None else [],
@@ -35,7 +35,7 @@ def _facts(file: ModelFile) -> dict[str, Any]:
 
 def record_model_file(context: dg.AssetExecutionContext, declaration: ModelDeclaration) -> None:
     """Record which file a model is, once for each digest, before anything is recorded that it scored."""
-    file = declaration.model
+    file = declaration.model_file
     if file is None:
         return
     key = asset_key(declaration.name, TRAINED_MODEL)

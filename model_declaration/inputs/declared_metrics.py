@@ -69,18 +69,25 @@ def require_different(metrics: Sequence[DeclaredMetric]) -> None:
             raise inconsistency(f"{label} is declared twice", "metrics", number)
 
 
-def metric_checks(metrics: Sequence[DeclaredMetric], columns: Mapping[str, Kind]) -> list[Callable[[], None]]:
+def metric_checks(
+    metrics: Sequence[DeclaredMetric], columns: Mapping[str, Kind], *field: str
+) -> list[Callable[[], None]]:
     """Return a check of each metric's predicted column, for `raise_together`.
 
     Args:
         metrics: The declared metrics.
         columns: The kinds of the predictions' columns.
+        field: Where they are declared.
     """
-    return [partial(_require_numbers, number, metric, columns) for number, metric in enumerate(metrics)]
+    return [
+        partial(_require_numbers, number, metric, columns, field) for number, metric in enumerate(metrics)
+    ]
 
 
-def _require_numbers(number: int, metric: DeclaredMetric, columns: Mapping[str, Kind]) -> None:
-    place = ("training", "metrics", number, "predicted")
+def _require_numbers(
+    number: int, metric: DeclaredMetric, columns: Mapping[str, Kind], field: tuple[str, ...]
+) -> None:
+    place = (*field, number, "predicted")
     kind = columns.get(metric.predicted)
     if kind is None:
         raise inconsistency(f"a metric names {metric.predicted}, which is none of the columns", *place)

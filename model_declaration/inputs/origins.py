@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from model_declaration.inputs.sources import BucketName, DeclaredSource
 from model_declaration.validation import DeclarationPart, fault, inconsistency, matching
@@ -77,3 +77,25 @@ class ModelFile(DeclarationPart):
     def as_input(self) -> TrainedElsewhere:
         """The file as a job is told it."""
         return TrainedElsewhere(key=self.path, bucket=self.bucket, sha256=self.sha256, codec=self.codec)
+
+
+class RegisteredModel(DeclarationPart):
+    """A model that was trained elsewhere, and whose versions are registered one by one.
+
+    Attributes:
+        source: As `from`: the champion among the registered versions scores.
+    """
+
+    source: Literal["registry"] = Field(alias="from")
+
+
+def _model(value: object) -> ModelFile | RegisteredModel:
+    if isinstance(value, ModelFile | RegisteredModel):
+        return value
+    is_registered = isinstance(value, Mapping) and "from" in value
+    return (RegisteredModel if is_registered else ModelFile).model_validate(value)
+
+
+DeclaredModel = Annotated[
+    ModelFile | RegisteredModel, PlainValidator(_model, json_schema_input_type=ModelFile | RegisteredModel)
+]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from infra.packaging import sagemaker_files
-from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS

@@ -112,7 +112,7 @@ def planned_trainings(project: Project, plan: DemoPlan) -> dict[str, PlannedTrai
     planned = {}
     for name in (plan.model, *plan.also_trained):
         try:
-            training = declaration_of(name, project.defs).training
+            training = declaration_of(name, project.defs).training_range
         except UndeclaredModelError as error:
             raise StackError(
                 f"{project.root / FILE_NAME} names a model that is not there: {str(error).rstrip('.')}",

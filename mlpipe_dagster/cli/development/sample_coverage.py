@@ -50,7 +50,7 @@ class SampleCoverage:
 
     def faults(self, where: str) -> Iterator[ProjectFault]:
         """Yield what trying the model would miss."""
-        name, training = self._declaration.name, self._declaration.training
+        name, training = self._declaration.name, self._declaration.training_range
         if self.newest() is None:
             lacking = ", ".join(self._keys.lacking(self._start))
             yield ProjectFault(

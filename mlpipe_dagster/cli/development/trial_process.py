@@ -92,7 +92,7 @@ def run_trial(
 
 
 def _of_declaration(declaration: ModelDeclaration) -> dict[str, Any]:
-    training, tolerance = declaration.training, declaration.quality.tolerance
+    training, tolerance = declaration.training_range, declaration.quality.tolerance
     evaluated = training and training.first_evaluated and [training.first_evaluated, training.last_evaluated]
     sensitive = [column.name for column in declaration.columns if column.sensitive]
     return {

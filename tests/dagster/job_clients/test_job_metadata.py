@@ -16,8 +16,7 @@ from mlpipe_dagster.job_clients.job_metadata import (
     sagemaker_job_page,
     sagemaker_job_use,
 )
-from mlpipe_dagster.job_clients.sagemaker_requests import metric_definitions
-from prediction_contract.jobs.metrics import Metric
+from prediction_contract.jobs.metrics import Metric, metric_definitions
 from tests.fakes.pipes_messages import FakeMessageReader
 
 BEGAN = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)

@@ -1,0 +1,129 @@
+"""What a model learns from and is judged by: defaults, and faults told by file, line and field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from model_declaration.declaration_files import COMPONENT, DeclarationError, declaration_in
+from model_declaration.inputs_document import model_inputs
+from tests.dagster.small_model import attributes, declaration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
+REGISTRY = {"from": "registry"}
+
+
+def test_a_training_without_fields_has_a_window_and_leaves_approval_to_a_person() -> None:
+    """The usual numbers of partitions hold, and without metrics nobody else can approve."""
+    training = declaration("things", training={}).retraining
+    assert training is not None
+    assert (training.window, training.held_out, training.gap) == (60, 14, 1)
+    assert (training.margin, training.cool_down, training.on_drift) == (0.01, 7, True)
+    assert training.schedule is None
+    assert not training.is_approved_by_rule
+
+
+@pytest.mark.parametrize(("approval", "by_rule"), [(None, True), ("auto", True), ("manual", False)])
+def test_metrics_let_a_better_candidate_be_approved_by_rule(approval: str | None, by_rule: bool) -> None:
+    """Unless the declaration asks for a person."""
+    training = declaration("things", training={"metrics": [METRIC], "approval": approval}).retraining
+    assert training is not None
+    assert training.is_approved_by_rule is by_rule
+
+
+def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
+    """Return what is told of a wrong declaration, and the line that it names."""
+    file = tmp_path / "things" / "defs.yaml"
+    file.parent.mkdir()
+    text = str(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False))
+    file.write_text(text)
+    with pytest.raises(DeclarationError) as refused:
+        declaration_in(file)
+    message = str(refused.value)
+    number = int(message.partition("defs.yaml:")[2].split()[0])
+    return message, text.splitlines()[number - 1]
+
+
+@pytest.mark.parametrize(
+    ("training", "line", "complaint"),
+    [
+        ({"window": 0}, "window: 0", "training.window: Input should be greater than or equal to 1"),
+        ({"held_out": 0}, "held_out: 0", "greater than or equal to 1"),
+        ({"windows": 3}, "windows: 3", "did you mean window?"),
+        ({"margin": 1}, "margin: 1", "less than 1"),
+        ({"approval": "auto"}, "approval: auto", "declare `metrics`, or `approval: manual`"),
+        ({"slices": ["score"]}, "slices:", "judged by the first of `metrics`"),
+        ({"metrics": [METRIC], "slices": ["tide"]}, "- tide", "tide, which is none of the columns"),
+        ({"metrics": [METRIC], "slices": ["entity_id"]}, "- entity_id", "a slice of its own"),
+        ({"metrics": [METRIC], "slices": ["score", "score"]}, "- score", "slices.1: score is declared twice"),
+        ({"metrics": [METRIC, dict(METRIC)]}, "- kind", "training.metrics.1: mae:score is declared twice"),
+        ({"metrics": [METRIC | {"predicted": "tide"}]}, "predicted: tide", "none of the columns"),
+        ({"schedule": "0 2 1 * 1"}, "schedule: 0 2 1 * 1", "it names days of the month and of the week"),
+        ({"schedule": "daily"}, "schedule: daily", "it has 1 fields of 5"),
+        ({"window": 3, "first_partition": "2013-01-01"}, "training:", "training.window: Extra inputs"),
+    ],
+)
+def test_a_fault_of_a_training_is_told_with_its_line(
+    tmp_path: Path, training: dict[str, Any], line: str, complaint: str
+) -> None:
+    """A person corrects it without looking for it."""
+    message, place = told(tmp_path, attributes(training=training))
+    assert complaint in message
+    assert line in place
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "complaint"),
+    [
+        ({"model": {"from": "registri"}}, "from: registri", "Input should be 'registry'"),
+        ({"model": REGISTRY | {"codec": "onnx"}}, "codec: onnx", "model.codec: Extra inputs"),
+        ({"model": {"path": "models/churn.ubj"}}, "model:", "model.sha256: Field required"),
+        (
+            {"model": REGISTRY, "training": {"window": 3}},
+            "model:",
+            "the model is trained here: leave out `model` or `training`",
+        ),
+        (
+            {"training": {}, "quality": {"accuracy": {"metrics": [METRIC]}}},
+            "metrics:",
+            "declare them as `training.metrics`",
+        ),
+        (
+            {"model": REGISTRY, "quality": {"accuracy": {"metrics": [METRIC | {"predicted": "tide"}]}}},
+            "predicted: tide",
+            "quality.accuracy.metrics.0.predicted: a metric names tide",
+        ),
+        (
+            {"quality": {"accuracy": {"warn": 0.3, "block": 0.2}}},
+            "accuracy:",
+            "block 0.2 is less than warn 0.3",
+        ),
+    ],
+)
+def test_a_fault_of_a_model_trained_elsewhere_is_told_with_its_line(
+    tmp_path: Path, changes: dict[str, Any], line: str, complaint: str
+) -> None:
+    """Which of two forms was meant is told by the fields that are there."""
+    declared = attributes(**changes)
+    if "training" not in changes:
+        del declared["training"]
+    message, place = told(tmp_path, declared)
+    assert complaint in message
+    assert line in place
+
+
+def test_a_model_of_the_registry_has_metrics_of_its_own() -> None:
+    """Its jobs are told the metrics, and no file."""
+    declared = declaration(
+        "things", training=None, model=REGISTRY, quality={"accuracy": {"metrics": [METRIC], "block": 0.5}}
+    )
+    assert declared.model_file is None
+    assert [metric.kind for metric in declared.metrics] == ["mae"]
+    inputs = model_inputs(declared)
+    assert inputs.trained_elsewhere is None
+    assert [metric.label for metric in inputs.metrics] == ["mae:score"]
