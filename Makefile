@@ -67,6 +67,7 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group pytest -o $(LOCK_DIR)/pytest.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group cdk -o $(LOCK_DIR)/cdk.lock
+	$(COMPILE) --group sagemaker -o $(LOCK_DIR)/sagemaker.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock

@@ -116,15 +116,16 @@ def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -
 
 
 def upload_documents(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Upload columns and inputs of the models that SageMaker itself scores, by content; return the keys.
+    """Upload columns and inputs of models that a pipeline scores or trains, by content; return the keys.
 
     Raises:
         botocore.exceptions.ClientError: S3 refuses.
     """
     keys = []
     for model in models:
-        if model.scheduled is not None:
-            for key, content in (model.scheduled.schema_document, model.inputs.to_document()):
+        declared = model.scheduled or model.retrained
+        if declared is not None:
+            for key, content in (declared.schema_document, model.inputs.to_document()):
                 s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=content)
                 keys.append(key)
     return tuple(keys)

@@ -209,6 +209,23 @@ def _rule_sends(sid: str, rule_arn: str, queue_arn: str) -> dict[str, Any]:
     }
 
 
+def package_group_policy(deployment: Deployment, model: str) -> dict[str, Any]:
+    """Return the resource policy of a model's package group: no role of the stage approves or deletes.
+
+    None of them has the right to. The policy holds even if one of them is given more.
+    """
+    group = deployment.model_package_group_arn(model)
+    statement = {
+        "Sid": "PeopleDecide",
+        "Effect": "Deny",
+        "Principal": {"AWS": f"arn:{deployment.partition}:iam::{deployment.account_id}:root"},
+        "Action": ["sagemaker:UpdateModelPackage", "sagemaker:DeleteModelPackage"],
+        "Resource": [group, f"{group.replace(':model-package-group/', ':model-package/')}/*"],
+        "Condition": {"ArnLike": {"aws:PrincipalArn": deployment.roles_arn_pattern}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def tls_only_statement(service: Literal["s3", "sqs"], *resource_arns: str) -> dict[str, Any]:
     """Return what refuses every request without TLS; for AWS only, since the local stack speaks HTTP."""
     return {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from infra.definitions.job_requests import RETRY, JobSetting, processing_request
 from infra.packaging import PLATFORM
 from model_declaration.inputs_document import inputs_document
 from model_declaration.job_requirements import job_image
@@ -19,28 +20,18 @@ from prediction_contract.jobs.job_arguments import FeatureArguments, PartitionAr
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
     from model_declaration.lifecycle import Compute
-    from prediction_contract.jobs.job_image import JobImage
     from prediction_contract.naming.resource_names import Deployment
 
 FEATURES_STEP, SCORE_STEP = "PrepareFeatures", "ScoreBatch"
 SCHEDULED_AT = "ScheduledAt"
 # What EventBridge Scheduler puts there: the moment of the tick, the same however often it tries.
 # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
-_TICK = "<aws.scheduler.scheduled-time>"
-_CODE = "/opt/ml/processing/input/code"
+TICK = "<aws.scheduler.scheduled-time>"
 # Stand in for what only an execution knows, until they are taken out again.
 _ANY_MOMENT, _ANY_RUN = "2000-01-01T00:00:00Z", "execution"
 _FILLED_IN = {
     "--scheduled_at": {"Get": f"Parameters.{SCHEDULED_AT}"},
     "--run_id": {"Get": "Execution.PipelineExecutionId"},
-}
-# Of what a new job may not meet again; throttled and failed calls SageMaker repeats by itself.
-# https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
-_RETRY = {
-    "ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"],
-    "IntervalSeconds": 60,
-    "BackoffRate": 2.0,
-    "MaxAttempts": 5,
 }
 
 
@@ -79,22 +70,15 @@ def pipeline_definition(
         quarantine_rate=tolerance.rate,
     )
 
-    image = job_image(model, PLATFORM)
+    setting = job_setting(deployment, model, model.processing, code_digest)
 
     def step(
         name: str, script: str, arguments: PartitionArguments, *after: str, instances: int = 1
     ) -> dict[str, Any]:
-        code = f"{deployment.data_bucket}/{deployment.code_tree_prefix('sagemaker_scripts', code_digest)}"
-        request = _request(
-            deployment,
-            model.processing,
-            arguments,
-            script=script,
-            code=code,
-            image=image,
-            instances=instances,
-        )
-        found = {"Name": name, "Type": "Processing", "Arguments": request, "RetryPolicies": [_RETRY]}
+        words = arguments.container_arguments()
+        filled = [_FILLED_IN.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+        request = processing_request(setting, script, filled, instances=instances)
+        found = {"Name": name, "Type": "Processing", "Arguments": request, "RetryPolicies": [RETRY]}
         return {**found, "DependsOn": list(after)} if after else found
 
     return {
@@ -120,47 +104,35 @@ def start_request(pipeline: str) -> dict[str, Any]:
     return {
         "PipelineName": pipeline,
         # Of at least 32 characters. Not the invocation's id, which may be another at each attempt.
-        "ClientRequestToken": f"scheduled-scoring-{pipeline}-{_TICK}",
-        "PipelineExecutionDescription": f"Scheduled at {_TICK}",
-        "PipelineParameters": [{"Name": SCHEDULED_AT, "Value": _TICK}],
+        "ClientRequestToken": f"scheduled-scoring-{pipeline}-{TICK}",
+        "PipelineExecutionDescription": f"Scheduled at {TICK}",
+        "PipelineParameters": [{"Name": SCHEDULED_AT, "Value": TICK}],
     }
 
 
-def _request(
-    deployment: Deployment,
-    compute: Compute,
-    arguments: PartitionArguments,
-    *,
-    script: str,
-    code: str,
-    image: JobImage,
-    instances: int,
-) -> dict[str, Any]:
-    """Return a processing job's request, as mlpipe_dagster/job_clients/sagemaker_requests.py makes it."""
-    tree = {
-        "S3Uri": f"s3://{code}",
-        "LocalPath": _CODE,
-        "S3DataType": "S3Prefix",
-        "S3InputMode": "File",
-    }
-    words = arguments.container_arguments()
-    filled = [_FILLED_IN.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    return {
-        "RoleArn": deployment.role_arn(deployment.sagemaker_role),
-        "AppSpecification": {
-            "ImageUri": image.uri(deployment.job_image_address),
-            "ContainerEntrypoint": ["python3", f"{_CODE}/sagemaker_scripts/{script}"],
-            "ContainerArguments": filled,
-        },
-        "ProcessingInputs": [{"InputName": "code", "S3Input": tree}],
-        "ProcessingResources": {
-            "ClusterConfig": {
-                "InstanceCount": instances,
-                "InstanceType": compute.instance_type,
-                "VolumeSizeInGB": compute.volume_gb,
-            }
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
-        "Environment": {"AWS_DEFAULT_REGION": deployment.region, **image.job_environment},
-        "Tags": deployment.job_tags(arguments.model),
-    }
+def job_setting(
+    deployment: Deployment, model: ModelDeclaration, compute: Compute, code_digest: str
+) -> JobSetting:
+    """Return what a model's jobs run by and on.
+
+    Args:
+        deployment: Where.
+        model: Whose.
+        compute: On which machine.
+        code_digest: SHA-256 of the code that jobs run.
+
+    Raises:
+        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+    """
+    image = job_image(model, PLATFORM)
+    prefix = deployment.code_tree_prefix("sagemaker_scripts", code_digest)
+    return JobSetting(
+        role_arn=deployment.role_arn(deployment.sagemaker_role),
+        image=image.uri(deployment.job_image_address),
+        code=f"s3://{deployment.data_bucket}/{prefix}",
+        instance_type=compute.instance_type,
+        volume_gb=compute.volume_gb,
+        max_runtime_seconds=compute.max_runtime_seconds,
+        environment={"AWS_DEFAULT_REGION": deployment.region, **image.job_environment},
+        tags=deployment.job_tags(model.name),
+    )

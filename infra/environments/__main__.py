@@ -1,6 +1,7 @@
 """Make an environment if it is not there, and print its Python: `python -m infra.environments stack`.
 
-The names are `stack`, `cdk` (with the CDK's command line: `cdk-cli`), `base` and the project's own families.
+The names are `stack`, `sagemaker`, `cdk` (with the CDK's command line: `cdk-cli`), `base` and the
+project's own families.
 """
 
 from __future__ import annotations

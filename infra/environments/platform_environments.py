@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
 LOCKS = {
     name: PLATFORM / "requirements" / f"{lock}.lock"
-    for name, lock in {"stack": "stack", "cdk": "cdk", "base": "scoring", "pytest": "pytest"}.items()
+    for name, lock in {
+        "stack": "stack",
+        "cdk": "cdk",
+        "base": "scoring",
+        "pytest": "pytest",
+        "sagemaker": "sagemaker",
+    }.items()
 }
-# Half a gigabyte of byte code, most of which nobody imports.
-_NOT_COMPILED = frozenset({"cdk"})
+# Half a gigabyte of byte code each, most of which nobody imports.
+_NOT_COMPILED = frozenset({"cdk", "sagemaker"})
 _CLI_SOURCES = PLATFORM / "infra" / "cdk_cli"
 _CLI_FILES = ("package.json", "package-lock.json", ".npmrc")
 _CLI_SECONDS = 600
@@ -54,12 +60,12 @@ class CdkTools:
 
 
 def platform_environment(name: str, cache: Path) -> MadeEnvironment:
-    """Return where an environment of the platform's lies, made or not: `stack`, `cdk` or `base`."""
+    """Return where an environment of the platform's lies, made or not; `LOCKS` has their names."""
     return environment_of(LOCKS[name], cache)
 
 
 def make_platform_environment(name: str, cache: Path, *, say: Callable[[str], None]) -> MadeEnvironment:
-    """Return an environment of the platform's, made if it is not there: `stack`, `cdk` or `base`.
+    """Return an environment of the platform's, made if it is not there; `LOCKS` has their names.
 
     Raises:
         EnvironmentMakingError: It cannot be made.

@@ -112,6 +112,73 @@ def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
     )
 
 
+def retraining_schedule_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which a schedule starts the retraining of a model."""
+    return RoleDefinition(
+        deployment.retraining_schedule_role,
+        "scheduler.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "StartRetraining",
+                ["sagemaker:StartPipelineExecution"],
+                [deployment.retraining_pipelines_arn_pattern],
+            ),
+            allow("KeepWhatDidNotStart", ["sqs:SendMessage"], [deployment.dead_letter_queue_arn]),
+        ),
+    )
+
+
+def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
+    """Return the role by which such a pipeline starts its jobs, reads their verdict and registers versions.
+
+    No other role of the platform registers a version, and none approves one: that is a person's right.
+    """
+    return RoleDefinition(
+        deployment.retraining_pipeline_role,
+        "sagemaker.amazonaws.com",
+        deployment.account_id,
+        (
+            allow(
+                "RunRetrainingJobs",
+                [
+                    f"sagemaker:{verb}{kind}Job"
+                    for kind in ("Processing", "Training")
+                    for verb in ("Create", "Describe", "Stop")
+                ]
+                + ["sagemaker:AddTags"],
+                deployment.retraining_jobs_arn_patterns,
+            ),
+            pass_sagemaker_role(deployment),
+            allow(
+                "RegisterVersions",
+                [
+                    "sagemaker:CreateModelPackage",
+                    "sagemaker:DescribeModelPackage",
+                    "sagemaker:DescribeModelPackageGroup",
+                ],
+                deployment.model_packages_arn_patterns,
+            ),
+            # SageMaker reads property files, which its conditions are about, with this role.
+            allow(
+                "ReadPlansAndVerdicts",
+                ["s3:GetObject"],
+                [f"{deployment.data_bucket_arn}/models/*/retraining/*"],
+            ),
+            use_data_key(deployment, writes=False),
+        ),
+    )
+
+
+def watch_versions(deployment: Deployment) -> Statement:
+    """Return what lets a role read the versions of models, which SageMaker lists by group."""
+    return allow(
+        "WatchVersions",
+        ["sagemaker:ListModelPackages", "sagemaker:DescribeModelPackage"],
+        deployment.model_packages_arn_patterns,
+    )
+
+
 def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
     """Return these roles in the order of `Deployment.roles`."""
     return (
@@ -120,6 +187,8 @@ def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
         api_deployment_role(deployment),
         scoring_schedule_role(deployment),
         scoring_pipeline_role(deployment),
+        retraining_schedule_role(deployment),
+        retraining_pipeline_role(deployment),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.permissions.platform_roles import COMPUTE_LOGS_PREFIX, platform_roles
+from infra.permissions.platform_roles import COMPUTE_LOGS_PREFIX, platform_roles, watch_versions
 from infra.permissions.policy_statements import (
     WRITE_JOB_LOGS,
     WRITE_LOGS,
@@ -100,11 +100,7 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
         deployment: Where.
         sources: What it may read beside the platform's own data: those of `source_rights`.
     """
-    groups = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
-    own_groups = [
-        f"{groups}:{kind}/mlpipe-{deployment.stage}-*" for kind in ("model-package-group", "model-package")
-    ]
-    written = ("features", "predictions", "done", "models")
+    written = ("features", "predictions", "done", "models", "shadow")
     return RoleDefinition(
         deployment.sagemaker_role,
         "sagemaker.amazonaws.com",
@@ -124,15 +120,6 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
                 "FindPreviousBatch",
                 ["dynamodb:GetItem", "dynamodb:Query"],
                 [deployment.registry_table_arn],
-            ),
-            allow(
-                "RegisterModels",
-                [
-                    "sagemaker:CreateModelPackage",
-                    "sagemaker:DescribeModelPackage",
-                    "sagemaker:DescribeModelPackageGroup",
-                ],
-                own_groups,
             ),
             *pull_image(deployment.job_image_repository_arn),
             allow(
@@ -220,6 +207,19 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             ),
             pass_sagemaker_role(deployment),
             allow(
+                "RunRetraining",
+                [
+                    "sagemaker:StartPipelineExecution",
+                    "sagemaker:DescribePipelineExecution",
+                    "sagemaker:ListPipelineExecutions",
+                    "sagemaker:ListPipelineExecutionSteps",
+                    "sagemaker:StopPipelineExecution",
+                    "sagemaker:RetryPipelineExecution",
+                ],
+                [deployment.retraining_pipelines_arn_pattern],
+            ),
+            watch_versions(deployment),
+            allow(
                 "ChangeRegistry",
                 [*_CHANGE_REGISTRY, "dynamodb:BatchGetItem"],
                 [deployment.registry_table_arn],
@@ -290,9 +290,25 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                     "sqs:ReceiveMessage",
                     "sqs:DeleteMessage",
                 ],
-                [deployment.done_file_queue_arn],
+                [deployment.done_file_queue_arn, deployment.model_events_queue_arn],
             ),
             allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
+            allow(
+                "ReadPlansAndVerdicts",
+                ["s3:GetObject"],
+                [f"{deployment.data_bucket_arn}/models/*/retraining/*"],
+            ),
+            # Drift and decayed accuracy start a retraining.
+            allow(
+                "StartRetraining",
+                [
+                    "sagemaker:StartPipelineExecution",
+                    "sagemaker:DescribePipelineExecution",
+                    "sagemaker:ListPipelineExecutions",
+                ],
+                [deployment.retraining_pipelines_arn_pattern],
+            ),
+            watch_versions(deployment),
             # What sensors and schedules say of a tick; runs and the web server have the rest of these logs.
             allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
             list_bucket(deployment, "done"),

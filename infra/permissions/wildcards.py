@@ -81,6 +81,11 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
     own = f"mlpipe-{deployment.stage}-"
     return [
         (f"{deployment.data_bucket_arn}/", "/*", "the star ends a key prefix of the stage's own bucket"),
+        (
+            f"{deployment.data_bucket_arn}/models/",
+            "/retraining/*",
+            "every model's plans and verdicts, and not its archives",
+        ),
         (f"{deployment.data_bucket_arn}/", "/delta/part-*", "every model's Delta files, and not their log"),
         (deployment.keys_arn_pattern, "*", "a key's id is KMS's own; the condition names the key's alias"),
         (
@@ -93,6 +98,11 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
         (f"{aws}:secretsmanager:{place}:secret:{own}providers/", "*", "one secret for each provider"),
         (
             f"{aws}:sagemaker:{place}:processing-job/pipelines-",
+            "*",
+            "SageMaker names a pipeline's jobs, by execution and step",
+        ),
+        (
+            f"{aws}:sagemaker:{place}:training-job/pipelines-",
             "*",
             "SageMaker names a pipeline's jobs, by execution and step",
         ),

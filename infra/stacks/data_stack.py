@@ -8,8 +8,9 @@ import aws_cdk as cdk
 
 from infra.capabilities.api.token_issuer import add_token_issuer
 from infra.capabilities.data.data_bucket import add_data_bucket
-from infra.capabilities.data.done_file_notice import add_done_file_notice
+from infra.capabilities.data.done_file_notice import add_dead_letters, add_done_file_notice
 from infra.capabilities.data.load_job import add_load_job
+from infra.capabilities.data.model_events import add_model_events
 from infra.capabilities.data.prediction_tables import add_tables
 from infra.capabilities.data.warehouse_access import add_warehouse_access
 from infra.capabilities.image_repository import add_repository
@@ -33,7 +34,9 @@ class DataStack(StageStack):
         deployment = self.deployment
         add_data_bucket(self, deployment)
         add_tables(self, settings, [model.name for model in models])
-        add_done_file_notice(self, deployment)
+        dead = add_dead_letters(self, deployment)
+        add_done_file_notice(self, deployment, dead)
+        add_model_events(self, deployment, dead)
         add_load_job(self, deployment, archives)
         # The ARN of the Snowflake connection's secret.
         self.snowflake_secret = add_warehouse_access(self, settings).ref

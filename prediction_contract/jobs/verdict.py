@@ -111,8 +111,8 @@ class Verdict:
     slices: tuple[SliceComparison, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Return the document as plain data."""
-        return asdict(self)
+        """Return the document as plain data; a package is registered with `judged_against`, which is text."""
+        return {**asdict(self), "judged_against": str(self.champion_version)}
 
     def to_bytes(self) -> bytes:
         """Return the document."""
@@ -127,6 +127,7 @@ class Verdict:
         """
         try:
             document = json.loads(content)
+            del document["judged_against"]
             return cls(
                 **{
                     **document,

@@ -198,6 +198,11 @@ class DataNames(DeploymentScope):
         )
 
     @property
+    def retraining_jobs_arn_patterns(self) -> tuple[str, str]:
+        """What matches the ARN of every processing and training job that a pipeline's step starts."""
+        return self.scoring_jobs_arn_pattern, self._arn("sagemaker", "training-job/pipelines-*")
+
+    @property
     def scoring_jobs_arn_pattern(self) -> str:
         """What matches the ARN of every job that a pipeline's step starts: SageMaker names them so."""
         return self._arn("sagemaker", "processing-job/pipelines-*")

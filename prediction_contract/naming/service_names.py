@@ -330,7 +330,14 @@ class ServiceNames(DeploymentScope):
             self.api_deployment_role,
             self.scoring_schedule_role,
             self.scoring_pipeline_role,
+            self.retraining_schedule_role,
+            self.retraining_pipeline_role,
         )
+
+    @property
+    def roles_arn_pattern(self) -> str:
+        """What matches the ARN of every role of the deployment."""
+        return self._arn("iam", f"role/{self._name('*')}", region="")
 
     def role_arn(self, role: str) -> str:
         """Return the ARN of one of the deployment's roles.

@@ -21,6 +21,7 @@ _LEAST = """
   description: A number for each thing.
   produced_by: sagemaker
   partitions: {start: 2013-01-01}
+  training: {window: 30}
   columns:
     - {name: entity_id, type: string, nullable: false, key: true}
     - {name: score, type: "decimal(7,2)"}
@@ -31,6 +32,7 @@ _HOURLY = """
   partitions: {kind: hourly, start: "2013-01-01T05", end: "2014-01-01T00"}
   schedule: {partition: current, running: false}
   lookback: 0
+  training: {window: 48, held_out: 12, schedule: "40 5 * * 1"}
   quality: {quarantine_rows: 3, quarantine_rate: 0.01}
   scoring: {chunk_rows: 5000}
   processing: {instance_type: ml.c5.large, volume_gb: 7, max_runtime_seconds: 900, instances: 3}

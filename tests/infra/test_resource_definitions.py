@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import subprocess
@@ -285,3 +286,55 @@ def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:
     assert FunctionDefinition("f", "r", full).environment == full
     with pytest.raises(ValueError, match="takes 4097 bytes of 4096"):
         FunctionDefinition("f", "r", {"AB": full["A"]})
+
+
+def test_only_the_retraining_pipeline_registers_versions_and_no_role_approves_any() -> None:
+    """User code runs under the job role; a person's right to approve is no role's of the platform."""
+    packages = f"{DEPLOYMENT.model_packages_arn_patterns[1][:-1]}churn/7"
+    group = DEPLOYMENT.model_package_group_arn("churn")
+    for resource in (group, packages):
+        assert holders(ROLES, "sagemaker:CreateModelPackage", resource) == {
+            DEPLOYMENT.retraining_pipeline_role
+        }
+        for action in ("UpdateModelPackage", "DeleteModelPackage", "DeleteModelPackageGroup"):
+            assert holders(ROLES, f"sagemaker:{action}", resource) == set()
+
+
+def test_a_retraining_pipeline_runs_its_own_jobs_and_reads_what_they_found() -> None:
+    """Neither jobs of others, nor archives, nor features."""
+    role = role_named(DEPLOYMENT.retraining_pipeline_role)
+    jobs = f"arn:aws:sagemaker:eu-west-1:{DEPLOYMENT.account_id}"
+    for kind in ("Processing", "Training"):
+        for verb in ("Create", "Describe", "Stop"):
+            action = f"sagemaker:{verb}{kind}Job"
+            own = f"{jobs}:{kind.lower()}-job/pipelines-u5hlwpzq3yqn-TrainModel-x"
+            assert allows(role, action, own)
+            assert not allows(role, action, f"{jobs}:{kind.lower()}-job/mlpipe-prod-churn-1")
+    bucket = DEPLOYMENT.data_bucket_arn
+    assert allows(role, "s3:GetObject", f"{bucket}/models/churn/retraining/u5hlwpzq3yqn/verdict.json")
+    assert not allows(role, "s3:GetObject", f"{bucket}/models/churn/candidates/job/output/model.tar.gz")
+    assert not allows(role, "s3:PutObject", f"{bucket}/models/churn/retraining/u5hlwpzq3yqn/verdict.json")
+
+
+def test_retraining_is_started_by_clock_daemon_and_runs_and_scoring_by_its_clock_alone() -> None:
+    """And each schedule's role starts its own pipelines only."""
+    start = "sagemaker:StartPipelineExecution"
+    retraining, scoring = DEPLOYMENT.retraining_pipeline_arn("churn"), DEPLOYMENT.scoring_pipeline_arn("churn")
+    assert holders(ROLES, start, scoring) == {DEPLOYMENT.scoring_schedule_role}
+    assert holders(ROLES, start, retraining) == {
+        DEPLOYMENT.retraining_schedule_role,
+        DEPLOYMENT.dagster_run_role,
+        DEPLOYMENT.dagster_daemon_role,
+    }
+
+
+def test_a_package_group_keeps_its_decisions_to_people() -> None:
+    """The policy refuses every role of the stage, and nobody else."""
+    (statement,) = resource_definitions.package_group_policy(DEPLOYMENT, "churn")["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert set(statement["Action"]) == {"sagemaker:UpdateModelPackage", "sagemaker:DeleteModelPackage"}
+    pattern = statement["Condition"]["ArnLike"]["aws:PrincipalArn"]
+    assert all(fnmatch.fnmatchcase(DEPLOYMENT.role_arn(role), pattern) for role in DEPLOYMENT.roles)
+    assert not fnmatch.fnmatchcase(f"arn:aws:iam::{DEPLOYMENT.account_id}:role/people", pattern)
+    group = DEPLOYMENT.model_package_group_arn("churn")
+    assert statement["Resource"] == [group, f"{group.replace('-group', '', 1)}/*"]

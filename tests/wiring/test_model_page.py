@@ -28,7 +28,7 @@ from model_declaration.lifecycle import (
     Scoring,
 )
 from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange
-from model_declaration.quality import ColumnRule, CoverageOfLive, Drift, Quality, RowsAgainstLive
+from model_declaration.quality import Accuracy, ColumnRule, CoverageOfLive, Drift, Quality, RowsAgainstLive
 from prediction_contract.jobs.metrics import METRIC_KINDS
 from prediction_contract.jobs.model_inputs import SOURCE_FORMATS
 from prediction_contract.rows.schema import Kind
@@ -55,6 +55,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "### `quality.rows`": RowsAgainstLive,
     "### `quality.coverage`": CoverageOfLive,
     "### `quality.drift`": Drift,
+    "### `quality.accuracy`": Accuracy,
     "### `publication`": DeclaredPublication,
     "### `retention`": Retention,
     "### `processing` and `training_compute`": ProcessingCompute,

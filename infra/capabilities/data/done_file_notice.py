@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aws_cdk as cdk
 from aws_cdk import aws_events as events
-from aws_cdk import aws_sqs as sqs
 
+from infra.capabilities.data.queues import add_queue
 from infra.definitions.resource_definitions import (
-    QueueDefinition,
     dead_letter_queue,
     done_file_pattern,
     done_file_queue,
+    model_events_policy_statement,
     queue_policy_statement,
-    tls_only_statement,
 )
-from infra.permissions.policy_statements import POLICY_VERSION, Statement
 
 if TYPE_CHECKING:
+    import aws_cdk as cdk
+    from aws_cdk import aws_sqs as sqs
+
     from prediction_contract.naming.resource_names import Deployment
 
 
-def add_done_file_notice(stack: cdk.Stack, deployment: Deployment) -> None:
-    """Add both queues and the rule."""
-    dead = _queue(stack, "DeadLetters", dead_letter_queue(deployment))
-    _policy(
+def add_dead_letters(stack: cdk.Stack, deployment: Deployment) -> sqs.CfnQueue:
+    """Add the queue of what no sensor could handle and no rule could deliver."""
+    # SQS moves what was received too often by itself; the rules ask for leave, and are not heard without.
+    arn = deployment.dead_letter_queue_arn
+    senders = [queue_policy_statement(deployment, arn), model_events_policy_statement(deployment, arn)]
+    return add_queue(stack, "DeadLetters", dead_letter_queue(deployment), *senders, arn=arn)
+
+
+def add_done_file_notice(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
+    """Add queue and rule."""
+    queue = add_queue(
         stack,
-        "DeadLettersPolicy",
-        dead,
-        # SQS moves what was received too often by itself; the rule asks for leave, and is not heard without.
-        queue_policy_statement(deployment, deployment.dead_letter_queue_arn),
-        tls_only_statement("sqs", deployment.dead_letter_queue_arn),
-    )
-    queue = _queue(stack, "DoneFiles", done_file_queue(deployment), dead)
-    _policy(
-        stack,
-        "DoneFilesPolicy",
-        queue,
+        "DoneFiles",
+        done_file_queue(deployment),
         queue_policy_statement(deployment),
-        tls_only_statement("sqs", deployment.done_file_queue_arn),
+        arn=deployment.done_file_queue_arn,
+        dead=dead,
     )
     events.CfnRule(
         stack,
@@ -56,27 +55,3 @@ def add_done_file_notice(stack: cdk.Stack, deployment: Deployment) -> None:
             )
         ],
     )
-
-
-def _queue(
-    stack: cdk.Stack, construct_id: str, queue: QueueDefinition, dead: sqs.CfnQueue | None = None
-) -> sqs.CfnQueue:
-    redrive: dict[str, Any] | None = None
-    if dead is not None:
-        redrive = {"deadLetterTargetArn": dead.attr_arn, "maxReceiveCount": queue.max_receives}
-    added = sqs.CfnQueue(
-        stack,
-        construct_id,
-        queue_name=queue.name,
-        visibility_timeout=queue.visibility_timeout_seconds,
-        message_retention_period=queue.retention_seconds,
-        sqs_managed_sse_enabled=queue.sse_managed,
-        redrive_policy=redrive,
-    )
-    added.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-    return added
-
-
-def _policy(stack: cdk.Stack, construct_id: str, queue: sqs.CfnQueue, *statements: Statement) -> None:
-    document = {"Version": POLICY_VERSION, "Statement": list(statements)}
-    sqs.CfnQueuePolicy(stack, construct_id, queues=[queue.ref], policy_document=document)

@@ -32,9 +32,11 @@ def add_pipeline_alarms(
     deployment = settings.deployment()
     declared = list(models)
     failed_loads = _failed_loads(stack, deployment, topic_arn)
-    rules = [deployment.done_file_rule, failed_loads]
+    rules = [deployment.done_file_rule, deployment.model_events_rule, failed_loads]
     if scored := [model.name for model in declared if model.scheduled is not None]:
         rules.append(_failed_scorings(stack, deployment, scored, topic_arn))
+    if retrained := [model.name for model in declared if model.retrained is not None]:
+        rules.append(_failed_retrainings(stack, deployment, retrained, topic_arn))
     for alarm in (
         *_notices(deployment),
         _loads(failed_loads),
@@ -67,19 +69,28 @@ def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str]
 
     It returns the rule's name.
     """
-    name = deployment.alarm("failed-scorings")
+    arns = [deployment.scoring_pipeline_arn(model) for model in models]
+    description = "Tells of scoring by SageMaker itself that ended badly"
+    return _failed_executions(stack, deployment.alarm("failed-scorings"), arns, description, topic_arn)
+
+
+def _failed_retrainings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
+    """Tell of retrainings that failed, and return the rule's name; one that refused its candidate did not."""
+    arns = [deployment.retraining_pipeline_arn(model) for model in models]
+    description = "Tells of retrainings that ended badly; the champion stays as it is"
+    return _failed_executions(stack, deployment.alarm("failed-retrainings"), arns, description, topic_arn)
+
+
+def _failed_executions(stack: cdk.Stack, name: str, arns: list[str], description: str, topic_arn: str) -> str:
     events.CfnRule(
         stack,
-        "FailedScorings",
+        f"Failed{name.rpartition('-')[2].capitalize()}",
         name=name,
-        description="Tells of scoring by SageMaker itself that ended badly",
+        description=description,
         event_pattern={
             "source": ["aws.sagemaker"],
             "detail-type": ["SageMaker Model Building Pipeline Execution Status Change"],
-            "detail": {
-                "pipelineArn": [deployment.scoring_pipeline_arn(model) for model in models],
-                "currentPipelineExecutionStatus": ["Failed"],
-            },
+            "detail": {"pipelineArn": arns, "currentPipelineExecutionStatus": ["Failed"]},
         },
         targets=[events.CfnRule.TargetProperty(id="alarm-topic", arn=topic_arn)],
     )

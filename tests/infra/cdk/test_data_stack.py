@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.resource_definitions import data_bucket, done_file_pattern
+from infra.definitions.resource_definitions import data_bucket, done_file_pattern, model_events_pattern
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prediction_contract.naming.resource_names import Deployment
     from tests.infra.cdk.templates import Templates
 
 
@@ -104,19 +107,27 @@ def test_every_bucket_and_queue_refuses_what_comes_without_tls(templates: Templa
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_done_files_go_to_the_queue_and_else_to_dead_letters(templates: Templates, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("rule_id", "queue", "pattern"),
+    [
+        ("DoneFileRule", "DoneFiles", done_file_pattern),
+        ("ModelEventsRule", "ModelEvents", model_events_pattern),
+    ],
+)
+def test_events_go_to_their_queue_and_else_to_dead_letters(
+    templates: Templates, stage: str, rule_id: str, queue: str, pattern: Callable[[Deployment], Any]
+) -> None:
     """What the rule cannot deliver is kept as well; a dead letter outlives the queue it came from."""
-    deployment = SETTINGS[stage].deployment()
-    rule = templates.one(stage, "data", "AWS::Events::Rule")
-    assert rule["EventPattern"] == done_file_pattern(deployment)
+    rule = templates.found(stage, "data", "AWS::Events::Rule")[rule_id]["Properties"]
+    assert rule["EventPattern"] == pattern(SETTINGS[stage].deployment())
     (target,) = rule["Targets"]
-    assert target["Arn"] == {"Fn::GetAtt": ["DoneFiles", "Arn"]}
+    assert target["Arn"] == {"Fn::GetAtt": [queue, "Arn"]}
     dead = {"Fn::GetAtt": ["DeadLetters", "Arn"]}
     assert target["DeadLetterConfig"] == {"Arn": dead}
     queues = templates.found(stage, "data", "AWS::SQS::Queue")
-    assert queues["DoneFiles"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] == dead
+    assert queues[queue]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] == dead
     kept = {name: each["Properties"]["MessageRetentionPeriod"] for name, each in queues.items()}
-    assert kept["DeadLetters"] > kept["DoneFiles"]
+    assert kept["DeadLetters"] > kept[queue]
 
 
 @pytest.mark.parametrize("stage", STAGES)

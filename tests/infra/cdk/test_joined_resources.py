@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.definitions.api_definitions import api_function, target_group
-from infra.definitions.resource_definitions import dead_letter_queue, done_file_queue, load_job, token_issuer
+from infra.definitions.resource_definitions import (
+    dead_letter_queue,
+    done_file_queue,
+    load_job,
+    model_events_queue,
+    token_issuer,
+)
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk.templates import AWAY, HOME, STAGES
 from tests.infra.example_stages import STAGES as SETTINGS
@@ -85,12 +91,14 @@ def test_keys_are_text_and_queues_are_patient(templates: Templates, stage: str) 
     queues = templates.found(stage, "data", "AWS::SQS::Queue")
     for name, definition in (
         ("DoneFiles", done_file_queue(deployment)),
+        ("ModelEvents", model_events_queue(deployment)),
         ("DeadLetters", dead_letter_queue(deployment)),
     ):
         queue = queues[name]["Properties"]
         assert queue["VisibilityTimeout"] == definition.visibility_timeout_seconds
         assert queue["MessageRetentionPeriod"] == definition.retention_seconds
-    assert queues["DoneFiles"]["Properties"]["RedrivePolicy"]["maxReceiveCount"] == 5
+    for name in ("DoneFiles", "ModelEvents"):
+        assert queues[name]["Properties"]["RedrivePolicy"]["maxReceiveCount"] == 5
 
 
 @pytest.mark.parametrize("stage", STAGES)

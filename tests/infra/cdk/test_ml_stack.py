@@ -31,8 +31,10 @@ PLACEHOLDER = re.compile("<[^>]+>")
 
 
 def schedules(templates: Templates) -> dict[str, dict[str, Any]]:
-    """Return the schedules by the name of the pipeline that they start."""
-    return named(templates, "AWS::Scheduler::Schedule", "Name")
+    """Return the schedules of scoring by the name of the pipeline that they start."""
+    retraining = {DEPLOYMENT.retraining_pipeline(model) for model in MODELS}
+    found = named(templates, "AWS::Scheduler::Schedule", "Name")
+    return {name: each for name, each in found.items() if name not in retraining}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -110,9 +112,9 @@ def test_who_starts_what_and_passes_which_role(scored_by_sagemaker: Templates) -
     schedule = allowed[DEPLOYMENT.scoring_schedule_role]
     assert set(schedule) == {"sagemaker:StartPipelineExecution", "sqs:SendMessage"}
     (pattern,) = schedule["sagemaker:StartPipelineExecution"]["Resource"]
-    pipelines = named(scored_by_sagemaker, "AWS::SageMaker::Pipeline", "PipelineName")
-    assert len(pipelines) == len(MODELS)
-    for name, pipeline in pipelines.items():
+    found = named(scored_by_sagemaker, "AWS::SageMaker::Pipeline", "PipelineName")
+    pipelines = {DEPLOYMENT.scoring_pipeline(model) for model in MODELS}
+    for name, pipeline in ((name, found[name]) for name in pipelines):
         assert DEPLOYMENT.scoring_pipelines_arn_pattern == pattern
         assert f"pipeline/{name}".startswith(pattern.rpartition(":")[2].removesuffix("*"))
         assert pipeline["RoleArn"] == DEPLOYMENT.role_arn(DEPLOYMENT.scoring_pipeline_role)
@@ -120,7 +122,9 @@ def test_who_starts_what_and_passes_which_role(scored_by_sagemaker: Templates) -
     assert passing["Resource"] == [DEPLOYMENT.role_arn(DEPLOYMENT.sagemaker_role)]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     for resource in scored_by_sagemaker.found("prod", "ml", "AWS::SageMaker::Pipeline").values():
-        assert {"PipelineRole", "ScheduleRole"} <= set(resource["DependsOn"])
+        assert {"PipelineRole", "ScheduleRole", "RetrainingPipelineRole", "RetrainingScheduleRole"} <= set(
+            resource["DependsOn"]
+        )
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -179,20 +179,36 @@ def test_no_bucket_can_ever_be_public(templates: Templates, stage: str, stack: s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_the_done_file_rule_sends_to_the_queues(templates: Templates, stage: str) -> None:
+def test_only_their_own_rules_send_to_the_queues(templates: Templates, stage: str) -> None:
     """To dead letters as well: a rule without leave loses what it cannot deliver, and says nothing."""
     deployment = SETTINGS[stage].deployment()
     found = {
         each["Queues"][0]["Ref"]: statements(each)
         for each in templates.properties(stage, "data", "AWS::SQS::QueuePolicy")
     }
-    arns = {"DoneFiles": deployment.done_file_queue_arn, "DeadLetters": deployment.dead_letter_queue_arn}
-    rule = {"ArnEquals": {"aws:SourceArn": deployment.done_file_rule_arn}}
+    arns = {
+        "DoneFiles": deployment.done_file_queue_arn,
+        "ModelEvents": deployment.model_events_queue_arn,
+        "DeadLetters": deployment.dead_letter_queue_arn,
+    }
+    done_files, model_events = deployment.done_file_rule_arn, deployment.model_events_rule_arn
+    senders = {
+        "DoneFiles": [done_files],
+        "ModelEvents": [model_events],
+        "DeadLetters": [done_files, model_events],
+    }
     assert found == {
-        name: [allowed("events", "sqs:SendMessage", arn, **rule), denied("sqs:*", [arn])]
+        name: [
+            *(
+                allowed("events", "sqs:SendMessage", arn, ArnEquals={"aws:SourceArn": rule})
+                for rule in senders[name]
+            ),
+            denied("sqs:*", [arn]),
+        ]
         for name, arn in arns.items()
     }
-    assert templates.one(stage, "data", "AWS::Events::Rule")["Name"] == deployment.done_file_rule
+    rules = templates.properties(stage, "data", "AWS::Events::Rule")
+    assert {each["Name"] for each in rules} == {deployment.done_file_rule, deployment.model_events_rule}
     queues = templates.properties(stage, "data", "AWS::SQS::Queue")
     assert {each["QueueName"] for each in queues} == {arn.rpartition(":")[2] for arn in arns.values()}
     assert all(each["SqsManagedSseEnabled"] for each in queues)

@@ -1,0 +1,46 @@
+"""The notice of model packages and retrainings: a rule that feeds a queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_events as events
+
+from infra.capabilities.data.queues import add_queue
+from infra.definitions.resource_definitions import (
+    model_events_pattern,
+    model_events_policy_statement,
+    model_events_queue,
+)
+
+if TYPE_CHECKING:
+    import aws_cdk as cdk
+    from aws_cdk import aws_sqs as sqs
+
+    from prediction_contract.naming.resource_names import Deployment
+
+
+def add_model_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
+    """Add queue and rule."""
+    queue = add_queue(
+        stack,
+        "ModelEvents",
+        model_events_queue(deployment),
+        model_events_policy_statement(deployment),
+        arn=deployment.model_events_queue_arn,
+        dead=dead,
+    )
+    events.CfnRule(
+        stack,
+        "ModelEventsRule",
+        name=deployment.model_events_rule,
+        description="Tells the sensor of model versions what happened to packages and retrainings",
+        event_pattern=model_events_pattern(deployment),
+        targets=[
+            events.CfnRule.TargetProperty(
+                id="model-events-queue",
+                arn=queue.attr_arn,
+                dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.attr_arn),
+            )
+        ],
+    )

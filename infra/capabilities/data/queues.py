@@ -1,0 +1,50 @@
+"""Queues and who may send to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_sqs as sqs
+
+from infra.definitions.resource_definitions import tls_only_statement
+from infra.permissions.policy_statements import POLICY_VERSION, Statement
+
+if TYPE_CHECKING:
+    from infra.definitions.resource_definitions import QueueDefinition
+
+
+def add_queue(
+    stack: cdk.Stack,
+    construct_id: str,
+    queue: QueueDefinition,
+    *senders: Statement,
+    arn: str,
+    dead: sqs.CfnQueue | None = None,
+) -> sqs.CfnQueue:
+    """Add a queue with its policy, and return it.
+
+    Args:
+        stack: Whose.
+        construct_id: Its id in the stack.
+        queue: The definition.
+        senders: What lets rules send to it.
+        arn: Of the queue.
+        dead: The queue of its dead letters.
+    """
+    redrive: dict[str, Any] | None = None
+    if dead is not None:
+        redrive = {"deadLetterTargetArn": dead.attr_arn, "maxReceiveCount": queue.max_receives}
+    added = sqs.CfnQueue(
+        stack,
+        construct_id,
+        queue_name=queue.name,
+        visibility_timeout=queue.visibility_timeout_seconds,
+        message_retention_period=queue.retention_seconds,
+        sqs_managed_sse_enabled=queue.sse_managed,
+        redrive_policy=redrive,
+    )
+    added.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+    document = {"Version": POLICY_VERSION, "Statement": [*senders, tls_only_statement("sqs", arn)]}
+    sqs.CfnQueuePolicy(stack, f"{construct_id}Policy", queues=[added.ref], policy_document=document)
+    return added

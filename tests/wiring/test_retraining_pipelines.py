@@ -1,0 +1,309 @@
+"""What a retraining's steps are told, their own parsers take; its requests are those that SageMaker knows."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from infra.definitions.retraining_pipeline import NotRetrainedError, pipeline_definition, start_request
+from infra.definitions.retraining_steps import (
+    JUDGE_STEP,
+    PLAN_STEP,
+    REFUSED_STEP,
+    REGISTER_STEP,
+    TRAIN_STEP,
+)
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.settings import Settings as DagsterSettings
+from model_declaration.inputs_document import inputs_document
+from prediction_contract.jobs.metrics import metric_definitions
+from prediction_contract.jobs.retraining_arguments import (
+    JudgeArguments,
+    PlanRetrainingArguments,
+    RetrainingStepArguments,
+)
+from prediction_contract.jobs.retraining_plan import RetrainingPlan
+from prediction_contract.jobs.verdict import Verdict
+from prediction_contract.naming.s3_layout import PLAN_NAME, VERDICT_NAME, retraining_prefix
+from tests.dagster.small_model import declaration
+from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, valid
+from tests.infra.retraining_definitions import resolved, steps_of
+
+EXECUTION = "u5hlwpzq3yqn"
+ARN = f"{DEPLOYMENT.retraining_pipeline_arn('things')}/execution/{EXECUTION}"
+CANDIDATE = (
+    f"s3://{DEPLOYMENT.data_bucket}/models/things/candidates/pipelines-{EXECUTION}-TrainModel-x/output/a.gz"
+)
+METRICS = [
+    {"kind": "mae", "predicted": "score", "actual": "real_score"},
+    {"kind": "pinball", "predicted": "score", "actual": "real_score", "quantile": 0.9},
+]
+MODEL = declaration(
+    "things",
+    training={"window": 30, "held_out": 7, "gap": 2, "metrics": METRICS},
+    processing={"instance_type": "ml.c5.large", "volume_gb": 7, "max_runtime_seconds": 900, "instances": 3},
+    training_compute={"instance_type": "ml.m5.large", "volume_gb": 9, "max_runtime_seconds": 1800},
+)
+DIGEST = "0123456789abcdef" * 4
+VERDICT = Verdict(
+    model="things",
+    execution_id=EXECUTION,
+    candidate_digest="0" * 16,
+    candidate_key="models/things/candidates/a",
+    candidate_sha256="1" * 64,
+    champion_version=3,
+    champion_digest="2" * 16,
+    trained_until="2013-01-31",
+    first_held_out="2013-02-01",
+    last_held_out="2013-02-14",
+    is_new=1,
+    better=1,
+    worse_slices=0,
+    needs_person=0,
+    approval="Approved",
+    reason="It is better.",
+)
+PLAN = RetrainingPlan(
+    model="things",
+    execution_id=EXECUTION,
+    attempt=1,
+    claimed_by=EXECUTION,
+    cause="request",
+    requested_by="none",
+    code_version="c1",
+    inputs_key="a",
+    schema_key="b",
+    first_partition="2013-01-01",
+    last_partition="2013-01-31",
+    first_held_out="2013-02-01",
+    last_held_out="2013-02-14",
+    features=(),
+)
+
+
+def steps(model: Any = MODEL) -> dict[str, dict[str, Any]]:
+    """Return the steps of a model's pipeline."""
+    return steps_of(pipeline_definition(DEPLOYMENT, model, code_digest=DIGEST))
+
+
+def values(verdict: Verdict = VERDICT, **parameters: str) -> dict[str, Any]:
+    """Return what an execution knows, its files included."""
+    definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
+    defaults = {each["Name"]: each["DefaultValue"] for each in definition["Parameters"]}
+    files = {"PlanRetraining.PropertyFiles.Plan": json.loads(PLAN.to_bytes())}
+    files["JudgeModels.PropertyFiles.Verdict"] = json.loads(verdict.to_bytes())
+    return {
+        "Execution.PipelineExecutionId": EXECUTION,
+        "Execution.PipelineExecutionArn": ARN,
+        "Steps.TrainModel.ModelArtifacts.S3ModelArtifacts": CANDIDATE,
+        **{f"Parameters.{name}": value for name, value in {**defaults, **parameters}.items()},
+        **{f"Steps.{file}.{name}": value for file, held in files.items() for name, value in held.items()},
+    }
+
+
+def request(step: str, **parameters: str) -> dict[str, Any]:
+    """Return a step's request as SageMaker would carry it out."""
+    return resolved(steps()[step]["Arguments"], values(**parameters))
+
+
+def words(request: dict[str, Any]) -> list[str]:
+    """Return a job's command line."""
+    return (request.get("AppSpecification") or request["AlgorithmSpecification"])["ContainerArguments"]
+
+
+def test_the_plan_is_told_window_schedule_and_what_started_it() -> None:
+    """Its parser takes the command line, with the parameters' defaults as with a tick's."""
+    asked = PlanRetrainingArguments.parse(words(request(PLAN_STEP)))
+    assert (asked.window, asked.held_out, asked.gap) == (30, 7, 2)
+    assert (asked.last_partition, asked.scheduled_at, asked.attempt) == ("newest", "none", 1)
+    assert (asked.cause, asked.requested_by) == ("request", "none")
+    assert asked.registry_table == DEPLOYMENT.registry_table
+    assert asked.schedule == str(MODEL.partition_schedule)
+    assert asked.code_version == DIGEST[:16]
+    started = start_request(DEPLOYMENT.retraining_pipeline("things"))
+    assert valid("sagemaker", "StartPipelineExecution", started)
+    assert 32 <= len(started["ClientRequestToken"]) <= 128
+    moment = "2013-02-16T05:30:00Z"
+    told = {
+        each["Name"]: each["Value"].replace("<aws.scheduler.scheduled-time>", moment)
+        for each in started["PipelineParameters"]
+    }
+    by_clock = PlanRetrainingArguments.parse(words(request(PLAN_STEP, **told)))
+    assert (by_clock.scheduled_at, by_clock.cause) == (moment, "schedule")
+
+
+def test_all_jobs_are_told_the_same_execution_code_and_documents() -> None:
+    """The documents are those that are uploaded; the judge is told the trained archive."""
+    train = RetrainingStepArguments.parse(words(request(TRAIN_STEP)))
+    judge = JudgeArguments.parse(words(request(JUDGE_STEP)))
+    assert judge.candidate == CANDIDATE
+    for told in (train, judge, PlanRetrainingArguments.parse(words(request(PLAN_STEP)))):
+        assert (told.model, told.execution_id, told.bucket) == ("things", EXECUTION, DEPLOYMENT.data_bucket)
+        assert (told.inputs_key, told.schema_key) == (inputs_document(MODEL)[0], MODEL.schema_document[0])
+
+
+def test_plan_and_verdict_are_uploaded_where_everybody_reads_them() -> None:
+    """A property file lies in an output of its job, below the execution's prefix."""
+    prefix = retraining_prefix("things", EXECUTION).rstrip("/")
+    for step, name in ((PLAN_STEP, PLAN_NAME), (JUDGE_STEP, VERDICT_NAME)):
+        (file,) = steps()[step]["PropertyFiles"]
+        (output,) = request(step)["ProcessingOutputConfig"]["Outputs"]
+        assert file["OutputName"] == output["OutputName"]
+        assert file["FilePath"] == name
+        assert output["S3Output"]["S3Uri"] == f"s3://{DEPLOYMENT.data_bucket}/{prefix}"
+    verdict = request(REGISTER_STEP)["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    assert verdict == f"s3://{DEPLOYMENT.data_bucket}/{prefix}/{VERDICT_NAME}"
+
+
+def test_candidates_lie_apart_from_the_archives_that_score() -> None:
+    """No reader of `models/<model>/<job>/` takes one for a model that may score."""
+    output = request(TRAIN_STEP)["OutputDataConfig"]["S3OutputPath"]
+    assert output == f"s3://{DEPLOYMENT.data_bucket}/models/things/candidates/"
+
+
+@pytest.mark.parametrize(
+    ("step", "operation", "name"),
+    [
+        (PLAN_STEP, "CreateProcessingJob", "ProcessingJobName"),
+        (TRAIN_STEP, "CreateTrainingJob", "TrainingJobName"),
+        (JUDGE_STEP, "CreateProcessingJob", "ProcessingJobName"),
+        (REGISTER_STEP, "CreateModelPackage", None),
+        (REFUSED_STEP, "CreateModelPackage", None),
+    ],
+)
+def test_sagemaker_knows_each_request(step: str, operation: str, name: str | None) -> None:
+    """All members have the form of the service's model; no token is left."""
+    found = request(step)
+    assert "${" not in json.dumps(found)
+    assert valid("sagemaker", operation, {**found, **({name: f"pipelines-{step}"} if name else {})})
+
+
+def test_jobs_run_as_those_that_dagster_starts() -> None:
+    """Machine, image, code, role, environment and tags of the plan's job are the same."""
+    settings = DagsterSettings.from_environment(
+        {
+            "MLPIPE_STAGE": DEPLOYMENT.stage,
+            "MLPIPE_ACCOUNT_ID": DEPLOYMENT.account_id,
+            "AWS_REGION": DEPLOYMENT.region,
+            "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": DEPLOYMENT.job_image_address,
+            "MLPIPE_SAGEMAKER_ROLE_ARN": DEPLOYMENT.role_arn(DEPLOYMENT.sagemaker_role),
+            "MLPIPE_SAGEMAKER_CODE_PREFIX": DEPLOYMENT.code_tree_prefix("sagemaker_scripts", DIGEST),
+            **{f"SNOWFLAKE_{name}": "any" for name in ("ACCOUNT", "USER", "DATABASE", "SCHEMA", "WAREHOUSE")},
+        }
+    )
+    found = request(PLAN_STEP)
+    arguments: Any = PlanRetrainingArguments.parse(words(found))
+    assert settings.code_version == arguments.code_version
+    del found["ProcessingOutputConfig"]
+    assert found == processing_request(settings, MODEL, "plan_retraining.py", arguments)
+
+
+def test_metrics_of_the_training_are_read_from_its_log() -> None:
+    """SageMaker shows what the training's own log says of the declared metrics."""
+    found = request(TRAIN_STEP)["AlgorithmSpecification"]["MetricDefinitions"]
+    assert found == metric_definitions(each.as_metric for each in MODEL.metrics)
+    assert [each["Name"] for each in found] == ["mae:score", "pinball_0.9:score"]
+
+
+def test_each_kind_of_job_has_its_own_machine() -> None:
+    """Features are prepared and models judged on one, models trained on another."""
+    cluster = request(PLAN_STEP)["ProcessingResources"]["ClusterConfig"]
+    assert cluster == {"InstanceCount": 1, "InstanceType": "ml.c5.large", "VolumeSizeInGB": 7}
+    assert request(JUDGE_STEP)["ProcessingResources"]["ClusterConfig"] == cluster
+    assert request(TRAIN_STEP)["ResourceConfig"] == {
+        "InstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+        "VolumeSizeInGB": 9,
+    }
+    assert request(PLAN_STEP)["StoppingCondition"] == {"MaxRuntimeInSeconds": 900}
+    assert request(TRAIN_STEP)["StoppingCondition"] == {"MaxRuntimeInSeconds": 1800}
+
+
+def test_a_package_says_what_was_judged_and_by_what() -> None:
+    """It is born with the verdict's approval, a refused one rejected; all values are text that AWS takes."""
+    found, refused = request(REGISTER_STEP), request(REFUSED_STEP)
+    assert (found["ModelApprovalStatus"], refused["ModelApprovalStatus"]) == ("Approved", "Rejected")
+    for each in (found, refused):
+        assert each["ModelPackageGroupName"] == DEPLOYMENT.model_package_group("things")
+        assert each["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == CANDIDATE
+        assert each["SkipModelValidation"] == "All"
+        facts = each["CustomerMetadataProperties"]
+        assert facts == {
+            "digest": "0" * 16,
+            "sha256": "1" * 64,
+            "execution": EXECUTION,
+            "verdict": f"{retraining_prefix('things', EXECUTION)}{VERDICT_NAME}",
+            "judged_against": "3",
+            "trained_until": "2013-01-31",
+            "code_version": DIGEST[:16],
+        }
+        assert all(re.fullmatch(r"[A-Za-z0-9 _.:/=+@-]{1,256}", value) for value in facts.values())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ended"),
+    [
+        ({}, [REGISTER_STEP]),
+        ({"better": 0}, [REFUSED_STEP]),
+        ({"worse_slices": 1}, [REFUSED_STEP]),
+        ({"is_new": 0}, []),
+        ({"needs_person": 1, "better": 0}, ["AskPerson"]),
+    ],
+)
+def test_the_verdict_decides_what_is_registered(verdict: dict[str, int], ended: list[str]) -> None:
+    """Better and nowhere worse, it is a candidate; an equal model is none; a person is asked by a failure."""
+    definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
+    known = values(replace(VERDICT, **verdict))
+    taken = _taken(definition["Steps"], known)
+    assert taken == [PLAN_STEP, TRAIN_STEP, JUDGE_STEP, *ended]
+
+
+def test_an_execution_without_work_ends_after_its_plan() -> None:
+    """Another execution works on the same range and code."""
+    definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
+    known = values() | {"Steps.PlanRetraining.PropertyFiles.Plan.proceed": 0}
+    assert _taken(definition["Steps"], known) == [PLAN_STEP]
+
+
+def _taken(steps: list[dict[str, Any]], known: dict[str, Any]) -> list[str]:
+    """Return the steps that do something, in order."""
+    names = []
+    for step in steps:
+        if step["Type"] != "Condition":
+            names.append(step["Name"])
+            continue
+        conditions = resolved(step["Arguments"]["Conditions"], known)
+        assert {each["Type"] for each in conditions} == {"Equals"}
+        holds = all(each["LeftValue"] == each["RightValue"] for each in conditions)
+        names += _taken(step["Arguments"]["IfSteps" if holds else "ElseSteps"], known)
+    return names
+
+
+def test_a_new_job_is_tried_where_the_machine_was_at_fault() -> None:
+    """A script's own error is not repeated; registering is repeated by SageMaker itself."""
+    retried = {name: step["RetryPolicies"] for name, step in steps().items() if "RetryPolicies" in step}
+    assert set(retried) == {PLAN_STEP, TRAIN_STEP, JUDGE_STEP}
+    for (policy,) in retried.values():
+        assert policy["ExceptionType"] == [
+            "SageMaker.JOB_INTERNAL_ERROR",
+            "SageMaker.CAPACITY_ERROR",
+            "SageMaker.RESOURCE_LIMIT",
+        ]
+
+
+def test_a_definition_is_far_below_what_sagemaker_takes() -> None:
+    """It takes 100 KB without a file on S3; every parameter has a default that is not empty."""
+    definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
+    assert len(json.dumps(definition)) < 50_000
+    assert all(each["DefaultValue"] for each in definition["Parameters"])
+
+
+def test_a_model_that_is_not_retrained_has_no_definition() -> None:
+    """It says what to declare."""
+    fixed = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
+    with pytest.raises(NotRetrainedError, match="things is not retrained"):
+        pipeline_definition(DEPLOYMENT, declaration("things", training=fixed), code_digest=DIGEST)
