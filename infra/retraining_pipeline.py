@@ -4,6 +4,9 @@ It runs in an environment of its own, made by `python -m infra.environments sage
 in the repository, is the same for all models and is all that anything else needs.
 """
 
+# The type checker looks into environments of other packages.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import argparse

@@ -26,4 +26,5 @@ def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
         metrics=tuple(each.as_metric for each in declaration.metrics),
         codecs=tuple(declaration.codecs),
         trained_elsewhere=None if elsewhere is None else elsewhere.as_input,
+        judging=None if declaration.retraining is None else declaration.retraining.judging,
     )

@@ -17,6 +17,7 @@ from model_declaration.validation import (
     raise_together,
 )
 from prediction_contract.errors import ContractError
+from prediction_contract.jobs.model_inputs import Judging
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
@@ -202,6 +203,13 @@ class Training(DeclarationPart):
     def is_approved_by_rule(self) -> bool:
         """Whether a better candidate is approved without a person."""
         return bool(self.metrics) if self.approval is None else self.approval == "auto"
+
+    @property
+    def judging(self) -> Judging:
+        """How candidates are judged, as a job is told it."""
+        return Judging(
+            slices=tuple(self.slices), margin=self.margin, is_approved_by_rule=self.is_approved_by_rule
+        )
 
 
 def _training(value: object) -> Training | TrainingRange:

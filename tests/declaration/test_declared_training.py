@@ -36,6 +36,15 @@ def test_metrics_let_a_better_candidate_be_approved_by_rule(approval: str | None
     assert training.is_approved_by_rule is by_rule
 
 
+def test_jobs_are_told_how_candidates_are_judged() -> None:
+    """Slices, margin and who approves; nothing of a model that has no such training."""
+    training = {"metrics": [METRIC], "slices": ["score"], "margin": 0.05, "approval": "manual"}
+    judging = model_inputs(declaration("things", training=training)).judging
+    assert judging is not None
+    assert (judging.slices, judging.margin, judging.is_approved_by_rule) == (("score",), 0.05, False)
+    assert model_inputs(declaration("things")).judging is None
+
+
 def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
     """Return what is told of a wrong declaration, and the line that it names."""
     file = tmp_path / "things" / "defs.yaml"

@@ -107,7 +107,7 @@ def values(verdict: Verdict = VERDICT, **parameters: str) -> dict[str, Any]:
 
 def request(step: str, **parameters: str) -> dict[str, Any]:
     """Return a step's request as SageMaker would carry it out."""
-    return resolved(steps()[step]["Arguments"], values(**parameters))
+    return resolved(steps()[step]["Arguments"], values(VERDICT, **parameters))
 
 
 def words(request: dict[str, Any]) -> list[str]:

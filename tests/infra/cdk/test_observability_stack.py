@@ -72,7 +72,7 @@ def test_done_files_loads_and_live_batches_are_watched(templates: Templates, sta
                 *("AWS/Events/FailedInvocations", {"RuleName": deployment.alarm(rule)}),
                 *("Sum", 0, 5, 1, "notBreaching"),
             )
-            for rule in ("done-files", "failed-loads")
+            for rule in ("done-files", "model-events", "failed-loads")
         },
         **pointers(stage),
     }
