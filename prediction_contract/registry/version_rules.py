@@ -253,7 +253,11 @@ def retire_version(target: ModelVersion) -> Transaction:
         target.model,
         None,
         (
-            Write(key=target.key, conditions=(is_over,), assign={"state": VersionState.RETIRED}),
+            Write(
+                key=target.key,
+                conditions=(_version_is_as_seen(target), is_over),
+                assign={"state": VersionState.RETIRED},
+            ),
             Write(key=champion_key(target.model), conditions=unnamed),
         ),
     )
@@ -431,9 +435,14 @@ def _state_allows(target: ModelVersion, states: tuple[str, ...]) -> Condition:
 
 
 def _version_is_as_seen(target: ModelVersion) -> Condition:
+    sequence = target.superseded_sequence
+    left: Clause = Missing("superseded_sequence")
+    if sequence is not None:
+        left = Equals("superseded_sequence", sequence)
     return Condition(
         "version_is_as_seen",
-        AllOf((Equals("state", target.state), Equals("approval", target.approval))),
+        # The sequence tells a version that was the champion once more in between.
+        AllOf((Equals("state", target.state), Equals("approval", target.approval), left)),
         f"Version {target.version} has changed meanwhile",
         "Read its record again",
     )

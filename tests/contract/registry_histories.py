@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from tests.contract.registry_machine import RegistryMachine, Step
+from tests.contract.registry_machine import RegistryMachine
+from tests.contract.rules_machine import Step
 from tests.fakes.prediction_stores import FIRST, OLDER, SECOND
 
 _USUAL: dict[str, Any] = {

@@ -8,13 +8,18 @@ import pytest
 
 from prediction_contract.registry.stored_record import decode_item
 from prediction_contract.registry.transaction import Transaction
-from tests.contract.registry_machine import RegistryMachine, search
+from tests.contract.registry_machine import RegistryMachine
+from tests.contract.rules_machine import RulesMachine, search
+from tests.contract.version_machine import VersionMachine
 from tests.fakes.registry_table import FakeRegistryTable
 
 pytestmark = pytest.mark.stack
 
 
-def test_dynamodb_and_the_rules_agree_on_every_transaction(registry_on_dynamodb: tuple[Any, str]) -> None:
+@pytest.mark.parametrize("machine", [RegistryMachine, VersionMachine])
+def test_dynamodb_and_the_rules_agree_on_every_transaction(
+    registry_on_dynamodb: tuple[Any, str], machine: type[RulesMachine]
+) -> None:
     """Random histories give the same verdicts and records in memory and through DynamoDB's own API."""
     client, name = registry_on_dynamodb
     compared = {"applied": 0, "refused": 0}
@@ -45,7 +50,7 @@ def test_dynamodb_and_the_rules_agree_on_every_transaction(registry_on_dynamodb:
                 )
             return verdict
 
-    class ComparedMachine(RegistryMachine):
+    class ComparedMachine(machine):
         """The same histories on both tables."""
 
         table_class = ComparedTable

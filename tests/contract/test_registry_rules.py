@@ -33,7 +33,8 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.registry.version_records import version_key
 from prediction_contract.rows.checksums import RowTally
-from tests.contract.registry_machine import RegistryMachine, independent_histories
+from tests.contract.registry_machine import RegistryMachine
+from tests.contract.rules_machine import independent_histories
 from tests.fakes.prediction_stores import (
     FIRST,
     HOME,
