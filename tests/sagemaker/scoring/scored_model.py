@@ -21,12 +21,17 @@ from deltalake import DeltaTable
 
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
+from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.batch import Partition, mint_batch_id
 from prediction_contract.naming.s3_layout import done_key, features_prefix, json_attempt_prefix
+from prediction_contract.registry.records import ChangeRequest
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.version_rules import promote, record_version
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import PredictionSchema
+from tests.sagemaker.registered_versions import version_record
 from tests.sagemaker.scoring_jobs import stack_options
 from tests.stack_runs import PROJECT_ROOT
 
@@ -153,16 +158,35 @@ class ScoredModel:
         self.put(f"{self.prefix}trained.json", trained)
         self.put(f"{self.prefix}schema.json", json.dumps(SCHEMA.to_document()).encode())
         digest = hashlib.sha256(trained).hexdigest()
-        elsewhere = TrainedElsewhere(key=f"{self.prefix}trained.json", sha256=digest, codec="json")
-        inputs = ModelInputs(
-            model=self.name,
-            functions=f"acme_{self.name}",
-            tables="arrow",
+        self._write_inputs(
             whole=whole,
-            trained_elsewhere=elsewhere,
+            trained_elsewhere=TrainedElsewhere(key=f"{self.prefix}trained.json", sha256=digest, codec="json"),
         )
+
+    def _write_inputs(self, **given: Any) -> None:
+        inputs = ModelInputs(model=self.name, functions=f"acme_{self.name}", tables="arrow", **given)
         self.inputs_key, document = inputs.to_document()
         self.put(self.inputs_key, document)
+
+    def promote(self, version: int, **artifact: int) -> None:
+        """Register a version of a trained object, and make it the champion that scores."""
+        trained = json.dumps({"minutes": 1000, **artifact}).encode()
+        key, digest = f"{self.prefix}candidates/{version}/trained.json", hashlib.sha256(trained).hexdigest()
+        self.put(key, trained)
+        pinned = PinnedModel(digest=digest[:16], key=key, sha256=digest, codec="json")
+        found = version_record(self.name, pinned, version=version, state="approved")
+        registry = RegistryTable(self.client("dynamodb"), self.environment["MLPIPE_REGISTRY_TABLE"])
+        registry.carry_out(lambda: record_version(registry.model_version(self.name, version), found))
+        request, now = ChangeRequest(request_id=f"{self.name}-{version}", actor="test"), datetime.now(UTC)
+        registry.carry_out(
+            lambda: promote(
+                registry.model_version(self.name, version) or found,
+                registry.champion(self.name),
+                request,
+                now=now,
+            )
+        )
+        self._write_inputs()
 
     def write_features(
         self, day: str = DAY, groups: Sequence[Sequence[int]] = GROUPS, first: int = 0

@@ -59,6 +59,25 @@ def test_several_hosts_join_the_previous_batch_as_one_does(model: ScoredModel) -
     assert written[0] == written[1]
 
 
+def test_hosts_and_attempts_keep_to_the_version_that_the_batch_began_with(model: ScoredModel) -> None:
+    """A promotion after the first attempt began is for the next batch."""
+    model.promote(1, minutes=1)
+    batch_id = model.batch()
+    hosts = [
+        model.start(batch_id, host=number, hosts=2, does=_IMPATIENT | {"DIE_AT": "before .*receipts/00006"})
+        for number in (1, 2)
+    ]
+    assert all(each.end() for each in hosts)
+    model.promote(2, minutes=2)
+    manifest = model.scored(batch_id, hosts=2, attempt=2)
+    assert [row["minutes"] for row in model.rows(batch_id)] == list(range(1, ROWS + 1))
+    assert manifest.model_package is not None
+    assert (manifest.model_package.version, manifest.model_package.digest) == (1, manifest.model_version)
+    later = model.batch()
+    assert model.scored(later, hosts=2).model_package is not None
+    assert [row["minutes"] for row in model.rows(later)] == list(range(2, ROWS + 2))
+
+
 def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) -> None:
     """Its rows and checksum are those of its chunks together."""
     chunked = model.scored(model.batch())
