@@ -24,6 +24,7 @@ def model_asset(
     backfill_policy: dg.BackfillPolicy | None = None,
     retry_policy: dg.RetryPolicy | None = None,
     pool: str | None = None,
+    skippable: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return a decorator as `dg.asset`, for a body that every model has; its op is called after the model."""
     spec = dg.AssetSpec(
@@ -36,6 +37,7 @@ def model_asset(
         tags=tags,
         metadata=metadata,
         partitions_def=partitions_def,
+        skippable=skippable,
     )
     return dg.multi_asset(
         name=op_name(*key.path),

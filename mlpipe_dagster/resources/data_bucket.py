@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,15 @@ class DataBucket:
             ObjectUnreadableError: S3 refuses to give it.
         """
         return self._open(key).read(most_bytes + 1)
+
+    def sha256(self, key: str) -> str:
+        """Return the SHA-256 of an object's bytes, in hex, a piece of which is held at a time.
+
+        Raises:
+            ObjectMissingError: There is none.
+            ObjectUnreadableError: S3 refuses to give it.
+        """
+        return hashlib.file_digest(self._open(key), "sha256").hexdigest()
 
     def _open(self, key: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""The clients of SageMaker and Glue jobs as resources."""
+"""The clients of SageMaker and Glue jobs, and of SageMaker pipelines, as resources."""
 
 # No postponed annotations: Dagster reads a resource's field types itself.
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from mlpipe_dagster.resources.platform import Platform
 
 if TYPE_CHECKING:
     from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient
+    from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
     from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient
 
 # The clients' modules import boto3 and dagster-aws, which definitions must not.
@@ -43,6 +44,31 @@ class SageMakerJobs(dg.ConfigurableResource):
             logs_client=self.platform.client("logs"),
             context_injector=TidyContextInjector(bucket=bucket, client=s3),
             message_reader=TidyMessageReader(bucket=bucket, client=s3),
+            polling=Polling(deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds),
+        )
+
+
+class RetrainingPipelines(dg.ConfigurableResource):
+    """Gives the client of retraining pipelines.
+
+    Attributes:
+        platform: Where.
+        deadline_seconds: How long one execution may take, the queues of its jobs included.
+        longest_pause_seconds: To which the pause between two looks grows.
+    """
+
+    platform: dg.ResourceDependency[Platform]
+    deadline_seconds: float = 24 * 3600
+    longest_pause_seconds: float = 30
+
+    def client(self) -> "PipelineExecutions":
+        """Return the client."""
+        from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
+        from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
+
+        return PipelineExecutions(
+            client=self.platform.client("sagemaker"),
+            logs_client=self.platform.client("logs"),
             polling=Polling(deadline_seconds=self.deadline_seconds, longest_pause=self.longest_pause_seconds),
         )
 

@@ -1,0 +1,197 @@
+"""A retraining is one execution, whoever asks for it and however often; what it came to is told in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from mlpipe_dagster.job_clients.job_errors import SageMakerJobError
+from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
+from mlpipe_dagster.versions.followed_packages import follow_packages
+from mlpipe_dagster.versions.retraining_runs import RetrainingOutcome, RetrainingResult
+from prediction_contract.jobs.verdict import PENDING, REJECTED
+from prediction_contract.registry.version_records import VersionState
+from tests.dagster.job_steps import QUICK, in_step, let_go_on, log_lines
+from tests.dagster.versions.small_retraining import SmallRetraining
+
+if TYPE_CHECKING:
+    from tests.dagster.versions.registered_packages import RegisteredPackages
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def small(registered: RegisteredPackages) -> SmallRetraining:
+    """The retraining pipeline of a model that no other test has."""
+    return SmallRetraining(registered)
+
+
+def result(small: SmallRetraining, arn: str) -> RetrainingResult:
+    """Return what an execution has come to."""
+    return small.retraining.result(small.registered.model, arn, actor="dagster run x", now=datetime.now(UTC))
+
+
+def ended_execution(registered: RegisteredPackages) -> tuple[SmallRetraining, str]:
+    """Return a pipeline, and an execution of it that has ended; what it leaves, the test leaves."""
+    small = SmallRetraining(registered, is_bare=True)
+    arn = small.client.start(small.wanted().execution(registered.platform.settings.deployment, 1))
+    in_step(lambda context: small.client.watch(context, arn))
+    return small, arn
+
+
+def retrain(
+    small: SmallRetraining, instance: dg.DagsterInstance | None = None, **wanted: Any
+) -> RetrainingResult:
+    """Retrain in a Dagster step, and return what came of it."""
+    retraining = small.retraining
+
+    def run(context: dg.AssetExecutionContext) -> RetrainingResult:
+        arn = retraining.run(context, small.wanted(**wanted))
+        return retraining.result(small.registered.model, arn, actor="dagster run x", now=datetime.now(UTC))
+
+    return in_step(run, instance)
+
+
+def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
+    small: SmallRetraining, instance: dg.DagsterInstance
+) -> None:
+    """Asked for again, by whomever and for whatever cause, it is the same execution and the same version."""
+    # A run that died has started it.
+    arn = small.client.start(small.wanted().execution(small.platform.settings.deployment, 1))
+    first = retrain(small, instance)
+    assert first.execution_arn == arn
+    assert (first.outcome, first.version) == (RetrainingOutcome.PROMOTED, 1)
+    assert first.reason == "mae 20 is better than all baselines"
+    assert small.registered.record(1).execution_arn == first.execution_arn
+    lines = log_lines(instance)
+    assert any("PlanRetraining is Succeeded (https://" in line for line in lines)
+    assert any("RegisterModel is Succeeded: arn:aws:sagemaker" in line for line in lines)
+    assert retrain(small) == first
+    assert retrain(small, cause="drift", requested_by="the sensor") == first
+    assert len(small.executions()) == 1
+    # Another intent on the newest partitions is another execution, which leaves the work to the first.
+    newest = [retrain(small, last_partition="newest", intent=intent) for intent in ("a", "b")]
+    assert [each.version for each in newest] == [2, 2]
+    assert len(small.executions()) == 3
+    pages = small.client.metadata(first.execution_arn)
+    assert "/processing-jobs/pipelines-" in str(pages["PlanRetraining_job_page"].value)
+
+
+@pytest.mark.parametrize(
+    ("judged", "outcome", "words", "state"),
+    [
+        (
+            {"approval": PENDING},
+            RetrainingOutcome.WAITING,
+            "mlpipe promote {model} 1",
+            VersionState.CANDIDATE,
+        ),
+        (
+            {"approval": REJECTED, "better": 0, "reason": "mae 23 is worse"},
+            RetrainingOutcome.REFUSED,
+            "mae 23 is worse",
+            VersionState.REFUSED,
+        ),
+        (
+            {"champion_version": 7},
+            RetrainingOutcome.NOT_PROMOTED,
+            "champion moved since the plan",
+            VersionState.APPROVED,
+        ),
+    ],
+)
+def test_a_version_that_is_not_promoted_says_why(
+    registered: RegisteredPackages,
+    judged: dict[str, Any],
+    outcome: RetrainingOutcome,
+    words: str,
+    state: VersionState,
+) -> None:
+    """It waits for a person, was refused, or was judged against a champion that has changed."""
+    small, arn = ended_execution(registered)
+    registered.register(arn.rpartition("/")[2], **judged)
+    done = result(small, arn)
+    assert (done.outcome, done.version, done.execution_arn) == (outcome, 1, arn)
+    assert words.format(model=registered.model) in done.reason
+    assert registered.record(1).state == state
+    assert registered.registry.champion(registered.model) is None
+
+
+def test_an_equal_candidate_is_nothing_new(registered: RegisteredPackages) -> None:
+    """No package is registered, and nothing waits for one."""
+    small, arn = ended_execution(registered)
+    verdict = registered.verdict(arn.rpartition("/")[2], is_new=0, reason="It equals the champion")
+    key = f"models/{registered.model}/retraining/{verdict.execution_id}/verdict.json"
+    registered.platform.bucket.put(key, verdict.to_bytes())
+    done = result(small, arn)
+    assert (done.outcome, done.version) == (RetrainingOutcome.NOTHING_NEW, None)
+    assert done.reason == "It equals the champion"
+
+
+def test_a_version_that_somebody_else_has_dealt_with_is_told_as_it_is(registered: RegisteredPackages) -> None:
+    """Asked for again after it was superseded, the same work is nothing new."""
+    small, arn = ended_execution(registered)
+    first = registered.register(arn.rpartition("/")[2])
+    assert result(small, arn).outcome is RetrainingOutcome.PROMOTED
+    registered.register("exec2", champion_version=first)
+    follow_packages(registered.packages, registered.registry, registered.model)
+    again = result(small, arn)
+    assert (again.outcome, again.version) == (RetrainingOutcome.NOTHING_NEW, first)
+    assert "superseded" in again.reason
+
+
+def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
+    small: SmallRetraining,
+) -> None:
+    """The error holds the job's last lines; trying again takes the next attempt, not the failed execution."""
+    small.tell(failing_attempts=1)
+    with pytest.raises(SageMakerJobError, match=r"(?s)Failed.*the job is at work.*failed as told"):
+        retrain(small)
+    done = retrain(small)
+    assert done.outcome is RetrainingOutcome.PROMOTED
+    assert sorted(small.executions().values()) == ["Failed", "Succeeded"]
+    # Whoever asks for the newest partitions meets the claim of an execution that has failed, too.
+    small.tell(failing_attempts=1)
+    with pytest.raises(SageMakerJobError, match="failed as told"):
+        retrain(small, last_partition="newest", intent="a")
+    assert retrain(small, last_partition="newest", intent="b").version == 2
+
+
+def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(small: SmallRetraining) -> None:
+    """What a person must see is no outcome among others."""
+    small.tell(needs_person=1, reason="No baseline was beaten for the third time")
+    with pytest.raises(SageMakerJobError, match="A person must look: No baseline was beaten"):
+        retrain(small)
+
+
+def test_a_cancelled_run_stops_its_execution(small: SmallRetraining) -> None:
+    """The jobs of a retraining that nobody waits for any more cost money."""
+    small.tell(waits=True)
+
+    class Cancelled(BaseException):
+        pass
+
+    def cancel(_seconds: float) -> None:
+        if "Executing" in small.executions().values():
+            raise Cancelled
+
+    executions = PipelineExecutions(
+        client=small.sagemaker,
+        logs_client=small.platform.client("logs"),
+        polling=replace(QUICK, sleep=cancel),
+    )
+    with pytest.raises(Cancelled):
+        in_step(
+            lambda context: executions.watch(
+                context, executions.start(small.wanted().execution(small.platform.settings.deployment, 1))
+            )
+        )
+    let_go_on(small.platform)
+    (status,) = small.executions().values()
+    assert status in {"Stopping", "Stopped"}
+    # The next run takes the next attempt.
+    assert retrain(small).outcome is RetrainingOutcome.PROMOTED
