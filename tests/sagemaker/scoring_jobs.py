@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from infra.packaging import sagemaker_files
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.jobs.metrics import metric_definitions
+from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
+from prediction_contract.naming.s3_layout import candidates_prefix
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS
 from tests.stack_runs import base_image
@@ -78,9 +80,21 @@ class ScoringJobs:
         return INPUTS[model].to_document()[0]
 
     def start_processing(
-        self, script: str, arguments: FeatureArguments | ScoreArguments, *, instances: int = 1
+        self,
+        script: str,
+        arguments: FeatureArguments | ScoreArguments | RetrainingStepArguments,
+        *,
+        instances: int = 1,
+        outputs: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a script by its path below the code on so many hosts, and return the job's name."""
+        """Start a script by its path below the code on so many hosts, and return the job's name.
+
+        Args:
+            script: The path.
+            arguments: The script's.
+            instances: How many hosts.
+            outputs: The prefix that each output is uploaded to.
+        """
         name = f"scoring-{uuid.uuid4().hex}"
         code = {
             "S3Uri": f"s3://{self.bucket}/{self.prefix}/files/",
@@ -104,6 +118,19 @@ class ScoringJobs:
                 }
             },
             ProcessingInputs=[{"InputName": "code", "S3Input": code}],
+            ProcessingOutputConfig={
+                "Outputs": [
+                    {
+                        "OutputName": output,
+                        "S3Output": {
+                            "S3Uri": f"s3://{self.bucket}/{prefix}",
+                            "LocalPath": f"/opt/ml/processing/output/{output}",
+                            "S3UploadMode": "EndOfJob",
+                        },
+                    }
+                    for output, prefix in (outputs or {}).items()
+                ]
+            },
         )
         return name
 
@@ -120,9 +147,12 @@ class ScoringJobs:
         )
         return self.start_processing("sagemaker_scripts/prepare_features.py", arguments)
 
-    def start_training(self, arguments: TrainArguments) -> str:
+    def start_training(self, arguments: TrainArguments | RetrainingStepArguments) -> str:
         """Start a training job in script mode, and return its name."""
         name = f"train-{uuid.uuid4().hex}"
+        is_planned = isinstance(arguments, RetrainingStepArguments)
+        prefix = candidates_prefix(arguments.model) if is_planned else f"models/{arguments.model}/"
+        metrics = () if is_planned else INPUTS[arguments.model].metrics
         words = arguments.container_arguments()
         parameters = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
         self.client("sagemaker").create_training_job(
@@ -131,14 +161,14 @@ class ScoringJobs:
             AlgorithmSpecification={
                 "TrainingImage": base_image(self.environment),
                 "TrainingInputMode": "File",
-                "MetricDefinitions": metric_definitions(INPUTS[arguments.model].metrics),
+                "MetricDefinitions": metric_definitions(metrics),
             },
             HyperParameters={
                 "sagemaker_program": "sagemaker_scripts/train_model.py",
                 "sagemaker_submit_directory": f"s3://{self.bucket}/{self.prefix}/sourcedir.tar.gz",
                 **parameters,
             },
-            OutputDataConfig={"S3OutputPath": f"s3://{self.bucket}/models/{arguments.model}/"},
+            OutputDataConfig={"S3OutputPath": f"s3://{self.bucket}/{prefix}"},
             ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10},
             StoppingCondition={"MaxRuntimeInSeconds": 600},
         )
