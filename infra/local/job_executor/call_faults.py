@@ -15,8 +15,17 @@ _EFFECTS = tuple(dict.fromkeys((*_EFFECTS_OF_CALLS, *_EFFECTS_OF_EVENTS)))
 _MEMBERS = {"service", "operation", *_EFFECTS, "count"}
 # Where a job run's fate is put into the request that starts it: no request has a member of this name.
 ENDS_AS = "<ends_as>"
-# What Glue may do with a job run before its script has begun.
-_FATES = ("EXPIRED", "ERROR", "TIMEOUT", "STOPPED")
+# SageMaker's words for a job that failed by no fault of its script, by what reasons of failure begin with.
+JOB_FAILURES = {
+    "InternalServerError": "We encountered an internal error. Please try again.",
+    "CapacityError": "Unable to provision requested ML compute capacity. Please retry later.",
+}
+# What may become of a job before its script begins, by the operation that starts it.
+_FATES = {
+    ("glue", "StartJobRun"): ("EXPIRED", "ERROR", "TIMEOUT", "STOPPED"),
+    ("sagemaker", "CreateProcessingJob"): tuple(JOB_FAILURES),
+    ("sagemaker", "CreateTrainingJob"): tuple(JOB_FAILURES),
+}
 _COMMON_ERRORS = {"ThrottlingException": 400, "InternalFailure": 500, "ServiceUnavailableException": 503}
 _MAX_COUNT = 1000
 _MAX_LATENCY_SECONDS = 600
@@ -32,7 +41,8 @@ class CallFault:
         error: Answer with this code; the operation is not carried out.
         latency_seconds: Answer so much later, or send the event so much later than those that follow.
         lost_answer: Carry the operation out, then close the connection without an answer.
-        ends_as: Let Glue's StartJobRun start a job run that ends in this state before its script begins.
+        ends_as: Let the job that is started end before its script begins: in this state of Glue's, or failed
+            for this reason of SageMaker's.
         dropped: Do not send the event.
         doubled: Send the event twice.
         count: Calls still to be hit.
@@ -119,8 +129,9 @@ class FaultBook:
             raise ValueError(f"latency_seconds must be a number up to {_MAX_LATENCY_SECONDS}")
         if effect in {"lost_answer", "dropped", "doubled"} and value is not True:
             raise ValueError(f"{effect} must be true")
-        if effect == "ends_as" and (operation != ("glue", "StartJobRun") or value not in _FATES):
-            raise ValueError(f"ends_as is for glue StartJobRun, and must be one of {_FATES}")
+        if effect == "ends_as" and value not in _FATES.get(operation, ()):
+            fates = {" ".join(starts): ends for starts, ends in _FATES.items()}
+            raise ValueError(f"ends_as must be one of what the operation knows: {fates}")
 
     def take(self, service: str, operation: str) -> CallFault | None:
         """Return the rule that hits this call, the oldest first, and count it down."""

@@ -202,6 +202,7 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
             *("--state-dir", str(directory.data / "jobs")),
             *("--aws-endpoint-url", aws_endpoint_url),
             *("--region", REGION),
+            *(("--enforce-iam",) if directory.iam_file.exists() else ()),
         ),
         environment={
             **clean_environment(directory.root, "jobs"),

@@ -19,6 +19,7 @@ from tests.infra.job_executor.job_stack import (
     free_port,
     make_client,
 )
+from tests.infra.job_executor.pipeline_stack import Pipelines
 from tests.infra.local_servers import stack_python
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ def executor(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exe
     running = Executor(aws.url, tmp_path_factory.mktemp("executor"), options).start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def pipelines(executor: Executor, aws: Aws) -> Pipelines:
+    """Give pipelines on the session's executor, and the group that they register in."""
+    found = Pipelines(executor, aws)
+    found.create_group()
+    return found
 
 
 @pytest.fixture

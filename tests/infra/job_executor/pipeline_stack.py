@@ -168,6 +168,10 @@ class Pipelines:
         self.aws = aws
         self.client = executor.client("sagemaker", retries={"total_max_attempts": 1})
 
+    def create_group(self) -> None:
+        """Create the group that executions register in."""
+        self.client.create_model_package_group(ModelPackageGroupName=GROUP)
+
     def create(self, steps: list[Any], parameters: list[Any] | None = None, **request: Any) -> str:
         """Create a pipeline and return its name."""
         name = f"mlpipe-test-{uuid.uuid4().hex[:12]}"
@@ -177,7 +181,13 @@ class Pipelines:
         return name
 
     def start(self, name: str, parameters: Mapping[str, str] | None = None, **request: Any) -> str:
-        """Start an execution and return its ARN."""
+        """Start an execution and return its ARN.
+
+        Args:
+            name: The pipeline's.
+            parameters: Text by name.
+            **request: Further members of the request.
+        """
         given = [{"Name": key, "Value": value} for key, value in (parameters or {}).items()]
         answer = self.client.start_pipeline_execution(PipelineName=name, PipelineParameters=given, **request)
         return answer["PipelineExecutionArn"]
@@ -212,6 +222,18 @@ class Pipelines:
             return step if step is not None and step["StepStatus"] == status else None
 
         return eventually(look, what=f"{name} of {arn} is {status}")
+
+    def job(self, arn: str, step: str) -> str:
+        """Return the name of a step's job."""
+        metadata = self.steps(arn)[step]["Metadata"]
+        (made,) = (metadata[kind]["Arn"] for kind in ("ProcessingJob", "TrainingJob") if kind in metadata)
+        return made.rsplit("/", 1)[-1]
+
+    def jobs(self, arn: str, step: str) -> list[str]:
+        """Return the names of all jobs that were made for a step of processing."""
+        begins = f"pipelines-{arn.rsplit('/', 1)[-1]}-{step}"
+        answer = self.client.list_processing_jobs(NameContains=begins, SortOrder="Ascending")
+        return [job["ProcessingJobName"] for job in answer["ProcessingJobSummaries"]]
 
     def packages(self, execution_arn: str) -> list[dict[str, Any]]:
         """Return the model packages that an execution registered."""

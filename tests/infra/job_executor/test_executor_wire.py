@@ -129,6 +129,7 @@ def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
         {"service": "glue", "operation": "GetJob", "latency_seconds": -1},
         {"service": "glue", "operation": "GetJob", "ends_as": "EXPIRED"},
         {"service": "glue", "operation": "StartJobRun", "ends_as": "SUCCEEDED"},
+        {"service": "sagemaker", "operation": "CreateTrainingJob", "ends_as": "EXPIRED"},
         {"service": "glue", "operation": "GetJob", "dropped": True},
         {"service": "events", "operation": "SageMaker Model Package State Change", "lost_answer": True},
         {"service": "events", "operation": "SageMaker Model Package State Change", "doubled": 2},

@@ -7,10 +7,9 @@ import re
 
 import pytest
 
-from tests.infra.job_executor.job_stack import BUCKET, Aws, Executor
+from tests.infra.job_executor.job_stack import BUCKET, Aws
 from tests.infra.job_executor.pipeline_stack import (
     GOOD,
-    GROUP,
     VERDICT_PARAMETER,
     Pipelines,
     compare,
@@ -23,14 +22,6 @@ from tests.infra.job_executor.pipeline_stack import (
 )
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture(scope="module")
-def pipelines(executor: Executor, aws: Aws) -> Pipelines:
-    """Give pipelines on the session's executor, and a group that they register in."""
-    found = Pipelines(executor, aws)
-    found.client.create_model_package_group(ModelPackageGroupName=GROUP)
-    return found
 
 
 @pytest.fixture(scope="module")

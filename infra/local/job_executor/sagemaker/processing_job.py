@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _STATES = {
     JobOutcome.SUCCEEDED: "Completed",
     JobOutcome.FAILED: "Failed",
+    JobOutcome.ERROR: "Failed",
     JobOutcome.TIMED_OUT: "Stopped",
     JobOutcome.STOPPED: "Stopped",
 }

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from infra.local.job_executor.call_faults import ENDS_AS, JOB_FAILURES
 from infra.local.job_executor.executor_settings import ACCOUNT_ID
 from infra.local.job_executor.job_api import JobApi
 from infra.local.job_executor.jobs.job_records import Ending, Phase
@@ -94,6 +95,7 @@ class SageMakerApi(JobApi):
         )
         self.require_role(role_arn, principal, message)
         image = self._image(image_uri)
+        fate = request.pop(ENDS_AS, None)
         now = time.time()
         limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_SECONDS)
         record = {
@@ -106,11 +108,13 @@ class SageMakerApi(JobApi):
             "image": {"packages": image.packages, "environment": image.environment},
             "state": "InProgress",
             "phase": Phase.PREPARING,
-            "ending": None,
+            "ending": None if fate is None else Ending.ERROR,
             "created_at": now,
             "modified_at": now,
             "transitions": [],
         }
+        if fate is not None:
+            record["failure"] = f"{fate}: {JOB_FAILURES[fate]}"
         if kind == _TRAINING:
             add_transition(record, "Starting", now)
         with self.store.exclusively():

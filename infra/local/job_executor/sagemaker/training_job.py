@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _STATES = {
     JobOutcome.SUCCEEDED: ("Completed", "Completed"),
     JobOutcome.FAILED: ("Failed", "Failed"),
+    JobOutcome.ERROR: ("Failed", "Failed"),
     JobOutcome.TIMED_OUT: ("Stopped", "MaxRuntimeExceeded"),
     JobOutcome.STOPPED: ("Stopped", "Stopped"),
 }
