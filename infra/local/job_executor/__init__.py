@@ -17,9 +17,11 @@ How it differs from AWS, so that nobody relies on it:
   documented by AWS: the first is a choice, the second follows training jobs.
 - `POST /_executor/images` adds images, see `image_store`; a job whose image was not added is refused.
 - `POST /_executor/faults` injects throttling, errors, latency, lost answers and events; see `call_faults`.
+- A pipeline's steps are those of six types; a caller's selection of steps, caching and triggers are refused.
+  Where permissions are enforced, a pipeline's role must be allowed what the pipeline calls.
 - SageMaker's events go to queues only, and EventBridge's schedules start pipelines only in UTC, by cron.
 
-A restart: after `kill -9` the jobs run on and the next executor on the same state directory adopts them;
-after SIGTERM they are ended and reported as failed. Stop it before the emulator, so that the last log
-lines arrive, and allow it 30 seconds.
+A restart: after `kill -9` the jobs run on and the next executor on the same state directory adopts them, and
+goes on with executions of pipelines; after SIGTERM both are ended and reported as failed. Stop it before the
+emulator, so that the last log lines arrive, and allow it 30 seconds.
 """
