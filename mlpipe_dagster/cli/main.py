@@ -17,7 +17,7 @@ from mlpipe_dagster.cli.development import check, try_model
 from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
 from mlpipe_dagster.cli.options import add_project
-from mlpipe_dagster.cli.versions import champion, models
+from mlpipe_dagster.cli.versions import champion, models, retrain
 from mlpipe_dagster.installed_platform import require_suitable_platform
 from model_declaration.project import VARIABLE, Project, ProjectError
 from prediction_contract.errors import ContractError
@@ -38,6 +38,7 @@ _COMMAND_MODULES = (
     publish_rollback_hold,
     load,
     models,
+    retrain,
     champion,
     doctor,
 )

@@ -38,7 +38,7 @@ class CommandLine:
     project: Project
     capture: pytest.CaptureFixture[str]
 
-    def declare(self, model: str, **changes: Any) -> None:
+    def declare(self, model: str, /, **changes: Any) -> None:
         """Declare a model; as `small_model.attributes` unless changed."""
         self.declare_in(self.project.defs / model, **changes)
 

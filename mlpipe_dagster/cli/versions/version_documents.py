@@ -88,7 +88,7 @@ def waits_for(version: ModelVersion, pointer: ChampionPointer) -> str | None:
     # Its moment decides nothing.
     promotion = version_rules.promote(version, seen, _BY_RULE, now=parse_utc(version.created_at))
     try:
-        promotion.check({record.key: _attributes(record) for record in (version, pointer)})
+        promotion.check({record.key: _attributes(record) for record in (version, seen) if record})
     except RuleViolationError as violation:
         return violation.what
     return "The sensor of versions promotes it within minutes"

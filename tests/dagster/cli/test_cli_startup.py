@@ -36,6 +36,7 @@ COMMANDS = (
     "hold",
     "load",
     "models",
+    "retrain",
     "promote",
     "demote",
     "challenge",

@@ -1,0 +1,80 @@
+"""The executions of a model's retraining pipeline, as SageMaker lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prediction_contract.errors import ContractError
+
+SUCCEEDED = "Succeeded"
+_ENDED = frozenset({SUCCEEDED, "Failed", "Stopped", "CompletedWithFailures"})
+_PAGE = 100
+
+
+class PipelineMissingError(ContractError):
+    """The model's retraining pipeline does not exist, or may not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedExecution:
+    """An execution.
+
+    Attributes:
+        arn: Its ARN.
+        name: Its display name; empty if it has none.
+        status: `Executing`, `Stopping`, `Stopped`, `Failed`, `Succeeded` ...
+        started_at: When it started.
+        failure: Why it failed; empty if it did not.
+    """
+
+    arn: str
+    name: str
+    status: str
+    started_at: datetime
+    failure: str = ""
+
+    @property
+    def execution_id(self) -> str:
+        """The id that its steps are told, and below which its plan and verdict lie."""
+        return self.arn.rpartition("/")[2]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self.status in _ENDED
+
+
+def listed_executions(sagemaker: Any, pipeline: str) -> Iterator[ListedExecution]:
+    """Yield the executions of a pipeline, the newest first; pages are read as they are needed.
+
+    Args:
+        sagemaker: A boto3 client.
+        pipeline: The pipeline's name.
+
+    Raises:
+        PipelineMissingError: There is no such pipeline, or it may not be read.
+    """
+    pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
+        PipelineName=pipeline,
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        PaginationConfig={"PageSize": _PAGE},
+    )
+    try:
+        for page in pages:
+            for found in page["PipelineExecutionSummaries"]:
+                yield ListedExecution(
+                    arn=found["PipelineExecutionArn"],
+                    name=found.get("PipelineExecutionDisplayName", ""),
+                    status=found["PipelineExecutionStatus"],
+                    started_at=found["StartTime"],
+                    failure=found.get("PipelineExecutionFailureReason", ""),
+                )
+    except sagemaker.exceptions.ClientError as error:
+        raise PipelineMissingError(
+            f"The executions of pipeline {pipeline} cannot be listed: {error}",
+            remedy="Provision it: `mlpipe up` locally, a deployment of the stacks on AWS",
+        ) from error
