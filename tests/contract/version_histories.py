@@ -63,7 +63,9 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
         begin(1),
         acts("register"),
         acts("release"),
-        acts("judge_late", 2),
+        acts("judge_again", 2),
+        acts("follow", 2),
+        acts("by_rule", 2),
     ),
     "promote.version_may_score": (
         begin(1),

@@ -92,16 +92,18 @@ def _online_table(access: DeploymentAccess, model: str) -> Iterator[HealthFindin
 
 
 def queue_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
-    """Yield what is wrong with the queue of done files and with its dead-letter queue."""
+    """Yield what is wrong with the queues of done files and of model events, and with dead letters."""
     deployment = access.settings.deployment
-    waiting = _depth(access, deployment.done_file_queue)
-    if waiting > _DEEP_QUEUE:
-        yield HealthFinding(
-            severity=Severity.WARNING,
-            topic="queues",
-            what=f"{waiting} messages wait in {deployment.done_file_queue}",
-            remedy="See that Dagster's daemon and the sensor `done_files` run",
-        )
+    sensors = {deployment.done_file_queue: "done_files", deployment.model_events_queue: "model_versions"}
+    for queue, sensor in sensors.items():
+        waiting = _depth(access, queue)
+        if waiting > _DEEP_QUEUE:
+            yield HealthFinding(
+                severity=Severity.WARNING,
+                topic="queues",
+                what=f"{waiting} messages wait in {queue}",
+                remedy=f"See that Dagster's daemon and the sensor `{sensor}` run",
+            )
     dead = _depth(access, deployment.dead_letter_queue)
     if dead:
         yield HealthFinding(

@@ -27,6 +27,7 @@ from mlpipe_dagster.cli.health.model_health import (
     staging_findings,
     unregistered_findings,
 )
+from mlpipe_dagster.cli.health.version_facts import found_in_versions
 from mlpipe_dagster.cli.options import Commands, add_command, at_least_one
 from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
@@ -48,7 +49,8 @@ def add_to(commands: Commands) -> None:
         "--days",
         type=at_least_one,
         default=_DAYS,
-        help=f"how many days of done files and batches to look through; {_DAYS} by default",
+        help="how many days of done files and batches to look through, and how long a candidate may wait; "
+        f"{_DAYS} by default",
     )
 
 
@@ -115,6 +117,11 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
             "Look at the registry and at the declaration",
             partial(_model, access, model, known, days),
         )
+        yield from guarded(
+            "versions",
+            "See that SageMaker's packages and pipelines and the files of models may be read",
+            partial(_versions, access, model, days),
+        )
     yield from guarded(
         "done_files", "See that done/ may be listed", partial(_done_files, access, known, days)
     )
@@ -156,6 +163,10 @@ def _model(
                 f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
                 batch.batch_id,
             )
+
+
+def _versions(access: DeploymentAccess, model: str, days: int) -> Iterator[HealthFinding]:
+    yield from found_in_versions(access, access.declaration(model), timedelta(days=days))
 
 
 def _looked_at(

@@ -12,9 +12,11 @@ import snowflake.connector
 from infra.definitions import resource_definitions
 from infra.local.provisioning.provisioned_queues import ensure_queue
 from infra.local.provisioning.provisioned_storage import ensure_table
+from prediction_contract.jobs.verdict import REJECTED
 from prediction_contract.naming.batch import mint_batch_id
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.naming.s3_layout import done_key, shadow_prefix
 from prediction_contract.registry.load_rules import claim_load, confirm_claim
+from tests.dagster.versions.registered_packages import RegisteredPackages
 
 if TYPE_CHECKING:
     from tests.dagster.cli_calls import CommandLine, Told
@@ -37,6 +39,7 @@ def deployment(small_model: SmallModel) -> SmallModel:
     for definition in (
         resource_definitions.done_file_queue(names),
         resource_definitions.dead_letter_queue(names),
+        resource_definitions.model_events_queue(names),
     ):
         ensure_queue(platform.client("sqs"), definition)
     ensure_table(platform.client("dynamodb"), resource_definitions.online_table(names, small_model.name))
@@ -162,3 +165,30 @@ def test_a_staging_table_and_an_unknown_done_file_are_found(
     deployment.platform.bucket.put(key, manifest.to_bytes())
     strange = command_line.json("doctor", deployment.name).document["findings"]
     assert [each["topic"] for each in strange if each["model"] == "undeclared"] == ["done_files"]
+
+
+def test_what_became_of_the_champion_is_found(deployment: SmallModel, command_line: CommandLine) -> None:
+    """Its file is gone, SageMaker shows it as rejected, and its challenger scores nothing."""
+    registered = RegisteredPackages(deployment.platform, deployment.name)
+    champion, challenger = registered.register("exec1"), registered.register("exec2")
+    assert command_line("promote", deployment.name, str(champion)).status == 0
+    told = command_line.json("doctor", deployment.name)
+    assert findings(told) == [("note", "pointers", None)]
+    record = registered.record(champion)
+    deployment.platform.bucket.delete([record.artifact_key])
+    registered.decide(champion, REJECTED)
+    assert command_line("challenge", deployment.name, str(challenger)).status == 0
+    for number in range(3):
+        fresh = fresh_batch(deployment, f"unchallenged {number}")
+        deployment.registered_batch(partition="2013-02-01", batch_id=fresh)
+    told = command_line.json("doctor", deployment.name)
+    assert told.status == 1
+    topics = [(each["severity"], each["topic"]) for each in told.document["findings"]]
+    assert topics.count(("error", "champion")) == 1
+    assert topics.count(("warning", "champion")) == 1
+    assert topics.count(("warning", "challenger")) == 1
+    deployment.platform.bucket.put(
+        f"{shadow_prefix(deployment.name, challenger, '2013-02-01')}part.parquet", b"scored"
+    )
+    told = command_line.json("doctor", deployment.name)
+    assert not any(each["topic"] == "challenger" for each in told.document["findings"])
