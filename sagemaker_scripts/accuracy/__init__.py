@@ -1,1 +1,0 @@
-"""Accuracy: what became of a published batch, metric by metric and slice by slice."""
