@@ -7,13 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpipe_dagster.quality import batch_statistics as statistics
-from mlpipe_dagster.quality.drift import (
-    Distribution,
-    bin_fractions,
-    bins_for,
-    distinct_edges,
-    stability_index,
-)
 from mlpipe_dagster.quality.quality_rules import (
     BatchFacts,
     ColumnFacts,
@@ -27,6 +20,13 @@ from mlpipe_dagster.quality.quality_rules import (
 )
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
+from prediction_contract.rows.drift import (
+    Distribution,
+    bin_fractions,
+    bins_for,
+    distinct_edges,
+    stability_index,
+)
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.stores.warehouse_table import WarehouseTable
 

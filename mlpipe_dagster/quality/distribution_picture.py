@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-from mlpipe_dagster.quality.drift import Distribution
+from prediction_contract.rows.drift import Distribution
 
 _WIDTH, _HEIGHT, _MARGIN = 460, 120, 22
 _BATCH, _LIVE = "#1f77b4", "#d0d0d0"

@@ -16,7 +16,7 @@ from prediction_batches.files.share_location import ShareLocation
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import BatchId, ModelName, Partition, mint_batch_id, validated_attempt
-from prediction_contract.naming.s3_layout import validated_bucket
+from prediction_contract.naming.s3_layout import json_attempt_prefix, validated_bucket
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 
@@ -27,6 +27,11 @@ _READ_AT_ONCE = 8
 @dataclass(frozen=True, kw_only=True)
 class Batch(BatchIdentity):
     """One attempt at a batch; it holds no connection, so it is sent to other processes and hosts as it is."""
+
+    @property
+    def prefix(self) -> str:
+        """Below it lies all that the attempt writes beside the Delta table."""
+        return json_attempt_prefix(self.model, self.partition, self.batch_id, self.attempt)
 
     def writer(self, share: str, store: ObjectStore | None = None) -> BatchWriter:
         """Return the writer of a share: a piece of the batch that is the same whoever writes it.

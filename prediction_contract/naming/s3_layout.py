@@ -176,6 +176,15 @@ def shadow_prefix(model: str, version: int, partition: str) -> str:
     return f"shadow/{ModelName(model)}/{version_text(version)}/{Partition(partition).path}/"
 
 
+def challenger_comparison_key(model: str, version: int, partition: str, batch_id: str) -> str:
+    """Return the key of how a challenger's predictions compare with those of a batch.
+
+    Raises:
+        InvalidNameError: An argument has another form.
+    """
+    return f"{shadow_prefix(model, version, partition)}{BatchId(batch_id)}/comparison.json"
+
+
 def version_text(version: int) -> str:
     """Return a model version's number with leading zeros, as keys and Dagster's partitions have it.
 

@@ -56,7 +56,7 @@ def find_previous(
         for candidate in _batches_of(store, model, earlier):
             if candidate == batch_id:
                 continue
-            usable = _usable_batch(store, find_record, model, candidate)
+            usable = usable_batch(store, find_record, model, candidate)
             if usable is not None and usable.manifest.partition == earlier:
                 return usable
     return None
@@ -73,9 +73,10 @@ def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[Ba
     return sorted(found, reverse=True)
 
 
-def _usable_batch(
+def usable_batch(
     store: ObjectStore, find_record: FindRecord, model: str, batch_id: BatchId
 ) -> PreviousBatch | None:
+    """Return a batch if its manifest is valid and it was neither refused, retired nor withdrawn."""
     try:
         manifest = done_manifest(store, model, batch_id)
     except InvalidManifestError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prediction_batches.object_store import ObjectStore
+from prediction_contract.jobs.accuracy_measurement import AccuracyArguments
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs, document_key
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
@@ -10,7 +11,11 @@ from prediction_contract.jobs.retraining_arguments import RetrainingStepArgument
 
 def read_inputs(
     store: ObjectStore,
-    arguments: FeatureArguments | ScoreArguments | TrainArguments | RetrainingStepArguments,
+    arguments: FeatureArguments
+    | ScoreArguments
+    | TrainArguments
+    | RetrainingStepArguments
+    | AccuracyArguments,
 ) -> ModelInputs:
     """Return the inputs of a job's model.
 

@@ -64,7 +64,8 @@ def metric_value(
     if metric.kind == "mape":
         kept = actual != 0
         actual, predicted, trained = actual[kept], predicted[kept], trained[trained != 0]
-    _refuse_useless(metric, actual, predicted)
+    require_suitable(metric, actual, predicted)
+    require_decidable(metric, actual)
     loss = loss_of(metric)
     constants = _constants(metric, trained) if len(trained) else {}
     with np.errstate(over="ignore", invalid="ignore"):
@@ -116,14 +117,18 @@ def require_decidable(metric: Metric, actual: np.ndarray) -> None:
         )
 
 
-def _refuse_useless(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
+def require_suitable(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
+    """Refuse values that a metric is not of, whatever other rows have.
+
+    Raises:
+        EvaluationError: An outcome is no truth value, or a prediction no probability.
+    """
     other = sorted(set(np.unique(actual)) - {0.0, 1.0})
     if metric.kind in KINDS_OF_TWO_OUTCOMES and other:
         raise EvaluationError(
             f"{metric.actual} is {other[0]:g} in some rows, and {metric.name} is of truth values",
             remedy="Return it as true and false, or as 1 and 0, from the model's outcomes function",
         )
-    require_decidable(metric, actual)
     if metric.kind == "log_loss":
         outside = np.flatnonzero((predicted < 0) | (predicted > 1))
         if len(outside):

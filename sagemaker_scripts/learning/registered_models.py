@@ -86,6 +86,18 @@ def approved_version(registry: VersionRegistry, model: str, version: int) -> Mod
     )
 
 
+def challenging_version(registry: VersionRegistry, model: str, version: int) -> ModelVersion:
+    """Return a version that may be scored beside the champion: nobody serves that, so it may be a candidate.
+
+    Raises:
+        ModelVersionError: It is not registered, was refused, or its artifact was removed.
+    """
+    record = registry.model_version(model, version)
+    if record is not None and record.state == VersionState.CANDIDATE:
+        return record
+    return approved_version(registry, model, version)
+
+
 def pin_of(record: ModelVersion) -> PinnedModel:
     """Return what a batch keeps of a version."""
     return PinnedModel(

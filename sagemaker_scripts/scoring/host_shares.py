@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.naming.s3_layout import json_attempt_prefix, receipt_name
+from prediction_contract.naming.s3_layout import receipt_name
 from sagemaker_scripts.batches.previous_rows import ReadRows, is_whole, previous_files, report_left_out
 from sagemaker_scripts.features.feature_files import FeatureFile
 from sagemaker_scripts.features.feature_store import FeatureSet
@@ -136,10 +136,7 @@ class HostShares:
 
     def _written(self) -> set[str]:
         """Return the names of all shares that have a receipt."""
-        attempt = self._work.attempt
-        prefix = json_attempt_prefix(
-            self._work.arguments.model, attempt.partition, attempt.batch_id, attempt.attempt
-        )
+        prefix = self._work.output.prefix
         keys = {entry.key for entry in self._store.listing(f"{prefix}receipts/")}
         return {
             share.name for share in self._work.plan.shares if f"{prefix}{receipt_name(share.name)}" in keys

@@ -10,6 +10,7 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.model_inputs import ModelInputs
+from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.rows.schema import PredictionSchema
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
@@ -22,7 +23,6 @@ from sagemaker_scripts.scoring.scoring_plan import (
     PlannedPrevious,
     ScoringPlan,
     ScoringPlanError,
-    digest_of_inputs,
 )
 from sagemaker_scripts.scoring.shares import Share, shares_of_buckets, shares_of_groups
 
@@ -77,6 +77,44 @@ def make_plan(
         lookback=arguments.lookback,
         batch_id=batch.batch_id,
     )
+    return plan_of(
+        arguments,
+        store,
+        inputs,
+        features=features,
+        model=model,
+        previous=previous,
+        schema=schema,
+        cleaning=cleaning,
+        folder=folder,
+    )
+
+
+def plan_of(
+    arguments: ScoreArguments,
+    store: ObjectStore,
+    inputs: ModelInputs,
+    *,
+    features: FeatureSet,
+    model: PinnedModel,
+    previous: PreviousBatch | None,
+    schema: PredictionSchema,
+    cleaning: Cleaning,
+    folder: Path,
+) -> ScoringPlan:
+    """Return the plan of scoring some features by a model.
+
+    Args:
+        arguments: The job's.
+        store: The bucket.
+        inputs: The model's.
+        features: What is scored.
+        model: By which.
+        previous: The previous batch; None if there is none.
+        schema: The predictions' schema.
+        cleaning: The rules that the load will clean them by.
+        folder: Where copies of features are kept.
+    """
     chunk_rows = arguments.chunk_rows or _chunk_rows(features, schema, store, folder)
     buckets = 0
     if inputs.whole:
@@ -91,7 +129,7 @@ def make_plan(
         inputs_key=arguments.inputs_key,
         code_version=arguments.code_version,
         features_prefix=features.prefix,
-        features_digest=digest_of_inputs(features.inputs),
+        features_digest=features.digest,
         model=model,
         previous=None
         if previous is None
@@ -135,7 +173,7 @@ def planned_features(
         ScoringPlanError: They were prepared again since.
     """
     features = feature_set(store, arguments.model, batch.partition, plan.features_prefix)
-    if digest_of_inputs(features.inputs) != plan.features_digest:
+    if features.digest != plan.features_digest:
         raise ScoringPlanError(
             f"The features below {plan.features_prefix} were prepared again since the attempt was planned",
             remedy="Start the next attempt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.job_arguments import ScoreArguments
 from prediction_contract.jobs.pinned_model import PinnedModel
-from prediction_contract.manifests.manifest import InputObject
 from prediction_contract.naming.s3_layout import PLAN_NAME
 from sagemaker_scripts.scoring.shares import Share
 
@@ -115,12 +113,6 @@ class ScoringPlan:
                     f"The attempt was planned with the {name} {planned}, and this job has {wanted}",
                     remedy="Start the next attempt",
                 )
-
-
-def digest_of_inputs(inputs: tuple[InputObject, ...]) -> str:
-    """Return a digest of names and contents of files, so that nothing of them can change unseen."""
-    named = [(each.key, each.sha256) for each in inputs]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def settled_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan]) -> ScoringPlan:

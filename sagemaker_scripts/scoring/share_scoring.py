@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 
-from prediction_batches.delivery.batch import Batch
 from prediction_batches.delivery.receipts import Receipt
 from prediction_batches.errors import PredictionsError
 from prediction_batches.object_store import ObjectStore
@@ -44,6 +44,37 @@ from sagemaker_scripts.scoring.scoring_processes import CountRows, RunTask
 from sagemaker_scripts.scoring.shares import Share
 
 
+class ShareWriter(Protocol):
+    """Writes the rows of one share; a context manager, which leaves no receipt after an error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def write_encoded(self, rows: EncodedRows) -> None:
+        """Add rows."""
+        ...
+
+    def close(self) -> Receipt:
+        """Write what is left, then the receipt."""
+        ...
+
+
+class ScoredOutput(Protocol):
+    """What shares are written to, as it is sent to processes."""
+
+    @property
+    def prefix(self) -> str:
+        """Below it lie the receipts of the shares that are whole."""
+        ...
+
+    def writer(self, share: str, store: ObjectStore) -> ShareWriter:
+        """Return the writer of a share."""
+        ...
+
+
 @dataclass(frozen=True)
 class ShareWork:
     """What the shares of one attempt have in common, as it is sent to processes.
@@ -51,7 +82,7 @@ class ShareWork:
     Attributes:
         arguments: The job's.
         attempt: The attempt.
-        batch: The batch that shares are written to.
+        output: What shares are written to: the batch, or a challenger's predictions.
         schema: The predictions' schema.
         cleaning: The rules that the load will clean them by.
         plan: The attempt's.
@@ -61,7 +92,7 @@ class ShareWork:
 
     arguments: ScoreArguments
     attempt: BatchAttempt
-    batch: Batch
+    output: ScoredOutput
     schema: PredictionSchema
     cleaning: Cleaning
     plan: ScoringPlan
@@ -135,7 +166,7 @@ class ShareScorer:
                 share alone has more refused rows than the batch may have.
         """
         refused, rows, features = RefusedRows(), 0, 0
-        with self._work.batch.writer(share.name, self._store) as writer:
+        with self._work.output.writer(share.name, self._store) as writer:
             for number, chunk in enumerate(self._chunks(share), start=1):
                 with _named_in_errors(number, chunk, share):
                     pieces = judged(self._encoded(chunk), self._work.schema.key, self._parse_row)

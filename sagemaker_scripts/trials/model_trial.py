@@ -81,8 +81,7 @@ class ModelTrial:
             ContractError: Data is missing or wrong, a function failed, or its result does not fit.
         """
         request, partition = self._request, self.partition()
-        trained = self._with_data(request.training, _TRAINED_PARTITIONS)
-        evaluated = self._with_data(request.evaluated, _EVALUATED_PARTITIONS) if self.inputs.metrics else []
+        trained, evaluated = self._chosen(partition)
         if request.training is not None and not trained:
             raise TrialError(
                 f"There is no data of a partition to learn from, {' to '.join(request.training)}",
@@ -162,6 +161,24 @@ class ModelTrial:
                 model=self.inputs.model,
             )
 
+    def _chosen(self, partition: str) -> tuple[list[str], list[str]]:
+        """Return the partitions to learn from, and the later ones to be evaluated on."""
+        request = self._request
+        evaluated_most = _EVALUATED_PARTITIONS if self.inputs.metrics else 0
+        if not request.retrains:
+            return (
+                self._with_data(request.training, _TRAINED_PARTITIONS),
+                self._with_data(request.evaluated, evaluated_most),
+            )
+        most = _TRAINED_PARTITIONS + evaluated_most
+        own = Partition(partition)
+        before = self._with_data((request.first, str(own.earlier(1))), most)
+        if not before:
+            # Nothing is known of earlier ones: what follows is better than nothing.
+            return self._with_data((partition, str(own.later(_TRAINED_PARTITIONS - 1))), most), []
+        evaluated = before[1:][-evaluated_most:] if evaluated_most else []
+        return before[: len(before) - len(evaluated)], evaluated
+
     def _with_data(self, partitions: tuple[str, str] | None, most: int) -> list[str]:
         """Return the last partitions of a range that there is data of, in order."""
         if partitions is None:
@@ -177,7 +194,8 @@ class ModelTrial:
     def _model(self, trained: list[str], examples: pa.Table | None) -> tuple[TrainedModel, dict[str, Any]]:
         codecs, inputs = Codecs(self.inputs.codecs), self.inputs
         elsewhere = inputs.trained_elsewhere
-        if elsewhere is not None or self._request.training is None:
+        is_trained = self._request.retrains or self._request.training is not None
+        if elsewhere is not None or not is_trained:
             pinned = (
                 found_model(self._store, inputs.model, newest_archive(self._store, inputs.model))
                 if elsewhere is None

@@ -35,6 +35,7 @@ class TrialRequest:
         end: The first that is no longer one; None for no end.
         training: The first and last partition to learn from; None for a model that is not trained here.
         evaluated: The first and last partition to be evaluated on; None for none.
+        retrains: Whether a retraining chooses what the model learns from; then the trial chooses some.
         looks_back: Whether the model gets a previous batch.
         rows: How many rows are shown.
         folder: The data, laid out as the data bucket; None for the bucket.
@@ -54,6 +55,7 @@ class TrialRequest:
     end: str | None
     training: tuple[str, str] | None
     evaluated: tuple[str, str] | None
+    retrains: bool
     looks_back: bool
     rows: int
     folder: Path | None

@@ -63,9 +63,7 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
         begin(1),
         acts("register"),
         acts("release"),
-        acts("judge_again", 2),
-        acts("follow", 2),
-        acts("by_rule", 2),
+        acts("judge_late", 2),
     ),
     "promote.version_may_score": (
         begin(1),

@@ -387,6 +387,12 @@ class VersionSimulation:
         self.submit(self.plan_follow(number, choice))
         self.submit(self.plan_request("by_person")(number, choice))
 
+    def judge_late(self, number: int, choice: int) -> None:
+        """A package that nobody has heard of is judged anew, found, and promoted by rule."""
+        self.plan_judge_again(number, choice)
+        self.submit(self.plan_follow(number, choice))
+        self.submit(self.plan_request("by_rule")(number, choice))
+
     def change_and_follow(self, number: int, choice: int) -> None:
         """A package's approval changes, and the platform hears of it."""
         self.plan_decide(number, choice)

@@ -100,6 +100,7 @@ def _of_declaration(declaration: ModelDeclaration) -> dict[str, Any]:
         "end": declaration.partitions.end,
         "training": training and [training.first_partition, training.last_partition],
         "evaluated": evaluated or None,
+        "retrains": declaration.retraining is not None,
         "looks_back": declaration.lookback > 0,
         "sensitive": sorted(
             declaration.cleaning_rules.stored_names(declaration.prediction_schema, sensitive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from mlpipe_dagster.quality.distribution_picture import Series, distribution_svg
-from mlpipe_dagster.quality.drift import Distribution, bins_for, distinct_edges, stability_index
 from mlpipe_dagster.quality.quality_rules import (
     BatchFacts,
     ColumnFacts,
@@ -16,6 +15,7 @@ from mlpipe_dagster.quality.quality_rules import (
     judged_drift,
 )
 from model_declaration.quality import Quality
+from prediction_contract.rows.drift import Distribution, bins_for, distinct_edges, stability_index
 
 
 def test_equal_shares_have_not_moved() -> None:
