@@ -60,6 +60,11 @@ class UploadedCode:
     sagemaker_prefix: str
     training_code_key: str
 
+    @property
+    def sagemaker_digest(self) -> str:
+        """SHA-256 of the code that SageMaker's jobs run."""
+        return self.sagemaker_prefix.rstrip("/").rpartition("/")[2]
+
 
 def upload_code(s3: Any, deployment: Deployment, project: Project, out_dir: Path) -> UploadedCode:
     """Build the jobs' code and upload it, named by its content, so that running jobs keep theirs.

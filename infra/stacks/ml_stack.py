@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 
-from infra.capabilities.data.retraining_schedule import add_retraining
-from infra.capabilities.data.scoring_schedule import add_scoring_schedule
+from infra.capabilities.data.model_pipeline import add_pipeline
 from infra.capabilities.image_repository import add_repository
 from infra.capabilities.roles import add_role
-from infra.definitions.resource_definitions import package_group_policy
+from infra.definitions import pipeline_definitions
 from infra.permissions.platform_roles import (
     retraining_pipeline_role,
     retraining_schedule_role,
@@ -58,20 +57,23 @@ class MlStack(StageStack):
         add_repository(self, "JobImageRepository", deployment.job_image_repository, families=families)
         pipelines = []
         for model in models:
+            definition = pipeline_definitions.package_group(deployment, model.name)
             group = sagemaker.CfnModelPackageGroup(
                 self,
                 f"Packages-{model_name_stem(model.name)}",
-                model_package_group_name=deployment.model_package_group(model.name),
-                model_package_group_description=f"Trained models of {model.name}",
-                model_package_group_policy=package_group_policy(deployment, model.name),
+                model_package_group_name=definition.name,
+                model_package_group_description=definition.description,
+                model_package_group_policy=definition.policy,
             )
             group.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
             if model.scheduled is not None:
                 pipelines.append(
-                    add_scoring_schedule(self, deployment, model.scheduled, code_digest=code_digest)
+                    pipeline_definitions.scoring(deployment, model.scheduled, code_digest=code_digest)
                 )
             if model.retrained is not None:
-                pipelines.append(add_retraining(self, deployment, model.retrained, code_digest=code_digest))
+                pipelines.append(
+                    pipeline_definitions.retraining(deployment, model.retrained, code_digest=code_digest)
+                )
         for pipeline in pipelines:
             # It assumes its role, and its schedule another, as soon as they are there.
-            pipeline.node.add_dependency(*roles)
+            add_pipeline(self, pipeline).node.add_dependency(*roles)

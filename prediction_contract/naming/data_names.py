@@ -174,16 +174,21 @@ class DataNames(DeploymentScope):
 
         No model's name begins with a digit, so it is no other model's scoring pipeline.
         """
-        return self._name(f"0retrain-{model_name_stem(model).replace('_', '-')}")
+        return f"{self.retraining_pipelines_prefix}{model_name_stem(model).replace('_', '-')}"
 
     def retraining_pipeline_arn(self, model: str) -> str:
         """Return the ARN of that pipeline."""
         return self._arn("sagemaker", f"pipeline/{self.retraining_pipeline(model)}")
 
     @property
+    def retraining_pipelines_prefix(self) -> str:
+        """What the name of every pipeline that retrains begins with, and that of its schedule."""
+        return self._name("0retrain-")
+
+    @property
     def retraining_pipelines_arn_pattern(self) -> str:
         """What matches the ARN of every pipeline that retrains."""
-        return self._arn("sagemaker", f"pipeline/{self._name('0retrain-')}*")
+        return self._arn("sagemaker", f"pipeline/{self.retraining_pipelines_prefix}*")
 
     def model_package_group_arn(self, model: str) -> str:
         """Return the ARN of a model's package group."""

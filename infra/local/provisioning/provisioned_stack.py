@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.code_upload import UploadedCode, create_shared_log_groups, upload_code, upload_wheels
-from infra.definitions import api_definitions, resource_definitions
+from infra.code_upload import (
+    UploadedCode,
+    create_shared_log_groups,
+    upload_code,
+    upload_documents,
+    upload_wheels,
+)
+from infra.definitions import api_definitions, pipeline_definitions, resource_definitions
 from infra.environments.environment_cache import cache_folder
 from infra.environments.job_environments import images_document, make_job_environments
 from infra.glue_wheels import locked_releases, zip_of_wheels
@@ -17,6 +23,7 @@ from infra.local.provisioning.clients import Clients, ProvisioningError, is_loop
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.provisioned_jobs import add_images, ensure_glue_job, ensure_role
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
+from infra.local.provisioning.provisioned_registry import ensure_package_group, ensure_pipelines
 from infra.local.provisioning.provisioned_sources import ensure_sources
 from infra.local.provisioning.provisioned_storage import ensure_bucket, ensure_table
 from infra.local.provisioning.provisioned_tokens import TokenClient, ensure_secret, ensure_token_issuer
@@ -99,6 +106,7 @@ def provision(
         queues = _notices(clients, deployment)
         code = _jobs(clients, deployment, project, models)
         _images(clients, deployment, project, say)
+        _retraining(clients, deployment, models, code)
         client = _identity(clients, deployment, connection)
         issued = _variables(clients, deployment, queues=queues, client=client)
         archive = build_api_archive(project.packages)
@@ -184,6 +192,24 @@ def _jobs(
     ensure_glue_job(clients.client("glue"), definition)
     _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)
     return code
+
+
+def _retraining(
+    clients: Clients, deployment: Deployment, models: Sequence[ProvisionedModel], code: UploadedCode
+) -> None:
+    sagemaker = clients.client("sagemaker")
+    for model in models:
+        ensure_package_group(sagemaker, pipeline_definitions.package_group(deployment, model.name))
+    upload_documents(clients.client("s3"), deployment, models)
+    pipelines = [
+        pipeline_definitions.retraining(deployment, model.retrained, code_digest=code.sagemaker_digest)
+        for model in models
+        if model.retrained is not None
+    ]
+    ensure_pipelines(
+        sagemaker, clients.client("scheduler"), pipelines, prefix=deployment.retraining_pipelines_prefix
+    )
+    _LOG.info("%d package groups and %d pipelines that retrain are there", len(models), len(pipelines))
 
 
 def _images(clients: Clients, deployment: Deployment, project: Project, say: Callable[[str], None]) -> None:

@@ -64,6 +64,8 @@ def snapshot(clients: Clients) -> dict[str, Any]:
         "pools": [pool["Id"] for pool in pools],
         "clients": [client["ClientId"] for client in clients_of_pools],
         "jobs": [job["Name"] for job in clients.client("glue").get_jobs()["Jobs"]],
+        "pipelines": clients.client("sagemaker").list_pipelines()["PipelineSummaries"],
+        "groups": clients.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"],
         "secrets": sorted(
             (secret["Name"], sorted(secret.get("SecretVersionsToStages", {})))
             for secret in clients.client("secretsmanager").list_secrets()["SecretList"]
