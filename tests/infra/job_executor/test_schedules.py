@@ -82,9 +82,10 @@ class Scheduled:
         aws: The emulator.
         name: Of schedule, role, queue and pipeline.
         folder: For the clock's settings.
+        enforce_iam: Whether the role has to be allowed to start the pipeline.
     """
 
-    def __init__(self, aws: Aws, name: str, folder: Path) -> None:
+    def __init__(self, aws: Aws, name: str, folder: Path, *, enforce_iam: bool = False) -> None:
         self.name = name
         self.bodies: list[dict[str, Any]] = []
         # What becomes of the next starts; None is an answer that is lost.
@@ -105,6 +106,7 @@ class Scheduled:
             aws_endpoint_url=aws.url,
             access_key_id="test",
             secret_access_key="test",
+            enforce_iam=enforce_iam,
         )
         self._clock = ScheduleClock(settings, AwsAccess(settings), self._start, since=at("05:59:30"))
         self.start: Callable[[bytes], bytes | None] = self._note
@@ -126,6 +128,15 @@ class Scheduled:
             Target={"Arn": TARGET, "RoleArn": self._role_arn, "Input": json.dumps(body), **target},
         )
         self._is_made = True
+
+    def grant(self, action: str, pipeline: str) -> None:
+        """Let the role do this to a pipeline, and nothing else."""
+        arn = f"arn:aws:sagemaker:us-east-1:000000000000:pipeline/{pipeline}"
+        statement = {"Effect": "Allow", "Action": action, "Resource": arn}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self._aws.client("iam").put_role_policy(
+            RoleName=self.name, PolicyName="rights", PolicyDocument=document
+        )
 
     def look(self, *times: str) -> None:
         """Let the clock look at several times of the day."""
@@ -229,6 +240,23 @@ def test_a_role_that_schedules_cannot_assume_starts_nothing(scheduled: Scheduled
     scheduled.put(RoleArn=aws.sagemaker_role)
     scheduled.look("06:00:01")
     assert scheduled.bodies == []
+
+
+@pytest.mark.stack
+def test_a_role_without_the_right_starts_nothing(aws: Aws, name: str, tmp_path: Path) -> None:
+    """Where permissions are enforced, the schedule's role must be allowed to start this very pipeline."""
+    scheduled = Scheduled(aws, name, tmp_path, enforce_iam=True)
+    scheduled.put()
+    try:
+        scheduled.grant("sagemaker:StartPipelineExecution", f"{name}-another")
+        scheduled.look("06:00:01")
+        assert scheduled.bodies == []
+        scheduled.grant("sagemaker:StartPipelineExecution", name)
+        scheduled.put(cron="cron(1 6 * * ? *)")
+        scheduled.look("06:01:01")
+        assert len(scheduled.bodies) == 1
+    finally:
+        scheduled.close()
 
 
 def make_pipeline(executor: Executor, aws: Aws, name: str) -> None:
