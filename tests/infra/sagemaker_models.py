@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from infra.local.job_executor.sagemaker.pipelines.definition import read_definition
+from infra.local.job_executor.sagemaker.pipelines.parameters import values_of
+from infra.local.job_executor.sagemaker.pipelines.values import Values
 from tests.projects import EXAMPLE, new_project
 
 if TYPE_CHECKING:
@@ -72,23 +78,20 @@ def write_models(root: Path) -> Project:
 def requests(
     definition: Mapping[str, Any], parameters: Mapping[str, str], execution_id: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the request of each step's job, in the order of the steps.
+    """Return the request of each step's job as the local executor fills it in, in the order of the steps.
 
     Args:
-        definition: A pipeline's.
-        parameters: Values by name; a definition that knows others is told so by a KeyError.
+        definition: A pipeline's, whose steps need nothing of one another.
+        parameters: Text by name.
         execution_id: Of the execution.
     """
-    known = {parameter["Name"] for parameter in definition["Parameters"]}
-    assert known == set(parameters)
-    values = {f"Parameters.{name}": value for name, value in parameters.items()}
-    values["Execution.PipelineExecutionId"] = execution_id
-    return {step["Name"]: _filled(step["Arguments"], values) for step in definition["Steps"]}
-
-
-def _filled(document: Any, values: Mapping[str, str]) -> Any:
-    if isinstance(document, dict):
-        if set(document) == {"Get"}:
-            return values[document["Get"]]
-        return {name: _filled(value, values) for name, value in document.items()}
-    return [_filled(value, values) for value in document] if isinstance(document, list) else document
+    read = read_definition(json.dumps(definition))
+    given = [{"Name": name, "Value": text} for name, text in parameters.items()]
+    values = Values(
+        steps=read.steps,
+        parameters=values_of(read.parameters, given),
+        variables={"PipelineExecutionId": execution_id},
+        answers={},
+        read=lambda uri: pytest.fail(f"{uri} is read"),
+    )
+    return {name: values.filled(step.arguments) for name, step in read.steps.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,12 @@ import pytest
 from deltalake import DeltaTable
 
 from infra.code_upload import upload_code, upload_documents
-from infra.definitions.scoring_pipeline import FEATURES_STEP, SCORE_STEP, pipeline_definition
+from infra.definitions.scoring_pipeline import (
+    FEATURES_STEP,
+    SCHEDULED_AT,
+    SCORE_STEP,
+    pipeline_definition,
+)
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
 from prediction_contract.manifests.manifest import Manifest
@@ -23,12 +29,12 @@ from prediction_contract.naming.s3_layout import done_key
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.delta_table import check_delta_table
-from tests.infra.sagemaker_models import DAILY, requests, write_models
+from tests.infra.sagemaker_models import DAILY, write_models
 from tests.sagemaker.declared_models import SCHEMAS, TRAINING
 from tests.sagemaker.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -52,6 +58,15 @@ def die(store, key, content):
 ObjectStore.put_new = die
 sys.exit(run_script(score_batch.main))
 """
+# The same job without a fault.
+REPEATED = """
+import sys
+from sagemaker_scripts import score_batch
+from sagemaker_scripts.container import run_script
+
+sys.exit(run_script(score_batch.main))
+"""
+EXECUTION_SECONDS = 240
 
 
 def new_batch(model: str, partition: str) -> str:
@@ -229,12 +244,53 @@ def test_a_job_that_nobody_gave_a_batch_mints_its_own(jobs: ScoringJobs) -> None
     assert manifest.producer.job_arn.endswith(f"/{manifest.producer.job_name}")
 
 
-@pytest.fixture
-def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Return a function that runs a step's job as an execution of the model's pipeline would, to its end.
+class ScoringPipeline:
+    """The scoring pipeline of a model, as a deployment creates it.
 
-    Code and schema lie where a deployment uploads them, and `code` puts other files in the code's place.
+    Args:
+        jobs: Of the stack that it runs on.
+        definition: The pipeline's.
     """
+
+    def __init__(self, jobs: ScoringJobs, definition: dict[str, Any]) -> None:
+        self._client = jobs.client("sagemaker")
+        self._name = f"scoring-{uuid.uuid4().hex}"
+        self._client.create_pipeline(
+            PipelineName=self._name,
+            RoleArn=jobs.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
+            PipelineDefinition=json.dumps(definition),
+        )
+
+    def start(self, tick: str) -> str:
+        """Start an execution as the schedule does, and return its ARN."""
+        parameters = [{"Name": SCHEDULED_AT, "Value": tick}]
+        answer = self._client.start_pipeline_execution(PipelineName=self._name, PipelineParameters=parameters)
+        return answer["PipelineExecutionArn"]
+
+    def retry(self, arn: str) -> None:
+        """Let an execution go on at what failed."""
+        self._client.retry_pipeline_execution(PipelineExecutionArn=arn)
+
+    def end(self, arn: str) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Wait for an execution's end; return its status, and the last job of each step."""
+        deadline = time.monotonic() + EXECUTION_SECONDS
+        while (status := self._status(arn)) == "Executing":
+            assert time.monotonic() < deadline, f"{arn} did not end within {EXECUTION_SECONDS} s"
+            time.sleep(0.25)
+        steps = self._client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
+        arns = {step["StepName"]: step["Metadata"]["ProcessingJob"]["Arn"] for step in steps}
+        return status, {
+            step: self._client.describe_processing_job(ProcessingJobName=job.rsplit("/", 1)[-1])
+            for step, job in arns.items()
+        }
+
+    def _status(self, arn: str) -> str:
+        return self._client.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"]
+
+
+@pytest.fixture
+def definition(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Give a model's pipeline definition; code and schema lie where a deployment uploads them."""
     assert trained
     environment = jobs.environment
     deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
@@ -245,60 +301,66 @@ def execution(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> Cal
     upload_code(jobs.client("s3"), deployment, project, tmp_path)
     upload_documents(jobs.client("s3"), deployment, declared)
     digest = build_sagemaker_code(project, tmp_path).digest
-    definition = pipeline_definition(deployment, scoring, code_digest=digest)
-
-    def run(step: str, execution_id: str, tick: str, script: str | None = None) -> dict[str, Any]:
-        request = requests(definition, {"ScheduledAt": tick}, execution_id)[step]
-        if script is not None:
-            jobs.upload_script("other.py", script)
-            code = request["ProcessingInputs"][0]["S3Input"]
-            code["S3Uri"] = f"s3://{jobs.bucket}/{jobs.prefix}/files/"
-            request["AppSpecification"]["ContainerEntrypoint"][1] = f"{code['LocalPath']}/other.py"
-        name = f"pipelines-{execution_id}-{step}-{uuid.uuid4().hex[:10]}"
-        jobs.client("sagemaker").create_processing_job(ProcessingJobName=name, **request)
-        return jobs.end(name)
-
-    return run
+    return pipeline_definition(deployment, scoring, code_digest=digest)
 
 
 def test_a_scheduled_execution_scores_the_partition_that_is_due(
-    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
+    jobs: ScoringJobs, definition: dict[str, Any]
 ) -> None:
-    """Its two jobs, as the pipeline sends them, leave a batch of the features that the first one prepared."""
-    tick = "2013-02-20T05:30:00Z"
-    prepared = execution(FEATURES_STEP, "abc123", tick)
-    assert prepared["ProcessingJobStatus"] == "Completed", prepared
-    ended = execution(SCORE_STEP, "abc123", tick)
-    assert ended["ProcessingJobStatus"] == "Completed", ended
-    said = json.loads(ended["ExitMessage"])
+    """Its two jobs leave a batch of the features that the first one prepared; a job again adopts it."""
+    pipeline = ScoringPipeline(jobs, definition)
+    arn = pipeline.start("2013-02-20T05:30:00Z")
+    status, ended = pipeline.end(arn)
+    assert status == "Succeeded", ended
+    assert ended.keys() == {FEATURES_STEP, SCORE_STEP}
+    execution_id, scored = arn.rsplit("/", 1)[-1], ended[SCORE_STEP]
+    said = json.loads(scored["ExitMessage"])
     manifest = check_batch(jobs, said)
     assert (manifest.model, manifest.partition, manifest.attempt) == (DAILY, "2013-02-19", 1)
     assert manifest.row_count > 500
-    prefix = f"features/{DAILY}/dt=2013-02-19/run=abc123/"
+    prefix = f"features/{DAILY}/dt=2013-02-19/run={execution_id}/"
     assert {source.key.rpartition("/")[0] for source in manifest.inputs.features} == {prefix[:-1]}
-    assert manifest.producer.job_name == ended["ProcessingJobName"]
-    again = json.loads(execution(SCORE_STEP, "abc123", tick)["ExitMessage"])
-    assert again == said | {"adopted": True}
+    assert manifest.producer.job_name == scored["ProcessingJobName"]
+    (step,) = [step for step in definition["Steps"] if step["Name"] == SCORE_STEP]
+    again = {member: scored[member] for member in step["Arguments"] if member != "Tags"}
+    name = f"again-{uuid.uuid4().hex}"
+    jobs.client("sagemaker").create_processing_job(ProcessingJobName=name, **again)
+    assert json.loads(jobs.completed(name)["ExitMessage"]) == said | {"adopted": True}
 
 
-def test_a_step_that_is_repeated_makes_no_second_batch(
-    jobs: ScoringJobs, execution: Callable[..., dict[str, Any]]
-) -> None:
+def test_a_step_that_is_repeated_makes_no_second_batch(jobs: ScoringJobs, definition: dict[str, Any]) -> None:
     """SageMaker repeats it by a job of another name, which goes on with the batch of the one that died."""
-    tick = "2013-02-22T05:30:00Z"
-    assert execution(FEATURES_STEP, "def456", tick)["ProcessingJobStatus"] == "Completed"
-    killed = execution(SCORE_STEP, "def456", tick, KILLED)
+    (step,) = [step for step in definition["Steps"] if step["Name"] == SCORE_STEP]
+    code = step["Arguments"]["ProcessingInputs"][0]["S3Input"]
+    code["S3Uri"] = f"s3://{jobs.bucket}/{jobs.prefix}/files/"
+    step["Arguments"]["AppSpecification"]["ContainerEntrypoint"][1] = f"{code['LocalPath']}/repeated.py"
+    jobs.upload_script("repeated.py", KILLED)
+    pipeline = ScoringPipeline(jobs, definition)
+    arn = pipeline.start("2013-02-22T05:30:00Z")
+    status, ended = pipeline.end(arn)
+    assert status == "Failed"
+    killed = ended[SCORE_STEP]
     assert "exit code: 137" in killed["FailureReason"]
-    first = json.loads(jobs.content(f"features/{DAILY}/dt=2013-02-21/run=def456/score-1.json"))
-    ended = execution(SCORE_STEP, "def456", tick)
-    assert ended["ProcessingJobStatus"] == "Completed", ended
-    manifest = check_batch(jobs, json.loads(ended["ExitMessage"]))
+    folder = f"features/{DAILY}/dt=2013-02-21/run={arn.rsplit('/', 1)[-1]}"
+    first = json.loads(jobs.content(f"{folder}/score-1.json"))
+    jobs.upload_script("repeated.py", REPEATED)
+    pipeline.retry(arn)
+    status, ended = pipeline.end(arn)
+    assert status == "Succeeded", ended
+    manifest = check_batch(jobs, json.loads(ended[SCORE_STEP]["ExitMessage"]))
     assert (manifest.batch_id, manifest.attempt) == (first["batch_id"], 2)
     assert first["job"] == killed["ProcessingJobArn"]
 
 
-def test_a_tick_after_the_last_partition_scores_nothing(execution: Callable[..., dict[str, Any]]) -> None:
-    """The job fails and says so, instead of scoring what Dagster does not know."""
-    ended = execution(FEATURES_STEP, "fed987", "2014-01-02T05:30:00Z")
-    assert ended["ProcessingJobStatus"] == "Failed"
-    assert "2014-01-01 is due then, which is no partition of flight_delay" in ended["FailureReason"]
+def test_a_tick_after_the_last_partition_scores_nothing(
+    jobs: ScoringJobs, definition: dict[str, Any]
+) -> None:
+    """The first job fails and says so, instead of scoring what Dagster does not know."""
+    pipeline = ScoringPipeline(jobs, definition)
+    status, ended = pipeline.end(pipeline.start("2014-01-02T05:30:00Z"))
+    assert status == "Failed"
+    assert ended.keys() == {FEATURES_STEP}
+    assert (
+        "2014-01-01 is due then, which is no partition of flight_delay"
+        in ended[FEATURES_STEP]["FailureReason"]
+    )
