@@ -71,14 +71,6 @@ OTHERWISE: dict[str, dict[str, str]] = {
             ),
             "SageMaker pulls the image under the role; the executor runs the scripts without one",
         ),
-        **dict.fromkeys(
-            (
-                "sagemaker:CreateModelPackage",
-                "sagemaker:DescribeModelPackage",
-                "sagemaker:DescribeModelPackageGroup",
-            ),
-            "what trains a model outside Dagster registers it in the model's package group",
-        ),
     },
     "api": {
         "dynamodb:BatchGetItem": "`predictions:batchGet`",
@@ -94,6 +86,19 @@ OTHERWISE: dict[str, dict[str, str]] = {
         "sagemaker:AddTags": "AWS wants it for a job that is created with tags",
         "sagemaker:StopProcessingJob": "a cancelled run stops its job",
         "sagemaker:StopTrainingJob": "a cancelled run stops its job",
+        **dict.fromkeys(
+            (
+                "sagemaker:StartPipelineExecution",
+                "sagemaker:DescribePipelineExecution",
+                "sagemaker:ListPipelineExecutions",
+                "sagemaker:ListPipelineExecutionSteps",
+                "sagemaker:StopPipelineExecution",
+                "sagemaker:RetryPipelineExecution",
+                "sagemaker:ListModelPackages",
+                "sagemaker:DescribeModelPackage",
+            ),
+            "a run starts, follows and stops a retraining, and reads the version that it registered",
+        ),
         "secretsmanager:GetSecretValue": "the canary asks the API as a client",
     },
     "daemon": {
@@ -112,6 +117,16 @@ OTHERWISE: dict[str, dict[str, str]] = {
                 "ecs:TagResource",
             ),
             "runs are ECS tasks on AWS, and processes here",
+        ),
+        **dict.fromkeys(
+            (
+                "sagemaker:StartPipelineExecution",
+                "sagemaker:DescribePipelineExecution",
+                "sagemaker:ListPipelineExecutions",
+                "sagemaker:ListModelPackages",
+                "sagemaker:DescribeModelPackage",
+            ),
+            "drift starts a retraining, and a listing finds the versions that no event told of",
         ),
         "logs:GetLogEvents": "why a run's task ended before it said so; a process here",
         "s3:PutObject": "what a tick says is kept with the runs' logs, which lie in a folder here",

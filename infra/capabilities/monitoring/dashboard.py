@@ -34,10 +34,10 @@ def add_dashboard(stack: cdk.Stack, settings: StageSettings, models: Sequence[st
 def _pipeline(settings: StageSettings, models: Sequence[str]) -> list[dict[str, Any]]:
     deployment = settings.deployment()
     home = deployment.region
-    queues = (deployment.done_file_queue, deployment.dead_letter_queue)
+    queues = (deployment.done_file_queue, deployment.model_events_queue, deployment.dead_letter_queue)
     return [
         _graph(
-            "Oldest done file in the queue",
+            "Oldest done file or model event in its queue",
             home,
             [["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue] for queue in queues],
             statistic="Maximum",

@@ -77,11 +77,14 @@ def test_a_run_says_that_its_jobs_run_other_code(
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", PREFIX.format(present() if is_uploaded else OTHER))
     platform, model = Platform(), small_model.declaration
     partitions = partitions_of(model)
-    assert model.training is not None
+    assert model.training_range is not None
     partitioned = [features_asset(model, partitions), predictions_asset(model, partitions)]
     resources = {"platform": platform, "sagemaker_jobs": DeliveringJobs(platform=platform)}
     with dg.DagsterInstance.ephemeral() as instance:
-        for assets, key in ((partitioned, PARTITION), ([trained_model_asset(model, model.training)], None)):
+        for assets, key in (
+            (partitioned, PARTITION),
+            ([trained_model_asset(model, model.training_range)], None),
+        ):
             done = dg.materialize(assets, partition_key=key, instance=instance, resources=resources)
             assert done.success
             said = [

@@ -95,8 +95,10 @@ def test_every_rule_whose_target_refuses_is_told_of(
 ) -> None:
     """A target's policy that does not admit the rule loses every event, and nothing else shows it."""
     for stage in STAGES:
-        assert len(undelivered(templates, stage)) == 2
-    assert SETTINGS["prod"].deployment().alarm("failed-scorings") in undelivered(scored_by_sagemaker, "prod")
+        assert len(undelivered(templates, stage)) == 3
+    alarm = SETTINGS["prod"].deployment().alarm
+    told = undelivered(scored_by_sagemaker, "prod")
+    assert {alarm("failed-scorings"), alarm("failed-retrainings")} <= told
 
 
 @pytest.mark.parametrize(("stage", "region"), API)

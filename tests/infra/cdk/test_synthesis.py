@@ -146,6 +146,10 @@ def test_roles_are_passed_to_one_service_only(templates: Templates, stage: str) 
             [deployment.role_arn(deployment.sagemaker_role)],
             {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         ),
+        deployment.retraining_pipeline_role: (
+            [deployment.role_arn(deployment.sagemaker_role)],
+            {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        ),
         deployment.dagster_daemon_role: (
             [
                 deployment.role_arn(deployment.dagster_run_role),
