@@ -13,16 +13,17 @@ import dagster as dg
 
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
 from mlpipe_dagster.installed_platform import require_suitable_platform
-from mlpipe_dagster.pipeline.asset_names import PUBLICATION, load_job_name
+from mlpipe_dagster.pipeline.asset_names import MODEL_VERSIONS, PUBLICATION, load_job_name
 from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
 from mlpipe_dagster.publication.projection_sensor import projection_sensor
 from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_sensor
-from mlpipe_dagster.resources.job_resources import GlueJobs, SageMakerJobs
+from mlpipe_dagster.resources.job_resources import GlueJobs, RetrainingPipelines, SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_sensor
 from mlpipe_dagster.scoring.source_assets import source_specs
+from mlpipe_dagster.versions.model_versions_sensor import model_versions_sensor
 from model_declaration.declaration_files import declarations_in
 from model_declaration.project import Project
 
@@ -104,6 +105,11 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
     }
     jobs = {job.name: job for job in models.jobs or ()}
     served = served_models(models)
+    versioned = [
+        spec.key.path[0]
+        for spec in models.assets or ()
+        if isinstance(spec, dg.AssetSpec) and spec.key.path[1:] == [MODEL_VERSIONS]
+    ]
     load_jobs = [jobs[load_job_name(model)] for model in partitions]
     platform = Platform()
     return dg.Definitions(
@@ -114,6 +120,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             projection_sensor(served),
             retention_sensor(served),
             serving_regions_sensor(served),
+            *([model_versions_sensor(versioned)] if versioned else []),
         ]
         if partitions
         else [],
@@ -121,6 +128,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             "platform": platform,
             "sagemaker_jobs": SageMakerJobs(platform=platform),
             "glue_jobs": GlueJobs(platform=platform),
+            "retraining_pipelines": RetrainingPipelines(platform=platform),
             "warehouse": Warehouse(platform=platform),
         },
         # A run's steps wait for remote jobs: processes of their own would only cost their start.

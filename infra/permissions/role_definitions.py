@@ -293,10 +293,14 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.done_file_queue_arn, deployment.model_events_queue_arn],
             ),
             allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
+            # Of candidates only whether they are there, which S3 knows no other right for.
             allow(
                 "ReadPlansAndVerdicts",
                 ["s3:GetObject"],
-                [f"{deployment.data_bucket_arn}/models/*/retraining/*"],
+                [
+                    f"{deployment.data_bucket_arn}/models/*/retraining/*",
+                    f"{deployment.data_bucket_arn}/models/*/candidates/*",
+                ],
             ),
             # Drift and decayed accuracy start a retraining.
             allow(

@@ -36,9 +36,12 @@ from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
 from mlpipe_dagster.scoring.trained_elsewhere import trained_elsewhere_spec
 from mlpipe_dagster.scoring.upstream_sensor import upstream_sensor
 from mlpipe_dagster.training.trained_model_asset import trained_model_asset
+from mlpipe_dagster.versions.champion_asset import champion_asset, champion_spec
+from mlpipe_dagster.versions.model_versions_asset import model_versions_spec, version_checks
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import holds_template, validated
 from model_declaration.declared_models import FILE_NAME
+from model_declaration.inputs.origins import RegisteredModel
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
 
@@ -98,8 +101,8 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     """Return the definitions of a model whose name is set."""
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
-    training = declaration.training_range
     by_upstream = declaration.schedule.upstream
+    has_versions = declaration.retraining is not None or isinstance(declaration.model, RegisteredModel)
     return dg.Definitions(
         assets=[
             *(
@@ -107,7 +110,8 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
                 if scores
                 else external_specs(declaration, partitions)
             ),
-            trained_model_asset(declaration, training) if training else trained_elsewhere_spec(declaration),
+            *([model_versions_spec(declaration)] if has_versions else []),
+            _trained_model(declaration),
             *([predictions_asset(declaration, partitions)] if scores else []),
             tables_asset(declaration, partitions),
             publication_asset(declaration, partitions),
@@ -116,11 +120,23 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             reconciliation_check(declaration),
             quality_checks(declaration),
             live_batch_checks(declaration, partitions),
+            *([version_checks(declaration)] if has_versions else []),
         ],
         jobs=_pipeline_jobs(declaration, partitions),
         schedules=[scoring_schedule(declaration, partitions)] if scores and not by_upstream else [],
         sensors=[upstream_sensor(declaration)] if by_upstream else [],
     )
+
+
+def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.AssetSpec:
+    """Return the trained model, wherever it comes from."""
+    if declaration.retraining is not None:
+        return champion_asset(declaration)
+    if isinstance(declaration.model, RegisteredModel):
+        return champion_spec(declaration)
+    if declaration.training_range is not None:
+        return trained_model_asset(declaration, declaration.training_range)
+    return trained_elsewhere_spec(declaration)
 
 
 # Dagster has no public name for what `define_asset_job` returns.
@@ -134,13 +150,15 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
     tables = (keys[DYNAMODB], keys[SNOWFLAKE])
     tags = {MODEL_TAG: model}
     jobs = []
-    if declaration.training_range:
+    if declaration.training is not None:
         jobs.append(
             dg.define_asset_job(
                 train_job_name(model),
                 selection=dg.AssetSelection.assets(keys[TRAINED_MODEL]),
                 tags=tags,
-                description=f"Trains {model} on the features of its training range.",
+                description=f"Retrains {model}, and promotes the new version where the rules let it."
+                if declaration.retraining
+                else f"Trains {model} on the features of its training range.",
             )
         )
     if declaration.produced_by == "dagster":

@@ -17,7 +17,7 @@ from mlpipe_dagster.publication.publisher import RUN_ACTOR
 from mlpipe_dagster.resources.job_resources import RetrainingPipelines
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.published_documents import published_inputs, published_schema
-from mlpipe_dagster.versions.version_events import champion_metadata
+from mlpipe_dagster.versions.version_events import champion_metadata, newest_move
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.retraining_arguments import NEWEST
 
@@ -31,6 +31,21 @@ class RetrainConfig(dg.Config):
     """
 
     last_partition: str = NEWEST
+
+
+def champion_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
+    """Return the champion of a model whose versions were trained elsewhere; a sensor reports its events."""
+    model = declaration.name
+    return dg.AssetSpec(
+        asset_key(model, TRAINED_MODEL),
+        deps=[asset_key(model, MODEL_VERSIONS)],
+        kinds={"sagemaker", library_kind(declaration)},
+        description="The version that scores new batches, trained elsewhere and registered here.",
+        metadata=code_links(declaration),
+        group_name=declaration.asset_group,
+        owners=declaration.owners,
+        tags=asset_tags(declaration),
+    )
 
 
 def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
@@ -75,7 +90,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
             intent=intent,
         )
         arn = retraining.run(context, wanted)
-        done = retraining.result(model, arn, actor=f"{RUN_ACTOR}{context.run_id}", now=datetime.now(UTC))
+        done = retraining.result(model, arn, actor=f"{RUN_ACTOR}{context.run.run_id}", now=datetime.now(UTC))
         context.log.info("%s: %s", done.outcome, done.reason)
         told = {
             "outcome": str(done.outcome),
@@ -94,7 +109,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
             )
             return
         verdict = retraining.packages.verdict(version.verdict_key) if version.verdict_key else None
-        entry = next(iter(registry.promotions(model, page_size=1)), None)
+        entry = newest_move(registry, model)
         yield dg.MaterializeResult(
             metadata={**champion_metadata(platform, entry, version, verdict), **told},
             data_version=dg.DataVersion(version.digest),

@@ -101,10 +101,9 @@ def _examined(platform: Platform, version: ModelVersion) -> dict[str, VersionVer
     settings = platform.settings
     packages = ModelPackages(platform.client("sagemaker"), settings.deployment, platform.bucket)
     verdict = packages.verdict(version.verdict_key) if version.verdict_key else None
-    bucket = DataBucket(platform.client("s3"), version.artifact_bucket or settings.data_bucket)
-    found = version_verdicts(bucket, version, verdict)
-    if found[ARTIFACT_LOADS].passed:
-        found[ARTIFACT_LOADS] = _bytes_are_approved(bucket, version)
+    found = version_verdicts(platform.bucket, version, verdict)
+    if found[ARTIFACT_LOADS].passed and version.codec is None:
+        found[ARTIFACT_LOADS] = _bytes_are_approved(platform.bucket, version)
     for name in _DESCRIPTIONS.keys() - found.keys():
         found[name] = VersionVerdict(True, "Nothing was compared: no metrics are declared")
     return found

@@ -101,6 +101,7 @@ class VersionsTick:
         platform: Where.
         packages: SageMaker's.
         registry: The registry.
+        bucket: The data bucket.
         queue: The queue of model events.
         models: The models that have versions.
         now: The present moment.
@@ -111,6 +112,7 @@ class VersionsTick:
     platform: Platform
     packages: ModelPackages
     registry: RegistryTable
+    bucket: DataBucket
     queue: ModelEventsQueue
     models: list[str]
     now: datetime
@@ -249,11 +251,7 @@ class VersionsTick:
             verdict = self._verdict(version)
             self._events.append(state_event(self.platform, version, verdict))
             if version.version not in shown:
-                bucket = DataBucket(
-                    self.platform.tick_client("s3"),
-                    version.artifact_bucket or self.platform.settings.data_bucket,
-                )
-                found = version_verdicts(bucket, version, verdict)
+                found = version_verdicts(self.bucket, version, verdict)
                 self._events += [check_evaluation(version, check, what) for check, what in found.items()]
         if changed:
             keys = [version_text(version.version) for version in changed[:MAX_SHOWN]]
@@ -323,6 +321,7 @@ def model_versions_tick(
             settings.deployment.registry_table,
             patience_seconds=_REGISTRY_PATIENCE_SECONDS,
         ),
+        bucket=bucket,
         queue=ModelEventsQueue(platform.tick_client("sqs"), settings.model_events_queue_url),
         models=sorted(models),
         now=now,

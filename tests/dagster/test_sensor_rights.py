@@ -16,8 +16,10 @@ from mlpipe_dagster.regions.serving_regions_sensor import serving_regions_tick
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_tick
+from mlpipe_dagster.versions.model_versions_sensor import model_versions_tick
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import SmallModel, now
+from tests.dagster.versions.registered_packages import RegisteredPackages
 from tests.infra.role_rights import allows
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Asked:
     def __init__(self, platform: Platform) -> None:
         self.deployment = platform.settings.deployment
         self.rights: set[tuple[str, str]] = set()
-        for service in ("s3", "dynamodb", "sqs"):
+        for service in ("s3", "dynamodb", "sqs", "sagemaker"):
             for client in (platform.client(service), platform.tick_client(service)):
                 client.meta.events.register("provide-client-params", self.note)
 
@@ -51,7 +53,11 @@ class Asked:
             key = "" if operation == "ListObjectsV2" else f"/{params['Key']}"
             yield f"s3:{_OF_S3[operation]}", f"arn:aws:s3:::{params['Bucket']}{key}"
         elif service == "sqs":
-            yield f"sqs:{operation.removesuffix('Batch')}", self.deployment.done_file_queue_arn
+            queue = str(params["QueueUrl"]).rpartition("/")[2]
+            arn = self.deployment.done_file_queue_arn.rpartition(":")[0]
+            yield f"sqs:{operation.removesuffix('Batch')}", f"{arn}:{queue}"
+        elif service == "sagemaker":
+            yield f"sagemaker:{operation}", self._of_sagemaker(params)
         elif "TransactItems" in params:
             # A transaction is authorised item by item.
             for item in params["TransactItems"]:
@@ -59,6 +65,13 @@ class Asked:
                     yield f"dynamodb:{_OF_DYNAMODB[kind]}", self._table(entry["TableName"])
         else:
             yield f"dynamodb:{operation}", self._table(params["TableName"])
+
+    def _of_sagemaker(self, params: Mapping[str, Any]) -> str:
+        home = self.deployment
+        place = f"arn:aws:sagemaker:{home.region}:{home.account_id}"
+        if "ModelPackageName" in params:
+            return str(params["ModelPackageName"])
+        return f"{place}:model-package-group/{params['ModelPackageGroupName']}"
 
     def _table(self, name: str) -> str:
         home = self.deployment
@@ -92,6 +105,16 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
     context = dg.build_sensor_context(instance=daemon.instance)
     assert projection_tick(context, looking, Warehouse(platform=looking), [model], now()).asset_events
+    registered = RegisteredPackages(Platform(), small_model.name)
+    registered.register()
+    url = registered.platform.client("sqs").create_queue(QueueName=asked.deployment.model_events_queue)[
+        "QueueUrl"
+    ]
+    monkeypatch.setenv("MLPIPE_MODEL_EVENTS_QUEUE_URL", url)
+    watching = Platform()
+    watching._tick_clients.update(platform._tick_clients)
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert model_versions_tick(context, watching, [small_model.name], now()).asset_events
     role = role_definitions.dagster_daemon_role(platform.settings.deployment)
     assert {right for right in asked.rights if not allows(role, *right)} == set()
     assert {action for action, _ in asked.rights} >= {
@@ -101,4 +124,6 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
         "s3:GetObject",
         "s3:ListBucket",
         "sqs:ReceiveMessage",
+        "sagemaker:ListModelPackages",
+        "sagemaker:DescribeModelPackage",
     }
