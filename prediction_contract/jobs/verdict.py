@@ -21,7 +21,7 @@ class MetricComparison:
     """One metric of candidate and champion on the same rows.
 
     Attributes:
-        name: The metric's name.
+        name: The metric's label: its name and the predicted column.
         better: `lower` or `higher`.
         rows: How many rows it was computed on.
         candidate: The candidate's value.

@@ -2,132 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from prediction_contract.jobs.model_inputs import Judging
-from prediction_contract.jobs.retraining_arguments import (
-    JudgeArguments,
-    PlanRetrainingArguments,
-    RetrainingStepArguments,
-)
-from prediction_contract.jobs.retraining_plan import RetrainingPlan
-from prediction_contract.jobs.verdict import Verdict
-from prediction_contract.naming.s3_layout import retraining_prefix
-from prediction_contract.registry.records import ChangeRequest
-from prediction_contract.registry.table import RegistryTable
-from prediction_contract.registry.version_records import ModelVersion, VersionState
-from prediction_contract.registry.version_rules import promote, record_version
-from tests.sagemaker.declared_models import INPUTS
-from tests.sagemaker.scoring_jobs import CODE_VERSION, ScoringJobs
+from tests.sagemaker.retraining.retraining_jobs import retraining_jobs
 
 if TYPE_CHECKING:
-    from prediction_contract.jobs.model_inputs import ModelInputs
+    from tests.sagemaker.scoring_jobs import ScoringJobs
 
 pytestmark = pytest.mark.stack
-# The functions of the example's model under a name of their own: its champion is nobody else's.
-EXAMPLE_MODEL = "flight_delay"
 
 
-@dataclass(frozen=True)
-class RetrainingJobs:
-    """The jobs of the retrainings of one model.
-
-    Attributes:
-        jobs: Start them.
-        inputs: The model's.
-    """
-
-    jobs: ScoringJobs
-    inputs: ModelInputs
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return self.inputs.model
-
-    def planned(self, execution_id: str, last_partition: str) -> RetrainingPlan:
-        """Run the first step."""
-        arguments = PlanRetrainingArguments(
-            **self._step(execution_id),
-            window=5,
-            held_out=3,
-            gap=1,
-            registry_table=self.jobs.environment["MLPIPE_REGISTRY_TABLE"],
-            schedule="ended:2013-01-01:2014-01-01",
-            last_partition=last_partition,
-        )
-        return RetrainingPlan.parse(self._output("plan_retraining.py", arguments, "plan"))
-
-    def trained(self, execution_id: str) -> str:
-        """Run the second step, and return the candidate's address."""
-        name = self.jobs.start_training(RetrainingStepArguments(**self._step(execution_id)))
-        return self.jobs.completed(name)["ModelArtifacts"]["S3ModelArtifacts"]
-
-    def judged(self, execution_id: str, candidate: str) -> Verdict:
-        """Run the third step."""
-        arguments = JudgeArguments(**self._step(execution_id), candidate=candidate)
-        return Verdict.parse(self._output("judge_models.py", arguments, "verdict"))
-
-    def crown(self, verdict: Verdict) -> None:
-        """Register the candidate of a verdict, and promote it as the rule does."""
-        client = self.jobs.client("dynamodb")
-        registry = RegistryTable(client, self.jobs.environment["MLPIPE_REGISTRY_TABLE"])
-        version = ModelVersion(
-            model=self.model,
-            version=1,
-            state=VersionState.APPROVED,
-            digest=verdict.candidate_digest,
-            artifact_key=verdict.candidate_key,
-            artifact_sha256=verdict.candidate_sha256,
-            package_arn=f"arn:aws:sagemaker:us-east-1:000000000000:model-package/{self.model}/1",
-            approval=verdict.approval,
-            created_at="2013-02-20T00:00:00Z",
-            trained_until=verdict.trained_until,
-        )
-        registry.carry_out(lambda: record_version(registry.model_version(self.model, 1), version))
-        request = ChangeRequest(request_id=uuid.uuid4().hex, actor="rule", automatic=True)
-        now = datetime(2013, 2, 20, tzinfo=UTC)
-        registry.carry_out(lambda: promote(version, registry.champion(self.model), request, now=now))
-
-    def _step(self, execution_id: str) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "bucket": self.jobs.bucket,
-            "execution_id": execution_id,
-            "code_version": CODE_VERSION,
-            "inputs_key": self.inputs.to_document()[0],
-            "schema_key": self.jobs.schema_key(EXAMPLE_MODEL),
-        }
-
-    def _output(self, script: str, arguments: RetrainingStepArguments, output: str) -> bytes:
-        """Run a processing script, and return the file that it leaves in an output, as it is uploaded."""
-        prefix = retraining_prefix(self.model, arguments.execution_id)
-        path = f"sagemaker_scripts/{script}"
-        name = self.jobs.start_processing(path, arguments, outputs={output: prefix[:-1]})
-        described = json.loads(self.jobs.completed(name)["ExitMessage"])
-        assert described["execution_id"] == arguments.execution_id
-        return self.jobs.content(f"{prefix}{output}.json")
-
-
-@pytest.fixture
-def retraining(jobs: ScoringJobs) -> RetrainingJobs:
-    """Give the retraining of a new model that has the functions of the example's."""
-    model = f"delay_{uuid.uuid4().hex[:8]}"
-    judging = Judging(slices=("origin",), is_approved_by_rule=True)
-    inputs = replace(INPUTS[EXAMPLE_MODEL], model=model, judging=judging)
-    key, content = inputs.to_document()
-    jobs.client("s3").put_object(Bucket=jobs.bucket, Key=key, Body=content)
-    return RetrainingJobs(jobs, inputs)
-
-
-def test_a_model_is_retrained_and_judged_beside_its_champion(retraining: RetrainingJobs) -> None:
+def test_a_model_is_retrained_and_judged_beside_its_champion(jobs: ScoringJobs) -> None:
     """Plan, training and judging of a first version, and of a second one a week later."""
+    retraining = retraining_jobs(jobs)
     first = retraining.planned("first", "2013-02-14")
     assert (first.first_partition, first.last_partition, first.first_held_out) == (
         "2013-02-06",
