@@ -4,16 +4,23 @@ import gc
 import importlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import dagster as dg
 
+from mlpipe_dagster.challengers.challengers_sensor import challenged_models, challengers_sensor
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
 from mlpipe_dagster.installed_platform import require_suitable_platform
-from mlpipe_dagster.pipeline.asset_names import MODEL_VERSIONS, PUBLICATION, load_job_name
+from mlpipe_dagster.pipeline.asset_names import (
+    MODEL_VERSIONS,
+    PUBLICATION,
+    challenger_job_name,
+    load_job_name,
+)
 from mlpipe_dagster.pipeline.model_sensors import served_models
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_sensor
 from mlpipe_dagster.publication.projection_sensor import projection_sensor
@@ -121,6 +128,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             retention_sensor(served),
             serving_regions_sensor(served),
             *([model_versions_sensor(versioned)] if versioned else []),
+            *_challenger_sensors(models, jobs),
         ]
         if partitions
         else [],
@@ -134,3 +142,8 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
         # A run's steps wait for remote jobs: processes of their own would only cost their start.
         executor=dg.in_process_executor,
     )
+
+
+def _challenger_sensors(models: dg.Definitions, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
+    names = challenged_models(models)
+    return [challengers_sensor(names, [jobs[challenger_job_name(name)] for name in names])] if names else []

@@ -105,6 +105,8 @@ class BucketDefinition:
         ExpiryRule("compute-logs", "compute-logs/", expire_after_days=90),
         ExpiryRule("quarantine", "quarantine/", expire_after_days=180),
         ExpiryRule("reports", "reports/", expire_after_days=400),
+        # Compared as soon as it is written, and once more when the next partition tells the outcomes.
+        ExpiryRule("shadow", "shadow/", expire_after_days=90),
         ExpiryRule("raw", "raw/", archive_after_days=60),
         ExpiryRule("features", "features/", archive_after_days=60),
         ExpiryRule("predictions", "predictions/", archive_after_days=60),

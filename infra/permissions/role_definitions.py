@@ -165,7 +165,7 @@ def api_role(deployment: Deployment) -> RoleDefinition:
 def dagster_run_role(deployment: Deployment) -> RoleDefinition:
     """Return the role of a Dagster run: starts and watches jobs, checks both stores, moves the pointer."""
     jobs = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
-    read = ("done", "predictions", "reports", "quarantine", "features", "models")
+    read = ("done", "predictions", "reports", "quarantine", "features", "models", "shadow")
     return RoleDefinition(
         deployment.dagster_run_role,
         "ecs-tasks.amazonaws.com",

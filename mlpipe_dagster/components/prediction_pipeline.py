@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import dagster as dg
 from pydantic import BaseModel, RootModel, WithJsonSchema
 
+from mlpipe_dagster.challengers.challenger_asset import challenger_asset, challenger_job, has_challengers
 from mlpipe_dagster.components.declared_schema import attributes_schema
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
@@ -113,6 +114,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             *([model_versions_spec(declaration)] if has_versions else []),
             _trained_model(declaration),
             *([predictions_asset(declaration, partitions)] if scores else []),
+            *([challenger_asset(declaration, partitions)] if has_challengers(declaration) else []),
             tables_asset(declaration, partitions),
             publication_asset(declaration, partitions),
         ],
@@ -171,6 +173,8 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 description=f"Scores one partition of {model}; its done file starts the load.",
             )
         )
+    if has_challengers(declaration):
+        jobs.append(challenger_job(declaration, partitions))
     jobs.append(
         dg.define_asset_job(
             load_job_name(model),

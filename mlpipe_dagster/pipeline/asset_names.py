@@ -10,6 +10,7 @@ FEATURES = "features"
 MODEL_VERSIONS = "model_versions"
 TRAINED_MODEL = "trained_model"
 PREDICTIONS = "predictions"
+CHALLENGER_PREDICTIONS = "challenger_predictions"
 DYNAMODB = "dynamodb"
 SNOWFLAKE = "snowflake"
 PUBLICATION = "publication"
@@ -23,6 +24,7 @@ PARTITION_IS_FRESH = "partition_is_fresh"
 BETTER_THAN_CHAMPION = "better_than_champion"
 NO_SLICE_WORSE = "no_slice_worse"
 ARTIFACT_LOADS = "artifact_loads"
+CHALLENGER_COMPARES = "challenger_compares"
 
 MODEL_TAG = "mlpipe/model"
 BATCH_TAG = "mlpipe/batch_id"
@@ -64,6 +66,11 @@ def score_job_name(model: str) -> str:
 def load_job_name(model: str) -> str:
     """Return the job that loads, checks and publishes a batch."""
     return f"{model_name_stem(model)}_load"
+
+
+def challenger_job_name(model: str) -> str:
+    """Return the job that scores a partition by the challenger."""
+    return f"{model_name_stem(model)}_challenge"
 
 
 def selected_batch_tag(model: str) -> str:

@@ -25,6 +25,7 @@ def model_asset(
     retry_policy: dg.RetryPolicy | None = None,
     pool: str | None = None,
     skippable: bool = False,
+    check_specs: Sequence[dg.AssetCheckSpec] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return a decorator as `dg.asset`, for a body that every model has; its op is called after the model."""
     spec = dg.AssetSpec(
@@ -42,6 +43,7 @@ def model_asset(
     return dg.multi_asset(
         name=op_name(*key.path),
         specs=[spec],
+        check_specs=check_specs,
         backfill_policy=backfill_policy,
         retry_policy=retry_policy,
         pool=pool,

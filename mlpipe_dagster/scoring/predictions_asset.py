@@ -39,6 +39,17 @@ from prediction_contract.naming.s3_layout import delta_table_prefix, done_key
 PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
 
 
+class ScoringConfig(dg.Config):
+    """Says which model scores.
+
+    Attributes:
+        version: The registered model version, which was approved; 0 for the champion, or the file that the
+            declaration names.
+    """
+
+    version: int = 0
+
+
 def predictions_asset(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
@@ -59,7 +70,10 @@ def predictions_asset(
         pool=SAGEMAKER_POOL,
     )
     def predictions(
-        context: dg.AssetExecutionContext, platform: Platform, sagemaker_jobs: SageMakerJobs
+        context: dg.AssetExecutionContext,
+        config: ScoringConfig,
+        platform: Platform,
+        sagemaker_jobs: SageMakerJobs,
     ) -> dg.MaterializeResult[Any]:
         settings = platform.settings
         partition = Partition.from_dagster_key(context.partition_key)
@@ -86,6 +100,7 @@ def predictions_asset(
                     attempt=attempt,
                     schema_key=schema_key,
                     inputs_key=inputs_key,
+                    version=config.version or None,
                 ),
                 instances=declaration.processing.instances,
             ),
@@ -134,8 +149,9 @@ def score_arguments(
     attempt: int,
     schema_key: str,
     inputs_key: str,
+    version: int | None = None,
 ) -> ScoreArguments:
-    """Return what one attempt of the score job gets."""
+    """Return what one attempt of the score job gets; a version is named to score by no other."""
     tolerance = declaration.quality.tolerance
     return ScoreArguments(
         model=declaration.name,
@@ -151,6 +167,7 @@ def score_arguments(
         chunk_rows=declaration.scoring.chunk_rows,
         quarantine_rows=tolerance.rows,
         quarantine_rate=tolerance.rate,
+        version=version,
     )
 
 
