@@ -27,14 +27,8 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.predictions_asset import score_arguments
 from mlpipe_dagster.scoring.published_documents import published_inputs, published_schema
 from model_declaration.declaration import ModelDeclaration
-from model_declaration.inputs.origins import RegisteredModel
 from prediction_contract.naming.batch import Partition, job_name
 from prediction_contract.naming.s3_layout import challenger_comparison_key
-
-
-def has_challengers(declaration: ModelDeclaration) -> bool:
-    """Whether versions of the model are registered, so that one of them can be the challenger."""
-    return declaration.training is not None or isinstance(declaration.model, RegisteredModel)
 
 
 class ChallengerConfig(BatchConfig):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import dagster as dg
 from pydantic import BaseModel, RootModel, WithJsonSchema
 
-from mlpipe_dagster.challengers.challenger_asset import challenger_asset, challenger_job, has_challengers
+from mlpipe_dagster.challengers.challenger_asset import challenger_asset, challenger_job
 from mlpipe_dagster.components.declared_schema import attributes_schema
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
@@ -103,7 +103,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
     by_upstream = declaration.schedule.upstream
-    has_versions = declaration.retraining is not None or isinstance(declaration.model, RegisteredModel)
+    has_versions = _has_versions(declaration)
     return dg.Definitions(
         assets=[
             *(
@@ -114,7 +114,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             *([model_versions_spec(declaration)] if has_versions else []),
             _trained_model(declaration),
             *([predictions_asset(declaration, partitions)] if scores else []),
-            *([challenger_asset(declaration, partitions)] if has_challengers(declaration) else []),
+            *([challenger_asset(declaration, partitions)] if has_versions else []),
             tables_asset(declaration, partitions),
             publication_asset(declaration, partitions),
         ],
@@ -139,6 +139,10 @@ def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.As
     if declaration.training_range is not None:
         return trained_model_asset(declaration, declaration.training_range)
     return trained_elsewhere_spec(declaration)
+
+
+def _has_versions(declaration: ModelDeclaration) -> bool:
+    return declaration.retraining is not None or isinstance(declaration.model, RegisteredModel)
 
 
 # Dagster has no public name for what `define_asset_job` returns.
@@ -173,7 +177,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 description=f"Scores one partition of {model}; its done file starts the load.",
             )
         )
-    if has_challengers(declaration):
+    if _has_versions(declaration):
         jobs.append(challenger_job(declaration, partitions))
     jobs.append(
         dg.define_asset_job(

@@ -15,7 +15,6 @@ ASSETS = {
     "features": ({"raw/nycflights13/flights"}, {"sagemaker", "parquet", "pandas"}),
     "trained_model": ({"features"}, {"sagemaker", "scikitlearn"}),
     "predictions": ({"features", "trained_model", "predictions"}, {"sagemaker", "deltalake", "json"}),
-    "challenger_predictions": ({"features", "predictions"}, {"sagemaker", "parquet"}),
     "dynamodb": ({"predictions"}, {"dynamodb", "glue"}),
     "snowflake": ({"predictions"}, {"snowflake", "glue"}),
     "publication": ({"dynamodb", "snowflake"}, {"dynamodb", "snowflake"}),
