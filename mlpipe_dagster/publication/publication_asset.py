@@ -145,7 +145,7 @@ def batch_summary(
     if record.load_state != LoadState.VERIFIED:
         return {}
     examiner = batch_examiner(session, declaration, record, manifest)
-    found = examine_batch(examiner, platform, record)
+    found = examine_batch(examiner, platform, record, manifest)
     report = verified_report(platform, record)
     costs = estimated_costs(batch_consumption(platform, manifest, report), platform.settings.prices)
     links = console_links(platform.settings.deployment, manifest, report.job_run_id if report else None)

@@ -56,6 +56,8 @@ class Examination:
         by_column: What breaks the rules of single columns.
         against_live: What is wrong with rows and entities beside the live batch.
         drift: How far each column moved; empty without a live batch, or with too few rows to tell.
+        live_model_version: The version of the trained model that scored the live batch, as its manifest
+            names it, if it is another one than the batch's own.
         pictures: Of each measured column.
         visible_columns: Of which a person may see values.
     """
@@ -65,6 +67,7 @@ class Examination:
     by_column: list[QualityFinding]
     against_live: list[QualityFinding]
     drift: list[DriftedColumn]
+    live_model_version: str | None = None
     pictures: list[ColumnPicture] = field(default_factory=list)
     visible_columns: frozenset[str] = frozenset()
 
@@ -107,12 +110,15 @@ class Examiner:
         """The model's table."""
         return WarehouseTable(self.declaration.name, self.schema)
 
-    def examine(self, batch_id: str, live_batch_id: str | None) -> Examination:
+    def examine(
+        self, batch_id: str, live_batch_id: str | None, *, live_model_version: str | None = None
+    ) -> Examination:
         """Examine a batch beside the live one, or by itself.
 
         Args:
             batch_id: The batch.
             live_batch_id: Another batch, or None.
+            live_model_version: As `Examination` has it.
         """
         quality = self.declaration.quality
         facts = self._facts(batch_id, live_batch_id)
@@ -123,7 +129,8 @@ class Examiner:
             live_batch_id=live,
             by_column=column_findings(quality.columns, facts),
             against_live=comparison_findings(quality, facts),
-            drift=judged_drift(quality, indices),
+            drift=judged_drift(quality, indices, of_other_version=live_model_version is not None),
+            live_model_version=live_model_version,
             pictures=pictures,
             visible_columns=self.visible_columns,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.done_files.registration import registered_manifest
+from mlpipe_dagster.done_files.registration import ManifestReplacedError, registered_manifest
 from mlpipe_dagster.loading.load_coordinator import complete_attempt
 from mlpipe_dagster.loading.reconciliation_check import loaded_batch
 from mlpipe_dagster.pipeline.asset_names import (
@@ -23,6 +23,7 @@ from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
 from mlpipe_dagster.quality.batch_summary import drift_table, pictures
 from mlpipe_dagster.quality.quality_rules import Level, QualityFinding, drift_findings, highest
+from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.resources.warehouse_session import WarehouseSession
@@ -34,6 +35,10 @@ from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 
+_OTHER_VERSION = (
+    "Another version of the model scored the live batch: a shift is expected, does not block, and counts for "
+    "no retraining"
+)
 _DESCRIPTIONS = {
     QUALITY: "The declared rules of single columns hold: null rate, range, uniqueness.",
     AGAINST_LIVE: "Rows and entities are as declared beside those of the live batch.",
@@ -66,7 +71,8 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
         record = loaded_batch(registry, model, batch_id)
         manifest = registered_manifest(platform.bucket, record)
         with warehouse.session() as session:
-            found = examine_batch(batch_examiner(session, declaration, record, manifest), platform, record)
+            examiner = batch_examiner(session, declaration, record, manifest)
+            found = examine_batch(examiner, platform, record, manifest)
         if found.blocking:
             leave_one_failed_run(context.instance, context.run.run_id)
         results = {
@@ -77,7 +83,13 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
                 drift_findings(found.drift),
                 found,
                 batch_id,
-                metadata={**drift_table(found), **pictures(batch_id, found)},
+                metadata={
+                    "partition": record.partition,
+                    "model_version": manifest.model_version,
+                    **drift_table(found),
+                    **pictures(batch_id, found),
+                },
+                note=_OTHER_VERSION if found.live_model_version else "",
             ),
         }
         for name, result in results.items():
@@ -99,20 +111,24 @@ def batch_examiner(
     )
 
 
-def examine_batch(examiner: Examiner, platform: Platform, record: BatchRecord) -> Examination:
+def examine_batch(
+    examiner: Examiner, platform: Platform, record: BatchRecord, manifest: Manifest
+) -> Examination:
     """Examine a loaded batch beside the one that readers see now, and keep the verdict in the registry.
 
     Args:
         examiner: Of the batch.
         platform: Where.
         record: The batch's, as read before it was examined: the verdict is on the load that it names.
+        manifest: The batch's.
 
     Raises:
         RuleViolationError: The batch was loaded again meanwhile.
     """
     registry, attempt = platform.registry, complete_attempt(record)
+    compared = compared_batch(registry, record, platform.settings.deployment.home)
     found = examiner.examine(
-        record.batch_id, compared_batch(registry, record, platform.settings.deployment.home)
+        record.batch_id, compared, live_model_version=_other_version(platform, manifest, compared)
     )
 
     def decide() -> Transaction:
@@ -131,20 +147,44 @@ def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: st
     return pointer.previous_batch_id if pointer.batch_id == record.batch_id else pointer.batch_id
 
 
+def _other_version(platform: Platform, manifest: Manifest, compared: str | None) -> str | None:
+    """Return the version that scored another batch, if it is another one; None if that cannot be told."""
+    record = platform.registry.batch(manifest.model, compared) if compared else None
+    if record is None:
+        return None
+    try:
+        version = registered_manifest(platform.bucket, record).model_version
+    except (ManifestReplacedError, ObjectMissingError):
+        return None
+    return version if version != manifest.model_version else None
+
+
 def check_result(
     spec: dg.AssetCheckSpec,
     findings: list[QualityFinding],
     found: Examination,
     batch_id: str,
+    *,
     metadata: dict[str, Any] | None = None,
+    note: str = "",
 ) -> dg.AssetCheckResult:
-    """Return findings as Dagster shows them: only blocking ones fail as errors."""
+    """Return findings as Dagster shows them: only blocking ones fail as errors.
+
+    Args:
+        spec: The check's.
+        findings: What it found.
+        found: All that was found of the batch.
+        batch_id: The batch.
+        metadata: More than what is shown of every check.
+        note: What else a person must know.
+    """
     level = highest(findings)
     facts = found.facts
     counted = {
         "batch_id": batch_id,
         "rows": facts.rows,
         "compared_with": found.live_batch_id,
+        "live_model_version": found.live_model_version,
         "live_rows": facts.live_rows,
         "shared_entities": facts.shared_entities,
     }
@@ -153,6 +193,7 @@ def check_result(
         check_name=spec.name,
         passed=level is Level.PASS,
         severity=dg.AssetCheckSeverity.ERROR if level is Level.BLOCK else dg.AssetCheckSeverity.WARN,
-        description=". ".join(finding.text for finding in findings) or "Nothing is wrong",
+        description=". ".join(text for text in (*(finding.text for finding in findings), note) if text)
+        or "Nothing is wrong",
         metadata={name: value for name, value in counted.items() if value is not None} | (metadata or {}),
     )

@@ -135,8 +135,17 @@ def _level_below(value: float, warn: float, block: float) -> Level:
     return Level.WARN if value < warn else Level.PASS
 
 
-def judged_drift(quality: Quality, indices: Mapping[str, float]) -> list[DriftedColumn]:
-    """Return each column's stability index with what its thresholds say, the largest first."""
+def judged_drift(
+    quality: Quality, indices: Mapping[str, float], *, of_other_version: bool = False
+) -> list[DriftedColumn]:
+    """Return each column's stability index with what its thresholds say, the largest first.
+
+    Args:
+        quality: The model's rules.
+        indices: By column.
+        of_other_version: Whether another version of the model scored the live batch. It was replaced because
+            the new one answers otherwise: that warns, and never blocks.
+    """
     judged = []
     for column, index in indices.items():
         thresholds = quality.drift.of(column)
@@ -144,7 +153,7 @@ def judged_drift(quality: Quality, indices: Mapping[str, float]) -> list[Drifted
         if thresholds.warn is not None and index >= thresholds.warn:
             level = Level.WARN
         if thresholds.block is not None and index >= thresholds.block:
-            level = Level.BLOCK
+            level = Level.WARN if of_other_version else Level.BLOCK
         judged.append(DriftedColumn(column, index, level))
     return sorted(judged, key=lambda each: -each.index)
 

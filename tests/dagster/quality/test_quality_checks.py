@@ -135,6 +135,23 @@ def test_values_that_moved_warn_or_block_by_column(model_with: Callable[..., Loa
     assert "likely" in str(model.record(turned_batch).check_faults)
 
 
+def test_a_new_version_drifts_by_design(model_with: Callable[..., LoadedModel]) -> None:
+    """Beside a live batch of another version a shift warns and says so; beside one of its own it blocks."""
+    model = model_with(drift={"block": 1.0})
+    live_batch(model, rows(range(400)))
+    shifted = rows(range(400), shift=50)
+    batch_id = model.loaded_batch(shifted, model_version="v2")
+    found = checked(model, batch_id)["drift"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "Another version of the model scored the live batch" in str(found.description)
+    facts = {name: found.metadata[name].value for name in ("model_version", "live_model_version")}
+    assert facts == {"model_version": "v2", "live_model_version": "v1"}
+    assert model.record(batch_id).check_faults is None
+    own = model.loaded_batch(shifted)
+    assert checked(model, own)["drift"].severity == dg.AssetCheckSeverity.ERROR
+    assert "score" in str(model.record(own).check_faults)
+
+
 def test_too_few_rows_tell_nothing_of_drift(model_with: Callable[..., LoadedModel]) -> None:
     """A handful of rows differs by chance, and no alarm is made of it."""
     model = model_with()
