@@ -20,7 +20,8 @@ from infra.local.job_executor.jobs.job_runner import JobRunner
 from infra.local.job_executor.jobs.job_store import RecordStore, StateCorruptError
 from infra.local.job_executor.sagemaker.container import private_mounts_work
 from infra.local.job_executor.sagemaker.event_bus import DETAIL_TYPES, EVENTS, EventBus
-from infra.local.job_executor.sagemaker.model_registry import ModelRegistryApi
+from infra.local.job_executor.sagemaker.model_packages import ModelPackagesApi
+from infra.local.job_executor.sagemaker.package_groups import PackageGroupsApi
 from infra.local.job_executor.sagemaker.pipelines.execution_runner import ExecutionRunner
 from infra.local.job_executor.sagemaker.pipelines.executions_api import ExecutionsApi
 from infra.local.job_executor.sagemaker.pipelines.pipelines_api import PipelinesApi
@@ -81,7 +82,8 @@ def serve(settings: ExecutorSettings) -> int:
             "glue": GlueApi(settings, store, access, runner.start).operations,
             "sagemaker": {
                 **SageMakerApi(settings, store, access, runner.start, images).operations,
-                **ModelRegistryApi(settings, store, access, bus).operations,
+                **PackageGroupsApi(settings, store, access).operations,
+                **ModelPackagesApi(settings, store, access, bus).operations,
                 **PipelinesApi(settings, store, access).operations,
                 **ExecutionsApi(settings, store, executions).operations,
             },

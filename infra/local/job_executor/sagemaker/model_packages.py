@@ -1,4 +1,4 @@
-"""SageMaker's model registry: groups, numbered packages, approvals; each change sends an event."""
+"""SageMaker's model packages: numbered versions, their approvals; each change sends events."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.executor_settings import ACCOUNT_ID
-from infra.local.job_executor.job_api import RecordApi
 from infra.local.job_executor.json_protocol import ApiError
 from infra.local.job_executor.sagemaker.event_bus import PACKAGE_CHANGE, event_time
+from infra.local.job_executor.sagemaker.package_groups import (
+    GROUP,
+    PACKAGE,
+    PAGE,
+    RegistryApi,
+    identity,
+    ordered,
+    refuse,
+)
 
 if TYPE_CHECKING:
-    from infra.local.job_executor.aws_access import AwsAccess
     from infra.local.job_executor.job_api import Operation, Request
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.sagemaker.event_bus import EventBus
 
-_GROUP = "model_package_group"
-_PACKAGE = "model_package"
-_WORD = {_GROUP: "ModelPackageGroup", _PACKAGE: "ModelPackage"}
-# AWS does not say how long a page is unless the request does: a short one lets clients forget no page.
-_PAGE = 10
 _MOST_PROPERTIES = 50
 # Whatever else is in an update replaces what the package had.
 _UPDATABLE = (
@@ -38,34 +39,20 @@ _UPDATABLE = (
 _IN_EVENTS = ("InferenceSpecification", "MetadataProperties", "ModelMetrics", "ModelLifeCycle")
 
 
-def _refuse(message: str) -> None:
-    raise ApiError("ValidationException", message)
-
-
 @dataclass(frozen=True)
-class ModelRegistryApi(RecordApi):
-    """The registry's operations.
+class ModelPackagesApi(RegistryApi):
+    """The operations on packages.
 
     Args:
-        access: Knows who calls.
         events: Is told of each package that is made or changed.
     """
 
-    access: AwsAccess
     events: EventBus
-    refusal: ClassVar = "ValidationException"
 
     @property
     def operations(self) -> dict[str, Operation]:
         """What is carried out, by the operation's name."""
         return {
-            "CreateModelPackageGroup": self.create_group,
-            "DescribeModelPackageGroup": self.describe_group,
-            "ListModelPackageGroups": self.list_groups,
-            "DeleteModelPackageGroup": self.delete_group,
-            "PutModelPackageGroupPolicy": self.put_group_policy,
-            "GetModelPackageGroupPolicy": self.get_group_policy,
-            "DeleteModelPackageGroupPolicy": self.delete_group_policy,
             "CreateModelPackage": self.create_package,
             "DescribeModelPackage": self.describe_package,
             "ListModelPackages": self.list_packages,
@@ -73,78 +60,6 @@ class ModelRegistryApi(RecordApi):
             "DeleteModelPackage": self.delete_package,
             "BatchDescribeModelPackage": self.describe_packages,
         }
-
-    def create_group(self, request: Request) -> dict[str, Any]:
-        """Create a group, whose versions count from 1."""
-        name = request["ModelPackageGroupName"]
-        arn = self._arn(_GROUP, name)
-        record = {
-            "name": name,
-            "arn": arn,
-            "request": request,
-            "created_at": time.time(),
-            "created_by": self.access.caller_arn(),
-            # Of the last version, so that no number is used again.
-            "last_version": 0,
-        }
-        if not self.store.insert(_GROUP, name, record):
-            _refuse(f"Model Package Group already exists with ARN {arn}.")
-        return {"ModelPackageGroupArn": arn}
-
-    def describe_group(self, request: Request) -> dict[str, Any]:
-        """Describe a group."""
-        group = self._group(request)
-        return {**_group_summary(group), "CreatedBy": _identity(group["created_by"])}
-
-    def list_groups(self, request: Request) -> dict[str, Any]:
-        """List groups, the oldest first unless asked otherwise."""
-        return self.answer_page(
-            _ordered(self.store.all(_GROUP), request),
-            request,
-            key="name",
-            size=_PAGE,
-            member="ModelPackageGroupSummaryList",
-            show=_group_summary,
-        )
-
-    def delete_group(self, request: Request) -> dict[str, Any]:
-        """Delete a group that has no versions."""
-        with self.store.exclusively():
-            group = self._group(request)
-            if self._versions(group):
-                raise ApiError(
-                    "ConflictException",
-                    f"Model Package Group {group['arn']} contains Model Packages and cannot be deleted.",
-                )
-            self.store.delete(_GROUP, group["name"])
-        return {}
-
-    def put_group_policy(self, request: Request) -> dict[str, Any]:
-        """Give a group a resource policy, which nothing evaluates."""
-        try:
-            json.loads(request["ResourcePolicy"])
-        except ValueError as error:
-            _refuse(f"The resource policy is not JSON: {error}.")
-        group = self._group(request)
-        self.store.update(
-            _GROUP, group["name"], lambda record: record.update(policy=request["ResourcePolicy"])
-        )
-        return {"ModelPackageGroupArn": group["arn"]}
-
-    def get_group_policy(self, request: Request) -> dict[str, Any]:
-        """Return a group's resource policy."""
-        group = self._group(request)
-        if group.get("policy") is None:
-            _refuse(f"Cannot find resource policy for: {group['arn']}")
-        return {"ResourcePolicy": group["policy"]}
-
-    def delete_group_policy(self, request: Request) -> dict[str, Any]:
-        """Take a group's resource policy away."""
-        group = self._group(request)
-        if group.get("policy") is None:
-            _refuse(f"Cannot find resource policy for: {group['arn']}")
-        self.store.update(_GROUP, group["name"], lambda record: record.update(policy=None))
-        return {}
 
     def create_package(self, request: Request) -> dict[str, Any]:
         """Register a package: the next version of a group, or one without a group under its own name.
@@ -164,8 +79,8 @@ class ModelRegistryApi(RecordApi):
                     )
                 return {"ModelPackageArn": known["arn"]}
             record = self._new_package(request, content, digest)
-            if not self.store.insert(_PACKAGE, record["name"], record):
-                _refuse(f"Model Package already exists with ARN {record['arn']}.")
+            if not self.store.insert(PACKAGE, record["name"], record):
+                refuse(f"Model Package already exists with ARN {record['arn']}.")
         # SageMaker may send several events for one change, and sends some for a creation.
         self._send(record, status="Pending")
         self._send(record)
@@ -173,25 +88,25 @@ class ModelRegistryApi(RecordApi):
 
     def describe_package(self, request: Request) -> dict[str, Any]:
         """Describe a package by its ARN, or by its name if it has no group."""
-        record = self._package(request["ModelPackageName"])
+        record = self.registered(PACKAGE, request["ModelPackageName"])
         described = {name: value for name, value in record["request"].items() if name != "Tags"}
         described |= _summary(record)
         # A version bears the name of its group.
         described["ModelPackageName"] = record["group"] or record["name"]
         described["ModelPackageStatusDetails"] = {"ValidationStatuses": [], "ImageScanStatuses": []}
-        described["CreatedBy"] = _identity(record["created_by"])
+        described["CreatedBy"] = identity(record["created_by"])
         described.setdefault("CertifyForMarketplace", False)
         if record["modified_at"] is not None:
             described["LastModifiedTime"] = record["modified_at"]
-            described["LastModifiedBy"] = _identity(record["modified_by"])
+            described["LastModifiedBy"] = identity(record["modified_by"])
         return described
 
     def list_packages(self, request: Request) -> dict[str, Any]:
         """List a group's versions, or without a group the packages that have none; the oldest first."""
-        records = self.store.all(_PACKAGE)
+        records = self.store.all(PACKAGE)
         kind = request.get("ModelPackageType", "Unversioned")
         if "ModelPackageGroupName" in request:
-            group = self._group(request)["name"]
+            group = self.group(request)["name"]
             records = [record for record in records if record["group"] == group]
         elif kind != "Both":
             records = [record for record in records if (record["group"] is None) == (kind == "Unversioned")]
@@ -199,10 +114,10 @@ class ModelRegistryApi(RecordApi):
         if status is not None:
             records = [record for record in records if record["request"].get("ModelApprovalStatus") == status]
         return self.answer_page(
-            _ordered(records, request),
+            ordered(records, request),
             request,
             key="name",
-            size=_PAGE,
+            size=PAGE,
             member="ModelPackageSummaryList",
             show=_summary,
         )
@@ -219,14 +134,14 @@ class ModelRegistryApi(RecordApi):
             changed.extend(sorted(name for name in {*after, *old} if after.get(name) != old.get(name)))
             record.update(modified_at=time.time(), modified_by=self.access.caller_arn())
 
-        record = self.store.update(_PACKAGE, self._package(arn)["name"], change)
+        record = self.store.update(PACKAGE, self.registered(PACKAGE, arn)["name"], change)
         for _ in range(2):
             self._send(record, updated=changed)
         return {"ModelPackageArn": arn}
 
     def delete_package(self, request: Request) -> dict[str, Any]:
         """Delete a package; its number is not used again."""
-        self.store.delete(_PACKAGE, self._package(request["ModelPackageName"])["name"])
+        self.store.delete(PACKAGE, self.registered(PACKAGE, request["ModelPackageName"])["name"])
         return {}
 
     def describe_packages(self, request: Request) -> dict[str, Any]:
@@ -235,9 +150,9 @@ class ModelRegistryApi(RecordApi):
         errors: dict[str, Any] = {}
         for arn in request["ModelPackageArnList"]:
             try:
-                record = self._package(arn)
+                record = self.registered(PACKAGE, arn)
                 if record["group"] is None or "InferenceSpecification" not in record["request"]:
-                    _refuse(f"{arn} is no version with an inference specification.")
+                    refuse(f"{arn} is no version with an inference specification.")
             except ApiError as error:
                 errors[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
             else:
@@ -252,18 +167,18 @@ class ModelRegistryApi(RecordApi):
     def _new_package(self, request: Request, content: Request, digest: str) -> Record:
         group = version = None
         if "ModelPackageGroupName" in request:
-            group = self._group(request)["name"]
+            group = self.group(request)["name"]
 
             def count(record: Record) -> None:
                 record["last_version"] += 1
 
             # Before the package is recorded: a kill in between loses a number, and gives none twice.
-            version = self.store.update(_GROUP, group, count)["last_version"]
+            version = self.store.update(GROUP, group, count)["last_version"]
             content.setdefault("ModelApprovalStatus", "PendingManualApproval")
         name = request["ModelPackageName"] if group is None else f"{group}/{version}"
         return {
             "name": name,
-            "arn": self._arn(_PACKAGE, name),
+            "arn": self.arn(PACKAGE, name),
             "group": group,
             "version": version,
             "request": {**content, **({} if group is None else {"ModelPackageGroupName": group})},
@@ -278,7 +193,7 @@ class ModelRegistryApi(RecordApi):
     def _with_token(self, token: str | None) -> Record | None:
         if token is None:
             return None
-        return next((record for record in self.store.all(_PACKAGE) if record["token"] == token), None)
+        return next((record for record in self.store.all(PACKAGE) if record["token"] == token), None)
 
     def _send(self, record: Record, *, status: str = "Completed", updated: list[str] | None = None) -> None:
         detail = {
@@ -295,52 +210,32 @@ class ModelRegistryApi(RecordApi):
             detail["UpdatedModelPackageFields"] = updated
         self.events.send(PACKAGE_CHANGE, [record["arn"]], detail)
 
-    def _group(self, request: Request) -> Record:
-        return self._record(_GROUP, request["ModelPackageGroupName"])
-
-    def _package(self, arn_or_name: str) -> Record:
-        return self._record(_PACKAGE, arn_or_name)
-
-    def _record(self, kind: str, arn_or_name: str) -> Record:
-        given = arn_or_name if arn_or_name.startswith("arn:") else self._arn(kind, arn_or_name)
-        record = self.store.get(kind, given.rpartition(":")[2].partition("/")[2])
-        if record is None or record["arn"] != given:
-            # The model has no error of its own for this.
-            raise ApiError("ValidationException", f"{_WORD[kind]} {given} does not exist.")
-        return record
-
-    def _versions(self, group: Record) -> list[Record]:
-        return [record for record in self.store.all(_PACKAGE) if record["group"] == group["name"]]
-
-    def _arn(self, kind: str, name: str) -> str:
-        return f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT_ID}:{kind.replace('_', '-')}/{name}"
-
 
 def _check_package(request: Request) -> None:
     """Refuse what SageMaker refuses beyond its service model, and what the executor cannot carry out."""
     if "ModelPackageName" in request and "ModelPackageGroupName" in request:
-        _refuse(
+        refuse(
             "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine "
             "which one to use."
         )
     if "ModelPackageName" not in request and "ModelPackageGroupName" not in request:
-        _refuse("Missing ARN.")
+        refuse("Missing ARN.")
     if "ModelPackageGroupName" in request and "Tags" in request:
-        _refuse("Tags cannot be given to a version: it has those of its model package group.")
+        refuse("Tags cannot be given to a version: it has those of its model package group.")
     if "SourceUri" in request and "InferenceSpecification" in request:
-        _refuse("SourceUri and InferenceSpecification cannot be given together.")
+        refuse("SourceUri and InferenceSpecification cannot be given together.")
     if "SourceAlgorithmSpecification" in request or "ValidationSpecification" in request:
-        _refuse("Algorithms and validation of packages are not carried out by the local job executor.")
+        refuse("Algorithms and validation of packages are not carried out by the local job executor.")
 
 
 def _update(record: Record, request: Request) -> None:
     """Apply an update to a package's record."""
     if record["group"] is None and "ModelApprovalStatus" in request:
-        _refuse("Only versions of a model package group are approved.")
+        refuse("Only versions of a model package group are approved.")
     package = record["request"]
     package |= {name: request[name] for name in _UPDATABLE if name in request}
     if "SourceUri" in package and "InferenceSpecification" in package:
-        _refuse("SourceUri and InferenceSpecification cannot be given together.")
+        refuse("SourceUri and InferenceSpecification cannot be given together.")
     properties = {
         **package.get("CustomerMetadataProperties", {}),
         **request.get("CustomerMetadataProperties", {}),
@@ -348,7 +243,7 @@ def _update(record: Record, request: Request) -> None:
     for key in request.get("CustomerMetadataPropertiesToRemove", ()):
         properties.pop(key, None)
     if len(properties) > _MOST_PROPERTIES:
-        _refuse(f"A package has at most {_MOST_PROPERTIES} customer metadata properties.")
+        refuse(f"A package has at most {_MOST_PROPERTIES} customer metadata properties.")
     package.pop("CustomerMetadataProperties", None)
     if properties:
         package["CustomerMetadataProperties"] = properties
@@ -358,38 +253,6 @@ def _update(record: Record, request: Request) -> None:
             *package.get("AdditionalInferenceSpecifications", []),
             *added,
         ]
-
-
-def _ordered(records: list[Record], request: Request) -> list[Record]:
-    """Return the records that a list request asks for, in its order; ascending unless it says otherwise."""
-    chosen = [
-        record
-        for record in records
-        if request.get("NameContains", "") in record["name"]
-        and request.get("CreationTimeAfter", 0) <= record["created_at"]
-        and record["created_at"] <= request.get("CreationTimeBefore", float("inf"))
-    ]
-    if request.get("SortBy") == "Name":
-        chosen.sort(key=lambda record: record["name"])
-    return chosen[::-1] if request.get("SortOrder") == "Descending" else chosen
-
-
-def _identity(arn: str | None) -> dict[str, Any]:
-    """Return who did something, as far as it is known."""
-    return {} if arn is None else {"IamIdentity": {"Arn": arn}}
-
-
-def _group_summary(record: Record) -> dict[str, Any]:
-    request = record["request"]
-    summary = {
-        "ModelPackageGroupName": record["name"],
-        "ModelPackageGroupArn": record["arn"],
-        "ModelPackageGroupDescription": request.get("ModelPackageGroupDescription"),
-        "ManagedConfiguration": request.get("ManagedConfiguration"),
-        "CreationTime": record["created_at"],
-        "ModelPackageGroupStatus": "Completed",
-    }
-    return {name: value for name, value in summary.items() if value is not None}
 
 
 def _summary(record: Record) -> dict[str, Any]:
