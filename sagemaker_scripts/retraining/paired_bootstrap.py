@@ -1,6 +1,6 @@
 """Whether a gain is more than noise: a paired bootstrap over partitions, the same for the same inputs.
 
-Rows of a partition share its weather, its holidays, its outages; so whole partitions are drawn, with
+Rows of a partition share its season, its holidays, its outages; so whole partitions are drawn, with
 replacement, and the same draw judges candidate and champion.
 """
 
