@@ -22,10 +22,12 @@ from infra.local.job_executor.sagemaker.container import private_mounts_work
 from infra.local.job_executor.sagemaker.event_bus import DETAIL_TYPES, EVENTS, EventBus
 from infra.local.job_executor.sagemaker.model_packages import ModelPackagesApi
 from infra.local.job_executor.sagemaker.package_groups import PackageGroupsApi
+from infra.local.job_executor.sagemaker.pipelines.callbacks_api import CallbacksApi
 from infra.local.job_executor.sagemaker.pipelines.execution_runner import ExecutionRunner
 from infra.local.job_executor.sagemaker.pipelines.executions_api import ExecutionsApi
 from infra.local.job_executor.sagemaker.pipelines.pipelines_api import PipelinesApi
 from infra.local.job_executor.sagemaker.pipelines.role_calls import RoleCalls
+from infra.local.job_executor.sagemaker.pipelines.step_records import StepRecords
 from infra.local.job_executor.sagemaker.processing_job import ProcessingJobKind
 from infra.local.job_executor.sagemaker.sagemaker_api import SageMakerApi
 from infra.local.job_executor.sagemaker.schedules import ScheduleClock
@@ -86,6 +88,7 @@ def serve(settings: ExecutorSettings) -> int:
                 **ModelPackagesApi(settings, store, access, bus).operations,
                 **PipelinesApi(settings, store, access).operations,
                 **ExecutionsApi(settings, store, executions).operations,
+                **CallbacksApi(settings, store, StepRecords(store, bus)).operations,
             },
         },
         images,

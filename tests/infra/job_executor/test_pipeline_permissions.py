@@ -9,8 +9,8 @@ import pytest
 
 from infra.local.job_executor.aws_access import AwsAccess
 from infra.local.job_executor.executor_settings import ExecutorSettings
-from tests.infra.job_executor.job_stack import Executor
-from tests.infra.job_executor.pipeline_stack import Pipelines, processing_step
+from tests.infra.job_executor.job_stack import BUCKET, Executor
+from tests.infra.job_executor.pipeline_stack import Pipelines, fail_step, processing_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,10 +112,15 @@ def test_a_step_fails_for_want_of_a_right(
         assert arn.rsplit("/", 1)[-1] in found["FailureReason"]
 
 
-def test_a_role_that_is_gone_fails_the_step(pipelines: Pipelines, aws: Aws, role: Callable[..., str]) -> None:
+@pytest.mark.parametrize("reads", [False, True], ids=["starts a job", "reads a file"])
+def test_a_role_that_is_gone_fails_the_step(
+    pipelines: Pipelines, aws: Aws, role: Callable[..., str], reads: bool
+) -> None:
     """Also where no policy is judged."""
     arn = role(pass_role(aws))
-    name = pipelines.create([processing_step(aws, "First", "")], RoleArn=arn)
+    file = {"Std:JsonGet": {"S3Uri": f"s3://{BUCKET}/verdict.json", "Path": "reason"}}
+    step = fail_step(file, "First") if reads else processing_step(aws, "First", "")
+    name = pipelines.create([step], RoleArn=arn)
     iam, named = aws.client("iam"), arn.rsplit("/", 1)[-1]
     iam.delete_role_policy(RoleName=named, PolicyName="permissions")
     iam.delete_role(RoleName=named)

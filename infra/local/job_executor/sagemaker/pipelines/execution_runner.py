@@ -19,6 +19,7 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     version_name,
     without_nothing,
 )
+from infra.local.job_executor.sagemaker.pipelines.step_records import StepRecords
 from infra.local.job_executor.sagemaker.pipelines.step_runner import SHUTDOWN_MESSAGE, StepRunner
 
 if TYPE_CHECKING:
@@ -42,9 +43,6 @@ class ExecutionRunner:
         store: Durable records.
         calls: What is done under a pipeline's role.
         events: Is told of every change.
-
-    Attributes:
-        steps: Carries single steps out.
     """
 
     def __init__(
@@ -52,7 +50,8 @@ class ExecutionRunner:
     ) -> None:
         self._store = store
         self._events = events
-        self.steps = StepRunner(store, calls, events, settings.seconds_per_minute)
+        self._records = StepRecords(store, events)
+        self._steps = StepRunner(store, calls, self._records, settings.seconds_per_minute)
         self._shutdown = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -102,7 +101,11 @@ class ExecutionRunner:
         except Exception as error:  # noqa: BLE001 - a boundary, see below
             # A thread's boundary: whatever went wrong, the client must see the execution end.
             _LOG.exception("the executor failed on execution %s", execution_id)
-            self._end(execution_id, failure=f"InternalServerError: job executor: {error!r}")
+            failure = f"InternalServerError: job executor: {error!r}"
+            for name, state in self._record(execution_id)["steps"].items():
+                if state["status"] in OPEN:
+                    self._records.end(execution_id, name, StepState.FAILED, failure=failure)
+            self._end(execution_id, failure=failure)
 
     def _drive(self, execution_id: str) -> None:
         record = self._record(execution_id)
@@ -126,11 +129,11 @@ class ExecutionRunner:
             record = self._record(execution_id)
             state = record["steps"].get(step.name)
             if not self._shutdown.is_set() and self._is_due(record, step):
-                self.steps.begin(record, step)
+                self._records.begin(record, step)
                 record = self._record(execution_id)
                 state = record["steps"][step.name]
             if state is not None and state["status"] in OPEN:
-                self.steps.look(record, definition, step, may_start=not self._shutdown.is_set())
+                self._steps.look(record, definition, step, may_start=not self._shutdown.is_set())
         record = self._record(execution_id)
         if any(state["status"] in OPEN for state in record["steps"].values()):
             return False

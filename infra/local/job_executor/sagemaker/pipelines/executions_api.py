@@ -60,8 +60,6 @@ class ExecutionsApi(RecordApi):
             "ListPipelineExecutions": self.list_executions,
             "ListPipelineExecutionSteps": self.list_steps,
             "ListPipelineParametersForExecution": self.list_parameters,
-            "SendPipelineExecutionStepSuccess": self.send_success,
-            "SendPipelineExecutionStepFailure": self.send_failure,
         }
 
     def start_execution(self, request: Request) -> dict[str, Any]:
@@ -243,39 +241,6 @@ class ExecutionsApi(RecordApi):
             member="PipelineParameters",
             show=lambda each: {"Name": each["name"], "Value": text_of(each["value"])},
         )
-
-    def send_success(self, request: Request) -> dict[str, Any]:
-        """End a callback step well, with its outputs."""
-        outputs = request.get("OutputParameters", [])
-        answer = {"OutputParameters": {each["Name"]: each["Value"] for each in outputs}}
-        return self._called_back(request, StepState.SUCCEEDED, answer=answer)
-
-    def send_failure(self, request: Request) -> dict[str, Any]:
-        """End a callback step badly, with a reason."""
-        failure = request.get("FailureReason", "The callback failed.")
-        return self._called_back(request, StepState.FAILED, failure=failure)
-
-    def _called_back(self, request: Request, status: StepState, **found: Any) -> dict[str, Any]:
-        """End a callback step once, however often the same request comes.
-
-        Raises:
-            ApiError: No step has the token, or the step has ended.
-        """
-        token, found["answered"] = request["CallbackToken"], request["ClientRequestToken"]
-        for record in self.store.all(EXECUTION):
-            for name, step in record["steps"].items():
-                if step.get("token") != token:
-                    continue
-                metadata = {
-                    **step["metadata"]["Callback"],
-                    "OutputParameters": request.get("OutputParameters"),
-                }
-                found["metadata"] = {"Callback": without_nothing(metadata)}
-                is_new = self.runner.steps.end(record["name"], name, status, **found)
-                if not is_new and step.get("answered") != found["answered"]:
-                    raise ApiError("ValidationException", f"Step {name} is already in a terminal status.")
-                return {"PipelineExecutionArn": record["arn"]}
-        raise ApiError("ResourceNotFound", f"There is no callback step with token {token}.")
 
     def _executions(self, pipeline: Record) -> list[Record]:
         return [each for each in self.store.all(EXECUTION) if each["pipeline"] == pipeline["name"]]

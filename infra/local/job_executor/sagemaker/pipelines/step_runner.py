@@ -1,4 +1,4 @@
-"""Carries one step from its beginning to its end; each transition is on disk before the next call.
+"""Carries one step on to its end; each transition is on disk before the next call.
 
 What a step calls is written down before it is called, under a name of its own: who finds a step at its start
 after a kill calls again, and is told that the job exists already.
@@ -14,20 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.job_executor.jobs.job_records import JobExecutionError
 from infra.local.job_executor.json_protocol import ApiError
-from infra.local.job_executor.sagemaker.event_bus import STEP_CHANGE, event_time
 from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
 from infra.local.job_executor.sagemaker.pipelines.definition import CREATED_BY
 from infra.local.job_executor.sagemaker.pipelines.parameters import text_of
 from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
-    EXECUTION,
-    OPEN,
     ExecutionState,
     StepState,
-    event_members,
     execution_variables,
-    new_callback_token,
-    new_job_name,
-    without_nothing,
 )
 from infra.local.job_executor.sagemaker.pipelines.references import BadReferenceError
 from infra.local.job_executor.sagemaker.pipelines.retry_policies import (
@@ -38,19 +31,19 @@ from infra.local.job_executor.sagemaker.pipelines.retry_policies import (
     THROTTLING,
     UNASKED,
 )
+from infra.local.job_executor.sagemaker.pipelines.step_records import JOB_KINDS, attempt_names
 from infra.local.job_executor.sagemaker.pipelines.values import Values
 
 if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_store import Record, RecordStore
-    from infra.local.job_executor.sagemaker.event_bus import EventBus
     from infra.local.job_executor.sagemaker.pipelines.definition import Definition, Step
     from infra.local.job_executor.sagemaker.pipelines.role_calls import RoleCalls
+    from infra.local.job_executor.sagemaker.pipelines.step_records import StepRecords
 
 _LOG = logging.getLogger(__name__)
-_JOB_KINDS = {"Processing": "processing_job", "Training": "training_job"}
 _METADATA = {"Processing": "ProcessingJob", "Training": "TrainingJob", "RegisterModel": "RegisterModel"}
 _ENDED = {"Completed": StepState.SUCCEEDED, "Failed": StepState.FAILED, "Stopped": StepState.STOPPED}
-_REASON_CHARACTERS = 1024
+_MESSAGE_CHARACTERS = 3072
 _TOKEN_CHARACTERS = 36
 _INTERNAL_STATUS = 500
 
@@ -79,34 +72,19 @@ class StepFailedError(Exception):
 
 @dataclass(frozen=True)
 class StepRunner:
-    """Begins steps, looks after them, ends them.
+    """Looks after steps that have begun, and ends them.
 
     Args:
         store: Durable records, of jobs too.
         calls: What is done under the pipeline's role.
-        events: Is told of every change.
+        records: What is written down of steps.
         seconds_per_minute: Length of a minute of `ExpireAfterMin`.
     """
 
     store: RecordStore
     calls: RoleCalls
-    events: EventBus
+    records: StepRecords
     seconds_per_minute: float
-
-    def begin(self, execution: Record, step: Step) -> None:
-        """Write down that a step begins."""
-        self._change(
-            execution["name"],
-            step.name,
-            {
-                "kind": step.kind,
-                "labels": step.labels,
-                "status": StepState.STARTING,
-                "attempt": 1,
-                "started_at": time.time(),
-                **_attempt(execution, step),
-            },
-        )
 
     def look(self, execution: Record, definition: Definition, step: Step, *, may_start: bool) -> None:
         """Take a step on as far as it goes without waiting.
@@ -120,22 +98,26 @@ class StepRunner:
         state = execution["steps"][step.name]
         stopping = execution["state"] == ExecutionState.STOPPING
         if not may_start and not self._job_exists(step, state):
-            self.end(execution["name"], step.name, StepState.FAILED, failure=SHUTDOWN_MESSAGE)
+            self.records.end(execution["name"], step.name, StepState.FAILED, failure=SHUTDOWN_MESSAGE)
             return
         try:
             if stopping and state["status"] == StepState.STARTING and not self._job_exists(step, state):
-                self.end(execution["name"], step.name, StepState.STOPPED)
+                self.records.end(execution["name"], step.name, StepState.STOPPED)
             elif state.get("retry_at", 0) > time.time():
                 return
             elif state["status"] == StepState.STARTING:
                 self._start(execution, definition, step, state)
-            elif step.kind in _JOB_KINDS:
+            elif step.kind in JOB_KINDS:
                 self._look_at_job(execution, step, state, stopping=stopping)
             elif stopping and state["status"] == StepState.EXECUTING:
                 # It waits for its token all the same.
                 self._stop_callback(execution, step, state)
         except StepFailedError as failure:
             self._fail(execution, step, state, failure)
+        except ApiError as error:
+            # The role could not be assumed.
+            reason = f"ClientError: {error.message}"
+            self._fail(execution, step, state, StepFailedError(reason, _kind_of_error(error), in_place=True))
         except (BadReferenceError, ConditionError, JobExecutionError) as error:
             text = str(error)
             reason = text if text.startswith("ClientError") else f"ClientError: {text}"
@@ -149,7 +131,7 @@ class StepRunner:
             answers={name: each["answer"] for name, each in execution["steps"].items() if "answer" in each},
             read=lambda uri: self.calls.read(execution["role_arn"], uri),
         )
-        if step.kind in _JOB_KINDS:
+        if step.kind in JOB_KINDS:
             self._create_job(execution, step, state, values)
         elif step.kind == "RegisterModel":
             self._register(execution, step, values)
@@ -157,8 +139,10 @@ class StepRunner:
             self._decide(execution, step, values)
         elif step.kind == "Fail":
             message = text_of(values.filled(step.arguments["ErrorMessage"]))
-            metadata = {"Fail": {"ErrorMessage": message}}
-            self.end(execution["name"], step.name, StepState.FAILED, failure=message, metadata=metadata)
+            metadata = {"Fail": {"ErrorMessage": message[:_MESSAGE_CHARACTERS]}}
+            self.records.end(
+                execution["name"], step.name, StepState.FAILED, failure=message, metadata=metadata
+            )
         else:
             self._call_back(execution, step, state, values)
 
@@ -166,7 +150,9 @@ class StepRunner:
         # All are looked at, so that a wrong one is found whatever the others say.
         held = [holds(each, values.filled) for each in step.arguments["Conditions"]]
         metadata = {"Condition": {"Outcome": str(all(held))}}
-        self.end(execution["name"], step.name, StepState.SUCCEEDED, outcome=all(held), metadata=metadata)
+        self.records.end(
+            execution["name"], step.name, StepState.SUCCEEDED, outcome=all(held), metadata=metadata
+        )
 
     def _create_job(self, execution: Record, step: Step, state: Record, values: Values) -> None:
         operation, member = CREATED_BY[step.kind]
@@ -179,7 +165,9 @@ class StepRunner:
                 raise
         job = self._job(step, state)
         metadata = {_METADATA[step.kind]: {"Arn": job["arn"]}}
-        self._change(execution["name"], step.name, {"status": StepState.EXECUTING, "metadata": metadata})
+        self.records.change(
+            execution["name"], step.name, {"status": StepState.EXECUTING, "metadata": metadata}
+        )
 
     def _look_at_job(self, execution: Record, step: Step, state: Record, *, stopping: bool) -> None:
         job = self._job(step, state)
@@ -189,7 +177,7 @@ class StepRunner:
             if stopping and state["status"] == StepState.EXECUTING:
                 if job["state"] == "InProgress":
                     self._called(execution, f"Stop{step.kind}Job", request, in_place=True)
-                self._change(execution["name"], step.name, {"status": StepState.STOPPING})
+                self.records.change(execution["name"], step.name, {"status": StepState.STOPPING})
             return
         if ended is StepState.FAILED:
             reason = str(job.get("failure") or "The job failed.")
@@ -198,7 +186,7 @@ class StepRunner:
         if ended is StepState.SUCCEEDED:
             answer = self._called(execution, f"Describe{step.kind}Job", request, in_place=True)
         failure = "The job was stopped." if ended is StepState.STOPPED and not stopping else None
-        self.end(execution["name"], step.name, ended, answer=answer, failure=failure)
+        self.records.end(execution["name"], step.name, ended, answer=answer, failure=failure)
 
     def _register(self, execution: Record, step: Step, values: Values) -> None:
         request = values.filled(step.arguments)
@@ -209,7 +197,7 @@ class StepRunner:
         arn = self._called(execution, "CreateModelPackage", request)["ModelPackageArn"]
         answer = self._called(execution, "DescribeModelPackage", {"ModelPackageName": arn})
         metadata = {"RegisterModel": {"Arn": arn}}
-        self.end(execution["name"], step.name, StepState.SUCCEEDED, answer=answer, metadata=metadata)
+        self.records.end(execution["name"], step.name, StepState.SUCCEEDED, answer=answer, metadata=metadata)
 
     def _call_back(self, execution: Record, step: Step, state: Record, values: Values) -> None:
         queue_url = str(values.filled(step.queue_url))
@@ -220,14 +208,14 @@ class StepRunner:
         }
         metadata = {"Callback": {"CallbackToken": state["token"], "SqsQueueUrl": queue_url}}
         # Before the message: its receiver may answer at once.
-        self._change(execution["name"], step.name, {"metadata": metadata, "message": message})
+        self.records.change(execution["name"], step.name, {"metadata": metadata, "message": message})
         self.calls.send(execution["role_arn"], queue_url, message)
-        self._change(execution["name"], step.name, {"status": StepState.EXECUTING})
+        self.records.change(execution["name"], step.name, {"status": StepState.EXECUTING})
 
     def _stop_callback(self, execution: Record, step: Step, state: Record) -> None:
         queue_url = state["metadata"]["Callback"]["SqsQueueUrl"]
         self.calls.send(execution["role_arn"], queue_url, {**state["message"], "Status": "Stopping"})
-        self._change(execution["name"], step.name, {"status": StepState.STOPPING})
+        self.records.change(execution["name"], step.name, {"status": StepState.STOPPING})
 
     def _called(
         self, execution: Record, operation: str, request: dict[str, Any], *, in_place: bool = False
@@ -259,7 +247,7 @@ class StepRunner:
             pause = policy.pause(counts.get(counted, 0), age)
             counts[counted] = counts.get(counted, 0) + 1
         if pause is None:
-            self.end(execution["name"], step.name, StepState.FAILED, failure=failure.reason)
+            self.records.end(execution["name"], step.name, StepState.FAILED, failure=failure.reason)
             return
         _LOG.info("step %s of %s again in %.1f s: %s", step.name, execution["name"], pause, failure.reason)
         again: dict[str, Any] = {"retry_at": time.time() + pause, "repetitions": counts}
@@ -268,72 +256,18 @@ class StepRunner:
             again |= {
                 "attempt": state["attempt"] + 1,
                 "status": StepState.STARTING,
-                **_attempt(execution, step),
+                **attempt_names(execution, step),
             }
-        self._change(execution["name"], step.name, again)
-
-    def end(self, execution_id: str, step: str, status: StepState, **found: Any) -> bool:
-        """End a step, unless it has ended; return whether it had not.
-
-        Args:
-            execution_id: Of the execution.
-            step: The step's name.
-            status: How it ended.
-            found: What else is known of it; nothing where a value is None.
-        """
-        changes = {"status": status, "ended_at": time.time(), **without_nothing(found)}
-        if "failure" in changes:
-            changes["failure"] = changes["failure"][:_REASON_CHARACTERS]
-        return self._change(execution_id, step, changes)
-
-    def _change(self, execution_id: str, step: str, changes: dict[str, Any]) -> bool:
-        """Write down what became of a step that has not ended, and send an event if its status is another."""
-        before: list[str | None] = []
-
-        def change(record: Record) -> None:
-            state = record["steps"].setdefault(step, {})
-            if state.get("status", StepState.STARTING) in OPEN:
-                before.append(state.get("status"))
-                state.update(changes)
-                record["modified_at"] = time.time()
-
-        record = self.store.update(EXECUTION, execution_id, change)
-        state = record["steps"][step]
-        if before and state["status"] != before[0]:
-            self._tell(record, step, state, before[0])
-        return bool(before)
-
-    def _tell(self, execution: Record, step: str, state: Record, before: str | None) -> None:
-        detail = {
-            "metadata": event_members(state.get("metadata", {})),
-            "stepStartTime": event_time(state["started_at"]),
-            "stepEndTime": event_time(state["ended_at"]) if "ended_at" in state else None,
-            "stepName": step,
-            "stepType": state["kind"],
-            "previousStepStatus": before,
-            "currentStepStatus": state["status"],
-            "failureReason": state.get("failure"),
-            "pipelineArn": execution["pipeline_arn"],
-            "pipelineExecutionArn": execution["arn"],
-        }
-        resources = [execution["pipeline_arn"], execution["arn"]]
-        self.events.send(STEP_CHANGE, resources, without_nothing(detail))
+        self.records.change(execution["name"], step.name, again)
 
     def _job_exists(self, step: Step, state: Record) -> bool:
-        return step.kind in _JOB_KINDS and self.store.get(_JOB_KINDS[step.kind], state["job"]) is not None
+        return step.kind in JOB_KINDS and self.store.get(JOB_KINDS[step.kind], state["job"]) is not None
 
     def _job(self, step: Step, state: Record) -> Record:
-        job = self.store.get(_JOB_KINDS[step.kind], state["job"])
+        job = self.store.get(JOB_KINDS[step.kind], state["job"])
         if job is None:
             raise StepFailedError(f"InternalServerError: the record of job {state['job']} is gone.")
         return job
-
-
-def _attempt(execution: Record, step: Step) -> dict[str, str]:
-    """Return the names that belong to one attempt at a step."""
-    if step.kind in _JOB_KINDS:
-        return {"job": new_job_name(execution["name"], step.name)}
-    return {"token": new_callback_token()} if step.kind == "Callback" else {}
 
 
 def _kind_of(reason: str) -> str | None:

@@ -1,0 +1,71 @@
+"""SageMaker's operations by which whoever got a callback step's token ends the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from infra.local.job_executor.job_api import RecordApi
+from infra.local.job_executor.json_protocol import ApiError
+from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
+    EXECUTION,
+    StepState,
+    without_nothing,
+)
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.job_api import Operation, Request
+    from infra.local.job_executor.sagemaker.pipelines.step_records import StepRecords
+
+
+@dataclass(frozen=True)
+class CallbacksApi(RecordApi):
+    """Operations of callback steps.
+
+    Args:
+        records: What is written down of steps.
+    """
+
+    records: StepRecords
+    refusal: ClassVar = "ValidationException"
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """What is carried out, by the operation's name."""
+        return {
+            "SendPipelineExecutionStepSuccess": self.send_success,
+            "SendPipelineExecutionStepFailure": self.send_failure,
+        }
+
+    def send_success(self, request: Request) -> dict[str, Any]:
+        """End a callback step well, with its outputs."""
+        outputs = request.get("OutputParameters", [])
+        answer = {"OutputParameters": {each["Name"]: each["Value"] for each in outputs}}
+        return self._called_back(request, StepState.SUCCEEDED, answer=answer)
+
+    def send_failure(self, request: Request) -> dict[str, Any]:
+        """End a callback step badly, with a reason."""
+        failure = request.get("FailureReason", "The callback failed.")
+        return self._called_back(request, StepState.FAILED, failure=failure)
+
+    def _called_back(self, request: Request, status: StepState, **found: Any) -> dict[str, Any]:
+        """End a callback step once, however often the same request comes.
+
+        Raises:
+            ApiError: No step has the token, or the step has ended.
+        """
+        token, found["answered"] = request["CallbackToken"], request["ClientRequestToken"]
+        for record in self.store.all(EXECUTION):
+            for name, step in record["steps"].items():
+                if step.get("token") != token:
+                    continue
+                metadata = {
+                    **step["metadata"]["Callback"],
+                    "OutputParameters": request.get("OutputParameters"),
+                }
+                found["metadata"] = {"Callback": without_nothing(metadata)}
+                is_new = self.records.end(record["name"], name, status, **found)
+                if not is_new and step.get("answered") != found["answered"]:
+                    raise ApiError("ValidationException", f"Step {name} is already in a terminal status.")
+                return {"PipelineExecutionArn": record["arn"]}
+        raise ApiError("ResourceNotFound", f"There is no callback step with token {token}.")

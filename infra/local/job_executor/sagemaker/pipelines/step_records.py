@@ -1,0 +1,106 @@
+"""What is written down of the steps of an execution, and the events that tell of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from infra.local.job_executor.sagemaker.event_bus import STEP_CHANGE, event_time
+from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
+    EXECUTION,
+    OPEN,
+    StepState,
+    event_members,
+    new_callback_token,
+    new_job_name,
+    without_nothing,
+)
+
+if TYPE_CHECKING:
+    from infra.local.job_executor.jobs.job_store import Record, RecordStore
+    from infra.local.job_executor.sagemaker.event_bus import EventBus
+    from infra.local.job_executor.sagemaker.pipelines.definition import Step
+
+# Types of steps that are jobs, by the kind of their records.
+JOB_KINDS = {"Processing": "processing_job", "Training": "training_job"}
+_REASON_CHARACTERS = 1024
+
+
+@dataclass(frozen=True)
+class StepRecords:
+    """The steps in the records of executions.
+
+    Args:
+        store: Durable records.
+        events: Is told of every change.
+    """
+
+    store: RecordStore
+    events: EventBus
+
+    def begin(self, execution: Record, step: Step) -> None:
+        """Write down that a step begins."""
+        begun = {
+            "kind": step.kind,
+            "labels": step.labels,
+            "status": StepState.STARTING,
+            "attempt": 1,
+            "started_at": time.time(),
+            **attempt_names(execution, step),
+        }
+        self.change(execution["name"], step.name, begun)
+
+    def end(self, execution_id: str, step: str, status: StepState, **found: Any) -> bool:
+        """End a step, unless it has ended; return whether it had not.
+
+        Args:
+            execution_id: Of the execution.
+            step: The step's name.
+            status: How it ended.
+            found: What else is known of it; nothing where a value is None.
+        """
+        changes = {"status": status, "ended_at": time.time(), **without_nothing(found)}
+        if "failure" in changes:
+            changes["failure"] = changes["failure"][:_REASON_CHARACTERS]
+        return self.change(execution_id, step, changes)
+
+    def change(self, execution_id: str, step: str, changes: dict[str, Any]) -> bool:
+        """Write down what became of a step that has not ended, and send an event if its status is another."""
+        before: list[str | None] = []
+
+        def change(record: Record) -> None:
+            state = record["steps"].setdefault(step, {})
+            if state.get("status", StepState.STARTING) in OPEN:
+                before.append(state.get("status"))
+                state.update(changes)
+                record["modified_at"] = time.time()
+
+        record = self.store.update(EXECUTION, execution_id, change)
+        state = record["steps"][step]
+        if before and state["status"] != before[0]:
+            self._tell(record, step, state, before[0])
+        return bool(before)
+
+    def _tell(self, execution: Record, step: str, state: Record, before: str | None) -> None:
+        detail = {
+            "metadata": event_members(state.get("metadata", {})),
+            "stepStartTime": event_time(state["started_at"]),
+            "stepEndTime": event_time(state["ended_at"]) if "ended_at" in state else None,
+            "stepName": step,
+            "stepType": state["kind"],
+            "previousStepStatus": before,
+            "currentStepStatus": state["status"],
+            "failureReason": state.get("failure"),
+            "pipelineArn": execution["pipeline_arn"],
+            "pipelineExecutionArn": execution["arn"],
+        }
+        resources = [execution["pipeline_arn"], execution["arn"]]
+        self.events.send(STEP_CHANGE, resources, without_nothing(detail))
+
+
+def attempt_names(execution: Record, step: Step) -> dict[str, str]:
+    """Return the names that belong to one attempt at a step."""
+    if step.kind in JOB_KINDS:
+        return {"job": new_job_name(execution["name"], step.name)}
+    return {"token": new_callback_token()} if step.kind == "Callback" else {}
