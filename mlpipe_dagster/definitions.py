@@ -4,7 +4,7 @@ import gc
 import importlib
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +12,14 @@ from typing import Any
 
 import dagster as dg
 
+from mlpipe_dagster.accuracy.accuracy_sensor import accuracy_sensor
 from mlpipe_dagster.challengers.challengers_sensor import challenged_models, challengers_sensor
 from mlpipe_dagster.done_files.done_files_sensor import done_files_sensor
 from mlpipe_dagster.installed_platform import require_suitable_platform
 from mlpipe_dagster.pipeline.asset_names import (
     MODEL_VERSIONS,
     PUBLICATION,
+    accuracy_job_name,
     challenger_job_name,
     load_job_name,
 )
@@ -129,6 +131,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             serving_regions_sensor(served),
             *([model_versions_sensor(versioned)] if versioned else []),
             *_challenger_sensors(models, jobs),
+            *_accuracy_sensors(partitions, jobs),
         ]
         if partitions
         else [],
@@ -147,3 +150,8 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
 def _challenger_sensors(models: dg.Definitions, jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
     names = challenged_models(models)
     return [challengers_sensor(names, [jobs[challenger_job_name(name)] for name in names])] if names else []
+
+
+def _accuracy_sensors(models: Iterable[str], jobs: Mapping[str, Any]) -> list[dg.SensorDefinition]:
+    names = [model for model in models if accuracy_job_name(model) in jobs]
+    return [accuracy_sensor(names, [jobs[accuracy_job_name(name)] for name in names])] if names else []

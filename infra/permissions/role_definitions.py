@@ -295,11 +295,11 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
             allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
             # Of candidates only whether they are there, which S3 knows no other right for.
             allow(
-                "ReadPlansAndVerdicts",
+                "ReadVerdictsAndAccuracy",
                 ["s3:GetObject"],
                 [
-                    f"{deployment.data_bucket_arn}/models/*/retraining/*",
-                    f"{deployment.data_bucket_arn}/models/*/candidates/*",
+                    f"{deployment.data_bucket_arn}/models/*/{kind}/*"
+                    for kind in ("retraining", "candidates", "accuracy")
                 ],
             ),
             # Drift and decayed accuracy start a retraining.
@@ -315,7 +315,9 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
             watch_versions(deployment),
             # What sensors and schedules say of a tick; runs and the web server have the rest of these logs.
             allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
-            list_bucket(deployment, "done"),
+            # What is prepared, and which batches were measured.
+            list_bucket(deployment, "done", "features", "models"),
+            tell_missing_keys(deployment.data_bucket_arn),
             use_data_key(deployment, writes=True),
             allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
             allow(

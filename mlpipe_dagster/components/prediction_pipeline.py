@@ -8,12 +8,14 @@ from typing import Annotated, Any, Self
 import dagster as dg
 from pydantic import BaseModel, RootModel, WithJsonSchema
 
+from mlpipe_dagster.accuracy.accuracy_asset import accuracy_asset, has_accuracy
 from mlpipe_dagster.challengers.challenger_asset import challenger_asset, challenger_job
 from mlpipe_dagster.components.declared_schema import attributes_schema
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.loading.reconciliation_check import reconciliation_check
 from mlpipe_dagster.loading.tables_asset import tables_asset
 from mlpipe_dagster.pipeline.asset_names import (
+    ACCURACY,
     DYNAMODB,
     FEATURES,
     MODEL_TAG,
@@ -21,6 +23,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     PUBLICATION,
     SNOWFLAKE,
     TRAINED_MODEL,
+    accuracy_job_name,
     asset_key,
     load_job_name,
     score_job_name,
@@ -117,6 +120,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             *([challenger_asset(declaration, partitions)] if has_versions else []),
             tables_asset(declaration, partitions),
             publication_asset(declaration, partitions),
+            *([accuracy_asset(declaration, partitions)] if has_accuracy(declaration) else []),
         ],
         asset_checks=[
             reconciliation_check(declaration),
@@ -147,7 +151,7 @@ def _has_versions(declaration: ModelDeclaration) -> bool:
 
 # Dagster has no public name for what `define_asset_job` returns.
 def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> list[Any]:
-    """Return the jobs that train and score, as far as Dagster does, and the one that loads and publishes."""
+    """Return the jobs that train, score and measure, as far as Dagster does, and the one that publishes."""
     model = declaration.name
     keys = {
         asset: asset_key(model, asset)
@@ -189,6 +193,17 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
             description=f"Loads, checks and publishes one batch of {model}.",
         )
     )
+    if has_accuracy(declaration):
+        jobs.append(
+            dg.define_asset_job(
+                accuracy_job_name(model),
+                selection=dg.AssetSelection.assets(asset_key(model, ACCURACY))
+                | dg.AssetSelection.checks_for_assets(asset_key(model, ACCURACY)),
+                partitions_def=partitions,
+                tags=tags,
+                description=f"Measures what became of a published batch of {model}.",
+            )
+        )
     return jobs
 
 

@@ -11,6 +11,7 @@ from prediction_contract.jobs.metrics import metric_definitions
 if TYPE_CHECKING:
     from mlpipe_dagster.settings import Settings
     from model_declaration.declaration import ModelDeclaration
+    from prediction_contract.jobs.accuracy_measurement import AccuracyArguments
     from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
@@ -21,7 +22,7 @@ def processing_request(
     settings: Settings,
     declaration: ModelDeclaration,
     script: str,
-    arguments: FeatureArguments | ScoreArguments,
+    arguments: FeatureArguments | ScoreArguments | AccuracyArguments,
     *,
     instances: int = 1,
 ) -> dict[str, Any]:

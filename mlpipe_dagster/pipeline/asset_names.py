@@ -14,6 +14,7 @@ CHALLENGER_PREDICTIONS = "challenger_predictions"
 DYNAMODB = "dynamodb"
 SNOWFLAKE = "snowflake"
 PUBLICATION = "publication"
+ACCURACY = "accuracy"
 ADDS_UP = "adds_up"
 QUALITY = "quality"
 AGAINST_LIVE = "against_live"
@@ -25,9 +26,11 @@ BETTER_THAN_CHAMPION = "better_than_champion"
 NO_SLICE_WORSE = "no_slice_worse"
 ARTIFACT_LOADS = "artifact_loads"
 CHALLENGER_COMPARES = "challenger_compares"
+ACCURACY_HOLDS = "accuracy_holds"
 
 MODEL_TAG = "mlpipe/model"
 BATCH_TAG = "mlpipe/batch_id"
+MEASURED_BATCH_TAG = "mlpipe/measured_batch"
 PARTITION_TAG = "mlpipe/partition"
 DAGSTER_PARTITION_TAG = "dagster/partition"
 
@@ -61,6 +64,11 @@ def train_job_name(model: str) -> str:
 def score_job_name(model: str) -> str:
     """Return the job that scores a partition."""
     return f"{model_name_stem(model)}_score"
+
+
+def accuracy_job_name(model: str) -> str:
+    """Return the job that measures a published batch."""
+    return f"{model_name_stem(model)}_accuracy"
 
 
 def load_job_name(model: str) -> str:

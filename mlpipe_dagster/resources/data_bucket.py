@@ -153,9 +153,12 @@ class DataBucket:
         """Write an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
 
-    def below(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield all objects below a prefix."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+    def below(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """Yield the objects below a prefix by key, or those behind a key; pages are read as needed."""
+        start = {"StartAfter": after} if after else {}
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=prefix, **start
+        )
         for page in pages:
             for item in page.get("Contents", ()):
                 yield StoredObject(item["Key"], item["Size"], item["LastModified"])

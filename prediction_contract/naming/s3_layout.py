@@ -158,13 +158,22 @@ def retraining_claim_key(model: str, digest: str) -> str:
     return f"models/{ModelName(model)}/retraining/claims/{_validated_segment(digest, 'claim')}.json"
 
 
+def accuracy_prefix(model: str) -> str:
+    """Return the prefix of how well all batches of a model foretold what became of them.
+
+    Raises:
+        InvalidNameError: The model's name has another form.
+    """
+    return f"models/{ModelName(model)}/accuracy/"
+
+
 def accuracy_key(model: str, partition: str, batch_id: str) -> str:
     """Return the key of how well a batch foretold what became of it.
 
     Raises:
         InvalidNameError: An argument has another form.
     """
-    return f"models/{ModelName(model)}/accuracy/{Partition(partition).path}/{BatchId(batch_id)}.json"
+    return f"{accuracy_prefix(model)}{Partition(partition).path}/{BatchId(batch_id)}.json"
 
 
 def shadow_prefix(model: str, version: int, partition: str) -> str:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from infra.permissions import role_definitions
+from mlpipe_dagster.accuracy.accuracy_sensor import accuracy_tick
 from mlpipe_dagster.pipeline.model_sensors import ServedModel
 from mlpipe_dagster.publication.live_batches_sensor import live_batches_tick
 from mlpipe_dagster.publication.projection_sensor import projection_tick
@@ -17,6 +18,7 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_tick
 from mlpipe_dagster.versions.model_versions_sensor import model_versions_tick
+from prediction_contract.naming.s3_layout import partition_features_prefix
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.small_model import SmallModel, now
 from tests.dagster.versions.registered_packages import RegisteredPackages
@@ -89,6 +91,8 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
         publisher(small_model).publish(batch_id, request(), small_model.serving)
     small_model.deliver(small_model.manifest())
     platform.bucket.put(f"done/2026-11-23/{small_model.name}/nonsense.json", b"{}")
+    features = f"{partition_features_prefix(small_model.name, '2013-02-02')}run=r/features.json"
+    platform.bucket.put(features, b"{}")
     model = ServedModel(
         name=small_model.name,
         partitions=small_model.partitions,
@@ -102,6 +106,8 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     context = dg.build_sensor_context(instance=daemon.instance)
     assert live_batches_tick(context, looking, [model], now() + timedelta(days=29)).run_requests
     assert serving_regions_tick(daemon.instance, looking, [model], now()).run_requests
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert accuracy_tick(context, looking, [small_model.name], now()).run_requests
     assert retention_tick(None, looking, [model], now() + timedelta(days=31)).run_requests
     context = dg.build_sensor_context(instance=daemon.instance)
     assert projection_tick(context, looking, Warehouse(platform=looking), [model], now()).asset_events

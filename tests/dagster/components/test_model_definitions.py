@@ -18,6 +18,7 @@ ASSETS = {
     "dynamodb": ({"predictions"}, {"dynamodb", "glue"}),
     "snowflake": ({"predictions"}, {"snowflake", "glue"}),
     "publication": ({"dynamodb", "snowflake"}, {"dynamodb", "snowflake"}),
+    "accuracy": ({"publication", "features"}, {"sagemaker", "json"}),
 }
 
 
@@ -75,14 +76,18 @@ def test_both_tables_are_gated_by_a_blocking_check(loaded: dg.Definitions, model
 def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
     """The load job holds both tables, the publication and the checks of all three, and nothing else."""
     jobs = {
-        name: loaded.resolve_job_def(f"{model}_{name}").asset_layer for name in ("train", "score", "load")
+        name: loaded.resolve_job_def(f"{model}_{name}").asset_layer
+        for name in ("train", "score", "load", "accuracy")
     }
     selected = {name: {key.path[-1] for key in layer.selected_asset_keys} for name, layer in jobs.items()}
     assert selected == {
         "train": {"trained_model"},
         "score": {"features", "predictions"},
         "load": {"dynamodb", "snowflake", "publication"},
+        "accuracy": {"accuracy"},
     }
+    measured = {(key.asset_key.path[-1], key.name) for key in jobs["accuracy"].asset_graph.asset_check_keys}
+    assert measured == {("accuracy", "accuracy_holds")}
     checks = {(key.asset_key.path[-1], key.name) for key in jobs["load"].asset_graph.asset_check_keys}
     assert checks == {
         ("dynamodb", "adds_up"),
@@ -102,7 +107,7 @@ def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 
-@pytest.mark.parametrize("sensor", ["live_batches", "warehouse_projection", "serving_regions"])
+@pytest.mark.parametrize("sensor", ["live_batches", "warehouse_projection", "serving_regions", "accuracy"])
 def test_what_is_live_looks_after_itself(loaded: dg.Definitions, sensor: str) -> None:
     """These sensors run unless somebody stops them, too."""
     assert loaded.resolve_sensor_def(sensor).default_status is dg.DefaultSensorStatus.RUNNING

@@ -1,0 +1,64 @@
+"""A picture of a metric over batches, beside what their model promised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+_WIDTH, _HEIGHT, _MARGIN = 460, 120, 22
+_OWN, _OTHER, _PROMISE = "#1f77b4", "#d0d0d0", "#d62728"
+# Each bar is some hundred bytes of the event log.
+MAX_BARS = 30
+
+
+class Bar(NamedTuple):
+    """One batch: its partition, its value, and whether the version that is compared scored it."""
+
+    partition: str
+    value: float
+    is_own: bool
+
+
+def accuracy_svg(metric: str, bars: Sequence[Bar], promise: float | None) -> str:
+    """Return a bar chart: one bar for each batch, those of other versions grey, and a line at the promise.
+
+    Args:
+        metric: Its title.
+        bars: In the order of their partitions; the last ones are drawn.
+        promise: What the version was promoted with, if anything is known.
+    """
+    drawn = bars[-MAX_BARS:]
+    highest = max((abs(value) for value in (*(bar.value for bar in drawn), promise or 0.0)), default=0) or 1.0
+    step = (_WIDTH - 2 * _MARGIN) / max(len(drawn), 1)
+    shapes = "".join(
+        f'<rect x="{_MARGIN + step * number:.1f}" y="{_HEIGHT - _MARGIN - _tall(bar.value, highest):.1f}" '
+        f'width="{step * 0.85:.1f}" height="{_tall(bar.value, highest):.1f}" '
+        f'fill="{_OWN if bar.is_own else _OTHER}"/>'
+        for number, bar in enumerate(drawn)
+    )
+    line = ""
+    if promise is not None:
+        level = _HEIGHT - _MARGIN - _tall(promise, highest)
+        line = (
+            f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{level:.1f}" y2="{level:.1f}" '
+            f'stroke="{_PROMISE}"/><text x="{_WIDTH - _MARGIN}" y="13" text-anchor="end" fill="{_PROMISE}">'
+            f"promised {promise:g}</text>"
+        )
+    ends = (
+        f'<text x="{_MARGIN}" y="{_HEIGHT - 6}">{escape(drawn[0].partition)}</text>'
+        f'<text x="{_WIDTH - _MARGIN}" y="{_HEIGHT - 6}" text-anchor="end">'
+        f"{escape(drawn[-1].partition)}</text>"
+        if drawn
+        else ""
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="10">'
+        f"<title>{escape(metric)}</title>"
+        f'<text x="{_MARGIN}" y="13" fill="{_OWN}">{escape(metric)}</text>{shapes}{line}{ends}</svg>'
+    )
+
+
+def _tall(value: float, highest: float) -> float:
+    return abs(value) / highest * (_HEIGHT - 2 * _MARGIN)

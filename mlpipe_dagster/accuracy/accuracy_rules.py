@@ -1,0 +1,182 @@
+"""Whether a published batch was as accurate as its model promised, and what that promise is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from mlpipe_dagster.accuracy.accuracy_documents import AccuracyDocuments
+from mlpipe_dagster.quality.quality_rules import Level
+from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.quality import Accuracy
+from prediction_contract.jobs.accuracy_measurement import MeasuredAccuracy
+from prediction_contract.jobs.verdict import InvalidVerdictError, Verdict
+from prediction_contract.naming.batch import Partition
+from prediction_contract.registry.table import RegistryTable
+
+# Of a model that nobody judged, so many batches say what is usual.
+FIRST_BATCHES = 3
+# One bad batch may be chance.
+_DECAYED, _LOOKED_AT = 2, 3
+_NEWEST_PUBLICATIONS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a model's batches are compared with.
+
+    Attributes:
+        metric: The metric's label.
+        value: Its value.
+        source: Where it comes from, in words.
+    """
+
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyFinding:
+    """How one batch did.
+
+    Attributes:
+        level: Whether it is worse by what is declared.
+        text: A sentence without a full stop.
+        promise: What it was compared with; None if there is nothing yet.
+        worse_by: By how much it is worse, as a share of that; negative if better.
+    """
+
+    level: Level
+    text: str
+    promise: Promise | None = None
+    worse_by: float | None = None
+
+
+def promise_of(
+    measured: MeasuredAccuracy,
+    registry: RegistryTable,
+    bucket: DataBucket,
+    earlier: Iterable[MeasuredAccuracy],
+) -> Promise | None:
+    """Return what a batch is compared with; None if there is nothing yet.
+
+    It is the first metric's value in the verdict that the version was promoted with. Of a model that nobody
+    judged, it is the median of the first batches of the same version, as far back as is looked.
+
+    Args:
+        measured: The batch's accuracy.
+        registry: The registry.
+        bucket: The data bucket, which holds the verdicts.
+        earlier: The accuracy of earlier batches, in order.
+    """
+    label = measured.metrics[0].name
+    if (judged := _judged_with(measured, label, registry, bucket)) is not None:
+        return Promise(label, judged, f"the verdict on version {measured.version_number}")
+    values = []
+    for each in earlier:
+        if each.batch_id == measured.batch_id or each.model_version != measured.model_version:
+            continue
+        values += [
+            metric.value for metric in each.metrics if metric.name == label and metric.value is not None
+        ]
+        if len(values) >= FIRST_BATCHES:
+            return Promise(label, median(values), f"the median of the model's first {FIRST_BATCHES} batches")
+    return None
+
+
+def _judged_with(
+    measured: MeasuredAccuracy, label: str, registry: RegistryTable, bucket: DataBucket
+) -> float | None:
+    if measured.version_number is None:
+        return None
+    version = registry.model_version(measured.model, measured.version_number)
+    if version is None or version.verdict_key is None:
+        return None
+    try:
+        verdict = Verdict.parse(bucket.read(version.verdict_key))
+    except (ObjectMissingError, InvalidVerdictError):
+        return None
+    return next((metric.candidate for metric in verdict.metrics if metric.name == label), None)
+
+
+def accuracy_finding(
+    measured: MeasuredAccuracy, promise: Promise | None, thresholds: Accuracy
+) -> AccuracyFinding:
+    """Return how a batch did beside what its model promised.
+
+    Args:
+        measured: The batch's accuracy.
+        promise: What it is compared with.
+        thresholds: What is declared.
+    """
+    first = measured.metrics[0]
+    if first.value is None:
+        return AccuracyFinding(
+            level=Level.PASS,
+            text=f"{first.name} cannot be told yet: {measured.known_rows} of {measured.rows} rows have an "
+            "outcome",
+            promise=promise,
+        )
+    if promise is None:
+        return AccuracyFinding(
+            level=Level.PASS,
+            text=f"{first.name} is {first.value:g}, and there is nothing to compare it with: nobody judged "
+            f"the model, and fewer than {FIRST_BATCHES} earlier batches of it are measured",
+        )
+    difference = first.value - promise.value
+    worse_by = (difference if first.better == "lower" else -difference) / (abs(promise.value) or 1.0)
+    level = Level.PASS
+    for threshold, reached in ((thresholds.warn, Level.WARN), (thresholds.block, Level.BLOCK)):
+        if threshold is not None and worse_by >= threshold:
+            level = reached
+    moved = f"{abs(worse_by):.1%} {'worse' if worse_by > 0 else 'better'} than" if worse_by else "the same as"
+    return AccuracyFinding(
+        level=level,
+        text=f"{first.name} is {first.value:g}, {moved} {promise.value:g}, {promise.source}",
+        promise=promise,
+        worse_by=worse_by,
+    )
+
+
+def decayed_accuracy(
+    bucket: DataBucket, registry: RegistryTable, declaration: ModelDeclaration
+) -> tuple[AccuracyFinding, ...]:
+    """Return what speaks for a retraining: the findings on two of the champion's last three measured batches.
+
+    None is returned if fewer of them are worse by `quality.accuracy.warn`. Batches of earlier versions do not
+    count, so a promotion begins anew.
+
+    Args:
+        bucket: The data bucket.
+        registry: The registry.
+        declaration: The model's.
+    """
+    model = declaration.name
+    champion = registry.champion(model)
+    if champion is None or champion.digest is None:
+        return ()
+    documents = AccuracyDocuments(bucket, model)
+    newest: list[MeasuredAccuracy] = []
+    looked_at: set[str] = set()
+    for number, entry in enumerate(registry.newest_publications(model)):
+        if number == _NEWEST_PUBLICATIONS or len(newest) == _LOOKED_AT:
+            break
+        if not (entry.makes_live and entry.batch_id and entry.partition) or entry.batch_id in looked_at:
+            continue
+        looked_at.add(entry.batch_id)
+        measured = documents.find(entry.partition, entry.batch_id)
+        if measured and measured.model_version == champion.digest and measured.metrics[0].value is not None:
+            newest.append(measured)
+    findings = [_finding(each, documents, registry, declaration.quality.accuracy) for each in newest]
+    worse = tuple(finding for finding in findings if finding.level is not Level.PASS)
+    return worse if len(worse) >= _DECAYED else ()
+
+
+def _finding(
+    measured: MeasuredAccuracy, documents: AccuracyDocuments, registry: RegistryTable, thresholds: Accuracy
+) -> AccuracyFinding:
+    earlier = documents.until(Partition(measured.partition))
+    return accuracy_finding(measured, promise_of(measured, registry, documents.bucket, earlier), thresholds)

@@ -1,0 +1,192 @@
+"""The sensor of accuracy: a published batch is measured once a later partition tells what became of it."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any
+
+import dagster as dg
+
+from mlpipe_dagster.accuracy.accuracy_documents import AccuracyDocuments
+from mlpipe_dagster.pipeline.asset_names import (
+    ACCURACY,
+    MEASURED_BATCH_TAG,
+    MODEL_TAG,
+    accuracy_job_name,
+)
+from mlpipe_dagster.pipeline.model_sensors import UnreadableModels
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.resources.platform import Platform
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.s3_layout import partition_features_prefix
+from prediction_contract.registry.records import PublicationEntry
+from prediction_contract.registry.table import RegistryTable
+from prediction_contract.text.utc_time import parse_utc
+
+SENSOR = "accuracy"
+# Dagster gives a tick sixty seconds; what is left over is looked at by the next.
+_TICK_SECONDS = 20.0
+_MAX_REQUESTS = 25
+# Nobody waits longer for the partition that would tell.
+_GIVEN_UP_AFTER = timedelta(days=30)
+_LATER_PARTITIONS = 7
+_NEWEST_PUBLICATIONS = 100
+# Features are whole once it is there.
+_FEATURES_INDEX = "/features.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class AccuracyCursor:
+    """How far the sensor has come.
+
+    Attributes:
+        settled: By model, the newest publication up to which nothing is left to measure.
+        after: The model that was looked at last, or empty.
+    """
+
+    settled: dict[str, int] = field(default_factory=dict)
+    after: str = ""
+
+    @classmethod
+    def parse(cls, text: str | None) -> "AccuracyCursor":
+        """Return the cursor of a sensor's text; one of another form counts as none."""
+        try:
+            found = json.loads(text or "{}")
+            settled = {str(model): int(sequence) for model, sequence in found["settled"].items()}
+            return cls(settled=settled, after=str(found["after"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def text(self) -> str:
+        """Return the cursor as a sensor keeps it."""
+        return json.dumps({"settled": self.settled, "after": self.after}, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnmeasuredBatches:
+    """The published batches of one model that may be measured.
+
+    Attributes:
+        registry: The registry.
+        bucket: The data bucket.
+        model: The model's name.
+        now: The present moment.
+    """
+
+    registry: RegistryTable
+    bucket: DataBucket
+    model: str
+    now: datetime
+
+    def look(self, settled: int) -> tuple[list[dg.RunRequest], int]:
+        """Return the runs that measure what can be measured now, and up to where nothing is left to be.
+
+        Args:
+            settled: The newest publication up to which nothing was left.
+        """
+        requests = []
+        is_all_settled = True
+        for entry in self._published_after(settled):
+            request, is_settled = self._judged(entry)
+            requests += [request] if request else []
+            is_all_settled = is_all_settled and is_settled
+            if is_all_settled:
+                settled = entry.sequence
+        return requests, settled
+
+    def _published_after(self, settled: int) -> list[PublicationEntry]:
+        newest = self.registry.newest_publications(self.model, page_size=25)
+        new = takewhile(lambda entry: entry.sequence > settled, newest)
+        found = [entry for _, entry in zip(range(_NEWEST_PUBLICATIONS), new, strict=False)]
+        return found[::-1]
+
+    def _judged(self, entry: PublicationEntry) -> tuple[dg.RunRequest | None, bool]:
+        """Return the run that measures a published batch, if one can, and whether it is done with."""
+        if not (entry.makes_live and entry.batch_id and entry.partition):
+            return None, True
+        measured = AccuracyDocuments(self.bucket, self.model).find(entry.partition, entry.batch_id)
+        if measured is not None and measured.known_rows:
+            return None, True
+        if parse_utc(entry.published_at) < self.now - _GIVEN_UP_AFTER:
+            return None, True
+        partition = Partition(entry.partition)
+        # One that told nothing is asked again once a later one is prepared.
+        steps = range(1, 2) if measured is None else range(_LATER_PARTITIONS, 0, -1)
+        later = next((each for each in map(partition.later, steps) if self._is_prepared(each)), None)
+        if later is None or (measured is not None and later <= measured.known_at):
+            return None, False
+        return measuring_request(self.model, partition, entry.batch_id, later), False
+
+    def _is_prepared(self, partition: Partition) -> bool:
+        found = self.bucket.below(partition_features_prefix(self.model, partition))
+        return any(item.key.endswith(_FEATURES_INDEX) for item in found)
+
+
+def measuring_request(model: str, partition: Partition, batch_id: str, later: Partition) -> dg.RunRequest:
+    """Return the run that measures a batch by what is known when a later partition begins; there is one."""
+    return dg.RunRequest(
+        run_key=f"{ACCURACY}:{model}:{batch_id}:{later}",
+        job_name=accuracy_job_name(model),
+        partition_key=partition.dagster_key,
+        tags={MODEL_TAG: model, MEASURED_BATCH_TAG: batch_id},
+    )
+
+
+def accuracy_tick(
+    context: dg.SensorEvaluationContext,
+    platform: Platform,
+    models: Iterable[str],
+    now: datetime,
+    *,
+    seconds: float = _TICK_SECONDS,
+) -> dg.SensorResult:
+    """Look at models in turn, from where the last tick ended; ask for runs that measure their batches."""
+    names, cursor = sorted(models), AccuracyCursor.parse(context.cursor)
+    registry = RegistryTable(
+        platform.tick_client("dynamodb"), platform.settings.deployment.registry_table, patience_seconds=5
+    )
+    bucket = DataBucket(platform.tick_client("s3"), platform.settings.data_bucket)
+    cursor.settled = {model: sequence for model, sequence in cursor.settled.items() if model in names}
+    unreadable = UnreadableModels()
+    requests: list[dg.RunRequest] = []
+    deadline = time.monotonic() + seconds
+    for model in _in_turn(names, cursor.after):
+        with unreadable.collect(model):
+            batches = UnmeasuredBatches(registry=registry, bucket=bucket, model=model, now=now)
+            found, cursor.settled[model] = batches.look(cursor.settled.get(model, 0))
+            requests += found
+        cursor.after = model
+        if time.monotonic() > deadline or len(requests) >= _MAX_REQUESTS:
+            break
+    return unreadable.result(
+        context.cursor,
+        "No published batch has outcomes that are not measured",
+        cursor=cursor.text(),
+        requests=requests[:_MAX_REQUESTS],
+    )
+
+
+def _in_turn(names: list[str], after: str) -> Iterator[str]:
+    yield from (name for name in names if name > after)
+    yield from (name for name in names if name <= after)
+
+
+def accuracy_sensor(models: Iterable[str], jobs: list[Any]) -> dg.SensorDefinition:
+    """Return the sensor over all models whose accuracy is measured, by the jobs that do."""
+    names = sorted(models)
+
+    @dg.sensor(
+        name=SENSOR,
+        jobs=jobs,
+        minimum_interval_seconds=120,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Measures each published batch once the features of the next partition are prepared.",
+    )
+    def accuracy(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return accuracy_tick(context, platform, names, datetime.now(UTC))
+
+    return accuracy
