@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,15 +120,22 @@ class JoinedPredictions:
             (answered & self.rows[f"{_CANDIDATE}{metric.predicted}"].isna()).sum()
         )
 
-    def slices(self, column: str) -> list[tuple[str, np.ndarray]]:
-        """Return the values of a column, each with which rows have it, those of most rows first."""
+    def slices(self, column: str, most: int) -> list[tuple[str, np.ndarray]]:
+        """Return the values of a column that most rows have, each with which rows they are.
+
+        Args:
+            column: The column.
+            most: How many values at most.
+        """
         codes, values = pd.factorize(self.rows[f"{_CANDIDATE}{_SLICE}{column}"], use_na_sentinel=False)
         counts = np.bincount(codes, minlength=len(values))
-        texts = [
-            "null" if pd.isna(value) else escape_unprintable(str(value))[:_LONGEST_VALUE] for value in values
-        ]
-        order = sorted(range(len(texts)), key=lambda place: (-counts[place], texts[place]))
-        return [(texts[place], codes == place) for place in order]
+        # Of values that as many rows have, those that come first.
+        order = np.argsort(-counts, kind="stable")[:most]
+        return [(_shown(values[place]), codes == place) for place in order]
+
+
+def _shown(value: Any) -> str:
+    return "null" if pd.isna(value) else escape_unprintable(str(value))[:_LONGEST_VALUE]
 
 
 def _of_model(

@@ -269,7 +269,7 @@ class _Comparison:
         return [
             self._slice(metric, column, value, joined.paired(metric, chosen), weights)
             for column in self._judging.slices
-            for value, chosen in joined.slices(column)[:MOST_SLICES]
+            for value, chosen in joined.slices(column, MOST_SLICES)
         ]
 
     def _slice(

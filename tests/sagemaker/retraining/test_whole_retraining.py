@@ -16,6 +16,7 @@ from prediction_contract.registry.version_records import ChampionPointer
 from sagemaker_scripts.functions.function_calls import FunctionError
 from sagemaker_scripts.learning.metric_values import EvaluationError
 from sagemaker_scripts.learning.model_artifact import ModelArtifactError, found_model
+from sagemaker_scripts.retraining import judging
 from sagemaker_scripts.retraining.judging import JudgingError
 from sagemaker_scripts.retraining.retraining_planning import RetrainingPlanError
 from sagemaker_scripts.sources.source_objects import SourceMissingError
@@ -401,6 +402,18 @@ class TestJudging:
         west = verdict.slices[-1]
         assert (west.value, west.rows, west.candidate, west.is_worse) == ("west", 1, None, False)
         assert outcome(verdict) == (1, 0, 0, "Approved")
+
+    def test_of_many_slices_those_of_most_rows_are_compared(
+        self, model: RetrainedModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A column of many values would make a verdict that nobody reads."""
+        monkeypatch.setattr(judging, "MOST_SLICES", 2)
+        for day in DAYS:
+            lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
+            named = [line.replace("north", f"n{place % 30}") for place, line in enumerate(lines)]
+            model.store.put(f"raw/visits/{day}.csv", "\n".join(named).encode())
+        verdict = judged_with(model, {"rate": 10.0}, {"rate": 8.0})
+        assert [(each.value, each.rows) for each in verdict.slices] == [("south", 240), ("n1", 16)]
 
     def test_the_third_candidate_in_a_row_that_is_no_better_than_naive_needs_a_person(
         self, model: RetrainedModel
