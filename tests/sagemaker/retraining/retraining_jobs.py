@@ -15,7 +15,7 @@ from prediction_contract.jobs.retraining_arguments import (
     RetrainingStepArguments,
 )
 from prediction_contract.jobs.retraining_plan import RetrainingPlan
-from prediction_contract.jobs.verdict import Verdict
+from prediction_contract.jobs.verdict import APPROVED, Verdict
 from prediction_contract.naming.s3_layout import retraining_prefix
 from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.table import RegistryTable
@@ -84,7 +84,7 @@ class RetrainingJobs:
         return Verdict.parse(self._output("judge_models.py", arguments, "verdict"))
 
     def crown(self, verdict: Verdict) -> None:
-        """Register the candidate of a verdict, and promote it as the rule does."""
+        """Register the candidate of a verdict as approved, and promote it as the rule does."""
         client = self.jobs.client("dynamodb")
         registry = RegistryTable(client, self.jobs.environment["MLPIPE_REGISTRY_TABLE"])
         version = ModelVersion(
@@ -95,7 +95,7 @@ class RetrainingJobs:
             artifact_key=verdict.candidate_key,
             artifact_sha256=verdict.candidate_sha256,
             package_arn=f"arn:aws:sagemaker:us-east-1:000000000000:model-package/{self.model}/1",
-            approval=verdict.approval,
+            approval=APPROVED,
             created_at="2013-02-20T00:00:00Z",
             trained_until=verdict.trained_until,
         )
