@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.definitions.retraining_pipeline import DEFINITION
 from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
 from infra.local.job_executor.sagemaker.pipelines.definition import DefinitionError, read_definition
 from infra.local.job_executor.sagemaker.pipelines.parameters import ParameterError, values_of
@@ -282,3 +283,16 @@ def test_job_names_are_ones_that_a_job_may_have(step: str) -> None:
     assert len(name) <= 63
     assert "_" not in name
     assert "--" not in name
+
+
+def test_the_retraining_of_a_model_is_one_that_runs_here() -> None:
+    """Its reviewed definition, tokens and all: each step waits for the steps whose results it reads."""
+    steps = read_definition(DEFINITION.read_text()).steps
+    judged = {name: step.branch for name, step in steps.items() if step.kind in {"RegisterModel", "Fail"}}
+    assert judged == {
+        "AskPerson": ("NeedsPerson", True),
+        "RegisterModel": ("IsBetter", True),
+        "RegisterRefused": ("IsBetter", False),
+    }
+    assert steps["TrainModel"].branch == ("HasWork", True)
+    assert {"TrainModel", "JudgeModels"} <= steps["RegisterModel"].after
