@@ -52,6 +52,8 @@ class AwsAccess:
         # boto3 sessions may not be shared while a client is made.
         self._lock = threading.Lock()
         self._session = Session()
+        # Clients are safe to share, and take a while to make.
+        self._clients: dict[tuple[str, int, int], Any] = {}
         self._acting: dict[str, str] = {settings.access_key_id: f"arn:aws:iam::{ACCOUNT_ID}:root"}
 
     def client(
@@ -62,24 +64,39 @@ class AwsAccess:
         attempts: int = 5,
         read_seconds: int = 60,
     ) -> Any:
-        """Make a client; `attempts` of 1 means that a request is never sent twice."""
-        identity = credentials or self._own
+        """Return a client; `attempts` of 1 means that a request is never sent twice.
+
+        Args:
+            service: botocore's name.
+            credentials: Whose it is; the executor's own without.
+            attempts: How often a request is sent at most.
+            read_seconds: How long an answer may take.
+        """
+        if credentials is not None:
+            with self._lock:
+                return self._made(service, credentials, attempts, read_seconds)
+        wanted = (service, attempts, read_seconds)
         with self._lock:
-            return self._session.client(
-                service,
-                region_name=self._settings.region,
-                endpoint_url=self._settings.aws_endpoint_url,
-                aws_access_key_id=identity.access_key_id,
-                aws_secret_access_key=identity.secret_access_key,
-                aws_session_token=identity.session_token,
-                config=Config(
-                    connect_timeout=5,
-                    read_timeout=read_seconds,
-                    retries={"mode": "standard", "total_max_attempts": attempts},
-                    s3={"addressing_style": "path"},
-                    proxies={},
-                ),
-            )
+            if wanted not in self._clients:
+                self._clients[wanted] = self._made(service, self._own, attempts, read_seconds)
+            return self._clients[wanted]
+
+    def _made(self, service: str, identity: AwsCredentials, attempts: int, read_seconds: int) -> Any:
+        return self._session.client(
+            service,
+            region_name=self._settings.region,
+            endpoint_url=self._settings.aws_endpoint_url,
+            aws_access_key_id=identity.access_key_id,
+            aws_secret_access_key=identity.secret_access_key,
+            aws_session_token=identity.session_token,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=read_seconds,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                s3={"addressing_style": "path"},
+                proxies={},
+            ),
+        )
 
     def role_arn(self, role: str) -> str:
         """Return the ARN of a role given by name or ARN, as Glue accepts either."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.infra.job_executor.job_stack import eventually
 from tests.infra.job_executor.pipeline_stack import (
     GOOD,
     VERDICT_PARAMETER,
@@ -60,13 +61,15 @@ def test_a_killed_executor_goes_on_with_its_executions(own: Pipelines, aws: Aws,
 @pytest.mark.drill
 @pytest.mark.timeout(1800)
 def test_kills_at_any_moment_go_unnoticed(own: Pipelines, aws: Aws) -> None:
-    """Twenty executions, each hit by up to three kills at random moments."""
+    """Twenty executions, each hit by up to three kills at random moments of random steps."""
     moments = random.Random(20)
     name = own.create(retraining(aws, "drill"), [VERDICT_PARAMETER])
     for _ in range(20):
         arn = own.start(name, {"Verdict": json.dumps(GOOD)})
         for _ in range(moments.randint(1, 3)):
-            time.sleep(moments.uniform(0, 2.5))
+            begun = moments.choice(_STEPS)
+            eventually(lambda arn=arn, begun=begun: begun in own.steps(arn), what=f"{begun} of {arn} begins")
+            time.sleep(moments.uniform(0, 1.5))
             own.executor.kill()
             own.executor.start()
         check(own, arn)
