@@ -29,7 +29,7 @@ def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJo
 
 @pytest.fixture(scope="session")
 def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
-    """Prepare features, train both models as they declare, and give their training jobs by model."""
+    """Prepare features, train both models as they declare, let them score, and give their training jobs."""
     for name in [
         jobs.start_features(model, TRAINING[model]["first_partition"], LAST_PREPARED) for model in SCHEMAS
     ]:
@@ -45,4 +45,7 @@ def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
             **TRAINING[model],
         )
         names[model] = jobs.start_training(arguments)
-    return {model: jobs.completed(name) for model, name in names.items()}
+    completed = {model: jobs.completed(name) for model, name in names.items()}
+    for model, name in names.items():
+        jobs.promote(model, f"models/{model}/{name}/output/model.tar.gz")
+    return completed

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, champion_key
+from prediction_contract.registry.version_rules import promote, record_version
 
 if TYPE_CHECKING:
     from prediction_contract.jobs.pinned_model import PinnedModel
+    from prediction_contract.registry.table import RegistryTable
     from tests.fakes.registry_table import FakeRegistryTable
 
 
@@ -29,6 +33,18 @@ def register(
         key = champion_key(model)
         registry.records[key] = key.attributes() | stored(pointer)
     return record
+
+
+def promote_version(registry: RegistryTable, version: ModelVersion) -> None:
+    """Record a version as a listing finds it, and make it the champion as a person does."""
+    model, number = version.model, version.version
+    registry.carry_out(lambda: record_version(registry.model_version(model, number), version))
+    request, now = ChangeRequest(request_id=f"promote-{number}", actor="test"), datetime.now(UTC)
+    registry.carry_out(
+        lambda: promote(
+            registry.model_version(model, number) or version, registry.champion(model), request, now=now
+        )
+    )
 
 
 def version_record(model: str, pinned: PinnedModel, *, version: int, state: str) -> ModelVersion:

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from infra.packaging import sagemaker_files
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
 from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.s3_layout import candidates_prefix
+from prediction_contract.registry.table import RegistryTable
+from sagemaker_scripts.learning.model_artifact import found_model
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS
+from tests.sagemaker.registered_versions import promote_version, version_record
 from tests.stack_runs import base_image
 
 if TYPE_CHECKING:
@@ -173,6 +177,12 @@ class ScoringJobs:
             StoppingCondition={"MaxRuntimeInSeconds": 600},
         )
         return name
+
+    def promote(self, model: str, archive_key: str) -> None:
+        """Register an archive as the model's first version, and make it the champion."""
+        pinned = found_model(ObjectStore(self.client("s3"), self.bucket), model, archive_key)
+        registry = RegistryTable(self.client("dynamodb"), self.environment["MLPIPE_REGISTRY_TABLE"])
+        promote_version(registry, version_record(model, pinned, version=1, state="approved"))
 
     def score_arguments(self, model: str, partition: str, **changes: Any) -> ScoreArguments:
         """Return a score job's arguments."""

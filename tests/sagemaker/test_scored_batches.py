@@ -22,10 +22,11 @@ from infra.definitions.scoring_pipeline import (
 )
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.naming.s3_layout import challenger_comparison_key, done_key
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.delta_table import check_delta_table
@@ -185,6 +186,7 @@ def test_two_days_are_scored_and_the_second_reads_the_first(
     assert len(corrections) > 1
     assert None not in corrections
     assert first.model_version == second.model_version
+    assert first.model_package == second.model_package is not None
     assert first.inputs.model_artifact is not None
     for source in (*first.inputs.features, first.inputs.model_artifact):
         assert hashlib.sha256(jobs.content(source.key)).hexdigest() == source.sha256
@@ -208,6 +210,31 @@ def test_a_later_attempt_adopts_a_batch_that_is_done(
     assert [(item["Key"], item["LastModified"]) for item in after] == [
         (item["Key"], item["LastModified"]) for item in before
     ]
+
+
+def test_the_same_model_as_a_challenger_predicts_what_the_batches_hold(
+    jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
+) -> None:
+    """Nothing moved, its metrics of the first day are the champion's, and no job of it makes a batch."""
+    model, bucket = "airport_congestion", ObjectStore(jobs.client("s3"), jobs.bucket)
+    batches = {prefix: bucket.listing(prefix) for prefix in ("done/", f"predictions/{model}/")}
+    compared = []
+    for said in two_days[model]:
+        day, batch_id = said["partition"], said["batch_id"]
+        arguments = jobs.score_arguments(model, day, batch_id=batch_id, version=1)
+        told = jobs.completed(jobs.start_processing("sagemaker_scripts/score_challenger.py", arguments))
+        assert json.loads(told["ExitMessage"])["rows_challenger"] == said["rows"]
+        key = challenger_comparison_key(model, 1, day, batch_id)
+        compared.append(json.loads(jobs.content(key)))
+    for each in compared:
+        assert each["columns"]
+        assert {column["stability_index"] for column in each["columns"]} == {0.0}
+    earlier = compared[1]["earlier"]
+    assert earlier["batch_id"] == two_days[model][0]["batch_id"]
+    for metric in earlier["metrics"]:
+        assert metric["rows"] > 40
+        assert metric["champion"] == metric["challenger"] != 0
+    assert {prefix: bucket.listing(prefix) for prefix in batches} == batches
 
 
 @pytest.mark.usefixtures("trained")

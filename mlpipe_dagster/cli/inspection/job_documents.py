@@ -20,7 +20,7 @@ from prediction_contract.naming.batch import BatchId, job_name
 
 UNKNOWN = "unknown"
 _FEATURES_KEY = re.compile("features/[^/]+/[a-z]+=[^/]+(?:/hour=[^/]+)?/run=([^/]+)/.+")
-_ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
+_ARTIFACT_KEY = re.compile("models/[^/]+/(?:candidates/)?([^/]+)/output/model[.]tar[.]gz")
 _MAX_JOBS = 20
 
 

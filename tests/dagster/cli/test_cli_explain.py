@@ -62,7 +62,7 @@ def published(small_model: SmallModel, command_line: CommandLine) -> tuple[str, 
     batch_id = small_model.batch_id()
     inputs = Inputs(
         (InputObject(f"features/{name}/dt=2013-02-01/run={run}/features.parquet", "b" * 64),),
-        InputObject(f"models/{name}/{training}/output/model.tar.gz", "c" * 64, "acme-models"),
+        InputObject(f"models/{name}/candidates/{training}/output/model.tar.gz", "c" * 64, "acme-models"),
     )
     small_model.verified_batch(
         batch_id=batch_id,

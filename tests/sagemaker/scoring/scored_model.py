@@ -25,13 +25,11 @@ from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.batch import Partition, mint_batch_id
 from prediction_contract.naming.s3_layout import done_key, features_prefix, json_attempt_prefix
-from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.registry.version_rules import promote, record_version
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.rows.schema import PredictionSchema
-from tests.sagemaker.registered_versions import version_record
+from tests.sagemaker.registered_versions import promote_version, version_record
 from tests.sagemaker.scoring_jobs import stack_options
 from tests.stack_runs import PROJECT_ROOT
 
@@ -176,16 +174,7 @@ class ScoredModel:
         pinned = PinnedModel(digest=digest[:16], key=key, sha256=digest, codec="json")
         found = version_record(self.name, pinned, version=version, state="approved")
         registry = RegistryTable(self.client("dynamodb"), self.environment["MLPIPE_REGISTRY_TABLE"])
-        registry.carry_out(lambda: record_version(registry.model_version(self.name, version), found))
-        request, now = ChangeRequest(request_id=f"{self.name}-{version}", actor="test"), datetime.now(UTC)
-        registry.carry_out(
-            lambda: promote(
-                registry.model_version(self.name, version) or found,
-                registry.champion(self.name),
-                request,
-                now=now,
-            )
-        )
+        promote_version(registry, found)
         self._write_inputs()
 
     def write_features(
