@@ -35,7 +35,7 @@ _EDGE_ROWS = 500_000
 # Outcomes that are joined at once; a batch that has more is compared on these.
 MOST_OUTCOMES = 2_000_000
 _READ_ROWS = 50_000
-_SECOND_DECIMALS = 6
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def moved_columns(
     moved = [
         {
             "column": name,
-            "stability_index": round(stability_index(before[name], after[name]), _SECOND_DECIMALS),
+            "stability_index": round(stability_index(before[name], after[name]), _DECIMALS),
             "nulls_champion": before[name].nulls,
             "nulls_challenger": after[name].nulls,
         }
