@@ -17,7 +17,8 @@ import boto3
 from prediction_batches.delivery.done_file import done_manifest
 from prediction_batches.object_store import AWS_CONFIG, ObjectStore
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
-from prediction_contract.jobs.accuracy_measurement import AccuracyArguments, MeasuredAccuracy
+from prediction_contract.jobs.job_arguments import AccuracyArguments
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy
 from prediction_contract.naming.s3_layout import accuracy_key
 from prediction_contract.registry.table import RegistryTable
 from sagemaker_scripts.accuracy.measuring import MeasuringError, measured_accuracy

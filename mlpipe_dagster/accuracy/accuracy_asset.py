@@ -29,7 +29,8 @@ from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.published_documents import published_inputs
 from model_declaration.declaration import ModelDeclaration
-from prediction_contract.jobs.accuracy_measurement import AccuracyArguments, MeasuredAccuracy
+from prediction_contract.jobs.job_arguments import AccuracyArguments
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy
 from prediction_contract.naming.batch import Partition, job_name
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable

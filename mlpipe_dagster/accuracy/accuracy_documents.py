@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
-from prediction_contract.jobs.accuracy_measurement import InvalidAccuracyError, MeasuredAccuracy
+from prediction_contract.manifests.measured_accuracy import InvalidAccuracyError, MeasuredAccuracy
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import accuracy_key, accuracy_prefix
 

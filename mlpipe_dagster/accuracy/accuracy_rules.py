@@ -11,8 +11,8 @@ from mlpipe_dagster.quality.quality_rules import Level
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.quality import Accuracy
-from prediction_contract.jobs.accuracy_measurement import MeasuredAccuracy
 from prediction_contract.jobs.verdict import InvalidVerdictError, Verdict
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.table import RegistryTable
 

@@ -11,8 +11,12 @@ from prediction_contract.jobs.metrics import metric_definitions
 if TYPE_CHECKING:
     from mlpipe_dagster.settings import Settings
     from model_declaration.declaration import ModelDeclaration
-    from prediction_contract.jobs.accuracy_measurement import AccuracyArguments
-    from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+    from prediction_contract.jobs.job_arguments import (
+        AccuracyArguments,
+        FeatureArguments,
+        ScoreArguments,
+        TrainArguments,
+    )
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"

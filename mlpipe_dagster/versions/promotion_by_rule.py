@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from prediction_contract.errors import ContractError, RuleViolationError
+from prediction_contract.registry.promotion_order import PROMOTION_BY_RULE_CONDITIONS
 from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
-from prediction_contract.registry.version_rules import PROMOTION_BY_RULE_CONDITIONS, promote
+from prediction_contract.registry.version_rules import promote
 
 
 class UnknownVersionError(ContractError):

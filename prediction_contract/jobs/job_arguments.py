@@ -309,3 +309,24 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
                 name, f"its value has {len(text)} characters of {MAX_ENVIRONMENT_VALUE_CHARACTERS}"
             )
     return dict(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyArguments(JobArguments):
+    """The arguments of the job that measures a batch.
+
+    Attributes:
+        model: The model's name.
+        bucket: The bucket of batch, features and document.
+        batch_id: The batch; its manifest is done.
+        registry_table: The DynamoDB table of the registry, asked how the load cleaned the batch.
+        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
+        code_version: The version of the code that runs.
+    """
+
+    model: str = argument(ModelName)
+    bucket: str = argument(validated_bucket)
+    batch_id: str = argument(BatchId)
+    registry_table: str = argument(WORD)
+    inputs_key: str = argument(validated_key)
+    code_version: str = argument(WORD)

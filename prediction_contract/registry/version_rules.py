@@ -13,8 +13,6 @@ from datetime import datetime
 
 from prediction_contract.registry.conditions import (
     AllOf,
-    AnyOf,
-    Below,
     Clause,
     Condition,
     Differs,
@@ -22,6 +20,7 @@ from prediction_contract.registry.conditions import (
     Missing,
     OneOf,
 )
+from prediction_contract.registry.promotion_order import promotion_order
 from prediction_contract.registry.records import LONGEST_REASON, ChangeRequest
 from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write
@@ -37,17 +36,6 @@ from prediction_contract.registry.version_records import (
     version_request_key,
 )
 from prediction_contract.text.utc_time import format_utc
-
-PROMOTION_BY_RULE_CONDITIONS = frozenset(
-    {
-        "version_is_approved",
-        "version_is_newer_than_champion",
-        "version_was_made_after_demotion",
-        "version_was_judged_against_champion",
-        "promotion_is_not_held",
-    }
-)
-"""Conditions of promotion by rule only: a version that fails one waits for a person."""
 
 _MAY_SCORE = (VersionState.APPROVED, VersionState.SUPERSEDED, VersionState.WITHDRAWN)
 _MAY_CHALLENGE = (VersionState.CANDIDATE, VersionState.APPROVED, VersionState.SUPERSEDED)
@@ -117,7 +105,7 @@ def promote(
     """
     order: tuple[Condition, ...] = ()
     if request.automatic:
-        order = _order_by_rule(target)
+        order = promotion_order(target)
         eligible = Condition(
             "version_is_approved",
             Equals("state", VersionState.APPROVED),
@@ -259,38 +247,6 @@ def retire_version(target: ModelVersion) -> Transaction:
                 assign={"state": VersionState.RETIRED},
             ),
             Write(key=champion_key(target.model), conditions=unnamed),
-        ),
-    )
-
-
-def _order_by_rule(target: ModelVersion) -> tuple[Condition, ...]:
-    """Return the conditions on the pointer: its version is older, and promotion by rule goes on."""
-    judged: Clause = Equals("version", target.judged_against) if target.judged_against else Missing("version")
-    return (
-        Condition(
-            "version_is_newer_than_champion",
-            AnyOf((Missing("version"), Below("version", target.version))),
-            f"Version {target.version} is older than the champion",
-            "Promote it explicitly if it shall be the champion",
-        ),
-        Condition(
-            "version_was_judged_against_champion",
-            judged,
-            f"The champion moved since the plan: version {target.version} was judged against "
-            + (f"version {target.judged_against}" if target.judged_against else "no champion"),
-            "Retrain, or promote it explicitly",
-        ),
-        Condition(
-            "version_was_made_after_demotion",
-            AnyOf((Missing("withdrawn_before"), Below("withdrawn_before", target.created_at))),
-            f"Version {target.version} was made before the last demotion, perhaps of the same cause",
-            "Retrain, or promote it explicitly",
-        ),
-        Condition(
-            "promotion_is_not_held",
-            Differs("hold", True),
-            "The model's versions are on hold",
-            "Release the hold, or promote the version explicitly",
         ),
     )
 

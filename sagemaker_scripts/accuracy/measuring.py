@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from prediction_batches.object_store import ObjectStore
 from prediction_contract.errors import ContractError
-from prediction_contract.jobs.accuracy_measurement import AccuracyArguments, MeasuredAccuracy, MeasuredMetric
+from prediction_contract.jobs.job_arguments import AccuracyArguments
 from prediction_contract.jobs.model_inputs import Judging, ModelInputs
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy, MeasuredMetric
 from prediction_contract.naming.batch import Partition
 from sagemaker_scripts.accuracy.metric_tallies import MetricTally, SliceTallies, measured_columns
 from sagemaker_scripts.batches.key_buckets import KeyBuckets, bucket_count

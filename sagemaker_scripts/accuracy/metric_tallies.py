@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from prediction_contract.jobs.accuracy_measurement import MeasuredSlice
 from prediction_contract.jobs.metrics import Metric
+from prediction_contract.manifests.measured_accuracy import MeasuredSlice
 from prediction_contract.printable_text import escape_unprintable
 from sagemaker_scripts.learning.evaluation import numbers_of
 from sagemaker_scripts.learning.metric_values import (

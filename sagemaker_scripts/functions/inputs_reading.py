@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.jobs.accuracy_measurement import AccuracyArguments
-from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import (
+    AccuracyArguments,
+    FeatureArguments,
+    ScoreArguments,
+    TrainArguments,
+)
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs, document_key
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 

@@ -36,7 +36,14 @@ ACTORS = (
     "publish",
     "ask_again",
 )
-SEQUELS = ("release", "approve_and_promote", "change_and_follow", "judge_late", "score_and_publish")
+SEQUELS = (
+    "release",
+    "approve_and_promote",
+    "change_and_follow",
+    "judge_late",
+    "score_and_publish",
+    "serve_once_more",
+)
 
 numbers = st.sampled_from(NUMBERS)
 actors = st.sampled_from(ACTORS)

@@ -393,6 +393,13 @@ class VersionSimulation:
         self.submit(self.plan_follow(number, choice))
         self.submit(self.plan_request("by_rule")(number, choice))
 
+    def serve_once_more(self, number: int, choice: int) -> None:
+        """A person promotes a version again, a batch is scored with it, and two others take its place."""
+        self.submit(self.plan_request("by_person")(number, choice))
+        self.submit(self.plan_pin(number, choice))
+        for other in [each for each in NUMBERS if each != number][:3]:
+            self.submit(self.plan_request("by_person")(other, choice))
+
     def change_and_follow(self, number: int, choice: int) -> None:
         """A package's approval changes, and the platform hears of it."""
         self.plan_decide(number, choice)

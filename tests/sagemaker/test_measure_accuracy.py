@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.jobs.accuracy_measurement import (
-    AccuracyArguments,
+from prediction_contract.jobs.job_arguments import AccuracyArguments
+from prediction_contract.jobs.metrics import METRIC_KINDS, Metric
+from prediction_contract.jobs.model_inputs import Judging, ModelInputs
+from prediction_contract.manifests.manifest_records import ModelPackage
+from prediction_contract.manifests.measured_accuracy import (
     InvalidAccuracyError,
     MeasuredAccuracy,
     MeasuredSlice,
 )
-from prediction_contract.jobs.metrics import METRIC_KINDS, Metric
-from prediction_contract.jobs.model_inputs import Judging, ModelInputs
-from prediction_contract.manifests.manifest_records import ModelPackage
 from prediction_contract.naming.s3_layout import accuracy_key
 from prediction_contract.registry.records import BatchRecord
 from sagemaker_scripts.accuracy import measuring

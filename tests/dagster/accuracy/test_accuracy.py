@@ -30,13 +30,9 @@ from mlpipe_dagster.pipeline.asset_names import MEASURED_BATCH_TAG, accuracy_job
 from mlpipe_dagster.quality.quality_rules import Level
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from model_declaration.quality import Accuracy
-from prediction_contract.jobs.accuracy_measurement import (
-    AccuracyArguments,
-    MeasuredAccuracy,
-    MeasuredMetric,
-    MeasuredSlice,
-)
+from prediction_contract.jobs.job_arguments import AccuracyArguments
 from prediction_contract.jobs.verdict import MetricComparison, Verdict
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy, MeasuredMetric, MeasuredSlice
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import accuracy_key, partition_features_prefix
 from prediction_contract.registry import version_rules

@@ -1,4 +1,4 @@
-"""How well a published batch foretold what became of it: the job that measures it, and what it writes."""
+"""How well a published batch foretold what became of it, as the job that measures it writes it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from prediction_contract.errors import ContractError
-from prediction_contract.jobs.argument_parsing import JobArguments, argument
-from prediction_contract.jobs.job_arguments import WORD
-from prediction_contract.naming.batch import BatchId, ModelName
-from prediction_contract.naming.s3_layout import validated_bucket, validated_key
 
 
 class InvalidAccuracyError(ContractError):
     """The document of a batch's accuracy has another form."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccuracyArguments(JobArguments):
-    """The arguments of the job that measures a batch.
-
-    Attributes:
-        model: The model's name.
-        bucket: The bucket of batch, features and document.
-        batch_id: The batch; its manifest is done.
-        registry_table: The DynamoDB table of the registry, asked how the load cleaned the batch.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
-        code_version: The version of the code that runs.
-    """
-
-    model: str = argument(ModelName)
-    bucket: str = argument(validated_bucket)
-    batch_id: str = argument(BatchId)
-    registry_table: str = argument(WORD)
-    inputs_key: str = argument(validated_key)
-    code_version: str = argument(WORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
