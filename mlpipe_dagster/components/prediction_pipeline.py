@@ -42,6 +42,7 @@ from mlpipe_dagster.scoring.upstream_sensor import upstream_sensor
 from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from mlpipe_dagster.versions.champion_asset import champion_asset, champion_spec
 from mlpipe_dagster.versions.model_versions_asset import model_versions_spec, version_checks
+from mlpipe_dagster.versions.retraining_sensor import retraining_sensor
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import holds_template, validated
 from model_declaration.declared_models import FILE_NAME
@@ -106,7 +107,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
     by_upstream = declaration.schedule.upstream
-    has_versions = _has_versions(declaration)
+    has_versions, retraining = _has_versions(declaration), declaration.retraining
     return dg.Definitions(
         assets=[
             *(
@@ -130,7 +131,10 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
         ],
         jobs=_pipeline_jobs(declaration, partitions),
         schedules=[scoring_schedule(declaration, partitions)] if scores and not by_upstream else [],
-        sensors=[upstream_sensor(declaration)] if by_upstream else [],
+        sensors=[
+            *([upstream_sensor(declaration)] if by_upstream else []),
+            *([retraining_sensor(declaration, retraining)] if retraining and retraining.on_drift else []),
+        ],
     )
 
 

@@ -55,10 +55,9 @@ def verdict_metadata(verdict: Verdict | None) -> dict[str, Any]:
     """Return a verdict's figures: as numbers, as tables, as a picture, and its reason in words."""
     if verdict is None:
         return {}
-    shown: dict[str, Any] = {
-        "verdict": verdict.reason,
-        "judged_on": f"{verdict.first_held_out} to {verdict.last_held_out}",
-    }
+    shown: dict[str, Any] = {"verdict": verdict.reason}
+    if verdict.first_held_out is not None:
+        shown["judged_on"] = f"{verdict.first_held_out} to {verdict.last_held_out}"
     for metric in verdict.metrics:
         figures = {
             metric.name: metric.candidate,

@@ -18,10 +18,13 @@ from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
 from mlpipe_dagster.retention.retention_sensor import retention_tick
 from mlpipe_dagster.versions.model_versions_sensor import model_versions_tick
+from mlpipe_dagster.versions.retraining_sensor import retraining_tick
 from prediction_contract.naming.s3_layout import partition_features_prefix
 from tests.dagster.publication.test_publication_asset import publisher, request
-from tests.dagster.small_model import SmallModel, now
+from tests.dagster.small_model import SmallModel, declaration, now
 from tests.dagster.versions.registered_packages import RegisteredPackages
+from tests.dagster.versions.small_retraining import SmallRetraining
+from tests.dagster.versions.test_retraining_sensor import Daemon as Drifted
 from tests.infra.role_rights import allows
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ class Asked:
         place = f"arn:aws:sagemaker:{home.region}:{home.account_id}"
         if "ModelPackageName" in params:
             return str(params["ModelPackageName"])
+        if "PipelineName" in params:
+            return f"{place}:pipeline/{params['PipelineName']}"
         return f"{place}:model-package-group/{params['ModelPackageGroupName']}"
 
     def _table(self, name: str) -> str:
@@ -121,6 +126,14 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
     watching._tick_clients.update(platform._tick_clients)
     context = dg.build_sensor_context(instance=daemon.instance)
     assert model_versions_tick(context, watching, [small_model.name], now()).asset_events
+    drifted = Drifted(SmallRetraining(registered, is_bare=True), daemon.instance)
+    digest = registered.record(1).digest
+    for day in (24, 25):
+        drifted.check(day, digest, passed=False)
+    declared = declaration(small_model.name, training={"approval": "manual"})
+    assert declared.retraining is not None
+    context = dg.build_sensor_context(instance=daemon.instance)
+    assert retraining_tick(context, watching, declared, declared.retraining).asset_events
     role = role_definitions.dagster_daemon_role(platform.settings.deployment)
     assert {right for right in asked.rights if not allows(role, *right)} == set()
     assert {action for action, _ in asked.rights} >= {
@@ -132,4 +145,5 @@ def test_the_daemon_may_ask_what_the_sensors_ask(
         "sqs:ReceiveMessage",
         "sagemaker:ListModelPackages",
         "sagemaker:DescribeModelPackage",
+        "sagemaker:StartPipelineExecution",
     }

@@ -1,0 +1,186 @@
+"""The sensor of a model that retrains on drift: it starts an execution of the model's pipeline."""
+
+# No postponed annotations: Dagster compares the context's annotation itself.
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from itertools import islice
+
+import dagster as dg
+
+from mlpipe_dagster.markdown import code_span
+from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, TRAINED_MODEL, asset_key
+from mlpipe_dagster.resources.data_bucket import DataBucket
+from mlpipe_dagster.resources.platform import Platform
+from mlpipe_dagster.versions.model_packages import ModelPackages
+from mlpipe_dagster.versions.retraining_rules import (
+    JudgedBatch,
+    RetrainingCause,
+    drift_cause,
+    has_cooled_down,
+    newest_of_partitions,
+)
+from model_declaration.declaration import ModelDeclaration
+from model_declaration.partitions import Training
+from prediction_contract.errors import InvalidNameError
+from prediction_contract.naming.batch import Partition
+from prediction_contract.naming.resource_names import model_name_stem
+from prediction_contract.registry.table import RegistryTable
+
+# Drift is known once a batch is loaded, and a retraining takes an hour: nothing is gained by haste.
+_INTERVAL = timedelta(minutes=15)
+# A batch may be checked several times, and a backfill checks many old ones.
+_NEWEST_CHECKS = 100
+# Those that were registered by hand have no verdict.
+_NEWEST_VERSIONS = 10
+_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingCursor:
+    """What a tick leaves to the next one.
+
+    Attributes:
+        started_at: The partition of the newest batch when the sensor last started a retraining, or empty.
+    """
+
+    started_at: str = ""
+
+    @classmethod
+    def parse(cls, text: str | None) -> "RetrainingCursor":
+        """Return the cursor of a sensor's text; one of another form counts as none."""
+        try:
+            return cls(str(Partition(json.loads(text or "{}")["started_at"])))
+        except (InvalidNameError, KeyError, TypeError, ValueError):
+            return cls()
+
+    def text(self) -> str:
+        """Return the cursor as a sensor keeps it."""
+        return json.dumps(asdict(self))
+
+
+def judged_batches(instance: dg.DagsterInstance, model: str) -> Iterator[JudgedBatch]:
+    """Yield what the drift check found of a model's batches, the last judgement first."""
+    checks = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(asset_key(model, SNOWFLAKE), DRIFT), limit=_NEWEST_CHECKS
+    )
+    seen = set()
+    for record in checks:
+        evaluation = record.event.asset_check_evaluation if record.event else None
+        if evaluation is None:
+            continue
+        told = {name: str(value.value) for name, value in evaluation.metadata.items()}
+        if not {"batch_id", "partition", "model_version"} <= told.keys() or told["batch_id"] in seen:
+            continue
+        seen.add(told["batch_id"])
+        yield JudgedBatch(
+            batch_id=told["batch_id"],
+            partition=Partition(told["partition"]),
+            model_version=told["model_version"],
+            has_moved=not evaluation.passed and "live_model_version" not in told,
+        )
+
+
+def retraining_tick(
+    context: dg.SensorEvaluationContext, platform: Platform, declaration: ModelDeclaration, training: Training
+) -> dg.SensorResult:
+    """Look once whether drift speaks for a retraining, and start it.
+
+    Two causes of a day, and two ticks, start the same execution. It is started without a Dagster run: the
+    sensor of model versions takes up what the execution registers.
+    """
+    cursor, model = RetrainingCursor.parse(context.cursor), declaration.name
+    settings = platform.settings
+    registry = RegistryTable(
+        platform.tick_client("dynamodb"),
+        settings.deployment.registry_table,
+        patience_seconds=_PATIENCE_SECONDS,
+    )
+    champion = registry.champion(model)
+    if champion is None or champion.digest is None:
+        return _skipped("No version is the champion", cursor)
+    judged = newest_of_partitions(judged_batches(context.instance, model))
+    newest = next((each.partition for each in judged if each.model_version == champion.digest), None)
+    if newest is None:
+        return _skipped(f"No batch of version {champion.version} was checked yet", cursor)
+    cause = drift_cause(judged, champion.digest)
+    if cause is None:
+        return _skipped(f"Nothing speaks for a retraining: {newest} is the newest batch", cursor)
+    bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
+    packages = ModelPackages(platform.tick_client("sagemaker"), settings.deployment, bucket)
+    retrained_at = [
+        *_retrained_at(registry, packages, model),
+        *([Partition(cursor.started_at)] if cursor.started_at else []),
+    ]
+    if not has_cooled_down(newest, retrained_at, training.cool_down):
+        return _skipped(
+            f"{cause.text}. The last retraining was on {max(retrained_at)}: it is left {training.cool_down} "
+            "partitions to take effect",
+            cursor,
+        )
+    arn = _start(platform, model, newest, cause)
+    return dg.SensorResult(
+        cursor=RetrainingCursor(str(newest)).text(),
+        skip_reason=f"{cause.text}. Execution {arn} retrains",
+        asset_events=[started_observation(model, cause, arn)],
+    )
+
+
+def _retrained_at(registry: RegistryTable, packages: ModelPackages, model: str) -> list[Partition]:
+    """Return the newest partition that the last registered retraining looked at, whatever became of it."""
+    for version in islice(registry.model_versions(model, page_size=_NEWEST_VERSIONS), _NEWEST_VERSIONS):
+        verdict = packages.verdict(version.verdict_key) if version.verdict_key else None
+        if verdict is not None:
+            return [Partition(verdict.last_held_out or verdict.trained_until)]
+    return []
+
+
+def _start(platform: Platform, model: str, newest: Partition, cause: RetrainingCause) -> str:
+    # Not while definitions load: the clients import boto3.
+    from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
+    from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
+    from mlpipe_dagster.versions.retraining_runs import WantedRetraining  # noqa: PLC0415
+
+    settings = platform.settings
+    executions = PipelineExecutions(
+        client=platform.tick_client("sagemaker"),
+        logs_client=platform.tick_client("logs"),
+        polling=Polling(patience_seconds=_PATIENCE_SECONDS),
+    )
+    wanted = WantedRetraining(
+        model=model,
+        cause=cause.cause,
+        requested_by="dagster:retraining-sensor",
+        code_version=settings.code_version,
+        intent=f"newest batch of {newest}",
+    )
+    return executions.start(wanted.execution(settings.deployment, 1))
+
+
+def started_observation(model: str, cause: RetrainingCause, arn: str) -> dg.AssetObservation:
+    """Return the start of a retraining as an event of the trained model."""
+    return dg.AssetObservation(
+        asset_key(model, TRAINED_MODEL),
+        description=f"A retraining was started: {code_span(cause.text)}",
+        metadata={"cause": cause.cause, "reason": cause.text, "execution": arn},
+    )
+
+
+def _skipped(reason: str, cursor: RetrainingCursor) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=reason, cursor=cursor.text())
+
+
+def retraining_sensor(declaration: ModelDeclaration, training: Training) -> dg.SensorDefinition:
+    """Return the sensor of a model; it runs unless somebody stops it."""
+
+    @dg.sensor(
+        name=f"{model_name_stem(declaration.name)}_retraining",
+        minimum_interval_seconds=int(_INTERVAL.total_seconds()),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Retrains {declaration.name} once its predictions drift.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
+        return retraining_tick(context, platform, declaration, training)
+
+    return sensor

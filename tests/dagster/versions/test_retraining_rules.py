@@ -1,0 +1,148 @@
+"""Drift starts a retraining, and no retraining starts the next one: played over many days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlpipe_dagster.versions.retraining_rules import (
+    JudgedBatch,
+    drift_cause,
+    has_cooled_down,
+    newest_of_partitions,
+)
+from prediction_contract.naming.batch import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST = Partition("2013-01-01")
+COOL_DOWN = 7
+
+
+def judged(day: int, *, moved: bool, version: str = "a", batch: str = "1") -> JudgedBatch:
+    """Return what the drift check found of a day's batch."""
+    partition = FIRST.later(day)
+    return JudgedBatch(
+        batch_id=f"{partition}-{batch}", partition=partition, model_version=version, has_moved=moved
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "starts"),
+    [
+        ([], False),
+        ([judged(1, moved=True)], False),
+        ([judged(2, moved=True), judged(1, moved=True)], True),
+        ([judged(3, moved=True), judged(2, moved=False), judged(1, moved=True)], True),
+        ([judged(3, moved=False), judged(2, moved=True), judged(1, moved=True)], True),
+        (
+            [judged(4, moved=False), judged(3, moved=False), judged(2, moved=True), judged(1, moved=True)],
+            False,
+        ),
+        (
+            [judged(3, moved=True), judged(2, moved=True, version="b"), judged(1, moved=True, version="b")],
+            False,
+        ),
+    ],
+)
+def test_two_of_the_champions_last_three_batches_speak_for_it(found: list[JudgedBatch], starts: bool) -> None:
+    """One may be a holiday; those of another version say nothing of the champion."""
+    assert (drift_cause(found, "a") is not None) is starts
+
+
+def test_a_partition_counts_once() -> None:
+    """A day that was scored anew counts by its newest batch, whichever was checked last."""
+    twice = [judged(1, moved=True, batch="1"), judged(1, moved=False, batch="2"), judged(2, moved=True)]
+    assert newest_of_partitions(twice) == [judged(2, moved=True), judged(1, moved=False, batch="2")]
+
+
+@pytest.mark.parametrize(("day", "cooled"), [(10, False), (16, False), (17, False), (18, True)])
+def test_a_retraining_is_left_time_to_take_effect(day: int, cooled: bool) -> None:
+    """As many partitions as are declared lie between; a retraining that nobody knows of stops nothing."""
+    assert has_cooled_down(FIRST.later(day), [FIRST.later(3), FIRST.later(10)], COOL_DOWN) is cooled
+    assert has_cooled_down(FIRST.later(day), [], COOL_DOWN)
+
+
+@dataclass
+class World:
+    """A model that is scored each day, checked against the live batch, and retrained when drift says so.
+
+    Attributes:
+        truth: What is to be predicted on a day.
+        is_published: Whether a day's batch becomes live.
+        champion: The version that scores.
+        live: Version and predicted value of the live batch.
+        found: All that the drift check found.
+        retrained: The days on which a retraining was started.
+    """
+
+    truth: Callable[[int], float]
+    is_published: Callable[[int], bool] = lambda _day: True
+    champion: str = "v0"
+    live: tuple[str, float] | None = None
+    found: list[JudgedBatch] = field(default_factory=list)
+    retrained: list[int] = field(default_factory=list)
+
+    def play(self, days: int, *, knows_versions: bool = True) -> None:
+        """Let days pass; a new version always answers otherwise than the one before.
+
+        Args:
+            days: How many.
+            knows_versions: Whether a shift beside another version's batch is known to be by design.
+        """
+        for day in range(days):
+            predicted = self.truth(day) + 10 * int(self.champion[1:])
+            of_version, before = self.live or (self.champion, predicted)
+            is_by_design = knows_versions and of_version != self.champion
+            moved = abs(predicted - before) > 1 and not is_by_design
+            self.found.append(judged(day, moved=moved, version=self.champion))
+            if self.is_published(day):
+                self.live = (self.champion, predicted)
+            self._retrain(day)
+
+    def _retrain(self, day: int) -> None:
+        newest = newest_of_partitions(self.found)
+        if drift_cause(newest, self.champion) is None:
+            return
+        if has_cooled_down(newest[0].partition, [FIRST.later(each) for each in self.retrained], COOL_DOWN):
+            self.retrained.append(day)
+            self.champion = f"v{len(self.retrained)}"
+
+
+def test_a_world_that_does_not_change_is_never_retrained_on() -> None:
+    """Nothing drifts."""
+    world = World(truth=lambda _day: 5.0)
+    world.play(100)
+    assert world.retrained == []
+
+
+def test_a_promotion_starts_no_next_retraining() -> None:
+    """The world changes once; the version made for it drifts from the old one, and that is all.
+
+    Its batches wait for a person for twenty days, so they are compared with a batch of the old version.
+    Without knowing that, each of them would drift, and one retraining would start the next.
+    """
+
+    def world() -> World:
+        return World(
+            truth=lambda day: 5.0 if day < 20 else 9.0 + (day % 2) * 3 * (day < 22),
+            is_published=lambda day: not 22 <= day < 43,
+        )
+
+    guarded, unguarded = world(), world()
+    guarded.play(100)
+    assert len(guarded.retrained) == 1
+    unguarded.play(100, knows_versions=False)
+    assert len(unguarded.retrained) > 1
+
+
+def test_a_world_that_never_rests_is_retrained_on_with_pauses() -> None:
+    """Every batch drifts; the cool-down lies between two retrainings."""
+    world = World(truth=lambda day: 3.0 * day)
+    world.play(100)
+    pauses = [later - earlier for earlier, later in zip(world.retrained, world.retrained[1:], strict=False)]
+    assert min(pauses) == COOL_DOWN + 1
+    assert len(world.retrained) <= 100 / COOL_DOWN
