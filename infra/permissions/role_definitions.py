@@ -250,7 +250,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
 
 
 def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
-    """Return what a sweep of retention needs: parts and Delta's data files go, reports stay."""
+    """Return what a sweep of retention needs: parts, Delta's data files and archives go, reports stay."""
     bucket = deployment.data_bucket_arn
     return (
         allow(
@@ -266,6 +266,7 @@ def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
                 f"{bucket}/reports/*/acknowledged/*",
             ],
         ),
+        allow("DeleteRetiredVersions", ["s3:DeleteObject"], [f"{bucket}/models/*/candidates/*"]),
         allow(
             "RemoveRetiredBatchesFromDelta", ["s3:PutObject"], [f"{bucket}/predictions/*/delta/_delta_log/*"]
         ),

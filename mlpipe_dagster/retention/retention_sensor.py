@@ -3,7 +3,7 @@
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -23,6 +23,7 @@ from mlpipe_dagster.retention.retention_sweep import (
     SweepResult,
     model_needs_sweep,
 )
+from mlpipe_dagster.retention.version_retention import VersionRetention
 from prediction_contract.naming.batch import Partition
 
 JOB = "retention"
@@ -40,7 +41,7 @@ class RetentionConfig(dg.Config):
 @dg.op(
     name=_OP,
     pool=SNOWFLAKE_POOL,
-    description="Retires a model's batches whose time is over, deletes them, and vacuums its Delta table.",
+    description="Retires a model's batches and versions whose time is over, and vacuums its Delta table.",
 )
 def retire_batches(
     context: dg.OpExecutionContext, config: RetentionConfig, platform: Platform, warehouse: Warehouse
@@ -57,9 +58,10 @@ def retire_batches(
             context.instance, platform, session, model=config.model, run_id=context.run_id
         )
         swept = replace(found, on_retired=log_retired).sweep()
+    versions = VersionRetention(platform.registry, platform.bucket, config.model).sweep(datetime.now(UTC))
     for batch in swept.retired:
         context.log_event(retired_observation(batch))
-    context.log_event(sweep_observation(config.model, swept))
+    context.log_event(sweep_observation(config.model, swept, versions))
 
 
 @dg.job(name=JOB, description="Lets the batches of one model whose time is over leave Snowflake and S3.")
@@ -111,7 +113,7 @@ def retired_observation(batch: RetiredBatch) -> dg.AssetObservation:
     )
 
 
-def sweep_observation(model: str, swept: SweepResult) -> dg.AssetObservation:
+def sweep_observation(model: str, swept: SweepResult, versions: Sequence[int]) -> dg.AssetObservation:
     """Return what a whole sweep did as an event of the model's publication."""
     kept = [f"{batch_id}: {reason}" for batch_id, reason in sorted(swept.kept.items())]
     return dg.AssetObservation(
@@ -119,6 +121,7 @@ def sweep_observation(model: str, swept: SweepResult) -> dg.AssetObservation:
         description=f"Retention: {len(swept.retired)} batches retired",
         metadata={
             "batches_retired": len(swept.retired),
+            "versions_retired": ", ".join(map(str, versions)) or "none",
             "snowflake_rows_deleted": sum(batch.rows for batch in swept.retired),
             "s3_objects_deleted": sum(batch.objects for batch in swept.retired) + swept.vacuumed_files,
             "s3_bytes_freed": sum(batch.bytes for batch in swept.retired) + swept.vacuumed_bytes,

@@ -140,7 +140,7 @@ def publication(action: Action) -> PublicationEntry:
         *publication_events(publication(Action.PUBLISH), None),
         *publication_events(publication(Action.ROLLBACK), "2013-01-31"),
         *publication_events(publication(Action.HOLD), None),
-        sweep_observation("tides", SweepResult(kept={"b": HOSTILE})),
+        sweep_observation("tides", SweepResult(kept={"b": HOSTILE}), ()),
     ],
 )
 def test_no_event_links_to_what_somebody_else_wrote(event: Any) -> None:
