@@ -1,4 +1,4 @@
-"""When a model is retrained without anybody's asking: it drifts, and no retraining was just made."""
+"""When a model is retrained without anybody's asking: it drifts, and was not just retrained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sensor of a model that retrains on drift: it starts an execution of the model's pipeline."""
+"""The sensor of a model that retrains by itself: drift or decayed accuracy starts an execution."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -9,6 +9,8 @@ from itertools import islice
 
 import dagster as dg
 
+from mlpipe_dagster.accuracy.accuracy_asset import has_accuracy
+from mlpipe_dagster.accuracy.accuracy_rules import decayed_accuracy
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, TRAINED_MODEL, asset_key
 from mlpipe_dagster.resources.data_bucket import DataBucket
@@ -85,7 +87,7 @@ def judged_batches(instance: dg.DagsterInstance, model: str) -> Iterator[JudgedB
 def retraining_tick(
     context: dg.SensorEvaluationContext, platform: Platform, declaration: ModelDeclaration, training: Training
 ) -> dg.SensorResult:
-    """Look once whether drift speaks for a retraining, and start it.
+    """Look once whether drift or decayed accuracy speaks for a retraining, and start it.
 
     Two causes of a day, and two ticks, start the same execution. It is started without a Dagster run: the
     sensor of model versions takes up what the execution registers.
@@ -104,10 +106,10 @@ def retraining_tick(
     newest = next((each.partition for each in judged if each.model_version == champion.digest), None)
     if newest is None:
         return _skipped(f"No batch of version {champion.version} was checked yet", cursor)
-    cause = drift_cause(judged, champion.digest)
+    bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
+    cause = drift_cause(judged, champion.digest) or _accuracy_cause(bucket, registry, declaration)
     if cause is None:
         return _skipped(f"Nothing speaks for a retraining: {newest} is the newest batch", cursor)
-    bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
     packages = ModelPackages(platform.tick_client("sagemaker"), settings.deployment, bucket)
     retrained_at = [
         *_retrained_at(registry, packages, model),
@@ -124,6 +126,19 @@ def retraining_tick(
         cursor=RetrainingCursor(str(newest)).text(),
         skip_reason=f"{cause.text}. Execution {arn} retrains",
         asset_events=[started_observation(model, cause, arn)],
+    )
+
+
+def _accuracy_cause(
+    bucket: DataBucket, registry: RegistryTable, declaration: ModelDeclaration
+) -> RetrainingCause | None:
+    findings = decayed_accuracy(bucket, registry, declaration) if has_accuracy(declaration) else ()
+    if not findings:
+        return None
+    return RetrainingCause(
+        "accuracy",
+        f"{len(findings)} of the champion's last measured batches are worse than promised: "
+        f"{'; '.join(finding.text for finding in findings)}",
     )
 
 
@@ -178,7 +193,7 @@ def retraining_sensor(declaration: ModelDeclaration, training: Training) -> dg.S
         name=f"{model_name_stem(declaration.name)}_retraining",
         minimum_interval_seconds=int(_INTERVAL.total_seconds()),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Retrains {declaration.name} once its predictions drift.",
+        description=f"Retrains {declaration.name} once its predictions drift, or their accuracy decays.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return retraining_tick(context, platform, declaration, training)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
@@ -13,10 +13,13 @@ from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, asset_key
 from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.promotion_by_rule import promote_by_rule
 from mlpipe_dagster.versions.retraining_sensor import retraining_tick
-from tests.dagster.small_model import declaration
+from tests.dagster.accuracy.test_accuracy import measured, publish, put
+from tests.dagster.small_model import SmallModel, declaration
 from tests.dagster.versions.small_retraining import SmallRetraining
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.dagster.versions.registered_packages import RegisteredPackages
 
 pytestmark = pytest.mark.stack
@@ -50,9 +53,14 @@ class Daemon:
             )
         )
 
-    def tick(self) -> tuple[str, list[str]]:
-        """Let the sensor look once; return why it did what, and the causes of what it started."""
-        declared = declaration(self.small.registered.model, training=TRAINING)
+    def tick(self, **changes: Any) -> tuple[str, list[str]]:
+        """Let the sensor look once; return why it did what, and the causes of what it started.
+
+        Args:
+            changes: Of the model's declaration, beyond what its file says.
+        """
+        training = {**TRAINING, **changes.pop("training", {})}
+        declared = declaration(self.small.registered.model, training=training).model_copy(update=changes)
         assert declared.retraining is not None
         context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
         result = retraining_tick(context, self.small.platform, declared, declared.retraining)
@@ -134,6 +142,31 @@ def test_a_registered_retraining_counts_whoever_started_it(
         daemon.check(day, first, passed=False)
     assert "The last retraining was on 2013-02-12" in daemon.tick()[0]
     assert daemon.small.executions() == {}
+
+
+def test_decayed_accuracy_is_a_cause_of_the_same_execution(
+    daemon: Daemon, registered: RegisteredPackages, tmp_path: Path
+) -> None:
+    """Outcomes say that two batches were worse than promised; drift of the same day starts nothing more."""
+    digest = champion(registered, "exec1", "2013-01-31")
+    (tmp_path / "outcomes.py").write_text("")
+    metric = {"kind": "mae", "predicted": "score", "actual": "spent"}
+    judged = {"folder": tmp_path, "training": {"metrics": [metric], "approval": "auto"}}
+    delivered = SmallModel(registered.platform, declaration(registered.model))
+    for day in (12, 13):
+        daemon.check(day, digest, passed=True)
+        partition = f"2013-02-{day}"
+        batch_id = publish(delivered, partition)
+        found = measured(partition, 99.0, batch_id=batch_id, version=1, digest=digest)
+        put(delivered, replace(found, metrics=(replace(found.metrics[0], name="mae"),)))
+    why, started = daemon.tick(**judged)
+    assert started == ["accuracy"]
+    assert "worse than promised: mae is 99" in why
+    for day in (12, 13):
+        daemon.check(day, digest, passed=False)
+    daemon.cursor = None
+    assert daemon.tick()[1] == ["drift"]
+    assert len(daemon.small.executions()) == 1
 
 
 def test_two_ticks_without_a_cursor_start_the_same_execution(
