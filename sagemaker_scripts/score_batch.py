@@ -126,10 +126,13 @@ def score(
             has_unique_keys=True,
         )
         work = ShareWork(arguments, attempt, batch, schema, cleaning, plan, frozenset(), Path(folder))
-        HostShares(work, store, hosts, watch, progress).write()
+        HostShares(work, store, hosts, watch, progress, is_done=lambda: find_done() is not None).write()
     if not hosts.is_first:
         progress.end()
         return None
+    done = find_done()
+    if done is not None:
+        return ScoredBatch(done, adopted=True)
     with progress.step("commit", plan.rows):
         receipts = batch.receipts([share.name for share in plan.shares], store)
         features = planned_features(plan, arguments, attempt, store)

@@ -115,7 +115,7 @@ def score_challenger(
             settled = settled_plan(store, output.prefix, plan)
         settled.require_for(arguments)
         work = ShareWork(arguments, attempt, output, schema, cleaning, settled, frozenset(), folder)
-        HostShares(work, store, hosts, None, progress).write()
+        HostShares(work, store, hosts, None, progress, is_done=lambda: False).write()
         with progress.step("compare", settled.rows):
             champion = PredictedRows(store, _data_files(manifest), folder)
             challenger = PredictedRows(store, data_keys(store, output.prefix), folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from prediction_batches.object_store import ObjectStore
@@ -34,6 +34,8 @@ class HostShares:
         hosts: The job's.
         watch: How hosts hear of one another; None where there is one host.
         progress: How scoring goes on.
+        is_done: Tells whether the batch is done, be it by another attempt. Hosts that find it done have
+            nothing to write, and give no sign.
     """
 
     def __init__(
@@ -43,15 +45,20 @@ class HostShares:
         hosts: Hosts,
         watch: HostWatch | None,
         progress: ScoreProgress,
+        *,
+        is_done: Callable[[], bool],
     ) -> None:
         self._work = work
         self._store = store
         self._hosts = hosts
         self._watch = watch
         self._progress = progress
+        self._is_done = is_done
 
     def write(self) -> None:
         """Write this host's shares that are not written yet; on the first host, wait until all are.
+
+        The wait ends, too, once the batch is done.
 
         Raises:
             HostLostError: Another host failed, or is silent for too long.
@@ -131,6 +138,8 @@ class HostShares:
         missing = [share for share in shares if share.name not in written]
         owners = self._hosts.owners(shares, missing)
         owners.pop(self._hosts.own, None)
+        if owners and self._is_done():
+            return False
         watch.require_signs(owners, ended)
         return bool(owners)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.naming.s3_layout import done_key, json_attempt_prefix
 from tests.sagemaker.scoring.scored_model import DAY, GROUPS, NEXT_DAY, PREDICT, ROWS, SHARES, ScoredModel
+from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +164,18 @@ def test_a_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, t
     assert model.checked(batch_id) == manifest
     assert manifest.attempt == 2
     assert model.objects(f"predictions/{model.name}/delta/_delta_log/") == table
+
+
+def test_a_host_that_waits_takes_the_batch_that_another_attempt_made(model: ScoredModel) -> None:
+    """Others that find it done have nothing to write: waiting for them would be in vain."""
+    batch_id = model.batch()
+    waits = model.start(batch_id, host=1, hosts=2, attempt=2)
+    receipts = f"{json_attempt_prefix(model.name, DAY, batch_id, 2)}receipts/"
+    wait_until(lambda: model.objects(receipts), seconds=60, what="the first host's shares are written")
+    manifest = model.scored(batch_id, hosts=2)
+    assert waits.said()["adopted"]
+    assert manifest.attempt == 1
+    assert model.checked(batch_id) == manifest
 
 
 def test_hosts_that_run_twice_at_once_write_one_batch(model: ScoredModel) -> None:
