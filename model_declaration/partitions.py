@@ -159,7 +159,7 @@ class Training(DeclarationPart):
             there are metrics.
         schedule: When retraining starts, as a cron schedule in UTC; left out, no clock starts it.
         on_drift: Whether drift and decayed accuracy start it.
-        cool_down: How many partitions after a promotion neither of them starts it.
+        cool_down: How many partitions after a retraining neither of them starts the next one.
     """
 
     window: int = Field(default=60, ge=1)
