@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.health.health_findings import HealthFinding
 from mlpipe_dagster.cli.health.version_health import VersionFacts, version_findings
+from mlpipe_dagster.cli.versions.listed_executions import listed_executions
 from mlpipe_dagster.cli.versions.version_documents import waits_for
 from mlpipe_dagster.resources.data_bucket import DataBucket
-from mlpipe_dagster.versions.listed_executions import listed_executions
 from mlpipe_dagster.versions.model_packages import ModelPackages
 from prediction_contract.naming.s3_layout import shadow_prefix
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
-from mlpipe_dagster.versions.listed_executions import SUCCEEDED, ListedExecution
+from mlpipe_dagster.cli.versions.listed_executions import SUCCEEDED, ListedExecution
 from prediction_contract.jobs.verdict import APPROVED
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
 from prediction_contract.text.utc_time import parse_utc

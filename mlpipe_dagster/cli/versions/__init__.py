@@ -1,1 +1,1 @@
-"""`mlpipe models`, `retrain`, `promote`, `demote`, `challenge`, `register`: the versions of a model."""
+"""`mlpipe models`, `retrain`, `promote`, `demote`, `challenge`: the versions of a model."""

@@ -13,9 +13,9 @@ from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_request, at_least_one
 from mlpipe_dagster.cli.publication_changes import change_publication, overtaken_words
+from mlpipe_dagster.cli.versions.champion_changes import ChampionChanges, ChampionOutcome, ChampionResult
 from mlpipe_dagster.cli.versions.version_documents import champion_document
 from mlpipe_dagster.done_files.registration import registered_manifest
-from mlpipe_dagster.versions.champion_changes import ChampionChanges, ChampionOutcome, ChampionResult
 from mlpipe_dagster.versions.model_packages import ModelPackages
 from prediction_contract.errors import ContractError
 from prediction_contract.registry.records import BatchRecord, ChangeRequest

@@ -9,13 +9,13 @@ from itertools import islice
 
 from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
-from mlpipe_dagster.installed_platform import PLATFORM
-from mlpipe_dagster.versions.package_registration import (
+from mlpipe_dagster.cli.versions.package_registration import (
     ElsewhereFile,
     RegistrationError,
     register_file,
     require_file,
 )
+from mlpipe_dagster.installed_platform import PLATFORM
 from prediction_contract.errors import InvalidNameError
 
 _OPTIONS = ("path", "sha256", "codec")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mlpipe_dagster.cli.health.version_health import RETRAINED_WITHIN, VersionFacts, version_findings
+from mlpipe_dagster.cli.versions.listed_executions import ListedExecution
 from mlpipe_dagster.cli.versions.version_documents import waits_for
-from mlpipe_dagster.versions.listed_executions import ListedExecution
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion
 from prediction_contract.text.utc_time import format_utc
 

@@ -9,9 +9,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from mlpipe_dagster.cli.versions.package_approval import set_approval
 from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.model_packages import ModelPackages
-from mlpipe_dagster.versions.package_approval import set_approval
 from mlpipe_dagster.versions.promotion_by_rule import known_version
 from prediction_contract.errors import ContractError, RuleViolationError
 from prediction_contract.jobs.verdict import APPROVED, REJECTED
