@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from infra.packaging import sagemaker_files
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.jobs.job_arguments import FeatureArguments, ScoreArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import (
+    AccuracyArguments,
+    FeatureArguments,
+    ScoreArguments,
+    TrainArguments,
+)
 from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
@@ -86,7 +91,7 @@ class ScoringJobs:
     def start_processing(
         self,
         script: str,
-        arguments: FeatureArguments | ScoreArguments | RetrainingStepArguments,
+        arguments: FeatureArguments | ScoreArguments | RetrainingStepArguments | AccuracyArguments,
         *,
         instances: int = 1,
         outputs: Mapping[str, str] | None = None,

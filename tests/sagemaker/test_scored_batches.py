@@ -22,11 +22,16 @@ from infra.definitions.scoring_pipeline import (
 )
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
+from mlpipe_dagster.done_files.registration import manifest_facts
 from prediction_batches.object_store import ObjectStore
+from prediction_contract.jobs.job_arguments import AccuracyArguments
 from prediction_contract.manifests.manifest import Manifest
+from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy
 from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.resource_names import Deployment
-from prediction_contract.naming.s3_layout import challenger_comparison_key, done_key
+from prediction_contract.naming.s3_layout import accuracy_key, challenger_comparison_key, done_key
+from prediction_contract.registry.manifest_rules import register_batch
+from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.delta_table import check_delta_table
@@ -141,6 +146,35 @@ def two_days(jobs: ScoringJobs, trained: dict[str, Any]) -> dict[str, list[dict[
         for model, name in names.items():
             said[model].append(json.loads(jobs.completed(name)["ExitMessage"]))
     return said
+
+
+def test_what_became_of_a_batch_is_measured_by_a_job(
+    jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
+) -> None:
+    """By outcomes that the days after it tell; what was cancelled has none."""
+    said = two_days["flight_delay"][0]
+    manifest = jobs.manifest(said["manifest_key"])
+    table = jobs.environment["MLPIPE_REGISTRY_TABLE"]
+    registry = RegistryTable(jobs.client("dynamodb"), table)
+    registry.carry_out(lambda: register_batch(manifest_facts(manifest), None))
+    arguments = AccuracyArguments(
+        model=manifest.model,
+        bucket=jobs.bucket,
+        batch_id=manifest.batch_id,
+        registry_table=table,
+        inputs_key=jobs.inputs_key(manifest.model),
+        code_version=manifest.code_version,
+    )
+    job = jobs.completed(jobs.start_processing("sagemaker_scripts/measure_accuracy.py", arguments))
+    told = json.loads(job["ExitMessage"])
+    key = accuracy_key(manifest.model, manifest.partition, manifest.batch_id)
+    measured = MeasuredAccuracy.parse(jobs.content(key))
+    assert (measured.rows, measured.known_rows) == (told["rows"], told["known_rows"])
+    assert measured.rows == manifest.row_count
+    assert 0.9 * measured.rows < measured.known_rows < measured.rows
+    mae, auc = measured.metrics
+    assert 5 < (mae.value or 0) < 60
+    assert 0.5 < (auc.value or 0) < 1
 
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
