@@ -97,8 +97,6 @@ def _name(value: str) -> str:
 
 
 Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string", "pattern": f"^({_OWNER})$"})]
-
-
 RequirementsName = Annotated[
     str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
 ]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from infra.definitions import retraining_pipeline, scoring_pipeline
+from infra.definitions import retraining_definition, scoring_pipeline
 from infra.definitions.resource_definitions import package_group_policy
 from model_declaration.cron import scheduler_cron
 
@@ -149,7 +149,7 @@ def retraining(deployment: Deployment, model: ModelDeclaration, *, code_digest: 
         cron=cron,
         running=True,
         role=deployment.retraining_schedule_role,
-        request=retraining_pipeline.start_request(name),
+        request=retraining_definition.start_request(name),
     )
     return PipelineDefinition(
         model=model.name,
@@ -157,7 +157,7 @@ def retraining(deployment: Deployment, model: ModelDeclaration, *, code_digest: 
         name=name,
         description=f"Trains {model.name}, judges it beside its champion and registers it",
         role_arn=deployment.role_arn(deployment.retraining_pipeline_role),
-        document=retraining_pipeline.pipeline_definition(deployment, model, code_digest=code_digest),
+        document=retraining_definition.pipeline_definition(deployment, model, code_digest=code_digest),
         schedule=schedule or None,
     )
 

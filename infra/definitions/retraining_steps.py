@@ -1,7 +1,7 @@
 """What the steps of the retraining pipeline ask SageMaker for, the same for all models.
 
-Tokens such as `${model}` stand for what `infra/definitions/retraining_pipeline.py` fills in for a model. What
-only an execution knows comes as references, which the SDK's DSL makes in `infra/retraining_pipeline.py`.
+Tokens such as `${model}` stand for what `infra/definitions/retraining_definition.py` fills in for a model.
+What only an execution knows comes as references, which the SDK's DSL makes in `infra/retraining_pipeline.py`.
 """
 
 from __future__ import annotations

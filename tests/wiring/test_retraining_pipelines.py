@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.definitions.retraining_pipeline import NotRetrainedError, pipeline_definition, start_request
+from infra.definitions.retraining_definition import NotRetrainedError, pipeline_definition, start_request
 from infra.definitions.retraining_steps import (
     JUDGE_STEP,
     PLAN_STEP,

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infra.definitions.resource_definitions import package_group_policy
-from infra.definitions.retraining_pipeline import pipeline_definition, start_request
+from infra.definitions.retraining_definition import pipeline_definition, start_request
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, named

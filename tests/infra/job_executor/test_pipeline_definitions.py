@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.definitions.retraining_pipeline import DEFINITION
+from infra.definitions.retraining_definition import DEFINITION
 from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
 from infra.local.job_executor.sagemaker.pipelines.definition import DefinitionError, read_definition
 from infra.local.job_executor.sagemaker.pipelines.parameters import ParameterError, values_of

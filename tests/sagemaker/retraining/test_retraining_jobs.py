@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.retraining_pipeline import DEFINITION, filled
+from infra.definitions.retraining_definition import DEFINITION, filled
 from prediction_contract.jobs.retraining_plan import RetrainingPlan
 from prediction_contract.jobs.verdict import Verdict
 from prediction_contract.naming.s3_layout import (
