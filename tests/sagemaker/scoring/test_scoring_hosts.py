@@ -171,7 +171,7 @@ def test_a_host_that_waits_takes_the_batch_that_another_attempt_made(model: Scor
     batch_id = model.batch()
     waits = model.start(batch_id, host=1, hosts=2, attempt=2)
     receipts = f"{json_attempt_prefix(model.name, DAY, batch_id, 2)}receipts/"
-    wait_until(lambda: model.objects(receipts), seconds=60, what="the first host's shares are written")
+    wait_until(lambda: bool(model.objects(receipts)), seconds=60, what="the first host's shares are written")
     manifest = model.scored(batch_id, hosts=2)
     assert waits.said()["adopted"]
     assert manifest.attempt == 1
