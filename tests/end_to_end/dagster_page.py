@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PICTURES = PROJECT_ROOT / "build" / "pictures"
-_SIZE = {"width": 1600, "height": 900}
+# On a smaller page Dagster draws the nodes of a model's lineage without what they show.
+_SIZE = {"width": 2240, "height": 1260}
 _SEEN_MILLISECONDS = 60_000
 
 

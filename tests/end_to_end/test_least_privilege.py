@@ -210,17 +210,22 @@ def test_the_whole_path_works_under_roles(asked: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "code"),
-    [("sagemaker", "NoSuchKey"), ("glue", "NoSuchKey"), ("run", "NoSuchKey"), ("daemon", "AccessDenied")],
+    ("role", "key", "code"),
+    [
+        ("sagemaker_role", "predictions/none/delta/_delta_log/_last_checkpoint", "NoSuchKey"),
+        ("glue_load_role", "predictions/none/delta/_delta_log/_last_checkpoint", "NoSuchKey"),
+        ("dagster_run_role", "predictions/none/delta/_delta_log/_last_checkpoint", "NoSuchKey"),
+        ("dagster_daemon_role", "models/none/accuracy/none.json", "NoSuchKey"),
+        ("dagster_webserver_role", "compute-logs/none", "AccessDenied"),
+    ],
 )
-def test_a_missing_object_is_told_to_who_opens_delta_tables(
-    part: str, code: str, enforced: EnforcedStack
+def test_a_missing_object_is_told_to_who_looks_for_some(
+    role: str, key: str, code: str, enforced: EnforcedStack
 ) -> None:
     """S3 denies it to everybody else: deltalake takes that for a fault, and opens no young table."""
-    role = ROLES[part](enforced.deployment)
-    key = "done/none" if part == "daemon" else "predictions/none/delta/_delta_log/_last_checkpoint"
+    client = enforced.client("s3", getattr(enforced.deployment, role))
     with pytest.raises(ClientError) as refused:
-        enforced.client("s3", role.name).get_object(Bucket=enforced.deployment.data_bucket, Key=key)
+        client.get_object(Bucket=enforced.deployment.data_bucket, Key=key)
     assert refused.value.response["Error"]["Code"] == code
 
 
