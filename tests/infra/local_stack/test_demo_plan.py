@@ -88,7 +88,7 @@ def test_a_training_without_metrics_is_not_held_against_baselines(
     training = SimpleNamespace(
         first_partition="2026-01-01", last_partition="2026-01-04", last_evaluated=None, metrics=[]
     )
-    declared = SimpleNamespace(training=training)
+    declared = SimpleNamespace(training_range=training)
     monkeypatch.setattr("infra.local.demo.demo_plan.declaration_of", lambda *_: declared)
     project = project_with(tmp_path, GOOD)
     expected = {"churn": PlannedTraining("2026-01-01", "2026-01-04", is_evaluated=False)}
@@ -107,7 +107,7 @@ def test_a_model_that_is_only_trained_declares_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the demo would have nothing to do with it; a model that is served needs none."""
-    untrained = SimpleNamespace(training=None)
+    untrained = SimpleNamespace(training_range=None)
     monkeypatch.setattr("infra.local.demo.demo_plan.declaration_of", lambda *_: untrained)
     project = project_with(tmp_path, GOOD)
     assert planned_trainings(project, demo_plan(project)) == {}
