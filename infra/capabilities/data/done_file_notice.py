@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import aws_events as events
-
-from infra.capabilities.data.queues import add_queue
+from infra.capabilities.data.queues import add_feeding_rule, add_queue
 from infra.definitions.resource_definitions import (
     dead_letter_queue,
     done_file_pattern,
@@ -40,18 +38,13 @@ def add_done_file_notice(stack: cdk.Stack, deployment: Deployment, dead: sqs.Cfn
         arn=deployment.done_file_queue_arn,
         dead=dead,
     )
-    events.CfnRule(
+    add_feeding_rule(
         stack,
         "DoneFileRule",
         name=deployment.done_file_rule,
         description="Tells the sensor of done files",
-        event_pattern=done_file_pattern(deployment),
-        targets=[
-            events.CfnRule.TargetProperty(
-                id="done-file-queue",
-                arn=queue.attr_arn,
-                # What the rule cannot deliver lands beside what the sensor could not handle.
-                dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.attr_arn),
-            )
-        ],
+        pattern=done_file_pattern(deployment),
+        target_id="done-file-queue",
+        queue=queue,
+        dead=dead,
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import aws_events as events
-
-from infra.capabilities.data.queues import add_queue
+from infra.capabilities.data.queues import add_feeding_rule, add_queue
 from infra.definitions.resource_definitions import (
     model_events_pattern,
     model_events_policy_statement,
@@ -30,17 +28,13 @@ def add_model_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueu
         arn=deployment.model_events_queue_arn,
         dead=dead,
     )
-    events.CfnRule(
+    add_feeding_rule(
         stack,
         "ModelEventsRule",
         name=deployment.model_events_rule,
         description="Tells the sensor of model versions what happened to packages and retrainings",
-        event_pattern=model_events_pattern(deployment),
-        targets=[
-            events.CfnRule.TargetProperty(
-                id="model-events-queue",
-                arn=queue.attr_arn,
-                dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.attr_arn),
-            )
-        ],
+        pattern=model_events_pattern(deployment),
+        target_id="model-events-queue",
+        queue=queue,
+        dead=dead,
     )

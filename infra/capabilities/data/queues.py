@@ -1,10 +1,11 @@
-"""Queues and who may send to them."""
+"""Queues, who may send to them, and the rules that do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_events as events
 from aws_cdk import aws_sqs as sqs
 
 from infra.definitions.resource_definitions import tls_only_statement
@@ -48,3 +49,42 @@ def add_queue(
     document = {"Version": POLICY_VERSION, "Statement": [*senders, tls_only_statement("sqs", arn)]}
     sqs.CfnQueuePolicy(stack, f"{construct_id}Policy", queues=[added.ref], policy_document=document)
     return added
+
+
+def add_feeding_rule(
+    stack: cdk.Stack,
+    construct_id: str,
+    *,
+    name: str,
+    description: str,
+    pattern: dict[str, Any],
+    target_id: str,
+    queue: sqs.CfnQueue,
+    dead: sqs.CfnQueue,
+) -> None:
+    """Add a rule on the default bus that sends the events of a pattern to a queue.
+
+    Args:
+        stack: Whose.
+        construct_id: Its id in the stack.
+        name: The rule's name.
+        description: For people.
+        pattern: Which events.
+        target_id: The rule's name for its target.
+        queue: The queue.
+        dead: Takes what the rule cannot deliver, beside what the queue's reader could not handle.
+    """
+    events.CfnRule(
+        stack,
+        construct_id,
+        name=name,
+        description=description,
+        event_pattern=pattern,
+        targets=[
+            events.CfnRule.TargetProperty(
+                id=target_id,
+                arn=queue.attr_arn,
+                dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.attr_arn),
+            )
+        ],
+    )
