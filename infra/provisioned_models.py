@@ -14,13 +14,13 @@ from model_declaration.declaration_files import (
     declarations_in,
     holds_template,
     place_of,
+    validated,
     written_attributes,
 )
 from model_declaration.declared_models import FILE_NAME, deployable_names
 from model_declaration.inputs.origins import DeclaredModel, ModelFile
 from model_declaration.inputs.sources import Sources
 from model_declaration.inputs_document import model_inputs
-from model_declaration.partitions import TRAINING_PARTITIONS
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from model_declaration.project import Project
 
 _SAGEMAKER = "sagemaker"
+_FOR_PEOPLE = frozenset({"description", "owners", "group", "tags"})
 
 
 class _ReadByJobs(BaseModel):
@@ -77,7 +78,7 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
     file = project.defs / name / FILE_NAME
     if declared is None:
         written = written_attributes(name, project.defs)
-        if written.get("produced_by") != _SAGEMAKER and not _is_retrained(written.get("training")):
+        if written.get("produced_by") != _SAGEMAKER and written.get("training") is None:
             read = _read_by_jobs(written, file)
             inputs = ModelInputs(
                 model=name,
@@ -86,17 +87,18 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
                 trained_elsewhere=read.model.as_input if isinstance(read.model, ModelFile) else None,
             )
             return ProvisionedModel(name, file, inputs)
-        # It says what the file holds that keeps it from being read.
-        declared = declaration_of(name, project.defs)
+        declared = _of_pipelines(written, file) or declaration_of(name, project.defs)
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
     retrained = declared if declared.retraining is not None else None
     return ProvisionedModel(name, file, model_inputs(declared), scheduled, retrained)
 
 
-def _is_retrained(training: Any) -> bool:
-    return training is not None and not (
-        isinstance(training, dict) and set(TRAINING_PARTITIONS) & training.keys()
-    )
+def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration | None:
+    """Return a declaration whose templates, if any, stand in what is for people alone; None for others."""
+    read = {name: value for name, value in written.items() if name not in _FOR_PEOPLE}
+    if read == written or holds_template(json.dumps(read, default=str)):
+        return None
+    return validated({**read, "description": ""}, file)
 
 
 def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:

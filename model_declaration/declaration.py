@@ -413,14 +413,14 @@ class ModelDeclaration(DeclarationPart):
         return self.model if isinstance(self.model, ModelFile) else None
 
     @property
-    def training_range(self) -> TrainingRange | None:
-        """The fixed range that a training job learns from; None if the model has no such range."""
-        return self.training if isinstance(self.training, TrainingRange) else None
+    def retraining(self) -> Training | None:
+        """What the retraining pipeline learns from, in counts; None if the model is trained elsewhere."""
+        return self.training.counted if isinstance(self.training, TrainingRange) else self.training
 
     @property
-    def retraining(self) -> Training | None:
-        """What the retraining pipeline learns from; None if the model has no such pipeline."""
-        return self.training if isinstance(self.training, Training) else None
+    def has_versions(self) -> bool:
+        """Whether the registry's champion scores; otherwise the file that the declaration names."""
+        return self.model_file is None
 
     @property
     def metrics(self) -> list[DeclaredMetric]:

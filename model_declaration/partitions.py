@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
@@ -99,7 +100,10 @@ TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "
 
 
 class TrainingRange(DeclarationPart):
-    """The partitions that the model learns from, and the later ones it is evaluated on, all included."""
+    """The form of `training` up to version 0.1: the partitions to learn from and the later ones to judge on.
+
+    All are included. The retraining pipeline takes their counts, and ends with the newest partition.
+    """
 
     first_partition: PartitionText
     last_partition: PartitionText
@@ -119,6 +123,15 @@ class TrainingRange(DeclarationPart):
         )
         return self
 
+    @cached_property
+    def counted(self) -> Training:
+        """As many partitions, in the form that is written today."""
+        counts = {"window": _count(self.first_partition, self.last_partition)}
+        if self.first_evaluated and self.last_evaluated:
+            counts["held_out"] = _count(self.first_evaluated, self.last_evaluated)
+            counts["gap"] = _count(self.last_partition, self.first_evaluated) - 2
+        return Training(metrics=self.metrics, **counts)
+
     def _require_whole_evaluation(self) -> None:
         given = (self.first_evaluated, self.last_evaluated, self.metrics or None)
         if any(given) and not all(given):
@@ -134,6 +147,14 @@ class TrainingRange(DeclarationPart):
         since, until = getattr(self, first), getattr(self, last)
         if until and since and until < since:
             raise inconsistency(f"{last} {until} is earlier than {first} {since}", last)
+
+
+def _count(first: str, last: str) -> int:
+    """Return how many partitions there are from one to another, both included."""
+    count, each = 1, Partition(first)
+    while each < last:
+        count, each = count + 1, each.later(1)
+    return count
 
 
 def _scheduler_cron(value: str) -> str:

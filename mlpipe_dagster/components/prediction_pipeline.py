@@ -39,14 +39,12 @@ from mlpipe_dagster.scoring.predictions_asset import predictions_asset
 from mlpipe_dagster.scoring.scoring_schedule import scoring_schedule
 from mlpipe_dagster.scoring.trained_elsewhere import trained_elsewhere_spec
 from mlpipe_dagster.scoring.upstream_sensor import upstream_sensor
-from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from mlpipe_dagster.versions.champion_asset import champion_asset, champion_spec
 from mlpipe_dagster.versions.model_versions_asset import model_versions_spec, version_checks
 from mlpipe_dagster.versions.retraining_sensor import retraining_sensor
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.declaration_files import holds_template, validated
 from model_declaration.declared_models import FILE_NAME
-from model_declaration.inputs.origins import RegisteredModel
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
 
@@ -107,7 +105,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
     by_upstream = declaration.schedule.upstream
-    has_versions, retraining = _has_versions(declaration), declaration.retraining
+    has_versions, retraining = declaration.has_versions, declaration.retraining
     return dg.Definitions(
         assets=[
             *(
@@ -142,15 +140,9 @@ def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.As
     """Return the trained model, wherever it comes from."""
     if declaration.retraining is not None:
         return champion_asset(declaration)
-    if isinstance(declaration.model, RegisteredModel):
-        return champion_spec(declaration)
-    if declaration.training_range is not None:
-        return trained_model_asset(declaration, declaration.training_range)
-    return trained_elsewhere_spec(declaration)
-
-
-def _has_versions(declaration: ModelDeclaration) -> bool:
-    return declaration.retraining is not None or isinstance(declaration.model, RegisteredModel)
+    if declaration.model_file is not None:
+        return trained_elsewhere_spec(declaration, declaration.model_file)
+    return champion_spec(declaration)
 
 
 # Dagster has no public name for what `define_asset_job` returns.
@@ -170,9 +162,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 train_job_name(model),
                 selection=dg.AssetSelection.assets(keys[TRAINED_MODEL]),
                 tags=tags,
-                description=f"Retrains {model}, and promotes the new version where the rules let it."
-                if declaration.retraining
-                else f"Trains {model} on the features of its training range.",
+                description=f"Retrains {model}, and promotes the new version where the rules let it.",
             )
         )
     if declaration.produced_by == "dagster":
@@ -185,7 +175,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 description=f"Scores one partition of {model}; its done file starts the load.",
             )
         )
-    if _has_versions(declaration):
+    if declaration.has_versions:
         jobs.append(challenger_job(declaration, partitions))
     jobs.append(
         dg.define_asset_job(

@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.installed_platform import PLATFORM
 from model_declaration.job_requirements import job_image
-from prediction_contract.jobs.metrics import metric_definitions
 
 if TYPE_CHECKING:
     from mlpipe_dagster.settings import Settings
     from model_declaration.declaration import ModelDeclaration
-    from prediction_contract.jobs.job_arguments import (
-        AccuracyArguments,
-        FeatureArguments,
-        ScoreArguments,
-        TrainArguments,
-    )
+    from prediction_contract.jobs.job_arguments import AccuracyArguments, FeatureArguments, ScoreArguments
 
 _PROCESSING_CODE = "/opt/ml/processing/input/code"
-_TRAINING_CODE = "/opt/ml/input/data/code"
 
 
 def processing_request(
@@ -63,45 +56,6 @@ def processing_request(
                 "InstanceType": compute.instance_type,
                 "VolumeSizeInGB": compute.volume_gb,
             }
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
-        "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region, **image.job_environment},
-        "Tags": settings.deployment.job_tags(arguments.model),
-    }
-
-
-def training_request(
-    settings: Settings, declaration: ModelDeclaration, arguments: TrainArguments
-) -> dict[str, Any]:
-    """Return a training job's request without its name; `model.tar.gz` goes below the model's prefix.
-
-    Raises:
-        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
-    """
-    compute, image = declaration.training_compute, job_image(declaration, PLATFORM)
-    bucket = settings.data_bucket
-    source = {
-        "S3DataType": "S3Prefix",
-        "S3Uri": f"s3://{bucket}/{settings.code_prefix}",
-        "S3DataDistributionType": "FullyReplicated",
-    }
-    return {
-        "RoleArn": settings.sagemaker_role_arn,
-        "AlgorithmSpecification": {
-            "TrainingImage": image.uri(settings.sagemaker_image_repository),
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/train_model.py"],
-            "ContainerArguments": arguments.container_arguments(),
-            "MetricDefinitions": metric_definitions(each.as_metric for each in declaration.metrics),
-        },
-        "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
-        "OutputDataConfig": {
-            "S3OutputPath": f"s3://{bucket}/{settings.deployment.model_prefix(arguments.model)}"
-        },
-        "ResourceConfig": {
-            "InstanceCount": 1,
-            "InstanceType": compute.instance_type,
-            "VolumeSizeInGB": compute.volume_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": compute.max_runtime_seconds},
         "Environment": {"AWS_DEFAULT_REGION": settings.deployment.region, **image.job_environment},

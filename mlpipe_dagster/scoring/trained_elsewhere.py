@@ -7,21 +7,20 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_metadata import DATA_VERSION, asset_tags, code_links
-from mlpipe_dagster.pipeline.asset_names import FEATURES, TRAINED_MODEL, asset_key
+from mlpipe_dagster.pipeline.asset_names import TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.library_kinds import library_kind
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.inputs.origins import ModelFile
 
 
-def trained_elsewhere_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
-    """Return the asset of a model that was trained elsewhere: its file, or what nobody told of it."""
-    model, file = declaration.name, declaration.model_file
+def trained_elsewhere_spec(declaration: ModelDeclaration, file: ModelFile) -> dg.AssetSpec:
+    """Return the asset of a model that was trained elsewhere: the file that its declaration names."""
+    model = declaration.name
     return dg.AssetSpec(
         asset_key(model, TRAINED_MODEL),
-        deps=[asset_key(model, FEATURES)] if file is None else [],
-        kinds={"sagemaker" if file is None else "s3", library_kind(declaration)},
+        kinds={"s3", library_kind(declaration)},
         description="The model as trained outside Dagster.",
-        metadata={**({} if file is None else _facts(file)), **code_links(declaration)},
+        metadata={**_facts(file), **code_links(declaration)},
         group_name=declaration.asset_group,
         owners=declaration.owners,
         tags=asset_tags(declaration),

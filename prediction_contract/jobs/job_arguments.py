@@ -263,33 +263,6 @@ class ScoreArguments(PartitionArguments):
             refuse_argument("run_id", "batch_id, attempt and features_prefix follow from it")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainArguments(JobArguments):
-    """The arguments of the training job.
-
-    Attributes:
-        model: The model's name.
-        bucket: The bucket that features are read from.
-        first_partition: The first partition to learn from.
-        last_partition: The last partition to learn from, itself included.
-        code_version: The version of the code that runs.
-        first_evaluated: The first partition to evaluate the model on; None to evaluate it on none.
-        last_evaluated: The last partition to evaluate the model on, itself included.
-        schema_key: The JSON document of the predictions' schema, for the evaluation.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
-    """
-
-    model: str = argument(ModelName)
-    bucket: str = argument(validated_bucket)
-    first_partition: str = argument(Partition)
-    last_partition: str = argument(Partition)
-    code_version: str = argument(WORD)
-    inputs_key: str = argument(validated_key)
-    first_evaluated: str | None = argument(Partition, None)
-    last_evaluated: str | None = argument(Partition, None)
-    schema_key: str | None = argument(validated_key, None)
-
-
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:
     """Return a SageMaker job's environment.
 

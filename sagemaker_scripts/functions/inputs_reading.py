@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.jobs.job_arguments import (
-    AccuracyArguments,
-    FeatureArguments,
-    ScoreArguments,
-    TrainArguments,
-)
+from prediction_contract.jobs.job_arguments import AccuracyArguments, FeatureArguments, ScoreArguments
 from prediction_contract.jobs.model_inputs import InvalidInputsError, ModelInputs, document_key
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 
 
 def read_inputs(
     store: ObjectStore,
-    arguments: FeatureArguments
-    | ScoreArguments
-    | TrainArguments
-    | RetrainingStepArguments
-    | AccuracyArguments,
+    arguments: FeatureArguments | ScoreArguments | RetrainingStepArguments | AccuracyArguments,
 ) -> ModelInputs:
     """Return the inputs of a job's model.
 

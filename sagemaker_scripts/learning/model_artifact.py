@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -33,10 +32,7 @@ from sagemaker_scripts.learning.model_archive import (
     version_of,
 )
 
-METRICS_NAME = "metrics.json"
-EVALUATION_NAME = "evaluation.json"
 _FORMAT = 2
-_ARTIFACT_KEY = re.compile("models/[^/]+/([^/]+)/output/model[.]tar[.]gz")
 
 
 class ModelArtifactError(ContractError):
@@ -79,11 +75,6 @@ class SavedModel(NamedTuple):
     version: str
     libraries: dict[str, str]
     artifact: Any
-
-
-def training_prefix(model: str, job_name: str) -> str:
-    """Return the prefix below which a training job leaves its archive and its metrics."""
-    return f"models/{model}/{job_name}/"
 
 
 def save_model(
@@ -248,29 +239,6 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
             model=model,
         ) from error
     return _OpenedArchive(str(index["model_version"]), members, stored, is_named)
-
-
-def newest_archive(store: ObjectStore, model: str) -> str:
-    """Return the key of the newest archive whose training job has ended.
-
-    Raises:
-        ModelArtifactError: There is none.
-    """
-    listed = store.listing(f"models/{model}/")
-    keys = {item.key for item in listed}
-    whole = [
-        item
-        for item in listed
-        if (found := _ARTIFACT_KEY.fullmatch(item.key))
-        and f"{training_prefix(model, found[1])}{METRICS_NAME}" in keys
-    ]
-    if not whole:
-        raise ModelArtifactError(
-            f"s3://{store.bucket}/models/{model}/ holds no trained model",
-            remedy="Run the training job",
-            model=model,
-        )
-    return max(whole, key=lambda item: (item.modified, item.key)).key
 
 
 def _is_named(artifact: Any) -> bool:

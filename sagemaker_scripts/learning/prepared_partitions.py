@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.features.feature_store import FeatureSet, feature_set, has_features, partitions_between
+from sagemaker_scripts.features.feature_store import FeatureSet
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.learning.outcomes import (
     PreparedTables,
@@ -37,31 +36,6 @@ class PreparedPartitions:
     outcomes: pa.Table | None
     known_at: str
     sources: list[str]
-
-    @classmethod
-    def find(
-        cls, store: ObjectStore, model: str, first: str, last: str, *, later: int, has_outcomes: bool
-    ) -> PreparedPartitions:
-        """Find the features, and read the outcomes.
-
-        Args:
-            store: The bucket.
-            model: The model's name.
-            first: The first partition.
-            last: The last one.
-            later: How many partitions after the last one are asked for outcomes, where they are prepared.
-            has_outcomes: Whether the model has outcomes at all.
-
-        Raises:
-            FeaturesError: A partition from the first to the last is not prepared, or one was prepared when
-                the model had no outcomes.
-        """
-        sets = [feature_set(store, model, partition) for partition in partitions_between(first, last)]
-        later_partitions = [Partition(last).later(steps) for steps in range(1, later + 1)]
-        later_sets = [
-            feature_set(store, model, each) for each in later_partitions if has_features(store, model, each)
-        ]
-        return cls.of_sets(store, sets, later_sets, has_outcomes=has_outcomes)
 
     @classmethod
     def of_sets(

@@ -36,21 +36,21 @@ class VersionRegistry(Protocol):
         ...
 
 
-def champion_of(registry: VersionRegistry, model: str) -> ModelVersion | None:
-    """Return a model's champion, or None before the first promotion.
+def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
+    """Return a model's champion.
 
     Raises:
-        ModelVersionError: The last champion was demoted and none took its place, or pointer and record of the
-            champion contradict each other.
+        ModelVersionError: No version was promoted yet, the last champion was demoted and none took its place,
+            or pointer and record of the champion contradict each other.
     """
     contradiction = ""
     for _ in range(_MOST_LOOKS):
         pointer = registry.champion(model)
-        if pointer is None or (pointer.version is None and pointer.withdrawn_before is None):
-            return None
-        if pointer.version is None:
+        if pointer is None or pointer.version is None:
+            was_demoted = pointer is not None and pointer.withdrawn_before is not None
             raise ModelVersionError(
-                "No model version is the champion: the last one was demoted",
+                "No model version is the champion: "
+                f"{'the last one was demoted' if was_demoted else 'none was promoted yet'}",
                 remedy=f"Promote a version by `mlpipe promote {model} <version>`, or train a new one by "
                 f"`mlpipe retrain {model}`",
                 model=model,

@@ -12,7 +12,7 @@ from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import InputObject, ModelPackage
 from prediction_contract.naming.s3_layout import pinned_model_key
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
-from sagemaker_scripts.learning.model_artifact import declared_model, found_model, newest_archive
+from sagemaker_scripts.learning.model_artifact import declared_model
 from sagemaker_scripts.learning.registered_models import (
     VersionRegistry,
     approved_version,
@@ -51,7 +51,7 @@ def pinned_model(
     key = pinned_model_key(arguments.model, attempt.partition, attempt.batch_id)
     content = store.find(key, largest=_LARGEST_PIN)
     if content is None:
-        chosen = _chosen(arguments, store, inputs, registry).to_bytes()
+        chosen = _chosen(arguments, inputs, registry).to_bytes()
         # Whoever comes first decides, an earlier attempt that is not dead yet among them.
         content = chosen if store.put_new(key, chosen) else store.get(key, largest=_LARGEST_PIN)
     pinned = PinnedModel.parse(content)
@@ -66,22 +66,14 @@ def pinned_model(
     return pinned
 
 
-def _chosen(
-    arguments: ScoreArguments, store: ObjectStore, inputs: ModelInputs, registry: VersionRegistry
-) -> PinnedModel:
+def _chosen(arguments: ScoreArguments, inputs: ModelInputs, registry: VersionRegistry) -> PinnedModel:
     """Return the model for a new batch: the named version, the declared file, or the champion."""
     model = arguments.model
     if arguments.version is not None:
         return pin_of(approved_version(registry, model, arguments.version))
     if inputs.trained_elsewhere is not None:
         return declared_model(inputs.trained_elsewhere)
-    champion = champion_of(registry, model)
-    return _newest_trained(store, model) if champion is None else pin_of(champion)
-
-
-def _newest_trained(store: ObjectStore, model: str) -> PinnedModel:
-    """Return the newest archive of a model that has no champion yet."""
-    return found_model(store, model, newest_archive(store, model))
+    return pin_of(champion_of(registry, model))
 
 
 def pinned_source(pinned: PinnedModel) -> InputObject:

@@ -28,7 +28,6 @@ from sagemaker_scripts.learning.model_artifact import (
     declared_model,
     found_model,
     load_model,
-    newest_archive,
     save_model,
 )
 from sagemaker_scripts.learning.outcomes import ScoredPartition, predictions_of
@@ -46,6 +45,7 @@ from sagemaker_scripts.trials.trial_request import TrialRequest
 _TRAINED_PARTITIONS = 5
 _EVALUATED_PARTITIONS = 2
 _TRAINED_ROWS = 20_000
+_ARCHIVE = "/model.tar.gz"
 # Outcomes of a partition come later; so many partitions after it are asked for them.
 _LATER = 2
 
@@ -82,12 +82,6 @@ class ModelTrial:
         """
         request, partition = self._request, self.partition()
         trained, evaluated = self._chosen(partition)
-        if request.training is not None and not trained:
-            raise TrialError(
-                f"There is no data of a partition to learn from, {' to '.join(request.training)}",
-                remedy="Let the sample data have some of them, or correct `training` in defs.yaml",
-                model=self.inputs.model,
-            )
         before = [str(Partition(partition).earlier(1))] if request.looks_back else []
         later = [
             str(Partition(each).earlier(-step))
@@ -163,29 +157,23 @@ class ModelTrial:
 
     def _chosen(self, partition: str) -> tuple[list[str], list[str]]:
         """Return the partitions to learn from, and the later ones to be evaluated on."""
-        request = self._request
+        if not self._request.is_trained_here:
+            return [], []
         evaluated_most = _EVALUATED_PARTITIONS if self.inputs.metrics else 0
-        if not request.retrains:
-            return (
-                self._with_data(request.training, _TRAINED_PARTITIONS),
-                self._with_data(request.evaluated, evaluated_most),
-            )
         most = _TRAINED_PARTITIONS + evaluated_most
         own = Partition(partition)
-        before = self._with_data((request.first, str(own.earlier(1))), most)
+        before = self._with_data(self._request.first, own.earlier(1), most)
         if not before:
             # Nothing is known of earlier ones: what follows is better than nothing.
-            return self._with_data((partition, str(own.later(_TRAINED_PARTITIONS - 1))), most), []
+            return self._with_data(own, own.later(_TRAINED_PARTITIONS - 1), most), []
         evaluated = before[1:][-evaluated_most:] if evaluated_most else []
         return before[: len(before) - len(evaluated)], evaluated
 
-    def _with_data(self, partitions: tuple[str, str] | None, most: int) -> list[str]:
+    def _with_data(self, first: str, last: Partition, most: int) -> list[str]:
         """Return the last partitions of a range that there is data of, in order."""
-        if partitions is None:
-            return []
         found: list[str] = []
-        each = Partition(partitions[1])
-        while each >= partitions[0] and len(found) < most:
+        each = last
+        while each >= first and len(found) < most:
             if not self._keys.lacking(each):
                 found.append(str(each))
             each = each.earlier(1)
@@ -194,10 +182,9 @@ class ModelTrial:
     def _model(self, trained: list[str], examples: pa.Table | None) -> tuple[TrainedModel, dict[str, Any]]:
         codecs, inputs = Codecs(self.inputs.codecs), self.inputs
         elsewhere = inputs.trained_elsewhere
-        is_trained = self._request.retrains or self._request.training is not None
-        if elsewhere is not None or not is_trained:
+        if not self._request.is_trained_here:
             pinned = (
-                found_model(self._store, inputs.model, newest_archive(self._store, inputs.model))
+                found_model(self._store, inputs.model, self._newest_archive())
                 if elsewhere is None
                 else declared_model(elsewhere)
             )
@@ -213,6 +200,18 @@ class ModelTrial:
         model = self._read_back(self._functions.train(examples), codecs)
         training = {"partitions": trained, "rows": examples.num_rows}
         return model, {"training": training, "model_version": model.version}
+
+    def _newest_archive(self) -> str:
+        """Return the key of the newest archive of a registered model: a trial has no registry to ask."""
+        prefix = f"models/{self.inputs.model}/"
+        found = [entry for entry in self._store.listing(prefix) if entry.key.endswith(_ARCHIVE)]
+        if not found:
+            raise TrialError(
+                f"{self._store.address(prefix)} holds no {_ARCHIVE[1:]} to try the model's functions with",
+                remedy="Copy the archive of one of its versions there",
+                model=self.inputs.model,
+            )
+        return max(found, key=lambda entry: (entry.modified, entry.key)).key
 
     def _read_back(self, artifact: Any, codecs: Codecs) -> TrainedModel:
         """Return a model as scoring gets it: written by its codecs, packed, unpacked and read."""

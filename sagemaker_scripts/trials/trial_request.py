@@ -33,9 +33,7 @@ class TrialRequest:
         partition: The partition to try; None for the newest one that there is data of.
         first: The model's first partition.
         end: The first that is no longer one; None for no end.
-        training: The first and last partition to learn from; None for a model that is not trained here.
-        evaluated: The first and last partition to be evaluated on; None for none.
-        retrains: Whether a retraining chooses what the model learns from; then the trial chooses some.
+        is_trained_here: Whether the trial trains the model; otherwise it takes one that is there.
         looks_back: Whether the model gets a previous batch.
         rows: How many rows are shown.
         folder: The data, laid out as the data bucket; None for the bucket.
@@ -53,9 +51,7 @@ class TrialRequest:
     partition: str | None
     first: str
     end: str | None
-    training: tuple[str, str] | None
-    evaluated: tuple[str, str] | None
-    retrains: bool
+    is_trained_here: bool
     looks_back: bool
     rows: int
     folder: Path | None
@@ -79,8 +75,6 @@ class TrialRequest:
                 rate=None if quarantine_rate is None else Decimal(quarantine_rate),
             ),
             sensitive=frozenset(document.pop("sensitive")),
-            training=_pair(document.pop("training")),
-            evaluated=_pair(document.pop("evaluated")),
             folder=_path(document.pop("folder")),
             earlier_folder=_path(document.pop("earlier_folder")),
             source_folder=Path(document.pop("source_folder")),
@@ -96,10 +90,6 @@ class TrialRequest:
         if folder is None:
             return ObjectStore.of_job(self.bucket)
         return FolderStore(FolderClient(folder), self.bucket)
-
-
-def _pair(values: list[str] | None) -> tuple[str, str] | None:
-    return None if values is None else (values[0], values[1])
 
 
 def _path(text: str | None) -> Path | None:

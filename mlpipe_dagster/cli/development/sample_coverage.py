@@ -50,7 +50,7 @@ class SampleCoverage:
 
     def faults(self, where: str) -> Iterator[ProjectFault]:
         """Yield what trying the model would miss."""
-        name, training = self._declaration.name, self._declaration.training_range
+        name = self._declaration.name
         if self.newest() is None:
             lacking = ", ".join(self._keys.lacking(self._start))
             yield ProjectFault(
@@ -60,22 +60,6 @@ class SampleCoverage:
                 remedy="Let the generator yield the files of one partition",
                 model=name,
             )
-        elif training is not None and self._lacks_all(training.first_partition, training.last_partition):
-            yield ProjectFault(
-                where=where,
-                what=f"The sample data has no partition from {training.first_partition} to "
-                f"{training.last_partition}, which {name} learns from",
-                remedy="Let the generator yield the last of them, and one after it",
-                model=name,
-            )
-
-    def _lacks_all(self, first: str, last: str) -> bool:
-        each = Partition(last)
-        while each >= first:
-            if not self._keys.lacking(each):
-                return False
-            each = each.earlier(1)
-        return True
 
 
 def sample_faults(project: Project, declarations: Iterable[ModelDeclaration]) -> Iterator[ProjectFault]:

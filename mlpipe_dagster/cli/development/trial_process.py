@@ -92,15 +92,12 @@ def run_trial(
 
 
 def _of_declaration(declaration: ModelDeclaration) -> dict[str, Any]:
-    training, tolerance = declaration.training_range, declaration.quality.tolerance
-    evaluated = training and training.first_evaluated and [training.first_evaluated, training.last_evaluated]
+    tolerance = declaration.quality.tolerance
     sensitive = [column.name for column in declaration.columns if column.sensitive]
     return {
         "first": declaration.partitions.start,
         "end": declaration.partitions.end,
-        "training": training and [training.first_partition, training.last_partition],
-        "evaluated": evaluated or None,
-        "retrains": declaration.retraining is not None,
+        "is_trained_here": declaration.training is not None,
         "looks_back": declaration.lookback > 0,
         "sensitive": sorted(
             declaration.cleaning_rules.stored_names(declaration.prediction_schema, sensitive)

@@ -38,7 +38,7 @@ def found_in_versions(
     """
     model = declaration.name
     pointer = access.registry.champion(model)
-    if pointer or _needs_champion(declaration):
+    if pointer or declaration.has_versions:
         yield from version_findings(_facts(access, declaration, pointer, patience))
 
 
@@ -71,17 +71,11 @@ def _facts(
         if training is None
         else list(islice(listed_executions(sagemaker, pipeline), _NEWEST_EXECUTIONS)),
         is_scheduled=training is not None and training.schedule is not None,
-        needs_champion=_needs_champion(declaration),
+        needs_champion=declaration.has_versions,
         unchallenged=_unchallenged(access, pointer),
         patience=patience,
         now=access.now,
     )
-
-
-def _needs_champion(declaration: ModelDeclaration) -> bool:
-    """Tell whether only a registered version scores the model."""
-    is_registered = declaration.model is not None and declaration.model_file is None
-    return is_registered or declaration.retraining is not None
 
 
 def _has_artifact(access: DeploymentAccess, champion: ModelVersion) -> bool:

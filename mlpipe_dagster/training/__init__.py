@@ -1,1 +1,0 @@
-"""The trained model: a SageMaker job that learns from prepared features."""
