@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 DIGEST_BYTES = 16
@@ -42,8 +45,8 @@ class KeyDigests:
     def add(self, digests: bytes) -> None:
         """Add the digests of keys, joined."""
         pending = self._pending
-        for start in range(0, len(digests), DIGEST_BYTES):
-            pending[digests[start]].append(digests[start : start + DIGEST_BYTES])
+        for digest in split_digests(digests):
+            pending[digest[0]].append(digest)
         self._count += len(digests) // DIGEST_BYTES
         if self._count >= _PENDING:
             self._spill()
@@ -57,14 +60,11 @@ class KeyDigests:
             passes = -(-path.stat().st_size // (DIGEST_BYTES * _AT_ONCE))
             for number in range(passes):
                 seen: set[bytes] = set()
-                for digest in _digests(path):
-                    if passes > 1 and digest[1] % passes != number:
-                        continue
-                    if digest in seen and digest != NO_KEY:
-                        found.add(digest)
-                        if len(found) >= most:
-                            return frozenset(found)
-                    seen.add(digest)
+                for block in _blocks(path):
+                    digests = block if passes == 1 else [each for each in block if each[1] % passes == number]
+                    found |= _repeated(digests, seen)
+                    if len(found) >= most:
+                        return frozenset(islice(found, most))
         return frozenset(found)
 
     def _spill(self) -> None:
@@ -76,8 +76,24 @@ class KeyDigests:
         self._count = 0
 
 
-def _digests(path: Path) -> Iterator[bytes]:
+def split_digests(joined: bytes) -> tuple[bytes, ...]:
+    """Return each of the digests that are joined."""
+    # Several times as fast as slices.
+    return struct.unpack(f"{DIGEST_BYTES}s" * (len(joined) // DIGEST_BYTES), joined)
+
+
+def _blocks(path: Path) -> Iterator[tuple[bytes, ...]]:
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            for start in range(0, len(block), DIGEST_BYTES):
-                yield block[start : start + DIGEST_BYTES]
+            yield split_digests(block)
+
+
+def _repeated(digests: Sequence[bytes], seen: set[bytes]) -> set[bytes]:
+    """Return the digests that were seen before or occur more than once, and add all to those seen."""
+    distinct = set(digests)
+    repeated = seen & distinct
+    if len(distinct) < len(digests):
+        repeated |= {digest for digest, count in Counter(digests).items() if count > 1}
+    seen |= distinct
+    repeated.discard(NO_KEY)
+    return repeated
