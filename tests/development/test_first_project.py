@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.provisioned_models import provisioned_models
+from model_declaration.declaration_files import declaration_of
 from tests.dagster.cli.documented_answers import agree, documented
 from tests.development.copied_projects import PROJECTS, CopiedProject
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODELS = ["churn", "demand", "dock_load", "revenue"]
+# Window, held_out and gap of each training; where a file names no evaluated partitions, the defaults.
+RETRAINED = {"demand": (7, 3, 0), "dock_load": (6, 14, 1), "revenue": (3, 14, 1)}
 _FOLDER = PROJECTS / "first"
 # Of its files, names and contents. A change of the project is a change of the promise: do not renew it.
 _SHA256 = "46cccccd5180f56ab1b317a4548deb4a5b87e3872d9df84c5650d181770f4de9"
@@ -116,4 +120,21 @@ def test_dagster_loads_it(project: CopiedProject) -> None:
     assert done.returncode == 0, done.stderr
     assets = set(json.loads(done.stdout.splitlines()[-1]))
     made = {f"{model}/{name}" for model in MODELS for name in ("features", "predictions", "publication")}
-    assert made | {"demand/trained_model", "bikes/trips"} <= assets
+    made |= {f"{model}/{name}" for model in RETRAINED for name in ("model_versions", "trained_model")}
+    assert made | {"bikes/trips"} <= assets
+
+
+@pytest.mark.parametrize(("model", "counts"), RETRAINED.items())
+def test_the_partitions_that_a_training_names_are_counted(
+    project: CopiedProject, model: str, counts: tuple[int, int, int]
+) -> None:
+    """A model that names days, hours or months is retrained on as many, without an edit."""
+    training = declaration_of(model, project.project.defs).retraining
+    assert training is not None
+    assert (training.window, training.held_out, training.gap) == counts
+
+
+def test_each_model_with_a_training_gets_a_pipeline(project: CopiedProject) -> None:
+    """A deployment provisions what retrains it."""
+    provisioned = provisioned_models(project.project)
+    assert [each.name for each in provisioned if each.retrained is not None] == list(RETRAINED)

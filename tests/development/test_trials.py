@@ -139,14 +139,10 @@ def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.Ca
     assert "Source customers has nothing for 2026-W40" in document["error"]["what"]
 
 
-def test_a_model_that_is_retrained_learns_from_the_partitions_before(
+def test_a_trial_learns_from_the_partitions_before(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A few of them: the last ones are kept to be evaluated on, and what is tried is not learned from."""
-    path = "defs/demand/defs.yaml"
-    text = (first.project.package_folder / path).read_text(encoding="utf-8")
-    begin, end = text.index("    first_partition:"), text.index("    metrics:")
-    first.write(path, f"{text[:begin]}    window: 5\n    held_out: 3\n{text[end:]}")
     _, document = first.json(capfd, "try", "demand", "--partition", "2026-03-18")
     assert document["training"]["partitions"] == [f"2026-03-{day}" for day in (11, 12, 13, 14, 15)]
     assert document["evaluated_on"] == ["2026-03-16", "2026-03-17"]

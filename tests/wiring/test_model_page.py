@@ -27,7 +27,7 @@ from model_declaration.lifecycle import (
     Retention,
     Scoring,
 )
-from model_declaration.partitions import DeclaredSchedule, Partitions, TrainingRange
+from model_declaration.partitions import DeclaredSchedule, Partitions, Training, TrainingRange
 from model_declaration.quality import Accuracy, ColumnRule, CoverageOfLive, Drift, Quality, RowsAgainstLive
 from prediction_contract.jobs.metrics import METRIC_KINDS
 from prediction_contract.jobs.model_inputs import SOURCE_FORMATS
@@ -44,7 +44,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "## Schedule": DeclaredSchedule,
     "### `features`": DeclaredFeatures,
     "### `model`": ModelFile,
-    "### `training`": TrainingRange,
+    "### `training`": Training,
+    "### `training` with partitions": TrainingRange,
     "### `training.metrics`": DeclaredMetric,
     "### `scoring`": Scoring,
     "### `columns`": DeclaredColumn,
