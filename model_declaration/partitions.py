@@ -126,11 +126,15 @@ class TrainingRange(DeclarationPart):
     @cached_property
     def counted(self) -> Training:
         """As many partitions, in the form that is written today."""
-        counts = {"window": _count(self.first_partition, self.last_partition)}
-        if self.first_evaluated and self.last_evaluated:
-            counts["held_out"] = _count(self.first_evaluated, self.last_evaluated)
-            counts["gap"] = _count(self.last_partition, self.first_evaluated) - 2
-        return Training(metrics=self.metrics, **counts)
+        window = _count(self.first_partition, self.last_partition)
+        if not self.first_evaluated or not self.last_evaluated:
+            return Training(window=window)
+        return Training(
+            window=window,
+            held_out=_count(self.first_evaluated, self.last_evaluated),
+            gap=_count(self.last_partition, self.first_evaluated) - 2,
+            metrics=self.metrics,
+        )
 
     def _require_whole_evaluation(self) -> None:
         given = (self.first_evaluated, self.last_evaluated, self.metrics or None)

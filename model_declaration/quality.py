@@ -111,7 +111,8 @@ class Accuracy(DriftThresholds):
 
     Attributes:
         warn: From it on the check warns; None for never.
-        block: From it on the check fails; None for never.
+        block: From it on the check fails, and after two such batches of a version no further batch of it is
+            published automatically; None for never.
         metrics: Of a model that is not trained here; one that is has those of `training`.
     """
 

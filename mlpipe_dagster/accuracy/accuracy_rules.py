@@ -142,22 +142,25 @@ def accuracy_finding(
 
 
 def decayed_accuracy(
-    bucket: DataBucket, registry: RegistryTable, declaration: ModelDeclaration
+    bucket: DataBucket,
+    registry: RegistryTable,
+    declaration: ModelDeclaration,
+    model_version: str,
+    *,
+    least: Level,
 ) -> tuple[AccuracyFinding, ...]:
-    """Return what speaks for a retraining: the findings on two of the champion's last three measured batches.
+    """Return the findings on two of a version's last three measured batches, if they are so bad.
 
-    None is returned if fewer of them are worse by `quality.accuracy.warn`. Batches of earlier versions do not
-    count, so a promotion begins anew.
+    None is returned if fewer of them are. Batches of other versions do not count, so a promotion begins anew.
 
     Args:
         bucket: The data bucket.
         registry: The registry.
         declaration: The model's.
+        model_version: The version's digest.
+        least: How bad a batch must be to count.
     """
     model = declaration.name
-    champion = registry.champion(model)
-    if champion is None or champion.digest is None:
-        return ()
     documents = AccuracyDocuments(bucket, model)
     newest: list[MeasuredAccuracy] = []
     looked_at: set[str] = set()
@@ -168,10 +171,10 @@ def decayed_accuracy(
             continue
         looked_at.add(entry.batch_id)
         measured = documents.find(entry.partition, entry.batch_id)
-        if measured and measured.model_version == champion.digest and measured.metrics[0].value is not None:
+        if measured and measured.model_version == model_version and measured.metrics[0].value is not None:
             newest.append(measured)
     findings = [_finding(each, documents, registry, declaration.quality.accuracy) for each in newest]
-    worse = tuple(finding for finding in findings if finding.level is not Level.PASS)
+    worse = tuple(finding for finding in findings if finding.level >= least)
     return worse if len(worse) >= _DECAYED else ()
 
 

@@ -58,6 +58,7 @@ class Examination:
         drift: How far each column moved; empty without a live batch, or with too few rows to tell.
         live_model_version: The version of the trained model that scored the live batch, as its manifest
             names it, if it is another one than the batch's own.
+        of_version: What speaks against the version that scored the batch.
         pictures: Of each measured column.
         visible_columns: Of which a person may see values.
     """
@@ -68,13 +69,14 @@ class Examination:
     against_live: list[QualityFinding]
     drift: list[DriftedColumn]
     live_model_version: str | None = None
+    of_version: list[QualityFinding] = field(default_factory=list)
     pictures: list[ColumnPicture] = field(default_factory=list)
     visible_columns: frozenset[str] = frozenset()
 
     @property
     def blocking(self) -> list[str]:
         """What keeps the batch from being published automatically."""
-        found = (*self.by_column, *self.against_live, *drift_findings(self.drift))
+        found = (*self.by_column, *self.against_live, *drift_findings(self.drift), *self.of_version)
         return [finding.text for finding in found if finding.level is Level.BLOCK]
 
 

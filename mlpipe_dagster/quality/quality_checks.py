@@ -2,10 +2,13 @@
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
+from mlpipe_dagster.accuracy.accuracy_asset import has_accuracy
+from mlpipe_dagster.accuracy.accuracy_rules import decayed_accuracy
 from mlpipe_dagster.done_files.registration import ManifestReplacedError, registered_manifest
 from mlpipe_dagster.loading.load_coordinator import complete_attempt
 from mlpipe_dagster.loading.reconciliation_check import loaded_batch
@@ -15,6 +18,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     QUALITY,
     SNOWFLAKE,
     SNOWFLAKE_POOL,
+    VERSION_ACCURACY,
     asset_key,
     op_name,
 )
@@ -43,6 +47,7 @@ _DESCRIPTIONS = {
     QUALITY: "The declared rules of single columns hold: null rate, range, uniqueness.",
     AGAINST_LIVE: "Rows and entities are as declared beside those of the live batch.",
     DRIFT: "No column's values moved further from the live batch than declared.",
+    VERSION_ACCURACY: "Earlier batches of the same model version were not worse by `quality.accuracy.block`.",
 }
 
 
@@ -54,6 +59,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
             name, asset=asset_key(model, SNOWFLAKE), blocking=True, description=description
         )
         for name, description in _DESCRIPTIONS.items()
+        if name != VERSION_ACCURACY or _judges_version(declaration)
     }
 
     @dg.multi_asset_check(
@@ -92,6 +98,10 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
                 note=_OTHER_VERSION if found.live_model_version else "",
             ),
         }
+        if VERSION_ACCURACY in specs:
+            results[VERSION_ACCURACY] = check_result(
+                specs[VERSION_ACCURACY], found.of_version, found, batch_id
+            )
         for name, result in results.items():
             if specs[name].key in context.op_execution_context.selected_asset_check_keys:
                 yield result
@@ -127,8 +137,11 @@ def examine_batch(
     """
     registry, attempt = platform.registry, complete_attempt(record)
     compared = compared_batch(registry, record, platform.settings.deployment.home)
-    found = examiner.examine(
-        record.batch_id, compared, live_model_version=_other_version(platform, manifest, compared)
+    found = replace(
+        examiner.examine(
+            record.batch_id, compared, live_model_version=_other_version(platform, manifest, compared)
+        ),
+        of_version=_version_findings(platform, examiner.declaration, manifest),
     )
 
     def decide() -> Transaction:
@@ -137,6 +150,25 @@ def examine_batch(
 
     registry.carry_out(decide)
     return found
+
+
+def _judges_version(declaration: ModelDeclaration) -> bool:
+    return declaration.quality.accuracy.block is not None and has_accuracy(declaration)
+
+
+def _version_findings(
+    platform: Platform, declaration: ModelDeclaration, manifest: Manifest
+) -> list[QualityFinding]:
+    """Return what earlier batches tell of the version that scored a batch."""
+    if not _judges_version(declaration):
+        return []
+    worse = decayed_accuracy(
+        platform.bucket, platform.registry, declaration, manifest.model_version, least=Level.BLOCK
+    )
+    return [
+        QualityFinding(Level.BLOCK, f"An earlier batch of the same model version: {finding.text}")
+        for finding in worse
+    ]
 
 
 def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: str) -> str | None:

@@ -13,6 +13,7 @@ from mlpipe_dagster.accuracy.accuracy_asset import has_accuracy
 from mlpipe_dagster.accuracy.accuracy_rules import decayed_accuracy
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, TRAINED_MODEL, asset_key
+from mlpipe_dagster.quality.quality_rules import Level
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.versions.model_packages import ModelPackages
@@ -132,7 +133,10 @@ def retraining_tick(
 def _accuracy_cause(
     bucket: DataBucket, registry: RegistryTable, declaration: ModelDeclaration
 ) -> RetrainingCause | None:
-    findings = decayed_accuracy(bucket, registry, declaration) if has_accuracy(declaration) else ()
+    champion = registry.champion(declaration.name) if has_accuracy(declaration) else None
+    if champion is None or champion.digest is None:
+        return None
+    findings = decayed_accuracy(bucket, registry, declaration, champion.digest, least=Level.WARN)
     if not findings:
         return None
     return RetrainingCause(

@@ -27,7 +27,9 @@ from mlpipe_dagster.accuracy.accuracy_rules import (
 )
 from mlpipe_dagster.accuracy.accuracy_sensor import AccuracyCursor, accuracy_tick
 from mlpipe_dagster.pipeline.asset_names import MEASURED_BATCH_TAG, accuracy_job_name
-from mlpipe_dagster.quality.quality_rules import Level
+from mlpipe_dagster.quality.batch_examination import Examination
+from mlpipe_dagster.quality.quality_checks import examine_batch
+from mlpipe_dagster.quality.quality_rules import BatchFacts, Level
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from model_declaration.quality import Accuracy
 from prediction_contract.jobs.job_arguments import AccuracyArguments
@@ -321,22 +323,64 @@ def test_accuracy_decays_with_two_worse_batches_of_three_of_the_champion(small_m
     """One is chance, and batches of the version before count for nothing."""
     bucket, registry = small_model.platform.bucket, small_model.platform.registry
     declaration = small_model.declaration
-    assert decayed_accuracy(bucket, registry, declaration) == ()
+
+    def decayed() -> int:
+        return len(decayed_accuracy(bucket, registry, declaration, DIGEST, least=Level.WARN))
+
+    assert not decayed()
     promoted(small_model, 7)
     bucket.put(VERDICT_KEY, verdict(10.0).to_bytes())
 
     def deliver(day: int, value: float | None, digest: str = DIGEST) -> int:
         partition = f"2013-02-{day:02}"
         put(small_model, measured(partition, value, batch_id=publish(small_model, partition), digest=digest))
-        return len(decayed_accuracy(bucket, registry, declaration))
+        return decayed()
 
     assert [deliver(1, 99.0, "older"), deliver(2, 99.0, "older"), deliver(3, 12.0)] == [0, 0, 0]
     assert [deliver(4, 10.0), deliver(5, None), deliver(6, 12.0)] == [0, 0, 2]
     assert [deliver(7, 10.0), deliver(8, 10.0)] == [0, 0]
     deliver(9, 12.0)
     assert deliver(10, 12.0) == 2
-    promoted(small_model, 8, "f" * 16)
-    assert decayed_accuracy(bucket, registry, declaration) == ()
+    assert decayed_accuracy(bucket, registry, declaration, "f" * 16, least=Level.WARN) == ()
+    assert decayed_accuracy(bucket, registry, declaration, DIGEST, least=Level.BLOCK) == ()
+
+
+def test_further_batches_of_a_version_that_does_badly_wait_for_a_person(
+    small_model: SmallModel, tmp_path: Path
+) -> None:
+    """Two of its measured batches are worse by `block`; batches of another version are published as ever."""
+    folder = tmp_path / "acme" / "defs" / small_model.name
+    folder.mkdir(parents=True)
+    (folder / "outcomes.py").touch()
+    declared = declaration(
+        small_model.name,
+        folder=folder,
+        lookback=0,
+        model={"from": "registry"},
+        training=None,
+        quality={
+            "accuracy": {"block": 0.5, "metrics": [{"kind": "mae", "predicted": "score", "actual": "real"}]}
+        },
+    )
+    promoted(small_model, 7)
+    small_model.platform.bucket.put(VERDICT_KEY, verdict(10.0).to_bytes())
+    examined = Examination(
+        facts=BatchFacts(rows=3, columns={}), live_batch_id=None, by_column=[], against_live=[], drift=[]
+    )
+    examiner: Any = SimpleNamespace(declaration=declared, examine=lambda *_, **__: examined)
+
+    def faults(model_version: str) -> str | None:
+        record = small_model.record(small_model.verified_batch(model_version=model_version))
+        manifest = small_model.manifest(record.batch_id, model_version=model_version)
+        examine_batch(examiner, small_model.platform, record, manifest)
+        return small_model.record(record.batch_id).check_faults
+
+    for day, expected in ((1, 0), (2, 2)):
+        partition = f"2013-02-{day:02}"
+        put(small_model, measured(partition, 15.0, batch_id=publish(small_model, partition)))
+        found = faults(DIGEST)
+        assert (found or "").count("50.0% worse than 10, the verdict on version 7") == expected
+    assert faults("f" * 16) is None
 
 
 def test_dagster_shows_figures_slices_and_a_picture() -> None:
