@@ -114,7 +114,7 @@ def processing_request(
 
 
 def training_request(
-    setting: JobSetting, script: str, arguments: Sequence[Any], *, output: Any, metrics: Any
+    setting: JobSetting, script: str, arguments: Sequence[Any], *, output: Any
 ) -> dict[str, Any]:
     """Return a training job's request without its name.
 
@@ -123,7 +123,6 @@ def training_request(
         script: File name in `sagemaker_scripts`.
         arguments: The script's.
         output: The S3 address that `<job>/output/model.tar.gz` is put below.
-        metrics: How SageMaker reads metrics from the job's log.
     """
     return {
         "RoleArn": setting.role_arn,
@@ -132,7 +131,6 @@ def training_request(
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", f"{_TRAINING_CODE}/sagemaker_scripts/{script}"],
             "ContainerArguments": list(arguments),
-            "MetricDefinitions": metrics,
         },
         "InputDataConfig": [
             {

@@ -14,7 +14,6 @@ from infra.definitions.scoring_pipeline import TICK, job_setting
 from model_declaration.inputs_document import inputs_document
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.code_digest import code_version
-from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.jobs.retraining_arguments import PlanRetrainingArguments
 from prediction_contract.naming.s3_layout import candidates_prefix, retraining_prefix
 
@@ -122,5 +121,4 @@ def _values(deployment: Deployment, model: ModelDeclaration, code_digest: str) -
         "group": deployment.model_package_group(model.name),
         "candidates": f"s3://{deployment.data_bucket}/{candidates_prefix(model.name)}",
         "retraining_prefix": retraining_prefix(model.name, _ANY_RUN).removesuffix(f"{_ANY_RUN}/"),
-        "metrics": metric_definitions(each.as_metric for each in model.metrics),
     }

@@ -114,7 +114,6 @@ def train_request(references: References) -> dict[str, Any]:
         "train_model.py",
         references.arguments(RetrainingStepArguments),
         output=token("candidates"),
-        metrics=token("metrics"),
     )
 
 

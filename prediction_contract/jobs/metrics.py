@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 BETTER = ("lower", "higher")
@@ -57,10 +55,3 @@ class Metric(NamedTuple):
     def is_lower_better(self) -> bool:
         """Whether a lower value is a better one."""
         return (self.better or METRIC_KINDS[self.kind]) == "lower"
-
-
-def metric_definitions(metrics: Iterable[Metric]) -> list[dict[str, str]]:
-    """Return how SageMaker reads the evaluation's metrics from the training job's log."""
-    # Two metrics of a kind are told apart by the column that they judge.
-    named = dict.fromkeys(each.label for each in metrics)
-    return [{"Name": name, "Regex": rf"{re.escape(name)}=(-?[0-9.]+(?:e[-+]?[0-9]+)?);"} for name in named]

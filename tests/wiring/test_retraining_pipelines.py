@@ -20,7 +20,6 @@ from infra.definitions.retraining_steps import (
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings as DagsterSettings
 from model_declaration.inputs_document import inputs_document
-from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.jobs.retraining_arguments import (
     JudgeArguments,
     PlanRetrainingArguments,
@@ -200,13 +199,6 @@ def test_jobs_run_as_those_that_dagster_starts() -> None:
     assert settings.code_version == arguments.code_version
     del found["ProcessingOutputConfig"]
     assert found == processing_request(settings, MODEL, "plan_retraining.py", arguments)
-
-
-def test_metrics_of_the_training_are_read_from_its_log() -> None:
-    """SageMaker shows what the training's own log says of the declared metrics."""
-    found = request(TRAIN_STEP)["AlgorithmSpecification"]["MetricDefinitions"]
-    assert found == metric_definitions(each.as_metric for each in MODEL.metrics)
-    assert [each["Name"] for each in found] == ["mae:score", "pinball_0.9:score"]
 
 
 def test_each_kind_of_job_has_its_own_machine() -> None:

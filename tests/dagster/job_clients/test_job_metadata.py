@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,6 @@ from mlpipe_dagster.job_clients.job_metadata import (
     sagemaker_job_page,
     sagemaker_job_use,
 )
-from prediction_contract.jobs.metrics import Metric, metric_definitions
 from tests.fakes.pipes_messages import FakeMessageReader
 
 BEGAN = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
@@ -131,25 +129,3 @@ def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
         pass
     assert [line.rsplit("rows=", 1)[1] for line in shown] == ["0", "3", "4", "5"]
     assert reader.handled == told
-
-
-def test_a_training_job_is_told_how_its_metrics_read() -> None:
-    """Each metric has a name of its own, also two of a kind; without an evaluation there is none."""
-    metrics = [
-        Metric("mae", "minutes", "delay"),
-        Metric("mae", "hours", "delay"),
-        Metric("pinball", "minutes", "delay", 0.9),
-        Metric("function", "minutes", "delay", None, "acme.metrics:cost", "lower"),
-    ]
-    definitions = metric_definitions(metrics)
-    assert [each["Name"] for each in definitions] == [
-        "mae:minutes",
-        "mae:hours",
-        "pinball_0.9:minutes",
-        "cost:minutes",
-    ]
-    for each, logged in zip(definitions, ("0.5", "1e+16", "-3.5e-07", "2"), strict=True):
-        found = re.search(each["Regex"], f"train_model {each['Name']}={logged};")
-        assert found is not None
-        assert found[1] == logged
-    assert metric_definitions([]) == []
