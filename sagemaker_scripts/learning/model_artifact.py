@@ -69,18 +69,16 @@ class SavedModel(NamedTuple):
     Attributes:
         version: The model's version.
         libraries: Versions of the libraries that its objects are of.
-        artifact: The model as scoring will read it, which need not be of the classes that were written.
     """
 
     version: str
     libraries: dict[str, str]
-    artifact: Any
 
 
 def save_model(
     folder: Path, model: str, artifact: Any, facts: Mapping[str, Any], codecs: Codecs
 ) -> SavedModel:
-    """Write the files that SageMaker packs into `model.tar.gz`, and return the model as it is read back.
+    """Write the files that SageMaker packs into `model.tar.gz`, and return what is known of it.
 
     The index is written last: SageMaker also packs what a stopped job leaves behind.
 
@@ -107,13 +105,13 @@ def save_model(
     (folder / OBJECTS_FOLDER).mkdir(exist_ok=True)
     stored: list[TrainedObject] = []
     libraries: dict[str, str] = {}
-    read: dict[str, Any] = {}
     for name, value in objects.items():
         codec = codecs.of(value, name)
         content, digest = _written(codec, value, name, model)
         sha256 = hashlib.sha256(content).hexdigest()
         stored.append(TrainedObject(name, codec.name, sha256, digest, len(content)))
-        read[name] = _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
+        # Scoring would find out too late that it cannot be read back.
+        _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
         libraries |= library_versions(codec)
         (folder / stored[-1].file).write_bytes(content)
     size = sum(each.bytes for each in stored)
@@ -134,7 +132,7 @@ def save_model(
         "objects": [each._asdict() for each in stored],
     }
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1))
-    return SavedModel(version, libraries, read if is_named else read[ONLY_OBJECT])
+    return SavedModel(version, libraries)
 
 
 def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:

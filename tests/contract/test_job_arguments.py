@@ -17,7 +17,6 @@ from prediction_contract.jobs.job_arguments import (
     FeatureArguments,
     LoadArguments,
     ScoreArguments,
-    TrainArguments,
     container_environment,
 )
 from prediction_contract.limits import (
@@ -110,8 +109,8 @@ def test_score_arguments_survive_a_container(arguments: ScoreArguments) -> None:
     assert ScoreArguments.parse(argv) == arguments
 
 
-def test_feature_and_train_arguments_survive_a_container() -> None:
-    """The other two jobs' arguments survive as well."""
+def test_feature_arguments_survive_a_container() -> None:
+    """As those of the score job do."""
     features = FeatureArguments(
         model="m",
         partition="2013-02-01",
@@ -121,19 +120,7 @@ def test_feature_and_train_arguments_survive_a_container() -> None:
         code_version="abc",
         inputs_key="models/m/inputs-abc.json",
     )
-    train = TrainArguments(
-        model="m",
-        bucket="mlpipe-data",
-        first_partition="2013-01-01",
-        last_partition="2013-01-31",
-        code_version="a",
-        inputs_key="models/m/inputs-abc.json",
-        first_evaluated="2013-02-01",
-        last_evaluated="2013-02-27",
-        schema_key="models/m/schema-abc.json",
-    )
     assert FeatureArguments.parse(features.container_arguments()) == features
-    assert TrainArguments.parse(train.container_arguments()) == train
 
 
 @pytest.mark.parametrize("name", ["model", "code_version", "attempt"])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.local.sample_data import upload_sample_data
-from prediction_contract.jobs.job_arguments import TrainArguments
 from tests.projects import EXAMPLE
-from tests.sagemaker.declared_models import SCHEMAS, TRAINING
-from tests.sagemaker.scoring_jobs import CODE_VERSION, LAST_PREPARED, ScoringJobs
+from tests.sagemaker.declared_models import INPUTS, SCHEMAS, TRAINING
+from tests.sagemaker.retraining.retraining_jobs import RetrainingJobs
+from tests.sagemaker.scoring_jobs import FIRST_PREPARED, LAST_JUDGED, LAST_PREPARED, ScoringJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.sagemaker.retraining.retraining_jobs import Retrained
     from tests.stack_runs import LocalStack
 
 
@@ -28,24 +30,15 @@ def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJo
 
 
 @pytest.fixture(scope="session")
-def trained(jobs: ScoringJobs) -> dict[str, dict[str, Any]]:
-    """Prepare features, train both models as they declare, let them score, and give their training jobs."""
-    for name in [
-        jobs.start_features(model, TRAINING[model]["first_partition"], LAST_PREPARED) for model in SCHEMAS
-    ]:
-        jobs.completed(name)
-    names = {}
-    for model in SCHEMAS:
-        arguments = TrainArguments(
-            model=model,
-            bucket=jobs.bucket,
-            code_version=CODE_VERSION,
-            schema_key=jobs.schema_key(model),
-            inputs_key=jobs.inputs_key(model),
-            **TRAINING[model],
-        )
-        names[model] = jobs.start_training(arguments)
-    completed = {model: jobs.completed(name) for model, name in names.items()}
-    for model, name in names.items():
-        jobs.promote(model, f"models/{model}/{name}/output/model.tar.gz")
-    return completed
+def trained(jobs: ScoringJobs) -> dict[str, Retrained]:
+    """Prepare features, train both models as they declare, let them score, and give their retrainings."""
+
+    def retrained(model: str) -> Retrained:
+        jobs.completed(jobs.start_features(model, FIRST_PREPARED, LAST_PREPARED))
+        retraining = RetrainingJobs(jobs, INPUTS[model], jobs.schema_key(model), TRAINING[model])
+        found = retraining.retrained("first", LAST_JUDGED)
+        retraining.crown(found.verdict)
+        return found
+
+    with ThreadPoolExecutor() as models:
+        return dict(zip(SCHEMAS, models.map(retrained, SCHEMAS), strict=True))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from model_declaration.declaration_files import declaration_in
 from model_declaration.inputs_document import model_inputs
-from prediction_contract.jobs.model_inputs import ModelInputs
 from prediction_contract.rows.schema import PredictionSchema
 from tests.projects import EXAMPLE
+
+if TYPE_CHECKING:
+    from model_declaration.declaration import ModelDeclaration
+    from model_declaration.partitions import Training
+    from prediction_contract.jobs.model_inputs import ModelInputs
 
 
 def _declared(model: str) -> dict[str, Any]:
@@ -18,10 +22,15 @@ def _declared(model: str) -> dict[str, Any]:
     return document["attributes"]
 
 
-def _inputs(model: str) -> ModelInputs:
+def _declaration(model: str) -> ModelDeclaration:
     declaration = declaration_in(EXAMPLE.defs / model / "defs.yaml")
     assert declaration is not None
-    return model_inputs(declaration)
+    return declaration
+
+
+def _training(declaration: ModelDeclaration) -> Training:
+    assert declaration.retraining is not None
+    return declaration.retraining
 
 
 def _schema(columns: list[dict[str, Any]]) -> PredictionSchema:
@@ -37,14 +46,11 @@ def _schema(columns: list[dict[str, Any]]) -> PredictionSchema:
     )
 
 
-def _training(training: dict[str, Any]) -> dict[str, str]:
-    return {name: value for name, value in training.items() if name != "metrics"}
-
-
 _DECLARED = {model: _declared(model) for model in ("airport_congestion", "flight_delay")}
+_DECLARATIONS = {model: _declaration(model) for model in _DECLARED}
 SCHEMAS = {model: _schema(declared["columns"]) for model, declared in _DECLARED.items()}
-INPUTS: dict[str, ModelInputs] = {model: _inputs(model) for model in _DECLARED}
-TRAINING = {model: _training(declared["training"]) for model, declared in _DECLARED.items()}
+INPUTS: dict[str, ModelInputs] = {model: model_inputs(each) for model, each in _DECLARATIONS.items()}
+TRAINING: dict[str, Training] = {model: _training(each) for model, each in _DECLARATIONS.items()}
 # The columns of the features that predictions are declared to be made of.
 SOURCES: dict[str, set[str]] = {
     model: {source for column in declared["columns"] for source in column.get("derived_from", [])}

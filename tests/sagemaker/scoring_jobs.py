@@ -1,32 +1,25 @@
-"""Start the three SageMaker jobs on the local stack as Dagster would, by plain boto3."""
+"""Start SageMaker jobs on the local stack as Dagster and pipelines would, by plain boto3."""
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infra.definitions.job_requests import JobSetting, training_request
 from infra.packaging import sagemaker_files
-from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.job_arguments import (
     AccuracyArguments,
     FeatureArguments,
     ScoreArguments,
-    TrainArguments,
 )
-from prediction_contract.jobs.metrics import metric_definitions
 from prediction_contract.jobs.retraining_arguments import RetrainingStepArguments
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.s3_layout import candidates_prefix
-from prediction_contract.registry.table import RegistryTable
-from sagemaker_scripts.learning.model_artifact import found_model
 from tests.projects import EXAMPLE
 from tests.sagemaker.declared_models import INPUTS, SCHEMAS
-from tests.sagemaker.registered_versions import promote_version, version_record
 from tests.stack_runs import base_image
 
 if TYPE_CHECKING:
@@ -34,8 +27,10 @@ if TYPE_CHECKING:
 
 CODE_FOLDER = "/opt/ml/processing/input/code"
 CODE_VERSION = "abc123"
-# Where the raw data ends.
+FIRST_PREPARED = "2013-01-08"
+# Where the raw data ends; it takes two more days until all flights of a day have landed.
 LAST_PREPARED = "2013-02-28"
+LAST_JUDGED = "2013-02-26"
 _JOB_SECONDS = 180
 
 
@@ -57,17 +52,16 @@ class ScoringJobs:
         """The data bucket."""
         return self.environment["MLPIPE_DATA_BUCKET"]
 
+    @property
+    def code(self) -> str:
+        """The S3 address of the code."""
+        return f"s3://{self.bucket}/{self.prefix}/files/"
+
     def upload(self) -> None:
-        """Put code and schemas on S3: plain files for processing, one archive for training."""
+        """Put code and schemas on S3."""
         s3 = self.client("s3")
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            for name, content in sagemaker_files(EXAMPLE).items():
-                s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=content)
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-        s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/sourcedir.tar.gz", Body=buffer.getvalue())
+        for name, content in sagemaker_files(EXAMPLE).items():
+            s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=content)
         for model, schema in SCHEMAS.items():
             document = json.dumps(schema.to_document()).encode()
             s3.put_object(Bucket=self.bucket, Key=self.schema_key(model), Body=document)
@@ -106,7 +100,7 @@ class ScoringJobs:
         """
         name = f"scoring-{uuid.uuid4().hex}"
         code = {
-            "S3Uri": f"s3://{self.bucket}/{self.prefix}/files/",
+            "S3Uri": self.code,
             "LocalPath": CODE_FOLDER,
             "S3DataType": "S3Prefix",
             "S3InputMode": "File",
@@ -156,38 +150,27 @@ class ScoringJobs:
         )
         return self.start_processing("sagemaker_scripts/prepare_features.py", arguments)
 
-    def start_training(self, arguments: TrainArguments | RetrainingStepArguments) -> str:
-        """Start a training job in script mode, and return its name."""
+    def start_training(self, arguments: RetrainingStepArguments) -> str:
+        """Start a retraining's training job, and return its name."""
         name = f"train-{uuid.uuid4().hex}"
-        is_planned = isinstance(arguments, RetrainingStepArguments)
-        prefix = candidates_prefix(arguments.model) if is_planned else f"models/{arguments.model}/"
-        metrics = () if is_planned else INPUTS[arguments.model].metrics
-        words = arguments.container_arguments()
-        parameters = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
-        self.client("sagemaker").create_training_job(
-            TrainingJobName=name,
-            RoleArn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
-            AlgorithmSpecification={
-                "TrainingImage": base_image(self.environment),
-                "TrainingInputMode": "File",
-                "MetricDefinitions": metric_definitions(metrics),
-            },
-            HyperParameters={
-                "sagemaker_program": "sagemaker_scripts/train_model.py",
-                "sagemaker_submit_directory": f"s3://{self.bucket}/{self.prefix}/sourcedir.tar.gz",
-                **parameters,
-            },
-            OutputDataConfig={"S3OutputPath": f"s3://{self.bucket}/{prefix}"},
-            ResourceConfig={"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10},
-            StoppingCondition={"MaxRuntimeInSeconds": 600},
+        setting = JobSetting(
+            role_arn=self.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
+            image=base_image(self.environment),
+            code=self.code,
+            instance_type="ml.m5.large",
+            volume_gb=10,
+            max_runtime_seconds=600,
+            environment={},
+            tags=[],
         )
+        request = training_request(
+            setting,
+            "train_model.py",
+            arguments.container_arguments(),
+            output=f"s3://{self.bucket}/{candidates_prefix(arguments.model)}",
+        )
+        self.client("sagemaker").create_training_job(TrainingJobName=name, **request)
         return name
-
-    def promote(self, model: str, archive_key: str) -> None:
-        """Register an archive as the model's first version, and make it the champion."""
-        pinned = found_model(ObjectStore(self.client("s3"), self.bucket), model, archive_key)
-        registry = RegistryTable(self.client("dynamodb"), self.environment["MLPIPE_REGISTRY_TABLE"])
-        promote_version(registry, version_record(model, pinned, version=1, state="approved"))
 
     def score_arguments(self, model: str, partition: str, **changes: Any) -> ScoreArguments:
         """Return a score job's arguments."""

@@ -10,9 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from prediction_batches.object_store import ObjectAlteredError, ObjectStore
-from prediction_contract.errors import JobArgumentsError
-from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
-from prediction_contract.text.canonical_json import canonical_bytes
+from prediction_contract.jobs.job_arguments import FeatureArguments
 from sagemaker_scripts.features.feature_store import (
     FeaturesError,
     FeatureSet,
@@ -21,15 +19,13 @@ from sagemaker_scripts.features.feature_store import (
 )
 from sagemaker_scripts.prepare_features import prepare
 from sagemaker_scripts.sources.source_objects import SourceMissingError
-from sagemaker_scripts.train_model import train
 from tests.fakes.foreign_documents import PYTHON, other_documents
 from tests.fakes.memory_s3 import MemoryS3
-from tests.sagemaker.declared_models import INPUTS, SCHEMAS
+from tests.sagemaker.declared_models import INPUTS
 from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 from tests.sagemaker.real_flights import stored_days
 
 DAY = "2013-01-04"
-SCHEMA_KEY = "models/airport_congestion/schema.json"
 
 
 @pytest.fixture
@@ -177,45 +173,6 @@ def test_partitions_between_two_are_all_of_their_kind() -> None:
     for first, last in (("2013-02-02", "2013-02-01"), ("2013-02-01", "2013-02-01T05")):
         with pytest.raises(FeaturesError, match="no partitions from"):
             partitions_between(first, last)
-
-
-def test_training_learns_nothing_of_the_days_it_is_evaluated_on(
-    store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The model that is evaluated is the one without evaluation, and days it learned from are refused."""
-    prepare(arguments(partition="2013-01-01", last_partition=DAY), store)
-    store.put(SCHEMA_KEY, canonical_bytes(SCHEMAS["airport_congestion"].to_document()))
-    learned = {
-        "model": "airport_congestion",
-        "bucket": "mlpipe-data",
-        "first_partition": "2013-01-01",
-        "last_partition": "2013-01-02",
-        "code_version": "v",
-        "inputs_key": INPUTS["airport_congestion"].to_document()[0],
-    }
-    plain = train(TrainArguments(**learned), store, tmp_path_factory.mktemp("plain"))
-    assert plain["evaluation"] is None
-    evaluated = train(
-        TrainArguments(
-            **learned, first_evaluated="2013-01-03", last_evaluated="2013-01-03", schema_key=SCHEMA_KEY
-        ),
-        store,
-        tmp_path_factory.mktemp("evaluated"),
-    )
-    assert evaluated["evaluation"]["metrics"][0]["rows"] > 40
-    assert evaluated["evaluation"]["rows_left_out"] == {}
-    assert plain["metrics"]["rows"] == evaluated["metrics"]["rows"]
-    for first, last, schema_key in (
-        ("2013-01-02", "2013-01-03", SCHEMA_KEY),
-        ("2013-01-03", None, SCHEMA_KEY),
-        ("2013-01-03", "2013-01-03", None),
-    ):
-        with pytest.raises(JobArgumentsError, match="cannot be evaluated"):
-            train(
-                TrainArguments(**learned, first_evaluated=first, last_evaluated=last, schema_key=schema_key),
-                store,
-                tmp_path_factory.mktemp("refused"),
-            )
 
 
 def test_a_put_that_must_be_new_outlives_a_conflict() -> None:

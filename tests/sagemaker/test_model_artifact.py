@@ -1,4 +1,4 @@
-"""Tests of trained models on S3: which is taken, and which is refused."""
+"""Tests of trained models on S3: how they are read back, and which are refused."""
 
 # LightGBM says of its predictions only that they are of one of many kinds.
 # pyright: reportArgumentType=false
@@ -21,6 +21,7 @@ from sklearn.linear_model import LinearRegression
 from prediction_batches.object_store import InputMissingError, ObjectStore, ObjectTooLargeError
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.model_inputs import TrainedElsewhere
+from prediction_contract.naming.s3_layout import candidates_prefix
 from sagemaker_scripts.codecs.codec import Codec, CodecError
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.learning import model_archive
@@ -31,9 +32,7 @@ from sagemaker_scripts.learning.model_artifact import (
     declared_model,
     found_model,
     load_model,
-    newest_archive,
     save_model,
-    training_prefix,
 )
 from tests.fakes.memory_s3 import MemoryS3
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CODECS = Codecs()
+KEY = f"{candidates_prefix('m')}train-1/output/model.tar.gz"
 X = np.arange(8.0).reshape(4, 2)
 
 
@@ -51,22 +51,18 @@ def store() -> ObjectStore:
     return ObjectStore(MemoryS3(), "mlpipe-data")
 
 
-def put_archive(store: ObjectStore, folder: Path, job_name: str, *, whole: bool = True) -> str:
-    """Pack a folder as SageMaker does, put it where a training job leaves it, and return its key."""
+def put_archive(store: ObjectStore, folder: Path) -> None:
+    """Pack a folder as SageMaker does, and put it where a training job leaves it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in sorted(folder.iterdir()):
             archive.add(path, arcname=path.name)
-    key = f"{training_prefix('m', job_name)}output/model.tar.gz"
-    store.put(key, buffer.getvalue())
-    if whole:
-        store.put(f"{training_prefix('m', job_name)}metrics.json", b"{}")
-    return key
+    store.put(KEY, buffer.getvalue())
 
 
-def loaded(store: ObjectStore, key: str | None = None) -> TrainedModel:
-    """Return the model of an archive, or of the newest one."""
-    return load_model(store, "m", found_model(store, "m", key or newest_archive(store, "m")), CODECS)
+def loaded(store: ObjectStore) -> TrainedModel:
+    """Return the model of the archive."""
+    return load_model(store, "m", found_model(store, "m", KEY), CODECS)
 
 
 def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) -> None:
@@ -80,9 +76,9 @@ def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) 
         "inputs": "json",
         "minutes": "skops",
     }
-    key = put_archive(store, tmp_path, "train-1")
+    put_archive(store, tmp_path)
     trained = loaded(store)
-    assert (trained.version, trained.source.key) == (saved.version, key)
+    assert (trained.version, trained.source.key) == (saved.version, KEY)
     assert trained.artifact["inputs"] == ["a", "b"]
     assert trained.artifact["minutes"].predict([[1.0, 2.0]]) == estimator.predict([[1.0, 2.0]])
 
@@ -95,7 +91,7 @@ def test_one_object_need_not_be_in_a_dict(store: ObjectStore, tmp_path: Path, ar
             save_model(tmp_path, "m", artifact, {}, CODECS)
         return
     save_model(tmp_path, "m", artifact, {}, CODECS)
-    put_archive(store, tmp_path, "train-1")
+    put_archive(store, tmp_path)
     assert loaded(store).artifact == artifact
 
 
@@ -103,25 +99,9 @@ def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Pat
     """Only LightGBM is named among the libraries of a LightGBM model."""
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
     assert set(save_model(tmp_path, "m", booster, {}, CODECS).libraries) == {"lightgbm"}
-    put_archive(store, tmp_path, "train-1")
+    put_archive(store, tmp_path)
     found = loaded(store).artifact
     assert np.array_equal(found.predict(X), booster.predict(X))
-
-
-def test_the_newest_model_is_that_of_a_job_which_came_to_its_end(store: ObjectStore, tmp_path: Path) -> None:
-    """SageMaker packs what a stopped job leaves as well; its archive is not taken unless it is named."""
-    save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
-    put_archive(store, tmp_path, "train-9")
-    newer = put_archive(store, tmp_path, "train-1")
-    stopped = put_archive(store, tmp_path, "train-5", whole=False)
-    assert newest_archive(store, "m") == newer
-    assert loaded(store, stopped).artifact == {"number": 1}
-
-
-def test_a_missing_model_is_named(store: ObjectStore) -> None:
-    """The error says what to run."""
-    with pytest.raises(ModelArtifactError, match=r"models/m/ holds no trained model. Run the training job"):
-        loaded(store)
 
 
 class Unread(Codecs):
@@ -137,16 +117,16 @@ def test_another_file_than_the_pinned_one_is_told_before_it_is_parsed(
 ) -> None:
     """By its SHA-256, even if it is a sound archive of the same model, and by the digest of its objects."""
     save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
-    key = put_archive(store, tmp_path, "train-1")
-    pinned = replace(found_model(store, "m", key), version=7)
+    put_archive(store, tmp_path)
+    pinned = replace(found_model(store, "m", KEY), version=7)
     assert load_model(store, "m", pinned, CODECS).artifact == {"number": 1}
     other_digest = replace(pinned, digest="0" * 16)
     with pytest.raises(ModelArtifactError, match=r"has the digest .*, and not 0000.*other version than 7"):
         load_model(store, "m", other_digest, Unread())
     save_model(tmp_path, "m", {"number": 2}, {}, CODECS)
-    put_archive(store, tmp_path, "train-1")
-    for content in (store.get(key), b"no archive at all"):
-        store.put(key, content)
+    put_archive(store, tmp_path)
+    for content in (store.get(KEY), b"no archive at all"):
+        store.put(KEY, content)
         with pytest.raises(ModelArtifactError, match=r"has the SHA-256 .*, and not .*other version than 7"):
             load_model(store, "m", pinned, Unread())
 
@@ -231,7 +211,7 @@ def test_an_altered_or_foreign_archive_is_refused(
     index = json.loads((tmp_path / INDEX_FILE).read_text())
     alter(tmp_path, index)
     (tmp_path / INDEX_FILE).write_text(json.dumps(index))
-    put_archive(store, tmp_path, "train-1")
+    put_archive(store, tmp_path)
     with pytest.raises((ModelArtifactError, CodecError), match=complaint):
         loaded(store)
 
@@ -261,7 +241,7 @@ def huge_header(size: int) -> bytes:
         b"{}",
         gzip.compress(b""),
         gzip.compress(b"x" * 600),
-        packed(("metrics.json", b"{}")),
+        packed(("other.json", b"{}")),
         packed(("model.json", b"[" * 100_000)),
         packed(("model.json", b"[]")),
         packed(("model.json", b"{}"), ("model.json", b"{}")),
@@ -294,9 +274,9 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
     """A few bytes may unpack to any number of bytes and members."""
     monkeypatch.setattr(model_archive, "LARGEST_MODEL", 30_000)
     monkeypatch.setattr(model_archive, "MOST_OBJECTS", 10)
-    store.put("models/m/train-1/output/model.tar.gz", archive)
+    store.put(KEY, archive)
     with pytest.raises(ModelArtifactError, match="no archive of a trained model, or is damaged"):
-        loaded(store, "models/m/train-1/output/model.tar.gz")
+        loaded(store)
 
 
 def test_an_archive_of_many_other_members_is_refused(
@@ -305,9 +285,9 @@ def test_an_archive_of_many_other_members_is_refused(
     """What is passed over takes memory as well, and few bytes unpack to millions of members."""
     monkeypatch.setattr(model_archive, "_MOST_MEMBERS", 10)
     others = [(f"other-{number}", b"") for number in range(20)]
-    store.put("models/m/train-1/output/model.tar.gz", packed(*others, ("model.json", b"{}")))
+    store.put(KEY, packed(*others, ("model.json", b"{}")))
     with pytest.raises(ModelArtifactError, match="it has more than 10 members"):
-        loaded(store, "models/m/train-1/output/model.tar.gz")
+        loaded(store)
 
 
 FORGETFUL = """

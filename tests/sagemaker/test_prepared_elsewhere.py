@@ -305,7 +305,7 @@ def test_a_model_learns_from_files_where_they_lie() -> None:
     """Examples are the features, and their files are what the model is recorded to be made of."""
     store = rows_of(*ROWS)
     found = prepared(store)
-    partitions = PreparedPartitions.find(store, "churn", DAY, DAY, later=1, has_outcomes=False)
+    partitions = PreparedPartitions.of_sets(store, [found], [], has_outcomes=False)
     assert partitions.examples().equals(found.read_features(store))
     assert partitions.sources == [hashlib.sha256(store.get(KEY)).hexdigest()]
 

@@ -22,14 +22,14 @@ from prediction_contract.jobs.model_inputs import ModelInputs, TrainedElsewhere
 from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.manifests.manifest import InputObject, Manifest, Producer, parse_manifest
 from prediction_contract.naming.batch import Partition
-from prediction_contract.naming.s3_layout import done_key
+from prediction_contract.naming.s3_layout import candidates_prefix, done_key
 from sagemaker_scripts import score_batch
 from sagemaker_scripts.batches.batch_attempt import BatchAttempt
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.container import run_script
 from sagemaker_scripts.dagster_report import DagsterReport
 from sagemaker_scripts.functions.function_calls import FunctionError, ModelFunctions
-from sagemaker_scripts.learning.model_artifact import found_model, save_model, training_prefix
+from sagemaker_scripts.learning.model_artifact import found_model, save_model
 from sagemaker_scripts.score_batch import score
 from sagemaker_scripts.scoring.hosts import Hosts
 from sagemaker_scripts.scoring.pinning import PinnedModelError
@@ -54,7 +54,7 @@ SCHEMA = {
     ],
 }
 
-EMPTY_REGISTRY = FakeRegistryTable()
+ARCHIVE = f"{candidates_prefix(MODEL)}train-1/output/model.tar.gz"
 INPUTS_KEY, INPUTS = ModelInputs(model=MODEL, functions="acme.defs.m", outcomes=True).to_document()
 
 
@@ -103,9 +103,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(ObjectStore, "of_job", lambda _bucket: store)
     store.put("code/m.json", json.dumps(SCHEMA).encode())
     store.put(INPUTS_KEY, INPUTS)
-    prefix = training_prefix(MODEL, "train-1")
-    put_archive(store, tmp_path, f"{prefix}output/model.tar.gz", minutes=10)
-    store.put(f"{prefix}metrics.json", b"{}")
+    put_archive(store, tmp_path, ARCHIVE, minutes=10)
     put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []})
     put_features(store, NEXT_DAY, {"partition": [DAY], "entity_id": ["b"], "late_minutes": [15]})
     return store
@@ -127,6 +125,13 @@ def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]],
     return set_commit
 
 
+def with_champion(store: ObjectStore) -> FakeRegistryTable:
+    """Return a registry whose champion is the model on the bucket."""
+    registry = FakeRegistryTable()
+    register(registry, MODEL, found_model(store, MODEL, ARCHIVE), version=1, champion=True)
+    return registry
+
+
 def scored(
     store: ObjectStore,
     batch_id: str = BATCH,
@@ -134,10 +139,13 @@ def scored(
     attempt: int = 1,
     *,
     inputs_key: str = INPUTS_KEY,
-    registry: ScoringRegistry = EMPTY_REGISTRY,
+    registry: ScoringRegistry | None = None,
     **given: Any,
 ) -> tuple[Manifest, bool]:
-    """Score a batch, and return its manifest and whether it was adopted."""
+    """Score a batch, by the champion on the bucket unless another registry is given.
+
+    Return its manifest and whether it was adopted.
+    """
     arguments = ScoreArguments(
         model=MODEL,
         partition=partition,
@@ -153,7 +161,7 @@ def scored(
         arguments,
         BatchAttempt(Partition(partition), batch_id, attempt, None),
         store,
-        registry,
+        registry or with_champion(store),
         Producer(),
         hosts=Hosts.of_job(None),
         report=DagsterReport(),

@@ -35,15 +35,18 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.row_contract import row_contract
 from prediction_contract.stores.delta_table import check_delta_table
+from sagemaker_scripts.features.feature_store import feature_set, partitions_between
 from tests.infra.sagemaker_models import DAILY, write_models
 from tests.sagemaker.declared_models import SCHEMAS, TRAINING
-from tests.sagemaker.scoring_jobs import LAST_PREPARED, ScoringJobs, stack_options
+from tests.sagemaker.scoring_jobs import LAST_JUDGED, LAST_PREPARED, ScoringJobs, stack_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     import pyarrow as pa
+
+    from tests.sagemaker.retraining.retraining_jobs import Retrained
 
 pytestmark = pytest.mark.stack
 
@@ -132,7 +135,7 @@ def check_batch(jobs: ScoringJobs, said: Mapping[str, Any]) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def two_days(jobs: ScoringJobs, trained: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def two_days(jobs: ScoringJobs, trained: dict[str, Retrained]) -> dict[str, list[dict[str, Any]]]:
     """Score two days of both models, one day after the other, and give what the jobs say by model."""
     said: dict[str, list[dict[str, Any]]] = {model: [] for model in trained}
     for day in ("2013-02-13", "2013-02-14"):
@@ -179,31 +182,43 @@ def test_what_became_of_a_batch_is_measured_by_a_job(
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
 def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
-    jobs: ScoringJobs, trained: dict[str, dict[str, Any]], model: str
+    jobs: ScoringJobs, trained: dict[str, Retrained], model: str
 ) -> None:
-    """The training job's own evaluation on February says so, metric by metric, with its baselines."""
-    prefix = f"models/{model}/{trained[model]['TrainingJobName']}/"
-    evaluation = json.loads(jobs.content(f"{prefix}evaluation.json"))
-    declared = TRAINING[model]
-    assert evaluation["trained_on"] == [declared["first_partition"], declared["last_partition"]]
-    assert evaluation["evaluated_on"] == [declared["first_evaluated"], declared["last_evaluated"]]
-    assert evaluation["evaluated_on"][0] > evaluation["trained_on"][1]
-    assert evaluation["outcomes_known_at"] == LAST_PREPARED
-    for metric in evaluation["metrics"]:
-        assert metric["beats_baselines"], metric
-        for baseline in metric["baselines"].values():
-            better = metric["value"] < baseline if metric["kind"] == "mae" else metric["value"] > baseline
-            assert better, metric
-        # What was cancelled has no outcome, and nothing else is left out.
-        assert 0.9 * evaluation["predictions"] < metric["rows"] < evaluation["predictions"]
-    kinds = [metric["kind"] for metric in evaluation["metrics"]]
-    assert kinds == (["mae", "roc_auc"] if model == "flight_delay" else ["mae"])
-    metrics = json.loads(jobs.content(f"{prefix}metrics.json"))
-    assert trained[model]["FinalMetricDataList"][0]["Value"] == pytest.approx(
-        evaluation["metrics"][0]["value"]
+    """The verdict on February says so, metric by metric, with the baselines."""
+    plan, verdict = trained[model]
+    learned, held_out = (
+        partitions_between(str(first), str(last))
+        for first, last in (
+            (plan.first_partition, plan.last_partition),
+            (plan.first_held_out, plan.last_held_out),
+        )
     )
-    assert metrics["rows"] > 1000
-    assert metrics["outcomes_known_at"] == declared["first_evaluated"]
+    declared = TRAINING[model]
+    assert (len(learned), len(held_out)) == (declared.window, declared.held_out)
+    assert learned[-1].later(declared.gap + 1) == held_out[0]
+    assert (held_out[-1], plan.features[-1].partition) == (LAST_JUDGED, LAST_PREPARED)
+    assert (verdict.better, verdict.champion_version) == (1, 0)
+    store = ObjectStore(jobs.client("s3"), jobs.bucket)
+    predicted = sum(
+        feature_set(store, model, each.partition, each.prefix).rows
+        for each in plan.features
+        if each.partition in held_out
+    )
+    for metric in verdict.metrics:
+        assert metric.beats_baselines, metric
+        assert metric.baselines
+        for baseline in metric.baselines.values():
+            is_better = (
+                metric.candidate < baseline if metric.better == "lower" else metric.candidate > baseline
+            )
+            assert is_better, metric
+        # What was cancelled has no outcome, and nothing else is left out.
+        assert 0.9 * predicted < metric.rows < predicted
+    assert [metric.name for metric in verdict.metrics] == (
+        ["mae:expected_delay_minutes", "roc_auc:delay_probability"]
+        if model == "flight_delay"
+        else ["mae:expected_departure_delay_minutes"]
+    )
 
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
@@ -350,7 +365,7 @@ class ScoringPipeline:
 
 
 @pytest.fixture
-def definition(jobs: ScoringJobs, trained: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+def definition(jobs: ScoringJobs, trained: dict[str, Retrained], tmp_path: Path) -> dict[str, Any]:
     """Give a model's pipeline definition; code and schema lie where a deployment uploads them."""
     assert trained
     environment = jobs.environment

@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -36,11 +36,9 @@ def lines(jobs: ScoringJobs, manifest: Manifest) -> list[bytes]:
     ]
 
 
-def test_hosts_share_a_batch_and_its_previous_one(
-    jobs: ScoringJobs, trained: dict[str, dict[str, Any]]
-) -> None:
+@pytest.mark.usefixtures("trained")
+def test_hosts_share_a_batch_and_its_previous_one(jobs: ScoringJobs) -> None:
     """Rows, their order and the files' bytes are the same, and the previous batch is joined on each host."""
-    assert trained[MODEL]
     key, content = dataclasses.replace(INPUTS[MODEL], whole=False).to_document()
     jobs.client("s3").put_object(Bucket=jobs.bucket, Key=key, Body=content)
     before = scored(jobs, key, BEFORE, 1)

@@ -23,7 +23,7 @@ from prediction_contract.jobs.retraining_arguments import (
 from prediction_contract.naming.s3_layout import candidates_prefix
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
 from sagemaker_scripts.codecs.known_codecs import Codecs
-from sagemaker_scripts.learning.model_artifact import found_model, save_model
+from sagemaker_scripts.learning.model_artifact import INDEX_FILE, found_model, save_model
 from sagemaker_scripts.retraining.candidate_training import train_candidate
 from sagemaker_scripts.retraining.judging import settled_verdict
 from sagemaker_scripts.retraining.retraining_planning import settled_plan
@@ -208,6 +208,10 @@ class RetrainedModel:
         self.plan(execution_id, **changes)
         named = {name: changes[name] for name in ("code_version",) if name in changes}
         return self.judge(self.train(execution_id, **named), execution_id, **named)
+
+    def index(self, execution_id: str = "one") -> dict[str, Any]:
+        """Return the index of what the training of an execution saved."""
+        return json.loads((self.folder / execution_id / INDEX_FILE).read_text())
 
     def candidate(self, model: Any, execution_id: str = "one") -> str:
         """Put an archive of a given model in the place of what training would make; return its address."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from model_declaration.partitions import Training
+from prediction_batches.object_store import ObjectStore
 from prediction_contract.jobs.model_inputs import Judging
 from prediction_contract.jobs.retraining_arguments import (
     JudgeArguments,
@@ -15,13 +16,13 @@ from prediction_contract.jobs.retraining_arguments import (
     RetrainingStepArguments,
 )
 from prediction_contract.jobs.retraining_plan import RetrainingPlan
-from prediction_contract.jobs.verdict import APPROVED, Verdict
+from prediction_contract.jobs.verdict import Verdict
 from prediction_contract.naming.s3_layout import retraining_prefix
-from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.table import RegistryTable
-from prediction_contract.registry.version_records import ModelVersion, VersionState
-from prediction_contract.registry.version_rules import promote, record_version
+from prediction_contract.registry.version_records import VersionState
+from sagemaker_scripts.learning.model_artifact import found_model
 from tests.sagemaker.declared_models import INPUTS
+from tests.sagemaker.registered_versions import promote_version, version_record
 from tests.sagemaker.scoring_jobs import CODE_VERSION
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
 EXAMPLE_MODEL = "flight_delay"
 
 
+class Retrained(NamedTuple):
+    """What the jobs of a retraining made.
+
+    Attributes:
+        plan: The plan.
+        verdict: The verdict on the candidate.
+    """
+
+    plan: RetrainingPlan
+    verdict: Verdict
+
+
 @dataclass(frozen=True)
 class RetrainingJobs:
     """The jobs of the retrainings of one model.
@@ -38,10 +51,14 @@ class RetrainingJobs:
     Attributes:
         jobs: Start them.
         inputs: The model's.
+        schema_key: The document of its predictions' schema.
+        training: How many partitions it learns from and is judged on.
     """
 
     jobs: ScoringJobs
     inputs: ModelInputs
+    schema_key: str
+    training: Training
 
     @property
     def model(self) -> str:
@@ -52,9 +69,9 @@ class RetrainingJobs:
         """Return the arguments of an execution's first step."""
         return PlanRetrainingArguments(
             **self._step(execution_id),
-            window=5,
-            held_out=3,
-            gap=1,
+            window=self.training.window,
+            held_out=self.training.held_out,
+            gap=self.training.gap,
             registry_table=self.jobs.environment["MLPIPE_REGISTRY_TABLE"],
             schedule="ended:2013-01-01:2014-01-01",
             last_partition=last_partition,
@@ -83,26 +100,18 @@ class RetrainingJobs:
         arguments = self.judge_arguments(execution_id, candidate)
         return Verdict.parse(self._output("judge_models.py", arguments, "verdict"))
 
+    def retrained(self, execution_id: str, last_partition: str) -> Retrained:
+        """Run all three steps."""
+        plan = self.planned(execution_id, last_partition)
+        return Retrained(plan, self.judged(execution_id, self.trained(execution_id)))
+
     def crown(self, verdict: Verdict) -> None:
-        """Register the candidate of a verdict as approved, and promote it as the rule does."""
-        client = self.jobs.client("dynamodb")
-        registry = RegistryTable(client, self.jobs.environment["MLPIPE_REGISTRY_TABLE"])
-        version = ModelVersion(
-            model=self.model,
-            version=1,
-            state=VersionState.APPROVED,
-            digest=verdict.candidate_digest,
-            artifact_key=verdict.candidate_key,
-            artifact_sha256=verdict.candidate_sha256,
-            package_arn=f"arn:aws:sagemaker:us-east-1:000000000000:model-package/{self.model}/1",
-            approval=APPROVED,
-            created_at="2013-02-20T00:00:00Z",
-            trained_until=verdict.trained_until,
-        )
-        registry.carry_out(lambda: record_version(registry.model_version(self.model, 1), version))
-        request = ChangeRequest(request_id=uuid.uuid4().hex, actor="rule", automatic=True)
-        now = datetime(2013, 2, 20, tzinfo=UTC)
-        registry.carry_out(lambda: promote(version, registry.champion(self.model), request, now=now))
+        """Register the candidate of a verdict as the first version, and make it the champion."""
+        store = ObjectStore(self.jobs.client("s3"), self.jobs.bucket)
+        pinned = found_model(store, self.model, verdict.candidate_key)
+        version = version_record(self.model, pinned, version=1, state=VersionState.APPROVED)
+        registry = RegistryTable(self.jobs.client("dynamodb"), self.jobs.environment["MLPIPE_REGISTRY_TABLE"])
+        promote_version(registry, replace(version, trained_until=verdict.trained_until))
 
     def _step(self, execution_id: str) -> dict[str, Any]:
         return {
@@ -111,7 +120,7 @@ class RetrainingJobs:
             "execution_id": execution_id,
             "code_version": CODE_VERSION,
             "inputs_key": self.inputs.to_document()[0],
-            "schema_key": self.jobs.schema_key(EXAMPLE_MODEL),
+            "schema_key": self.schema_key,
         }
 
     def _output(self, script: str, arguments: RetrainingStepArguments, output: str) -> bytes:
@@ -131,4 +140,5 @@ def retraining_jobs(jobs: ScoringJobs) -> RetrainingJobs:
     inputs = replace(INPUTS[EXAMPLE_MODEL], model=model, judging=judging)
     key, content = inputs.to_document()
     jobs.client("s3").put_object(Bucket=jobs.bucket, Key=key, Body=content)
-    return RetrainingJobs(jobs, inputs)
+    training = Training(window=5, held_out=3, gap=1)
+    return RetrainingJobs(jobs, inputs, jobs.schema_key(EXAMPLE_MODEL), training)

@@ -61,13 +61,12 @@ class RetrainingPipeline:
             **computes,
             "role_arn": jobs.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
             "image": base_image(jobs.environment),
-            "code": f"s3://{jobs.bucket}/{jobs.prefix}/files/",
+            "code": jobs.code,
             "environment": {},
             "tags": [],
             "group": name,
             "candidates": f"s3://{jobs.bucket}/{candidates_prefix(model)}",
             "retraining_prefix": retraining_prefix(model, "any").removesuffix("any/"),
-            "metrics": [],
         }
         client.create_model_package_group(ModelPackageGroupName=name)
         client.create_pipeline(

@@ -126,6 +126,15 @@ def test_a_version_that_was_approved_may_be_named(store: ObjectStore, state: str
     assert pinned(store, registry, version=3).version == 3
 
 
+def test_a_model_of_which_no_version_was_promoted_yet_scores_nothing(store: ObjectStore) -> None:
+    """An approved version is no champion, and the newest archive is nobody's decision."""
+    registry = FakeRegistryTable()
+    register(registry, MODEL, archive(1), version=1, state="approved")
+    with pytest.raises(ModelVersionError, match=r"none was promoted yet\. Promote .* `mlpipe retrain m`"):
+        pinned(store, registry)
+    assert not store.client.objects
+
+
 def test_a_model_whose_champion_was_demoted_scores_nothing(store: ObjectStore) -> None:
     """The newest archive may be the very one that was withdrawn."""
     registry, key = FakeRegistryTable(), champion_key(MODEL)
