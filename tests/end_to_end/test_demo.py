@@ -17,6 +17,7 @@ from infra.local.stack.dagster_service import answers
 from infra.local.supervision.processes import DAGSTER_ROLE, stack_processes
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
+from prediction_contract.registry.version_records import VersionState
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
         "entity_id",
         "batch_id",
         "rows",
+        "versions",
         "done_to_live_seconds",
         "response",
     ]
@@ -167,11 +169,40 @@ def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
     assert len(set(result["rows"].values())) == 1
     assert list(result["rows"]) == ["json", "delta", "dynamodb", "snowflake"]
     # The data set's own numbers of different scheduled flights.
-    assert {day: cells[1:6] for day, cells in first.days.items()} == {
+    assert {day: cells[2:7] for day, cells in first.days.items()} == {
         day: [str(rows)] * 4 + ["0"] for day, rows in zip(_DAYS, (926, 682, 814), strict=True)
     }
     assert len(result["done_to_live_seconds"]) == len(_DAYS)
     assert all(0 < seconds < _DEMO_SECONDS for seconds in result["done_to_live_seconds"])
+
+
+def test_a_second_version_scores_one_day_and_is_demoted(
+    entries_of_first: list[PublicationEntry], first: DemoRun, stack: StackRun
+) -> None:
+    """Both versions were promoted by rule, the second one judged against the first; the API tells which."""
+    assert first.result["versions"] == dict(zip(_DAYS, (1, 2, 1), strict=True))
+    assert {day: cells[1] for day, cells in first.days.items()} == dict(zip(_DAYS, "121", strict=True))
+    served = [json.loads(entry.serving or "{}")["model_package_version"] for entry in entries_of_first]
+    assert served == [1, 2, 1, 2, 1]
+    assert first.result["response"]["provenance"]["model_package_version"] == 1
+    known = registry(stack)
+    moves = [(entry.action, entry.version) for entry in known.promotions(_MODEL, newest_first=False)]
+    assert moves == [("promote", 1), ("promote", 2), ("demote", 1)]
+    versions = {version.version: version for version in known.model_versions(_MODEL)}
+    assert {number: version.state for number, version in versions.items()} == {
+        1: VersionState.CHAMPION,
+        2: VersionState.WITHDRAWN,
+    }
+    assert [versions[number].judged_against for number in (1, 2)] == [0, 1]
+    assert all((version.approved_by or "").startswith("rule") for version in versions.values())
+
+
+def test_the_other_model_was_retrained_as_well(first: DemoRun, stack: StackRun) -> None:
+    """Its pipeline made a version, which is the champion."""
+    assert first.status == 0, first.told
+    champion = registry(stack).champion("airport_congestion")
+    assert champion is not None
+    assert champion.version == 1
 
 
 def test_the_response_is_the_live_batchs(first: DemoRun) -> None:
@@ -241,3 +272,4 @@ def test_a_second_demo_leaves_older_days_as_history(second: DemoRun, first: Demo
     assert [cells[-1] for cells in second.days.values()][:2] == ["history", "history"]
     assert len(second.result["done_to_live_seconds"]) == 1
     assert second.result["batch_id"] > first.result["batch_id"]
+    assert second.result["versions"] == dict(zip(_DAYS, (1, 3, 1), strict=True))

@@ -12,10 +12,14 @@ from model_declaration.declaration_files import declaration_of
 from model_declaration.declared_models import UndeclaredModelError
 from model_declaration.located_yaml import document_in, line_of
 from model_declaration.validation import DeclarationPart, PartitionText, inconsistency
+from prediction_contract.jobs.retraining_range import RetrainingRange
+from prediction_contract.naming.batch import Partition
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model_declaration.declaration import ModelDeclaration
+    from model_declaration.partitions import Training
     from model_declaration.project import Project
 
 FILE_NAME = "demo.yaml"
@@ -27,12 +31,10 @@ class DemoTexts(DeclarationPart):
 
     Attributes:
         sample_data: What the sample data are.
-        features: What the features that the models learn from cover.
         entity: What an entity is, in the singular.
     """
 
     sample_data: str = "sample data"
-    features: str = "features"
     entity: str = "entity"
 
 
@@ -44,9 +46,9 @@ class DemoPlan(DeclarationPart):
         partitions: What is scored, earliest first.
         entity_id: Whose prediction is asked for; each of the batches has it.
         unknown_entity_id: One that no batch has.
-        prepared: The first and the last partition that features are prepared for before the training; those
-            of the declaration's training unless given.
-        also_trained: Further models that are trained and evaluated.
+        retrained: The last partition that each version of the model is judged on, for a model that declares a
+            training. A second one makes the version that takes the first one's place and is then demoted.
+        also_trained: Further models that are retrained, up to the last of these partitions.
         texts: Words for the steps' lines.
     """
 
@@ -54,15 +56,17 @@ class DemoPlan(DeclarationPart):
     partitions: Annotated[list[PartitionText], Field(min_length=2)]
     entity_id: str
     unknown_entity_id: str
-    prepared: tuple[PartitionText, PartitionText] | None = None
+    retrained: Annotated[list[PartitionText], Field(max_length=2)] = Field(default_factory=list)
     also_trained: list[str] = Field(default_factory=list)
     texts: DemoTexts = Field(default_factory=DemoTexts)
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
-        """Refuse partitions out of order: a later batch must take the place of an earlier one."""
-        if sorted(set(self.partitions)) != self.partitions:
-            raise inconsistency("the partitions are not in order, or one is there twice", "partitions")
+        """Refuse partitions out of order: a later batch or version must take the place of an earlier one."""
+        for name in ("partitions", "retrained"):
+            given = getattr(self, name)
+            if sorted(set(given)) != given:
+                raise inconsistency("the partitions are not in order, or one is there twice", name)
         return self
 
 
@@ -88,45 +92,66 @@ def demo_plan(project: Project) -> DemoPlan:
         raise StackError(_faults(error, path, text), remedy=_REMEDY) from error
 
 
-class PlannedTraining(NamedTuple):
-    """A training that the demo shows.
+class PlannedVersions(NamedTuple):
+    """The versions of a model that the demo makes.
 
     Attributes:
-        first: The first partition that features are prepared for.
-        last: The last.
-        is_evaluated: Whether the declaration has an evaluation, which must beat naive baselines.
+        ranges: What each one learns from and is judged on, in order.
+        has_metrics: Whether each one must be better than naive baselines.
+        is_approved_by_rule: Whether each one becomes the champion without a person.
     """
 
-    first: str
-    last: str
-    is_evaluated: bool
+    ranges: tuple[RetrainingRange, ...]
+    has_metrics: bool
+    is_approved_by_rule: bool
 
 
-def planned_trainings(project: Project, plan: DemoPlan) -> dict[str, PlannedTraining]:
-    """Return the trainings by model; none of a model that declares no training.
+def planned_versions(project: Project, plan: DemoPlan) -> dict[str, PlannedVersions]:
+    """Return the versions by model; none of a model that declares no training.
 
     Raises:
-        StackError: A model that is only to be trained has no training.
-        ContractError: A model is not declared, or its declaration is wrong.
+        StackError: `retrained` does not fit what is declared, or a model that is only to be trained has no
+            training.
+        ContractError: A model is not declared, its declaration is wrong, or no partition is left to learn
+            from.
     """
     planned = {}
     for name in (plan.model, *plan.also_trained):
         try:
-            training = declaration_of(name, project.defs).training_range
+            declared = declaration_of(name, project.defs)
         except UndeclaredModelError as error:
-            raise StackError(
-                f"{project.root / FILE_NAME} names a model that is not there: {str(error).rstrip('.')}",
-                remedy=_REMEDY,
-            ) from error
-        if training is not None:
-            learned = training.first_partition, training.last_evaluated or training.last_partition
-            planned[name] = PlannedTraining(*(plan.prepared or learned), bool(training.metrics))
-        elif name != plan.model:
-            raise StackError(
-                f"{project.root / FILE_NAME} also_trained: {name} declares no training",
-                remedy="Leave it out, or give its declaration a training",
-            )
+            raise _misfit(project, f"names a model that is not there: {str(error).rstrip('.')}") from error
+        if declared.retraining is None:
+            if name != plan.model:
+                raise _misfit(project, f"also_trained: {name} declares no training")
+            if plan.retrained and not plan.also_trained:
+                raise _misfit(project, f"retrained: {name} declares no training")
+            continue
+        if not plan.retrained:
+            raise _misfit(project, f"retrained is missing, and {name} declares a training")
+        ends = plan.retrained if name == plan.model else plan.retrained[-1:]
+        planned[name] = _versions(declared, declared.retraining, ends)
     return planned
+
+
+def _versions(declared: ModelDeclaration, training: Training, ends: list[str]) -> PlannedVersions:
+    ranges = (
+        RetrainingRange.up_to(
+            Partition(end),
+            model=declared.name,
+            start=declared.partition_schedule.start,
+            window=training.window,
+            held_out=training.held_out,
+            gap=training.gap,
+            is_judged=bool(training.metrics),
+        )
+        for end in ends
+    )
+    return PlannedVersions(tuple(ranges), bool(training.metrics), training.is_approved_by_rule)
+
+
+def _misfit(project: Project, what: str) -> StackError:
+    return StackError(f"{project.root / FILE_NAME} {what}", remedy=_REMEDY)
 
 
 def _faults(error: ValidationError, path: Path, text: str) -> str:

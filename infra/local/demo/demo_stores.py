@@ -98,6 +98,10 @@ class Stores:
             ) from error
         return manifest, answer["LastModified"]
 
+    def content(self, key: str) -> bytes:
+        """Return an object of the data bucket."""
+        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
     def lines(self, manifest: Manifest) -> list[bytes]:
         """Return the lines of a batch's JSON parts."""
         return [line for part in manifest.json_parts for line in self._unpacked(part.key).splitlines()]
@@ -193,4 +197,4 @@ class Stores:
             return list(cursor.fetchall())
 
     def _unpacked(self, key: str) -> bytes:
-        return gzip.decompress(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+        return gzip.decompress(self.content(key))

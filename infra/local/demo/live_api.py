@@ -40,6 +40,11 @@ class ServedAnswer:
         """The batch that the answer comes from, if it is a prediction."""
         return self.document.get("provenance", {}).get("batch_id")
 
+    @property
+    def version(self) -> int | None:
+        """The model's version that scored the prediction; None for a model without versions."""
+        return self.document.get("provenance", {}).get("model_package_version")
+
 
 @dataclass(frozen=True)
 class LiveApi:

@@ -1,37 +1,31 @@
-"""One model through the platform: train, score, notice, load, publish, serve, roll back."""
+"""One model through the platform: score, notice, load, publish, serve, roll back."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.local.stack.dagster_runs import wait_for
 from infra.local.supervision.stack_state import StackError
-from infra.packaging import PLATFORM
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import LoadState, ReleaseState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.local.demo.demo_plan import PlannedTraining
     from infra.local.demo.demo_stores import Stores
     from infra.local.demo.live_api import LiveApi, ServedAnswer
+    from infra.local.demo.mlpipe_commands import MlpipeCommands
     from infra.local.stack.dagster_runs import Dagster, Run
     from prediction_contract.manifests.manifest import Manifest
     from prediction_contract.registry.records import BatchRecord
 
 _SENSOR = "done_files"
-_TRAINING_SECONDS = 420
 _SCORING_SECONDS = 300
 _NOTICED_SECONDS = 120
 _LOAD_SECONDS = 300
-_COMMAND_SECONDS = 120
 _ANSWERED_SECONDS = 10
 
 
@@ -56,6 +50,12 @@ class Delivered:
         """The batch."""
         return str(self.manifest.batch_id)
 
+    @property
+    def version(self) -> int | None:
+        """The version of the model that scored it; None for a model without versions."""
+        package = self.manifest.model_package
+        return None if package is None else package.version
+
 
 @dataclass(frozen=True)
 class ModelPath:
@@ -67,7 +67,7 @@ class ModelPath:
         dagster: Runs it.
         stores: What it leaves.
         api: What it serves.
-        environment: Of the `mlpipe` command.
+        commands: The `mlpipe` command.
     """
 
     model: str
@@ -75,19 +75,7 @@ class ModelPath:
     dagster: Dagster
     stores: Stores
     api: LiveApi
-    environment: Mapping[str, str]
-
-    def start_training(self, training: PlannedTraining) -> str:
-        """Prepare features, train and evaluate on them, all in one run; return its id."""
-        assets = [f"{self.model}/features", f"{self.model}/trained_model"]
-        return self.dagster.launch_assets(
-            assets, first=_dagster_key(training.first), last=_dagster_key(training.last)
-        )
-
-    def await_training(self, run_id: str) -> dict[str, str]:
-        """Wait for the training and return what is known of the model."""
-        self.dagster.await_run(run_id, seconds=_TRAINING_SECONDS, what=f"Training {self.model}")
-        return self.dagster.materialization(f"{self.model}/trained_model")
+    commands: MlpipeCommands
 
     def score(self, partition: str) -> str:
         """Score a partition by a Dagster run; return its batch."""
@@ -205,33 +193,10 @@ class ModelPath:
             StackError: The command fails, or the API does not answer from the batch within 10 seconds.
         """
         target = ["--to", batch_id] if command == "rollback" else [batch_id]
-        self._mlpipe(command, self.model, *target, "--reason", "shown by mlpipe demo")
+        self.commands.run(command, self.model, *target, "--reason", "shown by mlpipe demo")
         ended = time.monotonic()
         answer, _ = self.await_answer(batch_id)
         return answer, time.monotonic() - ended
-
-    def _mlpipe(self, *arguments: str) -> dict[str, Any]:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "mlpipe_dagster.cli", *arguments, "--json"],
-                cwd=PLATFORM,
-                env=dict(self.environment),
-                capture_output=True,
-                text=True,
-                timeout=_COMMAND_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StackError(
-                f"mlpipe {' '.join(arguments)} did not end within {_COMMAND_SECONDS} s",
-                remedy="See `mlpipe status`",
-            ) from error
-        if done.returncode != 0:
-            raise StackError(
-                f"mlpipe {' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}",
-                remedy="See `mlpipe status`",
-            )
-        return json.loads(done.stdout)
 
     def _record(self, batch_id: str) -> BatchRecord:
         record = self.stores.registry.batch(self.model, batch_id)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.local.access_token import obtain_token, read_variables
-from infra.local.demo.demo_plan import DemoPlan, PlannedTraining, planned_trainings
+from infra.local.demo.demo_plan import DemoPlan, PlannedVersions, planned_versions
 from infra.local.demo.demo_stores import BatchRows, Stores
 from infra.local.demo.live_api import LiveApi, ServedAnswer
+from infra.local.demo.mlpipe_commands import MlpipeCommands
 from infra.local.demo.model_path import Delivered, ModelPath
+from infra.local.demo.model_versions import ModelVersions
 from infra.local.demo.progress import DemoProgress
+from infra.local.demo.version_steps import VersionSteps
 from infra.local.sample_data import upload_sample_data
 from infra.local.stack.command_line import ChosenStack
 from infra.local.stack.dagster_runs import Dagster, wait_for
@@ -54,14 +57,14 @@ class Demo:
         Raises:
             StackError: A statement does not hold, or the stack or Dagster does not run.
         """
-        trained = planned_trainings(self.stack.project, self.plan)
+        planned = planned_versions(self.stack.project, self.plan)
         declared = declaration_of(self.plan.model, self.stack.project.defs)
         self._bring_up()
         variables = read_environment_file(self.stack.environment_file)
         with running_dagster(
             self.stack.directory, self.stack.project, variables, say=self.progress.say
         ) as service:
-            result = self._show(service, variables, trained, unit=_UNITS[declared.partitions.kind])
+            result = self._show(service, variables, planned, unit=_UNITS[declared.partitions.kind])
             self.progress.say("Dagster ends now." if service.process else "Dagster goes on.")
         self.progress.say(
             f"Everything held ({self.progress.seconds:.0f} s). The stack stays up: `mlpipe dev` shows it in"
@@ -86,26 +89,26 @@ class Demo:
         self,
         service: DagsterService,
         variables: dict[str, str],
-        trained: Mapping[str, PlannedTraining],
+        planned: Mapping[str, PlannedVersions],
         *,
         unit: str,
     ) -> dict[str, Any]:
         dagster, stores = Dagster(service, self.stack.project.location_name), Stores(variables)
-        self._upload_sample_data(stores)
-        self._await_dagster(dagster)
-        environment = dagster_environment(self.stack.directory, self.stack.project, variables)
-        paths = {
-            model: ModelPath(model, self.plan.entity_id, dagster, stores, self._api(model), environment)
-            for model in (self.plan.model, *self.plan.also_trained)
+        commands = MlpipeCommands(dagster_environment(self.stack.directory, self.stack.project, variables))
+        steps = {
+            model: VersionSteps(ModelVersions(model, stores, commands), versions, self.progress)
+            for model, versions in planned.items()
         }
-        path = paths[self.plan.model]
-        if path.model in trained:
-            self._train(path, path.start_training(trained[path.model]), trained[path.model])
-        # Beside the first partition's scoring: both mostly wait.
-        others = {model: paths[model].start_training(trained[model]) for model in self.plan.also_trained}
-        delivered = [self._deliver(path, partition, unit) for partition in self.plan.partitions]
-        for model, run_id in others.items():
-            self._train(paths[model], run_id, trained[model])
+        path = ModelPath(
+            self.plan.model, self.plan.entity_id, dagster, stores, self._api(self.plan.model), commands
+        )
+        self._upload_sample_data(stores)
+        own = steps.pop(path.model, None)
+        # Beside Dagster's start: retraining needs Dagster for the promotion only.
+        retraining = own and own.start_first()
+        self._await_dagster(dagster)
+        champion = own.await_first(retraining) if own and retraining else None
+        delivered = self._score_all(path, own, champion, steps, unit)
         rows = self._count(stores, delivered, unit)
         live = delivered[-1]
         self._serve(path, live)
@@ -119,9 +122,38 @@ class Demo:
                 store: getattr(rows[live.batch_id], store)
                 for store in ("json", "delta", "dynamodb", "snowflake")
             },
+            "versions": {each.partition: each.version for each in delivered},
             "done_to_live_seconds": [each.seconds for each in delivered if each.seconds is not None],
             "response": answer.document,
         }
+
+    def _score_all(
+        self,
+        path: ModelPath,
+        own: VersionSteps | None,
+        champion: int | None,
+        others: Mapping[str, VersionSteps],
+        unit: str,
+    ) -> list[Delivered]:
+        """Score and deliver all partitions, the second one by the version that takes the champion's place."""
+        first, second, *later = self.plan.partitions
+        # Beside the first partition: both mostly wait.
+        started = {model: steps.start_first() for model, steps in others.items()}
+        batch_id = self._score(path, first)
+        # Not before the first batch has chosen its version.
+        replacing = own.start_second() if own and own.replaces else None
+        delivered = [self._deliver(path, first, batch_id, champion, unit)]
+        for model, retraining in started.items():
+            others[model].await_first(retraining)
+        replaced = own.await_second(replacing, champion) if own and replacing and champion else champion
+        delivered.append(self._deliver(path, second, self._score(path, second), replaced, unit))
+        if own and champion and replaced and replaced != champion:
+            own.demote(replaced, champion)
+        delivered += [
+            self._deliver(path, partition, self._score(path, partition), champion, unit)
+            for partition in later
+        ]
+        return delivered
 
     def _upload_sample_data(self, stores: Stores) -> None:
         if self.stack.project.sample_data is not None:
@@ -146,18 +178,15 @@ class Demo:
         variables = read_variables(self.stack.environment_file)
         return LiveApi(variables["MLPIPE_API_URL"].rstrip("/"), model, obtain_token(variables))
 
-    def _train(self, path: ModelPath, run_id: str, training: PlannedTraining) -> None:
-        done = "trained and evaluated" if training.is_evaluated else "trained"
-        with self.progress.step(f"{self.plan.texts.features}, {path.model} {done} on them") as found:
-            known = path.await_training(run_id)
-            found.append(f"{known.get('rows')} rows, model version {known.get('model_version')}")
-            if training.is_evaluated:
-                found.append(require_better_than_baselines(path.model, known))
-
-    def _deliver(self, path: ModelPath, partition: str, unit: str) -> Delivered:
+    def _score(self, path: ModelPath, partition: str) -> str:
         with self.progress.step(f"{partition} scored") as found:
             batch_id = path.score(partition)
             found.append(f"batch {batch_id}")
+        return batch_id
+
+    def _deliver(
+        self, path: ModelPath, partition: str, batch_id: str, version: int | None, unit: str
+    ) -> Delivered:
         with self.progress.step(f"{partition} noticed by the sensor, loaded, checked, published") as found:
             delivered = path.deliver(partition, batch_id)
             previous = delivered.manifest.previous_batch_id or "none"
@@ -167,6 +196,11 @@ class Demo:
                 else f"history: a newer {unit} is live"
             )
             found.append(f"{delivered.manifest.row_count} rows, previous batch {previous}")
+            if version is not None:
+                require_version(delivered, version)
+                found.append(f"version {version}")
+            if delivered.is_live:
+                self._require_right(path, delivered, path.api.require(path.entity_id, _OK))
         return delivered
 
     def _count(self, stores: Stores, delivered: list[Delivered], unit: str) -> dict[str, BatchRows]:
@@ -205,9 +239,11 @@ class Demo:
     @staticmethod
     def _require_right(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
         """Raise unless an answer is the live batch's row as the model wrote it, number by number."""
-        if answer.batch_id != live.batch_id:
+        if answer.batch_id != live.batch_id or answer.version != live.version:
             raise StackError(
-                f"The API answers from {answer.batch_id}, live is {live.batch_id}", remedy="See the registry"
+                f"The API answers from {answer.batch_id} of version {answer.version}, live is"
+                f" {live.batch_id} of version {live.version}",
+                remedy="See the registry",
             )
         written = path.stores.served(live.manifest, path.entity_id)
         if written is None or written not in answer.body:
@@ -228,37 +264,29 @@ class Demo:
         return answer
 
 
-def require_better_than_baselines(model: str, known: Mapping[str, str]) -> str:
-    """Return the report of a trained model on held-out days, which must beat every naive baseline.
-
-    Args:
-        model: The model.
-        known: What Dagster shows of the trained model.
+def require_version(delivered: Delivered, version: int) -> None:
+    """Refuse a batch that another version scored.
 
     Raises:
-        StackError: There is no report, or it does not.
+        StackError: It did.
     """
-    evaluation = json.loads(known.get("evaluation") or "{}")
-    metrics = evaluation.get("metrics", [])
-    if not metrics or not all(metric["beats_baselines"] for metric in metrics):
+    if delivered.version != version:
         raise StackError(
-            f"{model} is not better than naive baselines:"
-            f" {known.get('held_out_report', 'it was not evaluated')}",
-            remedy=f"See the evaluation of {model}/trained_model",
+            f"Version {delivered.version} scored {delivered.partition}, and the champion was {version}",
+            remedy=f"See `mlpipe explain {delivered.batch_id}`",
         )
-    return known["held_out_report"]
 
 
 def table(delivered: list[Delivered], counted: dict[str, BatchRows], unit: str) -> list[str]:
     """Return a line for each partition: rows by store, and the seconds from done file to live."""
     width = max(12, *(len(each.partition) + 2 for each in delivered))
-    stores = f"{'json':>7}{'delta':>7}{'dynamodb':>10}{'snowflake':>11}{'quarantine':>12}"
+    stores = f"{'version':>9}{'json':>7}{'delta':>7}{'dynamodb':>10}{'snowflake':>11}{'quarantine':>12}"
     lines = [f"{unit:<{width}}{'batch':<28}{stores}  done to live"]
     for each in delivered:
         rows = counted[each.batch_id]
         outcome = f"{each.seconds} s" if each.is_live else "history"
         lines.append(
-            f"{each.partition:<{width}}{each.batch_id:<28}{rows.json:>7}{rows.delta:>7}{rows.dynamodb:>10}"
-            f"{rows.snowflake:>11}{rows.quarantine:>12}  {outcome}"
+            f"{each.partition:<{width}}{each.batch_id:<28}{each.version or '-':>9}{rows.json:>7}"
+            f"{rows.delta:>7}{rows.dynamodb:>10}{rows.snowflake:>11}{rows.quarantine:>12}  {outcome}"
         )
     return lines

@@ -18,7 +18,7 @@ from infra.local.demo.demo_stores import BatchRows
 from infra.local.demo.live_api import LiveApi, ServedAnswer
 from infra.local.demo.model_path import Delivered
 from infra.local.demo.progress import DemoProgress
-from infra.local.demo.scenario import Demo, require_better_than_baselines, table
+from infra.local.demo.scenario import Demo, require_version, table
 from infra.local.stack.command_line import ChosenStack
 from infra.local.stack.dagster_runs import Run, wait_for
 from infra.local.supervision.stack_state import StackDirectory, StackError
@@ -56,8 +56,8 @@ def demo(tmp_path: Path) -> Demo:
 
 
 def delivered(*, is_live: bool = True) -> Delivered:
-    """Return a day at the end of its way."""
-    manifest: Any = SimpleNamespace(batch_id=BATCH)
+    """Return a day at the end of its way, which version 2 has scored."""
+    manifest: Any = SimpleNamespace(batch_id=BATCH, model_package=SimpleNamespace(version=2))
     return Delivered("2013-02-01", manifest, is_live, 12.5 if is_live else None)
 
 
@@ -95,28 +95,33 @@ def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) 
 
 
 @pytest.mark.parametrize(
-    "body", [{"provenance": {"batch_id": BATCH}, "p": 2}, {"provenance": {"batch_id": "other"}, "p": 1}]
+    ("p", "batch_id", "version"),
+    [(2, BATCH, 2), (1, "20261123T010203Z-00000002", 2), (1, BATCH, 1), (1, BATCH, None)],
 )
-def test_an_answer_of_other_numbers_or_another_batch_fails_the_demo(body: dict[str, Any]) -> None:
-    """The API's prediction must be the model's own line, and of the live batch."""
+def test_an_answer_of_other_numbers_or_another_origin_fails_the_demo(
+    p: int, batch_id: str, version: int | None
+) -> None:
+    """The API's prediction must be the model's own line, of the live batch and of its version."""
     path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
+    provenance = {"batch_id": batch_id, "model_package_version": version}
     with pytest.raises(StackError):
-        Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
+        Demo._require_right(
+            path, delivered(), ServedAnswer(200, json.dumps({"provenance": provenance, "p": p}))
+        )
 
 
-@pytest.mark.parametrize("verdicts", [(), (True, False)])
-def test_a_model_that_is_not_better_than_its_baselines_fails_the_demo(verdicts: tuple[bool, ...]) -> None:
-    """Each metric on the held-out days must beat the naive baselines, and there must be one."""
-    metrics = [{"kind": "mae", "beats_baselines": verdict} for verdict in verdicts]
-    known = {"evaluation": json.dumps({"metrics": metrics}), "held_out_report": "mae 2, NOT better than 1"}
-    with pytest.raises(StackError, match="NOT better than 1"):
-        require_better_than_baselines("flight_delay", known)
+def test_a_right_answer_passes() -> None:
+    """Numbers, batch and version are those of the live batch."""
+    path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
+    body = {"provenance": {"batch_id": BATCH, "model_package_version": 2}, "p": 1}
+    Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
 
-def test_a_better_model_is_told_with_its_report() -> None:
-    """The step shows the figures beside the baselines."""
-    known = {"evaluation": '{"metrics": [{"beats_baselines": true}]}', "held_out_report": "mae 1, better"}
-    assert require_better_than_baselines("flight_delay", known) == "mae 1, better"
+def test_a_batch_that_another_version_scored_fails_the_demo() -> None:
+    """Each day must be scored by the version that was the champion."""
+    require_version(delivered(), 2)
+    with pytest.raises(StackError, match="Version 2 scored 2013-02-01, and the champion was 1"):
+        require_version(delivered(), 1)
 
 
 def test_history_is_told_as_such() -> None:

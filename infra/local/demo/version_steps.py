@@ -1,0 +1,137 @@
+"""The demo's steps about one model's versions, and the statements that must hold of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.local.demo.model_versions import require_better_than_baselines
+from infra.local.supervision.stack_state import StackError
+
+if TYPE_CHECKING:
+    from infra.local.demo.demo_plan import PlannedVersions
+    from infra.local.demo.mlpipe_commands import StartedCommand
+    from infra.local.demo.model_versions import JudgedVersion, ModelVersions
+    from infra.local.demo.progress import DemoProgress
+
+
+@dataclass(frozen=True)
+class VersionSteps:
+    """The versions of one model, step by step.
+
+    Attributes:
+        versions: The model's.
+        planned: What is shown of them.
+        progress: Tells of it.
+    """
+
+    versions: ModelVersions
+    planned: PlannedVersions
+    progress: DemoProgress
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a second version takes the first one's place."""
+        return len(self.planned.ranges) > 1
+
+    def start_first(self) -> StartedCommand:
+        """Start the retraining that makes the first champion.
+
+        A champion that an interrupted demo left, and that knows what this one is judged on, is demoted.
+        """
+        champion = self.versions.champion()
+        if champion is not None and self._knows_too_much(champion):
+            with self.progress.step(f"mlpipe demote {self.versions.model}") as found:
+                demoted, now = self.versions.demote()
+                found.append(f"version {demoted} knows what is judged on; the champion is {now or 'none'}")
+            champion = self.versions.champion()
+        return self.versions.start_retraining(self._end(0), again=champion is None)
+
+    def await_first(self, retraining: StartedCommand) -> int:
+        """Wait for the first champion, which must be better than naive; return its number.
+
+        An earlier demo's champion stays if the same training gives it once more, or nothing better.
+
+        Raises:
+            StackError: There is no champion, or it is not better than naive baselines.
+        """
+        with self.progress.step(self._title(0)) as found:
+            judged = self.versions.await_version(retraining)
+            champion = self.versions.champion()
+            if not judged.is_taken and champion is not None:
+                found.append(f"version {judged.number} is {judged.record.state}: {judged.verdict.reason}")
+                judged = champion
+            found.extend(_described(judged))
+            if self.planned.has_metrics:
+                found.append(require_better_than_baselines(judged))
+        self._crown(judged)
+        return judged.number
+
+    def start_second(self) -> StartedCommand:
+        """Start the retraining on the later range, once more if an earlier demo did."""
+        return self.versions.start_retraining(self._end(1), again=True)
+
+    def await_second(self, retraining: StartedCommand, champion: int) -> int:
+        """Wait for the version that takes the champion's place, and return its number.
+
+        Raises:
+            StackError: It was not judged against the champion, or is not better.
+        """
+        with self.progress.step(self._title(1)) as found:
+            judged = self.versions.await_version(retraining)
+            found.extend([*_described(judged), judged.verdict.reason])
+            if judged.number == champion or judged.record.judged_against != champion:
+                raise StackError(
+                    f"{retraining.line} made version {judged.number}, judged against version"
+                    f" {judged.record.judged_against}, and the champion is version {champion}",
+                    remedy=f"See `mlpipe models {self.versions.model}`",
+                )
+            if not judged.is_taken:
+                raise StackError(
+                    f"Version {judged.number} is {judged.record.state}: {judged.verdict.reason}",
+                    remedy=f"See `mlpipe models {self.versions.model}`",
+                )
+        self._crown(judged)
+        return judged.number
+
+    def demote(self, withdrawn: int, champion: int) -> None:
+        """Withdraw the second version; the first one must be the champion again."""
+        with self.progress.step(f"mlpipe demote {self.versions.model}") as found:
+            demoted, now = self.versions.demote()
+            if (demoted, now) != (withdrawn, champion):
+                raise StackError(
+                    f"mlpipe demote withdrew version {demoted} for {now}, not {withdrawn} for {champion}",
+                    remedy=f"See `mlpipe models {self.versions.model}`",
+                )
+            found.append(f"version {demoted} is withdrawn, version {now} is the champion again")
+
+    def _crown(self, judged: JudgedVersion) -> None:
+        by = "by rule" if self.planned.is_approved_by_rule else "by a person"
+        with self.progress.step(f"version {judged.number} of {self.versions.model} promoted {by}"):
+            if judged.waits and self.planned.is_approved_by_rule:
+                raise StackError(
+                    f"Version {judged.number} waits for a person: {judged.verdict.reason}",
+                    remedy=f"See `mlpipe models {self.versions.model}`",
+                )
+            if judged.waits:
+                self.versions.promote(judged.number)
+            self.versions.await_champion(judged.number)
+
+    def _knows_too_much(self, champion: JudgedVersion) -> bool:
+        """Tell whether a version has learned from what the first one is judged on."""
+        held_out, learned = self.planned.ranges[0].first_held_out, champion.record.trained_until
+        return held_out is not None and learned is not None and learned >= held_out
+
+    def _end(self, place: int) -> str:
+        return str(self.planned.ranges[place].newest)
+
+    def _title(self, place: int) -> str:
+        return f"mlpipe retrain {self.versions.model} --last {self._end(place)}"
+
+
+def _described(judged: JudgedVersion) -> list[str]:
+    verdict = judged.verdict
+    learned = f"version {judged.number} learned from partitions up to {verdict.trained_until}"
+    if verdict.first_held_out is None:
+        return [learned]
+    return [learned, f"judged on {verdict.first_held_out} to {verdict.last_held_out}"]
