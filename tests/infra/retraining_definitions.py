@@ -1,11 +1,38 @@
-"""Retraining definitions as SageMaker would read them: steps by name, references with their values."""
+"""Retraining definitions as SageMaker would read them: steps by name, references with their values.
+
+`python -m tests.infra.retraining_definitions` writes those of the example's models for a person to review.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from infra.definitions.retraining_definition import pipeline_definition
+from infra.provisioned_models import provisioned_models
+from tests.infra.example_stages import PROD
+from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+REVIEWED = Path(__file__).with_name("reviewed_definitions")
+# Every change of the jobs' code has another digest, and none of them is a change of the pipelines.
+_DIGEST = "0" * 64
+
+
+def filled_definitions() -> dict[str, str]:
+    """Return the pipelines of the example's models in the stage `prod`, by the names of their files."""
+    deployment = PROD.deployment()
+    return {
+        f"{each.name}.json": json.dumps(
+            pipeline_definition(deployment, each.retrained, code_digest=_DIGEST), indent=1
+        )
+        + "\n"
+        for each in provisioned_models(EXAMPLE)
+        if each.retrained is not None
+    }
 
 
 def steps_of(definition: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -40,3 +67,8 @@ def resolved(document: Any, values: Mapping[str, Any]) -> Any:
         case {"Std:JsonGet": {"PropertyFile": {"Get": name}, "Path": path}}:
             return values[f"{name}.{path}"]
     return {name: resolved(each, values) for name, each in document.items()}
+
+
+if __name__ == "__main__":
+    for name, content in filled_definitions().items():
+        (REVIEWED / name).write_text(content, encoding="utf-8")
