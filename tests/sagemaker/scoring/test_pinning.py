@@ -145,6 +145,19 @@ def test_a_model_whose_champion_was_demoted_scores_nothing(store: ObjectStore) -
     assert not store.client.objects
 
 
+def test_a_batch_keeps_its_version_though_that_is_demoted_while_it_scores(store: ObjectStore) -> None:
+    """A later attempt uses what the first one chose; the next batch does not."""
+    registry = FakeRegistryTable()
+    register(registry, MODEL, archive(1), version=1, state="superseded")
+    register(registry, MODEL, archive(2), version=2, champion=True)
+    assert pinned(store, registry).version == 2
+    register(registry, MODEL, archive(2), version=2, state="withdrawn")
+    register(registry, MODEL, archive(1), version=1, champion=True)
+    assert pinned(store, registry, attempt=2).version == 2
+    del store.client.objects[KEY]
+    assert pinned(store, registry).version == 1
+
+
 @pytest.mark.parametrize("state", ["candidate", "refused", "withdrawn"])
 def test_a_pointer_to_a_version_that_is_no_champion_is_not_believed(store: ObjectStore, state: str) -> None:
     """Pointer and record change together; what contradicts itself was written by nobody of ours."""
