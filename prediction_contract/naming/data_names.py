@@ -54,10 +54,6 @@ class DataNames(DeploymentScope):
         """The bucket of logs about the data bucket and the home region's network."""
         return self._name(f"logs-{self.account_id}-{self.home}")
 
-    def model_prefix(self, model: str) -> str:
-        """Return the key prefix of a model's trained artifacts, ending in a slash."""
-        return f"models/{ModelName(model)}/"
-
     @property
     def code_prefix(self) -> str:
         """The key prefix of all code that jobs run, ending in a slash."""

@@ -40,7 +40,7 @@ from prediction_contract.registry.records import (
     request_key,
 )
 from prediction_contract.registry.stored_record import Value
-from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.registry.transaction import Transaction, Write, request_is_new
 from prediction_contract.text.utc_time import format_utc
 
 
@@ -162,7 +162,7 @@ def hold(
         (
             pointer,
             _entry(model, sequence, request, now, entry),
-            _request_is_new(model, request, action, sequence),
+            request_is_new(request_key(model, request.request_id), request, action, sequence),
         ),
     )
 
@@ -180,7 +180,7 @@ def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
         target.batch_id,
         (
             Write(key=target.key, conditions=(not_live,), assign={"release_state": ReleaseState.WITHDRAWN}),
-            _request_is_new(target.model, request, Action.WITHDRAW, 0),
+            request_is_new(request_key(target.model, request.request_id), request, Action.WITHDRAW, 0),
         ),
     )
 
@@ -290,7 +290,7 @@ def _move_home(
                 **({"serving": serving} if serving is not None else {}),
             },
         ),
-        _request_is_new(model, request, action, sequence),
+        request_is_new(request_key(model, request.request_id), request, action, sequence),
         *(Write(key=pointer_key(model, region), assign=pointed_at) for region in following),
         *checks,
     ]
@@ -332,20 +332,6 @@ def _region_holds_it(region: str) -> Condition:
         Contains("verified_regions", region),
         f"The replica in {region} was not yet found to hold the whole batch",
         f"Verify it in {region} first",
-    )
-
-
-def _request_is_new(model: str, request: ChangeRequest, action: Action, sequence: int) -> Write:
-    unknown = Condition(
-        "request_is_new",
-        Missing("record"),
-        f"The request {request.request_id} was carried out before",
-        "Nothing is to be done",
-    )
-    return Write(
-        key=request_key(model, request.request_id),
-        conditions=(unknown,),
-        assign={"action": action, "sequence": sequence, "actor": request.actor},
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from prediction_contract.errors import RuleViolationError
-from prediction_contract.registry.conditions import Condition, Placeholders
-from prediction_contract.registry.records import RecordKey
+from prediction_contract.registry.conditions import Condition, Missing, Placeholders
+from prediction_contract.registry.records import ChangeRequest, RecordKey
 from prediction_contract.registry.stored_record import Attributes, Value
 
 
@@ -61,6 +62,21 @@ class Write:
                 )
             )
         return " ".join(parts)
+
+
+def request_is_new(key: RecordKey, request: ChangeRequest, action: StrEnum, sequence: int) -> Write:
+    """Return the write that remembers a request, and refuses one that was carried out before."""
+    unknown = Condition(
+        "request_is_new",
+        Missing("record"),
+        f"The request {request.request_id} was carried out before",
+        "Nothing is to be done",
+    )
+    return Write(
+        key=key,
+        conditions=(unknown,),
+        assign={"action": action, "sequence": sequence, "actor": request.actor},
+    )
 
 
 @dataclass(frozen=True, slots=True)

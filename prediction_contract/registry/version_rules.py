@@ -23,7 +23,7 @@ from prediction_contract.registry.conditions import (
 from prediction_contract.registry.promotion_order import promotion_order
 from prediction_contract.registry.records import LONGEST_REASON, ChangeRequest
 from prediction_contract.registry.stored_record import Value
-from prediction_contract.registry.transaction import Transaction, Write
+from prediction_contract.registry.transaction import Transaction, Write, request_is_new
 from prediction_contract.registry.version_records import (
     STATE_BY_APPROVAL,
     ChampionPointer,
@@ -318,7 +318,7 @@ def _move_champion(
             previous_version=replaced,
             challenger=kept_challenger,
         ),
-        _request_is_new(model, request, action, sequence),
+        request_is_new(version_request_key(model, request.request_id), request, action, sequence),
     ]
     return Transaction(model, None, tuple(writes))
 
@@ -350,7 +350,7 @@ def _mark_pointer(
                 remove=remove,
             ),
             _entry(model, sequence, request, now, action=action, version=seen.version, challenger=challenger),
-            _request_is_new(model, request, action, sequence),
+            request_is_new(version_request_key(model, request.request_id), request, action, sequence),
         ),
     )
 
@@ -410,20 +410,6 @@ def _champion_is_as_seen(pointer: ChampionPointer | None) -> Condition:
         Equals("sequence", pointer.sequence) if pointer else Missing("sequence"),
         "The champion pointer has moved meanwhile",
         "Read it again and decide again",
-    )
-
-
-def _request_is_new(model: str, request: ChangeRequest, action: VersionAction, sequence: int) -> Write:
-    unknown = Condition(
-        "request_is_new",
-        Missing("record"),
-        f"The request {request.request_id} was carried out before",
-        "Nothing is to be done",
-    )
-    return Write(
-        key=version_request_key(model, request.request_id),
-        conditions=(unknown,),
-        assign={"action": action, "sequence": sequence, "actor": request.actor},
     )
 
 

@@ -106,7 +106,6 @@ def names_per_model(deployment: Deployment, model: str) -> list[str]:
     return [
         deployment.online_table(model),
         deployment.model_package_group(model).casefold(),
-        deployment.model_prefix(model),
         deployment.provider_secret(model),
         deployment.online_table_arn(model),
         deployment.scoring_pipeline_arn(model).casefold(),
@@ -310,7 +309,7 @@ def test_a_malformed_model_name_is_refused(model: str) -> None:
     """No name is made of what is no model name, so none can escape its table or its prefix."""
     deployment = Deployment("local", "000000000000", "us-east-1")
 
-    for name_of in (deployment.online_table, deployment.model_package_group, deployment.model_prefix):
+    for name_of in (deployment.online_table, deployment.model_package_group):
         with pytest.raises(InvalidNameError, match="model name"):
             name_of(model)
 
