@@ -45,7 +45,7 @@ def attributes(**changes: Any) -> dict[str, Any]:
         "description": "A number for each thing.",
         "partitions": {"start": "2013-01-01", "end": "2014-01-01"},
         "sources": {"things": {"format": "parquet", "path": "raw/things/{partition}.parquet"}},
-        "training": {"first_partition": "2013-01-01", "last_partition": "2013-01-31"},
+        "training": {"window": 31},
         "columns": [
             {"name": "entity_id", "type": "string", "nullable": False, "key": True},
             {"name": "score", "type": "decimal(7,2)"},

@@ -37,12 +37,70 @@ def test_metrics_let_a_better_candidate_be_approved_by_rule(approval: str | None
 
 
 def test_jobs_are_told_how_candidates_are_judged() -> None:
-    """Slices, margin and who approves; nothing of a model that has no such training."""
+    """Slices, margin and who approves; nothing of a model that was trained elsewhere."""
     training = {"metrics": [METRIC], "slices": ["score"], "margin": 0.05, "approval": "manual"}
     judging = model_inputs(declaration("things", training=training)).judging
     assert judging is not None
     assert (judging.slices, judging.margin, judging.is_approved_by_rule) == (("score",), 0.05, False)
-    assert model_inputs(declaration("things")).judging is None
+    assert model_inputs(declaration("things", training=None, model=REGISTRY)).judging is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "learned", "judged", "counts"),
+    [
+        ("daily", ("2013-01-01", "2013-01-31"), ("2013-02-01", "2013-02-26"), (31, 26, 0)),
+        ("daily", ("2012-02-28", "2012-03-01"), ("2012-03-04", "2012-03-04"), (3, 1, 2)),
+        ("hourly", ("2013-01-01T22", "2013-01-02T03"), ("2013-01-02T05", "2013-01-02T06"), (6, 2, 1)),
+        ("weekly", ("2020-W51", "2021-W02"), ("2021-W05", "2021-W07"), (5, 3, 2)),
+        ("monthly", ("2012-11", "2013-02"), ("2013-04", "2013-04"), (4, 1, 1)),
+    ],
+)
+def test_the_form_that_names_partitions_is_read_as_their_counts(
+    kind: str, learned: tuple[str, str], judged: tuple[str, str], counts: tuple[int, int, int]
+) -> None:
+    """A file of version 0.1 needs no edit: as many partitions are learned from, left out and judged on."""
+    training = range_of(learned) | {"first_evaluated": judged[0], "last_evaluated": judged[1]}
+    declared = declaration(
+        "things",
+        partitions={"kind": kind, "start": learned[0]},
+        training=training | {"metrics": [METRIC]},
+    )
+    retraining = declared.retraining
+    assert retraining is not None
+    assert (retraining.window, retraining.held_out, retraining.gap) == counts
+    assert [metric.kind for metric in retraining.metrics] == ["mae"]
+    assert retraining.is_approved_by_rule
+    assert retraining.schedule is None
+
+
+def test_named_partitions_without_an_evaluation_leave_approval_to_a_person() -> None:
+    """Nothing judges the model, so held out are the usual numbers, and no rule approves."""
+    declared = declaration("things", training=range_of(("2013-01-08", "2013-01-31")))
+    retraining = declared.retraining
+    assert retraining is not None
+    assert (retraining.window, retraining.held_out, retraining.gap) == (24, 14, 1)
+    assert not retraining.is_approved_by_rule
+    judging = model_inputs(declared).judging
+    assert judging is not None
+    assert not judging.is_approved_by_rule
+
+
+def test_the_champion_scores_unless_a_file_is_named() -> None:
+    """Trained here, registered here or produced by SageMaker: all have versions."""
+    file = {"path": "models/churn.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
+    with_versions: list[dict[str, Any]] = [
+        {},
+        {"training": range_of(("2013-01-08", "2013-01-31"))},
+        {"training": None, "model": REGISTRY},
+        {"training": None, "produced_by": "sagemaker"},
+    ]
+    assert all(declaration("things", **changes).has_versions for changes in with_versions)
+    assert not declaration("things", training=None, model=file).has_versions
+
+
+def range_of(learned: tuple[str, str]) -> dict[str, str]:
+    """Return a training as files of version 0.1 declare it."""
+    return {"first_partition": learned[0], "last_partition": learned[1]}
 
 
 def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:

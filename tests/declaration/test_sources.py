@@ -263,7 +263,6 @@ def test_hours_do_not_see_the_whole_of_their_day(
     declared = {name: value for name, value in source.items() if value is not None}
     hours = {
         "partitions": {"kind": "hourly", "start": "2013-01-01T00"},
-        "training": {"first_partition": "2013-01-01T00", "last_partition": "2013-01-02T00"},
         "sources": {"source": declared},
     }
     if fault is None:
