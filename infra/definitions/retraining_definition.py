@@ -44,7 +44,7 @@ def pipeline_definition(
         code_digest: SHA-256 of the code that jobs run.
 
     Raises:
-        NotRetrainedError: The model's declaration has no `training` with a window.
+        NotRetrainedError: The model's declaration has no `training`.
         RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
     """
     return filled(json.loads(DEFINITION.read_bytes()), _values(deployment, model, code_digest))
@@ -85,7 +85,7 @@ def _values(deployment: Deployment, model: ModelDeclaration, code_digest: str) -
     training = model.retraining
     if training is None:
         raise NotRetrainedError(
-            f"{model.name} is not retrained: its declaration has no `training` with a `window`",
+            f"{model.name} is not retrained: its declaration has no `training`",
             remedy="Declare `training: {window: 60}`, or register versions by `mlpipe models register`",
             model=model.name,
         )

@@ -209,7 +209,12 @@ def test_every_step_is_in_the_pool_of_what_it_uses(model: ModelDeclaration) -> N
     """Whatever asks for a service's client stands in its pool; a load mostly waits for Glue."""
     made = pipeline_definitions(model)
     definitions = dg.Definitions.merge(made, platform_definitions(made))
-    services = (("glue_jobs", GLUE_POOL), ("sagemaker_jobs", SAGEMAKER_POOL), ("warehouse", SNOWFLAKE_POOL))
+    services = (
+        ("glue_jobs", GLUE_POOL),
+        ("sagemaker_jobs", SAGEMAKER_POOL),
+        ("retraining_pipelines", SAGEMAKER_POOL),
+        ("warehouse", SNOWFLAKE_POOL),
+    )
     found, wanted = {}, {}
     for job in ("things_train", "things_score", "things_load", "retention", "follow_home"):
         for node in definitions.resolve_job_def(job).nodes:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings
-from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import FeatureArguments
 from tests.dagster.small_model import declaration
 from tests.infra.cdk.dagster_tasks import containers, variables
 from tests.infra.cdk.scoring_pipelines import MODELS, definition
@@ -87,19 +87,8 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
         code_version="1",
         inputs_key="models/churn/inputs-abc.json",
     )
-    training = TrainArguments(
-        model="churn",
-        first_partition="2013-01-01",
-        last_partition="2013-02-01",
-        bucket=settings.data_bucket,
-        code_version="1",
-        inputs_key="models/churn/inputs-abc.json",
-    )
-    for request in (
-        processing_request(settings, model, "prepare_features.py", features),
-        training_request(settings, model, training),
-    ):
-        assert {"Key": key, "Value": value} in request["Tags"]
+    request = processing_request(settings, model, "prepare_features.py", features)
+    assert {"Key": key, "Value": value} in request["Tags"]
     instance: Any = yaml.safe_load((ROOT / "mlpipe_dagster" / "instances" / "production.yaml").read_text())
     (tag,) = instance["run_launcher"]["config"]["run_ecs_tags"]
     assert (tag["key"], environment[tag["value"]["env"]]) == (key, value)

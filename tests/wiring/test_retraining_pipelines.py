@@ -296,6 +296,6 @@ def test_a_definition_is_far_below_what_sagemaker_takes() -> None:
 
 def test_a_model_that_is_not_retrained_has_no_definition() -> None:
     """It says what to declare."""
-    fixed = {"first_partition": "2013-01-01", "last_partition": "2013-01-31"}
+    elsewhere = declaration("things", training=None, model={"from": "registry"})
     with pytest.raises(NotRetrainedError, match="things is not retrained"):
-        pipeline_definition(DEPLOYMENT, declaration("things", training=fixed), code_digest=DIGEST)
+        pipeline_definition(DEPLOYMENT, elsewhere, code_digest=DIGEST)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tests.dagster.small_model import SmallModel
 
+MODEL_FILE = {"path": "trained/others.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
 TRAINING = {"window": 30, "held_out": 14, "approval": "manual"}
 KEY = dg.AssetKey(["m", "challenger_predictions"])
 ARCHIVE = PinnedModel(digest="0" * 16, key="models/m/candidates/2/output/model.tar.gz", sha256="0" * 64)
@@ -110,7 +111,7 @@ def test_models_with_versions_have_challengers_and_others_have_none() -> None:
     """The asset is partitioned as predictions, its check is its own, and the sensor starts its job alone."""
     with_versions, without = (
         declaration("things", training=TRAINING),
-        declaration("others", training=None, produced_by="sagemaker"),
+        declaration("others", training=None, model=MODEL_FILE),
     )
     models = dg.Definitions.merge(pipeline_definitions(with_versions), pipeline_definitions(without))
     definitions = dg.Definitions.merge(models, platform_definitions(models))

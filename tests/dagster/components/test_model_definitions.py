@@ -13,12 +13,14 @@ from tests.dagster.small_model import declaration
 MODELS = ("airport_congestion", "flight_delay")
 ASSETS = {
     "features": ({"raw/nycflights13/flights"}, {"sagemaker", "parquet", "pandas"}),
-    "trained_model": ({"features"}, {"sagemaker", "scikitlearn"}),
+    "model_versions": ({"features"}, {"sagemaker", "scikitlearn"}),
+    "trained_model": ({"model_versions"}, {"sagemaker", "scikitlearn"}),
     "predictions": ({"features", "trained_model", "predictions"}, {"sagemaker", "deltalake", "json"}),
     "dynamodb": ({"predictions"}, {"dynamodb", "glue"}),
     "snowflake": ({"predictions"}, {"snowflake", "glue"}),
     "publication": ({"dynamodb", "snowflake"}, {"dynamodb", "snowflake"}),
     "accuracy": ({"publication", "features"}, {"sagemaker", "json"}),
+    "challenger_predictions": ({"features", "predictions"}, {"sagemaker", "parquet"}),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which image Dagster asks SageMaker for: that of the lock file of the model's requirements, or none."""
+"""Which image jobs run in: that of the lock file of the model's requirements, or the platform's own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from infra.definitions.retraining_definition import pipeline_definition
+from infra.definitions.retraining_steps import TRAIN_STEP
 from infra.environments.family_locking import lock_family
 from mlpipe_dagster.installed_platform import PLATFORM
-from mlpipe_dagster.job_clients.sagemaker_requests import processing_request, training_request
+from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.settings import Settings
 from model_declaration.job_requirements import RequirementsError, family_files, needed_families
-from prediction_contract.jobs.job_arguments import FeatureArguments, TrainArguments
+from prediction_contract.jobs.job_arguments import FeatureArguments
 from prediction_contract.jobs.job_image import JobImage
 from tests.dagster.small_model import declaration
+from tests.infra.retraining_definitions import steps_of
 from tests.projects import new_project
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def model(project: Project, requirements: str | None) -> ModelDeclaration:
 
 
 def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the requests of a processing and a training job."""
+    """Return the requests of Dagster's processing job and of the retraining pipeline's training job."""
     settings = Settings.from_environment(environment)
     features = FeatureArguments(
         model="churn",
@@ -49,29 +52,20 @@ def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[di
         code_version="1",
         inputs_key="models/churn/inputs.json",
     )
-    training = TrainArguments(
-        model="churn",
-        first_partition="2013-01-01",
-        last_partition="2013-02-01",
-        bucket="mlpipe-data",
-        code_version="1",
-        inputs_key="models/churn/inputs.json",
-    )
+    retraining = pipeline_definition(settings.deployment, declared, code_digest="0" * 64)
     return [
         processing_request(settings, declared, "prepare_features.py", features),
-        training_request(settings, declared, training),
+        steps_of(retraining)[TRAIN_STEP]["Arguments"],
     ]
 
 
 def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the image of each request, and the packages that its job is told to need."""
+    """Return the tag of each request's image, and the packages that its job is told to need."""
     processing, training = found
+    uris = processing["AppSpecification"]["ImageUri"], training["AlgorithmSpecification"]["TrainingImage"]
     return [
-        (processing["AppSpecification"]["ImageUri"], processing["Environment"]["MLPIPE_NEEDED_PACKAGES"]),
-        (
-            training["AlgorithmSpecification"]["TrainingImage"],
-            training["Environment"]["MLPIPE_NEEDED_PACKAGES"],
-        ),
+        (uri.rpartition(":")[2], request["Environment"]["MLPIPE_NEEDED_PACKAGES"])
+        for uri, request in zip(uris, found, strict=True)
     ]
 
 
@@ -82,8 +76,9 @@ def test_a_job_names_the_image_of_its_model_s_requirements(
     """Features, training and scoring run with the same packages; a model that needs none shares one image."""
     lock = project.requirements / "sorting.lock" if family else PLATFORM / "requirements" / "scoring.lock"
     image = JobImage.of_lock(family or "base", lock.read_bytes())
-    expected = (f"registry.example/jobs:{image.tag}", image.tag)
-    assert images(requests(model(project, family), minimal_environment)) == [expected, expected]
+    found = requests(model(project, family), minimal_environment)
+    assert images(found) == [(image.tag, image.tag)] * 2
+    assert found[0]["AppSpecification"]["ImageUri"].startswith("registry.example/jobs:")
 
 
 def test_no_job_starts_for_a_stale_lock(project: Project, minimal_environment: dict[str, str]) -> None:

@@ -16,7 +16,6 @@ from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.features_asset import features_asset
 from mlpipe_dagster.scoring.predictions_asset import predictions_asset
-from mlpipe_dagster.training.trained_model_asset import trained_model_asset
 from prediction_contract.jobs.code_digest import code_version
 from tests.dagster.small_model import PARTITION, SmallModel, declaration
 
@@ -45,15 +44,12 @@ class DeliveringJobs(SageMakerJobs):
 
     def run(self, *, job_name: Any, request: Any, **_: Any) -> Any:
         """Do what a job does."""
-        asked = request(job_name(1), 1)
-        arguments = asked.get("AppSpecification", asked.get("AlgorithmSpecification"))["ContainerArguments"]
+        arguments = request(job_name(1), 1)["AppSpecification"]["ContainerArguments"]
         told = dict(zip(arguments[::2], arguments[1::2], strict=True))
         platform, name = self.platform, told["--model"]
         if "--batch_id" in told:
             model = SmallModel(platform, declaration(name))
             model.deliver(model.manifest(told["--batch_id"]))
-        metrics = f"{platform.settings.deployment.model_prefix(name)}job/metrics.json"
-        platform.bucket.put(metrics, b"{}")
         return SimpleNamespace(metadata={}, description={}, job=SimpleNamespace(name="job"))
 
 
@@ -73,32 +69,27 @@ def test_an_upload_of_other_code_is_outdated(tmp_path: Path) -> None:
 def test_a_run_says_that_its_jobs_run_other_code(
     small_model: SmallModel, monkeypatch: pytest.MonkeyPatch, *, is_uploaded: bool
 ) -> None:
-    """Log and metadata of features, predictions and trained model name both versions."""
+    """Log and metadata of features and predictions name both versions."""
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", PREFIX.format(present() if is_uploaded else OTHER))
     platform, model = Platform(), small_model.declaration
     partitions = partitions_of(model)
-    assert model.training_range is not None
-    partitioned = [features_asset(model, partitions), predictions_asset(model, partitions)]
+    assets = [features_asset(model, partitions), predictions_asset(model, partitions)]
     resources = {"platform": platform, "sagemaker_jobs": DeliveringJobs(platform=platform)}
     with dg.DagsterInstance.ephemeral() as instance:
-        for assets, key in (
-            (partitioned, PARTITION),
-            ([trained_model_asset(model, model.training_range)], None),
-        ):
-            done = dg.materialize(assets, partition_key=key, instance=instance, resources=resources)
-            assert done.success
-            said = [
-                entry.user_message
-                for entry in instance.all_logs(done.run_id)
-                if not entry.is_dagster_event and "code version" in entry.user_message
-            ]
-            assert len(said) == (0 if is_uploaded else len(assets))
-            for event in done.get_asset_materialization_events():
-                metadata = event.materialization.metadata
-                assert ("code_warning" in metadata) is not is_uploaded
-                if not is_uploaded:
-                    assert code_version(OTHER) in str(metadata["code_warning"].value)
-                    assert metadata["checkout_code_version"].value == code_version(present())
+        done = dg.materialize(assets, partition_key=PARTITION, instance=instance, resources=resources)
+        assert done.success
+        said = [
+            entry.user_message
+            for entry in instance.all_logs(done.run_id)
+            if not entry.is_dagster_event and "code version" in entry.user_message
+        ]
+        assert len(said) == (0 if is_uploaded else len(assets))
+        for event in done.get_asset_materialization_events():
+            metadata = event.materialization.metadata
+            assert ("code_warning" in metadata) is not is_uploaded
+            if not is_uploaded:
+                assert code_version(OTHER) in str(metadata["code_warning"].value)
+                assert metadata["checkout_code_version"].value == code_version(present())
 
 
 def test_a_load_whose_job_runs_other_code_warns() -> None:

@@ -36,13 +36,13 @@ def test_features_and_predictions_keep_lineage_and_partitions() -> None:
     assert graph.get(dg.AssetKey(["things", "dynamodb"])).is_executable
 
 
-def test_it_is_trained_by_dagster_only_if_it_says_on_what() -> None:
-    """Without `training` the trained model is external too, and there is no job for it."""
+def test_it_is_retrained_only_if_it_says_on_what() -> None:
+    """Without `training` its champion was trained elsewhere: it is shown, and no job makes it."""
     with_training, without = loaded(), loaded(training=None)
     key = dg.AssetKey(["things", "trained_model"])
     assert with_training.resolve_asset_graph().get(key).is_executable
     assert not without.resolve_asset_graph().get(key).is_executable
-    assert {job.name for job in without.jobs or ()} == {"things_load"}
+    assert {job.name for job in without.jobs or ()} == {"things_load", "things_challenge"}
 
 
 def test_the_sensor_loads_it_like_any_other() -> None:

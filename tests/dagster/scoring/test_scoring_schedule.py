@@ -15,16 +15,13 @@ from tests.dagster.small_model import declaration
 
 HOURLY = {
     "partitions": {"kind": "hourly", "start": "2013-01-01T00", "end": "2014-01-01T00"},
-    "training": {"first_partition": "2013-01-01T00", "last_partition": "2013-01-02T00"},
 }
 
 WEEKLY = {
     "partitions": {"kind": "weekly", "start": "2013-W01", "end": "2014-W01"},
-    "training": {"first_partition": "2013-W01", "last_partition": "2013-W05"},
 }
 MONTHLY = {
     "partitions": {"kind": "monthly", "start": "2013-01", "end": "2014-01"},
-    "training": {"first_partition": "2013-01", "last_partition": "2013-02"},
 }
 
 
@@ -86,13 +83,7 @@ def test_the_present_partition_is_one() -> None:
         ("weekly", "2026-W01", "%G-W%V-1"),
         ("monthly", "2026-01", "%Y-%m"),
     ):
-        partitions = partitions_of(
-            declaration(
-                "things",
-                partitions={"kind": kind, "start": start},
-                training={"first_partition": start, "last_partition": start},
-            )
-        )
+        partitions = partitions_of(declaration("things", partitions={"kind": kind, "start": start}))
         assert partitions.get_last_partition_key() == datetime.now(UTC).strftime(form)
 
 

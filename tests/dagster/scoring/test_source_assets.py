@@ -145,12 +145,13 @@ def test_the_digest_of_a_model_file_is_its_data_version() -> None:
 def test_predictions_are_of_the_model_file_that_features_have_recorded() -> None:
     """A run's first batch by a new file is not shown as made of an older one."""
     declared = declaration("things", training=None, model=MODEL_FILE)
+    assert declared.model_file is not None
 
     @dg.asset
     def features(context: dg.AssetExecutionContext) -> None:
         record_model_file(context, declared)
 
-    @dg.asset(deps=[features, trained_elsewhere_spec(declared)])
+    @dg.asset(deps=[features, trained_elsewhere_spec(declared, declared.model_file)])
     def predictions() -> None:
         pass
 

@@ -18,9 +18,11 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
 )
 from mlpipe_dagster.resources.job_resources import RetrainingPipelines
+from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.versions.champion_asset import champion_asset
 from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.model_versions_asset import model_versions_spec, version_checks
+from prediction_contract.jobs.code_digest import code_version
 from prediction_contract.jobs.verdict import PENDING
 from tests.dagster.small_model import declaration
 from tests.dagster.versions.registered_packages import RegisteredPackages
@@ -29,6 +31,7 @@ from tests.dagster.versions.small_retraining import SmallRetraining
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
+OTHER = "0123456789abcdef" * 4
 NEW_FORM: dict[str, Any] = {"training": {"window": 30, "held_out": 14, "approval": "manual"}}
 FROM_REGISTRY: dict[str, Any] = {"training": None, "model": {"from": "registry"}}
 
@@ -72,13 +75,17 @@ def test_a_model_of_a_file_has_no_versions() -> None:
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 def test_materializing_the_trained_model_retrains_and_shows_the_champion(
-    registered: RegisteredPackages, instance: dg.DagsterInstance
+    registered: RegisteredPackages, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a champion nothing is materialized; with one, its digest is the data version."""
+    """Without a champion nothing is materialized; with one, its digest is the data version.
+
+    Code of the jobs that is not the checkout's is told with it.
+    """
     small = SmallRetraining(registered)
     declared = declaration(registered.model, **NEW_FORM)
+    monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", f"code/sagemaker_scripts/{OTHER}/")
     resources = {
-        "platform": small.platform,
+        "platform": Platform(),
         "retraining_pipelines": RetrainingPipelines(platform=small.platform, longest_pause_seconds=0.5),
     }
 
@@ -107,6 +114,7 @@ def test_materializing_the_trained_model_retrains_and_shows_the_champion(
     assert facts == {"version": 2, "outcome": "promoted", "promotion": 1, "mae": 20.0}
     assert shown.metadata["execution"].value == record.execution_arn
     assert "/processing-jobs/" in str(shown.metadata["PlanRetraining_job_page"].value)
+    assert code_version(OTHER) in str(shown.metadata["code_warning"].value)
 
 
 @pytest.mark.stack
