@@ -13,7 +13,7 @@ import secrets
 from typing import Any
 
 from ministack import app
-from ministack.core import iam_evaluator, router
+from ministack.core import iam_actions, iam_evaluator, router
 from ministack.services import alb, dynamodb, s3
 
 from prediction_contract.limits import (
@@ -30,6 +30,7 @@ _get_items = dynamodb._batch_get_item
 _put_object = s3._put_object
 _delete_objects = s3._delete_objects
 _forward = alb._forward_to_tg
+_action_of = iam_actions.extract_iam_action
 
 
 def _etag_of_a_put(_content: bytes) -> str:
@@ -76,6 +77,15 @@ async def _limited_s3(
     if app.AUTH and answer[0] == _NOT_FOUND and not _may_list(path, headers, query):
         return s3._error("AccessDenied", "Access Denied", 403)
     return answer
+
+
+def _authorized_action(service: str, *request: Any) -> str | None:
+    """Return the action that a request is authorised by: in SQS, a batch by that of a single message.
+
+    Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
+    """
+    action = _action_of(service, *request)
+    return action.removesuffix("Batch") if service == "sqs" and action else action
 
 
 def _may_list(path: str, headers: dict[str, str], query: dict[str, Any]) -> bool:
@@ -126,6 +136,7 @@ s3._delete_objects = _limited_delete
 dynamodb.handle_request = _limited_dynamodb
 dynamodb._batch_get_item = _limited_items
 alb._forward_to_tg = _forward_as_sent
+iam_actions.extract_iam_action = _authorized_action
 
 if __name__ == "__main__":
     app.main()
