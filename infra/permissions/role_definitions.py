@@ -163,7 +163,10 @@ def api_role(deployment: Deployment) -> RoleDefinition:
 
 
 def dagster_run_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role of a Dagster run: starts and watches jobs, checks both stores, moves the pointer."""
+    """Return the role of a Dagster run: starts and watches jobs, checks both stores, moves the pointer.
+
+    It trains by the retraining pipeline alone, and so starts no training job itself.
+    """
     jobs = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
     read = ("done", "predictions", "reports", "quarantine", "features", "models", "shadow")
     return RoleDefinition(
@@ -197,13 +200,9 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             ),
             allow(
                 "RunSageMakerJobs",
-                [
-                    f"sagemaker:{verb}{kind}Job"
-                    for kind in ("Processing", "Training")
-                    for verb in ("Create", "Describe", "Stop")
-                ]
+                [f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")]
                 + ["sagemaker:AddTags"],
-                [f"{jobs}:processing-job/*", f"{jobs}:training-job/*"],
+                [f"{jobs}:processing-job/*"],
             ),
             pass_sagemaker_role(deployment),
             allow(
@@ -214,7 +213,6 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                     "sagemaker:ListPipelineExecutions",
                     "sagemaker:ListPipelineExecutionSteps",
                     "sagemaker:StopPipelineExecution",
-                    "sagemaker:RetryPipelineExecution",
                 ],
                 [deployment.retraining_pipelines_arn_pattern],
             ),
@@ -306,11 +304,7 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
             # Drift and decayed accuracy start a retraining.
             allow(
                 "StartRetraining",
-                [
-                    "sagemaker:StartPipelineExecution",
-                    "sagemaker:DescribePipelineExecution",
-                    "sagemaker:ListPipelineExecutions",
-                ],
+                ["sagemaker:StartPipelineExecution", "sagemaker:ListPipelineExecutions"],
                 [deployment.retraining_pipelines_arn_pattern],
             ),
             watch_versions(deployment),

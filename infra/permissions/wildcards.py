@@ -107,7 +107,6 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
             "SageMaker names a pipeline's jobs, by execution and step",
         ),
         (f"{aws}:sagemaker:{place}:processing-job/", "*", "jobs are named by model, batch and attempt"),
-        (f"{aws}:sagemaker:{place}:training-job/", "*", "jobs are named by model, batch and attempt"),
         (f"{aws}:sagemaker:{place}:model-package", f"/{own}*", "one group for each model, packages numbered"),
         (f"{aws}:sagemaker:{place}:pipeline/{own}", "*", "one pipeline for each model"),
         (f"{aws}:ecs:{place}:task/{deployment.dagster_cluster}/", "*", "ECS invents a task's id"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -15,6 +18,7 @@ from infra.local.sample_data import upload_sample_data
 from infra.local.stack.dagster_runs import Dagster
 from infra.local.stack.dagster_service import await_ready, running_dagster
 from infra.local.supervision.stack_state import StackDirectory
+from model_declaration.project import VARIABLE, Project
 from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.table import RegistryTable
 from tests.end_to_end.development_stack import DevelopmentStack
@@ -32,17 +36,41 @@ _INSTANCE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
 _ACTS = re.compile(r"access key (\S+) acts as (\S+)")
 _CALL = re.compile(r"call (\S+)\.(\S+) on (\S+) with access key (\S+)")
 _SERVICES = {"AWSGlue": "glue", "SageMaker": "sagemaker"}
+# What an operation of the executor is allowed on, by a word of its name; the first that fits.
+_KINDS = {
+    "ProcessingJob": "processing-job",
+    "TrainingJob": "training-job",
+    "Pipeline": "pipeline",
+    "ModelPackage": "model-package-group",
+    "Job": "job",
+}
 # What the emulator's trail calls the calls of an action, where it is not the action's own name.
 _CALLS = {
     "s3:GetObject": ("GetObject", "HeadObject"),
     "s3:ListBucket": ("ListObjects", "HeadBucket"),
     "s3:PutObject": ("PutObject", "CreateMultipartUpload"),
+    "s3:DeleteObject": ("DeleteObject", "DeleteObjects"),
+    "sqs:DeleteMessage": ("DeleteMessage", "DeleteMessageBatch"),
     "dynamodb:GetItem": ("GetItem", "TransactGetItems"),
     # A transaction's members need these, and the trail tells no more than the transaction.
     "dynamodb:PutItem": ("PutItem", "TransactWriteItems"),
     "dynamodb:UpdateItem": ("UpdateItem", "TransactWriteItems"),
     "dynamodb:ConditionCheckItem": ("TransactWriteItems",),
 }
+MODEL = "flight_delay"
+# Of the days that are retrained on. Five days are enough to be better than a constant.
+LAST_DAY = "2013-01-31"
+_TRAINING = {
+    "window": 5,
+    "held_out": 3,
+    "gap": 1,
+    "metrics": [{"kind": "roc_auc", "predicted": "delay_probability", "actual": "arrived_late"}],
+    "approval": "auto",
+    # Never due by itself: see `_retrain_next_minute`.
+    "schedule": "0 0 1 1 *",
+}
+_LEAST_NOTICE = timedelta(seconds=5)
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -50,12 +78,14 @@ class EnforcedStack:
     """The running stack.
 
     Attributes:
+        project: What runs on it: the example with one model.
         platform: What runs on it; its registry and its Dagster are asked by the operator.
         deployment: Its names.
         run: Its commands.
         keys: The role of each access key that a test handed out.
     """
 
+    project: Project
     platform: DevelopmentStack
     deployment: Deployment
     run: StackRun
@@ -80,13 +110,23 @@ class EnforcedStack:
         return found
 
     def executor_calls(self) -> set[tuple[str, str, str]]:
-        """Return role, action and job of each call of the executor, which checks no permission itself."""
+        """Return role, action and resource of each call of the executor.
+
+        It checks no permission itself but those of pipelines and schedules.
+        """
         roles = self._roles()
         return {
-            (roles[key], f"{_SERVICES[prefix]}:{name}", job)
-            for prefix, name, job, key in _CALL.findall(self.run.log("jobs"))
+            (roles[key], f"{_SERVICES[prefix]}:{name}", self._resource(_SERVICES[prefix], name, named))
+            for prefix, name, named, key in _CALL.findall(self.run.log("jobs"))
             if key in roles
         }
+
+    def _resource(self, service: str, operation: str, name: str) -> str:
+        """Return the ARN of what an operation of the executor names."""
+        if name.startswith("arn:"):
+            return name
+        kind = next(kind for word, kind in _KINDS.items() if word in operation)
+        return f"arn:aws:{service}:{self.deployment.region}:{self.deployment.account_id}:{kind}/{name}"
 
     def simulate(self, role: str, action: str, resource_arn: str) -> str:
         """Return the emulator's decision on an action of a role."""
@@ -117,11 +157,15 @@ def assumed(variables: dict[str, str], role_arn: str) -> dict[str, str]:
 def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
     """Run a stack that checks permissions, with Dagster's daemon and its runs under a role each.
 
+    A schedule starts the retraining of the model within the next minutes.
+
     Args:
-        directory: An empty one, for the stack's state.
+        directory: An empty one, for the stack's state and its project.
     """
+    project = _small_example(directory / "project")
     run = StackRun(directory / "state", enforces_iam=True)
-    run.up()
+    started = run.run("up", **{VARIABLE: str(project.root)})
+    assert started.returncode == 0, started.stdout
     try:
         variables = dict(run.running().environment)
         deployment = Deployment(
@@ -140,28 +184,62 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
             yaml.safe_dump(instance, written)
         state = StackDirectory(run.state_directory)
         with running_dagster(
-            state, EXAMPLE, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file
+            state, project, {**variables, **daemon}, say=lambda _: None, instance_file=instance_file
         ) as service:
             clients = Clients(
                 aws=variables["AWS_ENDPOINT_URL"],
                 jobs=variables["AWS_ENDPOINT_URL_GLUE"],
                 region=variables["AWS_REGION"],
             )
+            # The example's own folder has them already, unless this is the first time.
             upload_sample_data(EXAMPLE, clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
+            _retrain_next_minute(clients.client("scheduler"), deployment.retraining_pipeline(MODEL))
             await_ready(service)
             registry = RegistryTable(
                 aws_client_at(variables["AWS_ENDPOINT_URL"], "dynamodb"), variables["MLPIPE_REGISTRY_TABLE"]
             )
             platform = DevelopmentStack(
-                run.environment_file, variables, Dagster(service, EXAMPLE.location_name), registry, state
+                run.environment_file, variables, Dagster(service, project.location_name), registry, state
             )
             keys = {
                 daemon[CREDENTIALS[0]]: deployment.dagster_daemon_role,
                 runs[CREDENTIALS[0]]: deployment.dagster_run_role,
             }
-            yield EnforcedStack(platform, deployment, run, keys)
+            yield EnforcedStack(project, platform, deployment, run, keys)
     finally:
         run.down()
+
+
+def _small_example(folder: Path) -> Project:
+    """Return a copy of the example with one model that learns from few days."""
+    shutil.copytree(EXAMPLE.package_folder, folder / "src" / EXAMPLE.package)
+    for name in ("pyproject.toml", "stages.yaml"):
+        shutil.copy(EXAMPLE.root / name, folder / name)
+    project = Project.at(folder)
+    for other in project.defs.iterdir():
+        if other.is_dir() and other.name != MODEL:
+            shutil.rmtree(other)
+    file = project.defs / MODEL / "defs.yaml"
+    declared: Any = yaml.safe_load(file.read_text())
+    declared["attributes"]["training"] = _TRAINING
+    with file.open("w") as written:
+        yaml.safe_dump(declared, written, sort_keys=False)
+    return project
+
+
+def _retrain_next_minute(scheduler: Any, name: str) -> None:
+    """Let the schedule of a retraining, as it was provisioned, be due once, on days that have ended."""
+    schedule = scheduler.get_schedule(Name=name)
+    # The executor must see the change before the minute comes.
+    due = datetime.now(UTC) + _LEAST_NOTICE + _MINUTE
+    request = json.loads(schedule["Target"]["Input"])
+    request["PipelineParameters"].append({"Name": "LastPartition", "Value": LAST_DAY})
+    scheduler.update_schedule(
+        Name=name,
+        ScheduleExpression=f"cron({due.minute} {due.hour} {due.day} {due.month} ? {due.year})",
+        FlexibleTimeWindow=schedule["FlexibleTimeWindow"],
+        Target={**schedule["Target"], "Input": json.dumps(request)},
+    )
 
 
 def _was_called(trail: Any, access_key: str, call: str) -> bool:

@@ -9,38 +9,46 @@ from botocore.exceptions import ClientError
 
 from infra.local.access_token import obtain_token, read_variables
 from infra.local.demo.live_api import LiveApi
-from infra.permissions import role_definitions
+from infra.permissions import platform_roles, role_definitions
 from infra.permissions.source_rights import source_statements
 from infra.provisioned_models import provisioned_models
-from tests.end_to_end.development_stack import PREPARED, RUN_SECONDS
-from tests.end_to_end.enforced_stack import EnforcedStack, enforced_stack
-from tests.projects import EXAMPLE
+from mlpipe_dagster.versions.model_versions_sensor import SENSOR
+from mlpipe_dagster.versions.retraining_runs import RetrainingOutcome
+from prediction_contract.registry.version_records import VersionState
+from tests.end_to_end.development_stack import RUN_SECONDS
+from tests.end_to_end.enforced_stack import LAST_DAY, MODEL, EnforcedStack, enforced_stack
 from tests.stack_runs import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infra.permissions.policy_statements import RoleDefinition
-    from prediction_contract.naming.resource_names import Deployment
+    from prediction_contract.registry.version_records import PromotionEntry
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1500)]
-MODEL, ENTITY = "flight_delay", "AA-1141-JFK"
+ENTITY = "AA-1141-JFK"
 DAYS = ("2013-02-01", "2013-02-02")
-
-
-def sagemaker_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role of SageMaker's jobs with the sources of the example's models."""
-    inputs = [model.inputs for model in provisioned_models(EXAMPLE)]
-    return role_definitions.sagemaker_role(deployment, source_statements(deployment, inputs))
-
+RETRAINING_SECONDS = 600
 
 ROLES = {
     "glue": role_definitions.glue_load_role,
-    "sagemaker": sagemaker_role,
     "api": role_definitions.api_role,
     "run": role_definitions.dagster_run_role,
     "daemon": role_definitions.dagster_daemon_role,
+    "retraining": platform_roles.retraining_pipeline_role,
+    "schedule": platform_roles.retraining_schedule_role,
 }
+PARTS = ["sagemaker", *ROLES]
+
+
+def role_of(part: str, enforced: EnforcedStack) -> RoleDefinition:
+    """Return a part's role; that of SageMaker's jobs reads the sources of the project's models, too."""
+    deployment = enforced.deployment
+    if part != "sagemaker":
+        return ROLES[part](deployment)
+    inputs = [model.inputs for model in provisioned_models(enforced.project)]
+    return role_definitions.sagemaker_role(deployment, source_statements(deployment, inputs))
+
 
 # What no run on the emulator uses.
 EVERYWHERE = {
@@ -49,7 +57,7 @@ EVERYWHERE = {
         ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
         "AWS writes logs under the role; emulator and executor do so by themselves",
     ),
-    "iam:PassRole": "checked by AWS only; see tests of the templates",
+    "iam:PassRole": "no call of its own; the executor judges a pipeline's, tests of the templates all others",
     "s3:AbortMultipartUpload": "an upload in parts that fails is given up",
 }
 OTHERWISE: dict[str, dict[str, str]] = {
@@ -61,7 +69,6 @@ OTHERWISE: dict[str, dict[str, str]] = {
     },
     "sagemaker": {
         "cloudwatch:PutMetricData": "SageMaker's own metrics of a job",
-        "dynamodb:Query": "the previous batch is looked up among several of a partition",
         **dict.fromkeys(
             (
                 "ecr:GetAuthorizationToken",
@@ -85,28 +92,12 @@ OTHERWISE: dict[str, dict[str, str]] = {
         "s3:DeleteObject": "retired batches leave",
         "sagemaker:AddTags": "AWS wants it for a job that is created with tags",
         "sagemaker:StopProcessingJob": "a cancelled run stops its job",
-        "sagemaker:StopTrainingJob": "a cancelled run stops its job",
-        **dict.fromkeys(
-            (
-                "sagemaker:StartPipelineExecution",
-                "sagemaker:DescribePipelineExecution",
-                "sagemaker:ListPipelineExecutions",
-                "sagemaker:ListPipelineExecutionSteps",
-                "sagemaker:StopPipelineExecution",
-                "sagemaker:RetryPipelineExecution",
-                "sagemaker:ListModelPackages",
-                "sagemaker:DescribeModelPackage",
-            ),
-            "a run starts, follows and stops a retraining, and reads the version that it registered",
-        ),
+        "sagemaker:StopPipelineExecution": "a cancelled run stops its retraining",
+        "sagemaker:DescribeModelPackage": "a version that the sensor has not recorded yet",
+        "sagemaker:ListPipelineExecutions": "the execution that somebody else started on the same range",
         "secretsmanager:GetSecretValue": "the canary asks the API as a client",
     },
     "daemon": {
-        "dynamodb:Query": "sensors look through a model's batches",
-        **dict.fromkeys(
-            ("dynamodb:ConditionCheckItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
-            "the sensor records a batch that no run has recorded yet",
-        ),
         "ec2:DescribeNetworkInterfaces": "a run's task takes over the daemon's network",
         **dict.fromkeys(
             (
@@ -119,18 +110,20 @@ OTHERWISE: dict[str, dict[str, str]] = {
             "runs are ECS tasks on AWS, and processes here",
         ),
         **dict.fromkeys(
-            (
-                "sagemaker:StartPipelineExecution",
-                "sagemaker:DescribePipelineExecution",
-                "sagemaker:ListPipelineExecutions",
-                "sagemaker:ListModelPackages",
-                "sagemaker:DescribeModelPackage",
-            ),
-            "drift starts a retraining, and a listing finds the versions that no event told of",
+            ("sagemaker:StartPipelineExecution", "sagemaker:ListPipelineExecutions"),
+            "drift and decayed accuracy start a retraining",
         ),
         "logs:GetLogEvents": "why a run's task ended before it said so; a process here",
         "s3:PutObject": "what a tick says is kept with the runs' logs, which lie in a folder here",
-        "sqs:DeleteMessage": "a message is deleted when it comes again, minutes after its run is recorded",
+    },
+    "retraining": {
+        **dict.fromkeys(
+            ("sagemaker:StopProcessingJob", "sagemaker:StopTrainingJob"), "a stopped execution stops its job"
+        ),
+        "sagemaker:DescribeModelPackageGroup": "AWS's policy of roles that register holds it; not asked here",
+    },
+    "schedule": {
+        "sqs:SendMessage": "EventBridge keeps a tick that SageMaker did not take; here the executor does",
     },
 }
 
@@ -164,6 +157,15 @@ BEYOND: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
         ("dynamodb", "get_item", {"TableName": "{table}", "Key": {"entity_id": {"S": "x"}}}),
         ("sqs", "send_message", {"QueueUrl": "{queue}", "MessageBody": "{}"}),
     ],
+    "retraining": [
+        ("s3", "get_object", {"Bucket": "{bucket}", "Key": f"models/{MODEL}/candidates/x"}),
+        ("s3", "put_object", {"Bucket": "{bucket}", "Key": f"models/{MODEL}/retraining/x", "Body": b""}),
+        ("dynamodb", "get_item", {"TableName": "{registry}", "Key": {"pk": {"S": "x"}}}),
+    ],
+    "schedule": [
+        ("sqs", "send_message", {"QueueUrl": "{queue}", "MessageBody": "{}"}),
+        ("s3", "get_object", {"Bucket": "{bucket}", "Key": f"models/{MODEL}/retraining/x"}),
+    ],
 }
 
 
@@ -175,13 +177,33 @@ def enforced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnforcedStack
 
 
 @pytest.fixture(scope="module")
-def live(enforced: EnforcedStack) -> str:
-    """The second of two batches that went the whole way, from raw flights to the API."""
-    platform = enforced.platform
-    run_id = platform.dagster.launch_assets(
-        [f"{MODEL}/features", f"{MODEL}/trained_model"], first=PREPARED[0], last=PREPARED[1]
+def promoted(enforced: EnforcedStack) -> PromotionEntry:
+    """How the champion was made of the version that the schedule's retraining registered."""
+    registry = enforced.platform.registry
+    wait_until(
+        lambda: registry.champion(MODEL) is not None,
+        seconds=RETRAINING_SECONDS,
+        what=f"a champion of {MODEL}; see the log of the job executor",
     )
-    platform.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Training")
+    (entry,) = registry.promotions(MODEL)
+    return entry
+
+
+@pytest.fixture(scope="module")
+def retrained(promoted: PromotionEntry, enforced: EnforcedStack) -> dict[str, str]:
+    """What a run shows that retrains on the schedule's days, by materializing the trained model."""
+    assert promoted.version == 1
+    dagster = enforced.platform.dagster
+    run_id = dagster.launch_assets([f"{MODEL}/trained_model"], first=LAST_DAY, last=LAST_DAY)
+    dagster.await_run(run_id, seconds=RUN_SECONDS, what="Retraining")
+    return dagster.materialization(f"{MODEL}/trained_model")
+
+
+@pytest.fixture(scope="module")
+def live(retrained: dict[str, str], enforced: EnforcedStack) -> str:
+    """The second of two batches that went the whole way, from raw flights to the API."""
+    assert retrained
+    platform = enforced.platform
     batch_id = ""
     for day in DAYS:
         batch_id = platform.score(MODEL, day)
@@ -204,8 +226,22 @@ def asked(live: str, enforced: EnforcedStack) -> dict[str, int]:
     return {"prediction": answer.status, "history": api.ask(f"{ENTITY}/history").status}
 
 
+def test_a_model_is_retrained_and_promoted_under_roles(
+    promoted: PromotionEntry, retrained: dict[str, str], enforced: EnforcedStack
+) -> None:
+    """The schedule starts the pipeline, the pipeline registers the version, and the daemon promotes it."""
+    version = enforced.platform.registry.model_version(MODEL, 1)
+    assert version is not None
+    assert version.state == VersionState.CHAMPION
+    assert (promoted.version, promoted.actor) == (1, SENSOR)
+    # A run starts an execution, too, and takes the result of the first one on the same days.
+    assert retrained["outcome"] == RetrainingOutcome.PROMOTED
+    assert version.execution_arn is not None
+    assert version.execution_arn == retrained["execution"]
+
+
 def test_the_whole_path_works_under_roles(asked: dict[str, int]) -> None:
-    """Training, scoring, sensor, load, checks, publication and serving need no right that a role lacks."""
+    """Scoring, sensor, load, checks, publication and serving need no right that a role lacks."""
     assert asked["prediction"] == 200
 
 
@@ -229,13 +265,13 @@ def test_a_missing_object_is_told_to_who_looks_for_some(
     assert refused.value.response["Error"]["Code"] == code
 
 
-@pytest.mark.parametrize("part", ROLES)
+@pytest.mark.parametrize("part", PARTS)
 def test_what_the_run_did_not_use_is_granted_for_a_reason(
     part: str, asked: dict[str, int], enforced: EnforcedStack
 ) -> None:
     """Every right was used on the way, or it is written down what else needs it."""
     assert asked
-    role = ROLES[part](enforced.deployment)
+    role = role_of(part, enforced)
     granted = {action for statement in role.statements for action in statement["Action"]}
     reasons = {**EVERYWHERE, **OTHERWISE[part]}
     assert granted - enforced.used(role) - set(reasons) == set()
@@ -243,23 +279,53 @@ def test_what_the_run_did_not_use_is_granted_for_a_reason(
 
 
 def test_what_the_executor_was_asked_is_granted(asked: dict[str, int], enforced: EnforcedStack) -> None:
-    """The executor checks no permission; the emulator's simulator does, for each call on the job it named."""
+    """The emulator's simulator judges each call of a job, a pipeline or a version on what it named."""
     assert asked
-    deployment = enforced.deployment
-    kinds = {"Processing": "processing-job", "Training": "training-job"}
     calls = enforced.executor_calls()
-    assert {action for _, action, _ in calls} >= {"glue:StartJobRun", "sagemaker:CreateProcessingJob"}
-    for role, action, job in calls:
-        kind = next((found for name, found in kinds.items() if name in action), "job")
-        service = action.partition(":")[0]
-        arn = f"arn:aws:{service}:{deployment.region}:{deployment.account_id}:{kind}/{job}"
-        assert enforced.simulate(role, action, arn) == "allowed"
-    glue = f"arn:aws:glue:{deployment.region}:{deployment.account_id}:job/somebody-elses"
-    assert enforced.simulate(deployment.dagster_run_role, "glue:StartJobRun", glue) == "implicitDeny"
-    assert (
-        enforced.simulate(deployment.dagster_daemon_role, "glue:StartJobRun", deployment.load_job_arn)
-        != "allowed"
+    assert {action for _, action, _ in calls} >= {
+        "glue:StartJobRun",
+        "sagemaker:CreateProcessingJob",
+        "sagemaker:CreateTrainingJob",
+        "sagemaker:StartPipelineExecution",
+        "sagemaker:CreateModelPackage",
+        "sagemaker:ListModelPackages",
+    }
+    for role, action, resource in calls:
+        assert enforced.simulate(role, action, resource) == "allowed", (role, action, resource)
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "resource"),
+    [
+        ("dagster_run_role", "glue:StartJobRun", "glue:job/somebody-elses"),
+        ("dagster_daemon_role", "glue:StartJobRun", "glue:job/{load_job}"),
+        (
+            "dagster_run_role",
+            "sagemaker:CreateTrainingJob",
+            "sagemaker:training-job/pipelines-a-TrainModel-b",
+        ),
+        ("dagster_daemon_role", "sagemaker:DescribePipelineExecution", "sagemaker:pipeline/{pipeline}"),
+        ("sagemaker_role", "sagemaker:CreateModelPackage", "sagemaker:model-package-group/{group}"),
+        ("retraining_pipeline_role", "sagemaker:UpdateModelPackage", "sagemaker:model-package/{group}/1"),
+        ("retraining_pipeline_role", "sagemaker:CreateTrainingJob", "sagemaker:training-job/somebody-elses"),
+        ("retraining_pipeline_role", "sagemaker:StartPipelineExecution", "sagemaker:pipeline/{pipeline}"),
+        ("retraining_schedule_role", "sagemaker:StartPipelineExecution", "sagemaker:pipeline/{scoring}"),
+    ],
+)
+def test_what_no_part_has_to_do_with_the_executor_is_not_granted(
+    role: str, action: str, resource: str, enforced: EnforcedStack
+) -> None:
+    """Jobs register no version, pipelines approve none, and Dagster trains by the pipeline alone."""
+    deployment = enforced.deployment
+    service, _, path = resource.partition(":")
+    named = path.format(
+        load_job=deployment.load_job,
+        pipeline=deployment.retraining_pipeline(MODEL),
+        scoring=deployment.scoring_pipeline(MODEL),
+        group=deployment.model_package_group(MODEL),
     )
+    arn = f"arn:aws:{service}:{deployment.region}:{deployment.account_id}:{named}"
+    assert enforced.simulate(getattr(deployment, role), action, arn) == "implicitDeny"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +336,7 @@ def test_a_call_beyond_a_role_is_denied(
     part: str, service: str, call: str, arguments: dict[str, Any], enforced: EnforcedStack
 ) -> None:
     """Other tables, other prefixes, other verbs: AWS says no, whatever the code would do."""
-    role: RoleDefinition = ROLES[part](enforced.deployment)
+    role = role_of(part, enforced)
     names = {
         "{bucket}": enforced.deployment.data_bucket,
         "{registry}": enforced.deployment.registry_table,

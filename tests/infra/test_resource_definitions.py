@@ -316,6 +316,20 @@ def test_a_retraining_pipeline_runs_its_own_jobs_and_reads_what_they_found() -> 
     assert not allows(role, "s3:PutObject", f"{bucket}/models/churn/retraining/u5hlwpzq3yqn/verdict.json")
 
 
+def test_only_the_retraining_pipeline_trains_and_no_role_repeats_an_execution() -> None:
+    """A failed retraining is followed by another attempt, with a plan of its own."""
+    jobs = f"arn:aws:sagemaker:eu-west-1:{DEPLOYMENT.account_id}:training-job"
+    job = f"{jobs}/pipelines-u5hlwpzq3yqn-TrainModel-x"
+    for verb in ("Create", "Describe", "Stop"):
+        assert holders(ROLES, f"sagemaker:{verb}TrainingJob", job) == {DEPLOYMENT.retraining_pipeline_role}
+    execution = f"{DEPLOYMENT.retraining_pipeline_arn('churn')}/execution/u5hlwpzq3yqn"
+    assert holders(ROLES, "sagemaker:RetryPipelineExecution", execution) == set()
+    for action in ("Describe", "Stop"):
+        assert holders(ROLES, f"sagemaker:{action}PipelineExecution", execution) == {
+            DEPLOYMENT.dagster_run_role
+        }
+
+
 def test_retraining_is_started_by_clocks_daemon_and_runs_and_scoring_by_its_clock_alone() -> None:
     """IAM has no pattern for the names of scoring pipelines alone: their clock could start retraining."""
     start = "sagemaker:StartPipelineExecution"

@@ -64,14 +64,13 @@ class RoleCalls:
         form, member = _RESOURCES[operation]
         name = request.get(member, "")
         credentials = self._credentials(role_arn)
-        _LOG.info(
-            "call SageMaker.%s on %s with access key %s", operation, name or "-", credentials.access_key_id
-        )
+        _note_call(operation, name or "-", credentials)
         resource = form.format(name)
         if not resource.startswith("arn:"):
             resource = f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT_ID}:{resource}"
         self._require(role_arn, f"sagemaker:{operation}", resource)
         if request.get("Tags"):
+            _note_call("AddTags", resource, credentials)
             self._require(role_arn, "sagemaker:AddTags", resource)
         if "RoleArn" in request:
             self._require(role_arn, "iam:PassRole", request["RoleArn"])
@@ -139,3 +138,8 @@ class RoleCalls:
             f"User: arn:aws:sts::{ACCOUNT_ID}:assumed-role/{name}/{_SESSION} is not authorized to perform: "
             f"{action} on resource: {resource} because no identity-based policy allows the {action} action",
         )
+
+
+def _note_call(operation: str, resource: str, credentials: AwsCredentials) -> None:
+    """Log what is called, in the words of calls from outside."""
+    _LOG.info("call SageMaker.%s on %s with access key %s", operation, resource, credentials.access_key_id)
