@@ -22,9 +22,9 @@ from mlpipe_dagster.pipeline.asset_names import (
     asset_key,
 )
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.pipeline.model_ops import model_asset
 from mlpipe_dagster.pipeline.retries import batch_id_of, final_failure
-from mlpipe_dagster.quality.quality_rules import Level
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.published_documents import published_inputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from mlpipe_dagster.accuracy.accuracy_documents import AccuracyDocuments
-from mlpipe_dagster.quality.quality_rules import Level
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectMissingError
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.quality import Accuracy

@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.markdown import markdown_image, markdown_table
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
 from mlpipe_dagster.quality.distribution_picture import Series, distribution_svg
-from mlpipe_dagster.quality.quality_rules import Level
 from prediction_contract.manifests.load_report import LoadReport
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord

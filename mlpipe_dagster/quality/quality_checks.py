@@ -23,10 +23,11 @@ from mlpipe_dagster.pipeline.asset_names import (
     op_name,
 )
 from mlpipe_dagster.pipeline.batch_selection import select_batch
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
 from mlpipe_dagster.quality.batch_summary import drift_table, pictures
-from mlpipe_dagster.quality.quality_rules import Level, QualityFinding, drift_findings, highest
+from mlpipe_dagster.quality.quality_rules import QualityFinding, drift_findings, highest
 from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse

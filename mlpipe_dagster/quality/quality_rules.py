@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import IntEnum
 
+from mlpipe_dagster.pipeline.finding_level import Level
 from model_declaration.quality import ColumnRule, Quality
 
 # Seen where ids carry a date or a run: each batch then has entities of its own.
 _NO_SHARED_ENTITY = (
     ". If entity ids carry a date, two batches never share one: leave `coverage` out of the declaration"
 )
-
-
-class Level(IntEnum):
-    """How much a finding matters: a block keeps the batch from being published automatically."""
-
-    PASS = 0
-    WARN = 1
-    BLOCK = 2
 
 
 @dataclass(frozen=True, slots=True)

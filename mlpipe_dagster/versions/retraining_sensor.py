@@ -13,7 +13,7 @@ from mlpipe_dagster.accuracy.accuracy_asset import has_accuracy
 from mlpipe_dagster.accuracy.accuracy_rules import decayed_accuracy
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, TRAINED_MODEL, asset_key
-from mlpipe_dagster.quality.quality_rules import Level
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.versions.model_packages import ModelPackages

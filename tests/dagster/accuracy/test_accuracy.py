@@ -27,9 +27,10 @@ from mlpipe_dagster.accuracy.accuracy_rules import (
 )
 from mlpipe_dagster.accuracy.accuracy_sensor import AccuracyCursor, accuracy_tick
 from mlpipe_dagster.pipeline.asset_names import MEASURED_BATCH_TAG, accuracy_job_name
+from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.quality.batch_examination import Examination
 from mlpipe_dagster.quality.quality_checks import examine_batch
-from mlpipe_dagster.quality.quality_rules import BatchFacts, Level
+from mlpipe_dagster.quality.quality_rules import BatchFacts
 from mlpipe_dagster.resources.job_resources import SageMakerJobs
 from model_declaration.quality import Accuracy
 from prediction_contract.jobs.job_arguments import AccuracyArguments
