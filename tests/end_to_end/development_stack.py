@@ -1,4 +1,4 @@
-"""A stack with Dagster on it, as `make dev` keeps it for an engineer, with both models trained on demand."""
+"""A stack with Dagster on it, as `make dev` keeps it for an engineer; both models are retrained on demand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 MODELS = ("flight_delay", "airport_congestion")
 RUN_SECONDS = 300
-PREPARED = ("2013-01-08", "2013-02-28")
+# The last day that versions are judged on.
+JUDGED_UP_TO = "2013-01-29"
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,24 @@ class DevelopmentStack:
     directory: StackDirectory
 
     def train(self) -> None:
-        """Train both models, side by side."""
+        """Retrain both models by their jobs, side by side: each run promotes its version by rule."""
         runs = [
-            self.dagster.launch_assets(
-                [f"{model}/features", f"{model}/trained_model"], first=PREPARED[0], last=PREPARED[1]
+            self.dagster.launch_job(
+                f"{model}_train",
+                config={
+                    "ops": {f"{model}__trained_model": {"config": {"last_partition": JUDGED_UP_TO}}},
+                },
             )
             for model in MODELS
         ]
         for run_id in runs:
-            self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Training")
+            self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Retraining")
+
+    def prepare(self, first: str, last: str) -> None:
+        """Prepare both models' features of some days, each in one run."""
+        runs = [self.dagster.launch_assets([f"{model}/features"], first=first, last=last) for model in MODELS]
+        for run_id in runs:
+            self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Preparing")
 
     def score(self, model: str, partition: str) -> str:
         """Score a day and return its batch."""

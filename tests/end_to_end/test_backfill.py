@@ -88,9 +88,10 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevelopmentStack]:
-    """A stack of these tests' own, under `make dev`, with both models trained."""
+    """A stack of these tests' own, under `make dev`, with both models trained and the days prepared."""
     with development_stack(tmp_path_factory.mktemp("backfill")) as running:
         running.train()
+        running.prepare(DAYS[0], DAYS[-1])
         yield running
 
 

@@ -1,4 +1,4 @@
-"""What an engineer sees in Dagster's UI: both models' lineage, checks, and a failed load run again."""
+"""What an engineer sees in Dagster: lineage, versions, checks of both models, a failed load run again."""
 
 from __future__ import annotations
 
@@ -105,12 +105,32 @@ def test_the_lineage_shows_a_models_way(
     assert stack.was_published(model, published)
     page.open(f"/locations/flights/asset-groups/{model}/lineage")
     page.see_asset("features", "Sagemaker", "Parquet", "365 partitions")
+    page.see_asset("model_versions", "Sagemaker", "1 partition")
     page.see_asset("trained_model", "Sagemaker", "Materialized")
     page.see_asset("predictions", "Sagemaker", "Delta Lake", "365 partitions")
     page.see_asset("dynamodb", "Passed", "glue")
     page.see_asset("snowflake", "Passed", "Snowflake")
     page.see_asset("publication", "365 partitions")
     page.picture(f"lineage_{model}")
+
+
+def test_a_version_shows_how_it_was_judged(flights: str, stack: DevelopmentStack, page: DagsterPage) -> None:
+    """A version is a partition with its state, verdict and artifact; the champion names it, too."""
+    assert flights
+    versions = "flight_delay/model_versions"
+    # A sensor shows what the retraining's run has made of it.
+    wait_until(
+        lambda: stack.dagster.materialization(versions).get("state") == "champion",
+        seconds=RUN_SECONDS,
+        what="version 1 is shown as the champion",
+    )
+    page.open(f"/assets/{versions}?view=partitions&partition=000001")
+    page.see("champion")
+    page.see(re.compile("Better than every naive baseline"))
+    page.see(re.compile("models/flight_delay/candidates/.*/model.tar.gz"))
+    page.picture("model_versions")
+    shown = stack.dagster.materialization("flight_delay/trained_model")
+    assert (shown["version"], shown["outcome"]) == ("1", "promoted")
 
 
 def test_a_publication_shows_its_distributions(
@@ -137,6 +157,8 @@ def test_the_graph_is_the_designs(stack: DevelopmentStack) -> None:
     for model in MODELS:
         for asset, kinds in KINDS.items():
             assert kinds <= set(nodes[f"{model}/{asset}"]["kinds"])
+        assert upstream(nodes, f"{model}/model_versions") == {f"{model}/features"}
+        assert upstream(nodes, f"{model}/trained_model") == {f"{model}/model_versions"}
         assert upstream(nodes, f"{model}/predictions") >= {f"{model}/features", f"{model}/trained_model"}
         for table in ("dynamodb", "snowflake"):
             assert upstream(nodes, f"{model}/{table}") == {f"{model}/predictions"}

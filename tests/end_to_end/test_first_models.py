@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(2400)]
-# The range of prepared features, the scored partition as Dagster names it, and an entity.
+# The last partition that a retraining uses, the scored partition as Dagster names it, and an entity.
 _MODELS = {
-    "expected_orders": ("2024-01-29...2024-03-28", "2024-03-28", "shop-3"),
+    "expected_orders": ("2024-03-24", "2024-03-28", "shop-3"),
     "churn": (None, "2026-03-19", "C00001"),
-    "demand": ("2026-03-09...2026-03-20", "2026-03-19", "Harbour"),
-    "dock_load": ("2026-03-10-00:00...2026-03-10-13:00", "2026-03-10-14:00", "Park"),
+    "demand": ("2026-03-18", "2026-03-19", "Harbour"),
+    "dock_load": ("2026-03-10T13", "2026-03-10-14:00", "Park"),
 }
+# Without metrics a person decides.
+_PROMOTED_BY_A_PERSON = "dock_load"
 _SAMPLE_DATA = """from acme import bikes_data, orders_data
 
 
@@ -84,12 +86,14 @@ class FirstDay:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(content, encoding="utf-8")
 
-    def publish(self, model: str, prepared: str | None, partition: str) -> None:
-        """Prepare, train, score and load a model, each by its command."""
-        if prepared is not None:
-            features = ("--select", f"{model}/features", "--partition-range", prepared)
-            self.run("dagster", "asset", "materialize", *features)
-            self.run("dagster", "asset", "materialize", "--select", f"{model}/trained_model")
+    def publish(self, model: str, last: str | None, partition: str) -> None:
+        """Retrain, score and load a model, each by its command."""
+        if last is not None:
+            config = {"ops": {f"{model}__trained_model": {"config": {"last_partition": last}}}}
+            trained = ("--select", f"{model}/trained_model", "--config-json", json.dumps(config))
+            self.run("dagster", "asset", "materialize", *trained)
+        if model == _PROMOTED_BY_A_PERSON:
+            self.run("mlpipe", "promote", model, "1", "--reason", "the first version")
         self.run("dg", "launch", "--job", f"{model}_score", "--partition", partition)
         self.run("mlpipe", "load", self._done_file(model))
 
@@ -149,8 +153,8 @@ def test_a_team_gets_four_models_live(first_day: FirstDay, tmp_path: Path) -> No
         ("data",),
     ):
         first_day.run("mlpipe", *words)
-    for model, (prepared, partition, entity) in _MODELS.items():
-        first_day.publish(model, prepared, partition)
+    for model, (last, partition, entity) in _MODELS.items():
+        first_day.publish(model, last, partition)
         answer = first_day.prediction(model, entity)
         assert (answer["model"], answer["entity_id"]) == (model, entity)
         assert all(value is not None for value in answer["prediction"].values())

@@ -126,13 +126,21 @@ class Dagster:
     service: DagsterService
     location: str
 
-    def launch_job(self, job: str, *, partition: str) -> str:
-        """Start a run of a job for a partition and return its id.
+    def launch_job(
+        self, job: str, *, partition: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> str:
+        """Start a run of a job and return its id.
+
+        Args:
+            job: Its name.
+            partition: What a partitioned job runs for.
+            config: The run config.
 
         Raises:
             StackError: Dagster refuses.
         """
-        return self._launch({"jobName": job}, {"dagster/partition": partition})
+        tags = {} if partition is None else {"dagster/partition": partition}
+        return self._launch({"jobName": job}, tags, config)
 
     def launch_assets(self, assets: Sequence[str], *, first: str, last: str) -> str:
         """Start one run that materializes assets, partitioned ones over a range, and return its id.
@@ -233,14 +241,19 @@ class Dagster:
         """Return the address of a run's page."""
         return f"{self.service.url}/runs/{run_id}"
 
-    def _launch(self, selector: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def _launch(
+        self,
+        selector: Mapping[str, Any],
+        tags: Mapping[str, str],
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
         params = {
             "selector": {
                 "repositoryLocationName": self.location,
                 "repositoryName": _REPOSITORY,
                 **selector,
             },
-            "runConfigData": {},
+            "runConfigData": config or {},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
