@@ -20,7 +20,7 @@ from sagemaker_scripts.retraining import judging
 from sagemaker_scripts.retraining.judging import JudgingError
 from sagemaker_scripts.retraining.retraining_planning import RetrainingPlanError
 from sagemaker_scripts.sources.source_objects import SourceMissingError
-from tests.sagemaker.retraining.retrained_model import DAYS, MAE, PREDICT, TRAIN
+from tests.sagemaker.retraining.retrained_model import DAYS, ENTITIES, MAE, OUTCOMES, PREDICT, TRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -359,15 +359,25 @@ class TestJudging:
             "mae:spending"
         ]
 
-    def test_no_known_outcome_of_the_held_out_days_fails(self, model: RetrainedModel) -> None:
-        """They are late: the same range can be tried again."""
-        for day in days(11, 20):
+    def test_late_outcomes_fail_the_first_attempt_and_are_judged_by_the_next(
+        self, make_model: Callable[..., RetrainedModel]
+    ) -> None:
+        """The features of a later day tell them; of one held-out day alone, so a person decides."""
+        known = OUTCOMES.replace('["spent"] > 40)', '["spent"] > 40).dropna()')
+        model = make_model(outcomes=known)
+        model.champion(POOR)
+        for day in days(12, 20):
             lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
-            bare = [lines[0], *(f"other-{line.rpartition(',')[0]}," for line in lines[1:])]
+            bare = [lines[0], *(f"{line.rpartition(',')[0]}," for line in lines[1:])]
             model.store.put(f"raw/visits/{day}.csv", "\n".join(bare).encode())
         model.plan(last_partition=LAST)
         with pytest.raises(EvaluationError, match=r"No outcome of the held-out partitions is known.*attempt"):
             model.judge(model.train())
+        model.deliver(days(12, 20))
+        model.plan("later", last_partition="2013-02-17")
+        verdict = model.retrain("two", last_partition=LAST, attempt=2)
+        assert verdict.metrics[0].rows == ENTITIES
+        assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
 
     def test_a_candidate_that_answers_fewer_rows_is_rejected(
         self, make_model: Callable[..., RetrainedModel]
