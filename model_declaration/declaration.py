@@ -250,8 +250,8 @@ class ModelDeclaration(DeclarationPart):
         if training is None:
             if self.produced_by == "dagster" and self.model is None:
                 raise inconsistency(
-                    "it is missing, and so is `model`: declare the partitions that the model learns from, or "
-                    "the file of one that was trained elsewhere",
+                    "it is missing, and so is `model`: declare how the model is retrained, or where one that "
+                    "was trained elsewhere comes from",
                     "training",
                 )
             return
