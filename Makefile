@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
 CDK_VENV := .venv-cdk
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK_DIR := requirements
+SITE ?= build/site
 # Tests of one file stay on one worker: what they start, they start once. tests/conftest.py orders the files.
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -22,7 +24,7 @@ export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup environments cdk lock lint check check-types check-rest check-locks bench synth deploy-local demo dev test test-full \
-	test-all drill up down status token pictures
+	test-all drill up down status token pictures docs dist
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +45,11 @@ $(VENV)/.installed: $(UV) requirements/dev.lock pyproject.toml examples/flights/
 $(BENCH_VENV)/.installed: $(UV) requirements/wrangler.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
 	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --compile-bytecode requirements/wrangler.lock
+	@touch $@
+
+$(DOCS_VENV)/.installed: $(UV) requirements/docs.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(DOCS_VENV)
+	$(UV) pip sync --quiet --python $(DOCS_VENV)/bin/python --compile-bytecode requirements/docs.lock
 	@touch $@
 
 # Of the local stack and of jobs: once for all clones of a user, and there at once if they were made before.
@@ -67,6 +74,7 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group pytest -o $(LOCK_DIR)/pytest.lock
 	$(COMPILE) --group wrangler -o $(LOCK_DIR)/wrangler.lock
 	$(COMPILE) --group cdk -o $(LOCK_DIR)/cdk.lock
+	$(COMPILE) --group docs -o $(LOCK_DIR)/docs.lock
 	$(COMPILE) --group sagemaker -o $(LOCK_DIR)/sagemaker.lock
 	$(COMPILE) --group spark -o $(LOCK_DIR)/spark.lock
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
@@ -98,10 +106,10 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 test: setup cdk ## The suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
-test-full: setup $(VENV)/.spark-installed cdk ## What takes longer: fresh clones, the demo, roles, Spark.
+test-full: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## What takes longer: fresh clones, the demo, roles, Spark.
 	$(PYTEST) -m "slow and not drill"
 
-test-all: setup $(VENV)/.spark-installed cdk ## Both in one run, which starts everything once.
+test-all: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## Both in one run, which starts everything once.
 	$(PYTEST) -m "not drill"
 
 drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, ten million rows, a backfill, mutated rules.
@@ -121,6 +129,11 @@ synth: setup cdk ## Write all CloudFormation templates to .mlpipe/cdk/<stage> of
 
 deploy-local: setup cdk ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
 	@$(BIN)/mlpipe deploy-local
+
+docs: $(DOCS_VENV)/.installed ## Render the documents as a site with a search, in build/site; fails on a broken link.
+	@# All pages anew: of one that has not changed, no fault is told a second time.
+	$(DOCS_VENV)/bin/python -m sphinx --quiet --fail-on-warning --fresh-env -c docs -d build/site-pages . $(SITE)
+	@echo "$(abspath $(SITE))/index.html"
 
 pictures: setup ## Retake the documents' screenshots of Dagster's UI.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py
