@@ -9,22 +9,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+from tests.wiring.documented_commands import DOCUMENTS, ROOT, name_of
+
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"```[a-z]*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _MAKE = re.compile(r"(?:^|[\s(;&|])make((?: +(?:--?[a-z-]+|[A-Z_]+=\S+))*) +([a-z][a-z-]*)", re.MULTILINE)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?: \"[^\"]*\")?\)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
-
-
-def name_of(path: Path) -> str:
-    """Return how a document is called in the test's id."""
-    return path.relative_to(ROOT).as_posix()
 
 
 def make_targets() -> set[str]:
