@@ -1,4 +1,4 @@
-"""The AWS clients of the load, made at its edge and once per process, and what S3 means by a refusal."""
+"""The load's AWS clients, one per service and process, and the check for missing S3 objects."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _DENIED = frozenset({"403", "AccessDenied", "Forbidden"})
 
 
 class _Chosen:
-    """The region of this process's clients; None for the one that boto3 finds."""
+    """The region of this process's clients; None for boto3's default."""
 
     region: str | None = None
 
 
 def use_region(region: str | None) -> None:
-    """Let this process make its clients for a region from now on.
+    """Make this process's clients for a region from now on.
 
     Args:
-        region: The job run's; an executor's own environment may lack it.
+        region: The job run's region; a Spark executor's environment may lack it.
     """
     _Chosen.region = region
 
 
 def used_region() -> str | None:
-    """Return the region of this process's clients, for a process that works on its behalf."""
+    """Return the region of this process's clients, to pass on to worker processes."""
     return _Chosen.region
 
 
 @cache
 def client(service: str) -> Any:
-    """Return a client that retries passing errors by itself; for everything but items in bulk."""
+    """Return a client that retries transient errors; use `bulk_dynamodb` for many items."""
     retries: Any = {"mode": "standard", "total_max_attempts": 6}
     return boto3.client(service, region_name=_Chosen.region, config=Config(retries=retries, **_TIMEOUTS))
 
 
 @cache
 def bulk_dynamodb() -> Any:
-    """Return a DynamoDB client that sends each request once: who writes and reads items retries by itself."""
+    """Return a DynamoDB client that sends each request once; its callers retry themselves."""
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
     config = Config(
         retries=retries,
         tcp_keepalive=True,
-        # Every item is one that the contract made; looking at each again costs more than making it.
+        # The contract built every item; validating it again costs more than building it.
         parameter_validation=False,
         **_TIMEOUTS,
     )
@@ -58,7 +58,7 @@ def bulk_dynamodb() -> Any:
 
 
 def delta_storage_options() -> dict[str, str]:
-    """Return what deltalake needs to read the bucket with the job's own credentials and endpoint."""
+    """Return deltalake's storage options: the job's credentials, region and endpoint."""
     session = boto3.Session()
     credentials = session.get_credentials()
     options = {"AWS_REGION": client("s3").meta.region_name}
@@ -72,13 +72,13 @@ def delta_storage_options() -> dict[str, str]:
     if not endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         options["AWS_ENDPOINT_URL"] = endpoint
     if endpoint.startswith("http://"):
-        # deltalake refuses addresses without TLS by default.
+        # deltalake refuses plain HTTP by default.
         options["AWS_ALLOW_HTTP"] = "true"
     return options
 
 
 def is_missing(s3: Any, bucket: str, key: str, error: ClientError) -> bool:
-    """Return whether a request for an object failed because there is no such object.
+    """Return whether a request failed because the object does not exist.
 
     Args:
         s3: A boto3 client.
@@ -91,6 +91,6 @@ def is_missing(s3: Any, bucket: str, key: str, error: ClientError) -> bool:
         return True
     if code not in _DENIED:
         return False
-    # Where the role may list certain prefixes only, S3 answers so for missing objects too.
+    # S3 also denies access to a missing object if the role may list certain prefixes only.
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
     return all(entry["Key"] != key for entry in listed)

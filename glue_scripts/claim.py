@@ -1,4 +1,4 @@
-"""The job run's side of the registry: its claim, and the one way in which it ends."""
+"""A job run's claim on a batch: confirmed, then completed, refused or released."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Claim:
 
     Args:
         registry: The registry's table.
-        arguments: The load's.
-        job_run_id: The job run's.
-        now: Returns the present moment.
+        arguments: The load's arguments.
+        job_run_id: The job run's id.
+        now: Returns the current time.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Claim:
         self._now = now
 
     def confirm(self) -> BatchRecord:
-        """Write the job run's id into the claim, its first act; return the batch's record as it was found.
+        """Write the job run's id into the claim; return the batch's record from before this write.
 
         Raises:
-            ClaimNotHeldError: The claim is another's, or of another attempt; nothing was touched.
+            ClaimNotHeldError: The claim belongs to another load or attempt; nothing was touched.
         """
         found: list[BatchRecord] = []
 
@@ -82,10 +82,10 @@ class Claim:
         )
 
     def complete(self, expire_at: int) -> None:
-        """Declare the batch loaded, which ends the claim.
+        """Mark the batch as loaded and end the claim.
 
         Args:
-            expire_at: Until when all of its items live, seconds since 1970.
+            expire_at: The earliest TTL among the batch's items, seconds since 1970.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
@@ -101,11 +101,11 @@ class Claim:
         )
 
     def refuse(self, reason: str) -> None:
-        """Refuse the batch, which ends the claim.
+        """Refuse the batch and end the claim.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
-            RuleViolationError: The batch was verified before and is kept, or its done file was replaced.
+            RuleViolationError: The batch was already verified, or its done file was replaced.
         """
         self._carry_out(
             lambda: load_rules.refuse_load(
@@ -119,7 +119,7 @@ class Claim:
         )
 
     def release(self) -> None:
-        """Give the claim up after a load that failed.
+        """Release the claim after a failed load.
 
         Raises:
             ClaimNotHeldError: The claim was lost meanwhile.
@@ -141,14 +141,14 @@ class Claim:
             raise
 
     def _retention(self) -> timedelta:
-        """Return how long the record is kept at least: as long as its items live."""
+        """Return how long the record must be kept: as long as the batch's items live."""
         left = datetime.fromtimestamp(self._arguments.items_expire_at, UTC) - self._now()
         return max(left, timedelta(0))
 
     def _not_held(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise ClaimNotHeldError(
             f"Job run {self._job_run_id} holds no claim: {what}",
-            remedy="Nothing is to be done: the load that holds the claim goes on without this job run",
+            remedy="Do nothing: the load that holds the claim continues without this job run",
             model=self._arguments.model,
             batch_id=self._arguments.batch_id,
         ) from cause

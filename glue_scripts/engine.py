@@ -1,8 +1,8 @@
-"""Runs one function over all parts of a batch: on Spark, in a pool of processes, or here one after another.
+"""Runs one function over all parts of a batch: on Spark, in a pool of processes, or sequentially.
 
-The function and its tasks are plain module-level functions and records that pickle, so that an engine may
-carry them to other processes or machines. They make their own AWS clients, for the region of the process that
-sent them: the environment of a Spark executor may name none.
+Functions are module-level and tasks can be pickled, so that an engine can send them to other processes or
+machines. They make their own AWS clients for the sender's region, because a Spark executor's environment may
+not name one.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-# Below so many parts others cost more than they save: each process imports the AWS client again.
+# With fewer parts, starting processes costs more than it saves: each imports the AWS client again.
 _FEWEST_PARTS = 4
 _AHEAD = 2
 _SPARK_ROUND = 16
-# Started again and not forked: the parent holds threads and connections.
+# Spawned, not forked: the parent holds threads and connections.
 _CONTEXT = get_context("spawn")
 
 
 class Engine(Protocol):
-    """Something that runs a function over tasks."""
+    """Runs a function over tasks."""
 
     @property
     def name(self) -> str:
-        """What the job's log calls it."""
+        """The engine's name in the job's log."""
         ...
 
     @property
     def concurrency(self) -> int:
-        """How many tasks run at once at most, so that a rate can be shared out among them."""
+        """The most tasks that run at once; a rate limit is divided by it."""
         ...
 
     @property
     def counter(self) -> RowCounter:
-        """Rows that functions have counted; stays at 0 on Spark, whose executors cannot reach it."""
+        """The rows processed so far; stays at 0 on Spark, whose executors cannot reach it."""
         ...
 
     def run(self, function: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> Iterator[_Result]:
-        """Yield each task's result in the order of the tasks; the first error ends it.
+        """Yield the results in the order of the tasks; raise the first error.
 
         Args:
             function: A module-level function without state.
@@ -81,10 +81,10 @@ class SequentialEngine:
 
 
 class ProcessEngine:
-    """Runs the tasks in processes of their own.
+    """Runs the tasks in a pool of processes.
 
     Args:
-        processes: How many at once.
+        processes: How many run at once.
     """
 
     name = "processes"
@@ -102,7 +102,7 @@ class ProcessEngine:
             initargs=(self.counter, used_region()),
         )
         try:
-            # As many as keep all at work: results are let go as they are taken.
+            # Only as many tasks as keep all processes busy, so that results do not pile up.
             futures: deque[Future[_Result]] = deque()
             for task in tasks:
                 if len(futures) == _AHEAD * self.concurrency:
@@ -115,7 +115,7 @@ class ProcessEngine:
 
 
 def _init_process(counter: RowCounter, region: str | None) -> None:
-    """Count where the starter does, and end with it: an orphan would go on writing, then wait forever."""
+    """Use the parent's counter, and exit when the parent does: an orphan would keep writing items."""
     use_counter(counter)
     use_region(region)
     parent = parent_process()
@@ -130,13 +130,13 @@ def _init_process(counter: RowCounter, region: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error as a result: raised on an executor, it would arrive as Java's and without its kind."""
+    """An error returned as a result: Spark would replace a raised one by a Java error."""
 
     error: Exception
 
 
 class SparkEngine:
-    """Runs the tasks on Spark's executors; what a lost executor had in hand is done again elsewhere.
+    """Runs the tasks on Spark's executors; tasks of a lost executor run again on another.
 
     Args:
         context: A SparkContext whose executors can import this package.
@@ -155,7 +155,7 @@ class SparkEngine:
         size = _SPARK_ROUND * self.concurrency
         for first in range(0, len(tasks), size):
             chunk = tasks[first : first + size]
-            # No more slices than that, however many executors join: rates were shared out among so many.
+            # Never more slices, even if executors join later: rate limits were divided by `concurrency`.
             sliced = self._context.parallelize(chunk, min(len(chunk), self.concurrency))
             for outcome in sliced.mapPartitions(partial(_run_slice, function, used_region())).collect():
                 if isinstance(outcome, _Failure):
@@ -182,11 +182,11 @@ def choose_engine(parts: int, *, processes: int, has_spark: bool) -> Engine:
     Args:
         parts: How many parts it has.
         processes: How many processes this machine runs at once.
-        has_spark: Whether there is Spark.
+        has_spark: Whether Spark is available.
     """
     if parts < _FEWEST_PARTS:
         return SequentialEngine()
     if has_spark:
-        # By name: type checkers, too, do without the package, which is locked by itself.
+        # Imported by name, because type checkers do not have pyspark: it has a lock file of its own.
         return SparkEngine(import_module("pyspark.sql").SparkSession.builder.getOrCreate().sparkContext)
     return SequentialEngine() if processes == 1 else ProcessEngine(min(parts, processes))

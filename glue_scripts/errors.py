@@ -1,4 +1,4 @@
-"""How a load can end other than well; Glue shows the class's name and the message as the run's error."""
+"""How a load can fail; Glue shows the class's name and the message as the job run's error."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from prediction_contract.errors import ContractError
 
 
 class ClaimNotHeldError(ContractError):
-    """The registry knows no claim of this job run: it ends without having touched anything."""
+    """This job run does not hold the claim on the batch, and must not touch anything."""
 
 
 class BatchFaultError(ContractError):
-    """The batch itself is at fault, as it will be in every load: it is to be refused whole."""
+    """The batch itself is faulty; every load would find the same, so the whole batch is refused."""
 
 
 class BatchRefusedError(ContractError):
-    """The batch was refused, and the registry says why."""
+    """The batch was refused; the registry holds the reason."""
 
 
 class LoadFailedError(ContractError):
-    """The load could not be carried out; the batch may be loaded again."""
+    """The load failed; the batch can be loaded again."""

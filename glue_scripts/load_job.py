@@ -1,4 +1,4 @@
-"""One load of one batch, from the confirmed claim to the end of it."""
+"""One load of one batch, from the confirmed claim to the report."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class LoadJob:
     """The load of a batch by a job run that holds its claim.
 
     Args:
-        settings: The job run's.
-        claim: Its confirmed claim.
-        record: The batch's record, as the claim was confirmed on it.
-        progress: Receives the steps.
+        settings: The job run's settings.
+        claim: The job run's confirmed claim.
+        record: The batch's record, as `claim.confirm` returned it.
+        progress: Reports the steps.
     """
 
     def __init__(self, settings: LoadSettings, claim: Claim, record: BatchRecord, progress: Progress) -> None:
@@ -62,15 +62,15 @@ class LoadJob:
         self._quarantine = QuarantineReport()
 
     def run(self) -> LoadReport:
-        """Load the batch; in the end the registry knows how it ended, and the report lies on S3.
+        """Load the batch, record the outcome in the registry and write the report to S3.
 
         Returns:
             The report of a load that succeeded.
 
         Raises:
-            BatchRefusedError: The batch is at fault and was refused.
-            ClaimNotHeldError: The claim was lost meanwhile; whoever holds it now goes on.
-            LoadFailedError: Anything else; the claim was released.
+            BatchRefusedError: The batch is faulty and was refused.
+            ClaimNotHeldError: The claim was lost meanwhile; the load that holds it now continues.
+            LoadFailedError: Anything else failed; the claim was released.
         """
         try:
             return self._load()
@@ -90,7 +90,7 @@ class LoadJob:
             check_delta(s3, manifest, delta_storage_options())
         settings = self._settings
         with progress.step("prepare"):
-            # A Spark session takes its time.
+            # Starting a Spark session takes a while, so it is a step of its own.
             engine = choose_engine(
                 len(batch.sources), processes=settings.processes, has_spark=settings.has_spark
             )
@@ -119,16 +119,16 @@ class LoadJob:
         return report
 
     def _cleaning(self) -> Cleaning:
-        """Return the rules to clean the batch by: those of its first load, or else the model's of today.
+        """Return the cleaning rules of the batch's first load, or the model's current rules if it has none.
 
         Raises:
-            SchemaError: They cannot be read.
+            SchemaError: The rules cannot be parsed.
         """
         kept = self._record.cleaning
         return Cleaning.from_argument(self._arguments.cleaning) if kept is None else Cleaning.parse(kept)
 
     def _fill_stores(self, batch: DeliveredBatch, survey: Survey, online: OnlineLoad) -> StoreReport:
-        """Load both stores; return what the warehouse holds."""
+        """Load both stores; return the warehouse's part of the report."""
         arguments, progress = self._arguments, self._progress
         with ExitStack() as session:
             with progress.step("connect"):
@@ -138,7 +138,7 @@ class LoadJob:
                 connection = session.enter_context(connected(secret, arguments, tag))
             warehouse = WarehouseLoader(connection, batch, arguments, self._settings.job_run_id)
             session.callback(warehouse.clean_up)
-            # Before the manifest is fixed: a fault found here may still be corrected under this batch id.
+            # Before `begin_writing` fixes the manifest: a fault found here can still be corrected.
             with progress.step("stage"):
                 warehouse.stage()
             self._claim.begin_writing(batch.cleaning)
@@ -149,10 +149,10 @@ class LoadJob:
         return stored
 
     def _refused(self, fault: BatchFaultError) -> BatchRefusedError | LoadFailedError:
-        """Refuse the batch and return what to raise."""
+        """Refuse the batch and return the error to raise."""
         try:
             if self._record.load_state == LoadState.VERIFIED:
-                # Its rows are in the stores and may be live: a fault found now is this load's failure.
+                # The batch's rows are in the stores and may be live, so it cannot be refused any more.
                 return self._failed(fault)
             if isinstance(fault, TooManyRefusedError):
                 self._quarantine = write_quarantine(client("s3"), fault.survey, self._arguments)
@@ -170,9 +170,10 @@ class LoadJob:
         )
 
     def _failed(self, error: Exception) -> LoadFailedError:
-        """Release the claim and return what went wrong; what was written is invisible, and written again.
+        """Release the claim and return the error to raise; rows written so far stay invisible.
 
-        The report comes second: if the claim is gone, the report of a load that did complete must stay.
+        The report is written after the release: if another load took the claim over and completed, its
+        report must not be overwritten.
         """
         what = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"[:1000]
         remedy = error.remedy if isinstance(error, ContractError) else "Remove the cause and load it again"
@@ -207,7 +208,7 @@ class LoadJob:
         )
 
     def _put(self, report: LoadReport) -> None:
-        """Write the report, by one put, so that a reader sees all of it or none."""
+        """Write the report with a single put, so that readers see all of it or none."""
         arguments = self._arguments
         client("s3").put_object(
             Bucket=arguments.bucket,

@@ -1,7 +1,7 @@
 """The script of the Glue job: loads one batch into DynamoDB and Snowflake, invisible until it is published.
 
-It ends well, or by one of `errors.ClaimNotHeldError` (nothing was touched), `BatchRefusedError` and
-`LoadFailedError`, whose name and message Glue shows as the job run's error.
+A failed run raises `ClaimNotHeldError` (nothing was touched), `BatchRefusedError` or `LoadFailedError`. Glue
+shows the error's name and message as the job run's error.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def main(argv: Sequence[str]) -> LoadReport:
     """Load the batch that a command line names, if this job run holds its claim.
 
     Args:
-        argv: The command line without the program: `LoadArguments`, and Glue's own.
+        argv: The command line without the program: `LoadArguments` and Glue's own arguments.
 
     Returns:
-        The report, which also lies on S3.
+        The report, which was also written to S3.
 
     Raises:
         JobArgumentsError: The command line is wrong; nothing was touched.
-        ClaimNotHeldError: The claim is another's; nothing was touched.
-        BatchRefusedError: The batch is at fault and was refused.
-        LoadFailedError: The load could not be carried out; the claim was released.
+        ClaimNotHeldError: Another job run holds the claim; nothing was touched.
+        BatchRefusedError: The batch is faulty and was refused.
+        LoadFailedError: The load failed; the claim was released.
     """
     settings = LoadSettings.read(argv, os.environ)
     use_region(settings.region)

@@ -1,4 +1,4 @@
-"""How a load goes on: reported to Glue's log, and to Dagster where it waits for Pipes messages."""
+"""A load's progress, reported to Glue's log, and to Dagster if it waits for Pipes messages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from glue_scripts.settings import LoadSettings
 
-# A heartbeat waits as long again for its upload: together less than the ten seconds that may pass in silence.
+# A message may wait as long again for its upload; both together must stay under ten seconds.
 HEARTBEAT_SECONDS = 4.0
-# Each addition costs a lock, so rows are added so many at a time.
+# Each addition takes a lock, so rows are added in groups of this size.
 COUNTED_ROWS = 1000
 
 
@@ -27,18 +27,18 @@ class RowCounter(Protocol):
     value: int
 
     def get_lock(self) -> Any:
-        """Return what guards an addition."""
+        """Return the lock to hold while adding."""
         ...
 
 
 class _ProcessCounter:
-    """The counter of this process; None on Spark's executors, which cannot reach the driver's."""
+    """This process's counter; None on Spark's executors, which cannot reach the driver's."""
 
     counter: RowCounter | None = None
 
 
 def use_counter(counter: RowCounter) -> None:
-    """Let `count_rows` of this process add to a counter from now on."""
+    """Make `count_rows` add to this counter from now on."""
     _ProcessCounter.counter = counter
 
 
@@ -51,11 +51,11 @@ def count_rows(rows: int) -> None:
 
 
 class Progress:
-    """The present step's time, rows and rate, reported when the step begins and every few seconds.
+    """Reports the current step's time, rows and rate when it begins and every few seconds.
 
     Args:
-        send: Takes a message's kind and its plain values.
-        heartbeat_seconds: The longest silence.
+        send: Sends a message: its kind and its values, which JSON can hold.
+        heartbeat_seconds: The time between two reports.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Progress:
         self.durations: dict[str, int] = {}
 
     def watch(self, counter: RowCounter) -> None:
-        """Read rows of unfinished parts from a counter from now on."""
+        """Include the rows that this counter holds in later reports."""
         self._counter = counter
 
     @contextmanager
@@ -83,8 +83,8 @@ class Progress:
         """Time a step, and report its progress while it runs.
 
         Args:
-            name: The step's.
-            rows: How many rows it processes in all; None if it does not work by rows.
+            name: The step's name.
+            rows: The total number of rows to process; None if the step does not count rows.
         """
         self._step, self._began, self._rows, self._total = name, time.monotonic(), 0, rows
         self._counted_before = self._counter.value if self._counter else 0
@@ -100,11 +100,11 @@ class Progress:
             self.durations[name] = round((time.monotonic() - self._began) * 1000)
 
     def advance(self, rows: int) -> None:
-        """Count the rows of a part that the present step has finished."""
+        """Add the rows of a part that the current step has finished."""
         self._rows += rows
 
     def report(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Report something beside the steps."""
+        """Report something other than a step."""
         self._send(kind, values)
 
     def _beat(self, ended: threading.Event) -> None:
@@ -127,16 +127,16 @@ class Progress:
 
 @contextmanager
 def open_progress(settings: LoadSettings, s3: Any) -> Iterator[Progress]:
-    """Hold the progress of a job run, and Dagster's Pipes session if there is one.
+    """Open a job run's progress, with a Dagster Pipes session if Dagster waits for messages.
 
     Args:
-        settings: Says whether Dagster waits for messages.
-        s3: A boto3 client, for the messages that the command line asks for.
+        settings: The job run's settings.
+        s3: A boto3 client, for Pipes messages sent through S3.
     """
     if not (settings.is_piped or settings.is_piped_by_environment):
         yield Progress(_log)
         return
-    # Here alone, so that the job runs where the package is not installed.
+    # Imported here, so that the job also runs without the package.
     import dagster_pipes as pipes  # noqa: PLC0415
 
     session = (

@@ -1,4 +1,4 @@
-"""A job run's settings: its arguments, its own id, and the environment, read once."""
+"""A job run's settings, read once from its arguments and the environment."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class LoadSettings:
     """One job run's settings.
 
     Attributes:
-        arguments: What the job run was started with.
-        job_run_id: Its id, as Glue gave it.
-        processes: How many parts are worked on at once.
-        region: Where the job runs; passed on to executors.
-        is_piped: Whether Dagster waits for Pipes messages, by the command line.
-        is_piped_by_environment: The same, by the environment.
-        has_spark: Whether a Spark session can be had.
+        arguments: The job arguments.
+        job_run_id: The id that Glue gave the job run.
+        processes: How many parts are processed at once.
+        region: The job's AWS region.
+        is_piped: Whether the command line asks for Dagster Pipes messages.
+        is_piped_by_environment: Whether the environment asks for Dagster Pipes messages.
+        has_spark: Whether Spark is available.
     """
 
     arguments: LoadArguments
@@ -44,14 +44,14 @@ class LoadSettings:
 
     @classmethod
     def read(cls, argv: Sequence[str], environment: Mapping[str, str]) -> LoadSettings:
-        """Return the settings of a command line and an environment.
+        """Return the settings that a command line and an environment give.
 
         Args:
-            argv: The command line without the program; arguments of other names are left alone.
+            argv: The command line without the program; unknown arguments are ignored.
             environment: The process's environment.
 
         Raises:
-            JobArgumentsError: An argument is missing, has another form, or contradicts another.
+            JobArgumentsError: An argument is missing, malformed, or contradicts another.
         """
         arguments = LoadArguments.parse(argv)
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -72,7 +72,7 @@ class LoadSettings:
         if not region:
             raise JobArgumentsError(
                 "Job argument aws_region is missing, and the environment names no region",
-                remedy="Deploy the job again: its definition holds the argument",
+                remedy="Deploy the job again: its definition sets the argument",
                 model=arguments.model,
                 batch_id=arguments.batch_id,
             )
@@ -89,7 +89,7 @@ class LoadSettings:
 
 
 def _has_spark(environment: Mapping[str, str]) -> bool:
-    """Return whether Glue holds a Java machine ready for the script, or pyspark can start one."""
+    """Return whether Glue has started a JVM for the script, or pyspark can start one."""
     if "PYSPARK_GATEWAY_PORT" in environment:
         return True
     java = environment.get("JAVA_HOME") or shutil.which("java", path=environment.get("PATH", ""))
@@ -97,7 +97,7 @@ def _has_spark(environment: Mapping[str, str]) -> bool:
 
 
 def _check_together(arguments: LoadArguments) -> None:
-    """Refuse a TTL that is no moment, and keys of another batch: the job's role may write all reports."""
+    """Refuse an impossible TTL and keys of another batch: the job's role may write every batch's report."""
     model, batch_id = arguments.model, arguments.batch_id
     if arguments.items_expire_at > _LATEST_EXPIRY:
         raise JobArgumentsError(
@@ -115,8 +115,8 @@ def _check_together(arguments: LoadArguments) -> None:
         )
     if not arguments.report_key.startswith(reports_prefix(model, batch_id)):
         raise JobArgumentsError(
-            f"Job argument report_key does not lie under {reports_prefix(model, batch_id)}",
-            remedy="Start the job again with s3_layout.report_key of the attempt",
+            f"Job argument report_key does not start with {reports_prefix(model, batch_id)}",
+            remedy="Start the job again with the attempt's s3_layout.report_key",
             model=model,
             batch_id=batch_id,
         )

@@ -1,7 +1,7 @@
-"""Which parts DynamoDB has acknowledged, left on S3 for the next attempt.
+"""Records on S3 which parts DynamoDB has acknowledged, for the next attempt.
 
-It is a hint and no proof: whoever finds it reads the part's rows back, and writes them if one differs. So it
-may be left by a load that was killed right after, or by one that was taken for dead and woke up late.
+A record is a hint, not a proof: the next attempt reads the part's rows back, and writes them if one differs.
+So it does no harm if the load that left it was killed, or had been taken for dead.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SHARE_OF_LIFE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Of one part, by one attempt.
+    """The acknowledgement of one part by one attempt.
 
     Attributes:
         bucket: The bucket.
-        key: The same for all attempts at the batch.
-        manifest_digest: The manifest that names the part.
+        key: The record's key; all attempts at the batch share it.
+        manifest_digest: The digest of the manifest that names the part.
         part: The part's key.
         table: The online table.
         items_expire_at: The items' TTL, seconds since 1970.
@@ -46,13 +46,13 @@ class Acknowledgement:
     attempt: int
 
     def earlier_expiry(self, s3: Any) -> int | None:
-        """Return until when the items live that an earlier attempt says it wrote, never beyond our own.
+        """Return the TTL that an earlier attempt recorded for the part's items, at most this attempt's own.
 
         Args:
             s3: A boto3 client.
 
         Returns:
-            Seconds since 1970; None if no attempt says so, or the items would live for much shorter.
+            Seconds since 1970; None if no attempt left a record, or if its items would expire much too early.
         """
         if self.attempt == 1:
             return None
@@ -67,18 +67,18 @@ class Acknowledgement:
             expiry = int(document["items_expire_at"])
             is_same = all(document[name] == value for name, value in self._names().items())
         except (InvalidJsonError, KeyError, TypeError, ValueError):
-            # What cannot be read is no reason to write less, and none to fail.
+            # An unreadable hint counts as none.
             return None
         least = self.items_expire_at - _SHARE_OF_LIFE * (self.items_expire_at - time.time())
         is_enough = is_same and expiry >= least
         return min(expiry, self.items_expire_at) if is_enough else None
 
     def leave(self, s3: Any, acknowledged: RowTally) -> None:
-        """Say that DynamoDB has acknowledged all of the part's accepted rows.
+        """Record that DynamoDB has acknowledged all of the part's accepted rows.
 
         Args:
             s3: A boto3 client.
-            acknowledged: The rows, for whoever looks.
+            acknowledged: The rows; their number is recorded for people.
         """
         document = {
             **self._names(),

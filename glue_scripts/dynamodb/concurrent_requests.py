@@ -1,4 +1,4 @@
-"""Requests in flight: many at once over kept-alive connections, in one thread."""
+"""Sends many requests at once over kept-alive connections, in one thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 ANSWER_SECONDS = 30.0
 _RECEIVE_BYTES = 256 * 1024
-# What was not written comes back in it, spelt as JSON.
+# An answer repeats the unwritten items as JSON.
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -32,10 +32,10 @@ class FinishedRequest(Generic[_T]):
     """How a request ended.
 
     Attributes:
-        request: What it was begun with.
-        status: The HTTP status, unless there was no answer.
+        request: The object that was passed to `begin`.
+        status: The HTTP status; 0 without an answer.
         body: The answer's body.
-        failure: Why there was no answer; whether the request was carried out is then not known.
+        failure: Why there was no answer; DynamoDB may have carried the request out nevertheless.
     """
 
     request: _T
@@ -45,7 +45,7 @@ class FinishedRequest(Generic[_T]):
 
 
 class _Connection(Generic[_T]):
-    """A connection and the request that is on it, if any."""
+    """A connection and its pending request, if any."""
 
     def __init__(self, plain: socket.socket) -> None:
         self.socket = plain
@@ -60,7 +60,7 @@ class ConcurrentRequests(Generic[_T]):
     """Sends requests to one endpoint; `wait_finished` returns how they ended, in any order.
 
     Args:
-        endpoint: Where to.
+        endpoint: The endpoint to send to.
         answer_seconds: How long an answer may take.
     """
 
@@ -68,7 +68,7 @@ class ConcurrentRequests(Generic[_T]):
         self._endpoint = endpoint
         self._answer_seconds = answer_seconds
         self._selector = selectors.DefaultSelector()
-        # In the order of their deadlines.
+        # Ordered by deadline.
         self._busy: dict[_Connection[_T], None] = {}
         self._free: list[_Connection[_T]] = []
         self._finished: list[FinishedRequest[_T]] = []
@@ -79,7 +79,7 @@ class ConcurrentRequests(Generic[_T]):
         return len(self._busy) + len(self._finished)
 
     def begin(self, request: _T, operation: str, body: bytes) -> None:
-        """Send a request, as far as its connection takes it at once."""
+        """Begin to send a request; `wait_finished` sends what the connection does not take at once."""
         content = self._endpoint.request(operation, body)
         pending = FinishedRequest(request)
         try:
@@ -96,7 +96,7 @@ class ConcurrentRequests(Generic[_T]):
         self._attempt(connection, self._send)
 
     def wait_finished(self, timeout: float) -> list[FinishedRequest[_T]]:
-        """Wait until a request has finished, at most `timeout` seconds; return all that have."""
+        """Wait at most `timeout` seconds for a request to finish; return all that have finished."""
         if not self._finished:
             for key, _ in self._selector.select(timeout):
                 connection: _Connection[_T] = key.data
@@ -122,11 +122,11 @@ class ConcurrentRequests(Generic[_T]):
         return connection
 
     def _attempt(self, connection: _Connection[_T], advance: Callable[[_Connection[_T]], None]) -> None:
-        """Send or receive as much as goes without waiting."""
+        """Send or receive as much as possible without waiting."""
         try:
             advance(connection)
         except (BlockingIOError, ssl.SSLWantReadError):
-            # TLS may have to receive before it can send on.
+            # TLS may have to receive before it can send more.
             sends = connection.unsent and not isinstance(connection.socket, ssl.SSLSocket)
             self._watch(connection, _READ | _WRITE if sends else _READ)
         except ssl.SSLWantWriteError:
@@ -157,7 +157,7 @@ class ConcurrentRequests(Generic[_T]):
     def _end(
         self, connection: _Connection[_T], answer: HttpAnswer | None = None, *, failure: str | None = None
     ) -> None:
-        """Finish the request; keep the connection if another may follow."""
+        """Finish the request; keep the connection if it can be used again."""
         pending, connection.pending, connection.reader = connection.pending, None, None
         if pending is not None:
             del self._busy[connection]

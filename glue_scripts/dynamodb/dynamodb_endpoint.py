@@ -1,4 +1,4 @@
-"""Where DynamoDB answers and how it is reached: address, proxy, TLS and credentials, as botocore's."""
+"""A DynamoDB endpoint: the address, proxy, TLS and credentials that botocore would use."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _CONTENT_TYPE = "application/x-amz-json-1.0"
 
 
 class DynamoDbEndpoint:
-    """One region's DynamoDB.
+    """One region's DynamoDB endpoint.
 
     Args:
-        address: Its URL.
-        region: Its region.
+        address: The endpoint's URL.
+        region: The region.
         credentials: botocore's credentials, which refresh themselves.
-        ca_bundle: The file of the authorities to trust; None for botocore's own.
-        proxies: The proxy's URL by scheme; None for the environment's.
+        ca_bundle: The file with the trusted certificate authorities; None for botocore's own.
+        proxies: Proxy URLs by scheme; None for those of the environment.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DynamoDbEndpoint:
         self._context = _tls(ca_bundle) if self._is_tls else None
         host = url.netloc.rpartition("@")[2]
         path = url.path or "/"
-        # A plain proxy needs the whole address in the request line; through a tunnel it sees nothing.
+        # A plain HTTP proxy needs the whole URL in the request line; with TLS it only opens a tunnel.
         self._target = f"http://{host}{path}" if self._proxy and not self._is_tls else path
         self._signer = RequestSigner(
             credentials.get_frozen_credentials,
@@ -71,8 +71,8 @@ class DynamoDbEndpoint:
         """Return a signed request, head and body.
 
         Args:
-            operation: Say, `BatchWriteItem`.
-            body: The body.
+            operation: The operation's name, for example `BatchWriteItem`.
+            body: The request's body.
         """
         headers = self._signer.headers(f"{_API}.{operation}", body)
         lines = "\r\n".join(map(": ".join, headers.items()))
@@ -83,7 +83,7 @@ class DynamoDbEndpoint:
         """Return a new connection, through the proxy and TLS if there are any.
 
         Raises:
-            OSError: Nobody answers in time, the proxy declines, or the certificate is not to be trusted.
+            OSError: The connection timed out, the proxy declined, or the certificate is not trusted.
         """
         if self._proxy is None:
             connection = HTTPConnection(self._host, self._port, timeout=CONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""Which failures of DynamoDB may pass, and how long requests are repeated: full jitter, up to a deadline."""
+"""Which DynamoDB failures are transient, and how requests are retried: with full jitter, up to a deadline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
 _PASSING_CODES = frozenset(
     {
-        # Credentials that end are renewed before the next try.
+        # Expired credentials are renewed before the next try.
         "ExpiredTokenException",
         "InternalServerError",
         "LimitExceededException",
@@ -34,9 +34,9 @@ _PASSING_CODES = frozenset(
 
 
 def transient_reason(error: ClientError | BotoCoreError) -> str | None:
-    """Return in a word why a request that failed is to be sent again; None if no retry can cure it.
+    """Return a word for a transient failure; None if a retry cannot help.
 
-    Whether a request without an answer was applied is not known: the same one again changes nothing.
+    A request without an answer may have been applied; sending it again does no harm.
     """
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
@@ -47,34 +47,34 @@ def transient_reason(error: ClientError | BotoCoreError) -> str | None:
 
 
 def is_transient(code: str, status: int) -> bool:
-    """Return whether a request that DynamoDB answered with an error is to be sent again.
+    """Return whether a request that was answered with an error should be sent again.
 
     Args:
-        code: The error's name; empty if something before DynamoDB has answered.
+        code: The error's name; empty if a proxy or gateway answered instead of DynamoDB.
         status: The HTTP status.
     """
     return code in _PASSING_CODES or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS
 
 
 def _longest_pause(tries: int) -> float:
-    """Return the longest pause in seconds after so many tries before."""
+    """Return the longest pause in seconds after `tries` tries."""
     return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, _DOUBLINGS), _LONGEST_PAUSE_SECONDS)
 
 
 def jittered_pause(tries: int) -> float:
-    """Return a pause in seconds after so many tries before, drawn at random.
+    """Return a random pause in seconds after `tries` tries.
 
-    Full jitter: requests that were throttled together do not come back together.
+    Full jitter keeps requests that were throttled together from coming back together.
     """
     return random.uniform(0, _longest_pause(tries))  # noqa: S311  # spreads load, guards nothing
 
 
 class Patience:
-    """The time that one request has, from now on.
+    """The time left for one request and its retries, counted from now.
 
     Args:
-        seconds: How long.
-        sleep: Waits; tests pass their own.
+        seconds: How long to try.
+        sleep: Waits for some seconds; tests pass their own.
     """
 
     def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -83,7 +83,7 @@ class Patience:
         self._sleep = sleep
 
     def wait(self) -> bool:
-        """Wait before the next try, and return whether there is time for it."""
+        """Wait before the next try; return False without waiting if there is no time left."""
         if time.monotonic() + _longest_pause(self._tries) > self._deadline:
             return False
         self._sleep(jittered_pause(self._tries))

@@ -1,4 +1,4 @@
-"""Writes items into the online table: acknowledged, or named as missing."""
+"""Writes items into the online table; fails and names them if DynamoDB does not acknowledge them in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from glue_scripts.dynamodb.concurrent_requests import FinishedRequest
     from glue_scripts.dynamodb.dynamodb_endpoint import DynamoDbEndpoint
 
-# An item's entity, and the item as JSON in DynamoDB's form.
+# The entity id, and the item in DynamoDB's JSON.
 WrittenItem: TypeAlias = "tuple[str, str]"
 
 _UNIT_BYTES = 1024
@@ -31,7 +31,7 @@ _UNIT_WIRE_BYTES = 4 * _UNIT_BYTES
 _NAMED_KEYS = 5
 _OK = 200
 _TICK_SECONDS = 1.0
-# Of a second's units, so that a low rate is kept evenly and not in bursts.
+# A request takes at most this share of a second's units, so that a low rate is not spent in bursts.
 _REQUEST_SHARE = 0.1
 
 
@@ -40,10 +40,10 @@ class WriteCounts:
     """What a writer has done so far.
 
     Attributes:
-        acknowledged: Items that DynamoDB took.
-        retried: Items sent more than once, each time counted.
-        write_units: Write units that DynamoDB says were consumed, rounded up.
-        seconds: How long it wrote.
+        acknowledged: How many items DynamoDB acknowledged.
+        retried: How many times an item was sent again.
+        write_units: The write units that DynamoDB reported as consumed, rounded up.
+        seconds: How long writing took.
     """
 
     acknowledged: int = 0
@@ -54,7 +54,7 @@ class WriteCounts:
 
 @dataclass(slots=True)
 class _Request:
-    """Items that go together."""
+    """Items that are sent in one request."""
 
     items: list[WrittenItem]
     deadline: float
@@ -64,10 +64,10 @@ class _Request:
 
 
 class OnlineWriter:
-    """Writes items with many requests in flight; what DynamoDB leaves over is sent again with full jitter.
+    """Writes items with many requests in flight, and sends unprocessed items again with full jitter.
 
     Args:
-        endpoint: DynamoDB.
+        endpoint: The DynamoDB endpoint.
         table: The online table's name.
         units_per_second: The most write units to consume; None for no limit.
         patience_seconds: How long an item is tried before the load fails.
@@ -99,15 +99,15 @@ class OnlineWriter:
 
     @property
     def counts(self) -> WriteCounts:
-        """What was done so far."""
+        """The counts so far."""
         self._counts.write_units = round(self._write_units + 0.5 - 1e-9)
         return self._counts
 
     def write_items(self, items: Iterable[WrittenItem]) -> int:
-        """Write items of different keys and return how many were acknowledged: all of them.
+        """Write items with unique keys; return how many there were, all of them acknowledged.
 
         Raises:
-            LoadFailedError: Some were not acknowledged in time, or DynamoDB refuses them; it names the first.
+            LoadFailedError: Items were not acknowledged in time or were refused; the message names the first.
         """
         before, began = self._counts.acknowledged, time.monotonic()
         fresh = self._requests(items)
@@ -129,7 +129,7 @@ class OnlineWriter:
                 has_room = requests.in_flight < self._window.width
                 for finished in requests.wait_finished(self._longest_wait(pause, has_room=has_room)):
                     self._settle(finished)
-            # Whoever writes the next part of this process knows nothing of what this one has consumed.
+            # The next part's writer starts with a fresh pace, so the units spent here are waited for.
             time.sleep(self._pace.wait_seconds())
         finally:
             requests.close()
@@ -137,7 +137,7 @@ class OnlineWriter:
         return self._counts.acknowledged - before
 
     def _requests(self, items: Iterable[WrittenItem]) -> Iterator[_Request]:
-        """Yield requests of as many items as go together, as they are asked for."""
+        """Yield requests lazily, each with as many items as one request may hold."""
         gathered: list[WrittenItem] = []
         for item in items:
             gathered.append(item)
@@ -148,12 +148,12 @@ class OnlineWriter:
             yield from self._sendable(gathered)
 
     def _sendable(self, items: list[WrittenItem]) -> Iterator[_Request]:
-        """Yield the items' request, or those of each half of them if it were too large for DynamoDB.
+        """Yield one request for the items, or split them in halves until each request is small enough.
 
-        One item always fits: what the table can hold takes a fraction of a request.
+        One item always fits: an item's size limit is a fraction of a request's.
         """
         request = self._request(items)
-        # Ordinary rows are nowhere near the limit, and are not measured.
+        # Ordinary rows are far below the limit, so their requests are not measured.
         is_surely_small = request.units * _UNIT_WIRE_BYTES < MAX_BATCH_WRITE_BYTES // 2
         if is_surely_small or len(items) == 1 or len(self._body(items)) <= MAX_BATCH_WRITE_BYTES:
             yield request
@@ -163,18 +163,18 @@ class OnlineWriter:
         yield from self._sendable(items[middle:])
 
     def _request(self, items: list[WrittenItem]) -> _Request:
-        # What an item weighs is never more than its text; DynamoDB tells how much less it was.
+        # An item never takes more units than its text suggests; DynamoDB's answer corrects the estimate.
         units = sum([1 + len(text) // _UNIT_BYTES for _, text in items])
         return _Request(items, time.monotonic() + self._patience_seconds, units)
 
     def _due_retry(self) -> _Request | None:
-        """Return a request that is to be sent again now."""
+        """Return a request that is due to be sent again, if any."""
         if self._retries and self._retries[0][0] <= time.monotonic():
             return heapq.heappop(self._retries)[2]
         return None
 
     def _longest_wait(self, pause: float, *, has_room: bool) -> float:
-        """Return how long nothing but an answer can give the writer something to do."""
+        """Return how many seconds the writer can wait for answers before it has something else to do."""
         if pause > 0:
             return min(_TICK_SECONDS, pause)
         if self._retries and has_room:
@@ -191,7 +191,7 @@ class OnlineWriter:
         return f'{self._head}{{"PutRequest":{{"Item":{puts}}}}}]}}}}'.encode()
 
     def _settle(self, finished: FinishedRequest[_Request]) -> None:
-        """Count what an answer acknowledges, and set aside what is to be sent again."""
+        """Count the acknowledged items, and set the others aside to be sent again."""
         request = finished.request
         if finished.failure is not None:
             self._retry_later(request, request.items, finished.failure)
@@ -200,7 +200,7 @@ class OnlineWriter:
             code, message = _error(finished.body)
             if not is_transient(code, finished.status):
                 what = f"refused ({code}: {message})"[:500]
-                self._fail(request.items, what, "Look at the table and the job's rights")
+                self._fail(request.items, what, "Check the table and the job's permissions")
             self._pace.correct(-request.units)
             self._window.narrow(request.number)
             self._retry_later(request, request.items, code or str(finished.status))
@@ -213,7 +213,7 @@ class OnlineWriter:
                 for put in answer.get("UnprocessedItems", {}).get(self._table, [])
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._retry_later(request, request.items, "an answer that is none of DynamoDB's")
+            self._retry_later(request, request.items, "an answer that is not DynamoDB's")
             return
         self._write_units += units
         self._pace.correct(units - request.units)
@@ -228,13 +228,13 @@ class OnlineWriter:
         self._retry_later(request, items, "UnprocessedItems")
 
     def _retry_later(self, request: _Request, items: list[WrittenItem], why: str) -> None:
-        """Set items aside until they are sent again, if there is time for it."""
+        """Set items aside to be sent again; fail if their time is up."""
         self._counts.retried += len(items)
         now = time.monotonic()
         pause = jittered_pause(request.tries)
         if now + pause > request.deadline:
             what = f"not acknowledged within {self._patience_seconds:.0f} s ({why})"
-            self._fail(items, what, "Look at the table's throttling and its write rate")
+            self._fail(items, what, "Check the table's throttling and its write rate")
         again = self._request(items)
         again.deadline, again.tries = request.deadline, request.tries + 1
         heapq.heappush(self._retries, (now + pause, next(self._order), again))
@@ -249,7 +249,7 @@ class OnlineWriter:
 
 
 def _error(body: bytes) -> tuple[str, str]:
-    """Return code and message of DynamoDB's error."""
+    """Return the code and message of DynamoDB's error."""
     try:
         document: Any = json.loads(body)
         code = str(document.get("__type", "")).rpartition("#")[2]

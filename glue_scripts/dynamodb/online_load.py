@@ -1,4 +1,4 @@
-"""The load of a batch into the online table: its parts written or found written, read back, and reported."""
+"""Loads a batch into the online table: writes each part unless it is already there, then reads rows back."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from glue_scripts.progress import Progress
     from prediction_contract.jobs.job_arguments import LoadArguments
 
-# One row in so many is read back by `verify: sample`; chosen by the row itself, so the same ones each time.
+# `verify: sample` reads one row in this many back; the row's checksum decides, so the choice is stable.
 SAMPLE_ONE_IN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineTask:
-    """A part to write or to compare.
+    """A part to write and verify.
 
     Attributes:
         source: The part.
@@ -43,7 +43,7 @@ class OnlineTask:
         items_expire_at: The items' TTL, seconds since 1970.
         units_per_second: The most write units to consume; None for no limit.
         verify: `full`, `sample` or `scan`.
-        acknowledgement: What is left on S3 once DynamoDB has all of the part; None for nothing.
+        acknowledgement: Left on S3 once DynamoDB has the whole part; None to leave nothing.
     """
 
     source: PartSource
@@ -56,14 +56,14 @@ class OnlineTask:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """What DynamoDB took of one part.
+    """One part in the online table.
 
     Attributes:
         key: The part's key.
-        acknowledged: Its rows that are in the online table.
-        counts: What was written.
-        expire_at: The TTL that each of its items has at least, seconds since 1970.
-        was_found: Whether an earlier attempt had written it: all its rows were read back instead.
+        acknowledged: The part's rows that are in the online table.
+        counts: The writer's counts.
+        expire_at: The earliest TTL of the part's items, seconds since 1970.
+        was_found: Whether an earlier attempt had written the part, so all its rows were only read back.
     """
 
     key: str
@@ -74,7 +74,7 @@ class WrittenPart:
 
 
 def rows_to_verify(task: OnlineTask) -> Iterator[Row]:
-    """Yield the accepted rows of a part that are read back from a store."""
+    """Yield the part's accepted rows that should be read back from a store."""
     every_row = task.verify != "sample"
     for row in accepted_rows(task.source, client("s3")):
         if every_row or row.checksum % SAMPLE_ONE_IN == 0:
@@ -82,7 +82,7 @@ def rows_to_verify(task: OnlineTask) -> Iterator[Row]:
 
 
 def write_part(task: OnlineTask) -> WrittenPart:
-    """Write a part's rows into the online table, or find that an earlier attempt at the batch has done so.
+    """Write a part's rows into the online table, unless an earlier attempt has written them.
 
     Raises:
         LoadFailedError: As `OnlineWriter.write_items`.
@@ -99,7 +99,7 @@ def write_part(task: OnlineTask) -> WrittenPart:
 
 
 def _found_part(task: OnlineTask) -> WrittenPart | None:
-    """Return a part whose rows are all in the table, and live long enough; None if one is not."""
+    """Return the part if all its rows are in the table and live long enough, else None."""
     try:
         rows = accepted_rows(task.source, client("s3"))
         tally = compare_rows(task.source, task.table, task.items_expire_at, rows)
@@ -110,7 +110,7 @@ def _found_part(task: OnlineTask) -> WrittenPart | None:
 
 
 def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> WrittenPart:
-    """Write those of a part's rows that both stores hold into the online table.
+    """Write a part's accepted rows into the online table.
 
     Raises:
         LoadFailedError: As `OnlineWriter.write_items`.
@@ -143,7 +143,7 @@ def write_rows(task: OnlineTask, rows: Iterable[Row | RefusedLine]) -> WrittenPa
 
 
 def verify_part(task: OnlineTask) -> int:
-    """Read a part's rows back and compare each with the row as it should be stored; return how many.
+    """Read a part's rows back and compare them with the accepted rows; return how many were compared.
 
     Raises:
         LoadFailedError: A row is missing or altered, or could not be read in time.
@@ -155,13 +155,13 @@ class OnlineLoad:
     """The load of one batch into its online table.
 
     Args:
-        arguments: The load's.
-        survey: What the batch's parts hold.
+        arguments: The load's arguments.
+        survey: The batch's survey.
         engine: Runs the parts.
-        progress: Receives the steps.
+        progress: Reports the steps.
 
     Attributes:
-        written: By part, in the manifest's order, once `write` has ended.
+        written: The written parts in the manifest's order; empty before `write`.
     """
 
     def __init__(self, arguments: LoadArguments, survey: Survey, engine: Engine, progress: Progress) -> None:
@@ -175,16 +175,16 @@ class OnlineLoad:
         self.written: list[WrittenPart] = []
 
     def write(self) -> None:
-        """Write every part, or find it written by an earlier attempt.
+        """Write every part, unless an earlier attempt has written it.
 
         Raises:
-            LoadFailedError: DynamoDB does not have all of them; it says which.
+            LoadFailedError: DynamoDB does not have all rows of a part; the message names it.
         """
         with self._progress.step("write_online", self._survey.accepted.rows):
             for part, one in zip(self._survey.parts, self._engine.run(write_part, self._tasks), strict=True):
                 if one.acknowledged != part.accepted:
                     raise LoadFailedError(
-                        f"DynamoDB acknowledged {_tally_text(one.acknowledged)} of {part.key}, and "
+                        f"DynamoDB acknowledged {_tally_text(one.acknowledged)} of {part.key}, but "
                         f"{_tally_text(part.accepted)} were accepted",
                         remedy="Find out who changed the part while it was read, then load the batch again",
                         model=self._arguments.model,
@@ -194,14 +194,14 @@ class OnlineLoad:
                 self._progress.advance(one.acknowledged.rows)
 
     def rows_to_verify(self) -> Iterator[Row]:
-        """Yield the accepted rows that are read back from a store."""
+        """Yield the batch's accepted rows that should be read back from a store."""
         return (row for task in self._tasks for row in rows_to_verify(task))
 
     def verify(self) -> None:
-        """Read back what was written; of a part that was found written every row was read already.
+        """Read back the parts that this load wrote; parts of earlier attempts were already read in full.
 
         Raises:
-            LoadFailedError: A row is missing or altered; with `verify: scan`, or there is one too many.
+            LoadFailedError: A row is missing or altered, or `verify: scan` found an extra item.
         """
         found = [one.acknowledged.rows for one in self.written if one.was_found]
         written = [task for task, one in zip(self._tasks, self.written, strict=True) if not one.was_found]
@@ -217,11 +217,11 @@ class OnlineLoad:
 
     @property
     def expire_at(self) -> int:
-        """Until when all of the batch's items live, seconds since 1970."""
+        """The earliest TTL of the batch's items, seconds since 1970."""
         return min((one.expire_at for one in self.written), default=self._arguments.items_expire_at)
 
     def report(self) -> StoreReport:
-        """Return what the table holds now, and what it took."""
+        """Return the rows that the table holds now, and what writing and verifying them took."""
         total, found = NOTHING, 0
         for one in self.written:
             total = total.plus(one.acknowledged)
@@ -267,4 +267,4 @@ class OnlineLoad:
 
 
 def _tally_text(tally: RowTally) -> str:
-    return f"{tally.rows} rows with the checksum {batch_checksum([tally.checksum])}"
+    return f"{tally.rows} rows with checksum {batch_checksum([tally.checksum])}"

@@ -1,7 +1,6 @@
-"""Reads the online table back: a part's rows one by one, or the whole table for items that are no rows.
+"""Reads the online table back: a part's rows by key, or the whole table to find extra items.
 
-No index leads to a batch's items, so the scan reads every item of the table, of all batches: only
-`verify: scan` asks for it.
+The table has no index by batch, so a scan reads the items of all batches. Only `verify: scan` does it.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ _READ_PATIENCE_SECONDS = 120.0
 _SCAN_PATIENCE_SECONDS = 300.0
 _SEGMENTS_EACH = 4
 _NAMED_KEYS = 5
-# A list of so many digests takes some 30 MB while it is sorted.
+# Sorting this many digests takes about 30 MB.
 _RUN_DIGESTS = 400_000
 
 
 class DifferentRowError(LoadFailedError):
-    """A row of the online table is missing, or is not the one that was written."""
+    """A row of the online table is missing or differs from the row that was written."""
 
 
 def compare_rows(
@@ -54,12 +53,12 @@ def compare_rows(
     rows: Iterator[Row],
     count: Callable[[int], object] | None = None,
 ) -> RowTally:
-    """Compare rows of a part with the table's items; return how many there were, and their checksum.
+    """Compare rows of a part with the table's items; return the number of rows and their checksum.
 
     Args:
         source: The part.
         table: The online table.
-        expire_at: The TTL that each item has at least, seconds since 1970.
+        expire_at: The earliest TTL that an item may have, seconds since 1970.
         rows: The rows as they should be stored.
         count: Called with the number of rows of each request.
 
@@ -76,7 +75,7 @@ def compare_rows(
             if fault:
                 raise DifferentRowError(
                     f"{table} was read back, and the row {key[:100]!r} of {source.part.key} {fault}",
-                    remedy="Find out who else writes into the table, then load the batch again",
+                    remedy="Find out who else writes to the table, then load the batch again",
                     model=source.model,
                     batch_id=source.batch_id,
                 )
@@ -97,7 +96,7 @@ def _fault(items: OnlineItems, row: Row, item: Any, batch_id: str, expire_at: in
     is_same = stored.row == row and stored.row_checksum == row.checksum and stored.is_intact
     if not is_same or stored.batch_id != batch_id:
         return "is not what was written"
-    # A later expiry is another load's of the same batch, and does no harm.
+    # Another load of the same batch may have set a later TTL, which does no harm.
     return "expires too early" if stored.expires_at < expire_at else None
 
 
@@ -124,7 +123,7 @@ def _read_items(source: PartSource, table: str, keys: list[str]) -> list[Any]:
         if not patience.wait():
             raise LoadFailedError(
                 f"{table} did not return {len(left)} keys within {_READ_PATIENCE_SECONDS:.0f} s ({why})",
-                remedy="Look at the table's throttling, then load the batch again",
+                remedy="Check the table's throttling, then load the batch again",
                 model=source.model,
                 batch_id=source.batch_id,
             )
@@ -137,7 +136,7 @@ class ScanTask:
     Attributes:
         table: The online table.
         model: The model's name.
-        batch_id: The batch whose items count.
+        batch_id: The batch whose items are counted.
         segment: The segment's number, from 0.
         segments: How many there are.
     """
@@ -151,7 +150,7 @@ class ScanTask:
 
 @dataclass(frozen=True, slots=True)
 class SegmentCount:
-    """How many items of the batch a segment has, and the read units that counting them took."""
+    """The number of the batch's items in a segment, and the read units that counting them took."""
 
     items: int
     read_units: float
@@ -161,7 +160,7 @@ def count_segment(task: ScanTask) -> SegmentCount:
     """Count the batch's items in one segment.
 
     Raises:
-        LoadFailedError: It could not be read in time.
+        LoadFailedError: The segment could not be read in time.
     """
     items, units = 0, 0.0
     for page in _pages(task, {"Select": "COUNT"}):
@@ -173,16 +172,16 @@ def count_segment(task: ScanTask) -> SegmentCount:
 def scan_for_extras(
     arguments: LoadArguments, sources: Sequence[PartSource], engine: Engine, accepted: int
 ) -> float:
-    """Scan for items of the batch beside its accepted rows; return the read units it took.
+    """Scan the table for items of the batch that are not accepted rows; return the read units consumed.
 
     Args:
-        arguments: The load's.
-        sources: The parts, whose rows were read back before.
+        arguments: The load's arguments.
+        sources: The parts; their rows must have been read back before.
         engine: Runs the segments.
-        accepted: How many rows of the batch belong into the table.
+        accepted: How many items of the batch the table should hold.
 
     Raises:
-        LoadFailedError: There are more items than rows, or fewer; the first extra ones are named.
+        LoadFailedError: The table holds more or fewer items; the message names the first extra ones.
     """
     table, model, batch_id = arguments.online_table, arguments.model, arguments.batch_id
     segments = engine.concurrency * _SEGMENTS_EACH
@@ -194,7 +193,7 @@ def scan_for_extras(
         named = f": {', '.join(key[:80] for key in extras)}" if extras else ""
         raise LoadFailedError(
             f"{table} was scanned and holds {found} items of the batch, which has {accepted} rows{named}",
-            remedy="Find out who else writes into the table, delete what is extra, then load the batch again",
+            remedy="Find out who else writes to the table, delete the extra items, then load the batch again",
             model=model,
             batch_id=batch_id,
         )
@@ -202,7 +201,7 @@ def scan_for_extras(
 
 
 def _extras(sources: Sequence[PartSource], scans: Sequence[ScanTask]) -> Iterator[str]:
-    """Yield the keys of the batch's items that are none of its rows."""
+    """Yield the keys of the batch's items that are not accepted rows."""
     keys = (row.key for source in sources for row in accepted_rows(source, client("s3")))
     digests, runs = map(key_digest, keys), list[bytes]()
     while run := sorted(islice(digests, _RUN_DIGESTS)):
@@ -216,14 +215,14 @@ def _extras(sources: Sequence[PartSource], scans: Sequence[ScanTask]) -> Iterato
 
 
 def _contains(run: bytes, digest: bytes) -> bool:
-    """Return whether a sorted run of joined digests has this one."""
+    """Return whether a sorted run of joined digests contains this one."""
     starts = range(0, len(run), DIGEST_BYTES)
     found = bisect_left(starts, digest, key=lambda start: run[start : start + DIGEST_BYTES]) * DIGEST_BYTES
     return run[found : found + DIGEST_BYTES] == digest
 
 
 def _pages(task: ScanTask, wanted: dict[str, str]) -> Iterator[Any]:
-    """Yield the answers for one segment, each retried until a deadline."""
+    """Yield the segment's pages; each request is retried until a deadline."""
     request: dict[str, Any] = {
         "TableName": task.table,
         "Segment": task.segment,
@@ -254,7 +253,7 @@ def _scan(task: ScanTask, request: dict[str, Any]) -> Any:
         if not patience.wait():
             raise LoadFailedError(
                 f"{task.table} could not be scanned within {_SCAN_PATIENCE_SECONDS:.0f} s ({why})",
-                remedy="Look at the table's throttling, then load the batch again",
+                remedy="Check the table's throttling, then load the batch again",
                 model=task.model,
                 batch_id=task.batch_id,
             )

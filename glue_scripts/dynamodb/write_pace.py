@@ -1,4 +1,4 @@
-"""How fast and how many at once: an absolute cap of write units, and a window that throttling narrows."""
+"""Limits writes: a cap on write units per second, and a window of requests that throttling narrows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# So much of a pause may be made up for: what the process itself lost, and no burst that a table would feel.
+# A pause of this length may be made up for, as the process may cause it; a longer one would cause a burst.
 _CREDIT_SECONDS = 0.05
 _FIRST_WINDOW = 4.0
 _LEAST_WINDOW = 1.0
@@ -28,25 +28,25 @@ class Pace:
         self._free_at = clock()
 
     def wait_seconds(self) -> float:
-        """Return how long it takes until something may be sent."""
+        """Return the seconds until the next request may be sent."""
         return 0.0 if self._rate is None else max(0.0, self._free_at - self._clock())
 
     def spend(self, units: float) -> None:
-        """Count what is sent now."""
+        """Count the units of a request that is sent now."""
         if self._rate is not None:
             self._free_at = max(self._free_at, self._clock() - _CREDIT_SECONDS) + units / self._rate
 
     def correct(self, units: float) -> None:
-        """Count the difference between what a request was taken for and what DynamoDB says it consumed."""
+        """Add the units that DynamoDB consumed beyond the estimate; negative if it consumed fewer."""
         if self._rate is not None:
             self._free_at += units / self._rate
 
 
 class Window:
-    """How many requests may be in flight: one more after each round that went well, half after throttling.
+    """How many requests may be in flight: one more after each successful round, half after throttling.
 
     Args:
-        most: The widest.
+        most: The maximum.
     """
 
     def __init__(self, most: int = MAX_IN_FLIGHT) -> None:
@@ -57,7 +57,7 @@ class Window:
 
     @property
     def width(self) -> int:
-        """The present width."""
+        """How many requests may be in flight now."""
         return int(self._width)
 
     def begin(self) -> int:
@@ -66,14 +66,14 @@ class Window:
         return self._begun
 
     def widen(self) -> None:
-        """Widen a little."""
+        """Widen the window after a request succeeded."""
         self._width = min(self._most, self._width + 1 / self._width)
 
     def narrow(self, number: int) -> None:
-        """Narrow, once for all requests that were in flight together.
+        """Halve the window after throttling, once for all requests that were in flight together.
 
         Args:
-            number: The request's.
+            number: The throttled request's number, from `begin`.
         """
         if number > self._ignore_throttles_until:
             self._width = max(_LEAST_WINDOW, self._width / 2)

@@ -1,6 +1,6 @@
-"""The batch as it was delivered: its manifest read and validated, and its late files waited for.
+"""Reads and validates a delivered batch's manifest, and waits for files that arrive late.
 
-The done file may come before the files that it names where files are copied to the bucket.
+When files are copied to the bucket, the done file may arrive before the files that it names.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 DELIVER_AGAIN = "Score the batch again, or deliver what is missing and its manifest again"
 _PAUSE_SECONDS = 10.0
-# Each is asked for by itself; a hostile manifest may name a million.
+# Each file takes a request of its own, and a hostile manifest may name a million.
 _MAX_DELTA_FILES = 1000
 
 
 @dataclass(frozen=True)
 class DeliveredBatch:
-    """A batch's validated manifest, and what follows from it for both stores, derived once.
+    """A batch's validated manifest, and the values that both stores derive from it.
 
     Attributes:
         manifest: The manifest.
-        cleaning: The rules that make the stores' rows of the files' rows.
+        cleaning: The rules that turn the files' rows into the stores' rows.
     """
 
     manifest: Manifest
@@ -76,11 +76,11 @@ class DeliveredBatch:
 
 
 def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
-    """Return the batch's manifest, which is the one that the load was claimed for.
+    """Return the manifest that the load was claimed for.
 
     Raises:
-        BatchFaultError: It is no manifest that the platform may act on.
-        LoadFailedError: There is none, or another one since the load was claimed.
+        BatchFaultError: The manifest is invalid.
+        LoadFailedError: The manifest is missing, or was replaced after the load was claimed.
     """
     try:
         answer = s3.get_object(Bucket=arguments.bucket, Key=arguments.manifest_key)
@@ -97,7 +97,7 @@ def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
     try:
         manifest = parse_manifest(content)
     except InvalidManifestError as error:
-        # What cannot be parsed has no canonical form: its bytes are what was claimed.
+        # Content that cannot be parsed has no canonical form, so its bytes were digested for the claim.
         _check_digest(arguments, hashlib.sha256(content).hexdigest())
         _refuse(arguments, error)
     _check_digest(arguments, manifest.digest)
@@ -109,15 +109,15 @@ def read_manifest(s3: Any, arguments: LoadArguments) -> Manifest:
 
 
 def wait_for_files(s3: Any, manifest: Manifest, arguments: LoadArguments, progress: Progress) -> None:
-    """Wait until every file is there, or the declared while since the done file was put is over.
+    """Wait until every file exists, at most `wait_minutes` after the done file was put.
 
-    What is missing then is for the checks that follow to refuse.
+    Later checks refuse the batch if a file is still missing.
 
     Args:
         s3: A boto3 client.
         manifest: The validated manifest.
-        arguments: The load's; `wait_minutes` is the while, None for none.
-        progress: Receives the key of the missing file.
+        arguments: The load's arguments; without `wait_minutes` this returns at once.
+        progress: Reports the key of a missing file.
     """
     if arguments.wait_minutes is None:
         return
@@ -132,17 +132,17 @@ def wait_for_files(s3: Any, manifest: Manifest, arguments: LoadArguments, progre
 
 
 def now() -> datetime:
-    """Return the present moment, UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def pause(seconds: float) -> None:
-    """Let some time pass."""
+    """Sleep."""
     time.sleep(seconds)
 
 
 def _missing_file(s3: Any, manifest: Manifest) -> str | None:
-    """Return the key of one file that the manifest names and the bucket lacks; None if it lacks none."""
+    """Return the key of a file that the manifest names and the bucket lacks, if there is one."""
     parts = {part.key for part in manifest.json_parts}
     # There may be a hundred thousand parts, and a page lists a thousand.
     pages = s3.get_paginator("list_objects_v2")
@@ -168,8 +168,8 @@ def _missing_file(s3: Any, manifest: Manifest) -> str | None:
 def _check_digest(arguments: LoadArguments, digest: str) -> None:
     if digest != arguments.manifest_digest:
         raise LoadFailedError(
-            f"The manifest has the digest {digest}, and the load was claimed for {arguments.manifest_digest}",
-            remedy="Let the new done file's own run load the batch",
+            f"The manifest has digest {digest}, but the load was claimed for {arguments.manifest_digest}",
+            remedy="Do nothing: the new done file has a run of its own that loads the batch",
             model=arguments.model,
             batch_id=arguments.batch_id,
         )

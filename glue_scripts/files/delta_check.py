@@ -1,4 +1,4 @@
-"""The batch's Delta commit: its log entry parsed within limits, and compared with the manifest."""
+"""Parses the log entry of the batch's Delta commit, within limits, and compares it with the manifest."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from prediction_contract.manifests.manifest import Manifest
 
-# Tens of thousands of files, where a batch of a billion rows has a thousand.
+# Enough for tens of thousands of files; a batch of a billion rows has a thousand.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_VALUES = 2_000_000
-# deltalake marks S3 errors by this text while it reads a checkpoint; elsewhere it raises OSError.
-_TROUBLE_OF_S3 = "External: "
+# deltalake marks S3 errors with this text while it reads a checkpoint; elsewhere it raises OSError.
+_S3_ERROR_MARK = "External: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class CommittedFiles:
     """The data files that a commit adds to a table and removes from it, relative to the table.
 
     Attributes:
-        added: Path and size in bytes.
-        removed: Paths.
+        added: The size in bytes of each added file, by path.
+        removed: The paths of the removed files.
     """
 
     added: Mapping[str, int]
@@ -45,18 +45,18 @@ class CommittedFiles:
 
 
 def check_delta(s3: Any, manifest: Manifest, options: Mapping[str, str]) -> None:
-    """Compare the model's Delta table, as of the stated version, with what the manifest says of it.
+    """Compare the manifest with the model's Delta table as of the manifest's version.
 
-    What the files themselves hold is counted when they are staged.
+    The rows in the files are counted later, when the files are staged.
 
     Args:
         s3: A boto3 client.
         manifest: The validated manifest.
-        options: What deltalake needs to reach the bucket.
+        options: deltalake's storage options for the bucket.
 
     Raises:
-        BatchFaultError: The version adds other files than the manifest names, a file is missing or cut off,
-            or the table cannot be loaded as plain Parquet of the manifest's schema.
+        BatchFaultError: The version adds other files than the manifest names, a file is missing or truncated,
+            or the table cannot be loaded as plain Parquet with the manifest's schema.
     """
     committed = _committed(s3, manifest)
     added = committed.added
@@ -65,7 +65,7 @@ def check_delta(s3: Any, manifest: Manifest, options: Mapping[str, str]) -> None
         _fault(
             manifest,
             f"Version {manifest.delta.version} of the Delta table does not add the files that the manifest "
-            f"names: {len(strange)} differ, the first is {strange[0][:200]}",
+            f"names: {len(strange)} files differ, first {strange[0][:200]}",
         )
     for path, size in added.items():
         _check_file(s3, manifest, path, size)
@@ -96,13 +96,13 @@ def opened_table(
     """Return a version of a Delta table.
 
     Raises:
-        BatchFaultError: There is no table, or its log cannot be read up to that version.
-        DeltaError, OSError: S3 does not answer as it should.
+        BatchFaultError: The table does not exist, or its log cannot be read up to that version.
+        DeltaError, OSError: A request to S3 failed.
     """
     try:
         return DeltaTable(uri, version=version, storage_options=dict(options))
     except DeltaError as error:
-        if _TROUBLE_OF_S3 in str(error):
+        if _S3_ERROR_MARK in str(error):
             raise
         words = deltalake_message(error)
         what = (
@@ -114,7 +114,7 @@ def opened_table(
 
 
 def _check_removed(manifest: Manifest, options: Mapping[str, str], removed: frozenset[str]) -> None:
-    """Refuse a commit that removes what is not known to be an earlier attempt at the same batch."""
+    """Refuse a commit that removes any file not known to be of an earlier attempt at this batch."""
     version = manifest.delta.version
     own: set[str] = set()
     if version:
@@ -129,20 +129,20 @@ def _check_removed(manifest: Manifest, options: Mapping[str, str], removed: froz
         _fault(
             manifest,
             f"Version {version} of the Delta table removes {len(foreign)} files that may hold rows of other "
-            f"batches, the first is {foreign[0][:200]}",
-            "Score a new batch. If rows of others are gone, restore the table's version before this one",
+            f"batches, first {foreign[0][:200]}",
+            "Score a new batch. If rows of other batches are gone, restore the table's previous version",
         )
 
 
 def _committed(s3: Any, manifest: Manifest) -> CommittedFiles:
-    """Return what the stated version of the table added and removed."""
+    """Return the files that the manifest's version of the table added and removed."""
     version = manifest.delta.version
     key = f"{manifest.delta.table}_delta_log/{version:020d}.json"
     try:
         answer = s3.get_object(Bucket=manifest.bucket, Key=key)
     except ClientError as error:
         if is_missing(s3, manifest.bucket, key, error):
-            _fault(manifest, f"The Delta table has no version {version} any more, or not yet", cause=error)
+            _fault(manifest, f"The Delta table has no log entry for version {version}", cause=error)
         raise
     try:
         return committed_files(answer["Body"].read(MAX_BYTES + 1))
@@ -159,23 +159,24 @@ def _check_file(s3: Any, manifest: Manifest, path: str, size: int) -> None:
             _fault(manifest, f"Delta file {key} is missing", cause=error)
         raise
     if found != size:
-        _fault(manifest, f"Delta file {key} has {found} bytes, and the table's log says {size}")
+        _fault(manifest, f"Delta file {key} has {found} bytes, but the table's log says {size}")
 
 
 def committed_files(content: bytes) -> CommittedFiles:
     """Return the files of a commit's log entry.
 
     Args:
-        content: The entry, one action a line; one byte more than `MAX_BYTES` of a larger one is enough.
+        content: The entry, one action per line; of a larger one the first `MAX_BYTES` + 1 bytes.
 
     Raises:
-        SchemaError: It is too large, is no log entry, names a file twice, or adds one with a deletion vector.
+        SchemaError: The entry is too large or malformed, names a file twice, or adds one with a deletion
+            vector.
     """
     if len(content) > MAX_BYTES:
         _refuse(f"has more than {MAX_BYTES} bytes")
     values = count_values(content)
     if values > MAX_VALUES:
-        _refuse(f"has up to {values} values, and {MAX_VALUES} are allowed")
+        _refuse(f"has up to {values} values, but only {MAX_VALUES} are allowed")
     added: dict[str, int] = {}
     removed: set[str] = set()
     for number, line in enumerate(io.BytesIO(content), 1):
@@ -197,7 +198,7 @@ def committed_files(content: bytes) -> CommittedFiles:
 
 
 def _action(number: int, line: bytes) -> tuple[str, dict[str, Any]]:
-    """Return the kind of a line's only action, and its members; of an empty line neither."""
+    """Return the kind and members of a line's only action; both are empty for an empty line."""
     if not line.strip():
         return "", {}
     try:
@@ -222,7 +223,7 @@ def _size(number: int, action: Mapping[str, Any]) -> int:
 def _refuse(what: str, cause: Exception | None = None) -> NoReturn:
     raise SchemaError(
         f"The log entry of the Delta table {what}",
-        remedy="Score the batch again by the platform's own writer",
+        remedy="Score the batch again with the platform's own writer",
     ) from cause
 
 

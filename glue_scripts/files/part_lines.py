@@ -1,4 +1,4 @@
-"""One JSON part: fetched, compared with what the manifest says of it, and read line by line."""
+"""One JSON part: downloaded, compared with the manifest, and read line by line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from prediction_contract.manifests.manifest import JsonPart
 
-# Enough to recognise a refused line by; the part holds the whole of it.
+# Enough to recognise a refused line; the part holds the whole line.
 CONTENT_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -37,17 +37,17 @@ _IN_MEMORY = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PartSource:
-    """Where a part's lines come from, and what they must be; travels to the process that reads them.
+    """A part and the columns that its rows must have; it is sent to the process that reads the part.
 
     Attributes:
         model: The model's name.
         batch_id: The batch.
         bucket: The bucket.
-        part: What the manifest says of the part.
+        part: The part's entry in the manifest.
         schema: The columns that the stores hold.
         duplicates: Digests (`key_digest`) of keys that several rows of the batch have.
         written: The columns that the model wrote; None if they are those of the stores.
-        cleaning: What makes the one of the other.
+        cleaning: The rules that turn the written columns into the stored ones.
     """
 
     model: str
@@ -68,9 +68,9 @@ class RefusedLine:
         number: The line's number within its part, counting from 1.
         reason: One of `row.REASONS`.
         what: What is wrong, in words.
-        checksum: Signed 64-bit; what the producer counted the line by.
+        checksum: The line's checksum as the producer counted it, a signed 64-bit integer.
         content: The line without its ending, cut after `CONTENT_BYTES`: many may be kept at once.
-        is_cut: Whether it was.
+        is_cut: Whether the content was cut.
     """
 
     number: int
@@ -81,7 +81,7 @@ class RefusedLine:
     is_cut: bool
 
     def cut_to(self, size: int) -> RefusedLine:
-        """Return the line with so many bytes of its content at most."""
+        """Return the line with at most `size` bytes of its content."""
         if len(self.content) <= size:
             return self
         return replace(self, content=self.content[:size], is_cut=True)
@@ -90,10 +90,10 @@ class RefusedLine:
 def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
     """Yield each line of a part, in order, as the row that both stores hold or as a refused line.
 
-    A row that cannot be cleaned is refused under the checksum of the row as written, as Delta has it.
+    A row that cannot be cleaned is refused with the checksum of the row as written, which Delta holds too.
 
     Raises:
-        BatchFaultError: The part is missing, is not what the manifest says, or has more or fewer rows.
+        BatchFaultError: The part is missing or differs from the manifest.
     """
     written = source.written or source.schema
     accept = row_parser(written, source.cleaning)
@@ -117,11 +117,11 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
                 else:
                     yield row
     if number != source.part.rows:
-        _fault(source, f"has {number} rows, and the manifest promises {source.part.rows}")
+        _fault(source, f"has {number} rows, but the manifest promises {source.part.rows}")
 
 
 def accepted_rows(source: PartSource, s3: Any) -> Iterator[Row]:
-    """Yield a part's rows that both stores hold, in order; see `read_rows`."""
+    """Yield a part's accepted rows in order, without the refused lines of `read_rows`."""
     return (row for row in read_rows(source, s3) if not isinstance(row, RefusedLine))
 
 
@@ -134,13 +134,13 @@ def _refused(number: int, reason: str, what: str, checksum: int, line: bytes) ->
 
 @contextmanager
 def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
-    """Hold a part's bytes, in a temporary file, after comparing them with the manifest."""
+    """Open a temporary file with the part's bytes, which were compared with the manifest."""
     part = source.part
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
         try:
             found = s3.head_object(Bucket=source.bucket, Key=part.key)["ContentLength"]
             if found != part.bytes:
-                _fault(source, f"has {found} bytes, and the manifest promises {part.bytes}")
+                _fault(source, f"has {found} bytes, but the manifest promises {part.bytes}")
             s3.download_fileobj(source.bucket, part.key, file, Config=TransferConfig(use_threads=False))
         except ClientError as error:
             if is_missing(s3, source.bucket, part.key, error):
@@ -151,7 +151,7 @@ def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
         while chunk := file.read(1024 * 1024):
             digest.update(chunk)
         if digest.hexdigest() != part.sha256:
-            _fault(source, f"has the SHA-256 {digest.hexdigest()}, and the manifest promises {part.sha256}")
+            _fault(source, f"has SHA-256 {digest.hexdigest()}, but the manifest promises {part.sha256}")
         file.seek(0)
         yield file
 
@@ -169,7 +169,7 @@ def _blocks(source: PartSource, file: IO[bytes]) -> Iterator[list[bytes]]:
     except (BadGzipFile, EOFError, IsalError) as error:  # type: ignore[misc]  # isal's stub has it as an instance
         file.seek(0)
         is_packed = file.read(len(_GZIP)) == _GZIP
-        _fault(source, "is no gzip file to its end" if is_packed else "is not compressed with gzip", error)
+        _fault(source, "is not an intact gzip file" if is_packed else "is not compressed with gzip", error)
     if rest:
         yield [rest]
 

@@ -1,4 +1,4 @@
-"""What a batch's parts hold: every line checked and duplicate keys found, before the first row is written."""
+"""Checks every line of a batch and finds duplicate keys, before the first row is written."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
     from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 NOTHING = RowTally(rows=0, checksum=0)
-# Of a batch's refused lines, so many bytes are kept in all; of lines beyond, enough to find them by.
+# The most bytes of refused lines kept per batch; later lines are cut to what identifies them.
 _BYTES_KEPT = 64 * 1024 * 1024
 _LEAST_CONTENT = 256
-# A person who reads why a batch was refused sees so many of its refused lines, if it has them.
+# A refused batch's quarantine shows at least this many of its refused lines, if it has them.
 _LEAST_KEPT = 20
-# So many refused lines are counted at least, or those of so many bytes, also of a batch that they refuse: of
-# most such batches all.
+# Even once a batch is refused, counting goes on to this many lines, so that the report of most is complete.
 _LEAST_COUNTED = 10_000
 _LEAST_COUNTED_BYTES = 4 * 1024 * 1024
 
@@ -46,11 +45,11 @@ class PartSurvey:
 
     Attributes:
         key: The part's key.
-        accepted: Its rows that both stores can hold.
-        refused: Its other lines.
-        reasons: Refused lines by reason.
-        lines: The refused lines themselves, as many as are worth keeping.
-        key_digests: The accepted keys' digests, joined; empty once the batch has them.
+        accepted: The rows that both stores can hold.
+        refused: The other lines.
+        reasons: The number of refused lines by reason.
+        lines: The refused lines that are kept for the quarantine.
+        key_digests: The accepted keys' digests, joined; empty once the batch's survey has taken them.
     """
 
     key: str
@@ -62,7 +61,7 @@ class PartSurvey:
 
     @property
     def read(self) -> RowTally:
-        """All its lines."""
+        """All lines."""
         return self.accepted.plus(self.refused)
 
 
@@ -72,9 +71,9 @@ class PartTask:
 
     Attributes:
         source: The part.
-        lines_kept: How many refused lines to keep of it; with so many the batch is refused.
-        bytes_kept: How many bytes of their content.
-        most_refused: How many refused lines to count, fewer long ones, if the batch is refused.
+        lines_kept: The most refused lines to keep; this many refuse the batch.
+        bytes_kept: The most bytes of the lines' content to keep.
+        most_refused: The most refused lines to count once the batch is refused; fewer if they are long.
     """
 
     source: PartSource
@@ -88,8 +87,8 @@ class Survey:
     """What the whole batch holds, part by part in the manifest's order.
 
     Attributes:
-        parts: By part; of a batch with too many refused lines those that were read before that was known.
-        sources: All parts as they are to be read from now on: each leaves out the rows of duplicate keys.
+        parts: The parts' surveys; reading stops at the part that makes the refused lines too many.
+        sources: All parts, to be read from now on without the rows of duplicate keys.
     """
 
     parts: list[PartSurvey]
@@ -125,11 +124,11 @@ class Survey:
 
 
 class TooManyRefusedError(BatchFaultError):
-    """More rows were refused than the batch may lose.
+    """More rows were refused than the model tolerates.
 
     Args:
         what: As in `ContractError`.
-        survey: What was found.
+        survey: The batch's survey.
         model: As in `ContractError`.
         batch_id: As in `ContractError`.
     """
@@ -137,7 +136,7 @@ class TooManyRefusedError(BatchFaultError):
     def __init__(self, what: str, *, survey: Survey, model: str, batch_id: str) -> None:
         self.survey = survey
         remedy = (
-            "Read the quarantine, correct the model or its data, and score a new batch"
+            "Look at the quarantined rows, correct the model or its data, and score a new batch"
             if survey.refused.rows
             else "Find out why the model wrote no row, and score a new batch"
         )
@@ -145,7 +144,7 @@ class TooManyRefusedError(BatchFaultError):
 
 
 def survey_part(task: PartTask) -> PartSurvey:
-    """Return what one part holds.
+    """Survey one part.
 
     Raises:
         BatchFaultError: As `part_lines.read_rows`.
@@ -185,7 +184,7 @@ def survey_part(task: PartTask) -> PartSurvey:
 
 
 def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTolerance) -> Survey:
-    """Return what a batch's parts hold.
+    """Survey all parts of a batch.
 
     Args:
         batch: The batch.
@@ -193,7 +192,7 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
         tolerance: How many rows may be refused.
 
     Raises:
-        BatchFaultError: A part is at fault, or the rows are not those that the manifest promises.
+        BatchFaultError: A part is faulty, or the rows differ from those that the manifest promises.
         TooManyRefusedError: More rows than allowed were refused, or no row was accepted.
     """
     promised = batch.expected.rows
@@ -203,7 +202,7 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
         digests = KeyDigests(Path(folder))
         survey = _surveyed(engine, batch.sources, kept, digests.add)
         if survey.read.rows == promised:
-            # Each has two rows at least, so with this many the batch is refused, whatever the others are.
+            # Each has at least two rows, so this many are enough to refuse the batch.
             duplicates = digests.duplicates(kept)
     if duplicates:
         sources = [replace(source, duplicates=duplicates) for source in batch.sources]
@@ -214,7 +213,7 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
     fault = tolerance.fault(promised, survey.refused.rows)
     if fault is not None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in survey.reasons.items())
-        # Not all duplicate keys are looked for once they refuse the batch.
+        # The search for duplicate keys stops once they refuse the batch.
         is_all = is_whole and (len(duplicates) < kept or not survey.accepted.rows)
         least = "" if is_all else "at least "
         raise TooManyRefusedError(
@@ -229,9 +228,9 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
 def _surveyed(
     engine: Engine, sources: list[PartSource], lines_kept: int, take: Callable[[bytes], None]
 ) -> Survey:
-    """Return what each part holds, with the refused lines that are kept of the batch; pass the digests on.
+    """Return the parts' surveys, with the refused lines that the batch keeps; hand their digests over.
 
-    It ends with the part whose refused lines are too many.
+    Stops at the part that makes the refused lines too many.
     """
     bytes_kept = _BYTES_KEPT // max(len(sources), 1)
     most_refused = max(lines_kept, _LEAST_COUNTED)
@@ -254,8 +253,8 @@ def _check_checksum(batch: DeliveredBatch, survey: Survey) -> None:
     manifest, found = batch.manifest, batch_checksum([survey.read.checksum])
     if found != manifest.checksum:
         raise BatchFaultError(
-            f"The parts' rows have the checksum {found}, and the manifest promises {manifest.checksum}",
-            remedy="Deliver a manifest of the very rows that were written, or score a new batch",
+            f"The parts' rows have checksum {found}, but the manifest promises {manifest.checksum}",
+            remedy="Deliver a manifest of the rows that were written, or score a new batch",
             model=manifest.model,
             batch_id=manifest.batch_id,
         )
@@ -269,12 +268,12 @@ def _sum(tallies: Iterable[RowTally]) -> RowTally:
 
 
 def write_quarantine(s3: Any, survey: Survey, arguments: LoadArguments) -> QuarantineReport:
-    """Put the refused lines of a batch on S3, one file for each part that has any; return the summary.
+    """Write a batch's refused lines to S3, one file for each part that has any; return the summary.
 
-    A line is `{"part", "line", "reason", "what", "row_checksum", "content", "is_cut"}`: the part's key, the
-    line's number from 1, a reason of `row.REASONS`, words, the checksum as decimal text, and the line itself,
-    bytes that are no UTF-8 escaped, cut after 64 KiB, or after 256 bytes
-    where a batch has more than 64 MiB of them.
+    Each line is `{"part", "line", "reason", "what", "row_checksum", "content", "is_cut"}`: the part's key,
+    the line's number from 1, a reason of `row.REASONS`, an explanation, the checksum as decimal text, the
+    refused line and whether it was cut. Bytes that are not UTF-8 are escaped. The line is cut after 64 KiB,
+    or after 256 bytes once a batch has more than 64 MiB of refused lines.
     """
     keys = []
     for number, part in enumerate(survey.parts):
@@ -288,7 +287,7 @@ def write_quarantine(s3: Any, survey: Survey, arguments: LoadArguments) -> Quara
 
 def _quarantine_file(part: str, lines: list[RefusedLine]) -> bytes:
     buffer = io.BytesIO()
-    # Without a time in its header, so that the same rows make the same file.
+    # No time in the header, so that the same rows give the same file.
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
         for line in lines:
             document = {

@@ -1,8 +1,8 @@
-"""The loads under way in Snowflake: what they leave if killed, and which of them may still move rows.
+"""Records of the loads under way in Snowflake: they name staging tables and fence off overtaken loads.
 
-Snowflake lets two transactions delete a batch and insert it again side by side, and then has its rows twice.
-So a load writes a record before it stages; it deletes the records of earlier attempts, and in the very
-transaction that moves its rows it deletes and renews its own. Whoever finds its record gone was overtaken.
+Snowflake lets two concurrent transactions delete and insert the same batch, which leaves its rows twice. So a
+load writes a record before it stages, and deletes the records of earlier attempts. The transaction that moves
+its rows also deletes and rewrites its own record. If that record is gone, a later load has overtaken it.
 """
 
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from prediction_contract.stores.warehouse_load import WarehouseLoad
     from prediction_contract.stores.warehouse_table import WarehouseTable
 
-# Many times a job run's timeout: what is older belongs to no live one.
+# Many times a job run's timeout, so an older record belongs to no running load.
 FORGOTTEN_AFTER = timedelta(days=1)
 _STEM = re.compile("[A-Z0-9_]{1,240}")
 
 
 class LoadRecord:
-    """The statements about one load's record.
+    """The statements for one load's record.
 
     Args:
         table: The model's table.
@@ -48,25 +48,25 @@ class LoadRecord:
         self._begun_at = begun_at
 
     def create(self) -> str:
-        """Return the statement that creates the table of a model's records where it is not there yet."""
+        """Return the statement that creates the model's table of records unless it exists."""
         return (
             f'CREATE TABLE IF NOT EXISTS {self.name} ("BATCH_ID" VARCHAR, "ATTEMPT" NUMBER(19,0), '
             '"STAGING" VARCHAR, "BEGUN_AT" VARCHAR)'
         )
 
     def write(self) -> str:
-        """Return the statement that writes the record: before the staging tables that it names are made."""
+        """Return the statement that writes the record; run it before the staging tables are created."""
         return (
             f"INSERT INTO {self.name} VALUES ('{self._batch_id}', {self._attempt}, '{self._stem}', "
             f"'{format_utc(self._begun_at)}')"
         )
 
     def delete(self) -> str:
-        """Return the statement that deletes the record and returns how many there were: 0 if overtaken."""
+        """Return the statement that deletes the record and returns the number deleted: 0 if overtaken."""
         return _delete(self.name, self._stem)
 
     def overtaken(self) -> str:
-        """Return the query of what earlier attempts at the batch and forgotten loads of others have left."""
+        """Return the query for the staging tables of earlier attempts at the batch and of forgotten loads."""
         forgotten = format_utc(self._begun_at - FORGOTTEN_AFTER)
         return (
             f'SELECT "STAGING" FROM {self.name} WHERE ("BATCH_ID" = \'{self._batch_id}\' AND '
@@ -74,17 +74,18 @@ class LoadRecord:
         )
 
     def take_over(self, stem: str) -> list[str]:
-        """Return the statements that end another load: its record last, so that a kill leaves its trace.
+        """Return the statements that end another load; its record goes last, so a kill leaves it to be found.
 
         Args:
-            stem: What `overtaken` found.
+            stem: A staging table's name, as `overtaken` found it.
 
         Raises:
-            InvalidNameError: It is no name that a load has written.
+            InvalidNameError: No load writes such a name.
         """
         if not _STEM.fullmatch(stem):
             raise InvalidNameError(
-                f"{self.name} names {stem[:80]!r} as a staging table", remedy="Delete that record by hand"
+                f"{self.name} names {stem[:80]!r}, which is no staging table",
+                remedy="Delete that record by hand",
             )
         drops = [f'DROP TABLE IF EXISTS "{stem}{suffix}"' for suffix in ("", "_REFUSED")]
         return [*drops, _delete(self.name, stem)]

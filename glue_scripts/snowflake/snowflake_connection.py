@@ -1,4 +1,4 @@
-"""A Snowflake connection from the secret that holds it, by key pair or password, whichever it has."""
+"""Connects to Snowflake with the key pair or password from a secret."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from prediction_contract.jobs.job_arguments import LoadArguments
 
-# What of the connector's arguments a secret may set; where the batch goes is the job's argument.
+# The connector arguments that a secret may set; database and schema are job arguments.
 _TEXTS = ("account", "user", "role", "host", "protocol")
 _NUMBERS = ("port", "network_timeout")
 _LOGIN_SECONDS = 60
-# Of one request with its repetitions; by default the connector repeats without end.
+# For one request with its retries; by default the connector retries without end.
 _NETWORK_SECONDS = 300
-# What an account may have set otherwise, and casts of a model's cleaning rely on.
+# The casts of cleaning rules rely on these, and an account may set them otherwise.
 _FORMATS = {
     "DATE_INPUT_FORMAT": "AUTO",
     "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
@@ -35,25 +35,26 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
     """Return the connector's arguments for a secret's JSON document.
 
     The document has `account`, `user`, and either `private_key` (PEM, with `private_key_passphrase` if it has
-    one) or `password`; `role`, `host`, `port`, `protocol` and `network_timeout` are optional, others ignored.
+    one) or `password`; `role`, `host`, `port`, `protocol` and `network_timeout` are optional. Others are
+    ignored.
 
     Raises:
-        LoadFailedError: The document has another form; the message never quotes its values.
+        LoadFailedError: The document is malformed; the message never quotes its values.
     """
     try:
         document = json.loads(secret)
     except ValueError:
-        # Not chained: the cause holds the document.
+        # Not chained, because the error's text quotes the document.
         document = None
     if not isinstance(document, dict):
-        _refuse(arguments, "is no JSON object")
+        _refuse(arguments, "is not a JSON object")
     login: dict[str, Any] = {}
     for name, kind in [*((name, str) for name in _TEXTS), *((name, int) for name in _NUMBERS)]:
         value = document.get(name)
         if value is None:
             continue
         if type(value) is not kind:
-            _refuse(arguments, f"has a {name} that is no {kind.__name__}")
+            _refuse(arguments, f"has a {name} that is not of type {kind.__name__}")
         login[name] = value
     for name in ("account", "user"):
         if name not in login:
@@ -74,16 +75,16 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
 
 @contextmanager
 def connected(secret: str, arguments: LoadArguments, query_tag: str) -> Iterator[Any]:
-    """Hold a connection in UTC whose statements carry the tag; it is closed in the end.
+    """Open a connection in UTC whose statements carry the tag, and close it afterwards.
 
     Args:
         secret: The secret's JSON document.
-        arguments: The load's.
-        query_tag: What Snowflake's history shows of every statement.
+        arguments: The load's arguments.
+        query_tag: The tag that Snowflake's query history shows for every statement.
 
     Raises:
         LoadFailedError: As `connection_arguments`.
-        snowflake.connector.errors.Error: Snowflake lets nobody in.
+        snowflake.connector.errors.Error: The connection or the login failed.
     """
     connection = snowflake.connector.connect(**connection_arguments(secret, arguments, query_tag))
     try:
@@ -107,7 +108,7 @@ def _credential(document: dict[str, Any], arguments: LoadArguments) -> dict[str,
     except (ValueError, TypeError, AttributeError):
         key = None
     if key is None:
-        _refuse(arguments, "has a private_key that is no PEM key for its passphrase")
+        _refuse(arguments, "has a private_key that is not a PEM key, or not one of its passphrase")
     der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -1,4 +1,4 @@
-"""Loads a batch's Delta files into Snowflake: staged and counted, then moved in one transaction."""
+"""Loads a batch's Delta files into Snowflake: stages and counts them, then moves the rows atomically."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _REFUSED_ROWS = 1000
 _READ_KEYS = 1000
-# A character has up to four bytes, or two where it is escaped; the rest is for the columns' names.
+# A character takes up to four bytes, twice if escaped; the rest is for column names.
 _READ_KEY_CHARACTERS = MAX_STATEMENT_BYTES // 10
 
 
 def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
-    """Return what Snowflake's history shows of the load's statements, JSON text."""
+    """Return the tag that Snowflake's query history shows for the load's statements, as JSON text."""
     tag = {
         "application": "mlpipe",
         "model": arguments.model,
@@ -43,18 +43,18 @@ def query_tag(arguments: LoadArguments, job_run_id: str) -> str:
         "job_run_id": job_run_id,
         "dagster_run_id": arguments.dagster_run_id,
     }
-    # As it is, because an escaped character counts up to twelve times against Snowflake's limit of a tag.
+    # Not escaped, because an escape counts as up to twelve characters against Snowflake's limit for tags.
     return json.dumps(tag, ensure_ascii=False)
 
 
 class WarehouseLoader:
-    """The load of one batch by one job run.
+    """Loads one batch for one job run.
 
     Args:
         connection: A session in UTC, in the model's database and schema.
         batch: The batch.
-        arguments: The load's.
-        job_run_id: Names the staging tables.
+        arguments: The load's arguments.
+        job_run_id: The job run's id, which names the staging tables.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class WarehouseLoader:
         self._query_ids: dict[str, list[str]] = {}
 
     def stage(self) -> None:
-        """Copy the batch's Delta files beside the table, and compare what they hold with the manifest.
+        """Copy the batch's Delta files into a staging table, and compare the rows with the manifest.
 
-        What killed loads have left behind is dropped first, and with it their right to move rows.
+        Staging tables and records of killed loads are dropped first, so those loads can no longer move rows.
 
         Raises:
-            BatchFaultError: They hold other rows than the manifest promises, or rows of another batch, or a
-                column changed or is gone that readers of the table rely on.
-            LoadFailedError: Snowflake refuses a statement.
+            BatchFaultError: The files hold other rows than the manifest promises or rows of another batch, or
+                a column that readers rely on changed or is missing.
+            LoadFailedError: Snowflake refused a statement.
         """
         manifest = self._manifest
-        # Each time: the local stand-in forgets stages when it restarts.
+        # Created every time, because the local emulator forgets stages when it restarts.
         stage = create_stage(self._stage, manifest.bucket, self._integration)
         for statement in (self._table.create(), stage):
             self._run("define", statement)
@@ -103,22 +103,23 @@ class WarehouseLoader:
         if others:
             self._fault(f"hold {others} rows of other batches")
         if rows != manifest.row_count:
-            self._fault(f"hold {rows} rows, and the manifest promises {manifest.row_count}")
+            self._fault(f"hold {rows} rows, but the manifest promises {manifest.row_count}")
         if found != manifest.checksum:
-            self._fault(f"hold rows of the checksum {found}, and the manifest promises {manifest.checksum}")
+            self._fault(f"hold rows with checksum {found}, but the manifest promises {manifest.checksum}")
 
     def move(self, survey: Survey, rows_to_verify: Iterable[Row]) -> StoreReport:
-        """Replace the batch's rows in the table by the staged ones that were accepted, and verify them.
+        """Replace the batch's rows in the table with the accepted staged rows, and verify them.
+
+        Everything is rolled back on an error.
 
         Args:
-            survey: What was accepted and what refused.
+            survey: The batch's survey: the accepted and the refused rows.
             rows_to_verify: The rows to read back.
 
         Raises:
-            BatchFaultError: The table would not hold the accepted rows, or a value of theirs would be another
-                than in JSON; everything was rolled back.
-            ClaimNotHeldError: A later attempt has taken over; everything was rolled back.
-            LoadFailedError: Snowflake refuses a statement; everything was rolled back.
+            BatchFaultError: The table would hold other rows than were accepted, or another value than JSON.
+            ClaimNotHeldError: A later attempt has taken over.
+            LoadFailedError: Snowflake refused a statement.
         """
         self._refuse(survey.refused_checksums)
         self._run("begin", "BEGIN")
@@ -138,16 +139,16 @@ class WarehouseLoader:
         )
 
     def clean_up(self) -> None:
-        """Drop the staging tables of a load that has ended, as far as Snowflake still listens."""
+        """Drop the load's staging tables and record; only log it if that fails."""
         try:
             for statement in (*self._load.clean_up(), self._record.delete()):
                 self._run("clean_up", statement)
         except LoadFailedError as error:
-            # A later load drops them, and how this one ended matters more.
+            # A later load drops them, and this load's own error must not be hidden.
             print(f"A staging table was left behind: {error}", flush=True)  # noqa: T201  # Glue's log
 
     def _agree_on_columns(self) -> None:
-        """Add the columns that the table lacks; refuse the batch if one changed, or went since an earlier."""
+        """Add columns that the table lacks; refuse the batch if a column changed or is missing from it."""
         table = self._table
         found = self._run("columns", table_columns(), (table.name.strip('"'),))
         difference = ColumnDifference.between(table, found)
@@ -157,12 +158,12 @@ class WarehouseLoader:
             (counts,) = self._run("columns", statement)
             gone = [name for name, count in zip(difference.gone, counts, strict=True) if count]
         if difference.changed or gone:
-            lost = [f"{name} is there of earlier batches and the batch lacks it" for name in gone]
+            lost = [f"{name} is missing, and earlier batches have it" for name in gone]
             what = "; ".join([*difference.changed, *lost])
             raise BatchFaultError(
                 f"The columns are not those of {table.name}: {what}"[:1500],
-                remedy="Keep the columns, nulls will do, and give what changed a name of its own; or declare "
-                f"the new schema as another model, say {table.model[:30]}_v2, which has a new table",
+                remedy="Keep missing columns (all null is fine) and rename changed ones. Or declare "
+                f"the new schema as a new model, say {table.model[:30]}_v2, which has a new table",
                 model=self._manifest.model,
                 batch_id=self._manifest.batch_id,
             )
@@ -170,12 +171,12 @@ class WarehouseLoader:
             self._run("define", statement)
 
     def _renew_record(self) -> None:
-        """Delete the load's record and write it again, which only one of two loads can do."""
+        """Delete and rewrite the load's record; fails if a later load has deleted it."""
         ((deleted,),) = self._run("renew", self._record.delete())
         if not deleted:
             raise ClaimNotHeldError(
                 f"A later load has taken the batch over in {self._table.name}",
-                remedy="Nothing is to be done: that load goes on without this job run",
+                remedy="Do nothing: that load continues without this job run",
                 model=self._manifest.model,
                 batch_id=self._manifest.batch_id,
             )
@@ -195,8 +196,8 @@ class WarehouseLoader:
         wanted, found = batch_checksum([accepted.checksum]), batch_checksum([int(checksum)])
         if (rows, keys, found) != (accepted.rows, accepted.rows, wanted):
             self._fault(
-                f"would leave {rows} rows of {keys} keys and the checksum {found}, and {accepted.rows} rows "
-                f"of the checksum {wanted} were accepted from JSON"
+                f"would leave {rows} rows of {keys} keys with checksum {found}, but {accepted.rows} rows "
+                f"with checksum {wanted} were accepted from JSON"
             )
         return RowTally(rows=int(rows), checksum=int(checksum))
 
@@ -219,8 +220,8 @@ class WarehouseLoader:
         try:
             self._run("rollback", "ROLLBACK")
         except LoadFailedError as error:
-            # A session that is gone has rolled back already.
-            print(f"The rollback was not answered: {error}", flush=True)  # noqa: T201  # Glue's log
+            # Snowflake rolls back by itself when a session ends.
+            print(f"The rollback failed: {error}", flush=True)  # noqa: T201  # Glue's log
 
     def _run(self, step: str, statement: str, parameters: Sequence[Any] | None = None) -> list[Any]:
         with closing(self._connection.cursor()) as cursor:
@@ -235,7 +236,7 @@ class WarehouseLoader:
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise LoadFailedError(
             f"Snowflake table {self._table.name} {what}",
-            remedy="Look the query up by its tag in Snowflake's history, then load the batch again",
+            remedy="Find the query by its tag in Snowflake's query history, then load the batch again",
             model=self._manifest.model,
             batch_id=self._manifest.batch_id,
         ) from cause
@@ -250,7 +251,7 @@ class WarehouseLoader:
 
 
 def _is_same(found: Sequence[Any] | None, wanted: Sequence[Any]) -> bool:
-    """Return whether values are equal and floats where floats belong: a double equals a rounded integer."""
+    """Return whether values are equal and none is an integer for a float: 1 == 1.0 in Python."""
     return (
         found is not None
         and tuple(found) == tuple(wanted)

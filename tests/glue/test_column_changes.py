@@ -49,10 +49,10 @@ def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, lo
             {"column": "fare", "cast": "decimal(38,9)"},
             "FARE is NUMBER(38,10) there and NUMBER(38,9) in the batch",
         ),
-        ({"column": "carrier", "drop": True}, "CARRIER is there of earlier batches and the batch lacks it"),
+        ({"column": "carrier", "drop": True}, "CARRIER is missing, and earlier batches have it"),
         (
             {"column": "flight", "rename": "number"},
-            "FLIGHT is there of earlier batches and the batch lacks it",
+            "FLIGHT is missing, and earlier batches have it",
         ),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_changed_or_lost_column_is_refused(
         load(platform.claim(second, cleaning=rules.to_argument()))
     assert fault in caught.value.what
     assert f'The columns are not those of "{platform.model.upper()}_PREDICTIONS"' in caught.value.what
-    assert f"another model, say {platform.model}_v2, which has a new table" in caught.value.remedy
+    assert f"a new model, say {platform.model}_v2, which has a new table" in caught.value.remedy
     assert platform.stores() == before
     assert platform.online(LATER) == {}
     assert platform.staging_tables() == []

@@ -79,7 +79,7 @@ def test_an_entry_is_measured_before_it_is_parsed(monkeypatch: pytest.MonkeyPatc
     """Its bytes, and the values in them, which take a hundred times as much once parsed."""
     monkeypatch.setattr(delta_check, "MAX_VALUES", 50)
     assert committed_files(entry(*[add(f"{number}.parquet") for number in range(8)])).added
-    with pytest.raises(SchemaError, match="up to 51 values, and 50 are allowed"):
+    with pytest.raises(SchemaError, match="up to 51 values, but only 50 are allowed"):
         committed_files(entry({"x": [1] * 49}))
     monkeypatch.setattr(delta_check, "MAX_BYTES", 100)
     with pytest.raises(SchemaError, match="more than 100 bytes"):

@@ -69,15 +69,15 @@ def test_lines_are_counted_whatever_they_hold() -> None:
     ("content", "words"),
     [
         (b'{"flight":"a"}', "is not compressed with gzip"),
-        (gzip.compress(b'{"flight":"a"}', mtime=0)[:20], "is no gzip file to its end"),
-        (b"\x1f\x8b\x08\x00" + b"x" * 40, "is no gzip file to its end"),
-        (PACKED + b"x", "is no gzip file to its end"),
-        (PACKED + PACKED[:12], "is no gzip file to its end"),
-        (PACKED[:-8] + b"\x00" * 4 + PACKED[-4:], "is no gzip file to its end"),
-        (PACKED[:-4] + b"\x00" * 4, "is no gzip file to its end"),
+        (gzip.compress(b'{"flight":"a"}', mtime=0)[:20], "is not an intact gzip file"),
+        (b"\x1f\x8b\x08\x00" + b"x" * 40, "is not an intact gzip file"),
+        (PACKED + b"x", "is not an intact gzip file"),
+        (PACKED + PACKED[:12], "is not an intact gzip file"),
+        (PACKED[:-8] + b"\x00" * 4 + PACKED[-4:], "is not an intact gzip file"),
+        (PACKED[:-4] + b"\x00" * 4, "is not an intact gzip file"),
         # A block of reserved type, and a reference to before the beginning.
-        (PACKED[:10] + b"\x07" + PACKED[11:], "is no gzip file to its end"),
-        (PACKED[:10] + b"\x03\x02\x00" + PACKED[13:], "is no gzip file to its end"),
+        (PACKED[:10] + b"\x07" + PACKED[11:], "is not an intact gzip file"),
+        (PACKED[:10] + b"\x03\x02\x00" + PACKED[13:], "is not an intact gzip file"),
     ],
 )
 def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, words: str) -> None:
