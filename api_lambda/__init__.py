@@ -1,1 +1,1 @@
-"""The API: a Lambda behind a load balancer that serves live predictions and says where they come from."""
+"""The API: a Lambda behind a load balancer that serves live predictions with their provenance."""

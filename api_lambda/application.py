@@ -1,4 +1,4 @@
-"""From an event to an answer: route, token, answer or problem, and one line in the log."""
+"""Turns an event into an answer: finds the route, checks the token, answers, and logs one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from api_lambda.settings import Settings
 
-# Their texts are written here and hold neither tokens nor values; those of other errors may.
+# Their messages are our own and hold neither tokens nor values; messages of other errors may.
 _LOGGED_ERRORS = (
     InvalidTokenError,
     StoreUnavailableError,
@@ -40,18 +40,18 @@ _LOGGED_ERRORS = (
     KeysUnavailableError,
 )
 _INTERNAL = 500
-# For all that a request asks of the store: with the issuer's keys and the enrichment budget it must fit into
-# the function's timeout.
+# For all store reads of a request. Together with fetching the issuer's keys and the enrichment budget it must
+# fit into the function's timeout.
 _STORE_SECONDS = 3.0
 _FRAMES = 8
 _TRACE_ID = re.compile("[A-Za-z]+=[A-Za-z0-9:-]{1,80}(?:;[A-Za-z]+=[A-Za-z0-9:-]{1,80}){0,7}")
-# Three characters for each byte of the longest entity id, and the rest of the path.
+# Three characters for each percent-encoded byte of the longest entity id, and the rest of the path.
 LONGEST_PATH = 3 * MAX_PARTITION_KEY_BYTES + 128
 LARGEST_HEADERS = 32_768
 
 
 def services_of(settings: Settings) -> Services:
-    """Return everything that routes work with, by the settings; nothing is asked over the network yet."""
+    """Return the services that the settings describe, without any network request."""
     connections = HttpConnections()
     tables = ItemReader(connections, settings)
     return Services(
@@ -77,9 +77,9 @@ class Application:
     """Answers events.
 
     Args:
-        services: What routes work with.
-        stage: The deployment's, for the log.
-        write_line: Where the log goes, one line a request; standard output if None.
+        services: The services that routes use.
+        stage: The deployment's stage, for the log.
+        write_line: Writes one log line per request; to standard output if None.
     """
 
     def __init__(
@@ -90,18 +90,18 @@ class Application:
         self._write_line = write_line or _print_line
 
     def answer(self, event: Any, request_id: str, trace_id: str | None = None) -> dict[str, Any]:
-        """Return the answer to a load balancer's event; never raises for what a request holds.
+        """Return the answer to a load balancer's event; no request content makes it raise.
 
         Args:
             event: The event.
-            request_id: Lambda's.
-            trace_id: X-Ray's header for what this request causes; the event's own if None.
+            request_id: Lambda's request id.
+            trace_id: X-Ray's header to send on with outgoing requests; the event's own if None.
         """
         log = RequestLog()
         request = LoadBalancerRequest.from_event(event)
         trace_id = trace_id or "".join(request.headers.get("x-amzn-trace-id", ())[:1])
         if not _TRACE_ID.fullmatch(trace_id):
-            # The header is the client's as well.
+            # The client may have set the header.
             trace_id = ""
         TRACE_ID.set(trace_id)
         route: Route | None = None
@@ -109,7 +109,7 @@ class Application:
             _require_limits(request)
             route, parts = find_route(request.path)
             response = self._answer_route(request, route, parts, log)
-        except Exception as error:  # noqa: BLE001 -- the last boundary: one table decides what a client is told
+        except Exception as error:  # noqa: BLE001 -- the last boundary: one table decides what the client sees
             problem = problems.problem_of(error)
             log.notes.update({"problem": problem.kind, **_cause(error, problem)})
             response = problem.response(request_id)
@@ -140,7 +140,7 @@ class Application:
 
 
 def _require_limits(request: LoadBalancerRequest) -> None:
-    """Refuse what no request of ours needs, before anything looks into it.
+    """Refuse oversized requests before anything parses them.
 
     Raises:
         ProblemError: The request is too large.
@@ -158,13 +158,13 @@ def _weight(texts: Mapping[str, tuple[str, ...]]) -> int:
 
 
 def _print_line(line: str) -> None:
-    # Whatever is still in a buffer when the environment is frozen comes late, or never.
+    # Lambda freezes the environment afterwards, which would delay or lose buffered output.
     sys.stdout.write(line)
     sys.stdout.flush()
 
 
 def _cause(error: Exception, problem: problems.Problem) -> dict[str, Any]:
-    """Return what the log says of an error: its own words only where they cannot hold data."""
+    """Return the error's members of the log line; its message only if that cannot hold data."""
     if isinstance(error, _LOGGED_ERRORS):
         return {"cause": str(error)}
     if problem.status < _INTERNAL or isinstance(error, problems.ProblemError):

@@ -12,20 +12,20 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """Keeps the most recently used entries; its user judges how old one may be."""
+    """Keeps the most recently used entries; callers decide how old an entry may be."""
 
     def __init__(self, most: int, weigh: Callable[[Key, Value], int] = lambda _key, _value: 1) -> None:
-        """Take the bound.
+        """Create an empty cache.
 
         Args:
-            most: What all entries may weigh together.
-            weigh: What one weighs; 1 each without it.
+            most: The most that all entries may weigh together.
+            weigh: Returns an entry's weight; by default 1.
         """
         self._most = most
         self._weigh = weigh
         self._weight = 0
         self._entries: OrderedDict[Key, Value] = OrderedDict()
-        # Calls to third parties fill it from threads of their own.
+        # Calls to third parties fill the cache from their own threads.
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Value | None:
@@ -36,7 +36,7 @@ class BoundedCache(Generic[Key, Value]):
             return self._entries.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep an entry; the least recently used ones make room."""
+        """Keep an entry; the least recently used ones are dropped to make room."""
         with self._lock:
             if key in self._entries:
                 self._weight -= self._weigh(key, self._entries.pop(key))

@@ -1,4 +1,4 @@
-"""What a route works with: the services, and one request with its parsed parts."""
+"""The input of a route: the services, and one request with its parsed parts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MAX_NAMES = 200
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What routes work with; made once per execution environment.
+    """The services that routes use; made once per execution environment.
 
     Attributes:
-        verifier: Judges tokens.
-        publications: Of this region.
-        store: The same region's predictions.
+        verifier: Checks tokens.
+        publications: This region's publications.
+        store: This region's predictions.
         enricher: Calls third parties.
         public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
     """
@@ -52,12 +52,12 @@ class Call:
     """One request to a route.
 
     Attributes:
-        services: To work with.
-        request: As it came.
-        parts: What stands in the path where the route has a name, still encoded.
+        services: The services.
+        request: The request.
+        parts: The path's parameters by name, still encoded.
         caller: Who asks; None on routes without a token.
-        until: The moment, by `time.monotonic`, until which the store may take.
-        log: Collects what the log line says of the request.
+        until: The deadline for reading the store, by `time.monotonic`.
+        log: Collects the log line's values.
     """
 
     services: Services
@@ -71,13 +71,13 @@ class Call:
         """Return the model that the path names, if the caller may read it.
 
         Raises:
-            ModelNotLiveError: No model can have the name.
+            ModelNotLiveError: The name is not a valid model name.
             InsufficientScopeError: The caller may read other models only.
         """
         try:
             model = ModelName(self.parts["model"])
         except InvalidNameError as error:
-            # A name that no model can have is as unknown as one that none has.
+            # The client sees the same for an invalid name as for an unknown one.
             raise ModelNotLiveError from error
         if self.caller is not None:
             self.caller.require_access(model)
@@ -91,10 +91,10 @@ class Call:
         return live
 
     def entity_id(self) -> str:
-        """Return the entity that the path names, or the query where the path has no place for it.
+        """Return the entity that the path names, or the query if the route's path has no entity.
 
         Raises:
-            ProblemError: It is no entity id, or the query names several.
+            ProblemError: It is not an entity id, or the query names several.
         """
         named = self.parts.get("entity_id")
         decoded = self.text("entity_id") if named is None else decode_part(named)
@@ -103,12 +103,12 @@ class Call:
         return decoded
 
     def names(self, parameter: str) -> tuple[str, ...] | None:
-        """Return the names that a query parameter lists, each once; None without the parameter.
+        """Return the unique names that a query parameter lists; None without the parameter.
 
-        They are separated by commas, or the parameter is repeated, as generated clients do.
+        Names are separated by commas, or the parameter is repeated, as generated clients do.
 
         Raises:
-            ProblemError: It is empty, no UTF-8, or lists too many.
+            ProblemError: The parameter is empty, not UTF-8, or lists too many names.
         """
         values = self._values(parameter)
         if not values:
@@ -119,10 +119,10 @@ class Call:
         return names
 
     def number(self, parameter: str, default: int, highest: int) -> int:
-        """Return a query parameter's number, 1 or more.
+        """Return a query parameter as a whole number from 1 to `highest`.
 
         Raises:
-            ProblemError: It is none, or higher than the highest.
+            ProblemError: It is not such a number.
         """
         text = self.text(parameter)
         if text is None:
@@ -135,7 +135,7 @@ class Call:
         """Return a query parameter's value; None without the parameter.
 
         Raises:
-            ProblemError: It is there twice, or no UTF-8.
+            ProblemError: The parameter is repeated, or not UTF-8.
         """
         values = self._values(parameter)
         if len(values) > 1:
@@ -143,7 +143,7 @@ class Call:
         return values[0] if values else None
 
     def _values(self, parameter: str) -> list[str]:
-        # In a query, unlike in a path, a plus sign stands for a space.
+        # In a query, unlike in a path, a plus sign means a space.
         values = self.request.query.get(parameter, ())
         decoded = [text for value in values if (text := decode_part(value.replace("+", " "))) is not None]
         if len(decoded) < len(values):
@@ -152,10 +152,10 @@ class Call:
 
 
 def require_columns(schema: PredictionSchema, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Return the names of columns to show; None for all.
+    """Return `names`, the columns to show; None means all.
 
     Raises:
-        ProblemError: The schema has no such column.
+        ProblemError: The schema lacks a column.
     """
     if names is not None and not set(names) <= set(schema.names):
         raise problems.ProblemError(problems.UNKNOWN_FIELD)

@@ -1,4 +1,4 @@
-"""The Lambda's entry: `api_lambda.handler.handler`."""
+"""The Lambda's entry point: `api_lambda.handler.handler`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
     Args:
         event: A request, in single- or multi-value mode.
-        context: Lambda's; gives the request id.
+        context: Lambda's context, with the request id.
 
     Raises:
         SettingsError: The function's environment is incomplete; the load balancer answers 502.
     """
-    # Lambda sets it again for every request, with what the function itself is in the trace.
+    # Lambda sets this variable anew for every request, with the function's own segment.
     return _application().answer(event, context.aws_request_id, os.environ.get("_X_AMZN_TRACE_ID"))

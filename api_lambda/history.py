@@ -1,4 +1,4 @@
-"""The route of an entity's history: what each publication said of it, the newest first."""
+"""The route of an entity's history: its prediction in each publication, newest first."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LONGEST_PAGE = 50
 
 
 def get_history(call: Call) -> Response:
-    """Answer with the entity's values over the publications up to the live one, a page of them.
+    """Answer with one page of the entity's predictions, from the live publication backwards.
 
-    What was only loaded is in no publication, so it is never looked at.
+    Batches that were loaded and never published are not shown.
     """
     model, entity_id = call.model(), call.entity_id()
     limit = call.number("limit", DEFAULT_PAGE, LONGEST_PAGE)

@@ -1,4 +1,4 @@
-"""The routes of models: what is live of each."""
+"""The routes of models and their live batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def list_models(call: Call) -> Response:
-    """Answer with the models that the caller may read and that have a live batch, by name, a page of them."""
+    """Answer with one page of the models that are live and that the caller may read, by name."""
     caller, after = call.caller, _after(call)
     limit = call.number("limit", MAX_MODELS, MAX_MODELS)
     with call.log.stage("models"):
@@ -61,7 +61,7 @@ def _fault(live: LiveBatch | BrokenPublicationError) -> str | None:
 
 
 def _list_entry(model: str, live: LiveBatch | BrokenPublicationError) -> dict[str, Any]:
-    """Return a model's entry; one model's fault does not hide the others, and is not hidden itself."""
+    """Return a model's entry in the list; a broken publication shows as its fault."""
     if isinstance(live, BrokenPublicationError):
         return {"model": model, "problem": f"{problems.TYPE_PREFIX}{problems.problem_of(live).kind}"}
     return _document(live)

@@ -1,4 +1,4 @@
-"""The routes of live predictions: one entity with its enrichments, or a hundred at once."""
+"""The routes of live predictions: one entity with its enrichments, or up to a hundred without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ENTITIES = MAX_BATCH_READS
 MAX_FIELDS = 200
-# Part of every ETag: changes with the form of an answer, which the publication does not know.
+# Part of every ETag; change it whenever the form of answers changes.
 _FORM = "1"
 _ETAG_DIGITS = 32
 _REVALIDATE = {"Cache-Control": "private, no-cache"}
@@ -37,7 +37,7 @@ def get_prediction(call: Call) -> Response:
     live = call.live(model)
     names = require_columns(live.serving.schema, call.names("fields"))
     chosen = _chosen(live.serving.enrichments, call.names("enrich"))
-    # Third parties may say something else tomorrow; without them the publication says it all.
+    # A publication never changes, but third parties' answers do, so only answers without them have an ETag.
     headers = {} if chosen else {"ETag": _etag(call, live), **_REVALIDATE}
     known = _client_etags(call)
     if headers.get("ETag") in known:
@@ -47,7 +47,7 @@ def get_prediction(call: Call) -> Response:
         stored = call.services.store.prediction(live, entity_id, call.until)
     call.log.found(1, not_found=0)
     if known == {"*"}:
-        # The client has some answer, no matter which; RFC 9110 asks only that there is one now.
+        # `*` matches any answer (RFC 9110, section 13.1.2), so it is enough that one exists.
         return Response(304, "", headers=headers)
     _note_expiry(call, [stored])
     outcomes: Mapping[str, EnrichmentOutcome] = {}
@@ -68,7 +68,7 @@ def get_prediction(call: Call) -> Response:
 
 
 def batch_get(call: Call) -> Response:
-    """Answer with the live predictions of up to a hundred entities, all of one batch, in the order asked."""
+    """Answer with the live predictions of up to a hundred entities, of one batch, in the order requested."""
     model = call.model()
     entity_ids, fields = _requested(call.request.body)
     live = call.live(model)
@@ -108,7 +108,7 @@ def _etag(call: Call, live: LiveBatch) -> str:
 
 
 def _client_etags(call: Call) -> set[str]:
-    """Return the ETags that the client has an answer for."""
+    """Return the ETags in the request's If-None-Match header."""
     values = ",".join(call.request.headers.get("if-none-match", ()))
     return {value.strip().removeprefix("W/") for value in values.split(",")}
 
@@ -116,7 +116,7 @@ def _client_etags(call: Call) -> set[str]:
 def _note_expiry(call: Call, found: Iterable[StoredPrediction]) -> None:
     now = time.time()
     if any(stored.expires_at <= now for stored in found):
-        # A live batch does not expire. The item is still there and right, so it is served, and reported.
+        # Items of a live batch should not expire. This one is still correct, so it is served and reported.
         call.log.notes["fault"] = "live_item_expired"
 
 
@@ -131,10 +131,10 @@ def _note_outcomes(call: Call, outcomes: Mapping[str, EnrichmentOutcome]) -> Non
 
 
 def _requested(body: bytes) -> tuple[list[str], tuple[str, ...] | None]:
-    """Return the entities and fields that a body asks for.
+    """Return the entities and fields that the body asks for.
 
     Raises:
-        ProblemError: The body has another form.
+        ProblemError: The body is malformed.
     """
     try:
         document: Any = parse_json(body)
@@ -153,7 +153,7 @@ def _texts(values: object, most: int) -> list[str]:
     """Return a list of 1 to `most` texts that could be keys.
 
     Raises:
-        ProblemError: It is none.
+        ProblemError: It is not such a list.
     """
     if isinstance(values, list) and 1 <= len(values) <= most and all(map(_could_be_key, values)):
         return values
@@ -164,5 +164,5 @@ def _could_be_key(value: object) -> bool:
     try:
         return isinstance(value, str) and 1 <= len(value.encode()) <= MAX_PARTITION_KEY_BYTES
     except UnicodeEncodeError:
-        # Half of a surrogate pair.
+        # A lone surrogate.
         return False

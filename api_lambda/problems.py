@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem documents: one table from what happened to what a client is told.
+"""Errors as RFC 9457 problem documents: one table from exceptions to the problems that clients see.
 
-Types are stable; titles and details are fixed texts, so that nothing of a request ever comes back in one.
+Types are stable. Titles and details are fixed texts, so a problem never repeats content of the request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHALLENGE = 'Bearer realm="mlpipe"'
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One kind of problem: the last part of its type, its status, its texts and headers."""
+    """One kind of problem: the last part of its type, its status, title, detail and headers."""
 
     kind: str
     status: int
@@ -56,7 +56,7 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """A request that ends with a problem which a route itself found."""
+    """A problem that a route found itself."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -70,7 +70,7 @@ METHOD_NOT_ALLOWED = Problem(
     "method-not-allowed",
     405,
     "The method is not allowed",
-    "The header Allow lists the methods of this route.",
+    "The Allow header lists the methods of this route.",
 )
 UNKNOWN_MODEL = Problem(
     "unknown-model", 404, "Nothing is live", "No model of this name has published predictions."
@@ -81,7 +81,7 @@ UNKNOWN_ENTITY = Problem(
 INVALID_ENTITY = Problem(
     "invalid-entity-id",
     400,
-    "No entity id",
+    "The entity id is not valid",
     f"An entity id is 1 to {MAX_PARTITION_KEY_BYTES} bytes of UTF-8, percent-encoded once.",
 )
 ENRICHMENT_UNAVAILABLE = Problem(
@@ -95,13 +95,13 @@ ANSWER_TOO_LARGE = Problem(
     "answer-too-large",
     400,
     "The answer is too large",
-    "An answer has at most 1 MB. Ask for fewer entities, a shorter page, or some fields only.",
+    "The limit is 1 MB. Ask for fewer entities, a shorter page, or fewer fields.",
 )
 INVALID_QUERY = Problem(
     "invalid-query",
     400,
     "The query is not valid",
-    "A parameter is unknown here, repeated, empty, no number where one belongs, or beyond its limit.",
+    "A parameter is unknown, repeated, empty, not a number, or out of range.",
 )
 UNKNOWN_FIELD = Problem(
     "unknown-field", 400, "There is no such field", "The model's route lists the columns of its predictions."
@@ -110,27 +110,30 @@ UNKNOWN_ENRICHMENT = Problem(
     "unknown-enrichment",
     400,
     "There is no such enrichment",
-    "The model's route lists its enrichments; none and all are understood as well, each by itself.",
+    "The model's route lists its enrichments. The single values none and all are valid too.",
 )
 INVALID_BODY = Problem(
     "invalid-body",
     400,
     "The body is not valid",
-    f"Send a JSON object with entity_ids, 1 to {MAX_BATCH_READS} texts of 1 to {MAX_PARTITION_KEY_BYTES} "
-    "bytes, and if you like fields.",
+    f"Send a JSON object with entity_ids, a list of 1 to {MAX_BATCH_READS} texts of 1 to "
+    f"{MAX_PARTITION_KEY_BYTES} bytes, and optionally fields.",
 )
 ADDRESS_TOO_LONG = Problem(
-    "address-too-long", 414, "The address is too long", "Path and query have limits; see the documentation."
+    "address-too-long",
+    414,
+    "The address is too long",
+    "See the documentation for the limits of path and query.",
 )
 HEADERS_TOO_LARGE = Problem(
-    "headers-too-large", 431, "The headers are too large", "All headers together have at most 32 kB."
+    "headers-too-large", 431, "The headers are too large", "The limit is 32 kB for all headers together."
 )
-BODY_TOO_LARGE = Problem("body-too-large", 413, "The body is too large", "A body has at most 1 MB.")
+BODY_TOO_LARGE = Problem("body-too-large", 413, "The body is too large", "The limit is 1 MB.")
 INTERNAL_FAULT = Problem(
     "internal-fault",
     500,
-    "The service is at fault",
-    "The request id leads to the cause in the service's log.",
+    "Internal error",
+    "The service's log holds the cause under the request id.",
 )
 MISSING_TOKEN = Problem(
     "missing-token",
@@ -143,7 +146,7 @@ INVALID_TOKEN = Problem(
     "invalid-token",
     401,
     "The token is not valid",
-    "Obtain a new token from the issuer, for a client that may use this service.",
+    "Obtain a new token from the issuer for a client that may use this service.",
     {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
 )
 INSUFFICIENT_SCOPE = Problem(
@@ -154,17 +157,25 @@ INSUFFICIENT_SCOPE = Problem(
     {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope"'},
 )
 STORE_UNAVAILABLE = Problem(
-    "store-unavailable", 503, "The store does not answer", "Whether there is a prediction is unknown.", _RETRY
+    "store-unavailable",
+    503,
+    "The store does not answer",
+    "The prediction could not be read. Ask again.",
+    _RETRY,
 )
 PUBLICATION_NOT_REPLICATED = Problem(
     "publication-not-replicated",
     503,
     "The publication has not arrived here",
-    "This region knows that a batch is live, and not yet how to read it. Ask again.",
+    "The record of the live batch has not been replicated to this region yet. Ask again.",
     _RETRY,
 )
 KEYS_UNAVAILABLE = Problem(
-    "keys-unavailable", 503, "Tokens cannot be checked", "The issuer's keys cannot be had. Ask again.", _RETRY
+    "keys-unavailable",
+    503,
+    "Tokens cannot be checked",
+    "The issuer's keys cannot be fetched. Ask again.",
+    _RETRY,
 )
 
 PROBLEM_OF: Mapping[type[Exception], Problem] = {
@@ -183,7 +194,7 @@ PROBLEM_OF: Mapping[type[Exception], Problem] = {
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return what a client is told of an error; one that is not in the table is the service's fault."""
+    """Return the problem to show for an error; `INTERNAL_FAULT` if the table does not have it."""
     if isinstance(error, ProblemError):
         return error.problem
     return PROBLEM_OF.get(type(error), INTERNAL_FAULT)

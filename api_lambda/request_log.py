@@ -1,6 +1,6 @@
-"""The one line that a request leaves: for people, and for CloudWatch, which takes its metrics from it.
+"""The log line of a request, from which CloudWatch also takes its metrics.
 
-The line is JSON in CloudWatch's embedded metric format. No token and no value of a row belongs here.
+The line is JSON in CloudWatch's embedded metric format. It never holds tokens or values of rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "mlpipe"
 _FAULT = 500
-# By the members of the line; each has the unit that CloudWatch shows.
+# CloudWatch's units by member of the line.
 _ROUTE_METRICS = {"milliseconds": "Milliseconds", "faults": "Count"}
 _MODEL_METRICS = {
     "predictions": "Count",
@@ -28,18 +28,18 @@ _MODEL_METRICS = {
     "unavailable_enrichments": "Count",
     "pointer_age": "Seconds",
 }
-# What is served although the region's pointer names a later publication.
+# The fault noted when a request is served although the region's pointer names a later publication.
 NOT_REPLICATED = "publication_not_replicated"
 
 
 @dataclass(slots=True)
 class RequestLog:
-    """What is known of a request so far.
+    """Collects the values of a request's log line.
 
     Attributes:
-        started: When it began, by `time.perf_counter`.
+        started: When the request began, by `time.perf_counter`.
         notes: Members of the line.
-        milliseconds: What each stage took; one that comes twice is added up.
+        milliseconds: The duration of each stage; a repeated stage is summed.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -48,7 +48,7 @@ class RequestLog:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage of the request, whatever becomes of it."""
+        """Measure a stage of the request, even if it fails."""
         began = time.perf_counter()
         try:
             yield
@@ -57,25 +57,25 @@ class RequestLog:
             self.milliseconds[name] = round(self.milliseconds.get(name, 0) + took, 3)
 
     def serves(self, live: LiveBatch) -> None:
-        """Note which batch answers, how long ago it became live, and whether a later one should."""
+        """Note the batch that is served, its age since publication, and whether it is behind."""
         age = max(0, int(time.time() - live.published))
         self.notes.update(model=live.model, batch_id=live.batch_id, pointer_age=age)
         if live.is_behind:
             self.notes["fault"] = NOT_REPLICATED
 
     def found(self, predictions: int, *, not_found: int) -> None:
-        """Note how many predictions were asked for, and how many of them there are not."""
+        """Note how many predictions were requested, and how many of them do not exist."""
         self.notes.update(predictions=predictions, not_found=not_found)
 
     def line(self, *, stage: str, request_id: str, trace_id: str, route: str | None, status: int) -> str:
         """Return the line.
 
         Args:
-            stage: The deployment's.
-            request_id: Lambda's.
-            trace_id: As it came.
-            route: The route's name; None if there is none.
-            status: Of the answer.
+            stage: The deployment's stage.
+            request_id: Lambda's request id.
+            trace_id: X-Ray's header as received.
+            route: The route's name; None if no route matches.
+            status: The answer's HTTP status.
         """
         faults = int(status >= _FAULT or "fault" in self.notes)
         members = {
@@ -98,7 +98,7 @@ class RequestLog:
 
 @cache
 def _directives(*, by_route: bool, of_model: tuple[str, ...] | None) -> str:
-    """Return what makes CloudWatch take metrics from a line: there are few forms of it."""
+    """Return the JSON that makes CloudWatch take metrics from a line; cached, as there are few variants."""
     by_dimension = {
         **({"route": _ROUTE_METRICS} if by_route else {}),
         **({"model": {name: _MODEL_METRICS[name] for name in of_model}} if of_model is not None else {}),

@@ -1,4 +1,4 @@
-"""Which paths there are, and what answers them."""
+"""The API's paths and the functions that answer them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path and what answers it, method by method.
+    """A path and the functions that answer its methods.
 
     Attributes:
-        name: The path with names in braces, as the log and the OpenAPI document show it.
-        pattern: What the path must match as a whole; its groups are the call's parts.
-        methods: By name.
-        parameters: What its query may hold.
-        public: Whether it is always answered without a token.
-        documents: Whether it describes the API: answered without a token if the deployment says so.
+        name: The path with parameters in braces, as the log and the OpenAPI document show it.
+        pattern: The pattern that the whole path must match; its groups are the call's parts.
+        methods: The answering functions by HTTP method.
+        parameters: The allowed query parameters.
+        public: Whether it never needs a token.
+        documents: Whether it documents the API, so that the deployment may let it go without a token.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Route:
     documents: bool = False
 
     def answer_to(self, method: str) -> Callable[[Call], Response]:
-        """Return what answers a method.
+        """Return the function that answers a method.
 
         Raises:
-            ProblemError: Nothing does; the problem's header Allow says what would.
+            ProblemError: The route lacks the method; the problem's Allow header lists those it has.
         """
         answer = self.methods.get(method)
         if answer is None:
@@ -47,20 +47,20 @@ class Route:
         return answer
 
     def require_parameters(self, names: Iterable[str]) -> None:
-        """Refuse a query that would be answered as if part of it had not been asked.
+        """Refuse unknown query parameters, which would otherwise be ignored silently.
 
         Raises:
-            ProblemError: The route knows no parameter of one of the names.
+            ProblemError: The route lacks one of the parameters.
         """
         if not self.parameters.issuperset(names):
             raise problems.ProblemError(problems.INVALID_QUERY)
 
 
 def find_route(path: str) -> tuple[Route, Mapping[str, str]]:
-    """Return the route of a path and the named parts.
+    """Return a path's route and its parts by name.
 
     Raises:
-        ProblemError: There is none.
+        ProblemError: No route matches.
     """
     for route in ROUTES:
         found = route.pattern.fullmatch(path)
@@ -70,18 +70,18 @@ def find_route(path: str) -> tuple[Route, Mapping[str, str]]:
 
 
 def _healthz(_call: Call) -> Response:
-    """Answer the load balancer: the function runs, whatever becomes of the stores that it depends on."""
+    """Answer the load balancer's health check without touching any store."""
     return Response(200, '{"status":"ok"}')
 
 
 def _readyz(call: Call) -> Response:
-    """Answer Route 53: the region's store answers and its pointers can be read; a late batch is no fault."""
+    """Answer Route 53's health check: the region's pointers can be read. A late batch does not matter."""
     call.services.publications.require_ready(call.until)
     return Response(200, '{"status":"ready"}')
 
 
 def _openapi(call: Call) -> Response:
-    # Few cold starts are asked for documentation, so the others do not import it.
+    # Imported on demand, because it would slow every cold start.
     from api_lambda.documentation.openapi import openapi_answer  # noqa: PLC0415
 
     return openapi_answer(public_documentation=call.services.public_documentation)
@@ -94,7 +94,7 @@ def _docs(call: Call) -> Response:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    # An entity id may hold slashes, and some load balancers hand the path on decoded.
+    # Entity ids may hold slashes, and some load balancers decode the path.
     kinds = {"model": "[^/]+", "entity_id": ".+"}
     pieces = re.split("{([a-z_]+)}", name)
     texts = (
@@ -119,11 +119,11 @@ def _post(name: str, answer: Callable[[Call], Response]) -> Route:
     return Route(name, _pattern(name), {"POST": answer})
 
 
-# The entity ids `.` and `..` cannot stand in a path, because clients and proxies resolve them.
+# The query can hold the entity ids `.` and `..`, which clients and proxies resolve in a path.
 _BY_QUERY = "entity_id"
 _PREDICTION = ("enrich", "fields")
 _HISTORY = ("limit", "before", "fields")
-# The first that fits counts.
+# The first match wins.
 ROUTES = (
     _get("/healthz", _healthz, public=True),
     _get("/readyz", _readyz, public=True),

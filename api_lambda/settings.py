@@ -31,20 +31,20 @@ class Settings:
     """The API's settings.
 
     Attributes:
-        deployment: Stage, account and region; gives every name.
-        credentials: Of the function's role; they stay valid for as long as the execution environment lives.
-        dynamodb_url: Address of the region's DynamoDB, without a trailing slash.
-        token_issuer: What a token's `iss` must be.
-        jwks_url: Where the issuer's keys are; apart from the issuer, because they may lie elsewhere.
-        client_ids: Clients whose tokens are taken (Cognito's access tokens have no `aud`).
-        audiences: Values of `aud` that are taken.
-        read_scope: The scope that a token must carry.
-        providers: `https://host[:port]` of every third party that may be called, and the name of the secret
-            that is for it alone, if it wants one.
-        secrets_url: Address of the region's Secrets Manager, without a trailing slash.
-        pointer_seconds: For how long a live pointer is believed without being read again.
-        enrichment_seconds: The time that all third parties of a request have together.
-        public_documentation: Whether `/openapi.json` and `/docs` are answered without a token.
+        deployment: Stage, account and region, which determine every resource name.
+        credentials: The role's credentials; valid as long as the execution environment lives.
+        dynamodb_url: The URL of the region's DynamoDB, without a trailing slash.
+        token_issuer: The required `iss` of tokens.
+        jwks_url: The URL of the issuer's keys, which may be on another host than the issuer.
+        client_ids: The accepted clients (Cognito's access tokens have no `aud`).
+        audiences: The accepted values of `aud`.
+        read_scope: The scope that a token must have.
+        providers: The name of each provider's secret, or None, by `https://host[:port]`; no other third
+            party is called.
+        secrets_url: The URL of the region's Secrets Manager, without a trailing slash.
+        pointer_seconds: For how long a live pointer is used without reading it again.
+        enrichment_seconds: The time for all third parties of a request together.
+        public_documentation: Whether `/openapi.json` and `/docs` need no token.
     """
 
     deployment: Deployment
@@ -69,7 +69,7 @@ class Settings:
             variables: Usually `os.environ`.
 
         Raises:
-            SettingsError: A variable is missing or has another form.
+            SettingsError: A variable is missing or malformed.
         """
         reader = _VariableReader(variables)
         region = reader.required("AWS_REGION")
@@ -126,18 +126,18 @@ class _VariableReader:
         self._faults: list[str] = []
 
     def add_fault(self, name: str, fault: str) -> None:
-        """Note a fault; values stay out of it, because some are secret."""
+        """Note a fault, without the variable's value, because some are secret."""
         self._faults.append(f"{name} {fault}")
 
     def raise_faults(self) -> None:
-        """Raise what was noted."""
+        """Raise all noted faults as one error."""
         if self._faults:
             raise SettingsError(
                 f"The API cannot start: {'; '.join(self._faults)}. Set them on the Lambda function."
             )
 
     def optional(self, name: str) -> str | None:
-        """Return a variable's value, None if it is unset or empty."""
+        """Return a variable's value; None if it is unset or empty."""
         return self._variables.get(name) or None
 
     def required(self, name: str) -> str:
@@ -148,31 +148,31 @@ class _VariableReader:
         return value or ""
 
     def address(self, name: str) -> str:
-        """Return an HTTPS address; plain HTTP only on this machine, where nobody listens in between."""
+        """Return an HTTPS address; plain HTTP is allowed for the local host only."""
         value = self.required(name)
         if value and not _is_address(value, loopback_only=True):
             self.add_fault(name, "is not an https address")
         return value
 
     def names(self, name: str) -> frozenset[str]:
-        """Return a list that is separated by commas."""
+        """Return the names in a comma-separated list."""
         parts = (part.strip() for part in (self.optional(name) or "").split(","))
         return frozenset(part for part in parts if part)
 
     def providers(self, name: str) -> dict[str, str | None]:
-        """Return the provider's name, or None, by origin of a list of `https://host[:port][=name]`."""
+        """Parse a list of `https://host[:port][=name]`; return each name, or None, by origin."""
         found: dict[str, str | None] = {}
         for entry in self.names(name):
             origin, _, provider = entry.partition("=")
             if not (_ORIGIN.fullmatch(origin) and _is_address(origin)):
                 self.add_fault(name, "is not a list of https://host[:port] or https://host[:port]=provider")
             elif provider and not _is_address(origin, loopback_only=True):
-                self.add_fault(name, "would send a secret in the open")
+                self.add_fault(name, "would send a secret over plain HTTP")
             found[origin] = provider or None
         return found
 
     def endpoint(self, service: str, service_id: str, region: str) -> str:
-        """Return the address of an AWS service, as the SDKs find it by the service's id."""
+        """Return the address of an AWS service, by the same variables as the SDKs."""
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         for name in (f"AWS_ENDPOINT_URL_{service_id}", "AWS_ENDPOINT_URL"):
             if given := self.optional(name):
@@ -182,14 +182,14 @@ class _VariableReader:
         return f"https://{service}.{region}.{suffix}"
 
     def flag(self, name: str) -> bool:
-        """Return whether a variable says `true`; unset is `false`."""
+        """Return whether a variable is `true`; unset means `false`."""
         text = self.optional(name) or "false"
         if text not in {"true", "false"}:
             self.add_fault(name, "is neither true nor false")
         return text == "true"
 
     def number(self, name: str, default: int, highest: int) -> int:
-        """Return a whole number from 0 to the highest."""
+        """Return a variable as a whole number from 0 to `highest`."""
         text = self.optional(name)
         if text is None:
             return default
@@ -202,15 +202,15 @@ class _VariableReader:
 
 
 def _is_address(text: str, *, loopback_only: bool = False) -> bool:
-    """Whether a text is an address that can be called.
+    """Return whether a text is an http or https address.
 
     Args:
         text: The text.
-        loopback_only: Whether plain HTTP counts on this machine only.
+        loopback_only: Whether plain HTTP is allowed for the local host only.
     """
     try:
         parts = urlsplit(text)
-        # A port beyond 65535 is found when it is looked at.
+        # `urlsplit` checks the port only when it is accessed.
         called = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

@@ -1,1 +1,1 @@
-"""The API described: an OpenAPI document, and a page of it."""
+"""The API's documentation: an OpenAPI document, and an HTML page made from it."""

@@ -1,4 +1,4 @@
-"""The documentation page: the OpenAPI document written out as HTML, without scripts."""
+"""The documentation page: the OpenAPI document as HTML without scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from api_lambda.documentation.openapi import openapi_document
 from api_lambda.http.load_balancer import Response
 
-# The page has a style of its own and neither scripts nor anything from elsewhere.
+# The page has inline styles, no scripts, and loads nothing from elsewhere.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -28,7 +28,7 @@ td, th { text-align: left; vertical-align: top; padding: 0.25rem 0.75rem 0.25rem
 
 @cache
 def page_answer(*, public_documentation: bool) -> Response:
-    """Answer with the page of the document that `openapi_document` returns."""
+    """Answer with the OpenAPI document as an HTML page."""
     page = _page(openapi_document(public_documentation=public_documentation))
     return Response(200, page, "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY})
 
@@ -51,7 +51,7 @@ def _page(document: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}</p>"
-        '<p>The same for programs: <a href="openapi.json">openapi.json</a>.</p>'
+        '<p>Machine-readable: <a href="openapi.json">openapi.json</a>.</p>'
         f"<h2>Token</h2><p>{escape(token)}</p>{operations}<h2>Schemas</h2>{schemas}</body></html>"
     )
 

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document; tests hold it against the routes and their answers."""
+"""The API as an OpenAPI 3.1 document; tests compare it with the routes and their answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def openapi_document(*, public_documentation: bool) -> dict[str, Any]:
     """Return the document.
 
     Args:
-        public_documentation: Whether the document itself needs no token.
+        public_documentation: Whether the documentation routes need no token.
     """
     return {
         "openapi": "3.1.0",
@@ -36,9 +36,9 @@ def openapi_document(*, public_documentation: bool) -> dict[str, Any]:
             "title": "mlpipe predictions",
             "version": "1",
             "description": (
-                "Live predictions of models that are scored in batches. A batch is published as a whole; "
-                "an answer never mixes two. Numbers have all their digits: parse them as decimals, not as "
-                "binary floats. An answer without enrichment has an ETag: send it back as If-None-Match."
+                "Live predictions of models that are scored in batches. A batch is published as a whole, and "
+                "an answer never mixes two batches. Numbers have all their digits: parse them as decimals, "
+                "not as binary floats. An answer without enrichment has an ETag for If-None-Match."
             ),
         },
         "security": [{"token": []}],
@@ -54,7 +54,7 @@ def openapi_document(*, public_documentation: bool) -> dict[str, Any]:
                 }
             },
             "schemas": schemas(),
-            "responses": {"Problem": _problem("Any other problem, for instance of the load balancer's.")},
+            "responses": {"Problem": _problem("Any other problem, for example one of the load balancer's.")},
         },
     }
 
@@ -96,11 +96,11 @@ def _model_paths() -> dict[str, Any]:
         "/v1/models": {
             "get": _operation(
                 "listModels",
-                "What is live of the models, by name",
+                "Models with live batches, by name",
                 {"200": _ok("Models"), **_STORE},
                 parameters=[
-                    _limit("How many models to look at", MAX_MODELS, MAX_MODELS),
-                    _query("after", "The next_after of the page before", MODEL_NAME),
+                    _limit("How many models to examine", MAX_MODELS, MAX_MODELS),
+                    _query("after", "The previous page's next_after", MODEL_NAME),
                 ],
             )
         },
@@ -108,7 +108,7 @@ def _model_paths() -> dict[str, Any]:
             "parameters": [_path("model", MODEL_NAME)],
             "get": _operation(
                 "getModel",
-                "What is live of a model",
+                "A model's live batch",
                 {"200": _ok("Model"), **_STORE, **_refusals(problems.UNKNOWN_MODEL)},
             ),
         },
@@ -118,12 +118,12 @@ def _model_paths() -> dict[str, Any]:
 def _prediction_paths() -> dict[str, Any]:
     model, entity = _path("model", MODEL_NAME), _path("entity_id", ENTITY_ID)
     by_query = {
-        **_query("entity_id", "The entity, whatever its id: . and .. cannot stand in a path", ENTITY_ID),
+        **_query("entity_id", "The entity id; unlike in a path, it may be . or ..", ENTITY_ID),
         "required": True,
     }
     fields = _query(
         "fields",
-        "Columns to show, all without it",
+        "Columns to show; by default all",
         {"type": "array", "items": NAME, "minItems": 1, "maxItems": MAX_FIELDS},
     )
     point = "/v1/models/{model}/predictions/{entity_id}"
@@ -138,9 +138,11 @@ def _prediction_paths() -> dict[str, Any]:
                 {
                     "200": {
                         **_ok("Prediction"),
-                        "headers": {"ETag": {"schema": TEXT, "description": "Without enrichment only"}},
+                        "headers": {"ETag": {"schema": TEXT, "description": "Only without enrichment"}},
                     },
-                    "304": {"description": "If-None-Match names the answer, or is * and there is one"},
+                    "304": {
+                        "description": "If-None-Match names the current ETag, or is * and a prediction exists"
+                    },
                     **_STORE,
                     **bad_query,
                     **unknown,
@@ -149,7 +151,7 @@ def _prediction_paths() -> dict[str, Any]:
                     *own,
                     _query(
                         "enrich",
-                        "Enrichments to ask for: none, all (so without it), or some by name",
+                        "Enrichments to add: all (the default), none, or their names",
                         {"type": "array", "items": NAME, "minItems": 1, "maxItems": MAX_FIELDS},
                     ),
                     fields,
@@ -162,7 +164,7 @@ def _prediction_paths() -> dict[str, Any]:
         return {
             "get": _operation(
                 name,
-                "What each publication said of an entity, the newest first",
+                "An entity's prediction in each publication, newest first",
                 {
                     "200": _ok("History"),
                     **_STORE,
@@ -171,10 +173,10 @@ def _prediction_paths() -> dict[str, Any]:
                 },
                 parameters=[
                     *own,
-                    _limit("How many publications to look at", LONGEST_PAGE, DEFAULT_PAGE),
+                    _limit("How many publications to examine", LONGEST_PAGE, DEFAULT_PAGE),
                     _query(
                         "before",
-                        "The next_before of the page before",
+                        "The previous page's next_before",
                         {"type": "integer", "minimum": 1, "maximum": HIGHEST_SEQUENCE},
                     ),
                     fields,
@@ -194,7 +196,7 @@ def _prediction_paths() -> dict[str, Any]:
                 **_operation(
                     "batchGetPredictions",
                     f"The live predictions of up to {MAX_BATCH_READS} entities, "
-                    "of one batch, in the order asked",
+                    "of one batch, in the order requested",
                     {
                         "200": _ok("Predictions"),
                         **_STORE,
@@ -217,7 +219,7 @@ def _path(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    # Lists are separated by commas; a parameter that is repeated is understood as well.
+    # Lists are comma-separated; the API accepts repeated parameters too.
     lists = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
     return {"name": name, "in": "query", "description": description, "schema": schema, **lists}
 

@@ -1,4 +1,4 @@
-"""The schemas of what the API takes and answers, for its OpenAPI document."""
+"""The OpenAPI document's schemas of requests and answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TEXT: dict[str, Any] = {"type": "string"}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 MODEL_NAME: dict[str, Any] = {"type": "string", "pattern": f"^{MODEL_PATTERN}$"}
 ENTITY_ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_PARTITION_KEY_BYTES}
-# Of a column or an enrichment.
+# The name of a column or an enrichment.
 NAME: dict[str, Any] = {"type": "string", "pattern": f"^{COLUMN_PATTERN}$"}
-# What only a batch of a registered model version has.
+# Only batches of a registered model version have these members.
 _REGISTERED = ("model_package_version",)
 _FIELD_NAMES: dict[str, Any] = {
     "type": "array",
@@ -38,7 +38,7 @@ def schemas() -> dict[str, Any]:
                 "type": "integer",
                 "minimum": 1,
                 "maximum": HIGHEST_VERSION,
-                "description": "The number of the registered model version; left out where there is none",
+                "description": "The registered model version's number; absent if there is none",
             },
             "published_at": {"type": "string", "format": "date-time"},
             "sequence": {"type": "integer", "minimum": 1},
@@ -54,7 +54,7 @@ def schemas() -> dict[str, Any]:
             "model": MODEL_NAME,
             **provenance["properties"],
             "age_seconds": _COUNT,
-            "rows": {**_COUNT, "description": "Accepted rows of the batch; quarantined ones do not count"},
+            "rows": {**_COUNT, "description": "The batch's accepted rows, without quarantined ones"},
             "key": TEXT,
             "columns": {"type": "array", "items": column},
             "enrichments": {"type": "array", "items": declared},

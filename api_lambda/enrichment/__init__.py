@@ -1,1 +1,1 @@
-"""Facts of third parties beside a prediction, within a time budget."""
+"""Adds third-party facts to a prediction within a time budget."""

@@ -1,4 +1,4 @@
-"""Facts of third-party APIs for a prediction, fetched in parallel within one time budget."""
+"""Fetches third-party facts for a prediction, in parallel and within one time budget."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from prediction_contract.rows.row_contract import Row
     from prediction_contract.stores.serving_record import Enrichment
 
-    # The enrichment's name, its data if there is any, and why not.
+    # The enrichment's name, its data or None, and the reason if it is None.
     _Answers = queue.SimpleQueue[tuple[str, str | None, str]]
 
 STALE_SECONDS = 24 * 3_600
-# Of 1,024 MB that the function has.
+# The function has 1,024 MB.
 _MAX_CACHED_BYTES = 32 * 1024 * 1024
-# What an entry takes beside its texts.
+# An entry's size without its texts.
 _ENTRY_BYTES = 512
-# Servers take about 8,000 characters; a row's text may have more.
+# Servers accept about 8,000 characters; a row's text may be longer.
 _LONGEST_URL = 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichmentOutcome:
-    """What became of one enrichment.
+    """The outcome of one enrichment.
 
     Attributes:
-        status: `ok`, `stale` (the provider failed; an older answer), `unavailable`, or `not_applicable` (the
-            row has no value to ask with).
+        status: `ok`, `stale` (the provider failed, so this is an older answer), `unavailable`, or
+            `not_applicable` (the row lacks a value that the URL needs).
         data: The declared fields as a JSON object; None unless `ok` or `stale`.
-        age_seconds: How old the data is; None without data.
-        reason: For the log: why it is not `ok`.
+        age_seconds: The data's age; None without data.
+        reason: Why it is not `ok`, for the log.
     """
 
     status: str
@@ -62,7 +62,7 @@ class _Cached:
 
 
 def _bytes_of(key: tuple[str, tuple[str, ...]], cached: _Cached) -> int:
-    # A character that is not ASCII makes each of its text's take up to four bytes.
+    # One character beyond ASCII makes every character of the text take up to four bytes.
     return _ENTRY_BYTES + len(key[0]) + len(cached.data) * (1 if cached.data.isascii() else 4)
 
 
@@ -76,12 +76,12 @@ class Enricher:
         budget_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what stays the same for every request.
+        """Configure the enricher.
 
         Args:
-            providers: By origin; nobody else is called.
-            budget_seconds: For all providers of a request together.
-            clock: Seconds, never going back.
+            providers: The providers by origin; no other origin is called.
+            budget_seconds: The time for all enrichments of a request together.
+            clock: Returns monotonic seconds.
         """
         self._providers = providers
         self._budget = budget_seconds
@@ -91,7 +91,7 @@ class Enricher:
         )
 
     def enrich(self, enrichments: Iterable[Enrichment], row: Row) -> dict[str, EnrichmentOutcome]:
-        """Return every enrichment's outcome by name, in order, when all are there or the budget is spent."""
+        """Return the outcomes by name, in order, once all are known or the time budget is spent."""
         deadline = time.monotonic() + self._budget
         outcomes: dict[str, EnrichmentOutcome | None] = {}
         asked: dict[str, tuple[Enrichment, str]] = {}
@@ -115,7 +115,7 @@ class Enricher:
         }
 
     def _known_outcome(self, enrichment: Enrichment, row: Row) -> tuple[EnrichmentOutcome | None, str | None]:
-        """Return the outcome if it is known already, else the URL to ask."""
+        """Return the outcome if no call is needed, else the URL to call."""
         if enrichment.origin not in self._providers:
             return EnrichmentOutcome("unavailable", reason="the origin is not on the deployment's list"), None
         url = enrichment.url_for(row)
@@ -134,7 +134,7 @@ class Enricher:
         if reason is not None:
             answers.put((enrichment.name, None, reason))
             return
-        # With the request's context, for the trace. A daemon: it may outlive the request, not the process.
+        # In the request's context, for its trace id. A daemon, so that it never keeps the process alive.
         arguments = (self._call, provider, enrichment, url, answers, until)
         thread = threading.Thread(target=copy_context().run, args=arguments, daemon=True)
         try:
@@ -148,11 +148,11 @@ class Enricher:
     ) -> None:
         try:
             data, reason = provider.fetch(enrichment, url, until), ""
-            # Kept although the request may have gone by now: the next one asks for the same.
+            # Cached even if the request has already been answered: the next one may need it.
             self._cache.put((url, enrichment.fields), _Cached(data, self._clock()))
         except ProviderFaultError as error:
             data, reason = None, str(error)
-        except Exception as error:  # noqa: BLE001 -- a thread's last boundary: the request waits for its word
+        except Exception as error:  # noqa: BLE001 -- a thread's last boundary: the request waits for an answer
             data, reason = None, type(error).__name__
         answers.put((enrichment.name, data, reason))
 

@@ -1,4 +1,4 @@
-"""The headers that a provider requires, such as an API key, kept in Secrets Manager."""
+"""The request headers that a provider requires, for example an API key, from Secrets Manager."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 _SECONDS = 1.0
-# A changed secret is noticed when the provider refuses the old one; this is for one that it still takes.
+# After a refusal the secret is read again at once; this limits the age of a secret that is still accepted.
 _FRESH_SECONDS = 3_600
-# A provider that refuses everybody must not make us ask for its secret at every request.
+# A provider that refuses every secret must not make us read it on every request.
 _SECONDS_BETWEEN_LOOKS = 60
 _OK = 200
 
 
 class SecretUnavailableError(Exception):
-    """A secret could not be had, or is no JSON object of headers."""
+    """A secret could not be read, or is not a JSON object of headers."""
 
 
 class ProviderSecret:
-    """The secret of one provider, read when it is first needed."""
+    """One provider's secret, read when it is first needed."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class ProviderSecret:
         """Return the headers to send.
 
         Raises:
-            SecretUnavailableError: They cannot be had.
+            SecretUnavailableError: The secret could not be read or is malformed.
         """
         with self._lock:
             if self._headers is None or self._age() >= _FRESH_SECONDS:
                 if self._headers is None and self._age() < _SECONDS_BETWEEN_LOOKS:
-                    raise SecretUnavailableError("its secret could not be had a moment ago")
+                    raise SecretUnavailableError("its secret could not be read a moment ago")
                 self._looked_at = self._clock()
                 self._headers = self._read()
             return self._headers
 
     def was_refused(self) -> bool:
-        """Take note that the provider did not accept the secret; tell whether there is another one to try."""
+        """Read the secret again after the provider refused it; return whether it has changed."""
         with self._lock:
             before = self._headers
             if before is None or self._age() < _SECONDS_BETWEEN_LOOKS:
@@ -89,13 +89,13 @@ class ProviderSecret:
         try:
             answer = self._connections.send(OutgoingRequest(self._url, "POST", headers, body), _SECONDS)
             if answer.status != _OK:
-                raise SecretUnavailableError(f"its secret was refused with status {answer.status}")
+                raise SecretUnavailableError(f"reading its secret was refused with status {answer.status}")
             found = json.loads(json.loads(answer.body)["SecretString"])
         except HttpFaultError as error:
-            raise SecretUnavailableError(f"its secret could not be had: {error}") from error
+            raise SecretUnavailableError(f"its secret could not be read: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
-            # The text of such an error quotes what it could not parse.
+            # The error's message may quote the secret.
             raise SecretUnavailableError("its secret is not JSON") from error
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise SecretUnavailableError("its secret is no JSON object of headers")
+            raise SecretUnavailableError("its secret is not a JSON object of headers")
         return found

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS = 10.0
 _MAX_BYTES = 65_536
-# A provider that swallows requests holds a thread for each until its timeout; it shall not hold very many.
+# A provider that never answers holds a thread per call until the timeout.
 _MAX_CALLS = 8
-# With less time than this another try would come to nothing.
+# In less time than this, another try cannot succeed.
 _LEAST_SECONDS = 0.05
 _OK = 200
 _REFUSED = frozenset({401, 403})
@@ -38,11 +38,11 @@ class ProviderFaultError(Exception):
 
 
 class _PassingFaultError(ProviderFaultError):
-    """It may give one soon: it was not reached, was busy, or failed inside."""
+    """A fault that may pass: the provider was unreachable or busy, or had an internal error."""
 
 
 class CircuitBreaker:
-    """Opens after failures in a row; then it admits one trial call per `OPEN_SECONDS`."""
+    """Opens after several failures in a row; then it admits one trial call per `OPEN_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -51,24 +51,24 @@ class CircuitBreaker:
         self._tried_at = 0.0
 
     def admits(self) -> bool:
-        """Tell whether to call now; a call that is admitted is to be followed by its outcome."""
+        """Return whether a call may be made now; report its outcome by `succeeded` or `failed`."""
         with self._lock:
             now = self._clock()
             if self._failures < FAILURES_TO_OPEN:
                 return True
             if now - self._tried_at < OPEN_SECONDS:
                 return False
-            # This call is the trial; should its outcome never come, the next one follows all the same.
+            # This call is the trial; the next one is admitted even if this one's outcome is never reported.
             self._tried_at = now
             return True
 
     def succeeded(self) -> None:
-        """Close: the callee answers."""
+        """Close the breaker after an answer."""
         with self._lock:
             self._failures = 0
 
     def failed(self) -> None:
-        """Count a failure, and open after enough of them."""
+        """Count a failure; open the breaker after enough of them."""
         with self._lock:
             self._failures += 1
             self._tried_at = self._clock()
@@ -88,11 +88,11 @@ class Provider:
         """Configure one provider.
 
         Args:
-            connections: To call with.
-            origin: `https://host[:port]`. One that is written as an address may lie in a private network,
-                since the operator wrote just that; a name may not lead there.
-            secret: The headers that it requires; nobody else gets them.
-            clock: Seconds, never going back.
+            connections: The HTTP connections to use.
+            origin: `https://host[:port]`. An IP address may be private, because the operator chose it; a host
+                name must resolve to public addresses.
+            secret: The headers that this provider requires; they are sent to it alone.
+            clock: Returns monotonic seconds.
         """
         self._connections = connections
         self._secret = secret
@@ -101,30 +101,30 @@ class Provider:
         self._calls = threading.BoundedSemaphore(_MAX_CALLS)
 
     def reserve(self) -> str | None:
-        """Reserve one call of `fetch`; return why that is refused, or None."""
+        """Reserve one call of `fetch`; return None, or the reason why it is refused."""
         if not self._calls.acquire(blocking=False):
             return "too many calls are under way"
         if not self._breaker.admits():
             self._calls.release()
-            return "it failed again and again"
+            return "it failed several times in a row"
         return None
 
     def give_back(self) -> None:
-        """Release a reservation that no call of `fetch` follows."""
+        """Release a reservation without calling `fetch`."""
         self._calls.release()
 
     def fetch(self, enrichment: Enrichment, url: str, until: float) -> str:
-        """Return the declared fields of the answer as a JSON object, numbers as they were spelt.
+        """Return the declared fields of the answer as a JSON object, with numbers spelt as received.
 
-        A fault that may pass is followed by one more try if there is time.
+        Retries once after a transient fault if there is time. The call must have been reserved.
 
         Args:
-            enrichment: Says which fields, and how long one try may take.
-            url: Of this origin; the call must have been reserved.
-            until: The moment, by `time.monotonic`, until which somebody waits.
+            enrichment: Its fields and its timeout for one try.
+            url: A URL of this origin.
+            until: The deadline, by `time.monotonic`.
 
         Raises:
-            ProviderFaultError: There was no usable answer.
+            ProviderFaultError: The provider gave no usable answer.
         """
         seconds = enrichment.timeout_milliseconds / 1000
         alive = False
@@ -140,7 +140,7 @@ class Provider:
         except _PassingFaultError:
             raise
         except ProviderFaultError:
-            # It answers, although not usefully: the breaker stays closed.
+            # It answers, even if not usefully, so the breaker stays closed.
             alive = True
             raise
         finally:
@@ -162,14 +162,14 @@ class Provider:
                 raise ProviderFaultError(f"status {answer.status}")
             document = parse_json(answer.body)
             if not isinstance(document, dict):
-                raise ProviderFaultError("no JSON object")
+                raise ProviderFaultError("the answer is not a JSON object")
             return canonical_bytes({name: document.get(name) for name in enrichment.fields}).decode()
         except HttpFaultError as error:
             raise _PassingFaultError(str(error)) from error
         except SecretUnavailableError as error:
             raise _PassingFaultError(str(error)) from error
         except (InvalidJsonError, RecursionError) as error:
-            raise ProviderFaultError("no JSON that can be held") from error
+            raise ProviderFaultError("the answer is not valid JSON") from error
 
     def _send(self, url: str, seconds: float) -> HttpAnswer:
         secret = self._secret.headers() if self._secret is not None else {}

@@ -1,1 +1,1 @@
-"""HTTP on both sides: the load balancer's events, and outgoing connections."""
+"""HTTP: the load balancer's events, and outgoing connections."""

@@ -1,4 +1,4 @@
-"""Where a host leads: looked up within the deadline, and judged before anything is sent there."""
+"""Resolves host names within a deadline, and refuses private addresses before connecting."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NUMERIC = re.compile(r"[0-9.]+|[0-9a-fA-F.]*:[0-9a-fA-F:.]*")
 
 
 def seconds_left(deadline: float) -> float:
-    """Return the seconds until a moment by `time.monotonic`.
+    """Return the seconds until a deadline by `time.monotonic`.
 
     Raises:
-        TimeoutError: There are none.
+        TimeoutError: The deadline has passed.
     """
     left = deadline - time.monotonic()
     if left <= 0:
@@ -27,14 +27,14 @@ def seconds_left(deadline: float) -> float:
 
 
 def open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> socket.socket:
-    """Connect to the first address that answers, all of them within the deadline.
+    """Connect to the host's first address that answers before the deadline.
 
-    A name may mean another address at every look-up, so it is looked up once and each address is judged right
-    before it is called.
+    A second look-up may return other addresses. So the name is resolved once, and each address is checked
+    right before it is used.
 
     Raises:
-        OSError: Nobody answers in time, or the name leads nowhere.
-        ValueError: An address is private, and `public_only`.
+        OSError: No address answers in time, or the name cannot be resolved.
+        ValueError: An address is private although `public_only` is set.
     """
     failure: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in _look_up(host, port, deadline):
@@ -54,7 +54,7 @@ def open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> 
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[_Address]:
-    """Return a host's addresses; the system's look-up knows no deadline, so a thread waits for it."""
+    """Return a host's addresses; the system call has no timeout, so it runs in a thread."""
     if _NUMERIC.fullmatch(host):
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     answers: queue.SimpleQueue[list[_Address] | Exception] = queue.SimpleQueue()
@@ -65,7 +65,7 @@ def _look_up(host: str, port: int, deadline: float) -> list[_Address]:
         except (OSError, ValueError) as error:
             answers.put(error)
 
-    # A daemon: one that hangs must not keep the process from ending.
+    # A daemon, so that a hanging look-up does not keep the process alive.
     threading.Thread(target=look_up, daemon=True).start()
     try:
         found = answers.get(timeout=seconds_left(deadline))
@@ -77,10 +77,10 @@ def _look_up(host: str, port: int, deadline: float) -> list[_Address]:
 
 
 def require_public(text: str) -> None:
-    """Refuse an address that is not the internet's, or carries one for a gateway to unpack.
+    """Refuse a private address, also one embedded in an IPv6 address that a gateway translates.
 
     Raises:
-        ValueError: It is.
+        ValueError: The address is private.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     judged: list[Any] = [address]
@@ -90,7 +90,7 @@ def require_public(text: str) -> None:
         elif address in ipaddress.ip_network("64:ff9b::/96"):
             judged = [ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)]
         elif address not in ipaddress.ip_network("2000::/3"):
-            # Nothing else is routed on the internet, whatever this Python thinks of it.
+            # Only these addresses are routed on the internet; Python versions differ about some others.
             raise ValueError("the address is private")
         judged += filter(None, (address.sixtofour, *(address.teredo or ())))
     if not all(each.is_global and not each.is_multicast for each in judged):

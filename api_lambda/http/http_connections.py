@@ -20,32 +20,31 @@ if TYPE_CHECKING:
 
     from aws_wire.http_answer import HttpAnswer
 
-# X-Ray's header of the current request, passed on with every request that it causes.
+# X-Ray's header of the current request, sent on with every outgoing request.
 TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")
 
 _KEPT_PER_ORIGIN = 4
-# Gateways drop idle connections without notice (AWS's own after 350 seconds), and a request over such a one
-# would wait for its deadline.
+# Gateways drop idle connections silently (AWS's after 350 seconds); a request over a dropped one would hang.
 _IDLE_SECONDS = 60
 _RECEIVE_BYTES = 65_536
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class HttpFaultError(Exception):
-    """No complete answer came: unreachable, too slow, too long, or not HTTP."""
+    """No complete answer arrived: host unreachable, too slow, answer too long, or not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """A request that may be sent twice: all that the API sends are reads.
+    """A request that is safe to send twice; the API only sends reads.
 
     Attributes:
-        url: `http` or `https`.
+        url: An `http` or `https` URL.
         method: GET or POST.
-        headers: Beside Host and Content-Length.
-        body: For POST.
-        max_bytes: A longer answer is a fault.
-        public_only: Whether an address of a private network is a fault, by whatever name it is called.
+        headers: Headers other than Host and Content-Length.
+        body: The body of a POST.
+        max_bytes: The longest allowed answer.
+        public_only: Whether the host must not resolve to a private address.
     """
 
     url: str
@@ -61,7 +60,7 @@ class HttpConnections:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        # By origin, and by whether the address was required to be public.
+        # By origin and `public_only`.
         self._idle: dict[tuple[str, bool], list[tuple[float, socket.socket]]] = {}
         self._tls: ssl.SSLContext | None = None
         self._clock = clock
@@ -70,11 +69,11 @@ class HttpConnections:
         """Send a request and return the answer.
 
         Args:
-            request: What to send.
-            seconds: After how long to give up.
+            request: The request.
+            seconds: The time limit for the whole exchange.
 
         Raises:
-            HttpFaultError: No complete answer came in time.
+            HttpFaultError: No complete answer arrived in time.
         """
         deadline = time.monotonic() + seconds
         parts = urlsplit(request.url)
@@ -87,7 +86,7 @@ class HttpConnections:
                 except TimeoutError:
                     raise
                 except OSError:
-                    # The peer closed it while we were away, each kind of connection in its own way.
+                    # The peer closed the idle connection; the error depends on the kind of connection.
                     continue
             return self._exchange(self._connect(origin, request, deadline), origin, target, request, deadline)
         except (OSError, ValueError) as error:
@@ -120,7 +119,7 @@ class HttpConnections:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            # Costs tens of milliseconds, which a function that speaks plain HTTP need not pay.
+            # The import takes tens of milliseconds, and plain HTTP does not need it.
             import ssl  # noqa: PLC0415
 
             self._tls = ssl.create_default_context()
@@ -152,7 +151,7 @@ class HttpConnections:
 
 
 def _read_answer(connection: socket.socket, deadline: float, max_bytes: int) -> HttpAnswer:
-    """Return what comes until the deadline: a byte a second is too slow, in the head as in the body."""
+    """Read the whole answer before the deadline, which trickling bytes do not extend."""
     reader, answer = AnswerReader(max_bytes), None
     while answer is None:
         connection.settimeout(seconds_left(deadline))
@@ -161,17 +160,17 @@ def _read_answer(connection: socket.socket, deadline: float, max_bytes: int) -> 
 
 
 def _is_silent(connection: socket.socket) -> bool:
-    """Return whether nothing came since the last answer: neither its end nor unasked bytes."""
+    """Return whether the connection is still open and has received nothing since the last answer."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
     return not waiting.poll(0)
 
 
 def _request_bytes(request: OutgoingRequest, origin: str, target: str) -> bytes:
-    """Return a request's bytes, to be sent at once: http.client would send head and body apart.
+    """Return a request's bytes, to be sent in one piece: http.client would send head and body separately.
 
     Raises:
-        ValueError: A line would end early and begin another.
+        ValueError: A line holds a line break.
     """
     headers = {
         "host": origin.partition("://")[2],
@@ -185,5 +184,5 @@ def _request_bytes(request: OutgoingRequest, origin: str, target: str) -> bytes:
         headers["content-length"] = str(len(request.body))
     lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if any("\r" in line or "\n" in line for line in lines) or " " in target:
-        raise ValueError("a line of the request is broken")
+        raise ValueError("a request line or header holds a line break")
     return "\r\n".join((*lines, "", "")).encode("latin-1") + (request.body or b"")

@@ -1,4 +1,4 @@
-"""The load balancer's events as requests, and answers in the form it asked for."""
+"""Converts the load balancer's events to requests, and answers to its format."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 from prediction_contract.limits import MAX_FUNCTION_ANSWER_BYTES
 
-# Status and headers take some of what the load balancer accepts; it turns anything larger into a 502.
+# The load balancer turns larger answers into a 502; the rest is for status and headers.
 LARGEST_BODY = MAX_FUNCTION_ANSWER_BYTES - 4096
-# In the event, quotes and what is not ASCII are escaped, and what lies beyond the basic plane twice.
+# JSON escapes quotes and characters beyond ASCII, and those beyond the basic plane as two escapes.
 _LONGEST_ESCAPE = len(r"\ud83d\udeeb")
 
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -26,11 +26,11 @@ class LoadBalancerRequest:
     """One request.
 
     Attributes:
-        method: As sent, say `GET`.
-        path: As the event has it: percent-encoded by AWS, decoded by others.
-        query: Values by name, both as the event has them.
-        headers: Values by lower-case name.
-        body: Decoded; empty if there is none.
+        method: The HTTP method as sent, for example `GET`.
+        path: The path from the event; AWS leaves it percent-encoded, other load balancers decode it.
+        query: The query's values by name, encoded as in the event.
+        headers: The header values by lower-case name.
+        body: The decoded body; empty if there is none.
         multi_value: Whether the answer's headers must be lists.
     """
 
@@ -43,7 +43,7 @@ class LoadBalancerRequest:
 
     @classmethod
     def from_event(cls, event: Any) -> LoadBalancerRequest:
-        """Return the request of an event; what is missing or of another type is empty."""
+        """Return an event's request; missing or malformed members are left empty."""
         members = event if isinstance(event, dict) else {}
         headers: dict[str, tuple[str, ...]] = {}
         for name, values in _texts(members, "multiValueHeaders", "headers").items():
@@ -60,7 +60,7 @@ class LoadBalancerRequest:
 
 
 def _texts(members: Mapping[str, Any], several: str, single: str) -> dict[str, tuple[str, ...]]:
-    """Return the texts by name of a member that has one form or the other."""
+    """Return the texts by name from the multi-value member `several` or the single-value member `single`."""
     lists = members.get(several)
     given = lists if isinstance(lists, dict) else members.get(single)
     found: dict[str, tuple[str, ...]] = {}
@@ -80,14 +80,14 @@ def _body(members: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(body, validate=True) if members.get("isBase64Encoded") else body.encode()
     except ValueError:
-        # No byte of it can be what was sent, so it is nothing that a route would take.
+        # Invalid base64; no route accepts an empty body.
         return b""
 
 
 def decode_part(text: str) -> str | None:
-    """Return a part of a path decoded once; None if it is no UTF-8.
+    """Percent-decode a part of a path once; None if the result is not UTF-8.
 
-    A part with a percent sign that encodes nothing was decoded before and stands as it is.
+    A part with a percent sign that encodes nothing was already decoded and is returned unchanged.
     """
     encoded = "%" in text and not _STRAY_PERCENT.search(text)
     try:
@@ -102,10 +102,10 @@ class Response:
     """One answer.
 
     Attributes:
-        status: HTTP status.
-        body: Text.
-        content_type: Of the body.
-        headers: Beside those that every answer has.
+        status: The HTTP status.
+        body: The body's text.
+        content_type: The body's content type.
+        headers: Headers in addition to those of every answer.
     """
 
     status: int
@@ -115,14 +115,14 @@ class Response:
 
     @property
     def fits(self) -> bool:
-        """Whether the load balancer takes it."""
+        """Whether the load balancer accepts the answer's size."""
         return len(self.body) * _LONGEST_ESCAPE <= LARGEST_BODY or len(json.dumps(self.body)) <= LARGEST_BODY
 
     def to_event(self, request: LoadBalancerRequest, request_id: str) -> dict[str, Any]:
-        """Return the answer as the load balancer takes it."""
+        """Return the answer in the load balancer's format."""
         headers = {
             "Content-Type": self.content_type,
-            # An answer is its reader's alone, and a pointer may move at any time.
+            # An answer is for this caller only, and the live pointer may move at any time.
             "Cache-Control": "no-store",
             "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
             "Referrer-Policy": "no-referrer",
@@ -145,11 +145,11 @@ class Response:
 
 
 def longest_that_fits(entries: int, page: Callable[[int], Response]) -> Response:
-    """Return the page with as many entries as the load balancer takes: all, or half of them, or a quarter ...
+    """Return the longest page that the load balancer accepts, halving the number of entries until it fits.
 
     Args:
-        entries: How many there are.
-        page: Makes the answer with so many of them, which says where the next one begins.
+        entries: How many entries there are.
+        page: Makes the answer with the first n entries; the answer says where the next page begins.
     """
     response = page(entries)
     while entries > 1 and not response.fits:

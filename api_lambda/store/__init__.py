@@ -1,1 +1,1 @@
-"""What is live and what it says: publications and predictions in DynamoDB."""
+"""Reads publications and predictions from DynamoDB."""

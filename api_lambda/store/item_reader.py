@@ -1,4 +1,4 @@
-"""Reading DynamoDB: signed, kept alive, retried with jitter up to a deadline."""
+"""Reads DynamoDB with signed requests over kept-alive connections, and retries until a deadline."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from api_lambda.settings import Settings
     from aws_wire.http_answer import HttpAnswer
 
-# One slow answer must leave time for another try.
+# Leaves time for another try after a slow answer.
 _ATTEMPT_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.025
 _LONGEST_PAUSE_SECONDS = 0.4
-# DynamoDB answers at most 16 MB of items; escapes and their types come on top.
+# DynamoDB returns at most 16 MB of items; JSON escapes and type names come on top.
 _MAX_BYTES = 64 * 1024 * 1024
 _OK = 200
 _SERVER_ERRORS = 500
@@ -37,21 +37,21 @@ _THROTTLED = frozenset(
 
 
 class StoreUnavailableError(Exception):
-    """DynamoDB throttled or failed until the deadline: nobody knows whether the item is there."""
+    """DynamoDB throttled or failed until the deadline, so it is unknown whether the item exists."""
 
 
 class StoreRefusedError(Exception):
-    """DynamoDB refused the request itself: no permission, no table. Asking again will not help."""
+    """DynamoDB refused the request, for example for lack of permission; retrying does not help."""
 
 
 class ItemReader:
     """Reads one region's tables over DynamoDB's wire protocol.
 
-    All methods take `until`, the moment by `time.monotonic` to give up.
+    All methods take `until`, a deadline by `time.monotonic`.
 
     Raises:
         StoreUnavailableError: DynamoDB gave no answer in time.
-        StoreRefusedError: DynamoDB refuses to answer.
+        StoreRefusedError: DynamoDB refused the request.
     """
 
     def __init__(self, connections: HttpConnections, settings: Settings) -> None:
@@ -74,8 +74,8 @@ class ItemReader:
         Args:
             table: The table's name.
             key: The key attributes, all of type S.
-            consistent: Whether every write that was answered before must be seen.
-            until: The moment to give up.
+            consistent: Whether to read with strong consistency.
+            until: The deadline.
         """
         request = {
             "TableName": table,
@@ -87,7 +87,7 @@ class ItemReader:
     def batch_get(
         self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
     ) -> list[dict[str, Any]]:
-        """Return those of up to 100 different items that there are, in no order."""
+        """Return those of up to 100 distinct items that exist, in any order."""
         left: Any = [{name: {"S": value} for name, value in key.items()} for key in keys]
         found: list[dict[str, Any]] = []
         pauses = _Pauses(until)
@@ -95,7 +95,7 @@ class ItemReader:
             request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": consistent}}}
             answer = self._call("BatchGetItem", request, until)
             found += answer.get("Responses", {}).get(table, [])
-            # Throttled, or beyond what one answer holds: not read is not missing.
+            # Throttled, or more than one answer holds: these may exist, so they are read again.
             unread = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if len(unread) == len(left):
                 pauses.wait("BatchGetItem read no key")
@@ -105,14 +105,14 @@ class ItemReader:
     def query_backwards(
         self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
     ) -> list[dict[str, Any]]:
-        """Return the items of a partition from a sort key to another, the last one first.
+        """Return the items of a partition between two sort keys, last one first.
 
         Args:
             table: The table's name.
             key: Partition key and the lowest sort key, in this order, both of type S.
             last: The highest sort key.
-            most: How many items at most.
-            until: The moment to give up.
+            most: The most items to return.
+            until: The deadline.
         """
         (partition_name, partition), (sort_name, first) = key.items()
         request: dict[str, Any] = {
@@ -137,9 +137,9 @@ class ItemReader:
         return found
 
     def table_names(self, prefix: str, *, until: float) -> list[str]:
-        """Return the names of all tables that begin so, in order."""
+        """Return the names of all tables that begin with the prefix, in order."""
         found: list[str] = []
-        # A name of its own kind, so that what begins with it comes after.
+        # The listing is sorted and begins after this name, which is no table's own.
         start: str | None = prefix
         while start is not None:
             answer = self._call("ListTables", {"ExclusiveStartTableName": start}, until)
@@ -169,7 +169,7 @@ class ItemReader:
 
 
 class _Pauses:
-    """Pauses that grow, up to a deadline."""
+    """Growing pauses between tries, up to a deadline."""
 
     def __init__(self, until: float) -> None:
         self._until = until
@@ -179,7 +179,7 @@ class _Pauses:
         """Wait before another try.
 
         Raises:
-            StoreUnavailableError: There is no time left for one.
+            StoreUnavailableError: No time is left.
         """
         # Full jitter, so that many functions that were throttled together do not come back together.
         pause = random.uniform(0, self._longest)  # noqa: S311 -- spreads load, keeps no secret
@@ -190,10 +190,10 @@ class _Pauses:
 
 
 def _fault(operation: str, answer: HttpAnswer) -> str:
-    """Return what to say of an answer after which another try may help.
+    """Return a description of a failed answer that is worth a retry.
 
     Raises:
-        StoreRefusedError: Another try cannot help.
+        StoreRefusedError: A retry cannot help.
     """
     code = "without a code"
     try:

@@ -1,4 +1,4 @@
-"""A published batch as the API serves it, made from the publication that made it live."""
+"""A published batch, and how to serve it, from the publication that made it live."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BrokenPublicationError(Exception):
-    """A pointer stands, and what it points at cannot be served; a person has to look."""
+    """The live batch cannot be served although a pointer names it; a person has to look into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class LiveBatch:
         batch_id: The batch.
         partition: The hour, day, week or month that it scores.
         sequence: The publication that made it live.
-        published_at: When it became live here.
-        published: The same in seconds since 1970.
-        serving: Schema, model version, enrichments.
-        items: Reads its items.
-        provenance: What answers say of where they come from, as JSON.
-        is_behind: Whether the region's pointer names a later publication, which has not arrived here yet.
+        published_at: When it became live in this region, as text.
+        published: When it became live in this region, in seconds since 1970.
+        serving: The schema, model version and enrichments.
+        items: Reads the batch's items.
+        provenance: The provenance member of answers, as JSON.
+        is_behind: Whether the pointer names a later publication, which this region does not have yet.
     """
 
     model: str
@@ -48,7 +48,7 @@ class LiveBatch:
 
 
 def model_members(serving: ServingRecord) -> dict[str, str | int]:
-    """Return what answers say of the model that scored a batch."""
+    """Return the members of answers that name the model version that scored a batch."""
     number = serving.model_package_version
     registered = {} if number is None else {"model_package_version": number}
     return {"model_version": serving.model_version, **registered}
@@ -59,10 +59,10 @@ def live_batch(entry: PublicationEntry, published_at: str) -> LiveBatch:
 
     Args:
         entry: The publication.
-        published_at: When the batch became live here.
+        published_at: When the batch became live in this region.
 
     Raises:
-        BrokenPublicationError: The publication does not tell how to serve the batch.
+        BrokenPublicationError: The publication lacks a valid serving record.
     """
     try:
         serving = ServingRecord.from_json(entry.serving or "")

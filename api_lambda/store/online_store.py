@@ -1,4 +1,4 @@
-"""The predictions of published batches: checked, and called missing only after a consistent read."""
+"""Reads predictions of published batches; one counts as missing only after a consistent read."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class OnlineStore:
         Args:
             live: The batch.
             entity_id: The entity.
-            until: The moment, by `time.monotonic`, to give up.
+            until: The deadline, by `time.monotonic`.
 
         Raises:
-            UnknownEntityError: The batch has none.
-            DamagedItemError: The item is not what was written.
-            StoreUnavailableError: The table gave no answer.
-            StoreRefusedError: The table refused.
+            UnknownEntityError: The batch has no prediction for the entity.
+            DamagedItemError: The item's checksum does not match.
+            StoreUnavailableError: DynamoDB gave no answer in time.
+            StoreRefusedError: DynamoDB refused the request.
         """
         table = self._deployment.online_table(live.model)
         key = {KEY_ATTRIBUTE: entity_id, BATCH_ATTRIBUTE: live.batch_id}
         item = self._reader.get_item(table, key, consistent=False, until=until)
         if item is None:
-            # The cheap read may miss what was written a moment ago; "there is none" must be certain.
+            # An eventually consistent read may miss a recent write.
             item = self._reader.get_item(table, key, consistent=True, until=until)
         if item is None:
             raise UnknownEntityError
@@ -53,9 +53,9 @@ class OnlineStore:
     def predictions(
         self, live: LiveBatch, entity_ids: Iterable[str], until: float
     ) -> dict[str, StoredPrediction]:
-        """Return the predictions of those of up to 100 entities that a batch has, by entity.
+        """Return a batch's predictions for up to 100 entities, by entity; missing ones are left out.
 
-        The rest is as with `prediction`.
+        Raises the errors of `prediction`, except `UnknownEntityError`.
         """
         keys = {entity_id: (entity_id, live.batch_id) for entity_id in entity_ids}
         items = self._items(live.model, list(keys.values()), until)
@@ -64,7 +64,7 @@ class OnlineStore:
     def predictions_of(
         self, batches: Iterable[LiveBatch], entity_id: str, until: float
     ) -> dict[str, StoredPrediction]:
-        """Return one entity's predictions in those of up to 100 batches that have one, by batch id."""
+        """Return one entity's predictions in up to 100 batches, by batch id; missing ones are left out."""
         by_id = {batch.batch_id: batch for batch in batches}
         model = next((batch.model for batch in by_id.values()), "")
         items = self._items(model, [(entity_id, batch_id) for batch_id in by_id], until)
@@ -73,10 +73,10 @@ class OnlineStore:
     def _items(
         self, model: str, keys: list[tuple[str, str]], until: float
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return the items of these entities and batches that there are."""
+        """Return those of the items that exist."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for consistent in (False, True):
-            # As with one: "there is none" must be certain.
+            # An eventually consistent read may miss a recent write.
             missing = [key for key in keys if key not in found]
             if missing:
                 names = [{KEY_ATTRIBUTE: entity, BATCH_ATTRIBUTE: batch} for entity, batch in missing]

@@ -1,4 +1,4 @@
-"""The batch that a live pointer stands for, also while the publication it names has not been replicated."""
+"""Finds the batch that a live pointer names, even before its publication has been replicated."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from prediction_contract.text.utc_time import parse_utc
 if TYPE_CHECKING:
     from api_lambda.store.registry_reader import RegistryReader
 
-# While a publication is awaited, what is served is believed for so long without a look at the batch's record.
+# While a publication is awaited, the served batch's record is read again after this time.
 _SURE_SECONDS = 60
-# If that record is not here, nothing tells whether the batch was withdrawn or expires: it is served on for no
-# longer than this after it was last confirmed.
+# Without that record the batch may have been withdrawn or have expired, so it is served no longer than this
+# after it was last confirmed.
 _LONGEST_UNSURE_SECONDS = 3600
 
 
 class PublicationNotReplicatedError(BrokenPublicationError):
-    """The pointer has arrived in this region, its publication has not, and no earlier one can be served."""
+    """The pointer was replicated before its publication, and no earlier publication can be served."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedBatch:
-    """What a model's readers get.
+    """The batch that a model serves.
 
     Attributes:
         live: The batch.
         pointer: The pointer whose publication was found; None while that publication is awaited.
-        sequence: The highest sequence that the answer accounts for.
-        read_at: When the pointer was read last.
-        confirmed_at: When the pointer or the batch's own record last said that it may be served.
+        sequence: The highest publication sequence considered.
+        read_at: When the pointer was last read.
+        confirmed_at: When the pointer or the batch's record last confirmed that the batch may be served.
     """
 
     live: LiveBatch
@@ -50,10 +50,12 @@ class ServedBatch:
 
 
 class PointerResolver:
-    """Finds the batch to serve. One transaction writes a pointer and its publication; they replicate singly.
+    """Finds the batch to serve.
+
+    One transaction writes a pointer and its publication, but DynamoDB replicates them separately.
 
     Args:
-        registry: The region's.
+        registry: The region's registry.
         region: The region.
     """
 
@@ -70,17 +72,18 @@ class PointerResolver:
         read_at: float,
         until: float,
     ) -> ServedBatch:
-        """Return the pointer's batch, or what may be served until a publication of it arrives.
+        """Return the pointer's batch, or an earlier one to serve until a publication of it arrives.
 
         Args:
             pointer: A pointer with a batch.
-            entry: The publication of the pointer's sequence, if it was read already.
-            served: What this process served of the model before.
+            entry: The publication of the pointer's sequence, if it was already read.
+            served: The batch that this process last served for the model.
             read_at: When the pointer was read.
-            until: The moment, by `time.monotonic`, to give up.
+            until: The deadline, by `time.monotonic`.
 
         Raises:
-            PublicationNotReplicatedError: Neither a publication of it nor an earlier one has arrived.
+            PublicationNotReplicatedError: No publication of the batch has arrived, and no earlier batch can
+                be served.
             BrokenPublicationError: The publication cannot be served.
         """
         return (
@@ -92,17 +95,17 @@ class PointerResolver:
     def _arrived(
         self, pointer: LivePointer, entry: PublicationEntry | None, read_at: float, until: float
     ) -> ServedBatch | None:
-        """Return the pointer's batch if any publication of it is here: each tells how to read it."""
+        """Return the pointer's batch if any publication of it has arrived: each has its serving record."""
         model, sequence = pointer.model, pointer.sequence
         entry = entry or self._registry.publication(model, sequence, until)
         if entry is not None and entry.makes_live:
             if entry.batch_id != pointer.batch_id:
-                raise BrokenPublicationError(f"publication {sequence} of {model} is not of the live batch")
+                raise BrokenPublicationError(f"publication {sequence} of {model} is not for the live batch")
             is_final = True
         else:
-            # The sequence is a hold's, or its entry has not arrived.
+            # The sequence belongs to a hold, or its entry has not arrived.
             entry = self._recorded(pointer, until) or self._searched(pointer, until)
-            # A follower's pointer has a time of its own. Its answer stays open, and costs three reads.
+            # A follower region's pointer has its own time, so its result is never final and is read again.
             is_final = entry is not None and entry.published_at == pointer.published_at
         if entry is None:
             return None
@@ -110,18 +113,18 @@ class PointerResolver:
         return ServedBatch(live, pointer if is_final else None, sequence, read_at, confirmed_at=read_at)
 
     def _recorded(self, pointer: LivePointer, until: float) -> PublicationEntry | None:
-        """Return the publication that the batch's record names, if both are here."""
+        """Return the publication that the batch's record names, if both have arrived."""
         record = self._registry.batch(pointer.model, pointer.batch_id or "", until)
         if record is None or record.published_sequence is None:
             return None
         if record.published_sequence > pointer.sequence:
-            # The record names a later publication, which the region's pointer has not reached yet.
+            # The record already names a later publication than the region's pointer.
             return None
         entry = self._registry.publication(pointer.model, record.published_sequence, until)
         return entry if entry is not None and _makes_live(entry, pointer) else None
 
     def _searched(self, pointer: LivePointer, until: float) -> PublicationEntry | None:
-        """Return the newest publication of the pointer's batch that is here, if it is not too far back."""
+        """Search the latest publications for the newest one of the pointer's batch."""
         for page in self._registry.pages_up_to(pointer.model, pointer.sequence, until):
             for entry in page:
                 if _makes_live(entry, pointer):
@@ -131,12 +134,13 @@ class PointerResolver:
     def _newest_fit(
         self, pointer: LivePointer, served: ServedBatch | None, read_at: float, until: float
     ) -> ServedBatch:
-        """Return the newest that may be served until the pointer's publication arrives.
+        """Return the newest batch that may be served until the pointer's publication arrives.
 
-        That is a publication whose batch this region was found to hold whole, or what this process served.
+        This is a published batch that this region was verified to hold completely, or the one that this
+        process has been serving.
 
         Raises:
-            PublicationNotReplicatedError: There is none.
+            PublicationNotReplicatedError: No such batch exists.
         """
         model = pointer.model
         kept = served and self._kept(served, read_at, until)
@@ -154,11 +158,11 @@ class PointerResolver:
         if kept:
             return kept
         raise PublicationNotReplicatedError(
-            f"{model} points at {pointer.batch_id}, and publication {pointer.sequence} has not arrived here"
+            f"{model} points at {pointer.batch_id}, but publication {pointer.sequence} has not arrived here"
         )
 
     def _kept(self, served: ServedBatch, read_at: float, until: float) -> ServedBatch | None:
-        """Return what was served, unless its batch was withdrawn or has expired, as far as is known here."""
+        """Return the served batch, unless this region knows that it was withdrawn or has expired."""
         record = self._registry.batch(served.live.model, served.live.batch_id, until)
         if record is not None and not _is_fit(record):
             return None
@@ -167,31 +171,31 @@ class PointerResolver:
         return _awaiting(served) if read_at - served.confirmed_at < _LONGEST_UNSURE_SECONDS else None
 
     def _is_held_whole(self, record: BatchRecord) -> bool:
-        """Whether the region was verified to hold all items of an earlier batch that may still be served."""
+        """Return whether a batch may be served and this region was verified to hold all its items."""
         return (
             self._region in record.verified_regions and record.items_expire_at is not None and _is_fit(record)
         )
 
 
 def _recently_confirmed(served: ServedBatch | None, read_at: float) -> ServedBatch | None:
-    """Return what was served, if that was confirmed a moment ago."""
+    """Return the served batch if it was confirmed less than `_SURE_SECONDS` ago."""
     if served is None or read_at - served.confirmed_at >= _SURE_SECONDS:
         return None
     return _awaiting(served)
 
 
 def _awaiting(served: ServedBatch) -> ServedBatch:
-    """Return what was served as what is served while a publication that has not arrived is awaited."""
+    """Return the served batch, marked as behind the pointer."""
     return replace(served, live=replace(served.live, is_behind=True), pointer=None)
 
 
 def _makes_live(entry: PublicationEntry, pointer: LivePointer) -> bool:
-    """Whether a publication made the pointer's batch live."""
+    """Return whether a publication made the pointer's batch live."""
     return entry.makes_live and entry.batch_id == pointer.batch_id
 
 
 def _is_fit(record: BatchRecord) -> bool:
-    """Whether nothing in a batch's record speaks against serving it."""
+    """Return whether a batch's record allows serving it."""
     return (
         record.release_state != ReleaseState.WITHDRAWN
         and record.load_state != LoadState.RETIRED

@@ -1,4 +1,4 @@
-"""What is live and what was published, in one region: pointers are believed for seconds, entries for ever."""
+"""One region's live batches and publications; pointers are cached for seconds, publications for good."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _READY_SECONDS = 5
 
 
 class ModelNotLiveError(Exception):
-    """Nothing of this model is live in this region: there is no such model, or it was never published."""
+    """The model does not exist, or has no live batch in this region."""
 
 
 class Publications:
-    """Answers from one region's registry, and remembers what was read a moment ago.
+    """Reads live batches and publications from one region's registry, with a cache.
 
     Args:
-        reader: Of the region's tables.
-        deployment: Whose registry; its region says which pointer counts.
-        pointer_seconds: For how long a pointer is believed.
-        clock: Seconds, never going back.
+        reader: Reads the region's tables.
+        deployment: The deployment; its region determines the pointers.
+        pointer_seconds: How long a pointer is cached.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Publications:
         self._ready_at: float | None = None
 
     def live(self, model: str, until: float) -> LiveBatch:
-        """Return the batch that a model serves now, at most `pointer_seconds` late.
+        """Return the batch that a model serves, at most `pointer_seconds` old.
 
         Args:
             model: The model's name.
-            until: The moment, by `time.monotonic`, to give up.
+            until: The deadline, by `time.monotonic`.
 
         Raises:
-            ModelNotLiveError: The region serves nothing of the model.
+            ModelNotLiveError: The model has no live batch in this region.
             PublicationNotReplicatedError: Neither the publication nor an earlier one has arrived.
             BrokenPublicationError: The publication cannot be served.
-            StoreUnavailableError: The registry gave no answer.
-            StoreRefusedError: The registry refused.
+            StoreUnavailableError: The registry gave no answer in time.
+            StoreRefusedError: The registry refused the request.
         """
         now = self._clock()
         recent = self._recent(model, now)
@@ -77,13 +77,13 @@ class Publications:
         return self._resolved(pointer, None, now, until)
 
     def live_of(self, models: Sequence[str], until: float) -> dict[str, LiveBatch | BrokenPublicationError]:
-        """Return what each of up to 100 models serves, as `live` does; one that serves nothing is not there.
+        """Return the live batches of up to 100 models by name; models without one are left out.
 
-        A publication that cannot be served stands in its model's place and hides no other.
+        If a model's publication cannot be served, its value is the error.
 
         Raises:
-            StoreUnavailableError: The registry gave no answer.
-            StoreRefusedError: The registry refused.
+            StoreUnavailableError: The registry gave no answer in time.
+            StoreRefusedError: The registry refused the request.
         """
         now = self._clock()
         recent = {model: self._recent(model, now) for model in models}
@@ -104,56 +104,56 @@ class Publications:
     def published(
         self, live: LiveBatch, *, before: int, most: int, until: float
     ) -> tuple[list[LiveBatch], int | None]:
-        """Return what was published up to a live batch, the newest first, and where the next page begins.
+        """Return the publications up to a live batch, newest first, and where the next page begins.
 
         Args:
-            live: What the region serves; later publications are none of its readers' business yet.
-            before: Publications of this sequence and later ones are left out.
-            most: How many publication entries to look at.
-            until: The moment, by `time.monotonic`, to give up.
+            live: The batch that the region serves; later publications are left out.
+            before: Leave out this sequence and later ones.
+            most: How many publication entries to examine.
+            until: The deadline, by `time.monotonic`.
         """
         last = min(live.sequence, before - 1)
         entries = self._registry.publications_up_to(live.model, last, most, until)
         following = entries[-1].sequence if len(entries) == most and entries[-1].sequence > 1 else None
-        # A hold makes nothing live.
+        # Holds do not make a batch live.
         shown = [entry for entry in entries if entry.makes_live and entry.serving]
         return [live_batch(entry, entry.published_at) for entry in shown], following
 
     def models(self, until: float) -> list[str]:
-        """Return the names of the deployment's models, published or not, in order; at most a minute old."""
+        """Return the names of all models of the deployment in order, at most a minute old."""
         now = self._clock()
         if self._models is None or now - self._models[0] >= _MODELS_SECONDS:
             self._models = now, self._registry.models(until)
         return self._models[1]
 
     def require_ready(self, until: float) -> None:
-        """Let pass if the region's store answers and its pointers can be read; looks every few seconds.
+        """Check that the region's pointers can be read; a result is reused for a few seconds.
 
         Raises:
-            StoreUnavailableError: The store gave no answer.
-            StoreRefusedError: The store refused.
+            StoreUnavailableError: The store gave no answer in time.
+            StoreRefusedError: The store refused the request.
         """
         now = self._clock()
         if self._ready_at is not None and now - self._ready_at < _READY_SECONDS:
             return
-        # Without any model there is a question all the same.
+        # Without models, a made-up name still tests the store.
         self._registry.pointers(self.models(until)[:MAX_MODELS] or ["none"], until)
         self._ready_at = now
 
     def _recent(self, model: str, now: float) -> LiveBatch | None:
-        """Return what a model serves if its pointer was read a moment ago."""
+        """Return the model's live batch if its pointer is still cached."""
         served = self._served.get(model)
         return served.live if served is not None and now - served.read_at < self._pointer_seconds else None
 
     def _is_resolved(self, pointer: LivePointer) -> bool:
-        """Whether the pointer's publication was read before: it never changes."""
+        """Return whether the pointer's publication, which never changes, was already read."""
         served = self._served.get(pointer.model)
         return served is not None and served.pointer == pointer
 
     def _resolved(
         self, pointer: LivePointer, entry: PublicationEntry | None, read_at: float, until: float
     ) -> LiveBatch:
-        """Return what a pointer stands for, and believe it from the moment it was read."""
+        """Return the pointer's batch, and cache it from the time the pointer was read."""
         served = self._served.get(pointer.model)
         if served is None or served.pointer != pointer:
             served = self._resolver.resolve(pointer, entry, served, read_at=read_at, until=until)

@@ -1,4 +1,4 @@
-"""The registry's records as one region has them: pointers, batches and publications."""
+"""Reads one region's copy of the registry: pointers, batches and publications."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 MAX_MODELS = MAX_BATCH_READS
-# So many publications are searched for a batch, in pages of so many.
+# How many publications are searched for a batch, and how many are read at a time.
 _MAX_SEARCHED = 100
 _PAGE = 25
 
 
 class RegistryReader:
-    """Reads the registry of one region, without remembering anything.
+    """Reads one region's registry, without a cache.
 
-    All methods take `until`, the moment by `time.monotonic` to give up. They raise `StoreUnavailableError` if
-    the registry gives no answer in time, and `StoreRefusedError` if it refuses.
+    All methods take `until`, a deadline by `time.monotonic`. They raise `StoreUnavailableError` if the
+    registry gives no answer in time, and `StoreRefusedError` if it refuses the request.
 
     Args:
-        reader: Of the region's tables.
-        deployment: Whose registry; its region says which pointers count.
+        reader: Reads the region's tables.
+        deployment: The deployment; its region determines the pointers.
     """
 
     def __init__(self, reader: ItemReader, deployment: Deployment) -> None:
@@ -43,27 +43,27 @@ class RegistryReader:
         self._deployment = deployment
 
     def models(self, until: float) -> list[str]:
-        """Return the names of the deployment's models, published or not, in order."""
+        """Return the names of all models of the deployment, in order."""
         prefix = self._deployment.online_tables_prefix
         return [name.removeprefix(prefix) for name in self._reader.table_names(prefix, until=until)]
 
     def pointers(self, models: Iterable[str], until: float) -> list[LivePointer]:
-        """Return the region's pointers of up to `MAX_MODELS` models, those that there are, in no order."""
+        """Return the existing pointers of up to `MAX_MODELS` models, in any order."""
         keys = [pointer_key(model, self._deployment.region) for model in models]
         return [LivePointer.from_item(item) for item in self._records(keys, until)]
 
     def batches(self, model: str, batch_ids: Iterable[str], until: float) -> list[BatchRecord]:
-        """Return the records of up to 100 batches of a model, those that there are, in no order."""
+        """Return the existing records of up to 100 batches of a model, in any order."""
         keys = [batch_key(model, batch_id) for batch_id in batch_ids]
         return [BatchRecord.from_item(item) for item in self._records(keys, until)]
 
     def publications_of(self, pointers: Iterable[LivePointer], until: float) -> list[PublicationEntry]:
-        """Return the publications of up to 100 pointers' sequences, those that there are, in no order."""
+        """Return the existing publications of up to 100 pointers' sequences, in any order."""
         keys = [publication_key(each.model, each.sequence) for each in pointers]
         return [PublicationEntry.from_item(item) for item in self._records(keys, until)]
 
     def pointer(self, model: str, until: float) -> LivePointer | None:
-        """Return the region's pointer of a model."""
+        """Return the model's pointer in this region."""
         item = self._record(pointer_key(model, self._deployment.region), until)
         return LivePointer.from_item(item) if item else None
 
@@ -78,7 +78,7 @@ class RegistryReader:
         return PublicationEntry.from_item(item) if item else None
 
     def publications_up_to(self, model: str, last: int, most: int, until: float) -> list[PublicationEntry]:
-        """Return at most so many publications up to a sequence, the newest first."""
+        """Return at most `most` publications up to a sequence, newest first."""
         if last < 1:
             return []
         first, highest = publication_key(model, 1), publication_key(model, last)
@@ -88,7 +88,7 @@ class RegistryReader:
         return [PublicationEntry.from_item(item) for item in items]
 
     def pages_up_to(self, model: str, last: int, until: float) -> Iterator[list[PublicationEntry]]:
-        """Yield the newest hundred publications up to a sequence page by page, read as they are needed."""
+        """Yield the newest hundred publications up to a sequence in pages, read lazily."""
         for _ in range(_MAX_SEARCHED // _PAGE):
             page = self.publications_up_to(model, last, _PAGE, until)
             yield page

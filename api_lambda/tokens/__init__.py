@@ -1,1 +1,1 @@
-"""Who may read: bearer tokens and the issuer's signing keys."""
+"""Authorization: bearer tokens and the issuer's signing keys."""

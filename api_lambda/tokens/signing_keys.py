@@ -1,4 +1,4 @@
-"""The token issuer's public keys: fetched when needed, kept within bounds, renewed when a new key appears."""
+"""The token issuer's public keys: fetched on demand, cached, and renewed when an unknown key appears."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from api_lambda.http.http_connections import HttpConnections
 
 FRESH_SECONDS = 3_600
-# Keys outlive an issuer that is down, but not for ever: one that was withdrawn must end at some time.
+# Cached keys bridge an issuer's outage, but a withdrawn key must stop working at some point.
 LONGEST_SECONDS = 24 * 3_600
-# Tokens with invented key ids must not make us ask the issuer at every request.
+# Tokens with made-up key ids must not cause a fetch on every request.
 _SECONDS_BETWEEN_FETCHES = 30
-# Without any key every request needs them; an issuer that is down must not hold each for the whole timeout.
+# Without any key every request waits for a fetch, which must not take the whole timeout.
 _SECONDS_WITHOUT_KEYS = 1
 _FETCH_SECONDS = 2.0
 _MAX_KEYS = 32
@@ -38,14 +38,14 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class KeysUnavailableError(Exception):
-    """The issuer's keys could not be had, so no token can be judged."""
+    """The issuer's keys could not be fetched, so no token can be checked."""
 
 
 def decode_base64url(text: str) -> bytes:
     """Return the bytes of unpadded base64url.
 
     Raises:
-        ValueError: The text has padding, other characters, or a length or last character no encoder writes.
+        ValueError: The text has padding, invalid characters, or an ending that no encoder writes.
     """
     if not _BASE64URL.fullmatch(text):
         raise ValueError("not base64url")
@@ -59,7 +59,7 @@ def decode_base64url(text: str) -> bytes:
 
 
 def has_signed(key: RSAPublicKey, message: bytes, signature: bytes) -> bool:
-    """Tell whether an RS256 signature of a message is a key's."""
+    """Return whether the key made this RS256 signature of the message."""
     try:
         key.verify(signature, message, PKCS1v15(), SHA256())
     except InvalidSignature:
@@ -83,10 +83,10 @@ class SigningKeys:
         self._tried_at: float | None = None
 
     def find(self, key_id: str) -> RSAPublicKey | None:
-        """Return the issuer's key of that id; None for an unknown one.
+        """Return the issuer's key with that id; None if it is unknown.
 
         Raises:
-            KeysUnavailableError: There are no keys to judge by.
+            KeysUnavailableError: The keys could not be fetched and none are cached.
         """
         if self._age() > FRESH_SECONDS or key_id not in self._keys:
             self._renew()

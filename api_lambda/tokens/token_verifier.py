@@ -1,6 +1,6 @@
-"""Who may read: bearer tokens signed by the issuer with RS256, for a known client, with the read scope.
+"""Checks bearer tokens: signed by the issuer with RS256, for a known client, with the read scope.
 
-The load balancer checks tokens too; the function does not rely on it.
+The load balancer may check tokens too; the function does not rely on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from api_lambda.tokens.signing_keys import SigningKeys
 
 LONGEST_TOKEN = 8_192
-# Clocks of issuer and function may differ by this much.
+# The clocks of issuer and function may differ by this much.
 LEEWAY_SECONDS = 30
 _PARTS = 3
 _MAX_VERIFIED = 128
@@ -34,44 +34,44 @@ class MissingTokenError(Exception):
 
 
 class InvalidTokenError(Exception):
-    """The token proves nothing: malformed, not the issuer's, expired, or for somebody else.
+    """The token is malformed, not signed by the issuer, expired, or for another service.
 
-    Its reason is for the log; whoever sent the token learns only that it is invalid.
+    The reason is for the log; the client learns only that the token is invalid.
     """
 
 
 class InsufficientScopeError(Exception):
-    """The token is valid and does not allow to read this."""
+    """The token is valid but does not allow reading this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a valid token, and what it lets them read.
+    """The sender of a valid token.
 
     Attributes:
-        scopes: Of the token.
-        read_scope: The one that allows every model; with `:<model>` after it, it allows that model.
+        scopes: The token's scopes.
+        read_scope: The scope that allows every model; `<read_scope>:<model>` allows one model.
     """
 
     scopes: frozenset[str]
     read_scope: str
 
     def may_read(self, model: str) -> bool:
-        """Tell whether the token allows a model."""
+        """Return whether the token allows reading a model."""
         return self.read_scope in self.scopes or f"{self.read_scope}:{model}" in self.scopes
 
     def require_access(self, model: str) -> None:
-        """Let a caller pass who may read the model.
+        """Require that the caller may read the model.
 
         Raises:
-            InsufficientScopeError: The token does not allow the model.
+            InsufficientScopeError: The token does not allow it.
         """
         if not self.may_read(model):
             raise InsufficientScopeError
 
     @property
     def may_read_any(self) -> bool:
-        """Whether there is a model that the token allows."""
+        """Whether the token allows reading at least one model."""
         return any(
             scope == self.read_scope or scope.startswith(f"{self.read_scope}:") for scope in self.scopes
         )
@@ -79,7 +79,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """What a key of the issuer's has signed: true as long as the issuer has that key."""
+    """Claims with a verified signature, valid as long as the issuer has the key."""
 
     key_id: str
     key: RSAPublicKey
@@ -87,10 +87,10 @@ class _Verified:
 
 
 class TokenVerifier:
-    """Judges the Authorization header.
+    """Checks the Authorization header.
 
-    Clients send one token for as long as it lives, so a signature that was found good is remembered with its
-    key. What may change meanwhile is judged every time: the moment, and whether the issuer still has the key.
+    Clients reuse a token until it expires, so a verified signature is cached with its key. Each request still
+    checks the token's times, and that the issuer still has the key.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class TokenVerifier:
         self._verified: BoundedCache[str, _Verified] = BoundedCache(_MAX_VERIFIED)
 
     def verify(self, authorization: tuple[str, ...]) -> Caller:
-        """Return who sent a request.
+        """Return the caller that a request's token names.
 
         Args:
-            authorization: The values of its Authorization headers.
+            authorization: The values of the Authorization headers.
 
         Raises:
             MissingTokenError: There is no bearer token.
-            InvalidTokenError: There are several, or the token proves nothing.
-            InsufficientScopeError: It allows no model at all.
-            KeysUnavailableError: The issuer's keys cannot be had.
+            InvalidTokenError: There are several tokens, or the token is invalid.
+            InsufficientScopeError: The token allows no model at all.
+            KeysUnavailableError: The issuer's keys could not be fetched.
         """
         if len(authorization) > 1:
             raise InvalidTokenError("several Authorization headers")
@@ -143,15 +143,15 @@ class TokenVerifier:
         if len(parts) != _PARTS:
             raise InvalidTokenError("not three parts")
         header = _object(_decoded(parts[0]))
-        # The algorithm is ours to choose: a token that names another one is not even looked at.
+        # The verifier fixes the algorithm: letting the token choose it is a known attack.
         if header.get("alg") != "RS256":
             raise InvalidTokenError("not RS256")
         if "crit" in header:
-            raise InvalidTokenError("extensions nobody here knows")
+            raise InvalidTokenError("unknown critical extensions")
         key_id = header.get("kid")
         if not isinstance(key_id, str) or not 1 <= len(key_id) <= LONGEST_KEY_ID:
             raise InvalidTokenError("no key id")
-        # Decoded before they are believed: what is no base64url has no bytes that could have been signed.
+        # Decoded first, because invalid base64url cannot have been signed.
         content, signature = _decoded(parts[1]), _decoded(parts[2])
         key = self._keys.find(key_id)
         if key is None or not has_signed(key, f"{parts[0]}.{parts[1]}".encode(), signature):
@@ -161,9 +161,9 @@ class TokenVerifier:
     def _check_claims(self, claims: dict[str, Any]) -> None:
         if claims.get("iss") != self._issuer:
             raise InvalidTokenError("another issuer")
-        # Cognito signs identity tokens with the same keys: they say who somebody is, not what they may do.
+        # Cognito signs identity tokens with the same keys, but they authorize nothing.
         if claims.get("token_use", "access") != "access":
-            raise InvalidTokenError("no access token")
+            raise InvalidTokenError("not an access token")
         now = self._clock()
         expires = _moment(claims, "exp")
         if expires is None or now >= expires + LEEWAY_SECONDS:
@@ -178,7 +178,7 @@ class TokenVerifier:
     def _is_for_us(self, claims: dict[str, Any]) -> bool:
         audience = claims.get("aud")
         if audience is not None:
-            # A known client's token for another service is not for this one (RFC 7519, section 4.1.3).
+            # If there is an audience, it must name this service (RFC 7519, section 4.1.3).
             named = audience if isinstance(audience, list) else [audience]
             return any(isinstance(name, str) and name in self._audiences for name in named)
         client = claims.get("client_id")
@@ -198,7 +198,7 @@ def _object(content: bytes) -> dict[str, Any]:
     except InvalidJsonError as error:
         raise InvalidTokenError("not JSON") from error
     if not isinstance(document, dict):
-        raise InvalidTokenError("no JSON object")
+        raise InvalidTokenError("not a JSON object")
     return document
 
 
@@ -207,5 +207,5 @@ def _moment(claims: dict[str, Any], name: str) -> int | Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise InvalidTokenError(f"{name} is no number")
+        raise InvalidTokenError(f"{name} is not a number")
     return value

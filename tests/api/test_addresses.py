@@ -114,7 +114,7 @@ def test_a_provider_whose_name_hangs_costs_its_timeout_until_the_breaker_opens()
         assert time.monotonic() - started < 5
         looked_up = len(asked)
         assert {under_test.enrich(declared, ROW)["one"].reason for _ in range(20)} == {
-            "it failed again and again"
+            "it failed several times in a row"
         }
         assert len(asked) == looked_up
 

@@ -142,7 +142,7 @@ def test_a_provider_that_fails_again_and_again_is_left_alone() -> None:
             under_test.enrich(asked, ROW)
         assert len(server.requests) == 2 * FAILURES_TO_OPEN
         for _ in range(10):
-            assert under_test.enrich(asked, ROW)["one"].reason == "it failed again and again"
+            assert under_test.enrich(asked, ROW)["one"].reason == "it failed several times in a row"
         assert len(server.requests) == 2 * FAILURES_TO_OPEN
         now[0] += OPEN_SECONDS
         for _ in range(10):
@@ -165,11 +165,11 @@ def test_a_breaker_that_tries_again_lets_one_call_through() -> None:
         now[0] += OPEN_SECONDS
         before = len(server.requests)
         reasons = [outcome.reason for outcome in under_test.enrich(asked, ROW).values()]
-        assert sorted(reasons, key=str) == ["it failed again and again"] * 3 + ["status 500"]
+        assert sorted(reasons, key=str) == ["it failed several times in a row"] * 3 + ["status 500"]
         # Its failure was tried once more, as any, and counts from now on.
         assert len(server.requests) == before + 2
         now[0] += OPEN_SECONDS - 1
-        assert under_test.enrich(asked[:1], ROW)["p0"].reason == "it failed again and again"
+        assert under_test.enrich(asked[:1], ROW)["p0"].reason == "it failed several times in a row"
 
 
 def test_one_provider_s_breaker_is_not_another_s() -> None:
@@ -180,7 +180,7 @@ def test_one_provider_s_breaker_is_not_another_s() -> None:
         for _ in range(FAILURES_TO_OPEN + 1):
             under_test.enrich(asked, ROW)
         outcomes = under_test.enrich(asked, ROW)
-        assert outcomes["dead"].reason == "it failed again and again"
+        assert outcomes["dead"].reason == "it failed several times in a row"
         assert outcomes["alive"].status == "ok"
         assert len(alive.requests) == FAILURES_TO_OPEN + 2
 

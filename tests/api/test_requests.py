@@ -227,7 +227,7 @@ def test_the_handler_reads_its_environment_once(
         ({"MLPIPE_PROVIDER_ORIGINS": "https://[::::]=weather"}, "MLPIPE_PROVIDER_ORIGINS"),
         ({"MLPIPE_PROVIDER_ORIGINS": "https://a.example/path"}, "MLPIPE_PROVIDER_ORIGINS"),
         ({"MLPIPE_PROVIDER_ORIGINS": "a.example"}, "MLPIPE_PROVIDER_ORIGINS"),
-        ({"MLPIPE_PROVIDER_ORIGINS": "http://a.example=weather"}, "in the open"),
+        ({"MLPIPE_PROVIDER_ORIGINS": "http://a.example=weather"}, "over plain HTTP"),
         ({"MLPIPE_PROVIDER_ORIGINS": "https://a.example=Bad Name"}, "provider name"),
         ({"MLPIPE_PUBLIC_DOCUMENTATION": "yes"}, "MLPIPE_PUBLIC_DOCUMENTATION"),
         ({"MLPIPE_POINTER_CACHE_SECONDS": "61"}, "MLPIPE_POINTER_CACHE_SECONDS"),
