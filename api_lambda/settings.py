@@ -85,7 +85,7 @@ class Settings:
             reader.names("MLPIPE_TOKEN_AUDIENCES"),
         )
         if not client_ids | audiences:
-            reader.add_fault("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "name nobody")
+            reader.add_fault("MLPIPE_TOKEN_CLIENT_IDS and MLPIPE_TOKEN_AUDIENCES", "are both empty")
         providers = reader.providers("MLPIPE_PROVIDER_ORIGINS")
         pointer = reader.number("MLPIPE_POINTER_CACHE_SECONDS", 5, LONGEST_POINTER_SECONDS)
         budget = reader.number("MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS", 800, LONGEST_BUDGET_MILLISECONDS)

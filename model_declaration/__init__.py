@@ -1,4 +1,5 @@
-"""What a model's `defs.yaml` declares, as typed and validated data; the only reader of these files.
+"""Reads a model's `defs.yaml` as typed, validated data.
 
-Dagster, the infrastructure and the command line all read by it. It imports neither Dagster nor AWS.
+Dagster, the infrastructure and the command line all read declarations with it. It imports neither Dagster nor
+AWS libraries.
 """

@@ -1,4 +1,4 @@
-"""The columns of a model's predictions, their cleaning, and what is added to them when served."""
+"""The columns of a model's predictions, their cleaning, and the enrichments added when served."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LiteralText = Annotated[str, BeforeValidator(literal_text), _SCALAR]
 
 
 class DeclaredColumn(DeclarationPart):
-    """A column of the model's predictions; the key column names the entity.
+    """A column of the model's predictions.
 
     Attributes:
-        name: As in the contract.
-        type: Of the contract's types.
+        name: The column's name.
+        type: One of the contract's types.
         nullable: Whether a row may have no value.
-        key: Whether it names the entity.
-        description: For people.
-        derived_from: The columns of the features that it is made of, for the lineage of columns.
-        sensitive: Whether Dagster shows none of its values: no sample, no picture, no bound of a bin.
+        key: Whether the column holds the entity id.
+        description: A description for people.
+        derived_from: The feature columns that it is computed from, for column lineage.
+        sensitive: Whether Dagster must not show its values: no samples, plots or bin bounds.
     """
 
     name: str
@@ -40,23 +40,23 @@ class DeclaredColumn(DeclarationPart):
 
 
 class DeclaredClamp(DeclarationPart):
-    """The bounds of a number: what lies beyond one becomes the bound itself."""
+    """The bounds of a number; values beyond a bound are set to it."""
 
     minimum: LiteralText | None = None
     maximum: LiteralText | None = None
 
 
 class DeclaredCleaning(DeclarationPart):
-    """What becomes of one column before both stores get it, in this order.
+    """How one column is cleaned before it is stored, in this order.
 
     Attributes:
-        column: As the model writes it.
-        drop: Whether it is left out; nothing else is said of it then.
-        trim: Whether a text loses the whitespace at both ends.
-        cast: The type it gets; a value that does not fit quarantines its row.
-        default: What stands for no value.
-        clamp: Bounds of its values.
-        rename: What the stores call it.
+        column: The column's name as the model writes it.
+        drop: Whether the column is left out; excludes all other rules.
+        trim: Whether whitespace is removed from both ends of a text.
+        cast: The new type; a row whose value does not fit is quarantined.
+        default: The value that replaces null.
+        clamp: The bounds of its values.
+        rename: The column's name in the stores.
     """
 
     column: str
@@ -69,7 +69,7 @@ class DeclaredCleaning(DeclarationPart):
 
     @property
     def rule(self) -> ColumnCleaning:
-        """The same as the contract's rule."""
+        """The contract's cleaning rule."""
         clamp = self.clamp or DeclaredClamp()
         return ColumnCleaning(
             column=self.column,
@@ -87,10 +87,10 @@ class DeclaredEnrichment(DeclarationPart):
     """Facts that a provider adds to a prediction when it is served.
 
     Attributes:
-        name: Under which the answer shows them.
-        provider: Whose address the environment gives as `MLPIPE_<PROVIDER>_URL`.
-        path: Path and query below that address, with `{column}` placeholders.
-        fields: Members of the provider's answer that are shown.
+        name: The enrichment's name in answers.
+        provider: The provider, whose base URL is the environment variable `MLPIPE_<PROVIDER>_URL`.
+        path: The path and query after that URL, with `{column}` placeholders.
+        fields: The members of the provider's answer to show.
     """
 
     name: str
@@ -103,7 +103,7 @@ class DeclaredEnrichment(DeclarationPart):
 
     @model_validator(mode="after")
     def _names_a_provider(self) -> Self:
-        """Refuse a provider that could have no address."""
+        """Refuse a provider whose name makes no environment variable."""
         try:
             validated_provider_name(self.provider)
         except InvalidNameError as error:
@@ -111,13 +111,13 @@ class DeclaredEnrichment(DeclarationPart):
         return self
 
     def of_provider(self, url: str) -> Enrichment:
-        """Return the enrichment as the contract has it.
+        """Return the contract's enrichment.
 
         Args:
-            url: The provider's base address, without a slash at the end.
+            url: The provider's base URL, without a trailing slash.
 
         Raises:
-            InvalidServingError: A member has another form.
+            InvalidServingError: A member is malformed.
         """
         return Enrichment(
             name=self.name,

@@ -1,4 +1,4 @@
-"""One model as a whole: what its parts must agree on."""
+"""A model's whole declaration, and the checks across its parts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _OWNER = "team:[A-Za-z0-9_]+|[^@\\s]+@[^@\\s]+"
 
 
 def _kind_checks(declared: Any, reported: set[tuple[int | str, ...]]) -> list[Callable[[], None]]:
-    """Return a check of each training partition without a fault so far, as YAML has them."""
+    """Return a check of each raw training partition that has no fault so far."""
     try:
         kind = declared["partitions"].get("kind", Partitions.model_fields["kind"].default)
         training = declared["training"]
@@ -84,13 +84,13 @@ def _raise(error: Exception) -> None:
 
 def _owner(value: str) -> str:
     if not re.fullmatch(_OWNER, value):
-        raise ValueError("it is neither team:name nor an e-mail address")
+        raise ValueError("it is neither team:<name> nor an e-mail address")
     return value
 
 
 def _name(value: str) -> str:
     try:
-        # A plain string: Snowflake's connector binds no subclass of it.
+        # A plain string, because Snowflake's connector does not bind subclasses of str.
         return str(ModelName(value))
     except ContractError as error:
         raise fault(str(error)) from error
@@ -98,42 +98,43 @@ def _name(value: str) -> str:
 
 Owner = Annotated[str, AfterValidator(_owner), WithJsonSchema({"type": "string", "pattern": f"^({_OWNER})$"})]
 RequirementsName = Annotated[
-    str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a lock, say boosting for boosting.lock")
+    str,
+    *matching(
+        "[a-z][a-z0-9_]{0,40}", "it is not the name of a lock file, such as boosting for boosting.lock"
+    ),
 ]
 _OUTCOMES_FILE = "outcomes.py"
 
 
 class ModelDeclaration(DeclarationPart):
-    """One model: what is predicted, when, from what, and how batches are kept and served.
+    """One model: what it predicts, when and from which data, and how batches are kept and served.
 
     Attributes:
-        name: Of the folder that declares it; no field of the file.
-        folder: The folder itself, which holds the model's functions as well; no field of the file.
-        description: For people.
-        owners: As Dagster takes them: `team:name` or an e-mail address.
-        group: Dagster's asset group; one of the model's own unless given.
-        tags: Of all its assets, beside the model's name.
-        produced_by: Who starts the scoring: Dagster, or a schedule on AWS that SageMaker runs without it.
-        schedule: When it is scored without anybody's asking, by Dagster or by SageMaker.
-        partitions: Which partitions there are.
-        tables: What the model's functions take: pandas, Polars or Arrow tables.
-        requirements: The project's lock of packages that its jobs need, `requirements/<name>.lock`; left out,
-            the platform's own.
-        sources: The data that its features are made of, by the names that functions receive it by.
-        features: The source that holds them prepared; left out, the function `features` makes them.
-        model: The file of a model that was trained elsewhere, or `from: registry` for its registered
-            versions; left out, it is trained here.
+        name: The name of the folder that holds the declaration; not a field of the file.
+        folder: That folder, which also holds the model's functions; not a field of the file.
+        description: A description for people.
+        owners: Dagster owners: `team:<name>` or an e-mail address.
+        group: Dagster's asset group; by default one for this model.
+        tags: Tags of all its assets, in addition to the model's name.
+        produced_by: What starts the scoring: Dagster, or a SageMaker schedule on AWS.
+        schedule: When it is scored automatically.
+        partitions: The model's partitions.
+        tables: The kind of tables that the functions take: pandas, Polars or Arrow.
+        requirements: The name of its jobs' lock file, `requirements/<name>.lock`; by default the platform's.
+        sources: The sources of its features, by the names of the functions' arguments.
+        features: The source that holds prepared features; by default the function `features` makes them.
+        model: The file or `from: registry` of a model trained elsewhere; by default it is trained here.
         codecs: The project's own formats of trained objects.
-        training: What it learns from; a model that SageMaker scores may be trained elsewhere as well.
+        training: How it is retrained; a model that SageMaker scores may also be trained elsewhere.
         lookback: How many partitions back the previous batch may lie; 0 for none.
         scoring: How `predict` is called.
-        columns: Of its predictions.
-        cleaning: What becomes of them on their way into both stores.
-        enrichments: Of its answers.
-        loading: How its batches get into the stores.
-        quality: What a batch may lack, and must be like.
+        columns: The columns of its predictions.
+        cleaning: How columns are cleaned before both stores get them.
+        enrichments: Third-party facts that answers show.
+        loading: The limits of a load.
+        quality: What a batch must fulfil to be loaded and published.
         publication: How its batches become live.
-        retention: How long things live.
+        retention: How long items and batches are kept.
         processing: The machines of feature and score jobs.
         training_compute: The machine of training jobs.
     """
@@ -170,7 +171,7 @@ class ModelDeclaration(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse what would fail later, in the middle of a job."""
+        """Refuse declarations that would fail later, in the middle of a job."""
         raise_together(
             self._require_columns,
             self._require_training,
@@ -197,7 +198,7 @@ class ModelDeclaration(DeclarationPart):
             raise
 
     def _require_columns(self) -> None:
-        """Refuse columns that no store could hold, and what is said of columns that are not there."""
+        """Refuse columns that a store cannot hold, and rules about unknown columns."""
         try:
             _ = self.prediction_schema.names
         except ContractError as error:
@@ -207,7 +208,7 @@ class ModelDeclaration(DeclarationPart):
         raise_together(lambda: self._require_enrichments(stored), lambda: self._require_quality(stored))
 
     def _require_known_history(self) -> None:
-        """Refuse a previous batch whose outcomes lie before all that the sources tell."""
+        """Refuse a look-back beyond the sources' history, where outcomes cannot be known."""
         sources = list(self.sources.values())
         is_bounded = bool(sources) and all(source.is_as_long_as_its_history for source in sources)
         if not self.has_outcomes or not is_bounded:
@@ -215,48 +216,47 @@ class ModelDeclaration(DeclarationPart):
         told = max(source.history for source in sources)
         if self.lookback > told:
             raise inconsistency(
-                f"the previous batch may lie {self.lookback} partitions back, and the longest history of the "
-                f"sources is {told}: `outcomes` could not tell what became of it",
+                f"the previous batch may lie {self.lookback} partitions back, but the longest history of the "
+                f"sources is {told}: `outcomes` could not know its outcomes",
                 "lookback",
             )
 
     def _require_one_call(self) -> None:
-        """Refuse to divide what `predict` is to receive as a whole."""
+        """Refuse to divide a batch that `predict` needs whole."""
         if not self.scoring.whole:
             return
         if self.scoring.chunk_rows is not None:
             raise inconsistency(
-                "`whole` passes all rows to one call of `predict`: leave out `chunk_rows` or `whole`",
+                "`whole` passes all rows to one call of `predict`: remove `chunk_rows` or `whole`",
                 *("scoring", "chunk_rows"),
             )
         if self.processing.instances > 1:
             raise inconsistency(
                 "`scoring.whole` passes all rows to one call of `predict`, which several instances cannot "
-                "share: leave out `instances` or `whole`",
+                "share: remove `instances` or `whole`",
                 *("processing", "instances"),
             )
 
     def _require_life(self) -> None:
-        """Refuse items that would never live long enough to be published."""
+        """Refuse items that expire before their batch may be published."""
         if self.retention.minimum_life_hours >= 24 * self.retention.items_days:
             raise inconsistency(
-                f"no batch could become live: its items live {self.retention.items_days} days",
+                f"no batch could become live: its items expire after {self.retention.items_days} days",
                 *("retention", "minimum_life_hours"),
             )
 
     def _require_training(self) -> None:
-        """Refuse a training that is missing, or does not fit partitions and columns."""
+        """Refuse a missing `training`, or one that does not fit the partitions and columns."""
         training = self.training
         if training is None:
             if self.produced_by == "dagster" and self.model is None:
                 raise inconsistency(
-                    "it is missing, and so is `model`: declare how the model is retrained, or where one that "
-                    "was trained elsewhere comes from",
+                    "it is missing, and so is `model`: declare how the model is retrained, or its origin",
                     "training",
                 )
             return
         if self.model is not None:
-            raise inconsistency("the model is trained here: leave out `model` or `training`", "model")
+            raise inconsistency("the model is trained here: remove `model` or `training`", "model")
         if isinstance(training, Training):
             self._require_slices(training)
             return
@@ -269,25 +269,25 @@ class ModelDeclaration(DeclarationPart):
         )
 
     def _require_slices(self, training: Training) -> None:
-        """Refuse slices by what is no column of the predictions, or names a single entity."""
+        """Refuse slices by unknown columns or by the entity id."""
         keys = {column.name: column.key for column in self.columns}
         for number, column in enumerate(training.slices):
             if column not in keys:
                 raise inconsistency(
-                    f"a slice names {column}, which is none of the columns", "training", "slices", number
+                    f"a slice names {column}, which is not a column", "training", "slices", number
                 )
             if keys[column]:
                 raise inconsistency(
-                    f"a slice names {column}, and each entity would be a slice of its own",
+                    f"a slice names {column}, which would make each entity a slice",
                     *("training", "slices", number),
                 )
 
     def _require_metrics(self) -> None:
-        """Refuse metrics of columns that are not there, or that nobody tells the outcomes of."""
+        """Refuse metrics of unknown columns, and metrics without outcomes."""
         own = self.quality.accuracy.metrics
         if own and self.training is not None:
             raise inconsistency(
-                "the model is trained here: declare them as `training.metrics`, which judge it as well",
+                "the model is trained here: declare them as `training.metrics`, which also judge accuracy",
                 *("quality", "accuracy", "metrics"),
             )
         field = ("quality", "accuracy", "metrics") if own else ("training", "metrics")
@@ -295,15 +295,15 @@ class ModelDeclaration(DeclarationPart):
         raise_together(*metric_checks(self.metrics, columns, *field), partial(self._require_outcomes, *field))
 
     def _require_outcomes(self, *field: str) -> None:
-        """Refuse metrics of a model that nobody tells what became of its predictions."""
+        """Refuse metrics of a model without a function `outcomes`."""
         if self.folder is not None and not self.has_outcomes and self.metrics:
             raise inconsistency(
-                "metrics compare predictions with what became of them: write outcomes.py beside this file",
+                "metrics compare predictions with outcomes: write outcomes.py beside this file",
                 *field,
             )
 
     def _require_schedule(self) -> None:
-        """Refuse a schedule that Dagster or SageMaker, whichever keeps it, could not keep."""
+        """Refuse a schedule that Dagster or SageMaker, depending on `produced_by`, cannot run."""
         if self.schedule.upstream:
             self._require_upstream()
         elif self.produced_by == "sagemaker":
@@ -313,17 +313,17 @@ class ModelDeclaration(DeclarationPart):
                 raise inconsistency(error.what, "schedule", "cron") from error
 
     def _require_upstream(self) -> None:
-        """Refuse to wait for assets that nobody names, or that SageMaker does not know."""
+        """Refuse an upstream schedule without assets to wait for, or with SageMaker, which knows none."""
         if self.produced_by == "sagemaker":
             raise inconsistency("SageMaker knows no assets: declare `cron`", "schedule", "upstream")
         if all(source.asset is None for source in self.sources.values()):
             raise inconsistency(
-                "no source names the `asset` that makes it, so there is nothing to wait for",
+                "no source names an `asset`, so there is nothing to wait for",
                 *("schedule", "upstream"),
             )
 
     def _require_cleaning(self) -> None:
-        """Refuse rules that do not fit the columns, or leave two of one name."""
+        """Refuse rules that do not fit the columns, or give two columns the same name."""
         try:
             _ = self.stored_schema
         except InvalidCleaningError as error:
@@ -333,7 +333,7 @@ class ModelDeclaration(DeclarationPart):
             raise inconsistency(f"as the stores hold them: {error.what}", "cleaning") from error
 
     def _require_enrichments(self, stored: PredictionSchema) -> None:
-        """Refuse enrichments that no publication could keep: a batch would be loaded in vain."""
+        """Refuse enrichments that do not fit into a publication's record."""
         made = []
         for number, declared in enumerate(self.enrichments):
             try:
@@ -348,16 +348,16 @@ class ModelDeclaration(DeclarationPart):
             raise inconsistency(error.what, "enrichments") from error
 
     def _require_quality(self, stored: PredictionSchema) -> None:
-        """Refuse rules of columns that are not there, and bounds of what is no number."""
+        """Refuse rules about unknown columns, and bounds for columns that are not numeric."""
         if unknown := self.quality.named_columns.difference(stored.names):
             raise inconsistency(
-                f"quality names {', '.join(sorted(unknown))}, which is none of the columns", "quality"
+                f"quality names {', '.join(sorted(unknown))}, which are not columns", "quality"
             )
         kinds = {column.name: column.type.kind for column in stored.columns}
         for number, rule in enumerate(self.quality.columns):
             if not (rule.minimum is rule.maximum is None or kinds[rule.column] in NUMERIC):
                 raise inconsistency(
-                    f"quality gives {rule.column} bounds, which is a {kinds[rule.column]} and no number",
+                    f"quality gives bounds for {rule.column}, which is a {kinds[rule.column]}, no number",
                     *("quality", "columns", number),
                 )
 
@@ -366,7 +366,7 @@ class ModelDeclaration(DeclarationPart):
         """The columns as the contract's schema.
 
         Raises:
-            SchemaError: They contradict themselves, or not exactly one is the key.
+            SchemaError: The columns are inconsistent, or not exactly one is the key.
         """
         keys = [column.name for column in self.columns if column.key]
         return PredictionSchema(
@@ -378,7 +378,7 @@ class ModelDeclaration(DeclarationPart):
 
     @cached_property
     def partition_schedule(self) -> PartitionSchedule:
-        """Which partition a tick of the schedule is to score."""
+        """The rule for which partition a tick of the schedule scores."""
         end = self.partitions.end
         return PartitionSchedule(
             self.schedule.partition,
@@ -388,22 +388,22 @@ class ModelDeclaration(DeclarationPart):
 
     @cached_property
     def cleaning_rules(self) -> Cleaning:
-        """What is declared of cleaning as the contract's rules."""
+        """The declared cleaning as the contract's rules."""
         return Cleaning(tuple(declared.rule for declared in self.cleaning))
 
     @cached_property
     def stored_schema(self) -> PredictionSchema:
-        """The columns as both stores hold them; quality and enrichments speak of these.
+        """The columns that both stores hold; quality rules and enrichments refer to these.
 
         Raises:
             InvalidCleaningError: A rule does not fit the columns.
-            SchemaError: Two columns have got one name, or one a name that the platform keeps for itself.
+            SchemaError: Two columns end up with the same name, or one with a reserved name.
         """
         return self.cleaning_rules.stored_schema(self.prediction_schema)
 
     @cached_property
     def schema_document(self) -> tuple[str, bytes]:
-        """S3 key and content of the document that the score job reads the predictions' columns from."""
+        """The S3 key and content of the document with the predictions' columns, for the score job."""
         content = columns_document(self.prediction_schema, self.cleaning_rules)
         return schema_key(self.name, content), content
 
@@ -414,36 +414,36 @@ class ModelDeclaration(DeclarationPart):
 
     @property
     def retraining(self) -> Training | None:
-        """What the retraining pipeline learns from, in counts; None if the model is trained elsewhere."""
+        """How the model is retrained, in counts of partitions; None if it is trained elsewhere."""
         return self.training.counted if isinstance(self.training, TrainingRange) else self.training
 
     @property
     def has_versions(self) -> bool:
-        """Whether the registry's champion scores; otherwise the file that the declaration names."""
+        """Whether the registry's champion scores; otherwise the declared model file does."""
         return self.model_file is None
 
     @property
     def metrics(self) -> list[DeclaredMetric]:
-        """By which the model is judged; the first decides."""
+        """The metrics that judge the model; the first one decides."""
         return self.training.metrics if self.training else self.quality.accuracy.metrics
 
     @property
     def package_folder(self) -> Path | None:
-        """The folder of the package that `defs` lies in; None if the model is in no folder."""
+        """The folder of the package that holds `defs`; None if the model has no folder."""
         return None if self.folder is None else self.folder.parents[1]
 
     @property
     def has_outcomes(self) -> bool:
-        """Whether the function `outcomes` lies beside the declaration."""
+        """Whether the model's folder has the function `outcomes`."""
         return self.folder is not None and (self.folder / _OUTCOMES_FILE).is_file()
 
     @property
     def functions(self) -> str | None:
-        """The package of the model's functions, say `acme.defs.churn`; None if the model is in no folder."""
+        """The package of the model's functions, such as `acme.defs.churn`; None if it has no folder."""
         package = self.package_folder
         return None if package is None else f"{package.name}.defs.{self.name}"
 
     @property
     def asset_group(self) -> str:
-        """The group of its assets."""
+        """The asset group in Dagster."""
         return self.group or self.name

@@ -1,4 +1,4 @@
-"""A model's `defs.yaml` as its declaration; a fault is told with file, line and field."""
+"""Reads a model's `defs.yaml`; errors name the file, line and field."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.resource_names import require_distinct_model_names
 
 COMPONENT = "mlpipe.PredictionPipeline"
-# What files of earlier versions say.
+# Files of earlier versions use the second name.
 _COMPONENTS = frozenset({COMPONENT, "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"})
 _OF_THE_FOLDER = frozenset({"name", "folder"})
-# How pydantic tells of an unknown field, also where its error was raised again.
+# pydantic's message for an unknown field, which stays when its error is raised again.
 _UNKNOWN = "Extra inputs are not permitted"
 _TEMPLATE_MARKS = ("{{", "{%")
 
 
 class DeclarationError(ContractError):
-    """A `defs.yaml` cannot be read, or what it declares is wrong."""
+    """A `defs.yaml` cannot be read, or its declaration is wrong."""
 
 
 def holds_template(text: str) -> bool:
-    """Tell whether a text holds something that Dagster fills in when it loads."""
+    """Return whether a text holds a template that Dagster fills in when it loads."""
     return any(mark in text for mark in _TEMPLATE_MARKS)
 
 
 def _document(text: str) -> Any:
-    """Return what a file holds, templates as they stand there; None if it is not one YAML document."""
+    """Return a file's content with templates not filled in; None if it is not one YAML document."""
     try:
         return document_in(text)
     except yaml.YAMLError:
@@ -47,14 +47,14 @@ def _document(text: str) -> Any:
 
 
 def declaration_in(path: Path) -> ModelDeclaration | None:
-    """Return what a file declares that is one model and nothing else, under the name of its folder.
+    """Return the declaration in a file, named after its folder.
 
     Returns:
-        None for whatever else Dagster may make of the file: templates, several documents, other components,
-        post-processing, or no YAML at all.
+        None if only Dagster can read the file: it holds templates, several documents, other components or
+        post-processing, or is not YAML.
 
     Raises:
-        DeclarationError: What it declares is wrong.
+        DeclarationError: The declaration is wrong.
     """
     text = path.read_text(encoding="utf-8")
     document = None if holds_template(text) else _document(text)
@@ -66,16 +66,16 @@ def declaration_in(path: Path) -> ModelDeclaration | None:
 
 
 def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
-    """Return the declaration that a file's attributes are, without templates.
+    """Return the declaration of a file's attributes, which hold no templates.
 
     Raises:
-        DeclarationError: It is wrong; file, line and field of each fault are told.
+        DeclarationError: The declaration is wrong; the message names file, line and field of each fault.
     """
     model = path.parent.name
     for field in _OF_THE_FOLDER.intersection(attributes):
         raise DeclarationError(
-            f"{place_of(path, field)}: a model is called like its folder",
-            remedy=f"Leave it out, or rename the folder {model}",
+            f"{place_of(path, field)}: a model has the name of its folder",
+            remedy=f"Remove the field, or rename the folder {model}",
         )
     try:
         return ModelDeclaration.model_validate({"name": model, "folder": path.parent, **attributes})
@@ -87,26 +87,27 @@ def declaration_of(name: str, folder: Path) -> ModelDeclaration:
     """Return a model's declaration.
 
     Raises:
-        InvalidNameError: The name has another form.
-        UndeclaredModelError: There is none.
-        DeclarationError: It is wrong, or Dagster alone can tell what it is.
+        InvalidNameError: The name is not a model name.
+        UndeclaredModelError: No model of this name is declared.
+        DeclarationError: The declaration is wrong, or only Dagster can read it.
     """
     path = require_declared(name, folder)
     declared = declaration_in(path)
     if declared is None:
         raise DeclarationError(
-            f"{path} is not one plain model: it holds templates, other components, or no YAML",
-            remedy="Write its values out; `dg check yaml` names faults of its form",
+            f"{path} is not one plain model: it holds templates or other components, or is not YAML",
+            remedy="Write plain values; `dg check yaml` finds syntax errors",
             model=name,
         )
     return declared
 
 
 def declarations_in(folder: Path) -> dict[str, ModelDeclaration | None]:
-    """Return all declarations by their names, None for those that Dagster alone can tell.
+    """Return all declarations by model name; None for those that only Dagster can read.
 
     Raises:
-        DeclarationError: Declarations are wrong, or AWS could not tell two models apart; all is told.
+        DeclarationError: Declarations are wrong, or two models would share AWS names; the message names all
+            faults.
     """
     found: dict[str, ModelDeclaration | None] = {}
     faults = []
@@ -125,10 +126,10 @@ def declarations_in(folder: Path) -> dict[str, ModelDeclaration | None]:
 
 
 def written_attributes(name: str, folder: Path) -> Mapping[str, Any]:
-    """Return a model's attributes as they stand in its file, unjudged; none if it holds no such thing.
+    """Return the attributes in a model's file without validation; empty if it has none.
 
     Raises:
-        InvalidNameError: The name has another form.
+        InvalidNameError: The name is not a model name.
         UndeclaredModelError: No model of this name is declared.
     """
     document = _document(require_declared(name, folder).read_text(encoding="utf-8"))
@@ -137,15 +138,15 @@ def written_attributes(name: str, folder: Path) -> Mapping[str, Any]:
 
 
 def sensitive_columns(name: str, folder: Path) -> frozenset[str] | None:
-    """Return the columns whose values nobody is to be shown, or None if the declaration does not tell.
+    """Return the sensitive columns; None if the declaration's columns cannot be read.
 
     Raises:
-        InvalidNameError: The name has another form.
+        InvalidNameError: The name is not a model name.
         UndeclaredModelError: No model of this name is declared.
     """
     try:
         columns = written_attributes(name, folder)["columns"]
-        # Whatever stands there beside false, a template for instance, is taken for yes.
+        # Anything except false counts as true, for example a template.
         return frozenset(column["name"] for column in columns if column.get("sensitive", False) is not False)
     except (AttributeError, KeyError, TypeError):
         return None
@@ -156,13 +157,13 @@ def _together(faults: list[DeclarationError]) -> DeclarationError:
 
 
 def _located(error: ValidationError, path: Path) -> DeclarationError:
-    """Return a fault of a declaration with file, line and field of each of its causes."""
+    """Return an error that names file, line and field of each cause."""
     faults = []
     for cause in error.errors(include_url=False, include_context=False):
         if cause["loc"] == ("name",):
             faults.append(f"{path.parent}: {cause['msg']}")
             continue
-        # A fault of a member's name is told at the member.
+        # A fault in a member's name is reported at the member.
         field = (each for each in cause["loc"] if each != "[key]")
         meant = _meant(str(cause["loc"][-1])) if cause["msg"] == _UNKNOWN else ""
         faults.append(f"{place_of(path, *field)}: {cause['msg']}{meant}")
@@ -170,7 +171,7 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
 
 
 def _meant(name: str) -> str:
-    """Return a question for a field that is nearly called like an unknown one; an empty text without any."""
+    """Return a "did you mean" for a field with a similar name; empty if there is none."""
     known = sorted(set(_fields(ModelDeclaration.model_json_schema())))
     return "".join(f"; did you mean {close}?" for close in get_close_matches(name, known, n=1))
 
@@ -184,18 +185,18 @@ def _fields(schema: Any) -> Iterator[str]:
 
 
 def place_of(path: Path, *field: int | str) -> str:
-    """Return file, line and name of a field of a declaration, or of what surrounds one that is missing.
+    """Return `file:line field` of a declaration's field; the line of its parent if the field is missing.
 
     Args:
         path: The file.
-        field: The path to the field, as seen from the model's attributes.
+        field: The path to the field from the model's attributes.
     """
     members = ["attributes", *field]
     return f"{path}:{_line(path, members)} {'.'.join(map(str, members))}"
 
 
 def _line(path: Path, field: list[Any]) -> int:
-    # Components of others may stand in the same file.
+    # The file may hold other components too.
     return line_of(path.read_text(encoding="utf-8"), field, _is_model)
 
 

@@ -1,4 +1,4 @@
-"""Which models are declared; their files are not read for it, so it imports nothing that takes time."""
+"""The names of the declared models, found without reading their files or importing anything slow."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def declared_names(folder: Path) -> list[str]:
 
 
 def deployable_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of all declared models, sorted, of which AWS resources can be made.
+    """Return the sorted names of all declared models, checked for AWS resources.
 
     Raises:
-        InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
+        InvalidNameError: A folder's name is not a model name, or two models would share AWS names.
     """
     files: dict[str, Path] = {ModelName(name): folder / name / FILE_NAME for name in declared_names(folder)}
     require_distinct_model_names(files)
@@ -35,8 +35,8 @@ def require_declared(name: str, folder: Path) -> Path:
     """Return the file that declares a model, without reading it.
 
     Raises:
-        InvalidNameError: The name has another form.
-        UndeclaredModelError: There is none.
+        InvalidNameError: The name is not a model name.
+        UndeclaredModelError: No model of this name is declared.
     """
     path = folder / ModelName(name) / FILE_NAME
     if not path.is_file():

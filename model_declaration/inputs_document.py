@@ -1,4 +1,4 @@
-"""The document that tells a model's jobs what they read, made of its declaration and the files beside it."""
+"""Makes the document of a model's inputs, which its jobs read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from prediction_contract.jobs.model_inputs import ModelInputs
 
 
 def inputs_document(declaration: ModelDeclaration) -> tuple[str, bytes]:
-    """Return S3 key and content of the document of a model's inputs."""
+    """Return the S3 key and content of the document of a model's inputs."""
     return model_inputs(declaration).to_document()
 
 
 def model_inputs(declaration: ModelDeclaration) -> ModelInputs:
-    """Return what a job must know of a model, whose declaration lies in the folder of its functions."""
+    """Return a model's inputs from its declaration and the functions in its folder."""
     prepared, elsewhere = declaration.features, declaration.model_file
     return ModelInputs(
         model=declaration.name,

@@ -1,7 +1,7 @@
-"""The lock files of a project's families of requirements: where they lie, and whether they are up to date.
+"""The lock files of a project's requirement families: where they are, and whether they are up to date.
 
-A family's lock file is the whole environment of its jobs: the platform's own packages and those of its
-`requirements/<family>.in`. Its head records what it was made of.
+A family's lock file lists all packages of its jobs: the platform's own and those of
+`requirements/<family>.in`. Its header records the digests of both.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _FORM = re.compile(
 
 
 class RequirementsError(ContractError):
-    """The packages of a family are not locked, or no longer as they are declared."""
+    """A family's lock file is missing or out of date."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyFiles:
-    """The files of a family of requirements.
+    """The files of a requirement family.
 
     Attributes:
-        family: Its name.
-        declared: What a person writes: the packages that its models need beside the platform's.
-        lock: What `mlpipe lock` makes of it.
-        platform_lock: The platform's own packages of jobs.
+        family: The family's name.
+        declared: The hand-written list of packages beyond the platform's.
+        lock: The lock file that `mlpipe lock` makes from it.
+        platform_lock: The lock file of the platform's own job packages.
     """
 
     family: str
@@ -50,10 +50,10 @@ class FamilyFiles:
     platform_lock: Path
 
     def head(self) -> str:
-        """Return the head of a lock file that is made of the files as they are.
+        """Return the header of a lock file made from the current files.
 
         Raises:
-            RequirementsError: One of them cannot be read.
+            RequirementsError: A file cannot be read.
         """
         declared, platform = (
             hashlib.sha256(_content(path, remedy)).hexdigest() for path, remedy in self._sources
@@ -63,7 +63,7 @@ class FamilyFiles:
     @property
     def _sources(self) -> tuple[tuple[Path, str], ...]:
         return (
-            (self.declared, "Write it, one package a line, then run `mlpipe lock`"),
+            (self.declared, "Write it with one package per line, then run `mlpipe lock`"),
             (self.platform_lock, "Install mlpipe again"),
         )
 
@@ -71,7 +71,7 @@ class FamilyFiles:
         """Return the image of the family's jobs.
 
         Raises:
-            RequirementsError: There is no lock file, or it was made of other files than are there now.
+            RequirementsError: The lock file is missing or out of date.
         """
         if self.family == BASE_FAMILY:
             return JobImage.of_lock(BASE_FAMILY, _content(self.platform_lock, "Install mlpipe again"))
@@ -80,13 +80,15 @@ class FamilyFiles:
         content = _content(self.lock, remedy)
         found = _FORM.match(content.decode(errors="replace"))
         if found is None:
-            raise RequirementsError(f"{self.lock} does not say what it was made of", remedy=remedy)
+            raise RequirementsError(f"{self.lock} lacks the header of `mlpipe lock`", remedy=remedy)
         wanted = _FORM.match(head)
         if wanted is None or found[1] != wanted[1]:
-            raise RequirementsError(f"{self.lock} was made of another {self.declared.name}", remedy=remedy)
+            raise RequirementsError(
+                f"{self.lock} is out of date: {self.declared.name} has changed", remedy=remedy
+            )
         if found[2] != wanted[2]:
             raise RequirementsError(
-                f"{self.lock} was made for another version of the platform's packages", remedy=remedy
+                f"{self.lock} is out of date: the platform's packages have changed", remedy=remedy
             )
         return JobImage.of_lock(self.family, content)
 
@@ -97,13 +99,13 @@ def family_files(folder: Path, platform: Path, family: str | None) -> FamilyFile
     Args:
         folder: The project's `requirements/`.
         platform: The platform's folder.
-        family: As a model names it; None for a model without requirements.
+        family: The family that a model names; None for a model without requirements.
 
     Raises:
-        JobImageError: The name has another form.
+        JobImageError: The name is malformed.
     """
     name = family or BASE_FAMILY
-    # Its form is judged before it becomes part of a path.
+    # Validates the name before it becomes part of a path.
     JobImage.of_lock(name, b"")
     base = platform / "requirements" / "scoring.lock"
     if name == BASE_FAMILY:
@@ -115,11 +117,11 @@ def job_image(declaration: ModelDeclaration, platform: Path) -> JobImage:
     """Return the image of a model's jobs.
 
     Args:
-        declaration: The model's.
+        declaration: The model's declaration.
         platform: The platform's folder.
 
     Raises:
-        RequirementsError: Its family is not locked, or no longer as it is declared.
+        RequirementsError: The family's lock file is missing or out of date.
     """
     return family_files(_requirements_folder(declaration), platform, declaration.requirements).image()
 
@@ -128,24 +130,25 @@ def _requirements_folder(declaration: ModelDeclaration) -> Path:
     package = declaration.package_folder
     if package is None:
         return Path("requirements")
-    # The package lies in the project's folder, or in its `src/`.
+    # The package is in the project's folder or in its `src/`.
     root = package.parent if (package.parent / MARKER).is_file() else package.parents[1]
     return root / "requirements"
 
 
 def declared_families(project: Project) -> tuple[str, ...]:
-    """Return the families that the project declares packages of, whether a model names them or not."""
+    """Return all families that the project declares, even if no model names them."""
     return tuple(sorted(path.stem for path in project.requirements.glob("*.in")))
 
 
 def needed_families(
     project: Project, declarations: Iterable[ModelDeclaration | None]
 ) -> tuple[str | None, ...]:
-    """Return the families that a project's models name; None stands for the platform's own packages.
+    """Return the families that a project's models name; None means the platform's own packages.
 
     Args:
-        project: Whose.
-        declarations: Of its models; None for one that only Dagster can read, which may name any family.
+        project: The project.
+        declarations: Its models' declarations; None for one that only Dagster can read, which may name any
+            family.
     """
     found = list(declarations)
     named = {each.requirements for each in found if each is not None}
@@ -155,12 +158,12 @@ def needed_families(
 
 
 def requirements_faults(project: Project, platform: Path, families: Iterable[str | None]) -> list[str]:
-    """Return what is wrong with the lock files of families, each as a sentence with a remedy.
+    """Return the faults of the families' lock files, each with a remedy.
 
     Args:
-        project: Whose.
+        project: The project.
         platform: The platform's folder.
-        families: Those that the models name; None for a model without requirements.
+        families: The families that the models name; None for a model without requirements.
     """
     faults = []
     for family in dict.fromkeys(families):
@@ -175,6 +178,8 @@ def _content(path: Path, remedy: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RequirementsError(f"There is no {path}", remedy=remedy) from error
+        raise RequirementsError(f"{path} does not exist", remedy=remedy) from error
     except OSError as error:
-        raise RequirementsError(f"{path} cannot be read: {error.strerror}", remedy="Mend it") from error
+        raise RequirementsError(
+            f"{path} cannot be read: {error.strerror}", remedy="Make the file readable"
+        ) from error

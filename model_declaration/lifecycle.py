@@ -1,4 +1,4 @@
-"""How a model's batches are made, loaded, published and kept: machines, limits and terms."""
+"""How a model's batches are scored, loaded, published and kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PublicationMode = Literal["auto", "manual", "shadow"]
 
 
 class Compute(DeclarationPart):
-    """The machine of one kind of SageMaker job, and how long a job may take."""
+    """The machine of one kind of SageMaker job, and the job's time limit."""
 
     instance_type: str = "ml.m5.xlarge"
     volume_gb: int = Field(default=30, ge=1, le=16_384)
@@ -24,7 +24,7 @@ class ProcessingCompute(Compute):
     """The machines of feature and score jobs.
 
     Attributes:
-        instances: How many a score job divides a batch over; a feature job has one.
+        instances: How many instances share a batch in a score job; feature jobs have one.
     """
 
     instances: int = Field(default=1, ge=1, le=20)
@@ -34,7 +34,7 @@ class Scoring(DeclarationPart):
     """How `predict` is called.
 
     Attributes:
-        chunk_rows: Rows of features per call; left out, the score job decides by the width of a row.
+        chunk_rows: Feature rows per call; by default the score job decides by the width of a row.
         whole: Whether it is called once with all rows of the partition and of the previous batch.
     """
 
@@ -43,12 +43,13 @@ class Scoring(DeclarationPart):
 
 
 class Loading(DeclarationPart):
-    """What a load may take.
+    """The limits of a load.
 
     Attributes:
-        max_write_units_per_second: Of DynamoDB, by the whole job; None for as many as the table bears.
-        wait_minutes: How long after its done file was put the files of a batch may arrive, before the batch
-            is refused for what is missing.
+        max_write_units_per_second: The most DynamoDB write units that the whole job consumes; None for no
+            limit.
+        wait_minutes: How long after the done file a batch's files may arrive; then the batch is refused if
+            one is missing.
     """
 
     max_write_units_per_second: int | None = Field(default=None, ge=1)
@@ -59,10 +60,9 @@ class DeclaredPublication(DeclarationPart):
     """How a model's batches become live.
 
     Attributes:
-        mode: `auto`: the pipeline, once the batch is verified and its checks let it pass; `manual`: a person,
-            and the pipeline loads and verifies; `shadow`: nobody, batches are loaded, verified and compared,
-            and no reader ever sees them.
-        due_hours: How long after its end a partition must have a verified batch; no promise if left out.
+        mode: `auto`: the pipeline publishes once the batch is verified and its checks pass. `manual`: a
+            person publishes. `shadow`: nobody does; batches are only loaded, verified and compared.
+        due_hours: How many hours after a partition's end it must have a verified batch; by default no check.
     """
 
     mode: PublicationMode = "auto"
@@ -70,12 +70,12 @@ class DeclaredPublication(DeclarationPart):
 
 
 class Retention(DeclarationPart):
-    """How long things live.
+    """How long items and batches are kept.
 
     Attributes:
-        items_days: Items of the online table, from their load on.
-        minimum_life_hours: What a batch must have left to become live.
-        superseded_days: A batch after it stopped being live.
+        items_days: The days that items of the online table live after their load.
+        minimum_life_hours: The hours that a batch's items must still live when it is published.
+        superseded_days: The days that a batch is kept after it stopped being live.
     """
 
     items_days: int = Field(default=90, ge=2)

@@ -1,4 +1,4 @@
-"""Which partitions a model has, when they are scored, and which of them it learns from."""
+"""A model's partitions, its schedule, and its training."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from prediction_contract.jobs.model_inputs import Judging
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
-# Raw data of an hour is thought to be there ten minutes after its end, and that of others after an hour.
+# Data is assumed to arrive within ten minutes for hourly partitions, and within an hour for others.
 USUAL_CRONS = {"hourly": "10 * * * *", "daily": "0 1 * * *", "weekly": "0 1 * * 1", "monthly": "0 1 1 * *"}
 
 
 class Partitions(DeclarationPart):
-    """Which partitions the model has, in UTC.
+    """The model's partitions, in UTC.
 
     Attributes:
-        kind: Hours, days, ISO weeks, which begin on Mondays, or months.
-        start: The first.
-        end: The first that is no longer one; without it, the present one is the last.
+        kind: Hourly, daily, weekly (ISO weeks, from Monday) or monthly.
+        start: The first partition.
+        end: The first partition that no longer belongs to the model; by default there is no end.
     """
 
     kind: Literal["hourly", "daily", "weekly", "monthly"] = "daily"
@@ -41,7 +41,7 @@ class Partitions(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse partitions of another kind than declared, and a range without one."""
+        """Refuse partitions of another kind than declared, and an empty range."""
         raise_together(
             lambda: require_kind(self.kind, self.start, "start"),
             lambda: require_kind(self.kind, self.end, "end"),
@@ -51,32 +51,31 @@ class Partitions(DeclarationPart):
 
     def _require_order(self) -> None:
         if self.end is None or Partition(self.end).kind is not Partition(self.start).kind:
-            # Two of different kinds have no order, and one of them is refused already.
+            # Partitions of different kinds have no order, and one of them was already refused.
             return
         if self.end <= self.start:
             raise inconsistency(f"end {self.end} is not later than start {self.start}", "end")
 
 
 def require_kind(kind: str, partition: str | None, *field: str) -> None:
-    """Refuse a partition of another kind; None is none at all.
+    """Refuse a partition of another kind; None passes.
 
     Raises:
-        ValidationError: It is one.
+        ValidationError: The partition is of another kind.
     """
     if partition is not None and Partition(partition).kind.name != kind:
         raise inconsistency(f"{partition} is not {kind}: write it as {PARTITION_KINDS[kind].example}", *field)
 
 
 class DeclaredSchedule(DeclarationPart):
-    """When the model is scored without anybody's asking: by Dagster, or by SageMaker where that produces it.
+    """When the model is scored automatically, by Dagster or SageMaker.
 
     Attributes:
-        cron: Five fields, in UTC; unless given ten minutes past for hours, and 01:00 for days, on Mondays for
-            weeks, on the first for months.
-        upstream: In place of a cron schedule, score a partition as soon as all assets that the sources name
-            have it.
-        partition: The one that ended last before the tick, or the current one, which the tick lies in.
-        running: Whether the schedule runs from the start; otherwise a person turns it on.
+        cron: A cron schedule of five fields in UTC; by default at minute 10 for hourly partitions, and at
+            01:00 for others (weekly on Mondays, monthly on the first).
+        upstream: Instead of `cron`: score a partition once all assets that the sources name have it.
+        partition: `ended` is the last partition that ended before the tick; `current` contains the tick.
+        running: Whether the schedule is on from the start; otherwise a person turns it on.
     """
 
     cron: Annotated[str, AfterValidator(require_cron)] | None = None
@@ -86,9 +85,11 @@ class DeclaredSchedule(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_one_schedule(self) -> Self:
-        """Refuse a clock beside the assets that are waited for."""
+        """Refuse `cron` together with `upstream`."""
         if self.upstream and self.cron is not None:
-            raise inconsistency("the upstream assets say when: leave out `cron` or `upstream`", "upstream")
+            raise inconsistency(
+                "a schedule has either a clock or upstream assets: remove `cron` or `upstream`", "upstream"
+            )
         return self
 
     def cron_of(self, partitions: Partitions) -> str:
@@ -100,9 +101,9 @@ TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "
 
 
 class TrainingRange(DeclarationPart):
-    """The form of `training` up to version 0.1: the partitions to learn from and the later ones to judge on.
+    """The form of `training` up to version 0.1: fixed ranges of partitions to learn from and to judge on.
 
-    All are included. The retraining pipeline takes their counts, and ends with the newest partition.
+    The retraining pipeline uses the ranges' lengths only, and ends with the newest partition.
     """
 
     first_partition: PartitionText
@@ -113,7 +114,7 @@ class TrainingRange(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        """Refuse half an evaluation, and one on partitions that the model has learned from."""
+        """Refuse an incomplete evaluation, and one on partitions that the model learns from."""
         raise_together(
             self._require_whole_evaluation,
             self._require_later_evaluation,
@@ -125,7 +126,7 @@ class TrainingRange(DeclarationPart):
 
     @cached_property
     def counted(self) -> Training:
-        """As many partitions, in the form that is written today."""
+        """The current form of `training`, with as many partitions."""
         window = _count(self.first_partition, self.last_partition)
         if not self.first_evaluated or not self.last_evaluated:
             return Training(window=window)
@@ -144,7 +145,7 @@ class TrainingRange(DeclarationPart):
     def _require_later_evaluation(self) -> None:
         if self.first_evaluated and self.first_evaluated <= self.last_partition:
             raise inconsistency(
-                f"first_evaluated is not later than last_partition {self.last_partition}", "first_evaluated"
+                f"first_evaluated must be later than last_partition {self.last_partition}", "first_evaluated"
             )
 
     def _require_order(self, first: str, last: str) -> None:
@@ -154,7 +155,7 @@ class TrainingRange(DeclarationPart):
 
 
 def _count(first: str, last: str) -> int:
-    """Return how many partitions there are from one to another, both included."""
+    """Return the number of partitions from first to last, both included."""
     count, each = 1, Partition(first)
     while each < last:
         count, each = count + 1, each.later(1)
@@ -162,7 +163,7 @@ def _count(first: str, last: str) -> int:
 
 
 def _scheduler_cron(value: str) -> str:
-    """Refuse a cron schedule that EventBridge Scheduler, which starts retraining, could not keep."""
+    """Refuse a cron schedule that EventBridge Scheduler, which starts retraining, cannot run."""
     try:
         scheduler_cron(value)
     except ContractError as error:
@@ -171,20 +172,20 @@ def _scheduler_cron(value: str) -> str:
 
 
 class Training(DeclarationPart):
-    """What the retraining pipeline learns from and how it judges; counts are partitions of the model's kind.
+    """What the retraining pipeline learns from and how it judges candidates; all counts are partitions.
 
     Attributes:
-        window: How many partitions to learn from at most; before `partitions.start` there are none.
-        held_out: How many later partitions candidate and champion are judged on.
-        gap: How many partitions between the two are left out.
-        metrics: By which models are judged. The first decides; without any, a person does.
-        slices: Columns of the predictions; in no value of them may a candidate be worse.
+        window: The most partitions to learn from; fewer near `partitions.start`.
+        held_out: How many later partitions judge the candidate and the champion.
+        gap: How many partitions are left out between the two.
+        metrics: The metrics that judge models; the first one decides. Without metrics a person decides.
+        slices: Prediction columns; a candidate must not be worse for any of their values.
         margin: How much better a candidate must be, as a share of the champion's value.
-        approval: Whether a better candidate is approved by itself or by a person; left out, by itself if
-            there are metrics.
-        schedule: When retraining starts, as a cron schedule in UTC; left out, no clock starts it.
-        on_drift: Whether drift and decayed accuracy start it.
-        cool_down: How many partitions after a retraining neither of them starts the next one.
+        approval: Whether a better candidate is approved automatically (`auto`) or by a person (`manual`); by
+            default automatically if there are metrics.
+        schedule: When retraining starts, as a cron schedule in UTC; by default never.
+        on_drift: Whether drift and decayed accuracy start retraining.
+        cool_down: For how many partitions after a retraining they do not start another one.
     """
 
     window: int = Field(default=60, ge=1)
@@ -200,7 +201,7 @@ class Training(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse what asks for metrics that are not declared, and metrics or slices that stand twice."""
+        """Refuse options that need metrics if there are none, and repeated metrics or slices."""
         raise_together(
             lambda: require_different(self.metrics),
             self._require_different_slices,
@@ -218,20 +219,20 @@ class Training(DeclarationPart):
             return
         if self.approval == "auto":
             raise inconsistency(
-                "without metrics no candidate can be compared: declare `metrics`, or `approval: manual`",
+                "candidates cannot be compared without metrics: declare `metrics`, or `approval: manual`",
                 "approval",
             )
         if self.slices:
-            raise inconsistency("slices are judged by the first of `metrics`, and there is none", "slices")
+            raise inconsistency("slices are judged by the first of `metrics`, but none is declared", "slices")
 
     @property
     def is_approved_by_rule(self) -> bool:
-        """Whether a better candidate is approved without a person."""
+        """Whether a better candidate is approved automatically."""
         return bool(self.metrics) if self.approval is None else self.approval == "auto"
 
     @property
     def judging(self) -> Judging:
-        """How candidates are judged, as a job is told it."""
+        """How candidates are judged, in the form that jobs read."""
         return Judging(
             slices=tuple(self.slices), margin=self.margin, is_approved_by_rule=self.is_approved_by_rule
         )

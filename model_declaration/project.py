@@ -1,8 +1,8 @@
-"""The project: the folder of a team's models, readers, stages and locks, found in one place by one setting.
+"""The project: the folder of a team's models, readers, stages and lock files, and how it is found.
 
-`[tool.mlpipe]` in a `pyproject.toml` marks its folder as a project. It is found upwards from the present
-folder; `MLPIPE_PROJECT` names another one. A repository that holds its project in a folder names that folder:
-`project = "examples/acme"`.
+`[tool.mlpipe]` in a `pyproject.toml` marks its folder as a project. The search goes upwards from the current
+folder; `MLPIPE_PROJECT` overrides it. If a repository keeps its project in a subfolder, the `pyproject.toml`
+at its root names it: `project = "examples/acme"`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PACKAGE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _SERVICE = re.compile("[a-z][a-z0-9_]{0,40}")
 _MODULE = re.compile(rf"{_PACKAGE.pattern}([.]{_PACKAGE.pattern})*")
 _OBJECT = re.compile(f"{_MODULE.pattern}:{_PACKAGE.pattern}")
-# The platform's own packages: jobs and programs find them where they find the project's.
+# The platform's own packages, which share one import path with the project's package.
 PLATFORM_PACKAGES = frozenset(
     {
         "mlpipe",
@@ -44,7 +44,7 @@ PLATFORM_PACKAGES = frozenset(
 _DEFINITIONS = "definitions.py"
 _TESTS = "tests"
 _MEMBERS = frozenset({"requires", "created_with", "project", "sample_data", "services"})
-# The local stack's own servers and processes, and those of its variables that end in _URL.
+# Names of the local stack's own servers, processes and `_URL` variables.
 _TAKEN = frozenset(
     {
         "aws",
@@ -62,19 +62,19 @@ _TAKEN = frozenset(
 
 
 class ProjectError(ContractError):
-    """There is no project, or its `pyproject.toml` does not describe one."""
+    """There is no project, or its `pyproject.toml` is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectService:
-    """A server of the project's own that the local stack runs, say a third party's stand-in.
+    """A project's server that the local stack runs, for example a stand-in for a third party.
 
     It is started in the project's folder as `python -m <module> --port <port>`, serves on that port of the
     loopback address, and answers `GET /health` with 200 when it is ready.
 
     Attributes:
-        name: By which the stack calls it; clients find it by `MLPIPE_<NAME>_URL`.
-        module: What is run.
+        name: The service's name; clients find its URL in `MLPIPE_<NAME>_URL`.
+        module: The module to run.
     """
 
     name: str
@@ -86,13 +86,13 @@ class Project:
     """A project.
 
     Attributes:
-        root: Its folder, absolute.
-        package: The name of its Python package, as `[tool.dg.project]` has it.
-        package_folder: Where the package lies: below `src/`, or below the root itself.
-        location_name: What Dagster calls its code location.
-        services: What the local stack runs beside its own servers.
-        sample_data: `module:function` that yields key and bytes of each object of its sample data.
-        requires: The versions of the platform that it works with, as a version specifier; None for any.
+        root: The project's folder, absolute.
+        package: The name of its Python package, from `[tool.dg.project]`.
+        package_folder: The package's folder, in `src/` or in the root.
+        location_name: The name of its code location in Dagster.
+        services: The servers that the local stack runs in addition to its own.
+        sample_data: `module:function` that yields the key and bytes of each sample object.
+        requires: The platform versions that it works with, as a version specifier; None for any.
     """
 
     root: Path
@@ -105,14 +105,14 @@ class Project:
 
     @classmethod
     def find(cls, environment: Mapping[str, str], folder: Path) -> Self:
-        """Return the project that the environment names, else the one that a folder lies in.
+        """Return the project that the environment names, or else the one that contains a folder.
 
         Args:
-            environment: Such as `os.environ`.
-            folder: Where the search begins, upwards.
+            environment: Usually `os.environ`.
+            folder: Where the upward search begins.
 
         Raises:
-            ProjectError: There is none, or it is wrong.
+            ProjectError: There is no project, or its settings are wrong.
         """
         named = environment.get(VARIABLE)
         if named:
@@ -123,47 +123,47 @@ class Project:
                 return cls.at(candidate)
         raise ProjectError(
             f"Neither {beginning} nor a folder above it is a project",
-            remedy=f"Run this in a project, set {VARIABLE} to its folder, or make one by `mlpipe init`",
+            remedy=f"Run this in a project, set {VARIABLE} to its folder, or make one with `mlpipe init`",
         )
 
     @classmethod
     def at(cls, root: Path) -> Self:
-        """Return the project in a folder, or the one that the folder's marker names.
+        """Return the project in a folder, or the one that the folder's `pyproject.toml` names.
 
         Raises:
-            ProjectError: It is none, or it is wrong.
+            ProjectError: The folder is not a project, or its settings are wrong.
         """
         root = root.resolve()
         if os.pathsep in str(root):
             raise ProjectError(
                 f"The path {root} holds {os.pathsep!r}, which separates folders on Python's path",
-                remedy="Move the project to a folder of another name",
+                remedy="Move the project to a path without this character",
             )
         settings = _marked(root)
         if settings is None:
             raise ProjectError(
                 f"{root / MARKER} has no table [tool.mlpipe]",
-                remedy="Name the folder of a project; `mlpipe init` makes one",
+                remedy="Use the folder of a project; `mlpipe init` makes one",
             )
         if "project" in settings:
             target = root / _text(root, settings, "project")
             if "project" in (_marked(target) or {}):
-                _refuse(root, "project", f"{target} names another project in its turn")
+                _refuse(root, "project", f"{target} names yet another project")
             return cls.at(target)
         if unknown := sorted(set(settings) - _MEMBERS):
-            _refuse(root, unknown[0], f"it is none of {', '.join(sorted(_MEMBERS))}")
+            _refuse(root, unknown[0], f"unknown setting, use {', '.join(sorted(_MEMBERS))}")
         dagster = _within(_within(_table(root), "dg"), "project")
         package = dagster.get("root_module")
         if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
             raise ProjectError(
                 f"{root / MARKER} names no package as root_module of [tool.dg.project]",
-                remedy="Write it as `create-dagster project` does",
+                remedy="Add the setting, as `create-dagster project` does",
             )
         if package in PLATFORM_PACKAGES:
             raise ProjectError(
                 f"{root / MARKER} [tool.dg.project] root_module: "
-                f"{package} is a package of the platform's own",
-                remedy="Call the project's package otherwise, in src/ and there",
+                f"{package} is one of the platform's own packages",
+                remedy="Rename the project's package, in this setting and in src/",
             )
         return cls(
             root=root,
@@ -177,12 +177,12 @@ class Project:
 
     @cached_property
     def defs(self) -> Path:
-        """The folder of its models: one folder each, with the declaration and the functions."""
+        """The folder of its models, each a folder with the declaration and the functions."""
         return self.package_folder / "defs"
 
     @cached_property
     def state_folder(self) -> Path:
-        """What the platform writes: the local stack's state, archives, templates; not to be committed."""
+        """The folder for files that the platform writes, which git must ignore."""
         return self.root / ".mlpipe"
 
     @cached_property
@@ -192,39 +192,39 @@ class Project:
 
     @cached_property
     def packages(self) -> Path:
-        """The archives of code that are deployed."""
+        """The folder of code archives for deployment."""
         return self.state_folder / "packages"
 
     @cached_property
     def templates(self) -> Path:
-        """The CloudFormation templates, a folder for each stage."""
+        """The folder of CloudFormation templates, with one folder per stage."""
         return self.state_folder / "cdk"
 
     @cached_property
     def environment_file(self) -> Path:
-        """Where the local stack writes its addresses."""
+        """The file to which the local stack writes its addresses."""
         return self.root / ".env"
 
     @cached_property
     def stages_file(self) -> Path:
-        """Accounts, regions and sizes of its stages."""
+        """The file with the accounts, regions and sizes of its stages."""
         return self.root / "stages.yaml"
 
     @cached_property
     def requirements(self) -> Path:
-        """The folder of the packages that its models need beside the platform's own, and of their locks."""
+        """The folder of requirement families and their lock files."""
         return self.root / "requirements"
 
     @property
     def source_folder(self) -> Path:
-        """The folder that is to be on Python's path for the package to be found."""
+        """The folder to put on Python's path so that the package can be imported."""
         return self.package_folder.parent
 
     def make_state_folder(self) -> Path:
-        """Return the state folder, made if it is not there; git ignores it whatever the repository says.
+        """Create the state folder if necessary, with a `.gitignore` of its own, and return it.
 
         Raises:
-            ProjectError: It cannot be written.
+            ProjectError: The folder cannot be written.
         """
         ignored = self.state_folder / ".gitignore"
         try:
@@ -234,7 +234,7 @@ class Project:
         except OSError as error:
             raise ProjectError(
                 f"{self.state_folder} cannot be written: {error.strerror}",
-                remedy="Make it a folder that you may write; the platform keeps what it makes there",
+                remedy="Make the folder writable; the platform keeps its files there",
             ) from error
         return self.state_folder
 
@@ -244,9 +244,9 @@ class Project:
 
 
 def job_files(package_folder: Path) -> dict[str, bytes]:
-    """Return the files of a project's package by path, `<package>/...`, as far as jobs may import them.
+    """Return the package's files that jobs may import, by path `<package>/...`.
 
-    What only Dagster reads is not among them: an edited declaration does not make other code.
+    Files that only Dagster reads are left out, so that an edited declaration does not change the code.
     """
     found = source_files(package_folder, package_folder.parent)
     return {path: content for path, content in found.items() if _is_for_jobs(path)}
@@ -258,7 +258,7 @@ def _is_for_jobs(path: str) -> bool:
 
 
 def _table(root: Path) -> dict[str, Any]:
-    """Return the table `tool` of a folder's marker; nothing if there is none."""
+    """Return the table `tool` of a folder's `pyproject.toml`; empty if there is none."""
     try:
         document = tomllib.loads((root / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -270,7 +270,7 @@ def _table(root: Path) -> dict[str, Any]:
 
 
 def _within(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a table in a table; nothing if there is none."""
+    """Return a nested table; empty if there is none."""
     found = table.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -299,17 +299,17 @@ def _services(root: Path, settings: Mapping[str, Any]) -> tuple[ProjectService, 
     services = []
     declared = settings.get("services", [])
     if not isinstance(declared, list):
-        _refuse(root, "services", "write each one as [[tool.mlpipe.services]]")
+        _refuse(root, "services", "write each service as [[tool.mlpipe.services]]")
     for each in declared:
         name, module = (each.get("name"), each.get("module")) if isinstance(each, dict) else (None, None)
         is_whole = isinstance(name, str) and isinstance(module, str)
         if not (is_whole and _SERVICE.fullmatch(str(name)) and _MODULE.fullmatch(str(module))):
-            _refuse(root, "services", "each one has a name of lower-case letters and a module")
+            _refuse(root, "services", "each service needs a name of lower-case letters and a module")
         if name in _TAKEN:
-            _refuse(root, "services", f"{name} is a name of the platform's own")
+            _refuse(root, "services", f"the platform itself uses the name {name}")
         services.append(ProjectService(str(name), str(module)))
     if len({each.name for each in services}) != len(services):
-        _refuse(root, "services", "two of them have one name")
+        _refuse(root, "services", "two services have the same name")
     return tuple(services)
 
 
@@ -325,7 +325,7 @@ def _object(root: Path, settings: Mapping[str, Any], name: str) -> str | None:
 def _text(root: Path, settings: Mapping[str, Any], name: str) -> str:
     value = settings[name]
     if not isinstance(value, str) or not value:
-        _refuse(root, name, "it is no text")
+        _refuse(root, name, "it is not a text")
     return str(value)
 
 

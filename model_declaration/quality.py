@@ -1,4 +1,4 @@
-"""What a batch must be like to be loaded and published."""
+"""The conditions for a batch to be loaded and published."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from model_declaration.inputs.declared_metrics import DeclaredMetric, require_di
 from model_declaration.validation import DeclarationPart, NumberText, Share
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
-# Reading a row back costs a fifth of writing it, and as much time.
+# Reading a row back costs a fifth of writing it, and takes as long.
 _ALL_READ_BACK = 50_000
 
 
 class ColumnRule(DeclarationPart):
-    """What the values of one column must be like; a batch that breaks it is not published automatically.
+    """A rule for one column's values; a batch that breaks it is not published automatically.
 
     Attributes:
         column: One of the model's columns.
-        null_rate: The highest share of rows without a value.
-        minimum: The least value of a numeric column.
-        maximum: The greatest value of a numeric column.
-        unique: Whether no value may occur twice.
+        null_rate: The highest allowed share of nulls.
+        minimum: The lowest allowed value of a numeric column.
+        maximum: The highest allowed value of a numeric column.
+        unique: Whether values must be unique.
     """
 
     column: str
@@ -34,9 +34,9 @@ class ColumnRule(DeclarationPart):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        """Refuse a rule that no batch could break, and one that every batch breaks."""
+        """Refuse a rule without conditions, and one that no value can fulfil."""
         if not self.unique and all(each is None for each in (self.null_rate, self.minimum, self.maximum)):
-            raise ValueError("the rule states none of null_rate, minimum, maximum and unique")
+            raise ValueError("the rule needs null_rate, minimum, maximum or unique")
         bounds = (self.minimum, self.maximum)
         if None not in bounds and Decimal(str(self.minimum)) > Decimal(str(self.maximum)):
             raise ValueError(f"minimum {self.minimum} is greater than maximum {self.maximum}")
@@ -44,18 +44,18 @@ class ColumnRule(DeclarationPart):
 
 
 class RowsAgainstLive(DeclarationPart):
-    """How many accepted rows a batch must have, as a multiple of those of the live one."""
+    """How many accepted rows a batch must have, as a multiple of the live batch's."""
 
     at_least: float = Field(default=0.5, ge=0, le=1)
     at_most: float = Field(default=2.0, ge=1)
 
 
 class CoverageOfLive(DeclarationPart):
-    """Which share of the live batch's entities a batch must have.
+    """The share of the live batch's entities that a batch must have.
 
     Attributes:
-        warn: Below it the check warns.
-        block: Below it the batch is not published automatically.
+        warn: The check warns below this share.
+        block: The batch is not published automatically below this share.
     """
 
     warn: float = Field(default=0.9, ge=0, le=1)
@@ -63,18 +63,18 @@ class CoverageOfLive(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
-        """Refuse a block that comes before its warning."""
+        """Refuse thresholds that block before they warn."""
         if self.block > self.warn:
             raise ValueError(f"block {self.block} is greater than warn {self.warn}")
         return self
 
 
 class DriftThresholds(DeclarationPart):
-    """How far a column's values may have moved, as a population stability index; None for however far.
+    """How far a column's values may drift, as a population stability index; None for no limit.
 
     Attributes:
-        warn: From it on the check warns.
-        block: From it on the batch is not published automatically.
+        warn: The check warns from this value on.
+        block: The batch is not published automatically from this value on.
     """
 
     warn: float | None = Field(default=0.25, gt=0)
@@ -82,7 +82,7 @@ class DriftThresholds(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
-        """Refuse a block that comes before its warning."""
+        """Refuse thresholds that block before they warn."""
         if self.warn is not None and self.block is not None and self.block < self.warn:
             raise ValueError(f"block {self.block} is less than warn {self.warn}")
         return self
@@ -95,7 +95,7 @@ class ColumnDrift(DriftThresholds):
 
 
 class Drift(DriftThresholds):
-    """The thresholds of all numeric and boolean columns, and those of single ones in their place."""
+    """The thresholds of all numeric and boolean columns, with overrides for single columns."""
 
     columns: list[ColumnDrift] = Field(default_factory=list)
 
@@ -105,15 +105,15 @@ class Drift(DriftThresholds):
 
 
 class Accuracy(DriftThresholds):
-    """By how much published predictions may be worse than what their model was promoted with.
+    """How much worse published predictions may be than their model version promised when promoted.
 
-    A threshold is a share of the first metric's value at the promotion.
+    Thresholds are shares of the first metric's value at the promotion.
 
     Attributes:
-        warn: From it on the check warns; None for never.
-        block: From it on the check fails, and after two such batches of a version no further batch of it is
-            published automatically; None for never.
-        metrics: Of a model that is not trained here; one that is has those of `training`.
+        warn: The check warns from this value on; None for never.
+        block: The check fails from this value on, and after two such batches no further batch of the version
+            is published automatically; None for never.
+        metrics: The metrics of a model that is not trained here; others use those of `training`.
     """
 
     warn: float | None = Field(default=0.1, gt=0)
@@ -121,26 +121,26 @@ class Accuracy(DriftThresholds):
 
     @model_validator(mode="after")
     def _has_different_metrics(self) -> Self:
-        """Refuse two metrics of one name and column."""
+        """Refuse two metrics with the same name and column."""
         require_different(self.metrics)
         return self
 
 
 class Quality(DeclarationPart):
-    """What a batch may lack to be loaded, and must be like to be published automatically.
+    """The conditions for a batch to be loaded and to be published automatically.
 
     Attributes:
-        quarantine_rows: This many refused rows do not refuse the batch.
-        quarantine_rate: This share of refused rows does not refuse it either; the larger of both counts. If
+        quarantine_rows: How many refused rows are tolerated.
+        quarantine_rate: Which share of refused rows is tolerated; the larger of the two limits counts. If
             neither is declared, `QuarantineTolerance` has the default.
         verify: Whether a load reads back every row (`full`), one in a hundred (`sample`), or every row and
-            then looks through the whole online table for others (`scan`); if left out, `full` up to 50,000
-            rows, else `sample`.
-        columns: Rules of single columns.
-        rows: Accepted rows against the live batch's; nothing is asked if left out.
-        coverage: Entities against the live batch; nothing is asked if left out.
-        drift: Values against the live batch.
-        accuracy: What became of published predictions, against what their model was promoted with.
+            then scans the whole online table for extra items (`scan`); by default `full` up to 50,000 rows,
+            else `sample`.
+        columns: Rules for single columns.
+        rows: The number of accepted rows compared with the live batch; by default not checked.
+        coverage: The entities compared with the live batch; by default not checked.
+        drift: The values compared with the live batch.
+        accuracy: The accuracy of published predictions compared with that at the promotion.
     """
 
     quarantine_rows: int | None = Field(default=None, ge=0)
@@ -153,7 +153,7 @@ class Quality(DeclarationPart):
     accuracy: Accuracy = Field(default_factory=Accuracy)
 
     def verification(self, rows: int) -> Literal["full", "sample", "scan"]:
-        """Return how a load of so many rows is verified."""
+        """Return how a load with this number of rows is verified."""
         return self.verify or ("full" if rows <= _ALL_READ_BACK else "sample")
 
     @property

@@ -1,7 +1,7 @@
-"""A project's sample data: what its generator yields, as a folder that is laid out as the data bucket.
+"""A project's sample data: the objects that its generator yields, in a folder laid out like the data bucket.
 
-The generator runs in a process of its own, so that two projects in one process never meet. Beside the key and
-bytes of each object it may take `as_of`, the text of a partition: it then yields what lay in the bucket when
+The generator runs in a process of its own, so that two projects do not share imports. It yields the key and
+bytes of each object. It may take `as_of`, a partition as text, and then yields the objects that existed when
 that partition began.
 """
 
@@ -29,25 +29,25 @@ _SHOWN_LINES = 12
 
 
 class SampleDataError(ContractError):
-    """A project has no sample data, or its generator fails."""
+    """A project has no sample data, or its generator failed."""
 
 
 def sample_data_folder(project: Project, *, as_of: str | None = None) -> Path:
-    """Return the folder of a project's sample data, written first unless its generator is unchanged.
+    """Return the folder of a project's sample data, which is rewritten if the generator has changed.
 
     Args:
         project: The project.
-        as_of: A partition, for what lay in the bucket when it began, as far as the generator can tell; None
-            for everything.
+        as_of: A partition, for the objects that existed when it began, if the generator supports it; None for
+            all objects.
 
     Raises:
-        SampleDataError: The project names no generator, or that fails.
+        SampleDataError: The project names no generator, or the generator failed.
     """
     if project.sample_data is None:
         raise SampleDataError(
             f"The project {project.root} has no sample data",
-            remedy="Name its generator as sample_data of [tool.mlpipe], or pass --data with a folder that is "
-            "laid out as the data bucket",
+            remedy="Name its generator as sample_data in [tool.mlpipe], or pass --data with a folder laid "
+            "out like the data bucket",
         )
     name = "sample_data" if as_of is None else f"sample_data_as_of_{as_of.replace(':', '-')}"
     folder = project.state_folder / name
@@ -74,7 +74,7 @@ def _write_anew(project: Project, folder: Path, as_of: str | None) -> None:
 
 def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
     command = [sys.executable, "-m", __name__, str(folder), *([] if as_of is None else [as_of])]
-    # What this process imports from lies behind the project's own package.
+    # The project's own package takes precedence over this process's import path.
     path = os.pathsep.join([str(project.source_folder), *filter(None, sys.path)])
     try:
         done = subprocess.run(
@@ -83,7 +83,7 @@ def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
                 **os.environ,
                 VARIABLE: str(project.root),
                 "PYTHONPATH": path,
-                # Byte code of a module is taken for an edit of equal size within the same second.
+                # An edit of equal size within the same second would be taken for the cached byte code.
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             cwd=project.root,
@@ -94,7 +94,7 @@ def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise SampleDataError(
-            f"{project.sample_data} was not done after {_SECONDS} seconds", remedy="Make it yield less"
+            f"{project.sample_data} did not finish in {_SECONDS} seconds", remedy="Make it yield less"
         ) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines()
@@ -105,7 +105,7 @@ def _run_generator(project: Project, folder: Path, as_of: str | None) -> None:
 
 
 def _generator_digest(project: Project) -> str:
-    """Return a digest of the project's own modules outside its models: what a generator is made of."""
+    """Return a digest of the project's modules outside its models, on which a generator may depend."""
     digest = hashlib.sha256(str(project.sample_data).encode())
     for path in sorted(project.package_folder.rglob("*.py")):
         if project.defs not in path.parents:
@@ -115,7 +115,7 @@ def _generator_digest(project: Project) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep two commands from writing the same folder; the lock ends with the process that holds it."""
+    """Keep two commands from writing the same folder; the lock also ends with its process."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -126,19 +126,19 @@ def _generator(named: str) -> Callable[..., Iterable[tuple[str, bytes]]]:
     found = getattr(importlib.import_module(module), name, None)
     if not callable(found):
         raise TypeError(f"{module} has no function {name}")
-    return found  # type: ignore[no-any-return]  # what it yields is judged one by one
+    return found  # type: ignore[no-any-return]  # each yielded object is checked
 
 
 def _write_objects(objects: Iterable[tuple[str, bytes]], folder: Path) -> None:
     for key, content in objects:
         parts = PurePosixPath(key).parts if isinstance(key, str) else ()
         if not parts or key != "/".join(parts) or key.startswith("/") or ".." in parts:
-            raise ValueError(f"{key!r} is no key of an object: write it as raw/orders/dt=2013-02-01/part.csv")
+            raise ValueError(f"{key!r} is not an object key, such as raw/orders/dt=2013-02-01/part.csv")
         if not isinstance(content, bytes):
-            raise TypeError(f"the content of {key} is a {type(content).__name__} and not bytes")
+            raise TypeError(f"the content of {key} is {type(content).__name__} instead of bytes")
         target = folder / key
         if target.exists():
-            raise ValueError(f"{key} is there twice")
+            raise ValueError(f"{key} was yielded twice")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
         generator = _generator(str(project.sample_data))
         is_told = as_of is not None and "as_of" in inspect.signature(generator).parameters
         _write_objects(generator(as_of=as_of) if is_told else generator(), folder)
-    except Exception as error:  # noqa: BLE001  # whatever a project's own function raises is shown
+    except Exception as error:  # noqa: BLE001  # any error of the project's own function is shown
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         shown = [f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own]
         sys.stderr.write("\n".join([*shown[-_SHOWN_LINES:], f"{type(error).__name__}: {error}"]))

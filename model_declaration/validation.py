@@ -1,4 +1,4 @@
-"""What all parts of a declaration share: strictness, faults by field, and values that are kept as text."""
+"""Shared validation of all parts of a declaration: strict fields, faults by field, and field types."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from prediction_contract.rows.schema import ColumnType
 
 
 class DeclarationPart(BaseModel):
-    """Shared by all parts of a declaration: unknown fields are refused."""
+    """The base of all parts of a declaration; it refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def fault(what: str) -> PydanticCustomError:
-    """Return an error for a validator to raise, shown in these words alone."""
+    """Return an error for a validator to raise, shown without a prefix."""
     return PydanticCustomError("inconsistent", "{what}", {"what": what})
 
 
 def inconsistency(what: str, *field: str | int) -> ValidationError:
-    """Return the error for a validator over several fields to raise; it names the one to correct.
+    """Return an error for a validator over several fields to raise, located at the field to correct.
 
     Args:
         what: What is wrong.
-        field: The path of the field, as seen from the validator's own part of the declaration.
+        field: The path of the field, relative to the validator's part of the declaration.
     """
     return ValidationError.from_exception_data(
         "declaration", [{"type": fault(what), "loc": field, "input": ".".join(map(str, field))}]
@@ -39,7 +39,7 @@ def inconsistency(what: str, *field: str | int) -> ValidationError:
 
 
 def raise_together(*checks: Callable[[], object]) -> None:
-    """Run checks that may raise an inconsistency each, and raise one error of all that did."""
+    """Run checks that may raise an inconsistency, and raise all inconsistencies as one error."""
     found: list[InitErrorDetails] = []
     for check in checks:
         try:
@@ -54,11 +54,11 @@ def raise_together(*checks: Callable[[], object]) -> None:
 
 
 def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Return what makes a text one of a form, for an annotation; its schema says so to `dg check yaml`.
+    """Return an annotation's metadata that requires a pattern, also in the schema for `dg check yaml`.
 
     Args:
-        pattern: Of the whole text.
-        otherwise: What is told of another text.
+        pattern: The pattern of the whole text.
+        otherwise: The message for a text that does not match.
     """
 
     def check(value: str) -> str:
@@ -69,7 +69,7 @@ def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSche
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
 
-# A class or function of the project's.
+# A class or function of the project.
 ObjectName = Annotated[
     str,
     *matching(
@@ -81,7 +81,7 @@ ObjectName = Annotated[
 
 def _column_type(value: str) -> str:
     if value.startswith("decimal(") and ")" not in value:
-        # In braces, YAML takes the comma for the end of the value.
+        # Within braces, YAML ends the value at the comma.
         raise ValueError(f'{value} is cut off at its comma. Write the type in quotes: "decimal(10,2)"')
     try:
         ColumnType.parse(value)
@@ -101,7 +101,7 @@ def _partition(value: object) -> str:
         raise ValueError(str(error)) from error
 
 
-# As text, because a YAML float is a binary one, and a bound of 0.1 is meant as it is written.
+# Kept as text, because YAML floats are binary and a bound of 0.1 must stay exact.
 def _decimal(value: object) -> Decimal | None:
     try:
         number = Decimal(str(value))
@@ -113,22 +113,22 @@ def _decimal(value: object) -> Decimal | None:
 def _share(value: object) -> str:
     share = _decimal(value)
     if share is None or not 0 <= share <= 1:
-        raise ValueError("it is no number from 0 to 1")
+        raise ValueError("it is not a number from 0 to 1")
     return format(share, "f")
 
 
 def _number(value: object) -> str:
     number = _decimal(value)
     if number is None:
-        raise ValueError("it is no finite number")
+        raise ValueError("it is not a finite number")
     return format(number, "f")
 
 
-# A pattern is what `dg check yaml` can judge without loading the code location.
+# `dg check yaml` can check patterns without loading the code location.
 PartitionText = Annotated[
     str, BeforeValidator(_partition), WithJsonSchema({"type": "string", "pattern": f"^{PARTITION_PATTERN}$"})
 ]
-# A number that is kept as text may be written as either.
+# Numbers that are kept as text may be written as either.
 _NUMBER_OR_TEXT = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
 NumberText = Annotated[str, BeforeValidator(_number), _NUMBER_OR_TEXT]
 Share = Annotated[str, BeforeValidator(_share), _NUMBER_OR_TEXT]

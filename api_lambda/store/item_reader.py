@@ -139,7 +139,7 @@ class ItemReader:
     def table_names(self, prefix: str, *, until: float) -> list[str]:
         """Return the names of all tables that begin with the prefix, in order."""
         found: list[str] = []
-        # The listing is sorted and begins after this name, which is no table's own.
+        # The listing is sorted and begins after this name, which no table has.
         start: str | None = prefix
         while start is not None:
             answer = self._call("ListTables", {"ExclusiveStartTableName": start}, until)

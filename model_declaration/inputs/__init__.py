@@ -1,1 +1,1 @@
-"""What a model is made of: sources, and features and trained models that the project does not make itself."""
+"""A model's inputs: sources, and features and trained models that are made elsewhere."""

@@ -1,4 +1,4 @@
-"""Metrics that a model is evaluated by, as its declaration has them."""
+"""The metrics that a declaration evaluates a model by."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
 
 
 class DeclaredMetric(DeclarationPart):
-    """How well a prediction column foretells an outcome column.
+    """A measure of how well a prediction column matches an outcome column.
 
     Attributes:
-        kind: What is computed; `function` is one of the project's own.
-        predicted: A column of the predictions that holds numbers.
+        kind: The kind of metric; `function` calls one of the project's own.
+        predicted: A numeric column of the predictions.
         actual: A column that the function `outcomes` returns.
-        quantile: Which one a `pinball` metric is about.
-        function: Of a `function` metric, called with two arrays: what happened, and what was predicted.
-        better: Which values of a `function` metric are better.
+        quantile: The quantile of a `pinball` metric.
+        function: The function of a `function` metric; it takes two arrays, actual and predicted values.
+        better: Whether lower or higher values of a `function` metric are better.
     """
 
     kind: Literal["mae", "rmse", "mape", "r2", "roc_auc", "log_loss", "pinball", "function"]
@@ -36,7 +36,7 @@ class DeclaredMetric(DeclarationPart):
 
     @model_validator(mode="after")
     def _has_its_fields(self) -> Self:
-        """Refuse a field of another kind, and a kind without its own fields."""
+        """Refuse fields that the kind does not have, and missing ones that it needs."""
         raise_together(
             lambda: self._require("quantile", "pinball", "say 0.9"),
             lambda: self._require("function", "function", "say acme.metrics:cost"),
@@ -47,21 +47,21 @@ class DeclaredMetric(DeclarationPart):
     def _require(self, field: str, kind: str, example: str) -> None:
         is_given = getattr(self, field) is not None
         if is_given and self.kind != kind:
-            raise inconsistency(f"{self.kind} has no {field}, only {kind} has", field)
+            raise inconsistency(f"{self.kind} has no {field}, only {kind} does", field)
         if not is_given and self.kind == kind:
-            raise inconsistency(f"it is missing: {kind} needs one, {example}", field)
+            raise inconsistency(f"it is missing: {kind} needs it, {example}", field)
 
     @property
     def as_metric(self) -> Metric:
-        """The metric as a job is told it."""
+        """The metric in the form that jobs read."""
         return Metric(self.kind, self.predicted, self.actual, self.quantile, self.function, self.better)
 
 
 def require_different(metrics: Sequence[DeclaredMetric]) -> None:
-    """Refuse two metrics of one name and column, of which people would see one.
+    """Refuse two metrics with the same name and column, which could not be told apart.
 
     Raises:
-        ValidationError: There are some.
+        ValidationError: Two metrics are the same.
     """
     labels = [metric.as_metric.label for metric in metrics]
     for number, label in enumerate(labels):
@@ -77,7 +77,7 @@ def metric_checks(
     Args:
         metrics: The declared metrics.
         columns: The kinds of the predictions' columns.
-        field: Where they are declared.
+        field: The path of the field that declares them.
     """
     return [
         partial(_require_numbers, number, metric, columns, field) for number, metric in enumerate(metrics)
@@ -90,8 +90,6 @@ def _require_numbers(
     place = (*field, number, "predicted")
     kind = columns.get(metric.predicted)
     if kind is None:
-        raise inconsistency(f"a metric names {metric.predicted}, which is none of the columns", *place)
+        raise inconsistency(f"a metric names {metric.predicted}, which is not a column", *place)
     if kind not in _NUMBERS:
-        raise inconsistency(
-            f"a metric names {metric.predicted}, which is a {kind.value} and no number", *place
-        )
+        raise inconsistency(f"a metric names {metric.predicted}, which is a {kind.value}, no number", *place)

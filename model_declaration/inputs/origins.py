@@ -1,4 +1,4 @@
-"""Features and trained models that the project does not make itself: prepared and trained elsewhere."""
+"""Features that are prepared elsewhere, and models that are trained elsewhere."""
 
 from __future__ import annotations
 
@@ -22,68 +22,68 @@ def _key(value: str) -> str:
 
 
 class DeclaredFeatures(DeclarationPart):
-    """Features that are a source's rows as they are.
+    """Features that are a source's rows, unchanged.
 
     Attributes:
-        source: The name of the source, as `from`.
-        key: Its column that names the entity.
+        source: The name of the source; the field `from`.
+        key: The source's column that holds the entity id.
     """
 
     source: str = Field(alias="from")
     key: str
 
     def require_in(self, sources: Mapping[str, DeclaredSource]) -> None:
-        """Refuse a source that is not declared, and a key that is none of its columns.
+        """Refuse a source that is not declared, and a key that is not one of its columns.
 
         Raises:
-            ValidationError: It is so.
+            ValidationError: The source or the key is unknown.
         """
         found = sources.get(self.source)
         if found is None:
             known = ", ".join(sorted(sources)) or "none"
             raise inconsistency(f"{self.source} is not declared; the sources are {known}", "features", "from")
         if found.columns and self.key not in found.columns:
-            raise inconsistency(f"{self.key} is none of the columns of {self.source}", "features", "key")
+            raise inconsistency(f"{self.key} is not a column of {self.source}", "features", "key")
 
 
 class ModelFile(DeclarationPart):
     """A model that was trained elsewhere, as one file.
 
     Attributes:
-        path: Of the file, below the bucket.
-        bucket: Another one than the data bucket.
-        sha256: Of the file, in lower-case hex.
-        codec: The name of its format, say `xgboost`.
+        path: The file's key in the bucket.
+        bucket: The bucket, if it is not the data bucket.
+        sha256: The file's SHA-256 in lower-case hex.
+        codec: The name of the file's format, for example `xgboost`.
     """
 
     path: Annotated[str, AfterValidator(_key)]
     bucket: BucketName | None = None
-    sha256: Annotated[str, *matching("[0-9a-f]{64}", "it is no SHA-256 of 64 lower-case hex digits")]
-    codec: Annotated[str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a codec, say xgboost")]
+    sha256: Annotated[str, *matching("[0-9a-f]{64}", "it is not a SHA-256 of 64 lower-case hex digits")]
+    codec: Annotated[str, *matching("[a-z][a-z0-9_]{0,40}", "it is not the name of a codec, such as xgboost")]
 
     def require_codec(self, own: Sequence[str]) -> None:
-        """Refuse a format that is none of the platform's, where the project has no codec of its own.
+        """Refuse an unknown codec if the project has no codecs of its own.
 
         Raises:
-            ValidationError: It is so.
+            ValidationError: The codec is unknown.
         """
         if self.codec not in CODECS and not own:
             raise inconsistency(
-                f"there is no codec {self.codec}; there are {', '.join(CODECS)}, and those of `codecs`",
+                f"codec {self.codec} is unknown: use {', '.join(CODECS)}, or one of `codecs`",
                 *("model", "codec"),
             )
 
     @property
     def as_input(self) -> TrainedElsewhere:
-        """The file as a job is told it."""
+        """The file in the form that jobs read."""
         return TrainedElsewhere(key=self.path, bucket=self.bucket, sha256=self.sha256, codec=self.codec)
 
 
 class RegisteredModel(DeclarationPart):
-    """A model that was trained elsewhere, and whose versions are registered one by one.
+    """A model that is trained elsewhere, with registered versions; the champion scores.
 
     Attributes:
-        source: As `from`: the champion among the registered versions scores.
+        source: Always `registry`; the field `from`.
     """
 
     source: Literal["registry"] = Field(alias="from")

@@ -1,4 +1,4 @@
-"""The data that a model's features are made of: files, Delta tables, queries, readers of the project."""
+"""The data that a model's features are made from: files, Delta tables, queries, and readers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from prediction_contract.naming.s3_layout import validated_bucket, validated_key
 
 # More than a year of hours.
 LONGEST_HISTORY = 9000
-# By these names functions receive other things than a source.
+# Functions receive other arguments by these names.
 _TAKEN_NAMES = frozenset({"partition", "examples", "features", "model", "previous"})
 _NAME = re.compile("[a-z][a-z0-9_]{0,62}")
 _PLACEHOLDER = re.compile("[{]([^{}]*)[}]")
@@ -44,9 +44,9 @@ def _placeholders(value: str) -> str:
     for name in _PLACEHOLDER.findall(value):
         if name not in PLACEHOLDERS:
             known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
-            raise fault(f"{{{name}}} is no placeholder: use {known}")
+            raise fault(f"{{{name}}} is not a placeholder: use {known}")
     if set(_PLACEHOLDER.sub("", value)) & set("{}"):
-        raise fault("a brace belongs to no placeholder")
+        raise fault("a brace is not part of a placeholder")
     return value
 
 
@@ -57,8 +57,8 @@ def _path(value: str) -> str:
     except ContractError as error:
         raise fault(str(error)) from error
     if set(value.partition("/")[0]) & set("{*"):
-        # A job's role may read what begins so, and nothing else of the bucket.
-        raise fault("it begins with a placeholder: begin with a folder, say orders/dt={date}/*.parquet")
+        # A job's role may read only keys that begin with this text.
+        raise fault("it begins with a placeholder: begin with a folder, as in orders/dt={date}/*.parquet")
     return value
 
 
@@ -66,24 +66,24 @@ BucketName = Annotated[str, AfterValidator(_bucket)]
 _Path = Annotated[str, AfterValidator(_path)]
 _AssetKey = Annotated[
     str,
-    *matching("[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "it is no asset key, written as raw/orders"),
+    *matching("[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "it is not an asset key, such as raw/orders"),
 ]
 _SecretName = Annotated[str, *matching("[A-Za-z0-9/_+=.@-]{1,512}", "it is not the name of a secret")]
 _ParameterText = Annotated[str, AfterValidator(_placeholders)]
 
 
 class DeclaredSource(DeclarationPart):
-    """What all sources share.
+    """The fields that all sources share.
 
     Attributes:
-        history: How many partitions before the one that features are made for are read as well.
-        columns: Name and type of each column, as those of predictions; left out, those that the data has.
-        known_at: The column of type timestamp that says when a row became known; `features` sees no row
-            that is later than the beginning of its partition.
-        asset: The key of the Dagster asset that makes the data, `/` between its parts.
+        history: How many earlier partitions are read together with the one that features are made for.
+        columns: The type of each column by name, as for predictions; by default those of the data.
+        known_at: The timestamp column that holds when a row became known; `features` does not see rows later
+            than the beginning of its partition.
+        asset: The key of the Dagster asset that makes the data, with `/` between its parts.
     """
 
-    # Why columns must be declared; nothing where the data says what they are.
+    # Why columns must be declared; empty if the data has column types of its own.
     NEEDS_COLUMNS: ClassVar[str] = ""
 
     history: int = Field(default=0, ge=0, le=LONGEST_HISTORY)
@@ -93,7 +93,7 @@ class DeclaredSource(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse what would fail in the middle of a job."""
+        """Refuse sources that would fail in the middle of a job."""
         raise_together(
             self._require_columns, self._require_known_at, self._require_history, self._require_form
         )
@@ -105,16 +105,16 @@ class DeclaredSource(DeclarationPart):
 
     def _require_known_at(self) -> None:
         if self.known_at is None or not self.columns:
-            # Columns that the data alone says are looked at by the job.
+            # If the data alone has the columns, the job checks them.
             return
         kind = self.columns.get(self.known_at)
         if kind is None:
-            raise inconsistency(f"{self.known_at} is none of this source's columns", "known_at")
+            raise inconsistency(f"{self.known_at} is not one of this source's columns", "known_at")
         if kind != "timestamp":
-            raise inconsistency(f"{self.known_at} is a {kind} and no timestamp", "known_at")
+            raise inconsistency(f"{self.known_at} is a {kind}, not a timestamp", "known_at")
 
     def _require_form(self) -> None:
-        """Refuse what a format of its own knows to be wrong."""
+        """Check the rules of the source's own format."""
 
     @property
     def filled_texts(self) -> dict[tuple[str, ...], str]:
@@ -124,20 +124,20 @@ class DeclaredSource(DeclarationPart):
 
     @property
     def is_partitioned(self) -> bool:
-        """Whether it reads other data for each partition."""
+        """Whether each partition has data of its own."""
         return any(map(_PLACEHOLDER.search, self.filled_texts.values()))
 
     @property
     def is_as_long_as_its_history(self) -> bool:
-        """Whether it tells of no earlier time than its history; what is read as a whole may tell of any."""
+        """Whether its data covers only its history; a source without partitions may cover any time."""
         return self.is_partitioned
 
     def _require_history(self) -> None:
         if self.history and not self.is_partitioned:
-            raise inconsistency("no placeholder names a partition: each one reads the same anyway", "history")
+            raise inconsistency("without a placeholder every partition reads the same data", "history")
 
     def as_input(self, name: str) -> Source:
-        """Return the source as a job is told it, by a name."""
+        """Return the source in the form that jobs read, under this name."""
         told: dict[str, Any] = self.model_dump(exclude={"asset"}, exclude_none=True)
         pairs: dict[str, Any] = {
             field: tuple(told.pop(field, {}).items()) for field in ("columns", "parameters")
@@ -146,11 +146,11 @@ class DeclaredSource(DeclarationPart):
 
 
 class _StoredSource(DeclaredSource):
-    """What lies below a bucket.
+    """Objects in a bucket.
 
     Attributes:
-        path: A key below the bucket, with `{partition}`, `{date}`, `{hour}` and `*` in it.
-        bucket: Another one than the data bucket.
+        path: A key, which may hold `{partition}`, `{date}`, `{hour}` and `*`.
+        bucket: The bucket, if it is not the data bucket.
     """
 
     path: _Path
@@ -164,33 +164,33 @@ class ParquetSource(_StoredSource):
 
 
 class TextSource(_StoredSource):
-    """CSV with the columns' names at the head, or JSON objects, one a line; names in `.gz` are unpacked."""
+    """CSV with a header line, or one JSON object per line; `.gz` files are decompressed."""
 
-    NEEDS_COLUMNS: ClassVar[str] = "a text file does not say what types they have"
+    NEEDS_COLUMNS: ClassVar[str] = "a text file has no column types"
 
     format: Literal["csv", "jsonl"]
 
 
 class DeltaSource(_StoredSource):
-    """A Delta table, whose folder the path names."""
+    """A Delta table; the path names its folder."""
 
     format: Literal["delta"]
 
     def _require_form(self) -> None:
         if "*" in self.path:
-            raise inconsistency("a Delta table is one folder: leave out the *", "path")
+            raise inconsistency("a Delta table is one folder: remove the *", "path")
 
 
 class SnowflakeSource(DeclaredSource):
-    """The answer to a query.
+    """The result of a Snowflake query.
 
     Attributes:
-        secret: The name of the secret that holds the connection.
-        query: Its text, with `%(name)s` for each parameter.
-        parameters: Their values, bound as text, with `{partition}`, `{date}` and `{hour}` in them.
+        secret: The name of the secret with the connection's credentials.
+        query: The query, with `%(name)s` for each parameter.
+        parameters: The parameters' values, bound as text; they may hold `{partition}`, `{date}` and `{hour}`.
     """
 
-    NEEDS_COLUMNS: ClassVar[str] = "an answer without rows does not say what types they have"
+    NEEDS_COLUMNS: ClassVar[str] = "a result without rows has no column types"
 
     format: Literal["snowflake"]
     secret: _SecretName
@@ -201,11 +201,11 @@ class SnowflakeSource(DeclaredSource):
         found = list(_PARAMETER.finditer(self.query))
         named = {each[1] for each in found if each[1]}
         if missing := sorted(named - set(self.parameters)):
-            raise inconsistency(f"the query names {missing[0]}, which they do not give", "parameters")
+            raise inconsistency(f"the query names {missing[0]}, which is not a parameter", "parameters")
         if unused := sorted(set(self.parameters) - named):
-            raise inconsistency(f"the query does not name it: write %({unused[0]})s", "parameters", unused[0])
+            raise inconsistency(f"the query does not use it: write %({unused[0]})s", "parameters", unused[0])
         if self.parameters and any(each[2] is not None for each in found):
-            raise inconsistency("beside %(name)s for a parameter, a % is written as %%", "query")
+            raise inconsistency("write % as %%, except in %(name)s for a parameter", "query")
 
     @property
     def filled_texts(self) -> dict[tuple[str, ...], str]:
@@ -214,17 +214,17 @@ class SnowflakeSource(DeclaredSource):
 
     @property
     def is_as_long_as_its_history(self) -> bool:
-        """Whether it tells of no earlier time: a query may look back as far as it likes."""
+        """Always False: a query may read data of any time."""
         return False
 
 
 class ReaderSource(DeclaredSource):
-    """What a class of the project's reads.
+    """Data that a class of the project reads.
 
     Attributes:
-        reader: `module:Class`.
-        path: What the reader reads, as that of files; None for one that finds everything itself.
-        bucket: Another one than the data bucket.
+        reader: The class, as `module:Class`.
+        path: The objects to read, as for files; None if the reader finds its data itself.
+        bucket: The bucket, if it is not the data bucket.
     """
 
     format: Literal["reader"] = "reader"
@@ -233,7 +233,7 @@ class ReaderSource(DeclaredSource):
     bucket: BucketName | None = None
 
     def _require_history(self) -> None:
-        """Leave it to the reader, which is told the partitions of its history."""
+        """Allow any history: the reader receives the partitions to read."""
 
 
 _KINDS: tuple[type[DeclaredSource], ...] = (
@@ -253,11 +253,11 @@ _BY_FORMAT = {name: kind for kind in _KINDS for name in _formats(kind)}
 
 
 def _source(value: object) -> DeclaredSource:
-    """Return a source as its format has it, so that a fault names a field of that format."""
+    """Validate a source as its format, so that a fault names a field of that format."""
     if isinstance(value, DeclaredSource):
         return value
     if not isinstance(value, Mapping):
-        raise fault("a source has fields: write them as {format: parquet, path: ...}")
+        raise fault("a source needs fields, such as {format: parquet, path: ...}")
     name = value.get("format", "reader" if "reader" in value else None)
     kind = _BY_FORMAT.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -268,7 +268,7 @@ def _source(value: object) -> DeclaredSource:
 
 
 class _SourceSchema:
-    """The JSON Schema of all formats: fields of any, and by the format those that it has and needs."""
+    """The JSON Schema of a source: all formats' fields, and which of them each format allows and needs."""
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -301,8 +301,8 @@ AnySource = Annotated[DeclaredSource, PlainValidator(_source), _SourceSchema()]
 def _source_name(value: str) -> str:
     if not _NAME.fullmatch(value) or keyword.iskeyword(value) or value in _TAKEN_NAMES:
         raise fault(
-            f"{value[:80]} cannot name a source: functions receive it by this name. Use lower-case letters, "
-            f"digits and underscores, and none of {', '.join(sorted(_TAKEN_NAMES))}"
+            f"{value[:80]} cannot name a source, because functions receive it by this name. Use lower-case "
+            f"letters, digits and underscores, but not {', '.join(sorted(_TAKEN_NAMES))}"
         )
     return value
 
@@ -312,10 +312,10 @@ Sources = dict[SourceName, AnySource]
 
 
 def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
-    """Refuse the hour of a partition that is longer than one, and for hours what shows a whole day.
+    """Refuse `{hour}` for longer partitions, and for hourly ones sources that show a whole day.
 
     Raises:
-        ValidationError: A source names it, or shows what came after its hours.
+        ValidationError: A source has `{hour}` wrongly, or shows data later than the hour.
     """
     if kind == "hourly":
         raise_together(*(partial(_refuse_whole_day, name, source) for name, source in sources.items()))
@@ -331,13 +331,13 @@ def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
 
 
 def _refuse_whole_day(name: str, source: DeclaredSource) -> None:
-    # A reader says itself that it shows only what was known.
+    # A reader is responsible itself for showing only what was known.
     if source.known_at is not None or isinstance(source, ReaderSource):
         return
     named = {found for text in source.filled_texts.values() for found in _PLACEHOLDER.findall(text)}
     if named == {"date"}:
         raise inconsistency(
-            "the data of a day tells what came after an hour of it: declare known_at, or name {hour} as well",
+            "a whole day holds data later than the hour: declare known_at, or add {hour}",
             *("sources", name, *min(source.filled_texts)),
         )
 

@@ -75,7 +75,7 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
             "  sources: {orders: {format: parquet, path: orders, knownat: at}}",
             ":6 attributes.sources.orders.knownat: Extra inputs are not permitted; did you mean known_at",
         ),
-        ("  lookback: 2", "  name: others", ":6 attributes.name: a model is called like its folder"),
+        ("  lookback: 2", "  name: others", ":6 attributes.name: a model has the name of its folder"),
         ("  lookback: 2", "  owners: [somebody]", ":6 attributes.owners.0: "),
         ("  lookback: 2", "  schedule: {cron: often}", ":6 attributes.schedule.cron: "),
         ("  lookback: 2", "  lookback: 367", ":6 attributes.lookback: "),
@@ -108,12 +108,12 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         (
             "  lookback: 2",
             "  cleaning: [{column: score, rename: points}]\n  quality: {drift: {columns: [{column: score}]}}",
-            ":7 attributes.quality: quality names score, which is none of the columns",
+            ":7 attributes.quality: quality names score, which are not columns",
         ),
         (
             "  lookback: 2",
             "  produced_by: sagemaker\n  schedule: {cron: 0 6 13 * 5}",
-            ":7 attributes.schedule.cron: EventBridge Scheduler cannot keep the cron schedule '0 6 13 * 5'",
+            ":7 attributes.schedule.cron: EventBridge Scheduler cannot run the cron schedule '0 6 13 * 5'",
         ),
         (
             "  lookback: 2",

@@ -125,13 +125,13 @@ def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
         ({"margin": 1}, "margin: 1", "less than 1"),
         ({"approval": "auto"}, "approval: auto", "declare `metrics`, or `approval: manual`"),
         ({"slices": ["score"]}, "slices:", "judged by the first of `metrics`"),
-        ({"metrics": [METRIC], "slices": ["tide"]}, "- tide", "tide, which is none of the columns"),
-        ({"metrics": [METRIC], "slices": ["entity_id"]}, "- entity_id", "a slice of its own"),
+        ({"metrics": [METRIC], "slices": ["tide"]}, "- tide", "tide, which is not a column"),
+        ({"metrics": [METRIC], "slices": ["entity_id"]}, "- entity_id", "make each entity a slice"),
         ({"metrics": [METRIC], "slices": ["score", "score"]}, "- score", "slices.1: score is declared twice"),
         ({"metrics": [METRIC, dict(METRIC)]}, "- kind", "training.metrics.1: mae:score is declared twice"),
-        ({"metrics": [METRIC | {"predicted": "tide"}]}, "predicted: tide", "none of the columns"),
-        ({"schedule": "0 2 1 * 1"}, "schedule: 0 2 1 * 1", "it names days of the month and of the week"),
-        ({"schedule": "daily"}, "schedule: daily", "it has 1 fields of 5"),
+        ({"metrics": [METRIC | {"predicted": "tide"}]}, "predicted: tide", "not a column"),
+        ({"schedule": "0 2 1 * 1"}, "schedule: 0 2 1 * 1", "it names both days of the month and days of"),
+        ({"schedule": "daily"}, "schedule: daily", "it has 1 fields instead of 5"),
         ({"window": 3, "first_partition": "2013-01-01"}, "training:", "training.window: Extra inputs"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_fault_of_a_training_is_told_with_its_line(
         (
             {"model": REGISTRY, "training": {"window": 3}},
             "model:",
-            "the model is trained here: leave out `model` or `training`",
+            "the model is trained here: remove `model` or `training`",
         ),
         (
             {"training": {}, "quality": {"accuracy": {"metrics": [METRIC]}}},

@@ -38,7 +38,7 @@ def test_a_repository_names_the_folder_of_its_project(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.mlpipe]\nproject = "teams/acme"\n')
     assert Project.find({}, tmp_path) == Project.find({}, made.root) == made
     (tmp_path / "teams" / "pyproject.toml").write_text('[tool.mlpipe]\nproject = ".."\n')
-    with pytest.raises(ProjectError, match="in its turn"):
+    with pytest.raises(ProjectError, match="names yet another project"):
         Project.at(tmp_path / "teams")
 
 
@@ -60,20 +60,23 @@ def test_the_example_brings_a_service_and_sample_data() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ('sampledata = "a:b"', r"\[tool.mlpipe\] sampledata: it is none of"),
+        ('sampledata = "a:b"', r"\[tool.mlpipe\] sampledata: unknown setting"),
         ('sample_data = "acme.sample_data"', "sample_data: 'acme.sample_data' does not name an object"),
-        ("requires = 1", "requires: it is no text"),
-        ("services = 5", r"services: write each one as \[\[tool.mlpipe.services\]\]"),
-        ('[[tool.mlpipe.services]]\nname = "Weather"\nmodule = "a"', "services: each one has a name"),
-        ('[[tool.mlpipe.services]]\nname = "weather"', "services: each one has a name"),
-        ('[[tool.mlpipe.services]]\nname = "weather"\nmodule = "-c"', "services: each one has a name"),
+        ("requires = 1", "requires: it is not a text"),
+        ("services = 5", r"services: write each service as \[\[tool.mlpipe.services\]\]"),
+        ('[[tool.mlpipe.services]]\nname = "Weather"\nmodule = "a"', "services: each service needs a name"),
+        ('[[tool.mlpipe.services]]\nname = "weather"', "services: each service needs a name"),
+        ('[[tool.mlpipe.services]]\nname = "weather"\nmodule = "-c"', "services: each service needs a name"),
         ('sample_data = "acme..sample_data:objects"', "sample_data: 'acme..sample_data:objects' does not"),
-        ('[[tool.mlpipe.services]]\nname = "aws"\nmodule = "a"', "services: aws is a name of the platform's"),
+        (
+            '[[tool.mlpipe.services]]\nname = "aws"\nmodule = "a"',
+            "services: the platform itself uses the name aws",
+        ),
         (
             '[[tool.mlpipe.services]]\nname = "token"\nmodule = "a"',
-            "services: token is a name of the platform's",
+            "services: the platform itself uses the name token",
         ),
-        (f"{SERVICE}{SERVICE}", "services: two of them have one name"),
+        (f"{SERVICE}{SERVICE}", "services: two services have the same name"),
     ],
 )
 def test_a_fault_is_told_with_its_member(tmp_path: Path, settings: str, told: str) -> None:
@@ -96,7 +99,7 @@ def test_git_ignores_what_the_platform_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["infra", "sagemaker_scripts", "prediction_contract", "mlpipe"])
 def test_a_package_that_is_called_like_one_of_the_platforms_is_refused(tmp_path: Path, package: str) -> None:
     """Its files would take the place of the platform's in the jobs' code."""
-    with pytest.raises(ProjectError, match=f"root_module: {package} is a package of the platform's own"):
+    with pytest.raises(ProjectError, match=f"root_module: {package} is one of the platform's own packages"):
         new_project(tmp_path, package)
 
 
@@ -110,7 +113,7 @@ def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The message says what to make of it."""
     made = new_project(tmp_path)
     made.state_folder.touch()
-    with pytest.raises(ProjectError, match=r"\.mlpipe cannot be written: File exists. Make it a folder"):
+    with pytest.raises(ProjectError, match=r"\.mlpipe cannot be written: File exists. Make the folder"):
         made.make_state_folder()
 
 

@@ -71,10 +71,10 @@ def test_generators_that_can_tell_it_are_told_the_moment(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("generator", "told"),
     [
-        ("def objects():\n    yield '../a', b''\n", "'../a' is no key of an object"),
-        ("def objects():\n    yield '/a', b''\n", "'/a' is no key of an object"),
-        ("def objects():\n    yield 'a', 'text'\n", "the content of a is a str and not bytes"),
-        ("def objects():\n    yield 'a', b''\n    yield 'a', b''\n", "a is there twice"),
+        ("def objects():\n    yield '../a', b''\n", "'../a' is not an object key"),
+        ("def objects():\n    yield '/a', b''\n", "'/a' is not an object key"),
+        ("def objects():\n    yield 'a', 'text'\n", "the content of a is str instead of bytes"),
+        ("def objects():\n    yield 'a', b''\n    yield 'a', b''\n", "a was yielded twice"),
         ("def others(): ...\n", "acme.sample_data has no function objects"),
         ("def objects():\n    return 1 / 0\n", "sample_data.py:2 in objects"),
     ],

@@ -148,33 +148,36 @@ def without(source: dict[str, Any], *fields: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        (ORDERS | {"path": "raw/{day}/x.parquet"}, "orders.path: {day} is no placeholder"),
-        (ORDERS | {"path": "raw/{date/x.parquet"}, "orders.path: a brace belongs to no"),
+        (ORDERS | {"path": "raw/{day}/x.parquet"}, "orders.path: {day} is not a placeholder"),
+        (ORDERS | {"path": "raw/{date/x.parquet"}, "orders.path: a brace is not part of"),
         (ORDERS | {"path": "dt={date}/x.parquet"}, "orders.path: it begins with a placeholder"),
         (ORDERS | {"path": "/raw/x.parquet"}, "orders.path: '/raw/x.parquet' is not a safe key"),
         (ORDERS | {"path": "raw/{hour}.parquet"}, "orders.path: a daily partition has no {hour}"),
         (ORDERS | {"bucket": "s3://lake"}, "orders.bucket: 's3://lake' is not the name"),
-        (ORDERS | {"known_at": "noticed_at"}, "orders.known_at: noticed_at is none of this source's columns"),
-        (ORDERS | {"known_at": "amount"}, "orders.known_at: amount is a decimal(10,2) and no timestamp"),
+        (
+            ORDERS | {"known_at": "noticed_at"},
+            "orders.known_at: noticed_at is not one of this source's columns",
+        ),
+        (ORDERS | {"known_at": "amount"}, "orders.known_at: amount is a decimal(10,2), not a timestamp"),
         (ORDERS | {"columns": {"amount": "number"}}, "orders.columns.amount: "),
         (ORDERS | {"history": -1}, "orders.history: Input should be greater than or equal to 0"),
-        (ORDERS | {"asset": "lake//orders"}, "orders.asset: it is no asset key"),
+        (ORDERS | {"asset": "lake//orders"}, "orders.asset: it is not an asset key"),
         (ORDERS | {"query": "select 1"}, "orders.query: Extra inputs are not permitted"),
         (without(ORDERS, "path"), "orders.path: Field required"),
         (without(ORDERS, "format"), "orders.format: it is missing: use one of parquet, csv"),
         (ORDERS | {"format": "xml"}, "orders.format: xml is not known: use one of parquet, csv"),
         (without(ORDERS, "columns") | {"format": "csv"}, "orders.columns: they are missing, and a text file"),
         ({"format": "delta", "path": "tables/*"}, "orders.path: a Delta table is one folder"),
-        (without(RATES, "columns"), "orders.columns: they are missing, and an answer without rows"),
-        (RATES | {"parameters": {}}, "orders.parameters: the query names day, which they do not give"),
+        (without(RATES, "columns"), "orders.columns: they are missing, and a result without rows"),
+        (RATES | {"parameters": {}}, "orders.parameters: the query names day, which is not a parameter"),
         (
             RATES | {"parameters": {"day": "{date}", "hue": "red"}},
-            "orders.parameters.hue: the query does not name it: write %(hue)s",
+            "orders.parameters.hue: the query does not use it: write %(hue)s",
         ),
-        (RATES | {"query": "select %(day)s where a like 'b%'"}, "orders.query: beside %(name)s for a param"),
+        (RATES | {"query": "select %(day)s where a like 'b%'"}, "orders.query: write % as %%, except in"),
         (RATES | {"parameters": {"day": "{hour}"}}, "orders.parameters.day: a daily partition has no {hour}"),
         (SHIPS | {"reader": "acme.readers"}, "orders.reader: it is not written as acme.readers:Orders"),
-        ("raw/orders", "orders: a source has fields: write them as {format: parquet"),
+        ("raw/orders", "orders: a source needs fields, such as {format: parquet"),
     ],
 )
 def test_a_fault_of_a_source_is_told_with_line_and_field(tmp_path: Path, source: Any, fault: str) -> None:
@@ -207,14 +210,14 @@ def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
             {"features": {"from": "ships", "key": "id"}},
             "features.from: ships is not declared; the sources are",
         ),
-        ({"features": {"from": "orders", "key": "id"}}, "features.key: id is none of the columns of orders"),
+        ({"features": {"from": "orders", "key": "id"}}, "features.key: id is not a column of orders"),
         ({"features": {"source": "orders", "key": "id"}}, "features.from: Field required"),
         ({"training": None}, "training: it is missing, and so is `model`"),
-        ({"model": MODEL_FILE}, "model: the model is trained here: leave out `model` or `training`"),
-        ({"training": None, "model": MODEL_FILE | {"sha256": "AB"}}, "model.sha256: it is no SHA-256"),
+        ({"model": MODEL_FILE}, "model: the model is trained here: remove `model` or `training`"),
+        ({"training": None, "model": MODEL_FILE | {"sha256": "AB"}}, "model.sha256: it is not a SHA-256"),
         (
             {"training": None, "model": MODEL_FILE | {"codec": "joblib"}},
-            "model.codec: there is no codec joblib; ",
+            "model.codec: codec joblib is unknown: ",
         ),
         ({"training": None, "model": MODEL_FILE | {"path": "../x"}}, "model.path: '../x' is not a safe key"),
         ({"tables": "duckdb"}, "tables: Input should be 'pandas', 'polars' or 'arrow'"),
@@ -236,7 +239,7 @@ def test_outcomes_tell_no_further_back_than_the_sources(tmp_path: Path) -> None:
     partitioned = {"orders": ORDERS, "ships": SHIPS}
     fault = told(tmp_path, functions=("outcomes",), sources=partitioned, lookback=8)
     assert (
-        "attributes.lookback: the previous batch may lie 8 partitions back, and the longest history" in fault
+        "attributes.lookback: the previous batch may lie 8 partitions back, but the longest history" in fault
     )
     for number, (functions, sources) in enumerate(
         [((), partitioned), (("outcomes",), partitioned | {"all": {"format": "delta", "path": "tables/all"}})]
@@ -268,4 +271,4 @@ def test_hours_do_not_see_the_whole_of_their_day(
     if fault is None:
         assert inputs_of(project_in(tmp_path, **hours))
     else:
-        assert f"attributes.sources.source.{fault}: the data of a day tells" in told(tmp_path, **hours)
+        assert f"attributes.sources.source.{fault}: a whole day holds data later" in told(tmp_path, **hours)
