@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LOCK_DIR := requirements
 SITE ?= build/site
+DIST ?= dist
 # Tests of one file stay on one worker: what they start, they start once. tests/conftest.py orders the files.
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -134,6 +135,16 @@ docs: $(DOCS_VENV)/.installed ## Render the documents as a site with a search, i
 	@# All pages anew: of one that has not changed, no fault is told a second time.
 	$(DOCS_VENV)/bin/python -m sphinx --quiet --fail-on-warning --fresh-env -c docs -d build/site-pages . $(SITE)
 	@echo "$(abspath $(SITE))/index.html"
+
+dist: $(VENV)/.installed ## Build wheel and source archive into dist/, the same bytes for the same commit; install and try the wheel.
+	@mkdir -p $(DIST) && rm -f $(DIST)/mlpipe-*
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build --directory $(DIST) >/dev/null
+	$(UV) venv --quiet --clear --python $(BIN)/python build/installed
+	$(UV) pip sync --quiet --python build/installed/bin/python --require-hashes requirements/runtime.lock
+	$(UV) pip install --quiet --python build/installed/bin/python --no-index --no-deps $(DIST)/mlpipe-*.whl
+	$(UV) pip check --quiet --python build/installed/bin/python
+	@# Not in the checkout, whose packages would be imported in place of the wheel's.
+	@cd build && installed/bin/mlpipe --help >/dev/null && installed/bin/mlpipe --version
 
 pictures: setup ## Retake the documents' screenshots of Dagster's UI.
 	$(BIN)/pytest -q --numprocesses 0 -m slow tests/end_to_end/test_dagster_ui.py

@@ -18,7 +18,7 @@ from mlpipe_dagster.cli.health import doctor
 from mlpipe_dagster.cli.inspection import batches, diff, explain, quarantine, show
 from mlpipe_dagster.cli.options import add_project
 from mlpipe_dagster.cli.versions import champion, models, retrain
-from mlpipe_dagster.installed_platform import require_suitable_platform
+from mlpipe_dagster.installed_platform import VERSION, require_suitable_platform
 from model_declaration.project import VARIABLE, Project, ProjectError
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
@@ -129,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     command_line = _Parser(
         prog="mlpipe", description="Run a project's local stack, and operate batches and their publications."
     )
+    command_line.add_argument("--version", action="version", version=f"mlpipe {VERSION}")
     add_project(command_line)
     commands = command_line.add_subparsers(required=True, metavar="command", dest="name")
     for module in _COMMAND_MODULES:
