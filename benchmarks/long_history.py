@@ -370,7 +370,7 @@ def declaration() -> ModelDeclaration:
             "name": MODEL,
             "description": "A height for each harbour.",
             "partitions": {"start": "2024-01-01", "end": "2027-01-01"},
-            "training": {"first_partition": "2024-01-01", "last_partition": "2024-01-31"},
+            "training": {"window": 31},
             "columns": [
                 {"name": "entity_id", "type": "string", "nullable": False, "key": True},
                 {"name": "height", "type": "double"},

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from model_declaration.declaration_files import (
     DeclarationError,
-    declaration_of,
     declarations_in,
     holds_template,
     place_of,
@@ -66,7 +65,8 @@ def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
     Raises:
         InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
         DeclarationError: Declarations are wrong. Or templates, which only Dagster fills in, stand in what
-            jobs read, or anywhere in the declaration of a model that SageMaker's pipelines score or train.
+            jobs read, or in the declaration of a model that SageMaker's pipelines score or train, other than
+            in what is for people alone.
     """
     deployable_names(project.defs)
     return tuple(
@@ -87,17 +87,21 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
                 trained_elsewhere=read.model.as_input if isinstance(read.model, ModelFile) else None,
             )
             return ProvisionedModel(name, file, inputs)
-        declared = _of_pipelines(written, file) or declaration_of(name, project.defs)
+        declared = _of_pipelines(written, file)
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
     retrained = declared if declared.retraining is not None else None
     return ProvisionedModel(name, file, model_inputs(declared), scheduled, retrained)
 
 
-def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration | None:
-    """Return a declaration whose templates, if any, stand in what is for people alone; None for others."""
+def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
+    """Return a declaration whose templates, if any, stand in what is for people alone."""
     read = {name: value for name, value in written.items() if name not in _FOR_PEOPLE}
-    if read == written or holds_template(json.dumps(read, default=str)):
-        return None
+    for name, value in read.items():
+        if holds_template(json.dumps(value, default=str)):
+            raise DeclarationError(
+                f"{place_of(file, name)}: it holds a template, and SageMaker's pipelines are made of it",
+                remedy=f"Write its values out: templates may stand in {', '.join(sorted(_FOR_PEOPLE))} alone",
+            )
     return validated({**read, "description": ""}, file)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.code_upload import upload_documents
+from infra.definitions.retraining_definition import pipeline_definition
 from infra.provisioned_models import provisioned_models
 from mlpipe_dagster.scoring.predictions_asset import published_schema as published_by_dagster
 from mlpipe_dagster.scoring.predictions_asset import score_arguments
@@ -81,13 +82,23 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
     ("was", "becomes", "told"),
     [
         ("lookback: 0", "lookback: -1", "least_things_/defs.yaml:9 attributes.lookback: "),
-        ("A number for each", "A number of {{ env('KIND') }} for each", "is not one plain model"),
+        (
+            "lookback: 0",
+            "lookback: \"{{ env('BACK') }}\"",
+            "least_things_/defs.yaml:9 attributes.lookback: it holds a template",
+        ),
+        ("window: 48", "window: \"{{ env('WINDOW') }}\"", ":10 attributes.training: it holds a template"),
+        (
+            "lookback: 0",
+            "lookback: \"{{ env('BACK') }}\"",
+            "Write its values out: templates may stand in description, group, owners, tags alone",
+        ),
     ],
 )
 def test_what_cannot_be_provisioned_is_reported(
     project: Project, defs: Path, was: str, becomes: str, told: str
 ) -> None:
-    """A wrong value by file, line and field; a template, as nothing on AWS could fill it in."""
+    """A wrong value by file, line and field; a template as well, as nothing on AWS could fill it in."""
     path = defs / HOURLY / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace(was, becomes))
@@ -96,14 +107,32 @@ def test_what_cannot_be_provisioned_is_reported(
         provisioned_models(project)
 
 
-def test_templates_are_dagster_s_where_dagster_scores(project: Project, defs: Path) -> None:
-    """Of such a model, its name and its sources decide what is provisioned."""
-    path = defs / DAILY / "defs.yaml"
-    text = path.read_text().replace("  produced_by: sagemaker\n", "")
-    path.write_text(text.replace("description: ", "description: \"{{ env('KIND') }}\" # ", 1))
-    (read,) = [each for each in provisioned_models(project) if each.name == DAILY]
-    assert read.scheduled is None
-    assert [source.name for source in read.inputs.sources] == ["flights"]
+@pytest.mark.parametrize("model", [HOURLY, DAILY])
+def test_templates_may_stand_in_what_is_for_people(project: Project, defs: Path, model: str) -> None:
+    """Nothing on AWS is made of description, owners, group and tags: the pipelines are as without them."""
+    path = defs / model / "defs.yaml"
+    text = path.read_text()
+    if model == DAILY:
+        text = text.replace("  produced_by: sagemaker\n", "")
+    path.write_text(text)
+    (plain,) = [each for each in provisioned_models(project) if each.name == model]
+    for field in ("description", "owners", "group", "tags"):
+        text = re.sub(rf"^  {field}: .*\n", "", text, flags=re.MULTILINE)
+    templates = (
+        "  description: \"{{ env('KIND') }}\"\n  owners: [\"{{ env('OWNER') }}\"]\n"
+        "  group: \"{{ env('GROUP') }}\"\n  tags: {team: \"{{ env('TEAM') }}\"}\n"
+    )
+    path.write_text(text.replace("attributes:\n", f"attributes:\n{templates}"))
+    (read,) = [each for each in provisioned_models(project) if each.name == model]
+    assert read.inputs == plain.inputs
+    assert (read.scheduled is None) is (plain.scheduled is None) is (model == DAILY)
+    assert read.retrained is not None
+    assert plain.retrained is not None
+    made = [
+        pipeline_definition(DEPLOYMENT, each, code_digest="ab" * 32)
+        for each in (read.retrained, plain.retrained)
+    ]
+    assert made[0] == made[1]
 
 
 def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:
@@ -124,7 +153,8 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
     assert arguments.chunk_rows == declared.scoring.chunk_rows == 5000
 
 
-def test_models_that_dagster_scores_have_none() -> None:
-    """Nothing of them is provisioned beside tables, package group and alarms."""
+def test_models_that_dagster_scores_are_retrained_alone() -> None:
+    """No pipeline that scores is provisioned of them."""
     shipped = provisioned_models(EXAMPLE)
     assert all(each.scheduled is None for each in shipped)
+    assert all(each.retrained is not None for each in shipped)

@@ -17,12 +17,15 @@ from prediction_contract.naming.batch import mint_batch_id
 from prediction_contract.naming.s3_layout import done_key, shadow_prefix
 from prediction_contract.registry.load_rules import claim_load, confirm_claim
 from tests.dagster.versions.registered_packages import RegisteredPackages
+from tests.dagster.versions.small_retraining import SmallRetraining
 
 if TYPE_CHECKING:
     from tests.dagster.cli_calls import CommandLine, Told
     from tests.dagster.small_model import SmallModel
 
 pytestmark = pytest.mark.stack
+
+CHAMPION = 1
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +36,18 @@ def own_code(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def deployment(small_model: SmallModel) -> SmallModel:
-    """The small model on a stage whose queues and online table are provisioned too."""
+def registered(small_model: SmallModel) -> RegisteredPackages:
+    """The packages of the small model, one of which is there."""
+    made = RegisteredPackages(small_model.platform, small_model.name)
+    assert made.register("exec1") == CHAMPION
+    return made
+
+
+@pytest.fixture
+def deployment(
+    small_model: SmallModel, registered: RegisteredPackages, command_line: CommandLine
+) -> SmallModel:
+    """The small model on a stage whose queues, online table and pipeline are there, and with a champion."""
     platform, names = small_model.platform, small_model.platform.settings.deployment
     for definition in (
         resource_definitions.done_file_queue(names),
@@ -43,6 +56,8 @@ def deployment(small_model: SmallModel) -> SmallModel:
     ):
         ensure_queue(platform.client("sqs"), definition)
     ensure_table(platform.client("dynamodb"), resource_definitions.online_table(names, small_model.name))
+    SmallRetraining(registered, is_bare=True)
+    assert command_line("promote", small_model.name, str(CHAMPION)).status == 0
     return small_model
 
 
@@ -73,13 +88,23 @@ def test_a_healthy_deployment_has_no_findings(deployment: SmallModel, command_li
     assert "healthy  yes" in command_line("doctor").out
 
 
+def test_a_model_without_a_champion_is_told_of(deployment: SmallModel, command_line: CommandLine) -> None:
+    """A demotion leaves none, and nothing can be scored until the next promotion."""
+    assert command_line("demote", deployment.name).status == 0
+    (_, finding) = command_line.json("doctor", deployment.name).document["findings"]
+    assert (finding["severity"], finding["topic"]) == ("note", "champion")
+    assert finding["what"] == "No version is the champion, so nothing can be scored"
+    assert f"mlpipe retrain {deployment.name}" in finding["remedy"]
+
+
 def test_what_is_not_provisioned_is_found(small_model: SmallModel, command_line: CommandLine) -> None:
-    """Queues and table that are not there are errors, each with its remedy, and the other looks go on."""
+    """Queues, table and pipeline that are not there are errors, each with its remedy; other looks go on."""
     told = command_line.json("doctor", small_model.name)
     assert told.status == 1
     assert findings(told) == [
         ("error", "tables", None),
         ("error", "queues", None),
+        ("error", "versions", None),
         ("note", "pointers", None),
     ]
     assert all(each["remedy"] for each in told.document["findings"])
@@ -167,16 +192,16 @@ def test_a_staging_table_and_an_unknown_done_file_are_found(
     assert [each["topic"] for each in strange if each["model"] == "undeclared"] == ["done_files"]
 
 
-def test_what_became_of_the_champion_is_found(deployment: SmallModel, command_line: CommandLine) -> None:
+def test_what_became_of_the_champion_is_found(
+    deployment: SmallModel, registered: RegisteredPackages, command_line: CommandLine
+) -> None:
     """Its file is gone, SageMaker shows it as rejected, and its challenger scores nothing."""
-    registered = RegisteredPackages(deployment.platform, deployment.name)
-    champion, challenger = registered.register("exec1"), registered.register("exec2")
-    assert command_line("promote", deployment.name, str(champion)).status == 0
+    challenger = registered.register("exec2")
     told = command_line.json("doctor", deployment.name)
     assert findings(told) == [("note", "pointers", None)]
-    record = registered.record(champion)
+    record = registered.record(CHAMPION)
     deployment.platform.bucket.delete([record.artifact_key])
-    registered.decide(champion, REJECTED)
+    registered.decide(CHAMPION, REJECTED)
     assert command_line("challenge", deployment.name, str(challenger)).status == 0
     for number in range(3):
         fresh = fresh_batch(deployment, f"unchallenged {number}")

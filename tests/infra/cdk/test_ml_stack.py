@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra.definitions.scoring_pipeline import FEATURES_STEP
+from model_declaration.declared_models import deployable_names
 from model_declaration.job_requirements import declared_families
 from tests.infra.cdk.scoring_pipelines import (
     DEPLOYMENT,
@@ -21,6 +22,7 @@ from tests.infra.cdk.scoring_pipelines import (
 )
 from tests.infra.cdk.synthesis import cdk_program
 from tests.infra.cdk.templates import STAGES
+from tests.infra.example_stages import STAGES as STAGE_SETTINGS
 from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST
 from tests.projects import EXAMPLE
 
@@ -38,10 +40,16 @@ def schedules(templates: Templates) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_models_that_dagster_scores_have_no_pipeline(templates: Templates, stage: str) -> None:
-    """Neither pipeline nor schedule."""
-    for kind in ("AWS::SageMaker::Pipeline", "AWS::Scheduler::Schedule"):
-        assert templates.found(stage, "ml", kind) == {}
+def test_models_that_dagster_scores_have_a_retraining_pipeline_alone(
+    templates: Templates, stage: str
+) -> None:
+    """No pipeline scores them, and no schedule starts anything."""
+    deployment = STAGE_SETTINGS[stage].deployment()
+    pipelines = templates.properties(stage, "ml", "AWS::SageMaker::Pipeline")
+    assert {each["PipelineName"] for each in pipelines} == {
+        deployment.retraining_pipeline(model) for model in deployable_names(EXAMPLE.defs)
+    }
+    assert templates.found(stage, "ml", "AWS::Scheduler::Schedule") == {}
 
 
 def test_images_expire_by_family(templates: Templates) -> None:

@@ -72,7 +72,7 @@ def test_done_files_loads_and_live_batches_are_watched(templates: Templates, sta
                 *("AWS/Events/FailedInvocations", {"RuleName": deployment.alarm(rule)}),
                 *("Sum", 0, 5, 1, "notBreaching"),
             )
-            for rule in ("done-files", "model-events", "failed-loads")
+            for rule in ("done-files", "model-events", "failed-loads", "failed-retrainings")
         },
         **pointers(stage),
     }
@@ -95,7 +95,7 @@ def test_every_rule_whose_target_refuses_is_told_of(
 ) -> None:
     """A target's policy that does not admit the rule loses every event, and nothing else shows it."""
     for stage in STAGES:
-        assert len(undelivered(templates, stage)) == 3
+        assert len(undelivered(templates, stage)) == 4
     alarm = SETTINGS["prod"].deployment().alarm
     told = undelivered(scored_by_sagemaker, "prod")
     assert {alarm("failed-scorings"), alarm("failed-retrainings")} <= told

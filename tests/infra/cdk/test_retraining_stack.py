@@ -10,14 +10,14 @@ from infra.definitions.retraining_definition import pipeline_definition, start_r
 from infra.packaging import build_sagemaker_code
 from infra.provisioned_models import provisioned_models
 from tests.infra.cdk.scoring_pipelines import DEPLOYMENT, named
-from tests.infra.sagemaker_models import HOURLY, LEAST, write_models
+from tests.infra.sagemaker_models import DAILY, HOURLY, LEAST, write_models
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.infra.cdk.templates import Templates
 
-RETRAINED = (LEAST, HOURLY)
+RETRAINED = (DAILY, LEAST, HOURLY)
 PIPELINES = {DEPLOYMENT.retraining_pipeline(model): model for model in RETRAINED}
 
 
@@ -27,9 +27,7 @@ def pipelines(templates: Templates) -> dict[str, dict[str, Any]]:
     return {name: each for name, each in found.items() if "-0retrain-" in name}
 
 
-def test_each_model_with_a_window_has_the_one_definition(
-    scored_by_sagemaker: Templates, tmp_path: Path
-) -> None:
+def test_each_trained_model_has_the_one_definition(scored_by_sagemaker: Templates, tmp_path: Path) -> None:
     """Filled with its own values, and carried out by a role of its own."""
     found = pipelines(scored_by_sagemaker)
     assert set(found) == set(PIPELINES)
@@ -65,9 +63,9 @@ def test_roles_are_there_before_pipelines_assume_them(scored_by_sagemaker: Templ
 
 
 def test_each_package_group_refuses_decisions_of_the_platform(scored_by_sagemaker: Templates) -> None:
-    """Whether the model is trained here or elsewhere."""
+    """Whoever scores the model."""
     groups = named(scored_by_sagemaker, "AWS::SageMaker::ModelPackageGroup", "ModelPackageGroupName")
-    for model in (*RETRAINED, "flight_delay"):
+    for model in RETRAINED:
         policy = groups[DEPLOYMENT.model_package_group(model)]["ModelPackageGroupPolicy"]
         assert policy == package_group_policy(DEPLOYMENT, model)
 
