@@ -1,4 +1,4 @@
-"""What a run worker of the kill drills loads: a real model that learns from three days."""
+"""What a run worker of the kill drills loads: a real model that learns from two days."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.projects import EXAMPLE
 MODEL = "airport_congestion"
 FEATURES_JOB = "features_of_days"
 HISTORY_DAYS = 7
-FIRST_LEARNED, LAST_LEARNED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
+# The last prepared day tells what became of the one before, which is the last to learn from.
+FIRST_PREPARED, LAST_PREPARED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
 
 
 def declaration() -> ModelDeclaration:
@@ -25,7 +26,7 @@ def declaration() -> ModelDeclaration:
     document: Any = yaml.safe_load((folder / "defs.yaml").read_text(encoding="utf-8"))
     declared = document["attributes"]
     flights = {**declared["sources"]["flights"], "history": HISTORY_DAYS}
-    training = {"first_partition": FIRST_LEARNED, "last_partition": LAST_LEARNED}
+    training = {"window": 2, "approval": "manual"}
     return ModelDeclaration.model_validate(
         {**declared, "name": MODEL, "folder": folder, "sources": {"flights": flights}, "training": training}
     )

@@ -19,6 +19,8 @@ import dagster as dg
 from botocore.exceptions import ClientError
 from flights.sample_data import objects
 
+from infra.definitions import pipeline_definitions
+from infra.local.provisioning.provisioned_registry import ensure_pipelines
 from infra.local.sample_data import upload_objects
 from infra.packaging import sagemaker_files
 from prediction_contract.manifests.manifest import Manifest, parse_manifest
@@ -26,11 +28,12 @@ from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.naming.s3_layout import PIPES_PREFIX
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.stores.warehouse_table import WarehouseTable
-from tests.dagster.gated_definitions import FIRST_LEARNED, HISTORY_DAYS, MODEL, SCORED, declaration
+from tests.dagster.gated_definitions import FIRST_PREPARED, HISTORY_DAYS, MODEL, SCORED, declaration
 from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
 
-CODE_PREFIX = "code/sagemaker_scripts/gated/"
+# In place of the digest of the gated code.
+CODE_DIGEST = "ab" * 32
 WAIT_SECONDS = 240.0
 # Says that a job has come so far, and goes on once the test lets it.
 _GATE = '''
@@ -152,22 +155,29 @@ class GatedPlatform:
         self.home.mkdir()
         (self.home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         s3 = self.aws("s3")
-        first = date.fromisoformat(FIRST_LEARNED) - timedelta(days=HISTORY_DAYS)
+        first = date.fromisoformat(FIRST_PREPARED) - timedelta(days=HISTORY_DAYS)
         last = date.fromisoformat(SCORED) + timedelta(days=1)
         upload_objects(s3, self.bucket, objects(first, last))
         gate = _GATE.format(bucket=self.bucket, seconds=WAIT_SECONDS)
+        prefix = self.names.code_tree_prefix("sagemaker_scripts", CODE_DIGEST)
         files = sagemaker_files(EXAMPLE)
         files["sagemaker_scripts/gate.py"] = gate.encode()
         for step in ("features", "train", "predict"):
             files[f"flights/defs/{MODEL}/{step}.py"] += _GATED_FUNCTION.format(step=step).encode()
         for path, content in files.items():
-            s3.put_object(Bucket=self.bucket, Key=f"{CODE_PREFIX}{path}", Body=content)
+            s3.put_object(Bucket=self.bucket, Key=f"{prefix}{path}", Body=content)
         script = (PROJECT_ROOT / "glue_scripts" / "load_predictions.py").read_text(encoding="utf-8")
         confirmed = "    record = claim.confirm()\n"
         assert confirmed in script
         script = script.replace(confirmed, f'{confirmed}    wait_at_gate("load")\n')
         script = script.replace("\n\ndef main(", f"\n{gate}\n\ndef main(", 1)
         s3.put_object(Bucket=self.bucket, Key=self.names.load_script_key, Body=script.encode())
+        ensure_pipelines(
+            self.aws("sagemaker"),
+            self.aws("scheduler"),
+            [pipeline_definitions.retraining(self.names, declaration(), code_digest=CODE_DIGEST)],
+            prefix=self.names.retraining_pipelines_prefix,
+        )
 
     def start(self, job: str, tags: Mapping[str, str], *, follows: Worker | None = None) -> Worker:
         """Start a run worker with Dagster's tags; the run of one that follows another is its retry."""
@@ -198,7 +208,7 @@ class GatedPlatform:
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         own = {
             "DAGSTER_HOME": str(self.home),
-            "MLPIPE_SAGEMAKER_CODE_PREFIX": CODE_PREFIX,
+            "MLPIPE_SAGEMAKER_CODE_PREFIX": self.names.code_tree_prefix("sagemaker_scripts", CODE_DIGEST),
             "PYTHONPATH": str(PROJECT_ROOT),
         }
         return {**kept, **self.variables, **own}
@@ -243,6 +253,22 @@ class GatedPlatform:
         """Return the keys below a prefix."""
         pages = self.aws("s3").get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def executions(self) -> list[str]:
+        """Return the states of all executions of the model's retraining pipeline."""
+        pipeline = self.names.retraining_pipeline(MODEL)
+        listed = self.aws("sagemaker").list_pipeline_executions(PipelineName=pipeline)
+        return [each["PipelineExecutionStatus"] for each in listed["PipelineExecutionSummaries"]]
+
+    def promote(self, version: int) -> None:
+        """Make a version the champion, as a person does."""
+        subprocess.run(
+            [sys.executable, "-m", "mlpipe_dagster.cli", "promote", MODEL, str(version)],
+            cwd=self.home,
+            env={**self._environment(), "MLPIPE_PROJECT": str(EXAMPLE.root)},
+            timeout=WAIT_SECONDS,
+            check=True,
+        )
 
     def pipes_objects(self) -> list[str]:
         """Return what Pipes has left."""

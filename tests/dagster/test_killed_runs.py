@@ -15,12 +15,12 @@ import pytest
 from mlpipe_dagster.pipeline.asset_names import load_job_name, score_job_name, train_job_name
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.records import LoadState, ReleaseState
-from tests.dagster.gated_definitions import FEATURES_JOB, FIRST_LEARNED, LAST_LEARNED, MODEL, SCORED
+from tests.dagster.gated_definitions import FEATURES_JOB, FIRST_PREPARED, LAST_PREPARED, MODEL, SCORED
 from tests.dagster.gated_jobs import GatedPlatform, Worker
 from tests.stack_runs import StackRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
-DAYS = {"asset_partition_range_start": FIRST_LEARNED, "asset_partition_range_end": LAST_LEARNED}
+DAYS = {"asset_partition_range_start": FIRST_PREPARED, "asset_partition_range_end": LAST_PREPARED}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def cancelled(platform: GatedPlatform) -> Drill:
 
 @pytest.fixture(scope="module")
 def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
-    """Features of the days to learn from; their worker was killed."""
+    """Features of the days to learn from, and of the one after; their worker was killed."""
     jobs = lambda: {  # noqa: E731  # one question, asked twice
         name: state
         for name, state in platform.sagemaker_jobs("Processing", "features").items()
@@ -99,13 +99,15 @@ def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
 
 @pytest.fixture(scope="module")
 def trained(platform: GatedPlatform, prepared: Drill) -> Drill:
-    """The trained model; its worker was killed."""
+    """The trained model, which a person has promoted; the worker of its retraining was killed."""
     assert prepared.after
 
     def jobs() -> dict[str, str]:
-        return platform.sagemaker_jobs("Training", "train")
+        return platform.sagemaker_jobs("Training", "TrainModel")
 
-    return drilled(platform, train_job_name(MODEL), "train", jobs, waits="it is adopted")
+    drill = drilled(platform, train_job_name(MODEL), "train", jobs, waits="Attempt 1 is execution")
+    platform.promote(1)
+    return drill
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +165,16 @@ def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) ->
     for key in platform.keys(f"features/{MODEL}/"):
         day, run = key.split("/")[2:4]
         runs[day].add(run)
-    assert all(len(runs[f"dt={day}"]) == 1 for day in (FIRST_LEARNED, LAST_LEARNED))
+    assert all(len(runs[f"dt={day}"]) == 1 for day in (FIRST_PREPARED, LAST_PREPARED))
 
 
 def test_a_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> None:
-    """There is one training job and one artifact."""
+    """There is one execution, with one training job and one artifact."""
     assert list(trained.beside.values()) == ["InProgress"]
     assert trained.after == dict.fromkeys(trained.beside, "Completed")
     artifacts = [key for key in platform.keys(f"models/{MODEL}/") if key.endswith("model.tar.gz")]
     assert len(artifacts) == 1
+    assert platform.executions() == ["Succeeded"]
 
 
 def test_a_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:

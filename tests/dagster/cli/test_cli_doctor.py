@@ -197,6 +197,7 @@ def test_what_became_of_the_champion_is_found(
 ) -> None:
     """Its file is gone, SageMaker shows it as rejected, and its challenger scores nothing."""
     challenger = registered.register("exec2")
+    registered.follow()
     told = command_line.json("doctor", deployment.name)
     assert findings(told) == [("note", "pointers", None)]
     record = registered.record(CHAMPION)

@@ -70,7 +70,7 @@ class Provisioned:
         return found
 
     def state(self) -> dict[str, Any]:
-        """Return the pipelines and schedules as they are."""
+        """Return the pipelines and schedules as they are; the session's own pipelines do not count."""
         # A prefix that ends in a hyphen is refused.
         prefix = DEPLOYMENT.retraining_pipelines_prefix.removesuffix("-")
         listed = self.sagemaker.list_pipelines(PipelineNamePrefix=prefix)
@@ -78,6 +78,7 @@ class Provisioned:
             "pipelines": [
                 _without_answer(self.sagemaker.describe_pipeline(PipelineName=each["PipelineName"]))
                 for each in listed["PipelineSummaries"]
+                if each["PipelineName"] in {SCHEDULED, UNSCHEDULED}
             ],
             "schedules": [
                 _without_answer(self.scheduler.get_schedule(Name=name)) for name in self.schedules()
@@ -204,12 +205,13 @@ def test_the_schedule_starts_the_pipeline_at_its_tick(
     assert again == execution
 
 
-def test_every_model_has_a_group_that_keeps_its_policy(clients: Clients) -> None:
-    """Whether it is trained here or not; a policy that was taken away comes back, versions stay."""
+def test_every_model_has_a_pipeline_and_a_group_that_keeps_its_policy(clients: Clients) -> None:
+    """A policy that was taken away comes back, versions stay."""
     sagemaker = clients.client("sagemaker")
     models = deployable_names(EXAMPLE.defs)
     for model in models:
         sagemaker.describe_model_package_group(ModelPackageGroupName=DEPLOYMENT.model_package_group(model))
+        sagemaker.describe_pipeline(PipelineName=DEPLOYMENT.retraining_pipeline(model))
     group = pipeline_definitions.package_group(DEPLOYMENT, models[0])
     sagemaker.delete_model_package_group_policy(ModelPackageGroupName=group.name)
 
