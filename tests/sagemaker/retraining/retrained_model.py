@@ -153,7 +153,7 @@ class RetrainedModel:
     registry: Versions = field(default_factory=Versions)
 
     def __post_init__(self) -> None:
-        self.store.put(SCHEMA_KEY, json.dumps(SCHEMA).encode())
+        self.store.put(SCHEMA_KEY, schema_document())
 
     def deliver(self, days: Sequence[str]) -> None:
         """Put the visits of days, and what was spent on them."""
@@ -240,13 +240,18 @@ class RetrainedModel:
         return f"{prefix}model.tar.gz"
 
 
+def schema_document() -> bytes:
+    """Return the document of the predictions' schema."""
+    return json.dumps(SCHEMA).encode()
+
+
 @cache
-def visits_of(day: str) -> bytes:
-    """Return the visits of a day, and what was spent on them, as CSV."""
+def visits_of(day: str, *, rate: int = 10) -> bytes:
+    """Return the visits of a day, and what was spent on them at a rate of so much each, as CSV."""
     chance = np.random.default_rng(int(day.replace("-", "")))
     visits, noise = chance.integers(1, 9, ENTITIES), chance.normal(0, 4, ENTITIES)
     lines = [
-        f"e{number},{REGIONS[number % 2]},{visits[number]},{10 * visits[number] + noise[number]:.2f}"
+        f"e{number},{REGIONS[number % 2]},{visits[number]},{rate * visits[number] + noise[number]:.2f}"
         for number in range(ENTITIES)
     ]
     return "\n".join(["entity_id,region,visits,spent", *lines]).encode()
