@@ -1,4 +1,4 @@
-"""What a command answers with, and how it is printed: as JSON, or as tables that fit the terminal."""
+"""A command's result, printed as JSON or as tables that fit the terminal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CUT = "…"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows under their columns' names.
+    """A table of rows under column names.
 
     Attributes:
-        columns: The members of a row that are shown, in order.
-        rows: One mapping a row.
-        title: Above it; empty for none.
-        whole: Columns that are never cut, because a person copies them.
+        columns: The members of a row to show, in order.
+        rows: One mapping per row.
+        title: The line above the table; empty for none.
+        whole: Columns that are never cut, because people copy their values.
         empty: The text shown if there are no rows.
     """
 
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
-    """One line for each member of a document."""
+    """A document shown with one line per member."""
 
     members: Mapping[str, Any]
     title: str = ""
@@ -43,13 +43,13 @@ class Fields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """What a command found or did.
+    """A command's result.
 
     Attributes:
-        document: The stable form, for programs.
-        sections: The same for a person.
-        ok: Whether what was asked for is so, which makes the exit status.
-        notes: What a person must know beside it, each a line on standard error.
+        document: The result in a stable form, for programs.
+        sections: The result for people.
+        ok: Whether the command succeeded; decides the exit status.
+        notes: Remarks for people, each a line on standard error.
     """
 
     document: Mapping[str, Any]
@@ -60,11 +60,11 @@ class CommandResult:
     def to_json(self) -> str:
         """Return the document as JSON."""
         text = json.dumps(self.document, indent=1, ensure_ascii=False)
-        # Line breaks within values are escaped already: what is left are the document's own.
+        # JSON already escapes line breaks within values, so the remaining ones are the document's own.
         return "\n".join(map(_escaped, text.split("\n")))
 
     def to_text(self, width: int | None) -> str:
-        """Return the sections as text of at most so many columns; None for as wide as need be."""
+        """Return the sections as text, at most `width` columns wide; None for no limit."""
         return "\n\n".join(filter(None, (_rendered(section, width) for section in self.sections)))
 
 
@@ -74,7 +74,7 @@ def _rendered(section: Table | Fields, width: int | None) -> str:
 
 
 def _escaped(line: str) -> str:
-    """Return a line of JSON that says the same, with whatever is not printable as JSON escapes it."""
+    """Return an equal line of JSON in which unprintable characters are escaped."""
     return line if line.isprintable() else "".join(map(_json_character, line))
 
 
@@ -96,7 +96,7 @@ def _table(table: Table, width: int | None) -> list[str]:
 
 
 def _fitted(table: Table, widths: list[int], width: int) -> list[int] | None:
-    """Return widths that fit together, the widest columns cut first, or None if there are none."""
+    """Return column widths that fit, cutting the widest columns first; None if none fit."""
     fitting = list(widths)
     least = [
         natural if name in table.whole else min(natural, max(_NARROWEST, len(name)))
@@ -113,7 +113,7 @@ def _fitted(table: Table, widths: list[int], width: int) -> list[int] | None:
 
 
 def _records(table: Table, width: int) -> list[str]:
-    """Return a table too wide for the terminal as one block of lines for each row."""
+    """Return a table that is too wide for the terminal as one block of lines per row."""
     blocks = [_field_lines({name: row.get(name) for name in table.columns}, width) for row in table.rows]
     return [line for block in blocks for line in (*block, "")][:-1]
 
@@ -131,7 +131,7 @@ def _field_lines(members: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def _pieces(text: str, space: int | None) -> list[str]:
-    """Return a text as lines that fit, broken at spaces where there are any; a longer word is kept whole."""
+    """Wrap a text at spaces; a word that is too long stays whole."""
     if space is None or len(text) <= space:
         return [text]
     lines = [""]
@@ -152,7 +152,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as one line of text in which nothing steers the terminal."""
+    """Return a value as one line of text without terminal control characters."""
     match value:
         case None:
             text = "-"

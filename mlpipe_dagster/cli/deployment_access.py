@@ -1,4 +1,4 @@
-"""The deployment as a command reaches it; every client is made when it is first asked for."""
+"""A command's access to the deployment; each client is made on first use."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from prediction_contract.stores.warehouse_table import PUBLICATIONS, ProjectedSe
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
-# Somebody waits at the terminal: a service that is down is to be named soon.
+# Few tries, because a person waits at the terminal.
 _TRIES = 3
 _READ_SECONDS = 20
 _LOGIN_SECONDS = 20
 
 
 class WarehouseUnreachableError(ContractError):
-    """Snowflake does not answer, or refuses what was asked."""
+    """Snowflake did not answer, or refused a statement."""
 
 
 class WarehouseQueries(WarehouseSession):
-    """A session that also lists tables and projected publications; commands change nothing by it alone."""
+    """A session that can also list tables and projected publications."""
 
     def tables(self) -> list[str]:
         """Return the names of the tables in the session's schema."""
@@ -47,7 +47,7 @@ class WarehouseQueries(WarehouseSession):
         return [str(name) for (name,) in self.rows(query)]
 
     def projected(self, models: Iterable[str]) -> dict[str, ProjectedSequences]:
-        """Return which publications of each model are projected; none if nothing was ever projected."""
+        """Return the projected publications of each model; empty if nothing was ever projected."""
         is_there = PUBLICATIONS.strip('"') in self.tables()
         return {model: self._projected(model) if is_there else ProjectedSequences() for model in models}
 
@@ -56,7 +56,7 @@ class DeploymentAccess:
     """Settings, declarations and clients of this process.
 
     Args:
-        project: Whose models they are.
+        project: The project.
     """
 
     def __init__(self, project: Project) -> None:
@@ -65,21 +65,21 @@ class DeploymentAccess:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings; the environment is read once.
+        """The settings, read from the environment once.
 
         Raises:
-            SettingsError: A variable is missing or has another form.
+            SettingsError: A variable is missing or malformed.
         """
         return Settings.from_environment(os.environ)
 
     @property
     def now(self) -> datetime:
-        """The present moment."""
+        """The current time."""
         return datetime.now(UTC)
 
     @property
     def home(self) -> str:
-        """The region that writes."""
+        """The home region, which writes the registry."""
         return self.settings.deployment.home
 
     def client(self, service: str) -> Any:
@@ -105,11 +105,11 @@ class DeploymentAccess:
         return declared_models.declared_names(self.project.defs)
 
     def require_declared(self, model: str) -> None:
-        """Do nothing if a model of this name is declared.
+        """Require that a model is declared.
 
         Raises:
-            InvalidNameError: The name has another form.
-            UndeclaredModelError: There is none.
+            InvalidNameError: The name is not a model name.
+            UndeclaredModelError: No model of this name is declared.
         """
         declared_models.require_declared(model, self.project.defs)
 
@@ -117,17 +117,17 @@ class DeploymentAccess:
         """Return a model's declaration.
 
         Raises:
-            InvalidNameError: The name has another form.
-            UndeclaredModelError: There is none.
-            DeclarationError: It is wrong.
+            InvalidNameError: The name is not a model name.
+            UndeclaredModelError: No model of this name is declared.
+            DeclarationError: The declaration is wrong.
         """
-        # It imports pydantic, which not every command needs.
+        # Imported here, because it imports pydantic, which few commands need.
         from model_declaration.declaration_files import declaration_of  # noqa: PLC0415
 
         return declaration_of(model, self.project.defs)
 
     def sensitive_columns(self, model: str) -> frozenset[str] | None:
-        """Return the columns whose values nobody is to be shown, or None if that is not known."""
+        """Return the columns whose values must not be shown; None if they are unknown."""
         from model_declaration.declaration_files import sensitive_columns  # noqa: PLC0415  # as above
 
         return sensitive_columns(model, self.project.defs)
@@ -136,7 +136,7 @@ class DeploymentAccess:
         """Return the record of a declared model's batch.
 
         Raises:
-            InvalidNameError: The name has another form.
+            InvalidNameError: The model's name is malformed.
             UndeclaredModelError: No model of this name is declared.
             UnknownBatchError: The registry does not know the batch.
         """
@@ -144,10 +144,10 @@ class DeploymentAccess:
         return registered_batch(self.registry, model, batch_id)
 
     def named_batch(self, words: Sequence[str]) -> BatchRecord:
-        """Return the record of the batch that one or two words name: a batch id, or a model and a batch id.
+        """Return the record of the batch that a command line names: a batch id, or a model and a batch id.
 
         Raises:
-            InvalidNameError: The words have another form.
+            InvalidNameError: The words are not such names.
             UndeclaredModelError: No model of this name is declared.
             UnknownBatchError: The registry does not know the batch.
         """
@@ -164,24 +164,24 @@ class DeploymentAccess:
 
     def _batch_of_any_model(self, batch_id: str) -> BatchRecord:
         registry = self.registry
-        # Takes milliseconds per model. The id is also a hash of its model: no two models share one.
+        # This takes milliseconds per model. Batch ids include a hash of the model, so they are unique.
         for model in self.models():
             if record := registry.batch(model, batch_id):
                 return record
         raise UnknownBatchError(
-            "No declared model has this batch",
+            "No declared model has a batch with this id",
             remedy="See `mlpipe batches <model>`, or load its done file with `mlpipe load`",
             batch_id=batch_id,
         )
 
     @contextmanager
     def warehouse(self) -> Iterator[WarehouseQueries]:
-        """Open a session of Snowflake for as long as the context lasts.
+        """Open a Snowflake session, and close it afterwards.
 
         Raises:
-            WarehouseUnreachableError: Snowflake does not answer, or refuses what was asked.
+            WarehouseUnreachableError: Snowflake did not answer, or refused a statement.
         """
-        # It takes a second, and few commands need it. Dagster's own resource for it would take ten.
+        # The import takes a second, and few commands need it. Dagster's Snowflake resource would take ten.
         from snowflake import connector  # noqa: PLC0415
 
         arguments = {"login_timeout": _LOGIN_SECONDS, **self.settings.connector_arguments()}
@@ -190,6 +190,6 @@ class DeploymentAccess:
                 yield WarehouseQueries(connection)
         except connector.errors.Error as error:
             raise WarehouseUnreachableError(
-                f"Snowflake does not answer, or refuses: {error}"[:1000],
-                remedy="Look at the SNOWFLAKE_ variables and at Snowflake's own state",
+                f"Snowflake did not answer, or refused: {error}"[:1000],
+                remedy="Check the SNOWFLAKE_ variables and Snowflake's own state",
             ) from error

@@ -1,4 +1,4 @@
-"""`mlpipe load`: load, check and publish the batch of a done file in a Dagster run of this process."""
+"""`mlpipe load`: loads, checks and publishes a done file's batch in a Dagster run of this process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _SCHEME = "s3://"
 _LONGEST_REASON = 2000
-# What Dagster puts around the error of a step.
+# The errors that Dagster wraps around a step's error.
 _WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
 
 
 class LoadRunError(ContractError):
-    """The run that loads a batch failed, or cannot be started."""
+    """The run that loads a batch failed, or could not start."""
 
 
 def add_to(commands: Commands) -> None:
@@ -39,10 +39,10 @@ def add_to(commands: Commands) -> None:
     loading = add_command(commands, "load", load)
     loading.add_argument(
         "manifest",
-        help="the done file: s3://<bucket>/done/<date>/<model>/<batch id>.json, or its key alone, "
-        "or the id of a batch that the registry knows",
+        help="the done file: s3://<bucket>/done/<date>/<model>/<batch id>.json, or only its key, "
+        "or the id of a registered batch",
     )
-    loading.add_argument("--again", action="store_true", help="load it though it is loaded")
+    loading.add_argument("--again", action="store_true", help="load it even if it is already loaded")
 
 
 def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
@@ -56,14 +56,14 @@ def load(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult
 
 
 def asked_done_file(text: str, access: DeploymentAccess) -> DoneKey:
-    """Return what the done file's key says that a batch id, a key or an address names.
+    """Return the parsed key of the done file that a batch id, a key or an S3 URL names.
 
     Args:
-        text: One of them.
+        text: A batch id, a key, or `s3://<bucket>/<key>`.
         access: The deployment.
 
     Raises:
-        InvalidNameError: It is none of them, or lies in another bucket.
+        InvalidNameError: The text is none of these, or names another bucket.
         UnknownBatchError: The registry does not know the batch.
     """
     try:
@@ -74,22 +74,22 @@ def asked_done_file(text: str, access: DeploymentAccess) -> DoneKey:
 
 
 def named_done_file(text: str, bucket: str) -> DoneKey:
-    """Return what a done file's key or address says.
+    """Return the parsed key of a done file.
 
     Args:
         text: The key, or `s3://<bucket>/<key>`.
         bucket: The deployment's bucket.
 
     Raises:
-        InvalidNameError: It is no done file, or lies in another bucket.
+        InvalidNameError: The text names no done file, or another bucket.
     """
     if not text.startswith(_SCHEME):
         return parse_done_key(text)
     named_bucket, _, key = text.removeprefix(_SCHEME).partition("/")
     if named_bucket != bucket:
         raise InvalidNameError(
-            f"{text[:200]!r} lies in bucket {named_bucket[:80]!r}, and this deployment's is {bucket}",
-            remedy="Name a done file of this deployment, or take the environment of the other",
+            f"{text[:200]!r} is in bucket {named_bucket[:80]!r}, but this deployment uses {bucket}",
+            remedy="Name a done file of this deployment, or use the other deployment's environment",
         )
     return parse_done_key(key)
 
@@ -102,19 +102,19 @@ def run_load(
     again: bool,
     definitions: dg.Definitions | None = None,
 ) -> dict[str, Any]:
-    """Register a batch by its done file, then load, check and publish it; return what came of it.
+    """Register a batch by its done file, then load, check and publish it; return the result.
 
     Args:
-        platform: Where.
-        named: What the done file's key says.
-        project: Whose batch it is.
-        again: Load the batch though it is loaded.
-        definitions: The code location; that of the project by default.
+        platform: The platform's resources.
+        named: The parsed key of the done file.
+        project: The project.
+        again: Whether to load the batch even if it is already loaded.
+        definitions: The code location; by default that of the project.
 
     Raises:
         ContractError: The done file is missing or refused, or the run failed.
     """
-    # Dagster and the definitions take a second, which the other commands shall not pay.
+    # Imported here, because Dagster and the definitions take a second that other commands do not need.
     from mlpipe_dagster.done_files.load_requests import load_request, load_run_config, refuse_unknown_target  # noqa: PLC0415
     from mlpipe_dagster.pipeline.asset_names import load_job_name  # noqa: PLC0415
 
@@ -127,7 +127,7 @@ def run_load(
     above_attempt = known.load_attempts if known else 0
     job = definitions.resolve_job_def(load_job_name(model))
     assert job.partitions_def is not None, f"{job.name} has no partitions"  # noqa: S101  # a load is of one
-    # A person asks for it: a batch that was refused is tried again, as if it were delivered once more.
+    # A person asks for it, so a refused batch is tried again as if it were delivered anew.
     done_file = register_done_file(
         platform.bucket, platform.registry, done_key(model, batch_id), redelivered=True
     )
@@ -144,7 +144,7 @@ def run_load(
     if not result.success:
         raise LoadRunError(
             f"Run {result.run_id} failed: {' '.join(failure_words(result))[:_LONGEST_REASON]}",
-            remedy="See the run in Dagster's UI",
+            remedy="Look at the run in Dagster's UI",
             model=model,
             batch_id=batch_id,
         )
@@ -158,21 +158,21 @@ def run_load(
 
 
 def failure_words(result: dg.ExecuteInProcessResult) -> list[str]:
-    """Return what each failed step of a run failed of, as one line in the error's own words."""
+    """Return the error of each failed step of a run, each as one line."""
     errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
     return [_said(_cause(error)) for error in errors if error is not None]
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """Return what a step failed of, below what Dagster says of steps and retries."""
+    """Return a step's own error, without Dagster's wrappers for steps and retries."""
     while error.cause is not None and error.cls_name in _WRAPPERS:
         error = error.cause
     return error
 
 
 def _said(error: SerializableErrorInfo) -> str:
-    """Return an error's own words, without the class that Dagster names before them."""
-    # Each line of a job's log, which the words of a failed job end with, stays apart from the next.
+    """Return an error's message, without the class name that Dagster puts before it."""
+    # A failed job's message ends with lines of its log, which must stay apart.
     words = error.message.partition(f"{error.cls_name}: ")[2] or error.message
     return " | ".join(line for line in words.splitlines() if line.strip())
 
@@ -192,8 +192,8 @@ def _accepted(done_file: DoneFile) -> Manifest:
 def _instance() -> Iterator[dg.DagsterInstance]:
     if not os.environ.get("DAGSTER_HOME"):
         raise LoadRunError(
-            "DAGSTER_HOME is not set, so nobody would see the run",
-            remedy="Set it to the folder of dagster.yaml; `mlpipe up` writes it for the local stack",
+            "DAGSTER_HOME is not set, so the run would not show in Dagster",
+            remedy="Set it to the folder of dagster.yaml; for the local stack `mlpipe up` writes it to .env",
         )
     import dagster as dg  # noqa: PLC0415  # takes most of a second
 

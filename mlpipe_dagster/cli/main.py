@@ -1,4 +1,4 @@
-"""`mlpipe`: operate batches and publications from a shell, on AWS as locally."""
+"""`mlpipe`: runs the local stack, and operates batches and publications on AWS or locally."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model_declaration.project import VARIABLE, Project, ProjectError
 from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 
-# As a shell says of a program that Ctrl-C ended.
+# A shell's exit status for a program that Ctrl-C ended.
 _INTERRUPTED = 130
 _COMMAND_MODULES = (
     init,
@@ -45,15 +45,15 @@ _COMMAND_MODULES = (
 
 
 def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None = None) -> int:
-    """Run one command and return the process's exit status: 0 if what was asked for is so.
+    """Run one command and return the exit status, 0 for success.
 
     Args:
-        arguments: The command line without the program's name; that of this process by default.
-        access: The deployment; the one that the environment describes by default.
+        arguments: The command line without the program's name; by default this process's.
+        access: The deployment; by default the one that the environment describes.
     """
     options = parser().parse_args(arguments)
     if "begin" in options:
-        # There is no project yet.
+        # `init` runs before there is a project.
         return int(options.begin(options))
     try:
         project = access.project if access else chosen_project(options)
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         _note(options.name, str(error))
         return 1
     if "start" in options:
-        # It speaks for itself, and needs no deployment.
+        # The platform's programs print their own output, and need no deployment.
         return int(options.start(project, options))
-    # Not at import: `--help` needs none of it.
+    # Imported here, because `--help` does not need it.
     from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError  # noqa: PLC0415
 
     load_environment_file(project)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
     except EndpointConnectionError as error:
         _note(
             options.name,
-            f"{error}. Look at its address in the environment; the local stack is started by `mlpipe up`.",
+            f"{error}. Check its address in the environment; `mlpipe up` starts the local stack.",
         )
         return 1
     except (ContractError, BotoCoreError, ClientError, KeyboardInterrupt) as error:
@@ -86,31 +86,31 @@ def main(arguments: Sequence[str] | None = None, access: DeploymentAccess | None
         sys.stdout.write(f"{result.to_json() if options.json else result.to_text(width)}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has read enough. Nothing may be written when the interpreter ends either.
+        # The reader closed the pipe; the interpreter must not write to it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if result.ok else 1
 
 
 def _note(command: str, text: str) -> None:
-    """Write one line to standard error, whatever the text quotes."""
+    """Write one line to standard error, with unprintable characters escaped."""
     sys.stderr.write(f"mlpipe {command}: {escape_unprintable(text)}\n")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are printable, whatever was typed."""
+    """A parser whose error messages escape unprintable characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(escape_unprintable(message))
 
 
 def chosen_project(options: argparse.Namespace) -> Project:
-    """Return the project that a command names, else the one that the environment or the folder tells.
+    """Return the project that a command names, or else the environment, or else the current folder.
 
     Raises:
-        ProjectError: There is none, it is wrong, or it works with another version of the platform.
+        ProjectError: There is no project, it is wrong, or it requires another version of the platform.
     """
     if "project" in options:
-        # For all that this process starts or imports.
+        # So that everything this process starts or imports finds the same project.
         os.environ[VARIABLE] = str(options.project.resolve())
     project = Project.find(os.environ, Path.cwd())
     require_suitable_platform(project)
@@ -118,7 +118,7 @@ def chosen_project(options: argparse.Namespace) -> Project:
 
 
 def load_environment_file(project: Project) -> None:
-    """Take what the project's `.env` says, as Dagster does; the environment itself goes before."""
+    """Load the project's `.env` as Dagster does; variables that are already set take precedence."""
     from dotenv import load_dotenv  # noqa: PLC0415  # only a shell's start needs it
 
     load_dotenv(project.environment_file)
@@ -127,7 +127,7 @@ def load_environment_file(project: Project) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     command_line = _Parser(
-        prog="mlpipe", description="Run a project's local stack, and operate batches and their publications."
+        prog="mlpipe", description="Run a project's local stack, and operate its batches and publications."
     )
     command_line.add_argument("--version", action="version", version=f"mlpipe {VERSION}")
     add_project(command_line)

@@ -19,24 +19,24 @@ Run = Callable[[argparse.Namespace, DeploymentAccess], CommandResult]
 
 
 def add_command(commands: Commands, name: str, run: Run) -> argparse.ArgumentParser:
-    """Add a command that `run` carries out; the first line of its docstring describes it."""
+    """Add a command that calls `run`; the first line of `run`'s docstring is its help text."""
     summary = (run.__doc__ or "").splitlines()[0]
     added: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     added.set_defaults(run=run)
     add_project(added)
-    added.add_argument("--json", action="store_true", help="print JSON, in the form that docs/cli.md gives")
+    added.add_argument("--json", action="store_true", help="print JSON as described in docs/cli.md")
     return added
 
 
 def add_project(command: argparse.ArgumentParser) -> None:
-    """Add the project that a command is about; it may stand before the command's name as well."""
+    """Add the option for the project's folder; it may also come before the command's name."""
     command.add_argument(
         "--project",
         type=Path,
-        # What stood before the command's name must stay.
+        # No default, which would overwrite an option given before the command's name.
         default=argparse.SUPPRESS,
         metavar="FOLDER",
-        help="the project's folder; the one that the present folder lies in by default",
+        help="the project's folder; by default the project that contains the current folder",
     )
 
 
@@ -52,21 +52,21 @@ def add_model_and_batch(command: argparse.ArgumentParser) -> None:
 
 
 def add_named_batch(command: argparse.ArgumentParser) -> None:
-    """Add the words that name a batch."""
+    """Add a batch, named by its id or by model and id."""
     command.add_argument(
         "batch", nargs="+", metavar="[model] batch", help="the batch, as `mlpipe batches` names it"
     )
 
 
 def add_request(command: argparse.ArgumentParser) -> None:
-    """Add who asks for a change of what is live, and why."""
+    """Add the options for who requests a change, and why."""
     command.add_argument("--reason", default="", help="why, for the history")
-    command.add_argument("--actor", default=getpass.getuser(), help="who asks; your user name by default")
-    command.add_argument("--request-id", default="", help="one that was carried out before changes nothing")
+    command.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
+    command.add_argument("--request-id", default="", help="repeating a request with this id changes nothing")
 
 
 def partition(text: str) -> Partition:
-    """Return a partition as files or as Dagster name it, for argparse."""
+    """Parse a partition as files or Dagster name it, for argparse."""
     try:
         return Partition.from_dagster_key(text)
     except InvalidNameError as error:
@@ -74,7 +74,7 @@ def partition(text: str) -> Partition:
 
 
 def at_least_one(text: str) -> int:
-    """Return a whole number above 0, for argparse."""
+    """Parse a whole number above 0, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")

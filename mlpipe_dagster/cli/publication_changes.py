@@ -1,4 +1,4 @@
-"""A change of what is live, as commands carry it out: the registry, then Snowflake, then Dagster's page."""
+"""Carries out a change of what is live: in the registry, then in Snowflake, then on Dagster's page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prediction_contract.stores.serving_record import InvalidServingError
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
-_BEHIND = "Snowflake's projection stays behind until the next publication"
+_BEHIND = "Snowflake's projection lags until the next publication"
 
 
 def change_publication(
@@ -29,16 +29,16 @@ def change_publication(
     declaration: ModelDeclaration,
     change: Callable[[Publisher, ChangeRequest], PublicationResult],
 ) -> CommandResult:
-    """Carry a change out, tell Snowflake and Dagster of it, and return what came of it.
+    """Carry out a change, report it to Snowflake and Dagster, and return the result.
 
     Args:
-        options: The command line: the model, and who asks.
+        options: The command line, with the model and who asks.
         access: The deployment.
-        declaration: The model's.
-        change: Carries it out.
+        declaration: The model's declaration.
+        change: Carries out the change in the registry.
     """
     settings = access.settings
-    # Before the change: a registry that was restored does not know which numbers are taken.
+    # Read before the change, because a restored registry may not know the highest number in use.
     highest, trouble = _highest_projected(access, options.model)
     publisher = Publisher(
         registry=access.registry,
@@ -52,8 +52,8 @@ def change_publication(
         request_id=options.request_id or uuid.uuid4().hex, actor=options.actor, reason=options.reason
     )
     published = change(publisher, request)
-    # The registry is the authority, and readers of the API see the change now. Snowflake follows, before
-    # Dagster, whose database may keep the command waiting.
+    # The registry is the authority, so API readers see the change now. Snowflake comes before Dagster, whose
+    # database may be slow.
     projected, trouble = (0, trouble) if trouble else _project(access, options.model)
     shown, unshown = _show(access, options.model, published.sequence)
     document: dict[str, Any] = {
@@ -73,9 +73,9 @@ def change_publication(
 
 
 def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, str]:
-    """Report publications to the Dagster instance of this environment; return whether it shows this one.
+    """Report publications to this environment's Dagster instance; return whether it shows this one.
 
-    The text says why the instance cannot be reached: a sensor reports the publication then.
+    The text says why the instance cannot be reached; then a sensor reports the publication later.
     """
     if not os.environ.get("DAGSTER_HOME"):
         return False, ""
@@ -92,12 +92,12 @@ def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, st
                 settles_within=timedelta(0),
             )
             return (reports.up_to(model) or 0) >= sequence, ""
-    except Exception as error:  # noqa: BLE001  # storages raise errors of all kinds, and the change stands
-        return False, f"Dagster does not show the change yet, its sensor reports it: {error}"[:500]
+    except Exception as error:  # noqa: BLE001  # storages raise all kinds of errors, and the change is already made
+        return False, f"Dagster does not show the change until its sensor reports it: {error}"[:500]
 
 
 def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str:
-    """Return in words how a request that was carried out before is no longer so, or nothing."""
+    """Return a note if a repeated request's result has been changed since; empty otherwise."""
     if published.outcome != PublicationOutcome.UNCHANGED:
         return ""
     is_so = published.live_batch_id == published.batch_id if published.batch_id else True
@@ -107,15 +107,15 @@ def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str
 
 
 def overtaken_words(request_id: str) -> str:
-    """Return what is said of a request that was carried out before and whose result is so no longer."""
+    """Return the note on a repeated request whose result has been changed since."""
     return (
-        f"Request {request_id} was carried out before, and the model has moved on since. "
-        "Ask again without --request-id if it shall be so once more."
+        f"Request {request_id} was already carried out, but the model has changed since. "
+        "To make the change again, ask again without --request-id."
     )
 
 
 def _highest_projected(access: DeploymentAccess, model: str) -> tuple[int, str]:
-    """Return the highest sequence in Snowflake's projection, or 0 and why it is not known."""
+    """Return the highest sequence in Snowflake's projection, or 0 and the reason why it is unknown."""
     try:
         with access.warehouse() as session:
             return session.highest_projected(model), ""
@@ -124,7 +124,7 @@ def _highest_projected(access: DeploymentAccess, model: str) -> tuple[int, str]:
 
 
 def _project(access: DeploymentAccess, model: str) -> tuple[int, str]:
-    """Bring Snowflake's projection in step; return how many were missing, or why it stays behind."""
+    """Update Snowflake's projection; return how many publications were missing, or why it failed."""
     try:
         with access.warehouse() as session:
             return len(session.follow(access.registry, model, access.home)), ""

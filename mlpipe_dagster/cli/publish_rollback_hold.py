@@ -1,4 +1,4 @@
-"""`mlpipe publish`, `rollback` and `hold`: a person's decisions about what is live."""
+"""`mlpipe publish`, `rollback` and `hold`: a person decides what is live."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ def add_to(commands: Commands) -> None:
     rolling = add_command(commands, "rollback", rollback)
     add_model(rolling)
     rolling.add_argument(
-        "--to", metavar="BATCH_ID", help="the batch; the one that was live before if left out"
+        "--to", metavar="BATCH_ID", help="the batch; by default the one that was live before"
     )
     holding = add_command(commands, "hold", hold)
     add_model(holding)
-    holding.add_argument("--release", action="store_true", help="let it go on")
+    holding.add_argument("--release", action="store_true", help="end the hold")
     holding.add_argument(
-        "--models", action="store_true", help="stop the promotion of model versions, not of batches"
+        "--models",
+        action="store_true",
+        help="stop the promotion of model versions instead of the publication of batches",
     )
     for command in (publishing, rolling, holding):
         add_request(command)
 
 
 def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Make a batch live, as a person's decision."""
+    """Make a batch live."""
     record = access.registered_batch(options.model, options.batch_id)
     manifest = registered_manifest(access.bucket, record)
     declaration = access.declaration(options.model)
@@ -48,7 +50,7 @@ def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
 
 
 def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Make a batch live again that was live before."""
+    """Make a batch that was live before live again."""
     rolled = change_publication(
         options,
         access,
@@ -59,15 +61,15 @@ def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandRe
     if not rolled.ok or champion is None or champion.version is None:
         return rolled
     stays = (
-        f"Version {champion.version} stays the champion: its answers come back with the next batch. "
-        f"`mlpipe hold {options.model}` keeps that one from being published, "
+        f"Version {champion.version} stays the champion and scores the next batch. "
+        f"`mlpipe hold {options.model}` keeps that batch from being published, "
         f"`mlpipe demote {options.model}` lets another version score it"
     )
     return dataclasses.replace(rolled, notes=[*rolled.notes, stays])
 
 
 def hold(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Stop automatic publication, or the promotion of model versions, or let it go on."""
+    """Stop automatic publication or the promotion of model versions, or end such a hold."""
     if options.models:
         return hold_versions(options, access)
     return change_publication(

@@ -1,4 +1,4 @@
-"""Commands on the local stack and on the project's code: each one becomes a program of the platform."""
+"""Commands for the local stack and the project's code; each runs one of the platform's programs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlatformProgram:
-    """A command that a program of the platform carries out.
+    """A command that runs one of the platform's programs.
 
     Attributes:
-        name: The command.
-        summary: What it does, in one line.
+        name: The command's name.
+        summary: The command's help text, one line.
         module: The program, run as `python -m <module>`.
-        words: Its first arguments.
-        options: What it takes, as argparse's `add_argument` does, by option.
+        words: The program's first arguments.
+        options: The keyword arguments of argparse's `add_argument` by option.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PlatformProgram:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def add_to(self, commands: Commands) -> None:
-        """Add the command to a parser's."""
+        """Add the command."""
         added = commands.add_parser(self.name, help=self.summary, description=self.summary)
         add_project(added)
         for option, settings in self.options.items():
@@ -46,7 +46,7 @@ class PlatformProgram:
         added.set_defaults(start=self.start)
 
     def arguments(self, options: argparse.Namespace) -> list[str]:
-        """Return the program's arguments; paths are absolute, because it runs in another folder."""
+        """Return the program's arguments; paths become absolute, because it runs in another folder."""
         given: list[str] = []
         for option in self.options:
             value = getattr(options, option.removeprefix("--").replace("-", "_"))
@@ -61,34 +61,36 @@ class PlatformProgram:
         return [*self.words, *given]
 
     def start(self, project: Project, options: argparse.Namespace) -> NoReturn:
-        """Run the program in this process's place: signals and the exit status are its own."""
+        """Replace this process with the program, so that signals and the exit status are the program's."""
         environment = program_environment(project, os.environ)
         command = [sys.executable, "-m", self.module, *self.arguments(options)]
         os.chdir(PLATFORM)
-        os.execve(sys.executable, command, environment)  # noqa: S606  # no shell is wanted
+        os.execve(sys.executable, command, environment)  # noqa: S606  # needs no shell
 
 
 def _absolute_if_there(text: str) -> str:
-    """Return an absolute path in place of a relative one: a file, or a test in it as pytest names it."""
+    """Return an existing relative path as an absolute one; it may be followed by a test's name in it."""
     path, separator, rest = text.partition("::")
     return f"{Path(path).resolve()}{separator}{rest}" if Path(path).exists() else text
 
 
-_STAGE: Mapping[str, Mapping[str, Any]] = {"stage": {"nargs": 1, "help": "of the project's stages.yaml"}}
+_STAGE: Mapping[str, Mapping[str, Any]] = {
+    "stage": {"nargs": 1, "help": "a stage of the project's stages.yaml"}
+}
 PROGRAMS: Sequence[PlatformProgram] = (
     PlatformProgram(
         "up",
-        "Start the project's local stack, create what is missing, write .env.",
+        "Start the project's local stack, create missing resources, write .env.",
         "infra.local",
         ("up",),
         {
             "--enforce-iam": {
                 "action": "store_true",
-                "help": "let AWS check signatures and permissions of all but the root key",
+                "help": "check signatures and permissions, except for the root key",
             }
         },
     ),
-    PlatformProgram("down", "Stop the local stack; its data stays.", "infra.local", ("down",)),
+    PlatformProgram("down", "Stop the local stack; its data is kept.", "infra.local", ("down",)),
     PlatformProgram(
         "status", "Show the local stack; fails unless every part is ready.", "infra.local", ("status",)
     ),
@@ -97,7 +99,7 @@ PROGRAMS: Sequence[PlatformProgram] = (
         "Run the local stack with Dagster's UI and daemon until Ctrl-C.",
         "infra.local.dev",
         options={
-            "--port": {"type": int, "help": "of Dagster's page; 3000 if it is free unless given"},
+            "--port": {"type": int, "help": "the port of Dagster's UI; by default 3000 if it is free"},
         },
     ),
     PlatformProgram("token", "Print a bearer token for the local API.", "infra.local.access_token"),
@@ -106,93 +108,95 @@ PROGRAMS: Sequence[PlatformProgram] = (
     ),
     PlatformProgram(
         "demo",
-        "Show the whole path that demo.yaml describes; fails unless all of it held.",
+        "Run the steps of demo.yaml from data to API; fails unless all of them hold.",
         "infra.local.demo",
     ),
     PlatformProgram(
         "test",
-        "Run the project's tests, those of a model in the environment of its jobs.",
+        "Run the project's tests; a model's tests run in the environment of its jobs.",
         "infra.environments.project_tests",
         options={
             "arguments": {
                 "nargs": "*",
                 "type": _absolute_if_there,
                 "metavar": "argument",
-                "help": "files or tests, all unless named; options of pytest after `--`",
+                "help": "files or tests, by default all; options of pytest after `--`",
             }
         },
     ),
     PlatformProgram(
         "lock",
-        "Lock the packages that the project's models need beside the platform's own.",
+        "Lock the packages that the project's models need in addition to the platform's.",
         "infra.environments.family_locking",
         options={
             "families": {
                 "nargs": "*",
                 "metavar": "family",
-                "help": "a file requirements/<family>.in; all of them unless named",
+                "help": "a file requirements/<family>.in; by default all of them",
             },
-            "--upgrade": {"action": "store_true", "help": "take the newest releases that are allowed"},
+            "--upgrade": {"action": "store_true", "help": "use the newest allowed releases"},
         },
     ),
     PlatformProgram(
         "environment",
-        "Make an environment if it is not there, and print its Python.",
+        "Make an environment unless it exists, and print its Python.",
         "infra.environments",
         options={
-            "name": {"nargs": 1, "help": "stack, cdk, cdk-cli, base, or a family of the project"},
+            "name": {"nargs": 1, "help": "stack, cdk, cdk-cli, base, or one of the project's families"},
             "--folder": {"action": "store_true", "help": "print the environment's folder"},
             "--path": {"action": "store_true", "help": "print the folders of its programs, for PATH"},
         },
     ),
     PlatformProgram(
         "images",
-        "Write the folders that Dagster's image and those of jobs are built from.",
+        "Write the build folders of Dagster's image and the jobs' images.",
         "infra.images.build_contexts",
     ),
     PlatformProgram(
         "synth",
-        "Write the CloudFormation templates of all stages; fails on findings of their rules.",
+        "Write the CloudFormation templates of all stages; fails if a rule has findings.",
         "infra.local.cdk_synthesis",
-        options={"stages": {"nargs": "*", "metavar": "stage", "help": "all unless named"}},
+        options={"stages": {"nargs": "*", "metavar": "stage", "help": "by default all"}},
     ),
     PlatformProgram(
         "package",
-        "Build the archives that are deployed: the API's, the Glue job's, the SageMaker jobs'.",
+        "Build the code archives of the API, the Glue job and the SageMaker jobs.",
         "infra.packaging",
         options={
-            "--out": {"type": Path, "help": "output folder; .mlpipe/packages of the project by default"},
+            "--out": {"type": Path, "help": "the output folder; by default .mlpipe/packages in the project"},
             "--platform": {
                 "choices": ("host", "aarch64", "x86_64"),
-                "help": "of the API's function; this machine's by default",
+                "help": "the architecture of the API's function; by default this machine's",
             },
         },
     ),
     PlatformProgram(
         "upload-code",
-        "Put the jobs' code where Glue and SageMaker of a stage read it.",
+        "Upload the jobs' code to where a stage's Glue and SageMaker jobs read it.",
         "infra.code_upload",
         options=_STAGE,
     ),
     PlatformProgram(
         "snowflake-setup",
-        "Print the SQL that sets a stage up in Snowflake.",
+        "Print the SQL that sets up a stage in Snowflake.",
         "infra.snowflake_setup",
         options=_STAGE,
     ),
     PlatformProgram(
         "registry-copy",
-        "Show how a stage's registry differs from a restored table, or make it the same.",
+        "Show how a stage's registry differs from a restored table, or copy that table into it.",
         "infra.registry_copy",
         options={
             **_STAGE,
             "--from": {"metavar": "TABLE", "required": True, "help": "the restored table"},
-            "--model": {"help": "whose records alone"},
+            "--model": {"help": "only this model's records"},
             "--write": {"action": "store_true", "help": "change the registry"},
         },
     ),
     PlatformProgram(
-        "deploy-local", "Deploy to an emulator of its own, ask it, destroy it.", "infra.local.cdk_deployment"
+        "deploy-local",
+        "Deploy to a separate emulator, test the deployment, destroy it.",
+        "infra.local.cdk_deployment",
     ),
 )
 

@@ -31,7 +31,7 @@ def test_all_faults_are_told_at_once(first: CopiedProject, capfd: pytest.Capture
         (None, str(first.project.requirements)),
     }
     assert "attributes.model.codec" in told["churn", "/defs/churn/defs.yaml"]
-    assert "features wants reading" in told["dock_load", "/defs/dock_load/features.py:1"]
+    assert "features takes reading" in told["dock_load", "/defs/dock_load/features.py:1"]
     assert "boosting.in" in told[None, str(first.project.requirements)]
 
 

@@ -1,1 +1,1 @@
-"""Commands for those who write a project: they need no deployment and no local stack."""
+"""Commands for writing a project; they need neither a deployment nor the local stack."""

@@ -1,4 +1,4 @@
-"""`mlpipe check`: what is wrong with the project, told before anything is started."""
+"""`mlpipe check`: finds faults of the project before anything is started."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 _FAULT = ("model", "where", "what", "remedy")
 _LATER = ("model", "source", "column", "rows")
-_LATER_TITLE = "times from the partition's beginning on, in sources without known_at: were they known before?"
+_LATER_TITLE = "times after the partition's beginning in sources without known_at: were they known before it?"
 _LEAK = ("model", "partition", "rows", "files", "known_later", "leaks", "what")
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
     command = add_command(commands, "check", check)
-    command.add_argument("model", nargs="?", help="look for leaks of this model alone")
+    command.add_argument("model", nargs="?", help="look for leaks of this model only")
     command.add_argument(
         "--leaks",
         action="store_true",
-        help="prepare features twice, with all sample data and without what came later, and compare them",
+        help="prepare features with all sample data and without later data, and compare them",
     )
     command.add_argument(
         "--partition",
         type=partition_option,
-        help="of which leaks are looked for; one before the newest by default",
+        help="the partition to check for leaks; by default the one before the newest",
     )
 
 
 def check(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Check the project's declarations, functions, lock files and stages, and look for leaks."""
-    # It imports pydantic, which not every command needs.
+    # Imported here, because it imports pydantic, which few commands need.
     from mlpipe_dagster.cli.development.project_faults import project_faults  # noqa: PLC0415
 
     if options.model:
@@ -93,9 +93,9 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
         for leak in each["leaks"]
     ]
     columns = ("model", "partition", "function", "entity", "column", "entities", "what")
-    nothing = "not looked for: correct the faults first" if with_faults else "none"
+    nothing = "not checked: correct the faults first" if with_faults else "none"
     tables = [
-        Table(title="looked for leaks", columns=_LEAK, rows=looked, whole=frozenset({"what"}), empty=nothing)
+        Table(title="checked for leaks", columns=_LEAK, rows=looked, whole=frozenset({"what"}), empty=nothing)
     ]
     lines = [
         {"model": each["model"], "line": line}

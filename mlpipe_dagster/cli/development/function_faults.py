@@ -1,4 +1,4 @@
-"""What is wrong with the functions, readers and codecs of a project, told before a job imports them."""
+"""Finds faults of a project's functions, readers and codecs before a job imports them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mlpipe_dagster.cli.development.module_facts import FunctionFacts, ModuleFac
 from model_declaration.project import Project
 from prediction_contract.jobs.model_inputs import ModelInputs
 
-# By place: `features` and `outcomes` take the partition and then sources by their names.
+# Positional arguments; `features` and `outcomes` take the partition, then sources by name.
 _BY_PLACE = {"train": ("examples",), "predict": ("features", "model", "previous")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectFault:
-    """Something that is wrong with a project.
+    """A fault of a project.
 
     Attributes:
-        where: The file, with `:line` where one line is at fault.
-        what: One sentence.
+        where: The file, with `:line` if one line is at fault.
+        what: What is wrong, one sentence.
         remedy: What to do about it.
-        model: The model concerned; None for the project as a whole.
+        model: The model concerned; None for the whole project.
     """
 
     where: str
@@ -43,7 +43,7 @@ class ProjectModules:
         self._read: dict[str, ModuleFacts | ProjectFault | None] = {}
 
     def facts(self, module: str) -> ModuleFacts | ProjectFault | None:
-        """Return what a module holds, what keeps it from being read, or None if there is no such file."""
+        """Return a module's facts, or the fault if it cannot be parsed; None if its file does not exist."""
         if module not in self._read:
             path = module_path(self._project.source_folder, module)
             try:
@@ -51,12 +51,12 @@ class ProjectModules:
             except (SyntaxError, ValueError) as error:
                 line = getattr(error, "lineno", None) or 1
                 self._read[module] = ProjectFault(
-                    where=f"{path}:{line}", what=f"It is no Python: {error}", remedy="Correct the file"
+                    where=f"{path}:{line}", what=f"It is not valid Python: {error}", remedy="Correct the file"
                 )
         return self._read[module]
 
     def faults_of_packages(self, models: Mapping[str, ModelInputs]) -> Iterator[ProjectFault]:
-        """Yield what is imported by the files that each job runs before a model's functions."""
+        """Yield faults of the packages' `__init__.py`, which every job imports before a model's functions."""
         package = self._project.package
         for name in (package, f"{package}.defs", *(inputs.functions for inputs in models.values())):
             match self.facts(name):
@@ -76,12 +76,12 @@ class ProjectModules:
     def faults_of_object(
         self, named: str, field: str, where: str, model: str | None
     ) -> Iterator[ProjectFault]:
-        """Yield what is wrong with an object that a declaration names as `module:name`.
+        """Yield faults of an object that a declaration names as `module:name`.
 
         Args:
-            named: The object. One outside the project's package is not looked for.
+            named: The object; one outside the project's package is not checked.
             field: The field that names it.
-            where: The file that does.
+            where: The file with that field.
             model: The model.
         """
         module, _, name = named.partition(":")
@@ -91,7 +91,7 @@ class ProjectModules:
             case None:
                 yield ProjectFault(
                     where=where,
-                    what=f"{field} names {named}, and the project has no module {module}",
+                    what=f"{field} names {named}, but the project has no module {module}",
                     remedy="Add the module, or correct the name",
                     model=model,
                 )
@@ -100,17 +100,17 @@ class ProjectModules:
             case ModuleFacts(names=names, is_complete=True, path=path) if name not in names:
                 yield ProjectFault(
                     where=str(path),
-                    what=f"It defines no {name}, and {field} of {where} names it",
+                    what=f"It does not define {name}, which {field} of {where} names",
                     remedy="Define it, or correct the name",
                     model=model,
                 )
 
     def faults_of_functions(self, inputs: ModelInputs, *, is_trained_here: bool) -> Iterator[ProjectFault]:
-        """Yield what is wrong with a model's functions.
+        """Yield faults of a model's functions.
 
         Args:
-            inputs: What its jobs are told.
-            is_trained_here: Whether it has a training.
+            inputs: The model's inputs.
+            is_trained_here: Whether the declaration has `training`.
         """
         needed = [] if inputs.prepared else ["features"]
         needed += ["outcomes"] if inputs.outcomes else []
@@ -151,20 +151,18 @@ class ProjectModules:
 
 
 def _parameter_fault(name: str, function: FunctionFacts, sources: list[str]) -> str | None:
-    """Return why a function cannot be called as the platform calls it, or None if it can."""
+    """Return why the platform cannot call a function; None if it can."""
     by_place = _BY_PLACE.get(name, ("partition",))
     if len(function.positional) < len(by_place) and not function.takes_any_place:
-        return (
-            f"{name} takes {len(function.positional)} parameters by place, and is given {', '.join(by_place)}"
-        )
+        return f"{name} has {len(function.positional)} positional parameters, but gets {', '.join(by_place)}"
     by_name = {*function.positional[len(by_place) :], *function.by_name}
     given = set() if name in _BY_PLACE else set(sources)
     if missing := sorted(by_name - function.with_default - given):
-        return f"{name} wants {', '.join(missing)}, which {_is_no_source(given)}"
+        return f"{name} takes {', '.join(missing)}, which {_is_no_source(given)}"
     if (left := sorted(given - by_name)) and not function.takes_any_name:
-        return f"{name} does not take {', '.join(left)}, which the declaration has as a source"
+        return f"{name} does not take {', '.join(left)}, which the declaration names as a source"
     return None
 
 
 def _is_no_source(sources: set[str]) -> str:
-    return f"is none of the sources {', '.join(sorted(sources))}" if sources else "nobody gives it"
+    return f"is not a source: use {', '.join(sorted(sources))}" if sources else "the platform does not pass"

@@ -1,4 +1,4 @@
-"""What a module of a project defines and imports, read from its text: nothing of it is run."""
+"""Parses what a project's module defines and imports, without running it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """A function as it is written.
+    """A function's signature.
 
     Attributes:
-        line: Where it begins.
-        positional: Its parameters that may be given by place, in order.
-        by_name: Those that can only be given by name.
-        with_default: Those of both that need not be given.
-        takes_any_name: Whether it has `**others`.
-        takes_any_place: Whether it has `*others`.
+        line: The line where it begins.
+        positional: The parameters that can be passed by position, in order.
+        by_name: The keyword-only parameters.
+        with_default: The parameters that have a default.
+        takes_any_name: Whether it has `**kwargs`.
+        takes_any_place: Whether it has `*args`.
     """
 
     line: int
@@ -31,14 +31,14 @@ class FunctionFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModuleFacts:
-    """A module as it is written.
+    """A module's definitions and imports.
 
     Attributes:
-        path: Its file.
-        names: What it defines at the first level, or imports.
-        functions: Those of them that are functions of its own.
-        imports: Line and name of each module that it imports when it is imported itself.
-        is_complete: False where `from x import *` may define more names.
+        path: The module's file.
+        names: The names that it defines or imports at the top level.
+        functions: Its own top-level functions by name.
+        imports: The line and name of each module that importing it imports.
+        is_complete: False if `from x import *` may define more names.
     """
 
     path: Path
@@ -49,16 +49,16 @@ class ModuleFacts:
 
 
 def module_path(source_folder: Path, module: str) -> Path | None:
-    """Return the file of a module below a folder that is on Python's path, or None."""
+    """Return the file of a module below a folder on Python's path, or None."""
     place = source_folder.joinpath(*module.split("."))
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
 def module_facts(path: Path) -> ModuleFacts:
-    """Return what a file defines and imports.
+    """Parse a file.
 
     Raises:
-        SyntaxError: It is no Python.
+        SyntaxError: The file is not valid Python.
     """
     tree = ast.parse(path.read_bytes(), filename=str(path))
     statements = list(_first_level(tree.body))
@@ -75,7 +75,7 @@ def module_facts(path: Path) -> ModuleFacts:
 
 
 def _first_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run at import, those within `if`, `try` and `with` included."""
+    """Yield the statements that run at import, including those within `if`, `try` and `with`."""
     for statement in body:
         yield statement
         match statement:

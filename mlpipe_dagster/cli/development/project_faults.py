@@ -1,4 +1,4 @@
-"""What is wrong with a project's files: marker, declarations, functions, lock files."""
+"""Finds faults of a project's files: settings, declarations, functions, lock files, stages, sample data."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SECONDS = 60
 
 
 def project_faults(project: Project) -> list[ProjectFault]:
-    """Return everything that is wrong with a project.
+    """Return all faults of a project.
 
-    Its files are read and not imported. Of a project without faults the sample data is written, by its
-    generator in a process of its own, and looked at.
+    Its files are read, not imported. If they have no faults, the generator writes the sample data in a
+    process of its own, and that is checked too.
     """
     declarations: dict[str, ModelDeclaration] = {}
     found = list(_faults_of_files(project, declarations))
@@ -34,7 +34,7 @@ def project_faults(project: Project) -> list[ProjectFault]:
 
 
 def _faults_of_files(project: Project, declarations: dict[str, ModelDeclaration]) -> Iterator[ProjectFault]:
-    """Yield what is wrong with the files, and fill in the declarations that are right."""
+    """Yield faults of the files, and add the valid declarations to `declarations`."""
     yield from _faults_of_marker(project)
     for name in declared_names(project.defs):
         path = project.defs / name / FILE_NAME
@@ -46,8 +46,8 @@ def _faults_of_files(project: Project, declarations: dict[str, ModelDeclaration]
         if found is None:
             yield ProjectFault(
                 where=str(path),
-                what="It is not one plain model: it holds templates, other components, or no YAML",
-                remedy="Write its values out; `dg check yaml` names faults of its form",
+                what="It is not one plain model: it holds templates or other components, or is not YAML",
+                remedy="Write plain values; `dg check yaml` finds syntax errors",
                 model=name,
             )
         else:
@@ -75,7 +75,7 @@ def _faults_of_marker(project: Project) -> Iterator[ProjectFault]:
 
 
 def _faults_between(project: Project, declarations: Mapping[str, ModelDeclaration]) -> Iterator[ProjectFault]:
-    """Yield what is wrong with all models together: names that AWS could not tell apart."""
+    """Yield faults between models: names that would share AWS names."""
     if len(declarations) == len(declared_names(project.defs)):
         try:
             declarations_in(project.defs)
@@ -102,10 +102,10 @@ def _faults_of_code(project: Project, declarations: Mapping[str, ModelDeclaratio
 
 
 def _faults_of_stages(project: Project) -> Iterator[ProjectFault]:
-    """Yield what the platform's own program says of `stages.yaml`."""
+    """Yield the faults that the platform's program finds in `stages.yaml`."""
     done = subprocess.run(
         [sys.executable, "-m", _STAGES],
-        # Its own packages are found here, in a checkout as in an installation.
+        # The platform's packages are in this folder, both in a checkout and when installed.
         cwd=PLATFORM,
         env=program_environment(project, os.environ),
         capture_output=True,
@@ -115,8 +115,8 @@ def _faults_of_stages(project: Project) -> Iterator[ProjectFault]:
     )
     where = str(project.stages_file)
     if done.returncode:
-        what = f"It cannot be judged: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}"
-        yield ProjectFault(where=where, what=what, remedy="Correct what is named there")
+        what = f"It cannot be checked: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}"
+        yield ProjectFault(where=where, what=what, remedy="Correct the named value")
         return
     for fault in json.loads(done.stdout):
         yield ProjectFault(where=where, what=fault["what"], remedy=fault["remedy"])

@@ -1,4 +1,4 @@
-"""Whether a project's sample data has what trying its models needs, as its keys tell."""
+"""Checks by its keys whether a project's sample data is enough to try the models."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from prediction_contract.naming.batch import Partition
 
 
 class SampleCoverage:
-    """What a folder of sample data has of one model.
+    """The partitions of one model that a folder of sample data covers.
 
     Args:
-        declaration: The model's.
-        folder: Laid out as the data bucket.
+        declaration: The model's declaration.
+        folder: A folder laid out like the data bucket.
 
     Raises:
-        SampleQueryError: There is no answer of a query.
+        SampleQueryError: The result of a query is missing.
     """
 
     def __init__(self, declaration: ModelDeclaration, folder: Path) -> None:
@@ -33,12 +33,12 @@ class SampleCoverage:
         found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         inputs = with_sample_queries(model_inputs(declaration), found)
         self._start = Partition(declaration.partitions.start)
-        # Sample data is one folder, whatever buckets its sources lie in.
+        # Sample data is one folder, even if sources are in several buckets.
         sources = [replace(source, bucket=None) for source in inputs.sources]
         self._keys = SourceKeys(sources, found, self._start.kind)
 
     def newest(self) -> str | None:
-        """Return the newest partition that all sources have data of, or None."""
+        """Return the newest partition for which all sources have data, or None."""
         newest = self._keys.newest(first=self._start, end=self._declaration.partitions.end)
         return newest or (None if self._keys.lacking(self._start) else str(self._start))
 
@@ -49,21 +49,21 @@ class SampleCoverage:
         return newest if before is None or before < self._start or self._keys.lacking(before) else before
 
     def faults(self, where: str) -> Iterator[ProjectFault]:
-        """Yield what trying the model would miss."""
+        """Yield a fault if the model cannot be tried."""
         name = self._declaration.name
         if self.newest() is None:
             lacking = ", ".join(self._keys.lacking(self._start))
             yield ProjectFault(
                 where=where,
-                what=f"The sample data has no partition of {name} with data of every source; the first lacks "
-                f"{lacking}",
-                remedy="Let the generator yield the files of one partition",
+                what=f"The sample data has no partition of {name} with data of every source; the first one "
+                f"lacks {lacking}",
+                remedy="Make the generator yield all files of one partition",
                 model=name,
             )
 
 
 def sample_faults(project: Project, declarations: Iterable[ModelDeclaration]) -> Iterator[ProjectFault]:
-    """Yield what is wrong with a project's sample data; nothing if it has none."""
+    """Yield faults of a project's sample data; none if the project has no sample data."""
     if project.sample_data is None:
         return
     where = f"{project.package_folder} ({project.sample_data})"

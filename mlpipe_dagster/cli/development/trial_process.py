@@ -21,7 +21,7 @@ from prediction_contract.jobs.job_image import BASE_FAMILY
 
 _SECONDS = 1800
 _STANDARD_ERROR = 2
-# As `infra.environments.model_process` and `sagemaker_scripts.trials.trial_request` have them.
+# This package may not import these programs, so it starts them by name.
 _LAUNCHER, _PROGRAM = "infra.environments.model_process", "sagemaker_scripts.try_model"
 _REQUEST, _INPUTS, _COLUMNS, _ANSWER = "request.json", "inputs.json", "columns.json", "answer.json"
 
@@ -35,8 +35,8 @@ class TrialData:
     """Where a trial reads data from.
 
     Attributes:
-        folder: Laid out as the data bucket; None for the project's sample data.
-        bucket: The data bucket itself, with the credentials at hand; None for a folder.
+        folder: A folder laid out like the data bucket; None for the project's sample data.
+        bucket: The data bucket itself, read with this process's credentials; None for a folder.
     """
 
     folder: Path | None = None
@@ -52,19 +52,19 @@ def run_trial(
     partition: str | None,
     rows: int = 0,
 ) -> dict[str, Any]:
-    """Return what the process answered; an `error` with the project's own lines if a function failed.
+    """Run a trial and return its answer; it has an `error` with the project's own lines if a function failed.
 
     Args:
-        project: Whose model it is.
-        declaration: The model's.
-        data: Where the data is.
+        project: The project.
+        declaration: The model's declaration.
+        data: Where to read data.
         action: `try` or `leaks`.
-        partition: The partition; None for one that there is data of.
-        rows: How many rows are shown.
+        partition: The partition; None for one that has data.
+        rows: How many rows to show.
 
     Raises:
-        SampleDataError: The project has no sample data, or its generator fails.
-        TrialProcessError: The environment cannot be had, or the process ended without an answer.
+        SampleDataError: The project has no sample data, or its generator failed.
+        TrialProcessError: The environment could not be made, or the process ended without an answer.
     """
     with tempfile.TemporaryDirectory(prefix="mlpipe-try-") as scratch:
         folder = Path(scratch)
@@ -84,8 +84,8 @@ def run_trial(
             answer: dict[str, Any] = json.loads((folder / _ANSWER).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise TrialProcessError(
-                "The model's process ended without an answer; what it said stands above",
-                remedy="Correct what it names, then try again",
+                "The model's process ended without an answer; its output is above",
+                remedy="Correct the fault that it names, then try again",
                 model=declaration.name,
             ) from error
     return answer
@@ -113,7 +113,7 @@ def _of_data(project: Project, data: TrialData, action: str, partition: str | No
     if data.folder is not None:
         folder = data.folder.resolve()
         if not folder.is_dir():
-            raise TrialProcessError(f"There is no folder {folder}", remedy="Correct --data")
+            raise TrialProcessError(f"The folder {folder} does not exist", remedy="Correct --data")
         return {"folder": str(folder), "earlier_folder": None, "bucket": folder.name}
     folder = sample_data_folder(project)
     earlier = sample_data_folder(project, as_of=partition) if action == "leaks" and partition else None
@@ -129,17 +129,17 @@ def _run(project: Project, declaration: ModelDeclaration, folder: Path) -> None:
     try:
         subprocess.run(
             [sys.executable, "-m", _LAUNCHER, family, _PROGRAM, str(folder)],
-            # Its own packages are found here, in a checkout as in an installation.
+            # The platform's packages are in this folder, both in a checkout and when installed.
             cwd=PLATFORM,
             env=program_environment(project, os.environ),
-            # What functions print is no part of the answer.
+            # The functions' own output must not mix with this command's.
             stdout=_STANDARD_ERROR,
             timeout=_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise TrialProcessError(
-            f"The model's process was not done after {_SECONDS} seconds",
+            f"The model's process did not finish in {_SECONDS} seconds",
             remedy="Try it on less data",
             model=declaration.name,
         ) from error

@@ -1,4 +1,4 @@
-"""`mlpipe try`: a model on sample data, in seconds and without a stack."""
+"""`mlpipe try`: runs a model on sample data in seconds, without a stack."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     command = add_command(commands, "try", try_model)
     add_model(command)
-    command.add_argument("--partition", type=partition, help="the newest that there is data of by default")
     command.add_argument(
-        "--rows", type=at_least_one, default=_ROWS, help=f"how many rows to show; {_ROWS} by default"
+        "--partition", type=partition, help="the partition; by default the newest one with data"
+    )
+    command.add_argument(
+        "--rows", type=at_least_one, default=_ROWS, help=f"how many rows to show; by default {_ROWS}"
     )
     data = command.add_mutually_exclusive_group()
-    data.add_argument("--data", type=Path, metavar="FOLDER", help="data that is laid out as the data bucket")
-    data.add_argument("--bucket", help="the data bucket itself, with the credentials at hand")
+    data.add_argument("--data", type=Path, metavar="FOLDER", help="a folder laid out like the data bucket")
+    data.add_argument("--bucket", help="the data bucket itself, read with your credentials")
 
 
 def try_model(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Run a model's functions on sample data, and show its rows as both stores would hold them."""
-    # They import pydantic, which not every command needs.
+    # Imported here, because they import pydantic, which few commands need.
     from mlpipe_dagster.cli.development.trial_process import TrialData, run_trial  # noqa: PLC0415
 
     declaration = access.declaration(options.model)
@@ -74,7 +76,7 @@ def try_model(options: argparse.Namespace, access: DeploymentAccess) -> CommandR
 
 
 def failed(model: str, error: Mapping[str, Any]) -> CommandResult:
-    """Return what is told of a trial that ended in an error."""
+    """Return the result of a trial that ended in an error."""
     return CommandResult(
         document={"ok": False, "model": model, "error": dict(error)},
         sections=[
@@ -82,7 +84,7 @@ def failed(model: str, error: Mapping[str, Any]) -> CommandResult:
             *(
                 [
                     Table(
-                        title="your own lines, the last called last",
+                        title="your own lines, most recent call last",
                         columns=("line",),
                         rows=[{"line": line} for line in error["lines"]],
                         whole=frozenset({"line"}),
@@ -118,7 +120,7 @@ def _metrics(answer: Mapping[str, Any]) -> list[Table]:
         return []
     return [
         Table(
-            title=f"metrics on {', '.join(answer['evaluated_on'])}, as far as so little data tells",
+            title=f"metrics on {', '.join(answer['evaluated_on'])}, from little data",
             columns=("name", "predicted", "actual", "value", "baselines", "rows", "why"),
             rows=answer["metrics"],
         )

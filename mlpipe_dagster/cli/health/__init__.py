@@ -1,1 +1,1 @@
-"""`mlpipe doctor`: what is wrong with a deployment or a model, and what to do."""
+"""`mlpipe doctor`: finds faults of a deployment or a model, with remedies."""

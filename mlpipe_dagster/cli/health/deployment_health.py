@@ -1,4 +1,4 @@
-"""What is wrong with the deployment itself: its bucket, registry, tables, queues and warehouse."""
+"""Finds faults of the deployment itself: bucket, code, registry, tables and queues."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mlpipe_dagster.cli.health.health_findings import HealthFinding, Severity
 from mlpipe_dagster.pipeline.code_comparison import UPLOAD_REMEDY, load_code_address, outdated_upload
 from prediction_contract.naming.s3_layout import done_prefix
 
-# A sensor's tick handles hundreds; what lies deeper means that it does not run.
+# A sensor's tick handles hundreds of messages, so a deeper queue means that the sensor does not run.
 _DEEP_QUEUE = 1000
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
 
 
 def guarded(topic: str, remedy: str, look: Callable[[], Iterator[HealthFinding]]) -> Iterator[HealthFinding]:
-    """Yield what a look finds; if it cannot look, that is the finding, and the other looks go on."""
+    """Yield the findings of `look`; if it fails, yield that as a finding, so that other checks go on."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
 
     from prediction_contract.errors import ContractError  # noqa: PLC0415
@@ -29,13 +29,13 @@ def guarded(topic: str, remedy: str, look: Callable[[], Iterator[HealthFinding]]
 
 
 def bucket_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
-    """Yield nothing if the data bucket can be listed."""
+    """Yield nothing; raise boto3's error if the data bucket cannot be listed."""
     access.client("s3").list_objects_v2(Bucket=access.settings.data_bucket, MaxKeys=1)
     yield from ()
 
 
 def code_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
-    """Yield where jobs run other code than this checkout holds."""
+    """Yield a finding if jobs run other code than this checkout."""
     settings = access.settings
     places = {
         "sagemaker_scripts": settings.code_prefix,
@@ -53,7 +53,7 @@ def code_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
 
 
 def table_findings(access: DeploymentAccess, models: list[str]) -> Iterator[HealthFinding]:
-    """Yield what is wrong with the registry and the models' online tables."""
+    """Yield findings about the registry and the models' online tables."""
     deployment = access.settings.deployment
     registry = access.client("dynamodb").describe_table(TableName=deployment.registry_table)["Table"]
     if registry["TableStatus"] not in {"ACTIVE", "UPDATING"}:
@@ -61,7 +61,7 @@ def table_findings(access: DeploymentAccess, models: list[str]) -> Iterator[Heal
             severity=Severity.ERROR,
             topic="registry",
             what=f"The registry {deployment.registry_table} is {registry['TableStatus']}",
-            remedy="Wait until it is active; restore it if it is being deleted",
+            remedy="Wait until it is active; if it is being deleted, restore it",
         )
     for model in models:
         yield from _online_table(access, model)
@@ -85,14 +85,14 @@ def _online_table(access: DeploymentAccess, model: str) -> Iterator[HealthFindin
         yield HealthFinding(
             severity=Severity.WARNING,
             topic="tables",
-            what=f"The online table {name} is {status}, and the expiry of its items is {expiry}",
-            remedy="Provision the model again: superseded items would stay for ever",
+            what=f"The online table {name} is {status}, and the TTL of its items is {expiry}",
+            remedy="Provision the model again; without a TTL superseded items stay forever",
             model=model,
         )
 
 
 def queue_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
-    """Yield what is wrong with the queues of done files and of model events, and with dead letters."""
+    """Yield findings about the queues of done files and model events, and about dead letters."""
     deployment = access.settings.deployment
     sensors = {deployment.done_file_queue: "done_files", deployment.model_events_queue: "model_versions"}
     for queue, sensor in sensors.items():
@@ -102,14 +102,14 @@ def queue_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
                 severity=Severity.WARNING,
                 topic="queues",
                 what=f"{waiting} messages wait in {queue}",
-                remedy=f"See that Dagster's daemon and the sensor `{sensor}` run",
+                remedy=f"Check that Dagster's daemon and the sensor `{sensor}` are running",
             )
     dead = _depth(access, deployment.dead_letter_queue)
     if dead:
         yield HealthFinding(
             severity=Severity.ERROR,
             topic="queues",
-            what=f"{dead} messages lie in {deployment.dead_letter_queue}: the sensor could not handle them",
+            what=f"{dead} messages are in {deployment.dead_letter_queue}: the sensor could not handle them",
             remedy="Read them and the sensor's log; load their batches with `mlpipe load`",
         )
 
@@ -123,9 +123,9 @@ def _depth(access: DeploymentAccess, queue: str) -> int:
 
 
 def done_files(access: DeploymentAccess, since: date) -> Iterator[tuple[str, datetime]]:
-    """Yield key and age of everything below done/ of batches minted on a UTC date or later."""
+    """Yield the key and time of each object below done/ whose batch was minted on this UTC date or later."""
     pages = access.client("s3").get_paginator("list_objects_v2")
-    # Keys begin with the date, so that history costs nothing.
+    # Keys begin with the date, so older ones need not be listed.
     for page in pages.paginate(
         Bucket=access.settings.data_bucket, Prefix="done/", StartAfter=done_prefix(since)
     ):
@@ -134,9 +134,9 @@ def done_files(access: DeploymentAccess, since: date) -> Iterator[tuple[str, dat
 
 
 def job_run_ended(access: DeploymentAccess, job_run_id: str) -> str | None:
-    """Return the state in which a load's job run has ended, or None if it runs.
+    """Return the final state of a load's job run; None if it is running.
 
-    A job run that Glue does not know any more is `forgotten`.
+    The state is `forgotten` if Glue no longer knows the job run.
     """
     glue = access.client("glue")
     try:

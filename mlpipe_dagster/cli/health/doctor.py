@@ -1,4 +1,4 @@
-"""`mlpipe doctor`: what is wrong with the deployment, and what to do about it."""
+"""`mlpipe doctor`: finds faults of the deployment, with remedies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from prediction_contract.registry.records import BatchRecord, LivePointers, Load
 from prediction_contract.registry.table import RegistryTable
 
 _DAYS = 7
-# Of the oldest batches that are not retired, so many are looked at.
+# How many of the oldest batches that are not retired are checked.
 _OLDEST_BATCHES = 100
 _ORDER = tuple(Severity)
 _WRONG = frozenset({Severity.ERROR, Severity.WARNING})
@@ -44,18 +44,18 @@ _WRONG = frozenset({Severity.ERROR, Severity.WARNING})
 def add_to(commands: Commands) -> None:
     """Add the command."""
     command = add_command(commands, "doctor", doctor)
-    command.add_argument("model", nargs="?", help="look at this model alone")
+    command.add_argument("model", nargs="?", help="check only this model")
     command.add_argument(
         "--days",
         type=at_least_one,
         default=_DAYS,
-        help="how many days of done files and batches to look through, and how long a candidate may wait; "
-        f"{_DAYS} by default",
+        help="how many days of done files and batches to check, and how long a candidate may wait; "
+        f"by default {_DAYS}",
     )
 
 
 def doctor(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Look for what is wrong with the deployment, and say what to do about it."""
+    """Find faults of the deployment, and say how to remedy them."""
     if options.model:
         access.require_declared(options.model)
     models = [options.model] if options.model else access.models()
@@ -87,24 +87,24 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
     try:
         deployment = access.settings.deployment
     except ContractError as error:
-        # Without them nothing else can be looked at.
+        # Nothing can be checked without settings.
         yield HealthFinding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
         return
     looks: list[tuple[str, str, Callable[[], Iterator[HealthFinding]]]] = [
         (
             "bucket",
-            f"See that {access.settings.data_bucket} exists and may be listed",
+            f"Check that {access.settings.data_bucket} exists and that you may list it",
             partial(bucket_findings, access),
         ),
         (
             "registry",
-            f"See that {deployment.registry_table} exists and may be read",
+            f"Check that {deployment.registry_table} exists and that you may read it",
             partial(table_findings, access, models),
         ),
-        ("queues", "See that the queues exist and may be read", partial(queue_findings, access)),
+        ("queues", "Check that the queues exist and that you may read them", partial(queue_findings, access)),
         (
             "code",
-            f"See that the Glue job {deployment.load_job} may be read",
+            f"Check that you may read the Glue job {deployment.load_job}",
             partial(code_findings, access),
         ),
     ]
@@ -114,20 +114,20 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
     for model in models:
         yield from guarded(
             "model",
-            "Look at the registry and at the declaration",
+            "Check the registry and the declaration",
             partial(_model, access, model, known, days),
         )
         yield from guarded(
             "versions",
-            "See that SageMaker's packages and pipelines and the files of models may be read",
+            "Check that you may read SageMaker's packages and pipelines and the models' files",
             partial(_versions, access, model, days),
         )
     yield from guarded(
-        "done_files", "See that done/ may be listed", partial(_done_files, access, known, days)
+        "done_files", "Check that you may list done/", partial(_done_files, access, known, days)
     )
     yield from guarded(
         "snowflake",
-        "Look at the SNOWFLAKE_ variables and at Snowflake's state",
+        "Check the SNOWFLAKE_ variables and Snowflake's state",
         partial(_warehouse, access, known),
     )
 
@@ -135,7 +135,7 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
 def _model(
     access: DeploymentAccess, model: str, known: dict[str, ModelRecords], days: int
 ) -> Iterator[HealthFinding]:
-    """Yield what is wrong with a model in the registry, and keep its records for the looks that follow."""
+    """Yield findings about a model in the registry, and keep its records in `known` for later checks."""
     registry, now = access.registry, access.now
     live_pointers = registry.live_pointers(
         model, home_region=access.home, regions=access.settings.serving_regions
@@ -152,7 +152,7 @@ def _model(
     )
     yield from model_findings(records)
     for batch in records.batches:
-        # A retired batch is claimed by a sweep and not by a job run.
+        # A retired batch is claimed by a sweep, not by a job run.
         if batch.claim_job_run_id is None or batch.load_state == LoadState.RETIRED:
             continue
         if ended := job_run_ended(access, batch.claim_job_run_id):
@@ -177,10 +177,10 @@ def _looked_at(
     model: str,
     since: datetime,
 ) -> list[BatchRecord]:
-    """Return the batches that may need somebody, the oldest first, however many the model has had.
+    """Return the batches to check, oldest first; their number does not grow with the model's history.
 
-    Those are the batches that a region serves, the newest ones, and the oldest that are not retired: among
-    these are the overdue ones.
+    These are the batches that a region serves, the newest ones, and the oldest ones that are not retired,
+    which include the overdue ones.
     """
     recent = registry.batches(model, minted_from=since.strftime("%Y%m%d"))
     oldest = registry.batches(model, minted_from=retention.retained_from, page_size=_OLDEST_BATCHES)
@@ -215,7 +215,7 @@ def _done_files(
                 severity=Severity.WARNING,
                 topic="done_files",
                 model=model,
-                what=f"{len(files)} done files are of a model that is not declared, the first {min(files)}",
+                what=f"{len(files)} done files are of a model that is not declared, first {min(files)}",
                 remedy="Declare the model and reload Dagster's code location, or delete the files",
             )
         if model in known:
@@ -225,7 +225,7 @@ def _done_files(
         yield HealthFinding(
             severity=Severity.NOTE,
             topic="done_files",
-            what=f"{len(strangers)} objects below done/ are no done files, the first {strangers[0][:200]!r}",
+            what=f"{len(strangers)} objects below done/ are not done files, first {strangers[0][:200]!r}",
             remedy="Delete them, or deliver them as done/<UTC date of minting>/<model>/<batch id>.json",
         )
 

@@ -1,4 +1,4 @@
-"""What `mlpipe doctor` finds: what is wrong, how bad it is, and what to do about it."""
+"""A finding of `mlpipe doctor`: the fault, its severity and its remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad a finding is: a note alone leaves the deployment healthy."""
+    """How bad a finding is; with notes only, the deployment counts as healthy."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -16,15 +16,16 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthFinding:
-    """One thing that is not as it should be.
+    """One fault.
 
     Attributes:
-        severity: `error` if readers or loads are or will soon be affected, `warning` if somebody must look.
-        topic: What was looked at, a stable word.
-        what: What is wrong, one sentence; the full stop of a text that it quotes is left out.
+        severity: `error` if readers or loads are or will soon be affected, `warning` if a person must look,
+            else `note`.
+        topic: The area that was checked, a stable word.
+        what: What is wrong, one sentence without a full stop.
         remedy: What to do about it, one sentence without a full stop.
-        model: The model concerned, if it is one.
-        batch_id: The batch concerned, if it is one.
+        model: The model concerned, if any.
+        batch_id: The batch concerned, if any.
     """
 
     severity: Severity

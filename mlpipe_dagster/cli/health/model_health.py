@@ -1,4 +1,4 @@
-"""What is wrong with one model, by its records in the registry alone; nothing here does I/O."""
+"""Finds faults of one model from its registry records, without I/O."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from prediction_contract.registry.records import (
 from prediction_contract.registry.retention_rules import needs_reload, needs_sweep, protected_batches
 from prediction_contract.text.utc_time import format_utc, parse_utc
 
-# A load takes minutes; what waits for longer has been forgotten.
+# A load takes minutes, so a batch that waits longer is stuck.
 WAITS_TOO_LONG = timedelta(hours=1)
-# So long before the items of a live batch expire, somebody is to know.
+# How long before a live batch's items expire there is a warning.
 EXPIRY_MARGIN = timedelta(days=7)
-# The sweep looks once a day, and a failed one is followed by another.
+# The sweep runs daily and may fail once or twice.
 _SWEEPS_LATE = timedelta(days=3)
 _STAGED_BATCH = re.compile("([0-9]{8}T[0-9]{6}Z)_([0-9A-F]{8})_")
 # A refusal older than this, or of a batch older than the live one, is history.
@@ -34,16 +34,16 @@ _RECENT = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecords:
-    """A model as its registry records say.
+    """A model's registry records.
 
     Attributes:
         model: The model's name.
-        batches: Its batches that are looked at, the oldest first.
-        live_pointers: As read at one moment.
+        batches: The batches to check, oldest first.
+        live_pointers: The live pointers of all regions.
         rollback_target: The batch that a rollback would go to.
-        retention: What its last sweep left to be known.
-        minimum_life: What a batch must have left to become live.
-        now: The present moment.
+        retention: The record of the last sweep.
+        minimum_life: How long a batch's items must still live when it becomes live.
+        now: The current time.
     """
 
     model: str
@@ -71,7 +71,7 @@ class ModelRecords:
 
 
 def model_findings(records: ModelRecords) -> Iterator[HealthFinding]:
-    """Yield what is wrong with pointers, rows, expiry, retention, refusals and loads of a model."""
+    """Yield findings about a model's pointers, rows, expiry, retention, refusals and loads."""
     yield from _pointer_findings(records)
     yield from _row_findings(records)
     yield from _expiry_findings(records)
@@ -95,7 +95,7 @@ def _pointer_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             Severity.NOTE,
             "hold",
             "Automatic publication is on hold",
-            f"Run `mlpipe hold {records.model} --release` when its reason has gone",
+            f"Run `mlpipe hold {records.model} --release` once its reason is gone",
             home.batch_id,
         )
     for region, pointer in records.live_pointers.regions.items():
@@ -104,8 +104,8 @@ def _pointer_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             yield records.finding(
                 Severity.WARNING,
                 "pointers",
-                f"{region} {serves}, and home {home.batch_id} since {home.published_at}",
-                f"Look at the replica of the online table in {region}: the pointer follows once it is whole",
+                f"{region} {serves}, but home has {home.batch_id} since {home.published_at}",
+                f"Check the online table's replica in {region}: the pointer follows once it is complete",
                 home.batch_id,
             )
 
@@ -119,7 +119,7 @@ def _row_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             yield records.finding(
                 Severity.ERROR,
                 "rows",
-                f"It is served, and none of its {batch.row_count} rows was accepted",
+                f"It is served although none of its {batch.row_count} rows was accepted",
                 f"Roll back, or publish another batch: see `mlpipe batches {records.model}`",
                 batch.batch_id,
             )
@@ -128,7 +128,7 @@ def _row_findings(records: ModelRecords) -> Iterator[HealthFinding]:
                 Severity.WARNING,
                 "rows",
                 "It was verified by an earlier version; its accepted rows are not recorded",
-                f"Run `mlpipe load {batch.manifest_key} --again`: until then no rollback can go back to it",
+                f"Run `mlpipe load {batch.manifest_key} --again`; until then it cannot be rolled back to",
                 batch.batch_id,
             )
 
@@ -161,9 +161,9 @@ def _retention_findings(records: ModelRecords) -> Iterator[HealthFinding]:
         yield records.finding(
             Severity.WARNING,
             "retention",
-            f"At least {len(overdue)} batches have outlived their retention and have not left, the first one "
+            f"At least {len(overdue)} batches have outlived their retention and are still there, first "
             f"since {overdue[0].retain_until}",
-            "See that the sensor `retention` runs, and in the job's last run what keeps them",
+            "Check that the sensor `retention` is running, and why the job's last run kept them",
             overdue[0].batch_id,
         )
     if records.retention.not_vacuumed:
@@ -183,7 +183,7 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Healt
             yield records.finding(
                 Severity.WARNING,
                 "claims",
-                f"Its load was claimed and no job run confirmed that by {confirm_by}",
+                f"Its load was claimed, but no job run confirmed the claim by {confirm_by}",
                 f"Run `mlpipe load {batch.manifest_key}`: it replaces the claim",
                 batch.batch_id,
             )
@@ -194,12 +194,12 @@ def _batch_findings(records: ModelRecords, batch: BatchRecord) -> Iterator[Healt
             Severity.WARNING,
             "blocked",
             f"Its checks keep it from being published: {batch.check_faults}",
-            f"See `mlpipe diff` against the live batch; publish it by `mlpipe publish {records.model} "
+            f"Compare it with the live batch by `mlpipe diff`; publish it by `mlpipe publish {records.model} "
             f"{batch.batch_id}` if it is right, or score the partition again",
             batch.batch_id,
         )
     elif batch.claim_token is None and batch.load_state in {LoadState.DONE, LoadState.LOADED}:
-        # A load that is done again counts from when it began to write.
+        # For a repeated load the time counts from when it began to write.
         since = batch.writing_begun_at and parse_utc(batch.writing_begun_at)
         if (since or BatchId(batch.batch_id).minted_at) < records.now - WAITS_TOO_LONG:
             yield _waiting(records, batch)
@@ -234,9 +234,9 @@ def _waiting(records: ModelRecords, batch: BatchRecord) -> HealthFinding:
     return records.finding(
         Severity.WARNING,
         "waiting",
-        "It is loaded, and no check has verified it"
+        "It is loaded, but no check has verified it"
         if is_loaded
-        else "Its done file is known, and nobody loads it",
+        else "Its done file is registered, but nothing loads it",
         f"Look at its runs in Dagster, then run `mlpipe load {batch.manifest_key}`",
         batch.batch_id,
     )
@@ -245,44 +245,44 @@ def _waiting(records: ModelRecords, batch: BatchRecord) -> HealthFinding:
 def projection_findings(
     records: ModelRecords, highest: int, gaps: Sequence[tuple[int, int]]
 ) -> Iterator[HealthFinding]:
-    """Yield what is wrong with a model's projection in Snowflake.
+    """Yield findings about a model's projection in Snowflake.
 
     Args:
-        records: The model's.
+        records: The model's records.
         highest: The highest sequence in Snowflake; 0 if there is none.
-        gaps: Where Snowflake lacks publications of the registry below it, each as its two neighbours.
+        gaps: The gaps below it, each as the two sequences around the missing publications.
     """
     newest = records.live_pointers.home.sequence if records.live_pointers.home else 0
     missing = [f"publications between {before} and {after}" for before, after in gaps]
     if newest > highest:
-        missing.append(f"the publications after {highest}, and the registry's newest is {newest}")
+        missing.append(f"the publications after {highest} up to {newest}")
     if missing:
         yield records.finding(
             Severity.ERROR if newest > highest else Severity.WARNING,
             "projection",
             f"Snowflake lacks {', '.join(missing)}"
             + (": its live view shows an older batch" if newest > highest else ""),
-            "The sensor projects it within hours; the next publish, rollback or hold does it at once",
+            "Wait: the sensor projects them within hours. The next publish, rollback or hold does so at once",
         )
     if highest > newest:
         yield records.finding(
             Severity.ERROR,
             "projection",
             f"Snowflake holds publication {highest}, which the registry does not know",
-            "If the registry was restored, publish the right batch; if that is live, hold and release: both "
-            "number on above Snowflake's",
+            "If the registry was restored, publish the right batch; if that is already live, hold and "
+            "release. Both continue with numbers above Snowflake's",
         )
 
 
 def staging_findings(
     records: ModelRecords, tables: Sequence[str], is_claimed: Callable[[str], bool]
 ) -> Iterator[HealthFinding]:
-    """Yield the staging tables that a load has left behind.
+    """Yield a finding for each staging table that a load has left behind.
 
     Args:
-        records: The model's.
-        tables: Names of all tables in Snowflake's schema.
-        is_claimed: Tells whether a load of a batch is claimed.
+        records: The model's records.
+        tables: The names of all tables in Snowflake's schema.
+        is_claimed: Returns whether a load of a batch is claimed.
     """
     prefix = f"{records.model.upper()}_STAGING_"
     for name in tables:
@@ -291,29 +291,29 @@ def staging_findings(
             yield records.finding(
                 Severity.WARNING,
                 "staging",
-                f"Snowflake keeps the staging table {name}, and no load of its batch is claimed",
-                "The next load of the batch drops it, and after a day any load of the model",
+                f"Snowflake keeps the staging table {name}, but no load of its batch is claimed",
+                "Wait: the next load of the batch drops it, or after a day any load of the model",
             )
 
 
 def unregistered_findings(
     model: str, done_files: Mapping[str, datetime], known: set[str], now: datetime
 ) -> Iterator[HealthFinding]:
-    """Yield the done files that the registry does not know though the sensor should have seen them.
+    """Yield a finding for each done file that the sensor should have registered and has not.
 
     Args:
         model: The model's name.
         done_files: When each batch's done file was put, by batch id.
-        known: The batches that the registry knows.
-        now: The present moment.
+        known: The batches in the registry.
+        now: The current time.
     """
     for batch_id, put_at in done_files.items():
         if batch_id not in known and put_at < now - WAITS_TOO_LONG:
             yield HealthFinding(
                 severity=Severity.WARNING,
                 topic="done_files",
-                what=f"Its done file lies there since {format_utc(put_at)}, and the registry lacks it",
-                remedy=f"See that the sensor runs, or run `mlpipe load {done_key(model, batch_id)}`",
+                what=f"Its done file was put at {format_utc(put_at)}, but the registry lacks the batch",
+                remedy=f"Check that the sensor is running, or run `mlpipe load {done_key(model, batch_id)}`",
                 model=model,
                 batch_id=batch_id,
             )

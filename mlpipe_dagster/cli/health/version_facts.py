@@ -1,4 +1,4 @@
-"""What the registry, SageMaker and S3 tell of a model's versions, for `mlpipe doctor`."""
+"""Collects facts about a model's versions from the registry, SageMaker and S3, for `mlpipe doctor`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OPEN = frozenset({VersionState.CANDIDATE, VersionState.APPROVED})
 def found_in_versions(
     access: DeploymentAccess, declaration: ModelDeclaration, patience: timedelta
 ) -> Iterator[HealthFinding]:
-    """Yield what is wrong with the versions of a model that has any, or needs some.
+    """Yield findings about the versions of a model that has or needs versions.
 
     Args:
         access: The deployment.
-        declaration: The model's.
-        patience: How long a version may wait for a person, and a failed execution for somebody's look.
+        declaration: The model's declaration.
+        patience: How long versions and failed executions may wait for a person.
     """
     model = declaration.name
     pointer = access.registry.champion(model)
@@ -84,7 +84,7 @@ def _has_artifact(access: DeploymentAccess, champion: ModelVersion) -> bool:
 
 
 def _unchallenged(access: DeploymentAccess, pointer: ChampionPointer) -> list[str]:
-    """Return the partitions of the newest batches that the challenger has not scored, if it scored none."""
+    """Return the partitions of the newest batches if the challenger has scored none of them, else nothing."""
     if pointer.challenger is None:
         return []
     newest = access.registry.batches(pointer.model, newest_first=True, page_size=_NEWEST_BATCHES)
@@ -93,6 +93,6 @@ def _unchallenged(access: DeploymentAccess, pointer: ChampionPointer) -> list[st
     for partition in partitions:
         prefix = shadow_prefix(pointer.model, pointer.challenger, partition)
         if s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount"):
-            # The newest one may be under way.
+            # The challenger may still be scoring the newest one.
             return []
     return sorted(set(partitions)) if len(partitions) == _NEWEST_BATCHES else []

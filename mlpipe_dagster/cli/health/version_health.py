@@ -1,4 +1,4 @@
-"""What is wrong with a model's champion, candidates, retraining and challenger; nothing here does I/O."""
+"""Finds faults of a model's champion, candidates, retraining and challenger, without I/O."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from prediction_contract.jobs.verdict import APPROVED
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
 from prediction_contract.text.utc_time import parse_utc
 
-# Longer than the rarest schedule, once a month, and a few days for a failed execution to be looked at.
+# A month, the longest interval of schedules, and a few days to handle a failed execution.
 RETRAINED_WITHIN = timedelta(days=35)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFacts:
-    """What is known of a model's versions, in the registry and at SageMaker.
+    """The facts about a model's versions in the registry and in SageMaker.
 
     Attributes:
         model: The model's name.
         pointer: The champion pointer; an empty one before the first promotion.
-        champion: The champion's record; None if there is none, or no champion.
+        champion: The champion's record; None if there is no champion or no record.
         champion_approval: The approval status of its package; None if the package is gone.
-        has_artifact: Whether the champion's file is there.
-        waiting: Versions above the champion that are candidates or approved, and why each waits.
-        executions: The newest executions of the retraining pipeline, the newest first; none if it has none.
-        is_scheduled: Whether a schedule is declared to retrain it.
-        needs_champion: Whether only a champion scores it.
+        has_artifact: Whether the champion's file exists.
+        waiting: Candidates and approved versions above the champion, each with the reason why it waits.
+        executions: The newest executions of the retraining pipeline, newest first.
+        is_scheduled: Whether the declaration schedules retraining.
+        needs_champion: Whether the model cannot be scored without a champion.
         unchallenged: The partitions of the newest batches that the challenger has not scored.
-        patience: How long somebody may wait.
-        now: The present moment.
+        patience: How long versions and failed executions may wait for a person.
+        now: The current time.
     """
 
     model: str
@@ -54,7 +54,7 @@ class VersionFacts:
 
 
 def version_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
-    """Yield what is wrong with a model's champion, candidates, retraining and challenger."""
+    """Yield findings about a model's champion, candidates, retraining and challenger."""
     yield from _champion_findings(facts)
     yield from _waiting_findings(facts)
     yield from _retraining_findings(facts)
@@ -62,9 +62,9 @@ def version_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
         yield facts.finding(
             Severity.WARNING,
             "challenger",
-            f"Version {facts.pointer.challenger} is the challenger, and has not scored "
+            f"Version {facts.pointer.challenger} is the challenger but has not scored "
             f"{', '.join(facts.unchallenged)}",
-            f"Look at the runs of {facts.model}/challenger_predictions; the champion scores on",
+            f"Look at the runs of {facts.model}/challenger_predictions; the champion still scores",
         )
 
 
@@ -75,7 +75,7 @@ def _champion_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
             Severity.NOTE,
             "champion",
             "Promotion of versions by rule is on hold",
-            f"Run `mlpipe hold {model} --models --release` when its reason has gone",
+            f"Run `mlpipe hold {model} --models --release` once its reason is gone",
         )
     if number is None:
         if facts.needs_champion:
@@ -91,7 +91,7 @@ def _champion_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
         yield facts.finding(
             Severity.ERROR,
             "champion",
-            f"The pointer names version {number} with digest {facts.pointer.digest}, and its record "
+            f"The pointer names version {number} with digest {facts.pointer.digest}, but its record "
             + (f"is {champion.state} with digest {champion.digest}" if champion else "is missing"),
             "Restore the registry's records, or promote another version",
         )
@@ -108,14 +108,14 @@ def _champion_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
         yield facts.finding(
             Severity.WARNING,
             "champion",
-            f"The package of version {number} is deleted, and the version scores on",
-            f"If it must not score, {demote}; otherwise nothing is to be done",
+            f"The package of version {number} is deleted, but the version still scores",
+            f"If it must not score, {demote}; otherwise do nothing",
         )
     elif facts.champion_approval != APPROVED:
         yield facts.finding(
             Severity.WARNING,
             "champion",
-            f"SageMaker shows version {number} as {facts.champion_approval}, and the version scores on",
+            f"SageMaker shows version {number} as {facts.champion_approval}, but the version still scores",
             f"If it must not score, {demote}; otherwise approve its package again",
         )
 
@@ -148,6 +148,6 @@ def _retraining_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
         yield facts.finding(
             Severity.WARNING,
             "retraining",
-            f"A schedule is declared, and no execution has started for {RETRAINED_WITHIN.days} days",
-            "See that the schedule is there and enabled, and that its role may start the pipeline",
+            f"A schedule is declared, but no execution has started for {RETRAINED_WITHIN.days} days",
+            "Check that the schedule exists and is enabled, and that its role may start the pipeline",
         )

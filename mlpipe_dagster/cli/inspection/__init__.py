@@ -1,1 +1,1 @@
-"""Commands that show batches: what they hold, where they came from, how they differ."""
+"""Commands that show batches: their content, their origin and their differences."""

@@ -1,6 +1,6 @@
-"""What differs between two batches of one model: their schemas, and in the warehouse their rows, by SQL."""
+"""Compares two batches of a model: their schemas, and by SQL their rows in the warehouse."""
 
-# ruff: noqa: S608  # names are validated by the contract, batches and limits too; nothing else goes into the text
+# ruff: noqa: S608  # the statements hold only names, batch ids and limits, which were validated
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ from typing import Any
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.stores.warehouse_table import WarehouseTable, quoted
 
-# So many columns go into one statement; each takes up to seven aggregates.
+# The most columns in one statement; each takes up to seven aggregates.
 COLUMNS_PER_QUERY = 100
 _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
-# The key's alias: no column's name begins with an underscore.
+# The key's alias is `_K`, because no column's name begins with an underscore.
 _BOTH = "A._K = B._K"
 
 
 def schema_difference(before: PredictionSchema, after: PredictionSchema) -> dict[str, list[dict[str, Any]]]:
-    """Return which columns were added, are gone, or have another type or nullability."""
+    """Return the columns that were added, removed, or changed in type or nullability."""
     old = {column.name: column for column in before.columns}
     new = {column.name: column for column in after.columns}
     return {
@@ -37,7 +37,7 @@ def _described(column: Column) -> str:
 
 
 def comparable_columns(before: PredictionSchema, after: PredictionSchema) -> list[Column]:
-    """Return the columns that both batches have with one type, but for the key."""
+    """Return the columns, except for the key, that both batches have with the same type."""
     old = {column.name: column.type for column in before.columns}
     return [
         column for column in after.columns if column.name != after.key and old.get(column.name) == column.type
@@ -46,7 +46,7 @@ def comparable_columns(before: PredictionSchema, after: PredictionSchema) -> lis
 
 @dataclass(frozen=True, slots=True)
 class BatchComparison:
-    """The queries that compare two batches within the model's table, and what their answers mean.
+    """The queries that compare two batches in the model's table.
 
     Attributes:
         table: The model's table under the later batch's schema.
@@ -59,11 +59,11 @@ class BatchComparison:
     after: str
 
     def entities(self) -> str:
-        """Return the query of how many entities each batch has, and how many both have."""
+        """Return the query for how many entities each batch has, and how many both have."""
         return f"SELECT COUNT(A._K), COUNT(B._K), COUNT(CASE WHEN {_BOTH} THEN 1 END) FROM {self._joined(())}"
 
     def sample(self, *, added: bool, most: int) -> str:
-        """Return the query of the first keys that only the later batch has, or only the earlier one."""
+        """Return the query for the first keys that only the later batch has, or only the earlier one."""
         one, other = (self.after, self.before) if added else (self.before, self.after)
         key, table = self.table.key, self.table.name
         return (
@@ -73,7 +73,7 @@ class BatchComparison:
         )
 
     def values(self, columns: Sequence[Column]) -> str:
-        """Return the query that `value_documents` reads: some aggregates of each column, one row in all."""
+        """Return the query whose single row of aggregates `value_documents` reads."""
         selected = ", ".join(text for column in columns for text in _aggregates(column))
         return f"SELECT {selected} FROM {self._joined([quoted(column.name) for column in columns])}"
 
@@ -109,14 +109,14 @@ def _number(column: Column, value: str) -> str:
 def value_documents(
     columns: Sequence[Column], answer: Sequence[Any], *, common: int, sensitive: frozenset[str] | None
 ) -> list[dict[str, Any]]:
-    """Return how each column's values differ, of the row that `BatchComparison.values` gave.
+    """Return how each column's values differ, from the row of `BatchComparison.values`.
 
     Args:
-        columns: As they were asked for.
-        answer: The one row.
-        common: Entities that both batches have.
-        sensitive: Columns of which no value is shown, so no largest shift, which belongs to one entity; None
-            if it is not known which.
+        columns: The columns passed to `BatchComparison.values`.
+        answer: The query's row.
+        common: How many entities both batches have.
+        sensitive: The columns whose values must not be shown, such as the largest shift, which is one
+            entity's; None if they are unknown, then none is shown.
     """
     left = list(answer)
     found = []

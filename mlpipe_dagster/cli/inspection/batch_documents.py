@@ -1,4 +1,4 @@
-"""What is known of one batch: its manifest, the reports of its loads, its publications, as documents."""
+"""Documents about a batch: its manifest, the reports of its loads, its publications."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from prediction_contract.registry.records import BatchRecord, PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.text.utc_time import parse_utc
 
-# Far more than a batch id may be ahead of the clock, and still cheap to read.
+# Much more than clocks may differ, and still cheap to read.
 _MINTING_MARGIN = timedelta(days=1)
-# What is not known of an attempt without a report.
+# The members that are null for an attempt without a report.
 _UNREPORTED = ("started_at", "ended_at", "rows_dynamodb", "rows_snowflake", "rows_quarantined", "write_units")
 _PUBLICATION = (
     "sequence",
@@ -34,12 +34,12 @@ _PUBLICATION = (
     "request_id",
 )
 _CHECK = ("asset", "check", "passed", "severity", "at", "description")
-# The token is what a job run shows to be let in: not for a terminal.
+# The claim token authorizes a job run, so it is not shown.
 _RECORD = tuple(name for name in BatchRecord.__dataclass_fields__ if name != "claim_token")
 
 
 def record_document(record: BatchRecord) -> dict[str, Any]:
-    """Return everything the registry knows of a batch, but for the token of its claim."""
+    """Return a batch's registry record without the claim token."""
     document = {name: getattr(record, name) for name in _RECORD}
     return {
         **document,
@@ -49,7 +49,7 @@ def record_document(record: BatchRecord) -> dict[str, Any]:
 
 
 def find_manifest(access: DeploymentAccess, record: BatchRecord) -> tuple[Manifest | None, str | None]:
-    """Return the manifest that a batch was registered with, or why there is none to be had."""
+    """Return the manifest that a batch was registered with, or the reason why it cannot be read."""
     try:
         return registered_manifest(access.bucket, record), None
     except ContractError as error:
@@ -57,7 +57,7 @@ def find_manifest(access: DeploymentAccess, record: BatchRecord) -> tuple[Manife
 
 
 def manifest_document(manifest: Manifest) -> dict[str, Any]:
-    """Return what a person asks of a manifest; lists of parts and files as their number."""
+    """Return a summary of a manifest, with counts instead of lists of parts and files."""
     return {
         "key": manifest.key,
         "digest": manifest.digest,
@@ -95,7 +95,7 @@ def package_version(manifest: Manifest | None) -> int | None:
 
 
 def find_report(bucket: DataBucket, record: BatchRecord, attempt: int) -> tuple[LoadReport | None, str]:
-    """Return the report of one attempt to load a batch, or why there is none."""
+    """Return the report of one load attempt, or the reason why there is none."""
     try:
         return LoadReport.parse(bucket.read(report_key(record.model, record.batch_id, attempt))), ""
     except ObjectMissingError:
@@ -105,7 +105,7 @@ def find_report(bucket: DataBucket, record: BatchRecord, attempt: int) -> tuple[
 
 
 def load_reports(bucket: DataBucket, record: BatchRecord) -> Iterator[tuple[int, LoadReport | None, str]]:
-    """Yield each attempt to load a batch with its report or why there is none, the newest first."""
+    """Yield each load attempt with its report, or the reason why there is none, newest first."""
     for attempt in range(record.load_attempts, 0, -1):
         yield attempt, *find_report(bucket, record, attempt)
 
@@ -113,7 +113,7 @@ def load_reports(bucket: DataBucket, record: BatchRecord) -> Iterator[tuple[int,
 def load_documents(
     record: BatchRecord, reports: Iterable[tuple[int, LoadReport | None, str]]
 ) -> list[dict[str, Any]]:
-    """Return what came of every attempt to load a batch, the first one first."""
+    """Return the outcomes of all load attempts, oldest first."""
     return [_load_document(record, *found) for found in reports][::-1]
 
 
@@ -147,9 +147,9 @@ def _load_document(
 
 
 def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[dict[str, Any]]:
-    """Return the publications that made a batch live or ended that, in their order.
+    """Return the publications that made a batch live or replaced it, in order.
 
-    Only the batch's own time is read: from the publication that ended it back to its minting.
+    Reads only publications from the batch's minting to the one that last replaced it.
     """
     if record.published_sequence is None:
         return []
@@ -164,7 +164,7 @@ def publication_documents(registry: RegistryTable, record: BatchRecord) -> list[
 
 
 def quarantine_summary(report: LoadReport | None) -> dict[str, Any]:
-    """Return how many rows were refused for which reason, by the last attempt that left a report."""
+    """Return the number of refused rows by reason, from a load's report."""
     found = report.quarantine if report else None
     return {
         "attempt": report.attempt if report else None,
@@ -175,7 +175,7 @@ def quarantine_summary(report: LoadReport | None) -> dict[str, Any]:
 
 
 def publication_table(publications: list[dict[str, Any]]) -> Table:
-    """Return publications for a person."""
+    """Return publications as a table."""
     return Table(
         title="publications",
         columns=_PUBLICATION[:-1],
@@ -185,7 +185,7 @@ def publication_table(publications: list[dict[str, Any]]) -> Table:
 
 
 def check_table(checks: list[dict[str, Any]], unknown: str | None) -> Table:
-    """Return the results of checks for a person."""
+    """Return check results as a table."""
     return Table(
         title="checks", columns=_CHECK, rows=checks, empty=f"unknown: {unknown}" if unknown else "none"
     )

@@ -1,4 +1,4 @@
-"""`mlpipe batches`: the batches of a model, and which of them each region serves."""
+"""`mlpipe batches`: lists a model's batches, and which of them each region serves."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def add_to(commands: Commands) -> None:
     listing.add_argument(
         "--partition",
         type=partition,
-        help="show those of one partition: 2013-02-01T05, 2013-02-01, 2013-W06 or 2013-02",
+        help="show only one partition: 2013-02-01T05, 2013-02-01, 2013-W06 or 2013-02",
     )
 
 
 def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """List a model's batches, the newest last, and what each region serves."""
+    """List a model's batches, newest last, and the batch that each region serves."""
     access.require_declared(options.model)
     live_pointers = access.registry.live_pointers(
         options.model, home_region=access.home, regions=access.settings.serving_regions
@@ -55,7 +55,7 @@ def batches(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
         if options.partition
         else access.registry.batches(options.model, newest_first=True, page_size=newest and newest + 1)
     )
-    # One more than is shown tells whether there are others.
+    # One more than is shown, to know whether there are others.
     records = list(islice(found, newest and newest + 1))
     listed = records[:newest][::-1]
     pointers = region_documents(live_pointers)
@@ -92,14 +92,14 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
 
 
 def batch_document(record: BatchRecord, regions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch of a list, with the regions that serve it."""
+    """Return a batch's entry in the list, with the regions that serve it."""
     served_in = [region["region"] for region in regions if region["batch_id"] == record.batch_id]
     known = {name: getattr(record, name) for name in _COLUMNS}
     return {**known, "model_package_version": record.version_number, "served_in": served_in}
 
 
 def pointer_document(pointer: LivePointer) -> dict[str, Any]:
-    """Return what home serves; `batch_id` is null before the first publication."""
+    """Return the home region's pointer; `batch_id` is null before the first publication."""
     return {
         "batch_id": pointer.batch_id,
         "partition": pointer.partition,
@@ -112,11 +112,11 @@ def pointer_document(pointer: LivePointer) -> dict[str, Any]:
 
 
 def region_documents(live_pointers: LivePointers) -> list[dict[str, Any]]:
-    """Return what each region serves, home first, and how many publications it is behind home."""
+    """Return each region's pointer, home first, and how many publications it lags behind home."""
     home = live_pointers.home.sequence if live_pointers.home else 0
     found = []
     for region, pointer in {live_pointers.home_region: live_pointers.home, **live_pointers.regions}.items():
-        # A hold takes a number too, and changes nothing that another region would have to follow.
+        # A hold takes a number too, but other regions need not follow it.
         same = live_pointers.home and pointer and pointer.batch_id == live_pointers.home.batch_id
         found.append(
             {

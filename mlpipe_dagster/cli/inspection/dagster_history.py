@@ -1,4 +1,4 @@
-"""What Dagster remembers of a batch: its runs and the results of their checks."""
+"""Reads a batch's runs and check results from Dagster."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class DagsterHistory:
     """Runs and check results of one batch.
 
     Attributes:
-        runs: `run_id`, `job`, `status`, `created_at`, `started_at`, `ended_at`; the oldest first.
-        checks: `asset`, `check`, `passed`, `severity`, `description`, `run_id`, `at`; the oldest first.
-        unknown: Why neither is known, or empty.
+        runs: `run_id`, `job`, `status`, `created_at`, `started_at`, `ended_at`; oldest first.
+        checks: `asset`, `check`, `passed`, `severity`, `description`, `run_id`, `at`; oldest first.
+        unknown: Why neither could be read; empty if they were.
     """
 
     runs: tuple[dict[str, Any], ...] = ()
@@ -32,21 +32,21 @@ class DagsterHistory:
 
 
 def dagster_history(model: str, batch_id: str) -> DagsterHistory:
-    """Return what the Dagster instance of this environment knows of a batch."""
+    """Return a batch's history in this environment's Dagster instance."""
     if not os.environ.get("DAGSTER_HOME"):
-        return DagsterHistory(unknown="set DAGSTER_HOME to see what Dagster remembers")
-    # It takes most of a second.
+        return DagsterHistory(unknown="set DAGSTER_HOME to see Dagster's runs and checks")
+    # The import takes most of a second.
     import dagster as dg  # noqa: PLC0415
 
     try:
         with dg.DagsterInstance.get() as instance:
             return batch_history(instance, model, batch_id)
-    except Exception as error:  # noqa: BLE001  # storages raise errors of all kinds, and none of them matters here
+    except Exception as error:  # noqa: BLE001  # storages raise all kinds of errors, and the history is optional
         return DagsterHistory(unknown=f"Dagster's history cannot be read: {error}"[:500])
 
 
 def batch_history(instance: dg.DagsterInstance, model: str, batch_id: str) -> DagsterHistory:
-    """Return the runs whose tags name a batch, and the checks of the model's assets within them."""
+    """Return the runs whose tags name a batch, and their checks of the model's assets."""
     import dagster as dg  # noqa: PLC0415
 
     from mlpipe_dagster.pipeline.asset_names import BATCH_TAG, MODEL_TAG, selected_batch_tag  # noqa: PLC0415

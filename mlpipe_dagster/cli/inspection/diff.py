@@ -1,4 +1,4 @@
-"""`mlpipe diff`: what differs between two batches of a model."""
+"""`mlpipe diff`: shows the differences between two batches of a model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add_to(commands: Commands) -> None:
     command.add_argument("before", metavar="batch_A", help="the earlier batch")
     command.add_argument("after", metavar="batch_B", help="the later batch")
     command.add_argument(
-        "--entities", type=int, default=_SAMPLE, metavar="N", help=f"keys to show; {_SAMPLE} by default"
+        "--entities", type=int, default=_SAMPLE, metavar="N", help=f"keys to show; by default {_SAMPLE}"
     )
 
 
@@ -65,14 +65,14 @@ def diff(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """One of the two batches, and its schema as the stores hold it."""
+    """One of the two batches, with its stored schema."""
 
     record: BatchRecord
     manifest: Manifest
     schema: PredictionSchema
 
     def stored_names(self, names: frozenset[str]) -> frozenset[str]:
-        """Return what the stores call these columns of the manifest."""
+        """Return the stored names of these columns of the manifest."""
         return recorded_cleaning(self.record.cleaning).stored_names(self.manifest.schema, names)
 
 
@@ -97,7 +97,7 @@ def _side(batch: _Compared) -> dict[str, Any]:
 
 
 def _count(session: WarehouseQueries, document: dict[str, Any], compared: Sequence[_Compared]) -> list[str]:
-    """Count both batches' rows in the warehouse; return in words which of them is not there."""
+    """Count both batches' rows in the warehouse; return a note for each batch that is not there."""
     model = document["model"]
     has_table = session.has_predictions(model)
     notes = []
@@ -111,9 +111,9 @@ def _count(session: WarehouseQueries, document: dict[str, Any], compared: Sequen
                 f"{model}/{batch_id} {'has left' if is_gone else 'is not in'} the warehouse (it is {state}): "
                 "only the manifests are compared. "
                 + (
-                    "A retired batch does not come back."
+                    "A retired batch cannot be loaded again."
                     if is_gone
-                    else "`mlpipe load` loads what S3 holds of it."
+                    else "`mlpipe load` loads it from S3."
                 )
             )
     return notes

@@ -1,4 +1,4 @@
-"""`mlpipe explain`: where an answer of the API, or a batch, comes from."""
+"""`mlpipe explain`: shows where an answer of the API or a batch comes from."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def add_to(commands: Commands) -> None:
         type=at_least_one,
         default=_LONGEST_CHAIN,
         metavar="N",
-        help=f"how many previous batches to name at most; {_LONGEST_CHAIN} by default",
+        help=f"the most previous batches to list; by default {_LONGEST_CHAIN}",
     )
 
 
 def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Tell where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
+    """Show where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
     answer = _asked_about(options.about)
     record = (
         access.registered_batch(answer.model, answer.batch_id)
@@ -85,15 +85,17 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
         "publications": publication_documents(access.registry, record),
         "cost": cost_document(jobs, loads, access.settings.prices),
     }
-    notes = [f"{model}/{batch_id}: the answer does not agree: {difference}" for difference in differences]
+    notes = [
+        f"{model}/{batch_id}: the answer contradicts the records: {difference}" for difference in differences
+    ]
     return CommandResult(document=document, sections=_sections(document), ok=not differences, notes=notes)
 
 
 def _asked_about(about: list[str]) -> PredictionResponse | None:
-    """Return the answer that was given, or None for a batch.
+    """Return the given answer, or None if a batch was named.
 
     Raises:
-        UnreadableResponseError: It is no answer.
+        UnreadableResponseError: The content is not an answer of the API.
     """
     if len(about) > 1:
         return None
@@ -107,19 +109,21 @@ def _asked_about(about: list[str]) -> PredictionResponse | None:
 def _differences(
     registry: RegistryTable, answer: PredictionResponse, record: BatchRecord, manifest: Manifest | None
 ) -> list[str]:
-    """Return in words where an answer says something else than registry and manifest."""
+    """Return the contradictions between an answer and the registry or manifest, as sentences."""
     found = []
     if answer.partition not in {None, record.partition}:
-        found.append(f"it says partition {answer.partition}, and the registry {record.partition}")
+        found.append(f"it has partition {answer.partition}, but the registry has {record.partition}")
     if manifest and answer.model_version not in {None, manifest.model_version}:
-        found.append(f"it says model version {answer.model_version}, the manifest {manifest.model_version}")
+        found.append(
+            f"it has model version {answer.model_version}, but the manifest has {manifest.model_version}"
+        )
     if manifest and answer.model_package_version not in {None, package_version(manifest)}:
         found.append(
-            f"it says version {answer.model_package_version} of the model, the manifest "
+            f"it has registered version {answer.model_package_version}, but the manifest has "
             f"{package_version(manifest) or 'none'}"
         )
     if answer.sequence is not None:
-        # A hold takes a number too, and repeats which batch is live.
+        # A hold takes a number too, and repeats the live batch.
         entry = registry.publication(record.model, answer.sequence)
         if entry is None or entry.batch_id != record.batch_id:
             found.append(f"publication {answer.sequence} did not make this batch live")
@@ -150,7 +154,7 @@ def _input(given: InputObject) -> dict[str, str]:
 def _previous_batches(
     access: DeploymentAccess, model: str, manifest: Manifest | None, most: int
 ) -> list[dict[str, Any]]:
-    """Return the batch that this one was scored upon, the one before that, and so on."""
+    """Return the previous batch that this one was scored with, its previous batch, and so on."""
     chain: list[dict[str, Any]] = []
     while manifest and manifest.previous_batch_id and len(chain) < most:
         batch_id = str(manifest.previous_batch_id)
@@ -187,7 +191,7 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
     costs = [
         *({**item, "estimated_usd": _dollars(item["estimated_usd"])} for item in cost["items"]),
         {
-            "what": "total" if cost["is_complete"] else "total of what is known",
+            "what": "total" if cost["is_complete"] else "total of the known costs",
             "estimated_usd": _dollars(cost["estimated_total"]),
         },
     ]

@@ -1,4 +1,4 @@
-"""The jobs that a batch came through, what they cost, and where AWS's consoles show them."""
+"""The jobs that made and loaded a batch, their cost, and their links to the AWS console."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def job_documents(
     """Return the jobs that made the inputs, scored the batch and loaded it, in that order.
 
     Args:
-        access: Asks SageMaker and Glue for each of them.
-        manifest: The batch's; None if there is none to be had.
-        loads: The documents of all attempts to load it.
+        access: The deployment, whose SageMaker and Glue are asked for each job.
+        manifest: The batch's manifest; None if it cannot be read.
+        loads: The documents of all load attempts.
     """
     found = []
     for step, job_type, name in _sagemaker_jobs(access, manifest) if manifest else ():
@@ -47,7 +47,7 @@ def job_documents(
 
 
 def _sagemaker_jobs(access: DeploymentAccess, manifest: Manifest) -> list[tuple[str, str, str]]:
-    """Return step, type and name of the jobs that a manifest leads to."""
+    """Return step, type and name of the SageMaker jobs that a manifest names."""
     runs = {match[1] for key in manifest.inputs.features if (match := _FEATURES_KEY.fullmatch(key.key))}
     jobs = [
         ("features", "Processing", name) for run in sorted(runs) for name in _attempts(access, manifest, run)
@@ -61,11 +61,11 @@ def _sagemaker_jobs(access: DeploymentAccess, manifest: Manifest) -> list[tuple[
 
 
 def _attempts(access: DeploymentAccess, manifest: Manifest, run: str) -> list[str]:
-    """Return the names of the jobs that prepared the features of a run; SageMaker knows their number."""
+    """Return the names of all jobs that prepared a run's features, as SageMaker lists them."""
     try:
         stem = job_name("features", manifest.model, BatchId(run), 1)[:-1]
     except InvalidNameError:
-        # Somebody else's run, whose job has a name that we do not know.
+        # The run was started outside this platform, so its jobs' names are unknown.
         return []
     found = _asked(
         access,
@@ -110,7 +110,7 @@ def _glue_job_run(access: DeploymentAccess, job: str, run_id: str) -> dict[str, 
 
 
 def _asked(access: DeploymentAccess, service: str, ask: Any) -> Any:
-    """Return a service's answer, or None if it knows no such job, does not answer, or may not be asked."""
+    """Return a service's answer; None if the job is unknown, or the service did not answer or refused."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
 
     try:
@@ -135,9 +135,9 @@ def _document(
 
 
 def cost_document(jobs: list[dict[str, Any]], loads: list[dict[str, Any]], prices: Prices) -> dict[str, Any]:
-    """Return the estimated cost of a batch: jobs of its own and write units, at the environment's prices.
+    """Return the estimated cost of a batch's own jobs and write units, at the environment's prices.
 
-    Training is left out: the trained model serves many batches.
+    Training is left out, because a trained model scores many batches.
     """
     items = [
         {"what": f"{job['step']} {job['run_id'] or job['name']}", "estimated_usd": job["estimated_cost_usd"]}

@@ -1,4 +1,4 @@
-"""An answer of the API as a file or from standard input: which model, batch and publication it speaks of."""
+"""Reads an answer of the API from a file or standard input, and finds its model, batch and publication."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prediction_contract.naming.batch import BatchId, ModelName
 from prediction_contract.text.canonical_json import parse_json
 from prediction_contract.text.json_members import DocumentShapeError, member, members_of
 
-# Twice what the API answers with at most.
+# Twice the longest answer of the API.
 _MAX_BYTES = 2 * 1024 * 1024
 STANDARD_INPUT = "-"
 
 
 class UnreadableResponseError(ContractError):
-    """What was given is no answer of the API that says where it comes from."""
+    """The content is not an answer of the API with provenance."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -30,17 +30,17 @@ class UnreadableResponseError(ContractError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionResponse:
-    """What an answer says of itself.
+    """An answer's provenance, as the answer itself states it.
 
     Attributes:
         model: The model.
         batch_id: The batch that it was answered from.
         entity_id: The entity, if it is about one.
-        partition: As the answer says.
-        model_version: As the answer says.
-        model_package_version: As the answer says.
-        published_at: As the answer says.
-        sequence: As the answer says.
+        partition: The batch's partition.
+        model_version: The digest of the trained objects.
+        model_package_version: The registered version's number, if there is one.
+        published_at: When the batch became live.
+        sequence: The publication's number.
     """
 
     model: str
@@ -54,10 +54,10 @@ class PredictionResponse:
 
 
 def read_response(source: str) -> PredictionResponse:
-    """Return what the answer in a file says, or the one on standard input for `-`.
+    """Read an answer from a file, or from standard input for `-`.
 
     Raises:
-        UnreadableResponseError: There is none, or it does not say where it comes from.
+        UnreadableResponseError: The file cannot be read, or is not an answer with provenance.
     """
     try:
         if source == STANDARD_INPUT:
@@ -73,10 +73,10 @@ def read_response(source: str) -> PredictionResponse:
 
 
 def parse_response(content: bytes) -> PredictionResponse:
-    """Return what an answer says of itself.
+    """Return an answer's provenance.
 
     Raises:
-        UnreadableResponseError: It does not say where it comes from.
+        UnreadableResponseError: The content is not an answer with provenance.
     """
     try:
         document = members_of(parse_json(content), "the document")
@@ -86,9 +86,9 @@ def parse_response(content: bytes) -> PredictionResponse:
             BatchId(member(provenance, "batch_id", str)),
         )
     except DocumentShapeError as error:
-        raise UnreadableResponseError(f"It is no answer about a prediction: {error}") from error
+        raise UnreadableResponseError(f"It is not an answer about a prediction: {error}") from error
     except ContractError as error:
-        raise UnreadableResponseError(f"It is no answer about a prediction: {error.what}") from error
+        raise UnreadableResponseError(f"It is not an answer about a prediction: {error.what}") from error
     return PredictionResponse(
         model=model,
         batch_id=batch_id,

@@ -1,4 +1,4 @@
-"""`mlpipe quarantine`: the rows of a batch that were refused, each with its reason."""
+"""`mlpipe quarantine`: shows the refused rows of a batch, each with its reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HIDDEN = "(sensitive)"
 
 
 class NoQuarantineError(ContractError):
-    """Nothing is known of the rows that a load refused."""
+    """There is no record of the rows that a load refused."""
 
 
 def add_to(commands: Commands) -> None:
@@ -33,20 +33,20 @@ def add_to(commands: Commands) -> None:
     command = add_command(commands, "quarantine", quarantine)
     add_named_batch(command)
     command.add_argument(
-        "--attempt", type=at_least_one, help="the load; the last one with a report by default"
+        "--attempt", type=at_least_one, help="the load attempt; by default the last one with a report"
     )
     command.add_argument(
-        "--limit", type=at_least_one, default=_SHOWN_LINES, help=f"rows to show, {_SHOWN_LINES} by default"
+        "--limit", type=at_least_one, default=_SHOWN_LINES, help=f"rows to show; by default {_SHOWN_LINES}"
     )
     command.add_argument(
         "--rows",
         action="store_true",
-        help="show the rows themselves too; never the values of sensitive columns",
+        help="show the rows too, without the values of sensitive columns",
     )
 
 
 def quarantine(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Show the rows of a batch that were refused, each with its reason, part and line."""
+    """Show the refused rows of a batch, each with its reason, part and line."""
     record = access.named_batch(options.batch)
     report = _report(access.bucket, record, options.attempt)
     summary = quarantine_summary(report)
@@ -64,7 +64,7 @@ def quarantine(options: argparse.Namespace, access: DeploymentAccess) -> Command
         "lines": lines,
     }
     left_out = (summary["rows"] or 0) - len(lines)
-    hint = "they have left S3: the batch is retired" if has_left else "see --limit"
+    hint = "they are deleted from S3: the batch is retired" if has_left else "see --limit"
     return CommandResult(
         document=document,
         sections=[
@@ -80,10 +80,10 @@ def quarantine(options: argparse.Namespace, access: DeploymentAccess) -> Command
 
 
 def _report(bucket: DataBucket, record: BatchRecord, attempt: int | None) -> LoadReport:
-    """Return the report of an attempt, or of the last that left one.
+    """Return the report of an attempt, by default of the last attempt that has one.
 
     Raises:
-        NoQuarantineError: There is none.
+        NoQuarantineError: There is no report.
     """
     if attempt:
         report, why = find_report(bucket, record, attempt)
@@ -100,7 +100,7 @@ def _report(bucket: DataBucket, record: BatchRecord, attempt: int | None) -> Loa
 
 
 def _lines(bucket: DataBucket, report: LoadReport, most: int) -> Iterator[dict[str, Any]]:
-    """Yield the refused lines that a load wrote down, at most so many."""
+    """Yield at most `most` of the refused lines that a load recorded."""
     own = quarantine_prefix(report.model, report.batch_id, report.attempt)
     for key in report.quarantine.keys:
         if not key.startswith(own):
@@ -119,8 +119,8 @@ def _lines(bucket: DataBucket, report: LoadReport, most: int) -> Iterator[dict[s
         except (OSError, EOFError, zlib.error, InvalidJsonError, DocumentShapeError) as error:
             is_packed = isinstance(error, InvalidJsonError | DocumentShapeError)
             raise NoQuarantineError(
-                f"{key} is not as the load has written it: "
-                + (str(error) if is_packed else "it is no gzip file to its end"),
+                f"{key} is not what the load wrote: "
+                + (str(error) if is_packed else "it is not an intact gzip file"),
                 remedy="Load the batch again, which rewrites its quarantine",
                 model=report.model,
                 batch_id=report.batch_id,
@@ -136,12 +136,12 @@ def _refused_line(line: bytes) -> Mapping[str, Any]:
 def quarantined_line(
     line: dict[str, Any], sensitive: frozenset[str] | None, *, with_row: bool
 ) -> dict[str, Any]:
-    """Return a refused line as it may be shown.
+    """Return a refused line without sensitive values.
 
     Args:
-        line: As the load wrote it down.
-        sensitive: The columns whose values nobody is to be shown; None if that is not known.
-        with_row: Whether the line itself was asked for.
+        line: The line as the load recorded it.
+        sensitive: The columns whose values must not be shown; None if they are unknown.
+        with_row: Whether to show the row itself.
     """
     shown = {name: line.get(name) for name in ("part", "line", "reason", "row_checksum")}
     shown["what"] = line.get("what") if sensitive == frozenset() else _without_values(line)
@@ -152,7 +152,7 @@ def quarantined_line(
 
 
 def _without_values(line: dict[str, Any]) -> str:
-    """Return what is wrong with a line without what stands in it: the words may quote a value."""
+    """Return the reason of a refused line without its explanation, which may quote a value."""
     return f"{str(line.get('reason', '')).replace('_', ' ')} {WITHHELD}".strip()
 
 
@@ -166,7 +166,7 @@ def _shown_row(line: dict[str, Any], sensitive: frozenset[str] | None) -> str:
         members = parse_json(content.encode())
     except (InvalidJsonError, UnicodeEncodeError):
         return WITHHELD
-    # A member of another name may be a sensitive one misspelt.
+    # An unknown member may be a misspelt sensitive column.
     if not isinstance(members, dict) or line.get("reason") == "unknown_column":
         return WITHHELD
     return canonical_json({name: _HIDDEN if name in sensitive else value for name, value in members.items()})

@@ -1,4 +1,4 @@
-"""`mlpipe show`: everything that is known of one batch."""
+"""`mlpipe show`: shows everything about one batch."""
 
 from __future__ import annotations
 

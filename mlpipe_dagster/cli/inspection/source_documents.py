@@ -1,4 +1,4 @@
-"""What a batch's features were made of, as the features job recorded it beside them."""
+"""The source data of a batch's features, as the features job recorded it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from prediction_contract.text.canonical_json import InvalidJsonError, parse_json
 from prediction_contract.text.json_members import member, members_of
 
 _INDEX = "features.json"
-# What is recorded of an object, a Delta table, or a query.
+# The recorded members of an object, a Delta table, or a query.
 _RECORDED = ("bucket", "key", "size", "etag", "version", "query_id", "rows", "sha256")
 
 
 def source_documents(access: DeploymentAccess, manifest: Manifest | None) -> list[dict[str, Any]] | None:
-    """Return what was read of each source; None where nothing readable says so.
+    """Return what was read from each source; None if there is no readable record.
 
     Args:
-        access: Reads the index beside the features.
-        manifest: The batch's; None if there is none to be had.
+        access: The deployment, which holds the index of the features.
+        manifest: The batch's manifest; None if it cannot be read.
     """
     if manifest is None or not manifest.inputs.features:
         return None
@@ -40,7 +40,7 @@ def _source(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source_table(sources: list[dict[str, Any]] | None) -> Table:
-    """Return what was read of each source, for people."""
+    """Return what was read from each source, as a table."""
     return Table(
         title="sources of the features",
         columns=("source", "what", "size", "version"),

@@ -1,1 +1,1 @@
-"""`mlpipe models`, `retrain`, `promote`, `demote`, `challenge`: the versions of a model."""
+"""The commands for model versions: `mlpipe models`, `retrain`, `promote`, `demote` and `challenge`."""

@@ -1,4 +1,4 @@
-"""`mlpipe promote`, `demote`, `challenge` and `hold --models`: a person's decisions about the champion."""
+"""`mlpipe promote`, `demote`, `challenge` and `hold --models`: a person decides about the champion."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from prediction_contract.registry.records import BatchRecord, ChangeRequest
 if TYPE_CHECKING:
     from prediction_contract.registry.version_records import ModelVersion
 
-# Of the newest batches of a model, the one to roll back to is among so many.
+# How many of the newest batches are searched for one to roll back to.
 _LOOKED_THROUGH = 200
 _DIFFERING = ("version", "digest", "challenger", "hold", "withdrawn_before")
 
 
 class NoOtherBatchError(ContractError):
-    """No batch that another version scored can be rolled back to."""
+    """No batch of another version can be rolled back to."""
 
 
 def add_to(commands: Commands) -> None:
@@ -43,12 +43,12 @@ def add_to(commands: Commands) -> None:
         "--to",
         type=at_least_one,
         metavar="VERSION",
-        help="the version to go to; the one that was champion before if left out",
+        help="the version to make champion; by default the one that was champion before",
     )
     demoting.add_argument(
         "--with-batch",
         action="store_true",
-        help="roll back as well, to the newest batch that was live and that another version scored",
+        help="also roll back to the newest formerly live batch of another version",
     )
     challenging = add_command(commands, "challenge", challenge)
     add_model(challenging)
@@ -61,12 +61,12 @@ def add_to(commands: Commands) -> None:
 
 def _add_version(command: Any, **more: Any) -> None:
     command.add_argument(
-        "version", type=at_least_one, help="the version's number, as `mlpipe models` names it", **more
+        "version", type=at_least_one, help="the version's number, from `mlpipe models`", **more
     )
 
 
 def promote(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Make a version the champion, which scores new batches; a candidate is approved first."""
+    """Make a version the champion, which scores new batches; approves a candidate first."""
     result, request = _changed(
         options, access, lambda changes, request: changes.promote(options.version, request)
     )
@@ -75,8 +75,8 @@ def promote(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
 
 
 def demote(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Withdraw the champion, and let another version score new batches."""
-    # The same id for both changes, so that a repetition repeats neither.
+    """Withdraw the champion and let another version score new batches."""
+    # Both changes share the id, so that a repeated request repeats neither.
     options.request_id = options.request_id or uuid.uuid4().hex
     result, request = _changed(options, access, lambda changes, request: changes.demote(request, options.to))
     demoted = result.version
@@ -88,7 +88,7 @@ def demote(options: argparse.Namespace, access: DeploymentAccess) -> CommandResu
 
 
 def challenge(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Let a version score beside the champion without being served, or none."""
+    """Let a version score beside the champion without being served; --none ends it."""
     result, request = _changed(
         options, access, lambda changes, request: changes.challenge(options.version, request)
     )
@@ -96,7 +96,7 @@ def challenge(options: argparse.Namespace, access: DeploymentAccess) -> CommandR
 
 
 def hold_versions(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Stop the promotion of versions by rule, or let it go on."""
+    """Stop the automatic promotion of versions, or end such a hold."""
     held = not options.release
     result, request = _changed(options, access, lambda changes, request: changes.hold(request, held=held))
     return _answer(options, access, result, request, is_so=result.after.hold is held)
@@ -151,7 +151,7 @@ def _answer(
     notes = [] if is_so else [overtaken_words(request.request_id)]
     if result.outcome is ChampionOutcome.DEMOTED and result.after.version is None:
         notes.append(
-            "No version is left that was champion before: the model is not scored until one is promoted. "
+            "No earlier champion is left: the model is not scored until a version is promoted. "
             f"See `mlpipe models {options.model}`"
         )
     return CommandResult(document=document, sections=[Fields(members=shown)], ok=is_so, notes=notes)
@@ -164,14 +164,14 @@ def _or_none(value: Any) -> str:
 
 
 def _unchanged(live_batch_id: str | None) -> str:
-    live = f"readers go on with batch {live_batch_id}; " if live_batch_id else ""
-    return f"{live}batches whose first attempt has begun keep their version"
+    live = f"readers still get batch {live_batch_id}; " if live_batch_id else ""
+    return f"{live}batches that have already begun keep their version"
 
 
 def _with_batch(
     options: argparse.Namespace, access: DeploymentAccess, answer: CommandResult, demoted: ModelVersion
 ) -> CommandResult:
-    """Roll back to the newest batch that was live and that another version scored."""
+    """Roll back to the newest formerly live batch of another version."""
     pointer = access.registry.pointer(options.model, access.home)
     live = pointer and pointer.batch_id and access.registry.batch(options.model, pointer.batch_id)
     if not live or _digest(access, live) != demoted.digest:
@@ -200,10 +200,10 @@ def _with_batch(
 
 
 def _other_batch(options: argparse.Namespace, access: DeploymentAccess, demoted: ModelVersion) -> str:
-    """Return the newest batch that a rollback may go to and that the demoted version did not score.
+    """Return the newest batch that can be rolled back to and that the demoted version did not score.
 
     Raises:
-        NoOtherBatchError: There is none.
+        NoOtherBatchError: No such batch exists.
     """
     newest = access.registry.batches(options.model, newest_first=True, page_size=_LOOKED_THROUGH)
     targets = (batch for batch in islice(newest, _LOOKED_THROUGH) if batch.is_rollback_target)
@@ -212,7 +212,7 @@ def _other_batch(options: argparse.Namespace, access: DeploymentAccess, demoted:
         if _digest(access, batch) != demoted.digest:
             return batch.batch_id
     raise NoOtherBatchError(
-        f"Version {demoted.version} is demoted, and no other version's batch can be rolled back to",
+        f"Version {demoted.version} is demoted, but no batch of another version can be rolled back to",
         remedy="Score the partition again, and publish that batch",
         model=options.model,
     )

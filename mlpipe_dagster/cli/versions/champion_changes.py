@@ -1,4 +1,4 @@
-"""Promoting, demoting, holding, challenging: the rules of versions carried out, and what came of it."""
+"""Carries out a person's changes of a model's champion and challenger, by the rules of versions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from prediction_contract.registry.version_records import (
     VersionState,
 )
 
-# A request that is repeated is among the newest changes.
+# A repeated request is looked for among this many newest changes.
 _NEWEST_CHANGES = 1000
 
 
 class ChampionMovedError(ContractError):
-    """Another version has become the champion since somebody asked to withdraw the one before."""
+    """Another version became the champion while the previous one was being withdrawn."""
 
 
 class ChampionOutcome(StrEnum):
-    """What a request came to."""
+    """The outcome of a request."""
 
     PROMOTED = "promoted"
     DEMOTED = "demoted"
@@ -48,12 +48,12 @@ class ChampionOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChampionResult:
-    """What a request came to.
+    """The result of a request.
 
     Attributes:
-        outcome: `unchanged` if the request was carried out before.
-        version: The version that it is about: the promoted, the demoted, the challenger; None for none.
-        before: The pointer before the request; as it is now if it was carried out before.
+        outcome: The outcome; `unchanged` if the request was already carried out.
+        version: The version that was promoted or demoted, or the challenger; None for none.
+        before: The pointer before the request; the current one if the request was already carried out.
         after: The pointer now.
     """
 
@@ -65,14 +65,14 @@ class ChampionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChampionChanges:
-    """Changes which version of one model scores its new batches, as a person's decision.
+    """Changes which version of a model scores its new batches, by a person's decision.
 
     Attributes:
         registry: The registry.
-        sagemaker: A boto3 client; approvals go there.
-        packages: The model packages as they are there.
+        sagemaker: A boto3 client for approvals.
+        packages: Reads the model packages from SageMaker.
         model: The model's name.
-        clock: The present moment.
+        clock: Returns the current time.
     """
 
     registry: RegistryTable
@@ -82,18 +82,18 @@ class ChampionChanges:
     clock: Callable[[], datetime]
 
     def promote(self, version: int, request: ChangeRequest) -> ChampionResult:
-        """Make a version the champion; approve its package first if nobody has.
+        """Make a version the champion; approve its package first unless it is approved.
 
         Raises:
             UnknownVersionError: The registry does not know the version.
-            RuleViolationError: A rule stands against it.
-            PackageApprovalError: SageMaker does not take the approval.
+            RuleViolationError: A rule forbids the promotion.
+            PackageApprovalError: SageMaker refused the approval.
             RegistryUnavailableError: The registry did not take the change in time.
         """
         before = self.pointer()
         if self._carried_out(VersionAction.PROMOTE, request):
             return self._result(None, self._record(version), before)
-        # A package that was just registered may not be known yet.
+        # The registry may not know a package that was just registered.
         self._follow(version)
         self._approve(self._record(version), request)
         try:
@@ -103,33 +103,33 @@ class ChampionChanges:
                 )
             )
         except RuleViolationError:
-            # The rule may have been quicker than the person whose approval it followed.
+            # The sensor may have promoted the version as soon as it was approved.
             if self.pointer().version != version:
                 raise
             changed = True
         return self._result(ChampionOutcome.PROMOTED if changed else None, self._record(version), before)
 
     def demote(self, request: ChangeRequest, to: int | None = None) -> ChampionResult:
-        """Withdraw the champion for another version, the one named or the champion before, and reject it.
+        """Replace the champion by the version `to` or by the previous champion, and reject its package.
 
-        If SageMaker does not take the rejection, the demotion stands: the same request again rejects it.
+        If SageMaker refuses the rejection, the demotion stands; repeating the request rejects the package.
 
         Raises:
-            UnknownVersionError: The registry does not know the version to go to.
-            RuleViolationError: A rule stands against it; there is no champion, say.
+            UnknownVersionError: The registry does not know the version `to`.
+            RuleViolationError: A rule forbids it, for example because there is no champion.
             ChampionMovedError: Another version became the champion meanwhile.
-            PackageApprovalError: SageMaker does not take the rejection.
+            PackageApprovalError: SageMaker refused the rejection.
             RegistryUnavailableError: The registry did not take the change in time.
         """
         before, known = self.pointer(), self._carried_out(VersionAction.DEMOTE, request)
         changed = False
         if known is None:
-            # Decided once: whoever is quicker must not have another version withdrawn, or brought back.
+            # Decided once: a retry after a concurrent change must not withdraw or restore another version.
             target = self.registry.demotion_target(self.model) if to is None else self._record(to)
             changed = self.registry.carry_out(lambda: self._demotion(before, target, request))
             known = self._carried_out(VersionAction.DEMOTE, request)
         withdrawn = self.registry.model_version(self.model, (known and known.previous_version) or 0)
-        # Not where a person has brought it back since.
+        # A version that a person has approved again since is not rejected.
         if withdrawn and withdrawn.state == VersionState.WITHDRAWN and withdrawn.approval != REJECTED:
             set_approval(
                 self.sagemaker, withdrawn, REJECTED, actor=request.actor, reason=f"demoted: {request.reason}"
@@ -138,7 +138,7 @@ class ChampionChanges:
         return self._result(ChampionOutcome.DEMOTED if changed else None, withdrawn, before)
 
     def hold(self, request: ChangeRequest, *, held: bool) -> ChampionResult:
-        """Stop promotion by rule, or let it go on.
+        """Stop automatic promotion, or end such a hold.
 
         Raises:
             RegistryUnavailableError: The registry did not take the change in time.
@@ -153,11 +153,11 @@ class ChampionChanges:
         return self._result(outcome if changed else None, None, before)
 
     def challenge(self, version: int | None, request: ChangeRequest) -> ChampionResult:
-        """Let a version score beside the champion without being served, or none.
+        """Let a version score beside the champion without being served; None ends it.
 
         Raises:
             UnknownVersionError: The registry does not know the version.
-            RuleViolationError: A rule stands against it.
+            RuleViolationError: A rule forbids it.
             RegistryUnavailableError: The registry did not take the change in time.
         """
         before = self.pointer()
@@ -178,14 +178,14 @@ class ChampionChanges:
         return self.registry.champion(self.model) or ChampionPointer(model=self.model)
 
     def _approve(self, found: ModelVersion, request: ChangeRequest) -> None:
-        """Approve the package of a candidate, or of a version that was withdrawn."""
+        """Approve the package of a candidate or of a withdrawn version."""
         if found.state not in {VersionState.CANDIDATE, VersionState.WITHDRAWN} or found.approval == APPROVED:
             return
         set_approval(self.sagemaker, found, APPROVED, actor=request.actor, reason=request.reason)
         self._follow(found.version)
 
     def _follow(self, version: int) -> None:
-        """Record at once what SageMaker says of a version; a sensor would within minutes."""
+        """Record SageMaker's state of a version at once instead of waiting minutes for the sensor."""
         follow_packages(self.packages, self.registry, self.model, named=[version])
 
     def _demotion(
@@ -203,7 +203,7 @@ class ChampionChanges:
         )
 
     def _carried_out(self, action: VersionAction, request: ChangeRequest) -> PromotionEntry | None:
-        """Return the change that a request made, or None."""
+        """Return the change that the request already made, or None."""
         entries = islice(self.registry.promotions(self.model, page_size=50), _NEWEST_CHANGES)
         asked = (action, request.request_id)
         return next((entry for entry in entries if (entry.action, entry.request_id) == asked), None)

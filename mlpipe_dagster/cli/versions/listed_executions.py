@@ -1,4 +1,4 @@
-"""The executions of a model's retraining pipeline, as SageMaker lists them."""
+"""Lists the executions of a model's retraining pipeline in SageMaker."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _PAGE = 100
 
 
 class PipelineMissingError(ContractError):
-    """The model's retraining pipeline does not exist, or may not be read."""
+    """The model's retraining pipeline does not exist or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedExecution:
-    """An execution.
+    """One execution.
 
     Attributes:
-        arn: Its ARN.
-        name: Its display name; empty if it has none.
-        status: `Executing`, `Stopping`, `Stopped`, `Failed`, `Succeeded` ...
+        arn: The execution's ARN.
+        name: The display name; empty if there is none.
+        status: SageMaker's status, such as `Executing`, `Failed` or `Succeeded`.
         started_at: When it started.
         failure: Why it failed; empty if it did not.
     """
@@ -38,24 +38,24 @@ class ListedExecution:
 
     @property
     def execution_id(self) -> str:
-        """The id that its steps are told, and below which its plan and verdict lie."""
+        """The id that its steps receive, which is also part of its plan's and verdict's keys."""
         return self.arn.rpartition("/")[2]
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether it is no longer running."""
         return self.status in _ENDED
 
 
 def listed_executions(sagemaker: Any, pipeline: str) -> Iterator[ListedExecution]:
-    """Yield the executions of a pipeline, the newest first; pages are read as they are needed.
+    """Yield the executions of a pipeline lazily, newest first.
 
     Args:
         sagemaker: A boto3 client.
         pipeline: The pipeline's name.
 
     Raises:
-        PipelineMissingError: There is no such pipeline, or it may not be read.
+        PipelineMissingError: The pipeline does not exist or cannot be read.
     """
     pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
         PipelineName=pipeline,

@@ -1,4 +1,4 @@
-"""`mlpipe models`: the versions of a model, and which of them scores new batches."""
+"""`mlpipe models`: shows a model's versions, and which of them scores new batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prediction_contract.registry.version_records import ChampionPointer, Promot
 
 _SHOWN_VERSIONS = 20
 _SHOWN_CHANGES = 100
-# Of the newest batches; a model of hours has a thousand in six weeks.
+# How many of the newest batches are counted; an hourly model has a thousand in six weeks.
 _COUNTED_BATCHES = 1000
 _OPEN = frozenset({VersionState.CANDIDATE, VersionState.APPROVED})
 _CHANGE = (
@@ -44,8 +44,8 @@ def add_to(commands: Commands) -> None:
         "words",
         nargs="*",
         metavar="[register] model",
-        help="the model whose versions are shown, all models if left out; `register` before it registers "
-        "a model that was trained elsewhere as a version",
+        help="the model whose versions to show, by default an overview of all models; `register` before it "
+        "registers a model that was trained elsewhere as a version",
     )
     listing.add_argument(
         "--newest",
@@ -57,7 +57,7 @@ def add_to(commands: Commands) -> None:
 
 
 def models(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Show the versions of a model, what they are worth, and which of them scores new batches."""
+    """Show the versions of a model, how they were judged, and which of them scores new batches."""
     match options.words:
         case []:
             return _all_models(access)
@@ -97,7 +97,7 @@ def _one_model(model: str, options: argparse.Namespace, access: DeploymentAccess
     registry, bucket = access.registry, access.bucket
     newest = options.newest or (None if options.json else _SHOWN_VERSIONS)
     pointer = registry.champion(model) or ChampionPointer(model=model)
-    # One more than is shown tells whether there are others.
+    # One more than is shown, to know whether there are others.
     found = list(
         islice(registry.model_versions(model, page_size=newest and newest + 1), newest and newest + 1)
     )
@@ -141,7 +141,7 @@ def _sections(document: dict[str, Any]) -> list[Table | Fields]:
 
 
 def _row(version: dict[str, Any]) -> dict[str, Any]:
-    """Return a version as one line: the deciding metric, and what a person has to know of its state."""
+    """Return a version as one row: its deciding metric and its state."""
     metric = version["metrics"][0] if version["metrics"] else {}
     return {
         **version,

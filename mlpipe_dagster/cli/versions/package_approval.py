@@ -1,4 +1,4 @@
-"""SageMaker's approval of a model package: permission to score, given and taken back by people."""
+"""SageMaker's approval of a model package, by which people permit a version to score or forbid it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from prediction_contract.errors import ContractError
 from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.version_records import ModelVersion
 
-# UpdateModelPackage takes no longer ApprovalDescription.
+# UpdateModelPackage's limit for ApprovalDescription.
 _LONGEST_DESCRIPTION = 1024
 
 
 class PackageApprovalError(ContractError):
-    """SageMaker does not take the approval of a model package."""
+    """SageMaker refused to change the approval of a model package."""
 
 
 def set_approval(sagemaker: Any, version: ModelVersion, status: str, *, actor: str, reason: str) -> None:
@@ -21,13 +21,13 @@ def set_approval(sagemaker: Any, version: ModelVersion, status: str, *, actor: s
 
     Args:
         sagemaker: A boto3 client.
-        version: Whose package it is.
+        version: The package's version.
         status: `Approved` or `Rejected`.
         actor: Who decided it.
         reason: Why.
 
     Raises:
-        PackageApprovalError: The package is gone, or may not be changed by these credentials.
+        PackageApprovalError: The package is gone, or these credentials may not change it.
     """
     described = escape_unprintable(f"{actor}: {reason}" if reason else actor)
     try:
@@ -39,6 +39,6 @@ def set_approval(sagemaker: Any, version: ModelVersion, status: str, *, actor: s
     except sagemaker.exceptions.ClientError as error:
         raise PackageApprovalError(
             f"The package of version {version.version} cannot be set to {status}: {error}",
-            remedy="See that the package exists, and that you may call sagemaker:UpdateModelPackage",
+            remedy="Check that the package exists, and that you may call sagemaker:UpdateModelPackage",
             model=version.model,
         ) from error

@@ -1,4 +1,4 @@
-"""A model that was trained elsewhere, registered as a model package that waits for approval."""
+"""Registers a model that was trained elsewhere as a model package that waits for approval."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.verdict import PENDING
 
-# As many digits as the version of a model that was trained here has.
+# As many digits as in the digest of a model that was trained here.
 _DIGEST_DIGITS = 16
 _PIECE = 8 * 2**20
 _TOKEN_CHARACTERS = 32
 
 
 class RegistrationError(ContractError):
-    """The file of a model is not as it was said to be, or SageMaker does not register it."""
+    """A model's file is not as stated, or SageMaker refused to register it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,10 @@ class ElsewhereFile:
     """The file of a model that was trained elsewhere.
 
     Attributes:
-        bucket: Its bucket.
-        key: Its key.
-        sha256: Of the file, in lower-case hex.
-        codec: Its format.
+        bucket: The file's bucket.
+        key: The file's key.
+        sha256: The file's SHA-256 in lower-case hex.
+        codec: The name of the file's format.
     """
 
     bucket: str
@@ -43,17 +43,17 @@ class ElsewhereFile:
 
 
 def require_file(s3: Any, file: ElsewhereFile) -> None:
-    """Do nothing if the file is there and has its SHA-256; it is read piece by piece.
+    """Require that the file exists and has the stated SHA-256; it is read in pieces.
 
     Raises:
-        RegistrationError: It is not, or it may not be read.
+        RegistrationError: The file is missing, cannot be read, or has another SHA-256.
     """
     try:
         body = s3.get_object(Bucket=file.bucket, Key=file.key)["Body"]
     except s3.exceptions.ClientError as error:
         raise RegistrationError(
             f"{file.address} cannot be read: {error}",
-            remedy="Look at path and bucket, and at your rights to it",
+            remedy="Check the path, the bucket and your permissions",
         ) from error
     digest = hashlib.sha256()
     for piece in body.iter_chunks(_PIECE):
@@ -61,7 +61,7 @@ def require_file(s3: Any, file: ElsewhereFile) -> None:
     if digest.hexdigest() != file.sha256:
         raise RegistrationError(
             f"{file.address} has the SHA-256 {digest.hexdigest()}, not {file.sha256}",
-            remedy="Pass the SHA-256 of the file that was judged, or put that file there",
+            remedy="Pass the SHA-256 of the judged file, or upload that file",
         )
 
 
@@ -70,7 +70,7 @@ def register_file(
 ) -> str:
     """Register a file as a model package that waits for approval, and return the package's ARN.
 
-    Registering the same file again within the time that SageMaker keeps request tokens changes nothing.
+    Registering the same file again changes nothing, as long as SageMaker remembers the request's token.
 
     Args:
         sagemaker: A boto3 client.
@@ -82,7 +82,7 @@ def register_file(
         description: Who registers it, and why.
 
     Raises:
-        RegistrationError: SageMaker does not take it.
+        RegistrationError: SageMaker refused it.
     """
     said = {
         "digest": file.sha256[:_DIGEST_DIGITS],
@@ -103,8 +103,8 @@ def register_file(
         )
     except sagemaker.exceptions.ClientError as error:
         raise RegistrationError(
-            f"SageMaker does not register {file.address}: {error}",
-            remedy="See that the model's package group is provisioned, and that your credentials allow "
+            f"SageMaker refused to register {file.address}: {error}",
+            remedy="Check that the model's package group is provisioned, and that your credentials allow "
             "sagemaker:CreateModelPackage",
             model=model,
         ) from error

@@ -1,4 +1,4 @@
-"""The newest partition of a model whose outcomes are known: it and the one after it are prepared."""
+"""Finds a model's newest partition with known outcomes: it and the next one have prepared features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NothingPreparedError(ContractError):
 
 
 def newest_known_partition(s3: Any, bucket: str, model: str, schedule: PartitionSchedule) -> Partition:
-    """Return the newest partition that is prepared as is the one after it, which tells its outcomes.
+    """Return the newest partition with features whose next partition also has features, for its outcomes.
 
     Args:
         s3: A boto3 client.
@@ -28,7 +28,7 @@ def newest_known_partition(s3: Any, bucket: str, model: str, schedule: Partition
         schedule: The model's partitions.
 
     Raises:
-        NothingPreparedError: There is none.
+        NothingPreparedError: No such partition exists.
     """
     later: Partition | None = None
     for found in _prepared(s3, bucket, model, schedule):
@@ -36,7 +36,7 @@ def newest_known_partition(s3: Any, bucket: str, model: str, schedule: Partition
             return found
         later = found
     raise NothingPreparedError(
-        "No two consecutive partitions have features, so there is none whose outcomes are known",
+        "No two consecutive partitions have features, so no outcomes are known",
         remedy=f"Prepare features, or name the last partition to use: `mlpipe retrain {model} --last "
         f"{schedule.start.kind.example}`",
         model=model,
@@ -44,7 +44,7 @@ def newest_known_partition(s3: Any, bucket: str, model: str, schedule: Partition
 
 
 def _prepared(s3: Any, bucket: str, model: str, schedule: PartitionSchedule) -> Iterator[Partition]:
-    """Yield the partitions that have features, the newest first."""
+    """Yield the partitions that have features, newest first."""
     prefix = model_features_prefix(model)
     kind = schedule.start.kind
     for folder in reversed(_folders(s3, bucket, prefix)):

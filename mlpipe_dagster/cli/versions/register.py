@@ -1,4 +1,4 @@
-"""`mlpipe models register`: a model that was trained elsewhere becomes a version, waiting for approval."""
+"""`mlpipe models register`: registers a model that was trained elsewhere as a candidate version."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from mlpipe_dagster.installed_platform import PLATFORM
 from prediction_contract.errors import InvalidNameError
 
 _OPTIONS = ("path", "sha256", "codec")
-# Among so many newest versions the same file is found.
+# How many of the newest versions are searched for the same file.
 _LOOKED_THROUGH = 1000
 
 
 class WrongWordsError(InvalidNameError):
-    """The words after `mlpipe models` name no model."""
+    """The arguments of `mlpipe models` are not a model."""
 
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__(
-            f"{len(words)} words after `mlpipe models` name no model",
+            f"The {len(words)} arguments of `mlpipe models` do not name a model",
             remedy="Give a model, `register` and a model, or nothing",
         )
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add what `register` is told of the file."""
+    """Add the options that describe the file for `register`."""
     told = command.add_argument_group("register")
     told.add_argument("--path", metavar="KEY", help="the key of the model's file")
     told.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, as sha256sum prints it")
-    told.add_argument("--codec", metavar="NAME", help="the file's format, say xgboost")
-    told.add_argument("--bucket", metavar="NAME", help="the file's bucket; the data bucket by default")
+    told.add_argument("--codec", metavar="NAME", help="the file's format, for example xgboost")
+    told.add_argument("--bucket", metavar="NAME", help="the file's bucket; by default the data bucket")
     told.add_argument("--reason", default="", help="where the model comes from, for SageMaker's page")
-    told.add_argument("--actor", default=getpass.getuser(), help="who asks; your user name by default")
+    told.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
 
 
 def register(model: str, options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Register the file of a model that was trained elsewhere; the same file again is the same version."""
+    """Register the file of a model that was trained elsewhere; the same file keeps its version."""
     declaration, settings = access.declaration(model), access.settings
     file = _file(options, settings.data_bucket)
     known = next(
@@ -91,9 +91,9 @@ def register(model: str, options: argparse.Namespace, access: DeploymentAccess) 
 def _file(options: argparse.Namespace, data_bucket: str) -> ElsewhereFile:
     if missing := [f"--{name}" for name in _OPTIONS if getattr(options, name) is None]:
         raise RegistrationError(
-            f"{', '.join(missing)} of the file is not given", remedy="See `mlpipe models --help`"
+            f"{', '.join(missing)} of the file is missing", remedy="See `mlpipe models --help`"
         )
-    # A declaration says the same of a file, and its faults are told in the same words.
+    # Validated as in a declaration, so that the messages are the same.
     from pydantic import ValidationError  # noqa: PLC0415  # takes most of a second
 
     from model_declaration.inputs.origins import ModelFile  # noqa: PLC0415

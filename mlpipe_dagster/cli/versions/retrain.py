@@ -1,4 +1,4 @@
-"""`mlpipe retrain`: the plan of a retraining, a question, and an execution of the model's pipeline."""
+"""`mlpipe retrain`: shows the plan, asks, and starts an execution of the model's pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOOKS_SECONDS = 3
 _LOOKED_THROUGH = 500
-# A job waits for a machine, and a step for the one before it.
+# Jobs wait for machines, and steps for the steps before them.
 _SLACK_SECONDS = 1800
 _HOUR = 3600
 _NO_NAME = re.compile("[^A-Za-z0-9_.:/=+@-]")
@@ -37,7 +37,7 @@ _LONGEST_NAME = 128
 
 
 class RetrainingNotStartedError(ContractError):
-    """Nobody agreed to start the retraining, or the model has none."""
+    """The retraining was not confirmed, or the model has none."""
 
 
 def add_to(commands: Commands) -> None:
@@ -48,20 +48,22 @@ def add_to(commands: Commands) -> None:
         "--last",
         type=partition,
         metavar="PARTITION",
-        help="the last partition to judge on; the newest whose outcomes are known by default",
+        help="the last partition to judge on; by default the newest one with known outcomes",
     )
     command.add_argument(
-        "--again", action="store_true", help="train once more on a range that this code was trained on"
+        "--again",
+        action="store_true",
+        help="train again on a range that this code has already been trained on",
     )
     command.add_argument("--yes", action="store_true", help="start without asking")
-    command.add_argument("--wait", action="store_true", help="wait for the end, and tell what came of it")
-    command.add_argument("--actor", default=getpass.getuser(), help="who asks; your user name by default")
+    command.add_argument("--wait", action="store_true", help="wait for the end and show the result")
+    command.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
 
 
 def retrain(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
-    """Retrain a model: show the plan, ask, and start the model's pipeline on SageMaker."""
+    """Show a retraining's plan, ask, and start the model's pipeline on SageMaker."""
     declaration = access.declaration(options.model)
-    # They import Dagster, which the other commands shall not pay for.
+    # Imported here, because they import Dagster, which few commands need.
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
     from mlpipe_dagster.versions.retraining_runs import WantedRetraining  # noqa: PLC0415
 
@@ -108,7 +110,7 @@ def _range(
     training, schedule = declaration.retraining, declaration.partition_schedule
     if training is None:
         raise RetrainingNotStartedError(
-            "The model declares no training that a pipeline could carry out",
+            "The model declares no training",
             remedy="Declare `training` in its defs.yaml, or register versions: `mlpipe models register`",
             model=options.model,
         )
@@ -129,7 +131,7 @@ def _range(
 def _next_attempt(
     sagemaker: Any, access: DeploymentAccess, wanted: WantedRetraining, *, again: bool
 ) -> tuple[int, ListedExecution | None]:
-    """Return the attempt to make, and its execution if it was started before."""
+    """Return the number of the attempt, and its execution if it was already started."""
     deployment = access.settings.deployment
     pipeline = deployment.retraining_pipeline(wanted.model)
     newest = islice(listed_executions(sagemaker, pipeline), _LOOKED_THROUGH)
@@ -145,7 +147,7 @@ def _next_attempt(
 def _plan(
     access: DeploymentAccess, declaration: ModelDeclaration, span: RetrainingRange, attempt: int
 ) -> dict[str, Any]:
-    """Return what a retraining does, as a document."""
+    """Return the plan of a retraining as a document."""
     model, settings = declaration.name, access.settings
     champion = access.registry.champion(model)
     by_rule = declaration.retraining is not None and declaration.retraining.is_approved_by_rule
@@ -172,12 +174,12 @@ def _started(
         return _described(executions, arn)
     except (SageMakerJobError, JobApiError) as error:
         raise RetrainingNotStartedError(
-            str(error), remedy="See that the pipeline is provisioned, then ask again", model=wanted.model
+            str(error), remedy="Check that the pipeline is provisioned, then ask again", model=wanted.model
         ) from error
 
 
 def _cost(declaration: ModelDeclaration, prices: Prices) -> dict[str, Any]:
-    """Return what the jobs cost at most: they are stopped when their time is over."""
+    """Return the highest cost of the jobs, which are stopped at their time limits."""
     jobs = {
         "PlanRetraining": declaration.processing,
         "TrainModel": declaration.training_compute,
@@ -205,7 +207,7 @@ def _cost(declaration: ModelDeclaration, prices: Prices) -> dict[str, Any]:
 
 
 def _shown(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a plan, and what came of it, for a person."""
+    """Return a plan and its result for people."""
     cost = document["cost"]
     steps = "; ".join(
         f"{step['step']} on {step['instance_type']} for up to {step['longest_hours']:g} h"
@@ -225,11 +227,11 @@ def _ask(model: str, plan: dict[str, Any]) -> None:
     """Show the plan and ask whether to start.
 
     Raises:
-        RetrainingNotStartedError: Nobody is there to answer, or the answer is no.
+        RetrainingNotStartedError: The answer is no, or there is no terminal to ask on.
     """
     if not sys.stdin.isatty():
         raise RetrainingNotStartedError(
-            "Nobody is there to be asked", remedy="Pass --yes to start without asking", model=model
+            "There is no terminal to ask on", remedy="Pass --yes to start without asking", model=model
         )
     shown = CommandResult(document=plan, sections=[Fields(members=_shown(plan))])
     sys.stderr.write(f"{shown.to_text(None)}\nStart the retraining? [y/N] ")
@@ -240,10 +242,9 @@ def _ask(model: str, plan: dict[str, Any]) -> None:
 
 def _known_words(model: str, execution: ListedExecution) -> str:
     words = (
-        f"Execution {execution.execution_id} works on this range with this code already, or did: it is "
-        f"{execution.status}"
+        f"Execution {execution.execution_id} already uses this range and this code: it is {execution.status}"
     )
-    return f"{words}. `mlpipe retrain {model} --again` trains once more" if execution.has_ended else words
+    return f"{words}. `mlpipe retrain {model} --again` trains again" if execution.has_ended else words
 
 
 def _described(executions: PipelineExecutions, arn: str) -> ListedExecution:
@@ -260,7 +261,7 @@ def _described(executions: PipelineExecutions, arn: str) -> ListedExecution:
 def _awaited(
     executions: PipelineExecutions, execution: ListedExecution, declaration: ModelDeclaration
 ) -> ListedExecution:
-    """Wait until an execution has ended, or as long as its jobs may last; tell each change of its steps."""
+    """Wait until an execution ends, at most as long as its jobs may take; print each change of its steps."""
     longest = (
         2 * declaration.processing.max_runtime_seconds + declaration.training_compute.max_runtime_seconds
     )
@@ -268,7 +269,7 @@ def _awaited(
     told: dict[str, str] = {}
     while True:
         found = _described(executions, execution.arn)
-        # After the description: the steps of an execution that has ended are all there.
+        # Listed after the description, so that the list is complete once the execution has ended.
         for step in executions.steps(execution.arn):
             if told.get(step.name) != step.text:
                 told[step.name] = step.text
@@ -282,7 +283,7 @@ def _awaited(
 def _registered_version(
     access: DeploymentAccess, model: str, execution: ListedExecution
 ) -> ModelVersion | None:
-    """Return the version that an execution registered, or None if it registered none."""
+    """Return the version that an execution registered, or None."""
     packages = ModelPackages(access.client("sagemaker"), access.settings.deployment, access.bucket)
     versions = follow_packages(packages, access.registry, model).versions
     return next((each for each in versions.values() if each.execution_arn == execution.arn), None)

@@ -1,4 +1,4 @@
-"""What is known of one model version: its record, its verdict, its plan, when it was the champion."""
+"""Documents about model versions: record, verdict, plan, and times as champion."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from prediction_contract.registry.version_records import (
 )
 from prediction_contract.text.utc_time import parse_utc
 
-# A plan names the features of each partition, a verdict the slices.
+# Plans list each partition's features, and verdicts list slices.
 _DOCUMENT_BYTES = 4_000_000
 _BY_RULE = ChangeRequest(request_id="asked", actor="rule", automatic=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionHistory:
-    """What a model's versions have in common.
+    """The facts that the documents of a model's versions share.
 
     Attributes:
         pointer: The champion pointer.
-        entries: The changes of the champion that are shown, by sequence.
-        batches: How many of the batches that were counted each version scored.
+        entries: The changes of the champion to show, by sequence.
+        batches: How many of the counted batches each version scored.
     """
 
     pointer: ChampionPointer
@@ -79,13 +79,13 @@ def version_document(bucket: DataBucket, version: ModelVersion, history: Version
 
 
 def waits_for(version: ModelVersion, pointer: ChampionPointer) -> str | None:
-    """Return what keeps a version from becoming the champion by rule, or None if nothing of it waits."""
+    """Return why a version is not promoted automatically yet; None if it is not waiting."""
     if version.state == VersionState.CANDIDATE:
         return "A person must approve it"
     if version.state != VersionState.APPROVED:
         return None
     seen = pointer if pointer.sequence else None
-    # Its moment decides nothing.
+    # The rule does not depend on the time.
     promotion = version_rules.promote(version, seen, _BY_RULE, now=parse_utc(version.created_at))
     try:
         promotion.check({record.key: _attributes(record) for record in (version, seen) if record})
@@ -113,7 +113,7 @@ def _attributes(record: ModelVersion | ChampionPointer) -> dict[str, Any]:
 
 
 def _verdict(bucket: DataBucket, version: ModelVersion) -> tuple[Verdict | None, str | None]:
-    """Return the verdict on a version, or why there is none to be had."""
+    """Return the verdict on a version, or the reason why there is none."""
     if version.verdict_key is None:
         return None, None
     try:

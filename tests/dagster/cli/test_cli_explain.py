@@ -122,11 +122,11 @@ def test_an_answer_leads_to_everything_it_came_from(
         assert job["console"].startswith("https://us-east-1.console.aws.amazon.com/")
         assert job["name"] in job["console"]
     assert [(each["sequence"], each["action"]) for each in found["publications"]] == [(1, "publish")]
-    assert found["dagster_unknown"] == "set DAGSTER_HOME to see what Dagster remembers"
+    assert found["dagster_unknown"] == "set DAGSTER_HOME to see Dagster's runs and checks"
     assert (found["cost"]["estimated_total"], found["cost"]["is_complete"]) == (None, False)
     # A batch id alone names its model.
     text = command_line("explain", batch_id).out
-    assert "total of what is known" in text
+    assert "total of the known costs" in text
     for shown in ("s3://lake/raw/orders/a.parquet", "d41d8c", "query 01b2-c3", "12 rows"):
         assert shown in text
     assert "unknown" in text
@@ -144,11 +144,11 @@ def test_an_answer_that_contradicts_the_registry_is_told(
     told = command_line.json("explain", "-")
     assert told.status == 1
     assert told.document["answer"]["differences"] == [
-        "it says model version v2, the manifest v1",
-        "it says version 8 of the model, the manifest 7",
+        "it has model version v2, but the manifest has v1",
+        "it has registered version 8, but the manifest has 7",
         "publication 2 did not make this batch live",
     ]
-    assert f"{small_model.name}/{batch_id}: the answer does not agree" in told.err
+    assert f"{small_model.name}/{batch_id}: the answer contradicts the records" in told.err
 
 
 @on_the_stack

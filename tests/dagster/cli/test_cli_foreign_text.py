@@ -121,7 +121,7 @@ def test_no_answer_of_an_api_steers_the_terminal(
     for form in ((), ("--json",)):
         out, err = run(capsys, project, ForeignStores(""), "explain", str(file), *form)
         see_that_nothing_steers(out, err)
-        assert "the answer does not agree" in err
+        assert "the answer contradicts the records" in err
     assert json.loads(out)["answer"]["partition"] == text
 
 

@@ -57,7 +57,7 @@ def test_a_batch_that_the_registry_knows_is_named_by_its_id(
     assert asked_done_file(batch_id, access)[1:] == (small_model.name, batch_id)
     told = command_line("load", "20261123T010203Z-0000ffff")
     assert told.status == 1
-    assert "No declared model has this batch" in told.err
+    assert "No declared model has a batch with this id" in told.err
 
 
 def test_a_stack_that_is_down_is_told_with_its_start(

@@ -135,7 +135,7 @@ def test_a_shown_batch_tells_of_its_load(loaded: LoadedModel, run: CommandLine) 
     assert shown["quarantine"]["rows"] == 3
     assert (shown["checks"], shown["checks_unknown"]) == (
         [],
-        "set DAGSTER_HOME to see what Dagster remembers",
+        "set DAGSTER_HOME to see Dagster's runs and checks",
     )
     claimed = run.json("show", loaded.name, UNLOADED)
     token = loaded.platform.record(UNLOADED).claim_token
@@ -210,7 +210,7 @@ def test_a_damaged_quarantine_is_an_error_in_words(loaded: LoadedModel, run: Com
             s3.put_object(Bucket=bucket, Key=key, Body=damaged)
             told = run("quarantine", SECOND)
             assert (told.status, told.out) == (1, "")
-            assert f"{loaded.name}/{SECOND}: {key} is not as the load has written it" in told.err
+            assert f"{loaded.name}/{SECOND}: {key} is not what the load wrote" in told.err
     finally:
         s3.put_object(Bucket=bucket, Key=key, Body=kept)
 
@@ -294,7 +294,7 @@ def test_quarantine_of_a_retired_batch_says_how_many_rows_there_were(
     bucket.delete(item.key for item in bucket.below(batch_quarantine_prefix(loaded.name, retired)))
     told = run.json("quarantine", loaded.name, retired)
     assert (told.status, told.document["rows"], told.document["lines"]) == (0, 1, [])
-    assert "1 more rows are not shown; they have left S3: the batch is retired" in told.err
+    assert "1 more rows are not shown; they are deleted from S3: the batch is retired" in told.err
 
 
 def _retire(loaded: LoadedModel, batch_id: str) -> None:
@@ -317,6 +317,6 @@ def test_diff_says_that_a_batch_has_left_the_warehouse(loaded: LoadedModel, run:
     told = run("diff", loaded.name, FIRST, retired)
     assert told.status == 1
     assert f"{loaded.name}/{retired} has left the warehouse (it is retired)" in told.err
-    assert "does not come back" in told.err
+    assert "cannot be loaded again" in told.err
     assert "mlpipe load" not in told.err
     assert WarehouseTable(loaded.name, FULL_SCHEMA).name not in told.out

@@ -99,7 +99,7 @@ def test_an_instance_that_cannot_be_reached_undoes_nothing(
     told = command_line.json("publish", small_model.name, batch_id)
     assert (told.status, told.document["shown_in_dagster"]) == (0, False)
     assert projected == [(1, batch_id)]
-    assert "Dagster does not show the change yet" in told.err
+    assert "Dagster does not show the change until" in told.err
 
 
 def test_numbers_that_snowflake_knows_are_not_given_again(
@@ -162,7 +162,7 @@ def test_a_request_that_is_repeated_does_nothing_again(
     command_line.json("publish", small_model.name, second)
     late = command_line.json(*asked)
     assert (late.status, late.document["live_batch_id"]) == (1, second)
-    assert "has moved on" in late.err
+    assert "the model has changed since" in late.err
 
 
 def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: CommandLine) -> None:
@@ -223,4 +223,4 @@ def test_snowflake_that_is_down_does_not_undo_a_publication(
     monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")
     told = command_line.json("publish", small_model.name, batch_id)
     assert (told.status, told.document["live_batch_id"], told.document["newly_projected"]) == (0, batch_id, 0)
-    assert "stays behind" in told.err
+    assert "lags until the next publication" in told.err

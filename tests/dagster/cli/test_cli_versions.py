@@ -103,7 +103,7 @@ def test_a_withdrawn_version_that_is_promoted_again_is_approved_again(
     assert approval(registered, second) == APPROVED
     late = command_line.json(*demotion)
     assert (late.status, late.document["after"]["version"]) == (1, second)
-    assert "has moved on" in late.err
+    assert "the model has changed since" in late.err
     assert approval(registered, second) == APPROVED
 
 
@@ -114,7 +114,7 @@ def test_a_demotion_without_another_version_leaves_no_champion(
     command_line("promote", registered.model, str(registered.register()))
     told = command_line.json("demote", registered.model)
     assert (told.status, told.document["after"]["version"]) == (0, None)
-    assert "not scored until one is promoted" in told.err
+    assert "not scored until a version is promoted" in told.err
     nothing = command_line("demote", registered.model)
     assert nothing.status == 1
     assert "no champion" in nothing.err

@@ -60,13 +60,17 @@ def test_fitting_functions_have_no_fault(modules: ProjectModules) -> None:
     ("name", "text", "told"),
     [
         ("features", "def feature(partition): ...\n", ("", "It defines no function features")),
-        ("features", "def features(partition, order, rates): ...\n", (":1", "features wants order")),
+        ("features", "def features(partition, order, rates): ...\n", (":1", "features takes order")),
         ("features", "def features(partition, rates): ...\n", (":1", "features does not take orders")),
-        ("features", "def features(\n", (":1", "It is no Python")),
-        ("outcomes", "\ndef outcomes(*, rates): ...\n", (":2", "outcomes takes 0 parameters by place")),
-        ("train", "def train(): ...\n", (":1", "train takes 0 parameters by place")),
-        ("predict", "def predict(features, model): ...\n", (":1", "given features, model, previous")),
-        ("predict", "def predict(features, model, previous, now): ...\n", (":1", "which nobody gives it")),
+        ("features", "def features(\n", (":1", "It is not valid Python")),
+        ("outcomes", "\ndef outcomes(*, rates): ...\n", (":2", "outcomes has 0 positional parameters")),
+        ("train", "def train(): ...\n", (":1", "train has 0 positional parameters")),
+        ("predict", "def predict(features, model): ...\n", (":1", "gets features, model, previous")),
+        (
+            "predict",
+            "def predict(features, model, previous, now): ...\n",
+            (":1", "which the platform does not pass"),
+        ),
     ],
 )
 def test_a_function_that_cannot_be_called_is_told(
@@ -124,7 +128,7 @@ def test_named_objects_must_be_there(modules: ProjectModules, tmp_path: Path) ->
         return [each.what for each in modules.faults_of_object(named, "reader", "defs.yaml", "churn")]
 
     assert told("acme.readers:Orders") == told("elsewhere.readers:Orders") == []
-    assert told("acme.readers:Others") == ["It defines no Others, and reader of defs.yaml names it"]
+    assert told("acme.readers:Others") == ["It does not define Others, which reader of defs.yaml names"]
     assert told("acme.codecs:Own") == [
-        "reader names acme.codecs:Own, and the project has no module acme.codecs"
+        "reader names acme.codecs:Own, but the project has no module acme.codecs"
     ]
