@@ -1,1 +1,1 @@
-"""What every part of mlpipe agrees on: batches, manifests, rows, registry rules. Standard library only."""
+"""The contract of all parts of mlpipe: batches, manifests, rows, registry rules. Standard library only."""

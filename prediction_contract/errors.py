@@ -1,4 +1,4 @@
-"""Every error of the contract: what is wrong, with which batch, and what to do about it."""
+"""The contract's errors. Each message says what is wrong, with which batch, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prediction_contract.printable_text import escape_unprintable
 class ContractError(Exception):
     """Something broke the contract.
 
-    It is read in terminals and logs, so whatever it quotes is made printable. It keeps one full stop where a
-    text that it quotes ends in one.
+    Unprintable characters are escaped, because the message is read in terminals and logs. A full stop at the
+    end of either sentence is not doubled.
 
     Args:
-        what: One sentence: the fault and the offending value's name, never its secret.
-        remedy: One sentence: what the reader can do about it.
-        model: The model concerned, if known.
-        batch_id: The batch concerned, if known.
+        what: What is wrong, in one sentence. It names the offending value and never quotes a secret.
+        remedy: What the reader can do about it, in one sentence.
+        model: The affected model, if known.
+        batch_id: The affected batch, if known.
     """
 
     def __init__(
@@ -31,12 +31,13 @@ class ContractError(Exception):
         super().__init__(f"{f'{concerned}: ' if concerned else ''}{self.what}. {self.remedy}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors travel between the processes of a job; by default one is made again of its message alone.
+        # Errors travel between the processes of a job. By default, unpickling would call the constructor with
+        # the message alone.
         return _restored, (type(self), self.args, self.__dict__)
 
 
 def _restored(kind: type[ContractError], args: tuple[Any, ...], members: dict[str, Any]) -> ContractError:
-    """Return an error that was pickled, without calling its constructor."""
+    """Rebuild a pickled error without calling its constructor."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(members)
@@ -44,15 +45,15 @@ def _restored(kind: type[ContractError], args: tuple[Any, ...], members: dict[st
 
 
 class InvalidNameError(ContractError):
-    """A model, column, partition, batch id or key does not have the form the contract gives it."""
+    """A model, column, partition, batch id or key has an invalid form."""
 
 
 class SchemaError(ContractError):
-    """A prediction schema contradicts itself or names a type the contract does not know."""
+    """A prediction schema contradicts itself or uses an unknown column type."""
 
 
 class InvalidManifestError(ContractError):
-    """A done file is not a manifest the platform may act on: the batch is refused whole."""
+    """A done file is not a valid manifest. The whole batch is refused."""
 
 
 class UnsupportedManifestVersionError(InvalidManifestError):
@@ -60,19 +61,19 @@ class UnsupportedManifestVersionError(InvalidManifestError):
 
 
 class JobArgumentsError(ContractError):
-    """A Glue or SageMaker job was started with arguments its script cannot run with."""
+    """A Glue or SageMaker job was started with invalid arguments."""
 
 
 class InvalidRowError(ContractError):
-    """One row cannot be stored: it goes to quarantine.
+    """A row cannot be stored and goes to quarantine.
 
     Args:
-        reason: The stable word that the quarantine counts by, say `not_a_number`.
-        column: The column at fault, if it is one.
+        reason: The stable identifier under which the quarantine counts the row, for example `not_a_number`.
+        column: The column at fault, if any.
         what: As in `ContractError`.
 
     Attributes:
-        checksum: What the row counts as, if it is known.
+        checksum: The row's share of the batch checksum, if it is known.
     """
 
     def __init__(self, reason: str, what: str, *, column: str | None = None) -> None:
@@ -83,10 +84,10 @@ class InvalidRowError(ContractError):
 
 
 class RuleViolationError(ContractError):
-    """The registry's rules do not allow the transition.
+    """The registry's rules do not allow a change.
 
     Args:
-        condition: The name of the first condition that did not hold, say `target_is_verified`.
+        condition: The name of the first condition that did not hold, for example `target_is_verified`.
         what: As in `ContractError`.
         remedy: As in `ContractError`.
         model: As in `ContractError`.
@@ -101,4 +102,4 @@ class RuleViolationError(ContractError):
 
 
 class RegistryUnavailableError(ContractError):
-    """The registry could not be changed in time, for no reason that lies in its rules."""
+    """The registry could not be read or changed in time. No rule forbids it, so it can be tried again."""

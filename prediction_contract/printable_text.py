@@ -1,13 +1,13 @@
-"""Text that others wrote, as one line that neither steers a terminal nor forges a line of a log."""
+"""Escapes foreign text so that it stays on one line and cannot control a terminal or forge a log line."""
 
 from __future__ import annotations
 
 
 def escape_unprintable(text: str) -> str:
-    r"""Return text with whatever is not printable escaped: an escape as `\x1b`, a line break as `\n`.
+    r"""Return the text with unprintable characters escaped, for example `\x1b` or `\n`.
 
-    Letters of all languages stay. Control characters, line breaks of every kind, marks that turn the
-    direction of writing, and halves of surrogate pairs do not.
+    Letters of all languages are kept. Control characters, line breaks, marks of writing direction and lone
+    surrogates are escaped.
     """
     return text if text.isprintable() else "".join(map(_escaped, text))
 

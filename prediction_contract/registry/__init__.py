@@ -1,7 +1,7 @@
-"""The registry: batch states, publications and live pointers, and the rules by which they change.
+"""The registry: batch states, publications, live pointers and model versions, and the rules that change them.
 
-`records` says what is stored, `conditions` and `transaction` how a change is guarded, and the rule modules
-which changes there are: `manifest_rules`, `load_rules`, `publication_rules` with `automatic_publication`,
-`retention_rules`, and `version_rules` with `promotion_order`. A rule is a pure function from records to a
-`Transaction`; `table` carries it out.
+`records` and `version_records` define what is stored. `conditions` and `transaction` define a guarded change.
+The rule modules define which changes exist: `manifest_rules`, `load_rules`, `publication_rules` with
+`automatic_publication`, `retention_rules`, and `version_rules` with `promotion_order`. A rule is a pure
+function from records to a `Transaction`; `table` carries it out.
 """

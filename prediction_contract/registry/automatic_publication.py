@@ -1,4 +1,4 @@
-"""What keeps a batch from automatic publication: its own checks, and the order of publications."""
+"""Conditions that a batch must meet to be published automatically."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ AUTOMATIC_ONLY_CONDITIONS = frozenset(
         "version_is_not_withdrawn",
     }
 )
-"""Conditions of automatic publication only: a batch that fails one stays loaded and becomes history."""
+"""Conditions of automatic publication only. A batch that fails one stays loaded; a person may publish it."""
 
 
 def record_checks(batch: BatchRecord, *, attempt: int, faults: Sequence[str]) -> Transaction:
-    """Keep what a load's rows were found to break; the last verdict counts, and a repetition changes nothing.
+    """Record the faults that the model's checks found in a load. They replace those of earlier checks.
 
     Args:
         batch: The batch's record as read.
-        attempt: The load attempt whose rows were examined.
-        faults: What keeps the batch from automatic publication, each as a sentence; none if nothing does.
+        attempt: The load attempt whose rows were checked.
+        faults: One sentence per fault that prevents automatic publication; empty if the checks passed.
     """
     text = "; ".join(faults)[:LONGEST_REASON] or None
     if (batch.checked_attempt, batch.check_faults) == (attempt, text):
@@ -52,11 +52,11 @@ def record_checks(batch: BatchRecord, *, attempt: int, faults: Sequence[str]) ->
 
 
 def checks_were_passed(target: BatchRecord) -> Condition:
-    """Return the condition that the rows verified last were checked, without a fault."""
+    """Return the condition that the last verified load passed its checks."""
     attempt = target.verified_attempt or 0
     return Condition(
         "target_passed_its_checks",
-        # A load that was verified after this decision waits for a verdict of its own.
+        # A load that is verified after this decision needs checks of its own.
         AllOf(
             (
                 Equals("verified_attempt", attempt),
@@ -66,13 +66,13 @@ def checks_were_passed(target: BatchRecord) -> Condition:
         ),
         f"The batch failed its checks: {target.check_faults}"
         if target.check_faults
-        else "The model's own checks were not applied to the load that was verified last",
-        "Materialize the publication, which applies them, or publish the batch explicitly",
+        else "The model's checks have not been run on the last verified load",
+        "Materialize the publication, which runs them, or publish the batch explicitly",
     )
 
 
 def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
-    """Return the conditions on home's pointer: the batch is newer, no rollback is later, nobody holds."""
+    """Return the conditions on the home pointer: the batch is newer, no rollback came later, and no hold."""
     newer: tuple[Clause, ...] = (
         Missing("batch_id"),
         Below("partition", target.partition),
@@ -82,8 +82,8 @@ def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
         Condition(
             "target_is_newer_than_live",
             AnyOf(newer),
-            "The batch is not newer, by partition and batch id, than the live one",
-            "It stays as history; publish it explicitly if it shall be live",
+            "The batch is not newer than the live one by partition and batch id",
+            "Publish it explicitly if it should be live",
         ),
         Condition(
             "target_was_minted_after_rollback",
@@ -93,7 +93,7 @@ def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
                     Below("withdrawn_before", format_utc(BatchId(target.batch_id).minted_at)),
                 )
             ),
-            "The batch was minted before the last rollback, perhaps of the same cause",
+            "The batch was minted before the last rollback and may have the same fault",
             "Score the partition again, or publish the batch explicitly",
         ),
         Condition(
@@ -106,7 +106,7 @@ def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
 
 
 def version_may_publish(target: BatchRecord) -> tuple[Write, ...]:
-    """Return the check on the record of the version that scored the batch, if the batch names one."""
+    """Return the check that the batch's model version is not withdrawn; empty if the batch names none."""
     if target.version_number is None:
         return ()
     may_publish = Condition(

@@ -1,7 +1,7 @@
-"""Conditions on one registry record, evaluated here on a record read and by DynamoDB with the change.
+"""Conditions on one registry record.
 
-Each condition is written once. DynamoDB's verdict is the one that counts, since it is atomic with the
-change; evaluating a record that was read before only serves to say early, and in words, what forbids it.
+Each condition is written once and evaluated twice. DynamoDB evaluates it atomically with the change, and that
+result decides. It is also evaluated here on a record that was read, to explain a refusal in words.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from prediction_contract.registry.stored_record import Attributes, Value, encode
 
 @dataclass(slots=True)
 class Placeholders:
-    """The names and values that one DynamoDB expression refers to."""
+    """The placeholders for names and values in one DynamoDB expression."""
 
     names: dict[str, str] = field(default_factory=dict)
     values: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def name(self, attribute: str) -> str:
-        """Return the placeholder of an attribute; the same attribute always gets the same one."""
+        """Return an attribute's placeholder. One attribute always has the same placeholder."""
         placeholder = f"#{attribute}"
         self.names[placeholder] = attribute
         return placeholder
 
     def value(self, value: Value) -> str:
-        """Return a placeholder of its own for a value."""
+        """Return a new placeholder for a value."""
         placeholder = f":v{len(self.values)}"
         self.values[placeholder] = encode_value(value)
         return placeholder
 
 
 class Clause(Protocol):
-    """One test on the attributes of one record; an absent record has no attributes."""
+    """A test on the attributes of one record. An absent record has no attributes."""
 
     def holds(self, attributes: Attributes) -> bool:
-        """Whether the test holds, by DynamoDB's semantics."""
+        """Return whether the test holds, with DynamoDB's semantics."""
         ...
 
     def render(self, placeholders: Placeholders) -> str:
@@ -62,7 +62,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """The attribute does not exist, or has another value."""
+    """The attribute does not exist or has another value."""
 
     attribute: str
     value: Value
@@ -111,7 +111,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """The attribute exists and is less than the bound (text by code point, numbers by size)."""
+    """The attribute exists and is less than the bound. Text is compared by code point."""
 
     attribute: str
     bound: str | int
@@ -163,7 +163,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Every one of the clauses holds."""
+    """All clauses hold."""
 
     clauses: tuple[Clause, ...]
 
@@ -178,7 +178,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one of the clauses holds."""
+    """At least one clause holds."""
 
     clauses: tuple[Clause, ...]
 
@@ -193,13 +193,13 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A clause with its name and with what to tell a person when it does not hold.
+    """A named clause with the message for a person when it fails.
 
     Args:
-        name: Stable identifier, say `target_is_verified`.
+        name: A stable identifier, for example `target_is_verified`.
         clause: The test on the record.
-        otherwise: What is wrong when the clause fails; a sentence without a full stop.
-        remedy: What the reader can do about it; a sentence without a full stop.
+        otherwise: What is wrong if the clause fails, as a sentence without a full stop.
+        remedy: What the reader can do about it, as a sentence without a full stop.
     """
 
     name: str

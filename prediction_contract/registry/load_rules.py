@@ -1,7 +1,7 @@
-"""How a batch gets into the stores: claimed, written, loaded, verified, or refused.
+"""Rules for loading a batch into the stores: claim, write, load, verify, refuse.
 
-A verified batch stays verified while it is loaded again: every load of a batch writes the same rows, so a
-rollback target does not become unusable in the very moment somebody extends its life.
+A verified batch stays verified while it is loaded again, because every load of a batch writes the same rows.
+A rollback target therefore stays usable while a re-load extends its life.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def claim_load(
     now: datetime,
     ended_job_run_id: str | None = None,
 ) -> Transaction:
-    """Take the right to load a batch, before the job run that will use it is started.
+    """Claim the right to load a batch, before the job run is started that will load it.
 
     Args:
         batch: The batch's record as read.
-        token: A fresh random name of this claim; the job run gets it as an argument.
-        confirm_by: When the claim lapses unless a job run has confirmed it.
-        now: The present moment.
-        ended_job_run_id: The job run known to have ended without a complete report, if that is why the
-            claim in the record may be replaced.
+        token: A new random token for this claim, which the job run receives as an argument.
+        confirm_by: When the claim expires unless a job run has confirmed it.
+        now: The current time.
+        ended_job_run_id: A job run that ended without a complete report. The existing claim is replaced if
+            this job run holds it.
 
     Returns:
         The transaction; the new attempt's number is `batch.load_attempts + 1`.
@@ -62,7 +62,7 @@ def claim_load(
     }
     if batch.load_state != LoadState.VERIFIED:
         assign["load_state"] = LoadState.LOADING
-    # A refused batch that somebody loads after all waits for its load: until then no sweep may take it.
+    # No sweep may retire a refused batch that is now being loaded.
     no_longer_retained = () if batch.writing_begun_at else ("retain_until",)
     return _one_write(
         batch,
@@ -72,13 +72,13 @@ def claim_load(
                 Condition(
                     "load_state_is_as_seen",
                     Equals("load_state", batch.load_state),
-                    "The batch has changed its load state meanwhile",
+                    "The batch's load state has changed in the meantime",
                     "Read the batch's record again",
                 ),
                 Condition(
                     "attempt_is_the_next",
                     Equals("load_attempts", batch.load_attempts),
-                    "Another load of the batch was claimed meanwhile",
+                    "Another load of the batch was claimed in the meantime",
                     "Read the batch's record again",
                 ),
                 _no_load_is_claimed(now, ended_job_run_id),
@@ -91,19 +91,19 @@ def claim_load(
 
 
 def abandon_claim(batch: BatchRecord, *, now: datetime, ended_job_run_id: str | None = None) -> Transaction:
-    """Clear a claim that no job run will ever use, without claiming again."""
+    """Remove a claim that no job run can use any more, without making a new one."""
     return _one_write(batch, _ended_claim(batch, (_claim_is_dead(now, ended_job_run_id),)))
 
 
 def confirm_claim(batch: BatchRecord, *, token: str, job_run_id: str) -> Transaction:
-    """Let a job run write its id into the claim: its first act, without which it exits untouched."""
+    """Write the job run's id into its claim. A job run does this first, and exits if it fails."""
     if batch.claim_token == token and batch.claim_job_run_id == job_run_id:
         return Transaction(batch.model, batch.batch_id)
     unconfirmed = Condition(
         "claim_is_unconfirmed",
         Missing("claim_job_run_id"),
-        "Another job run has already taken this claim",
-        "Let it finish: this job run has nothing to do",
+        "Another job run has already confirmed this claim",
+        "Let it finish; this job run has nothing to do",
     )
     return _one_write(
         batch,
@@ -121,18 +121,18 @@ def begin_writing(
     """Fix the manifest and the cleaning rules, after validation and before the first row is written.
 
     Args:
-        batch: The batch's record as read after the claim was confirmed.
-        token: The claim's.
-        manifest_digest: The done file that the job run has validated.
-        cleaning: The model's cleaning rules as JSON text; ignored if an earlier load fixed others.
-        now: The present moment.
+        batch: The batch's record, read after the claim was confirmed.
+        token: The token of the job run's claim.
+        manifest_digest: The digest of the done file that the job run validated.
+        cleaning: The model's cleaning rules as JSON text; ignored if an earlier load has fixed them.
+        now: The current time.
     """
     assign: dict[str, Value] = {
         "writing_begun_at": batch.writing_begun_at or format_utc(now),
         "cleaning": cleaning if batch.cleaning is None else batch.cleaning,
     }
     if batch.load_state != LoadState.VERIFIED:
-        # The done file may have been replaced and put back since the claim, which made the batch `done`.
+        # The batch is `done` again if its done file was replaced and then restored since the claim.
         assign["load_state"] = LoadState.LOADING
     conditions = (_claim_is_ours(token), _manifest_is_the_jobs(manifest_digest))
     return _one_write(batch, Write(key=batch.key, conditions=conditions, assign=assign))
@@ -141,14 +141,14 @@ def begin_writing(
 def complete_load(
     batch: BatchRecord, *, token: str, expire_at: datetime, now: datetime, retention: timedelta
 ) -> Transaction:
-    """Record that a load wrote all it had to; the rows still wait for their verification.
+    """Record that a load wrote all its rows. They are not verified yet.
 
     Args:
-        batch: The batch's record as read while the claim was held.
-        token: The claim's.
-        expire_at: When the items it wrote will expire.
-        now: The present moment.
-        retention: How long the batch is kept from now on at least.
+        batch: The batch's record, read while the claim was held.
+        token: The token of the job run's claim.
+        expire_at: When the written items expire.
+        now: The current time.
+        retention: How long to keep the batch from now on, at least.
     """
     assign: dict[str, Value] = {
         "unverified_attempt": batch.load_attempts,
@@ -164,23 +164,23 @@ def complete_load(
 
 
 def release_claim(batch: BatchRecord, *, token: str) -> Transaction:
-    """Give up a claim after a load that failed; the batch can be claimed again at once."""
+    """Give up the claim after a failed load. The batch can be claimed again at once."""
     return _one_write(batch, _ended_claim(batch, (_claim_is_ours(token),)))
 
 
 def refuse_load(
     batch: BatchRecord, *, token: str, manifest_digest: str, reason: str, now: datetime, retention: timedelta
 ) -> Transaction:
-    """Refuse a batch whole because of what its load found; nothing of it becomes visible.
+    """Refuse a whole batch because its load found a fault. None of its rows becomes visible.
 
-    A batch that was verified before is never refused: its rows stand in the stores, and a fault found by a
-    later load is that load's failure (`release_claim`).
+    A verified batch is never refused, because its rows are in the stores. If a later load finds a fault, that
+    load fails (`release_claim`).
     """
     never_verified = Condition(
         "batch_is_not_verified",
         Differs("load_state", LoadState.VERIFIED),
-        "The batch was verified by an earlier load and is kept",
-        "Find out why its files have changed since; release the claim",
+        "An earlier load of the batch was verified, so the batch is kept",
+        "Find out why its files have changed since, and release the claim",
     )
     return _one_write(
         batch,
@@ -200,13 +200,13 @@ def refuse_load(
 def verify_load(
     batch: BatchRecord, evidence: LoadEvidence, *, now: datetime, retention: timedelta
 ) -> Transaction:
-    """Declare the batch fit for publication: the manifest's rows are in each store or in quarantine.
+    """Mark the batch as verified: each store holds all of the manifest's rows that are not in quarantine.
 
     Args:
         batch: The batch's record as read.
-        evidence: What was counted in the stores.
-        now: The present moment.
-        retention: How long the batch is kept from now on at least.
+        evidence: The rows counted in the stores.
+        now: The current time.
+        retention: How long to keep the batch from now on, at least.
     """
     if batch.verified_attempt == evidence.attempt:
         return _record_accepted_rows(batch, evidence)
@@ -214,13 +214,13 @@ def verify_load(
         Condition(
             "evidence_is_of_the_last_load",
             Equals("unverified_attempt", evidence.attempt),
-            f"The evidence speaks of load attempt {evidence.attempt}, which is not the one to be verified",
+            f"The rows of load attempt {evidence.attempt} were counted, but another one is to be verified",
             "Count again after the last load has completed",
         ),
         Condition(
             "some_row_was_accepted",
             Differs("row_count", evidence.quarantined.rows),
-            "No row of the batch was accepted, so readers would find nothing",
+            "All rows of the batch are in quarantine",
             "Read the quarantine, correct the model or its data, and score a new batch",
         ),
     ]
@@ -233,23 +233,23 @@ def verify_load(
     }
     if batch.unverified_expire_at is not None:
         assign["items_expire_at"] = batch.unverified_expire_at
-    # A replica may hold an earlier load, whose items expire earlier, so each region is counted again.
+    # A replica may still hold an earlier load, whose items expire sooner. So each region is counted again.
     remove = (*_UNVERIFIED, "verified_regions")
     return _one_write(batch, Write(key=batch.key, conditions=tuple(conditions), assign=assign, remove=remove))
 
 
 def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transaction:
-    """Record that a serving region's replica was found to hold every row of a verified load.
+    """Record that a serving region's replica holds every row of the verified load.
 
     Args:
-        batch: The batch's record as read before the replica was counted.
+        batch: The batch's record, read before the replica was counted.
         region: The serving region.
-        attempt: The `verified_attempt` whose rows were found.
+        attempt: The load attempt whose rows were counted; it must be the `verified_attempt`.
     """
     verified = Condition(
         "region_holds_the_verified_load",
         Equals("verified_attempt", attempt),
-        f"The rows found in {region} are not those of the verified load",
+        f"The rows counted in {region} are not those of the verified load",
         "Count the replica again",
     )
     return _one_write(
@@ -258,13 +258,13 @@ def confirm_region(batch: BatchRecord, *, region: str, attempt: int) -> Transact
 
 
 def _record_accepted_rows(batch: BatchRecord, evidence: LoadEvidence) -> Transaction:
-    """Complete the record of a load that an earlier version verified without counting accepted rows."""
+    """Add the accepted rows to the record of a load that an earlier release verified without them."""
     if batch.accepted_rows is not None:
         return Transaction(batch.model, batch.batch_id)
     of_the_verified_load = Condition(
         "evidence_is_of_the_verified_load",
         Equals("verified_attempt", evidence.attempt),
-        "Another load of the batch was verified meanwhile",
+        "Another load of the batch was verified in the meantime",
         "Count again",
     )
     conditions = (of_the_verified_load, *_rows_add_up(batch, evidence))
@@ -277,7 +277,7 @@ def _one_write(batch: BatchRecord, write: Write) -> Transaction:
 
 
 def _ended_claim(batch: BatchRecord, conditions: tuple[Condition, ...]) -> Write:
-    # A batch that was loading has its done file and nothing that counts as loaded.
+    # A batch whose load ended early has a done file and no complete load.
     assign: dict[str, Value] = {"load_state": LoadState.DONE} if batch.load_state == LoadState.LOADING else {}
     return Write(key=batch.key, conditions=conditions, assign=assign, remove=CLAIM_ATTRIBUTES)
 
@@ -286,8 +286,8 @@ def _no_load_is_claimed(now: datetime, ended_job_run_id: str | None) -> Conditio
     return Condition(
         "no_load_is_claimed",
         AnyOf((Missing("claim_token"), *_dead_claim(now, ended_job_run_id))),
-        "Another load of the batch is claimed",
-        "Wait for its job run to end, or for the claim to lapse",
+        "Another load has claimed the batch",
+        "Wait until its job run ends or the claim expires",
     )
 
 
@@ -295,8 +295,8 @@ def _claim_is_dead(now: datetime, ended_job_run_id: str | None) -> Condition:
     return Condition(
         "claim_is_dead",
         AnyOf(_dead_claim(now, ended_job_run_id)),
-        "The claim may still be used, or is gone already",
-        "Wait for its job run to end, or for the claim to lapse",
+        "The claim may still be in use, or is already gone",
+        "Wait until its job run ends or the claim expires",
     )
 
 
@@ -309,8 +309,8 @@ def _claim_is_ours(token: str) -> Condition:
     return Condition(
         "claim_is_ours",
         Equals("claim_token", token),
-        "The claim was replaced by another load's",
-        "Let the other load finish: this job run must not touch the batch",
+        "Another load has replaced the claim of this one",
+        "Let the other load finish; this job run must not touch the batch",
     )
 
 
@@ -319,7 +319,7 @@ def _manifest_is_the_jobs(manifest_digest: str) -> Condition:
         "manifest_is_the_jobs",
         Equals("manifest_digest", manifest_digest),
         "The done file was replaced since this load was claimed",
-        "Release the claim: the new done file is loaded by its own run",
+        "Release the claim; another run loads the new done file",
     )
 
 
@@ -338,6 +338,6 @@ def _rows_add_up(batch: BatchRecord, evidence: LoadEvidence) -> Iterator[Conditi
         yield Condition(
             f"{store}_checksum_adds_up",
             Equals("checksum", total.checksum_text),
-            f"The rows in {store} and in quarantine are not those that the manifest promises",
+            f"The rows in {store} and in quarantine do not match the manifest's checksum",
             remedy,
         )

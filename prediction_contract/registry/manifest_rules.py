@@ -1,4 +1,4 @@
-"""How a done file becomes a batch to be loaded, or is refused before any load of it."""
+"""Rules for a new done file: register its batch for loading, or refuse it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from prediction_contract.registry.transaction import Transaction, Write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFacts:
-    """What the registry keeps of a done file.
+    """The facts about a done file that the registry stores.
 
     Attributes:
         model: The model's name.
         batch_id: The batch.
         partition: The hour, day, week or month.
-        manifest_key: S3 key of the done file.
-        manifest_digest: SHA-256 of its bytes, in hex.
-        row_count: Rows promised; 0 if the file could not be read as a manifest.
-        checksum: The batch checksum, as decimal text; empty if the file could not be read.
-        version_number: Of the model version that scored it; None if it names none.
+        manifest_key: The S3 key of the done file.
+        manifest_digest: The SHA-256 of the file's bytes, in hex.
+        row_count: The number of rows that the manifest declares; 0 if the manifest is unreadable.
+        checksum: The batch checksum, as decimal text; empty if the manifest is unreadable.
+        version_number: The number of the model version that scored the batch; None if the manifest has none.
     """
 
     model: str
@@ -59,20 +59,20 @@ class ManifestFacts:
 def register_batch(
     facts: ManifestFacts, existing: BatchRecord | None, *, redelivered: bool = False
 ) -> Transaction:
-    """Record a done file, new or replaced, as a batch to be loaded; a known one changes nothing.
+    """Register the batch of a new or replaced done file for loading. A known done file changes nothing.
 
     Args:
-        facts: Of the done file.
-        existing: The batch's record as read.
-        redelivered: Whether the same file was delivered once more: what its batch was refused for may have
-            been mended beside it, a missing part for instance, so that it is to be loaded after all. That
-            rows of it were written already is no obstacle: they are those of this very file.
+        facts: The facts about the done file.
+        existing: The batch's record as read, if it exists.
+        redelivered: Whether the same file was delivered again. A refused batch then becomes loadable again,
+            because the fault may have been fixed in another file, for example a missing part. Rows that were
+            already written do not prevent this: they are rows of the same done file.
     """
     known = existing is not None and existing.manifest_digest == facts.manifest_digest
     mended = redelivered and existing is not None and existing.load_state == LoadState.REFUSED
     if known and not mended:
         return Transaction(facts.model, facts.batch_id)
-    # Rows that were written are deleted by a sweep in the end, even if no further load ever begins.
+    # If rows were written, `retain_until` is kept, so that a sweep deletes them even without a further load.
     is_written = existing is not None and existing.writing_begun_at is not None
     remove = ("refusal_reason",) if is_written else ("refusal_reason", "retain_until")
     return _record_manifest(
@@ -85,7 +85,7 @@ def register_batch(
 
 
 def refuse_manifest(facts: ManifestFacts, reason: str, existing: BatchRecord | None) -> Transaction:
-    """Refuse a done file before any load of it; a corrected file may follow under the same batch id."""
+    """Refuse a done file before its load. A corrected file with the same batch id may follow."""
     return _record_manifest(
         facts,
         existing,
@@ -111,7 +111,7 @@ def _record_manifest(
         Condition(
             "manifest_is_as_seen",
             as_seen,
-            "The batch's record has changed meanwhile",
+            "The batch's record has changed in the meantime",
             "Read the record again",
         )
     ]
@@ -133,7 +133,7 @@ def _manifest_is_not_fixed() -> Condition:
     return Condition(
         "manifest_is_not_fixed",
         Missing("writing_begun_at"),
-        "Rows of this batch were already written from another done file",
+        "Rows of this batch have already been written from another done file",
         "Publish the correction as a new batch",
     )
 
@@ -142,7 +142,7 @@ def _still_refused() -> Condition:
     return Condition(
         "load_state_is_as_seen",
         Equals("load_state", LoadState.REFUSED),
-        "The batch is no longer refused: somebody loads it already",
+        "The batch is no longer refused",
         "Read the record again",
     )
 
@@ -151,6 +151,6 @@ def _nothing_is_loading() -> Condition:
     return Condition(
         "nothing_is_loading",
         Missing("claim_token"),
-        "A load of the batch is claimed",
-        "Wait for it to end",
+        "A load has claimed the batch",
+        "Wait until it ends",
     )

@@ -1,4 +1,4 @@
-"""What keeps a version from promotion by rule: its state, the order of versions, demotions and holds."""
+"""Conditions that a model version must meet to be promoted by rule."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ PROMOTION_BY_RULE_CONDITIONS = frozenset(
         "promotion_is_not_held",
     }
 )
-"""Conditions of promotion by rule only: a version that fails one waits for a person."""
+"""Conditions of promotion by rule only. A version that fails one waits for a person."""
 
 
 def promotion_order(target: ModelVersion) -> tuple[Condition, ...]:
-    """Return the conditions on the pointer: its version is older, and promotion by rule goes on."""
+    """Return the conditions on the champion pointer: an older version, no later demotion, and no hold."""
     judged: Clause = Equals("version", target.judged_against) if target.judged_against else Missing("version")
     return (
         Condition(
             "version_is_newer_than_champion",
             AnyOf((Missing("version"), Below("version", target.version))),
             f"Version {target.version} is older than the champion",
-            "Promote it explicitly if it shall be the champion",
+            "Promote it explicitly if it should be the champion",
         ),
         Condition(
             "version_was_judged_against_champion",
             judged,
-            f"The champion moved since the plan: version {target.version} was judged against "
+            f"The champion has changed since the plan: version {target.version} was judged against "
             + (f"version {target.judged_against}" if target.judged_against else "no champion"),
             "Retrain, or promote it explicitly",
         ),
         Condition(
             "version_was_made_after_demotion",
             AnyOf((Missing("withdrawn_before"), Below("withdrawn_before", target.created_at))),
-            f"Version {target.version} was made before the last demotion, perhaps of the same cause",
+            f"Version {target.version} was made before the last demotion and may have the same fault",
             "Retrain, or promote it explicitly",
         ),
         Condition(

@@ -1,7 +1,7 @@
-"""What readers see: publish, roll back, hold, withdraw, and regions that follow home.
+"""Rules for what readers see: publish, roll back, hold, withdraw, and move serving regions after home.
 
-Every change carries a request id. The record of the request is created in the same transaction, so a
-request whose answer was lost can be sent again by anybody, at any time, and does nothing twice.
+Every change carries a request id. The record of the request is created in the same transaction, so a request
+can be repeated by anybody at any time and takes effect once.
 """
 
 from __future__ import annotations
@@ -56,19 +56,23 @@ def publish(
 ) -> Transaction:
     """Make a verified batch live.
 
-    Automatic publication takes only a batch whose verified rows passed the model's own checks, that was never
-    published or withdrawn, is newer than the live one and was minted after the last rollback, while nobody
-    holds publication, and whose model version was not withdrawn. A person may publish any verified batch that
-    has enough life left.
+    Automatic publication requires that publication is not on hold and that the batch
+
+    - passed the model's checks,
+    - was never published or withdrawn,
+    - is newer than the live batch and was minted after the last rollback,
+    - was scored by a model version that is not withdrawn.
+
+    A person may publish any verified batch whose items live long enough.
 
     Args:
         target: The batch's record as read.
-        live_pointers: The model's, as read.
-        request: Who asks; `automatic` chooses the stricter rules.
-        now: The present moment.
-        minimum_life: How long the target's items must live on at least.
-        retention: How long the batch that was live is kept from now on at least.
-        serving: What the API needs to serve the batch, as JSON text.
+        live_pointers: The model's live pointers as read.
+        request: Who asks; `automatic` selects the stricter rules.
+        now: The current time.
+        minimum_life: How long the target's items must still live, at least.
+        retention: How long to keep the replaced batch from now on, at least.
+        serving: The data that the API needs to serve the batch, as JSON text.
     """
     home_conditions: tuple[Condition, ...] = ()
     gate: tuple[Condition, ...] = ()
@@ -78,7 +82,7 @@ def publish(
             "target_was_never_published",
             Equals("release_state", ReleaseState.UNPUBLISHED),
             "The batch was published or withdrawn before",
-            "Publish it explicitly if it shall be live again",
+            "Publish it explicitly if it should be live again",
         )
         gate = (checks_were_passed(target),)
         home_conditions = automatic_order(target)
@@ -87,8 +91,8 @@ def publish(
         eligible = Condition(
             "target_is_not_live",
             Differs("release_state", ReleaseState.LIVE),
-            "The batch is live already",
-            "Nothing is to be done",
+            "The batch is already live",
+            "Nothing needs to be done",
         )
     return _move_home(
         target,
@@ -115,16 +119,15 @@ def rollback(
     retention: timedelta,
     serving: str | None = None,
 ) -> Transaction:
-    """Make a batch live that was live before, and withdraw the one that is live now.
+    """Make a batch live that was live before, and withdraw the batch that is live now.
 
-    The moment is kept, unless an earlier rollback's is later: automatic publication takes only batches minted
-    after it. Regions known to hold the
-    target move in the same transaction; the others follow when they can (`follow_home`).
+    The time of the latest rollback is kept; automatic publication takes only batches minted after it. Regions
+    known to hold the target move in the same transaction. The others move later (`follow_home`).
     """
     eligible = Condition(
         "target_was_superseded",
         OneOf("release_state", (ReleaseState.SUPERSEDED,)),
-        "The batch was never live, was withdrawn, or is live now",
+        "The batch was never live, has been withdrawn, or is live now",
         "Roll back to a superseded batch, or publish this one explicitly",
     )
     return _move_home(
@@ -144,7 +147,7 @@ def rollback(
 def hold(
     live_pointers: LivePointers, request: ChangeRequest, *, model: str, held: bool, now: datetime
 ) -> Transaction:
-    """Stop automatic publication of a model (`held`), or let it go on."""
+    """Stop automatic publication of a model (`held`) or resume it."""
     action = Action.HOLD if held else Action.RELEASE_HOLD
     home = live_pointers.home or LivePointer(model=model)
     sequence = live_pointers.next_sequence
@@ -168,12 +171,12 @@ def hold(
 
 
 def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
-    """Mark a batch that is not live as unfit: nothing automatic will publish it or score upon it."""
+    """Withdraw a batch that is not live. It is not published automatically and no batch is scored from it."""
     not_live = Condition(
         "batch_is_not_live",
         OneOf("release_state", tuple(state for state in ReleaseState if state is not ReleaseState.LIVE)),
-        "The batch is live, or unknown",
-        "Roll back to another batch: that withdraws this one",
+        "The batch is live or unknown",
+        "Roll back to another batch, which withdraws this one",
     )
     return Transaction(
         target.model,
@@ -188,16 +191,16 @@ def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
 def follow_home(
     target: BatchRecord, live_pointers: LivePointers, *, region: str, now: datetime
 ) -> Transaction:
-    """Move a serving region's pointer to what home serves, once its replica holds the whole batch.
+    """Move a serving region's pointer to the batch that home serves, once its replica holds the whole batch.
 
-    A region that serves the publication already, and only lacks a hold or its release, keeps the moment since
-    when it serves the batch.
+    If the region already serves this publication and only misses a later hold or its release, its
+    `published_at` is kept.
 
     Args:
-        target: The record of the batch that home serves, not read before `live_pointers`.
-        live_pointers: The model's, as read; home must have published something.
+        target: The record of the batch that home serves, read after `live_pointers`.
+        live_pointers: The model's live pointers as read; home must have published a batch.
         region: The region to move.
-        now: The present moment.
+        now: The current time.
     """
     sequence = live_pointers.home.sequence if live_pointers.home else 0
     seen = live_pointers.regions.get(region)
@@ -207,8 +210,8 @@ def follow_home(
     home_serves_it = Condition(
         "home_serves_the_same",
         AllOf((Equals("sequence", sequence), Equals("batch_id", target.batch_id))),
-        "Home serves another publication by now",
-        "Read home's pointer again",
+        "The home region now serves another publication",
+        "Read the home pointer again",
     )
     return Transaction(
         target.model,
@@ -247,8 +250,8 @@ def _move_home(
     previous: dict[str, Value] = {"previous_batch_id": replaced} if replaced else {}
     withdrawn: dict[str, Value] = {}
     if action is Action.ROLLBACK and replaced:
-        # A clock that runs behind that of an earlier rollback, or behind the one that minted the live batch,
-        # must not let batches like the withdrawn ones through.
+        # This clock may be behind the clock of an earlier rollback, or behind the one that minted the live
+        # batch. Neither may let batches with the same fault through.
         moment = format_utc(max(now, BatchId(replaced).minted_at))
         withdrawn = {"withdrawn_before": max(moment, home.withdrawn_before or moment)}
     following = _regions_that_follow(target, live_pointers) if action is Action.ROLLBACK else ()
@@ -260,9 +263,9 @@ def _move_home(
     )
     outlives = Condition(
         "target_lives_long_enough",
-        # Items that were never verified have no expiry yet: that is the other condition's business.
+        # Items that were never verified have no expiry yet; `target_is_verified` refuses them.
         AnyOf((Missing("items_expire_at"), NotBelow("items_expire_at", format_utc(now + minimum_life)))),
-        f"The batch's items expire at {target.items_expire_at}, too soon to serve them",
+        f"The batch's items expire too soon, at {target.items_expire_at}",
         "Load the batch again first",
     )
     writes = [
@@ -321,7 +324,7 @@ def _pointer_is_as_seen(pointer: LivePointer | None) -> Condition:
     return Condition(
         "pointer_is_as_seen",
         Equals("sequence", pointer.sequence) if pointer else Missing("sequence"),
-        "The live pointer has moved meanwhile",
+        "The live pointer has moved in the meantime",
         "Read it again and decide again",
     )
 
@@ -330,7 +333,7 @@ def _region_holds_it(region: str) -> Condition:
     return Condition(
         "region_holds_the_batch",
         Contains("verified_regions", region),
-        f"The replica in {region} was not yet found to hold the whole batch",
+        f"The replica in {region} is not yet known to hold the whole batch",
         f"Verify it in {region} first",
     )
 

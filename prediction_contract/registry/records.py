@@ -1,6 +1,6 @@
-"""What the registry stores: batch records, live pointers, publication entries, requests.
+"""The registry's records: batches, live pointers, publication entries, requests.
 
-One table: partition key `model`, sort key `record`. Only the rule modules write these records.
+They are in one table with partition key `model` and sort key `record`. Only the rule modules write them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from prediction_contract.registry.stored_record import StoredRecord, Value
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _SEQUENCE_DIGITS = 12
 HIGHEST_SEQUENCE = 10**_SEQUENCE_DIGITS - 1
-# Why a batch was refused or published is cut here, so that a record stays far below the largest item.
+# Reasons are cut to this many characters, so that a record stays far below the item limit.
 LONGEST_REASON = 2000
-# What says who works on a batch: a load, or the sweep that retires it.
+# The attributes of a claim. A load holds it, or the sweep that retires the batch.
 CLAIM_ATTRIBUTES = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 
 
 class LoadState(StrEnum):
-    """How far a batch has come into the stores."""
+    """The progress of a batch into the stores."""
 
     DONE = "done"
     LOADING = "loading"
@@ -35,7 +35,7 @@ class LoadState(StrEnum):
 
 
 class ReleaseState(StrEnum):
-    """What readers of the home region have seen of a batch."""
+    """The visibility of a batch to readers of the home region."""
 
     UNPUBLISHED = "unpublished"
     LIVE = "live"
@@ -44,7 +44,7 @@ class ReleaseState(StrEnum):
 
 
 class Action(StrEnum):
-    """What a request asked of the registry."""
+    """The change that a request asked for."""
 
     PUBLISH = "publish"
     ROLLBACK = "rollback"
@@ -85,19 +85,19 @@ def publication_key(model: str, sequence: int) -> RecordKey:
 
 
 def retention_key(model: str) -> RecordKey:
-    """Return the key of the record of a model's retention."""
+    """Return the key of a model's retention record."""
     return RecordKey(model, "retention")
 
 
 def request_key(model: str, request_id: str) -> RecordKey:
-    """Return the key of the record that remembers a request.
+    """Return the key of the record of a request that was carried out.
 
     Raises:
-        InvalidNameError: The request id is empty, too long, or has other characters than `A-Za-z0-9_.:-`.
+        InvalidNameError: The request id is empty, too long, or has characters other than `A-Za-z0-9_.:-`.
     """
     if not _REQUEST_ID.fullmatch(request_id):
         raise InvalidNameError(
-            "A request id is 1 to 128 letters, digits, '_', '.', ':' or '-', a letter or digit first",
+            "A request id is 1 to 128 letters, digits or '_.:-', and begins with a letter or digit",
             remedy="Pass a run id or a UUID",
             model=model,
         )
@@ -106,7 +106,7 @@ def request_key(model: str, request_id: str) -> RecordKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecord(StoredRecord):
-    """Everything the registry knows of one batch. Moments are UTC text (`utc_time`).
+    """Everything that the registry knows about one batch. Times are UTC text (`utc_time`).
 
     Attributes:
         model: The model's name.
@@ -114,30 +114,30 @@ class BatchRecord(StoredRecord):
         partition: The hour, day, week or month that the batch scores.
         load_state: See `LoadState`.
         release_state: See `ReleaseState`.
-        manifest_key: S3 key of the done file.
-        manifest_digest: SHA-256 of the done file, in hex.
-        row_count: Rows that the manifest promises.
-        accepted_rows: Those of them that both stores were found to hold; None until a load is verified.
+        manifest_key: The S3 key of the done file.
+        manifest_digest: The SHA-256 of the done file, in hex.
+        row_count: The number of rows that the manifest declares.
+        accepted_rows: The number of its rows that both stores hold; None until a load is verified.
         checksum: The manifest's batch checksum, as decimal text.
-        version_number: Of the model version that scored it; None if the manifest names none.
-        load_attempts: How many loads were claimed so far.
-        claim_token: Who may load; present while a load is claimed.
-        claim_confirm_by: Until when the claimed job run must have confirmed.
+        version_number: The number of the model version that scored it; None if the manifest has none.
+        load_attempts: The number of loads claimed so far.
+        claim_token: The token of the current claim; None while nothing is claimed.
+        claim_confirm_by: When the claim expires if no job run has confirmed it.
         claim_job_run_id: The job run that confirmed the claim.
-        writing_begun_at: When rows were first written; from then on the manifest is fixed.
+        writing_begun_at: When rows were first written. The manifest is fixed from then on.
         cleaning: The cleaning rules of the first load, as JSON text; every re-load uses them.
-        unverified_attempt: The attempt that was loaded last and waits for its verification.
-        unverified_expire_at: When the items that this attempt wrote will expire.
-        verified_attempt: The attempt whose rows were verified last.
+        unverified_attempt: The last complete load attempt, while it waits for verification.
+        unverified_expire_at: When the items of this attempt expire.
+        verified_attempt: The load attempt that was verified last.
         items_expire_at: When the verified items expire.
-        verified_regions: Regions whose replica was found to hold the whole batch.
-        retain_until: Before this moment the batch is not retired.
-        cleared_at: When the last of a retired batch had left; absent while it is being deleted.
+        verified_regions: The regions whose replica holds the whole batch.
+        retain_until: The batch is not retired before this time.
+        cleared_at: When the deletion of a retired batch was complete.
         published_sequence: The last publication that made the batch live.
-        superseded_sequence: The publication that replaced it, unless it is live.
+        superseded_sequence: The publication that replaced it; None while it is live.
         refusal_reason: Why the batch was refused.
-        checked_attempt: The load attempt whose rows the model's quality and drift rules were last applied to.
-        check_faults: Which of them the batch broke so that nothing automatic may publish it; absent if none.
+        checked_attempt: The load attempt to which the model's quality and drift rules were last applied.
+        check_faults: The faults that prevent automatic publication; None if there are none.
     """
 
     model: str
@@ -177,27 +177,27 @@ class BatchRecord(StoredRecord):
 
     @property
     def is_rollback_target(self) -> bool:
-        """Whether a rollback may go to it: it was live before, was not withdrawn, and is still whole."""
+        """Whether a rollback may make it live: it was live before, is not withdrawn, and is still loaded."""
         return self.release_state == ReleaseState.SUPERSEDED and self.load_state == LoadState.VERIFIED
 
     @property
     def quarantined_rows(self) -> int | None:
-        """Rows of the manifest that no store holds; None until a load is verified."""
+        """The number of rows in quarantine; None until a load is verified."""
         return None if self.accepted_rows is None else self.row_count - self.accepted_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivePointer(StoredRecord):
-    """Which batch a region serves. The home region's pointer is the authority.
+    """The batch that a region serves. The home region's pointer decides; the other regions follow it.
 
     Attributes:
         model: The model's name.
         batch_id: The live batch, or None before the first publication.
         partition: Its partition.
-        sequence: The newest publication entry the pointer reflects; 0 before the first.
+        sequence: The newest publication entry that the pointer reflects; 0 before the first.
         previous_batch_id: The batch that was live before.
         hold: Whether automatic publication is stopped (home only).
-        withdrawn_before: The latest moment of a rollback: automatic publication takes only batches minted
+        withdrawn_before: The time of the latest rollback. Automatic publication takes only batches minted
             after it (home only).
         published_at: When the live batch became live.
     """
@@ -219,9 +219,9 @@ class LivePointers:
     Attributes:
         home_region: The region that writes.
         home: Its live pointer, or None before the first publication.
-        regions: The live pointers of the other serving regions (None where there is none yet), by region.
-        highest_projected: The highest sequence that Snowflake's projection holds; after a restore of the
-            registry the numbering goes on above it.
+        regions: The live pointer of each other serving region, or None if it has none yet.
+        highest_projected: The highest sequence in Snowflake's projection. After a restore of the registry,
+            numbering continues above it.
     """
 
     home_region: str
@@ -237,20 +237,20 @@ class LivePointers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationEntry(StoredRecord):
-    """One numbered, never changed line of a model's release history.
+    """One entry of a model's release history. It never changes.
 
     Attributes:
         model: The model's name.
-        sequence: 1, 2, 3 ...
+        sequence: The entry's number, counting from 1.
         action: See `Action`.
-        batch_id: The batch that is live from here on; None if none is.
+        batch_id: The batch that is live after this entry; None if there is none.
         partition: Its partition.
-        previous_batch_id: The batch that was live until here.
-        request_id: The request that asked for it.
-        actor: Who asked.
+        previous_batch_id: The batch that was live before this entry.
+        request_id: The request that caused the entry.
+        actor: Who asked for the change.
         reason: Why, in the actor's words.
-        published_at: When.
-        serving: What the API needs to serve the batch, as JSON text.
+        published_at: When the change was made.
+        serving: The data that the API needs to serve the batch, as JSON text.
     """
 
     model: str
@@ -267,20 +267,20 @@ class PublicationEntry(StoredRecord):
 
     @property
     def makes_live(self) -> bool:
-        """Whether the batch became live by it: a hold and its release only name the one that was."""
+        """Whether this entry made the batch live. A hold and its release only name the live batch."""
         return self.action in {Action.PUBLISH, Action.ROLLBACK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRecord(StoredRecord):
-    """What the last sweep of a model left to be known.
+    """The result of a model's last sweep.
 
     Attributes:
         model: The model's name.
-        sweep_from: The oldest batch that the next sweep has to look at; empty before the first one.
-        retained_from: The oldest batch that is not retired, likewise.
+        sweep_from: The oldest batch that the next sweep must examine; empty before the first sweep.
+        retained_from: The oldest batch that is not retired; empty before the first sweep.
         swept_at: When the sweep ended.
-        not_vacuumed: Why files that left the Delta table long ago stay on S3; None if none stays.
+        not_vacuumed: Why files removed from the Delta table are still on S3; None if there are none.
     """
 
     model: str
@@ -292,13 +292,13 @@ class RetentionRecord(StoredRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRequest:
-    """Who wants a change of what is live, and why.
+    """A request to change the live batch or the champion.
 
     Attributes:
-        request_id: The same for every retry of the same wish: a known id does nothing again.
-        actor: A person, or the Dagster run.
+        request_id: The same id for every retry. A request with a known id changes nothing.
+        actor: A person or a Dagster run.
         reason: Free text for the history.
-        automatic: Whether no person decided it; such a publication obeys hold, order and withdrawal.
+        automatic: Whether the request comes from a rule and not from a person. The stricter rules then apply.
     """
 
     request_id: str

@@ -1,7 +1,6 @@
-"""When a batch may leave the stores, and when a live one must be loaded again so that it does not.
+"""Rules for removing a batch from the stores, and for re-loading a live batch before it expires.
 
-Retired is the last state: nothing brings such a batch back, so whoever still deletes it, however late,
-deletes what nobody wants.
+Retired is the final state. No change brings a retired batch back, so a late deletion of it does no harm.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ _OF_THE_LOAD = (
 BATCH_IS_NOT_RETIRED = Condition(
     "batch_is_not_retired",
     Differs("load_state", LoadState.RETIRED),
-    "The batch is retired: its rows and files have left, or are leaving",
-    "Score the partition again: that is a new batch",
+    "The batch is retired, and its rows and files are deleted",
+    "Score the partition again, which makes a new batch",
 )
 
 
 def needs_reload(
     batch: BatchRecord, pointers: Iterable[LivePointer], *, now: datetime, margin: timedelta
 ) -> bool:
-    """Whether some region serves the batch and its items expire within the margin.
+    """Return whether any region serves the batch while its items expire within the margin.
 
-    A region that lags behind home counts too: what it serves must not expire under its readers.
+    A region that lags behind home counts too, because its readers still need the items.
     """
     if batch.items_expire_at is None or all(pointer.batch_id != batch.batch_id for pointer in pointers):
         return False
@@ -54,9 +53,9 @@ def needs_reload(
 
 
 def protected_batches(home: LivePointer | None, rollback_target: BatchRecord | None) -> frozenset[str]:
-    """Return the batches that no sweep retires: the live one, the one before, and a rollback's target.
+    """Return the batches that no sweep retires: the live one, the previous one, and the rollback target.
 
-    After a rollback the target is not the pointer's previous batch, which is the withdrawn one.
+    After a rollback, the pointer's previous batch is the withdrawn one and thus not the rollback target.
     """
     ids = {
         home.batch_id if home else None,
@@ -67,14 +66,14 @@ def protected_batches(home: LivePointer | None, rollback_target: BatchRecord | N
 
 
 def needs_sweep(batch: BatchRecord, protected: Collection[str], *, now: datetime) -> bool:
-    """Whether a sweep has work to do on the batch, as far as its record tells.
+    """Return whether a sweep must retire the batch or finish its deletion.
 
-    A batch that is retired and not cleared was left by a sweep that died.
+    A batch that is retired but not cleared was left behind by a sweep that died.
 
     Args:
         batch: The batch's record.
-        protected: As `protected_batches` returns them.
-        now: The present moment.
+        protected: The result of `protected_batches`.
+        now: The current time.
     """
     if batch.load_state == LoadState.RETIRED:
         return batch.cleared_at is None
@@ -93,30 +92,30 @@ def retire(
     projected_sequence: int,
     now: datetime,
 ) -> Transaction:
-    """Let a batch leave the stores: not while anybody serves it, may roll back to it, or loads it.
+    """Mark a batch as retired, so that its rows and files may be deleted once the transaction is applied.
 
-    Only a batch that was loaded or refused has a time to be retained until; one that waits for its load is
-    left alone. A sweep that died is repeated by retiring the batch again, its claim abandoned.
+    A batch is not retired while a region serves it, a rollback may need it, or a load has claimed it. A batch
+    that waits for its load has no `retain_until` and is not retired either.
 
-    Its rows may be deleted only after this transaction was applied. It takes the batch's claim, so that one
-    sweep at a time deletes it; `clear` gives the claim up afterwards. Items of the online table leave by
-    their own expiry.
+    The transaction claims the batch, so that one sweep at a time deletes it; `clear` gives the claim up. To
+    repeat a sweep that died, abandon its claim and retire the batch again. Items of the online table expire
+    by themselves.
 
     Args:
         batch: The batch's record as read.
-        token: A fresh random name of the claim.
-        run_id: The run that deletes; a dead run's claim is replaced as a dead job run's is.
+        token: A new random token for the claim.
+        run_id: The run that deletes the batch. If it dies, its claim is replaced like that of a job run.
         home_region: The region that writes.
-        regions: All other serving regions, those without a pointer included.
-        projected_sequence: The highest sequence in Snowflake's projection: what its live view shows.
-        now: The present moment.
+        regions: All other serving regions, including those without a pointer.
+        projected_sequence: The highest sequence in Snowflake's projection, which its live view shows.
+        now: The current time.
     """
     remedy = "Leave it for a later sweep"
     conditions = (
         Condition(
             "batch_is_not_live", Differs("release_state", ReleaseState.LIVE), "The batch is live", remedy
         ),
-        Condition("nothing_is_loading", Missing("claim_token"), "A load of the batch is claimed", remedy),
+        Condition("nothing_is_loading", Missing("claim_token"), "A load has claimed the batch", remedy),
         Condition(
             "retention_is_over",
             Below("retain_until", format_utc(now)),
@@ -127,13 +126,13 @@ def retire(
             "projection_has_moved_on",
             AnyOf((Missing("superseded_sequence"), Below("superseded_sequence", projected_sequence + 1))),
             "Snowflake's live view may still show the batch",
-            "Project the publications first",
+            "Update the projection of the publications first",
         ),
     )
     home = Condition(
         "batch_is_not_the_previous_one",
         Differs("previous_batch_id", batch.batch_id),
-        "The batch is the one before the live one: the nearest rollback target",
+        "The batch was live before the current one, so a rollback may need it",
         remedy,
     )
     return Transaction(
@@ -166,11 +165,11 @@ def retire(
 
 
 def clear(batch: BatchRecord, *, token: str, now: datetime) -> Transaction:
-    """Record that the last of a retired batch has left the stores, and give the sweep's claim up."""
+    """Record that a retired batch is completely deleted, and give up the sweep's claim."""
     ours = Condition(
         "claim_is_ours",
         Equals("claim_token", token),
-        "The claim was replaced by another sweep's",
+        "Another sweep has replaced the claim of this one",
         "Let the other sweep finish",
     )
     write = Write(
@@ -180,7 +179,7 @@ def clear(batch: BatchRecord, *, token: str, now: datetime) -> Transaction:
 
 
 def record_sweep(found: RetentionRecord) -> Transaction:
-    """Keep what a sweep found, for the next one and for whoever asks what is wrong."""
+    """Record the result of a sweep."""
     assign: dict[str, Value] = {"sweep_from": found.sweep_from, "retained_from": found.retained_from}
     if found.swept_at:
         assign["swept_at"] = found.swept_at

@@ -1,4 +1,4 @@
-"""What the registry stores: attributes as Python values, as DynamoDB's typed values, and as records."""
+"""Registry attributes as Python values, as DynamoDB's typed values, and as record classes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 from prediction_contract.errors import ContractError
 
 Value = str | int | bool | frozenset[str]
-"""What a registry attribute may hold. Moments are text (see `utc_time`), so that people can read them."""
+"""A value of a registry attribute. Times are text (see `utc_time`), so that people can read them."""
 
 Attributes = Mapping[str, Value]
 
 
 def encode_value(value: Value) -> dict[str, Any]:
-    """Return the DynamoDB attribute value of one registry value, say `{"N": "3"}`."""
+    """Return the DynamoDB attribute value of a registry value, for example `{"N": "3"}`."""
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, int):
@@ -28,7 +28,7 @@ def encode_value(value: Value) -> dict[str, Any]:
 
 
 def decode_item(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Value]:
-    """Return the registry attributes of a DynamoDB item; attributes of other types are left out."""
+    """Return the registry attributes of a DynamoDB item. Attributes of other types are left out."""
     return {name: _decode(typed) for name, typed in item.items() if typed.keys() & {"S", "N", "BOOL", "SS"}}
 
 
@@ -40,16 +40,16 @@ def _decode(typed: Mapping[str, Any]) -> Value:
 
 
 class StoredRecord:
-    """What all records share: a field is an attribute of the same name; unknown attributes are left out."""
+    """Base of all records. Each field is the attribute of the same name; unknown attributes are ignored."""
 
     __slots__ = ()
 
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> Self:
-        """Return the record of registry attributes.
+        """Return the record that has these attributes.
 
         Raises:
-            UnreadableRecordError: One is missing, or of another type.
+            UnreadableRecordError: A required attribute is missing, or an attribute has the wrong type.
         """
         known = _types_of(cls)
         members = {name: value for name, value in attributes.items() if name in known}
@@ -57,7 +57,7 @@ class StoredRecord:
             if name not in members and is_required:
                 raise _unreadable(attributes, f"{name} is missing")
             if name in members and not isinstance(members[name], kinds):
-                raise _unreadable(attributes, f"{name} is of another type")
+                raise _unreadable(attributes, f"{name} has the wrong type")
         return cls(**members)
 
     @classmethod
@@ -72,25 +72,25 @@ class StoredRecord:
         except UnreadableRecordError:
             raise
         except ValueError as error:
-            raise _unreadable({}, "a number in it is no whole number") from error
+            raise _unreadable({}, "it has a number that is not an integer") from error
 
 
 class UnreadableRecordError(ContractError, ValueError):
-    """A record of the registry lacks what every record of its kind has, or holds another type."""
+    """A registry record lacks a required attribute, or an attribute has the wrong type."""
 
 
 def _unreadable(attributes: Attributes, why: str) -> UnreadableRecordError:
     named = {name: value for name in ("model", "batch_id") if isinstance(value := attributes.get(name), str)}
     return UnreadableRecordError(
-        f"A record of the registry cannot be read: {why}",
-        remedy="Restore it from the table's backup: nothing but the platform may write to the registry",
+        f"A registry record is unreadable: {why}",
+        remedy="Restore it from the table's backup, and let only the platform write to the registry",
         **named,
     )
 
 
 @cache
 def _types_of(record: type) -> dict[str, tuple[tuple[type, ...], bool]]:
-    """Return, by name, the types that each field of a record may have, and whether it must be there."""
+    """Return by field name the permitted types, and whether the field is required."""
     found = {}
     for field in fields(record):
         hint = get_type_hints(record)[field.name]

@@ -1,6 +1,6 @@
-"""The registry table: reads records, and carries the rules' transactions out on DynamoDB.
+"""The registry table in DynamoDB: reads records and carries out transactions.
 
-The boto3 client comes in as an argument, so the contract itself needs no AWS library.
+The boto3 client is an argument, so that the contract needs no AWS library.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from prediction_contract.registry.version_records import (
     version_key,
 )
 
-# Nobody scores a partition a day before it begins, whatever their clock says.
+# No partition is scored a day before it begins, even where a clock is wrong.
 _MINTING_MARGIN = timedelta(days=1)
-# One page: with each publication a batch may have to be read.
+# One page. Each of these publications may cost the read of a batch.
 _NEWEST_PUBLICATIONS = 10
-# What was read had changed by the time of the write: decide again on what is there now.
+# These conditions fail if a record changed between its read and the write. The decision is then made again.
 _OVERTAKEN = frozenset(
     {
         "attempt_is_the_next",
@@ -72,8 +72,8 @@ class RegistryTable:
     Args:
         client: A boto3 DynamoDB client.
         name: The table's name.
-        patience_seconds: How long a change is tried again while DynamoDB throttles or others are quicker.
-        sleep: Waits; tests pass their own.
+        patience_seconds: How long to retry while DynamoDB throttles or other writers are faster.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RegistryTable:
         return LivePointer.from_item(item) if item else None
 
     def publication(self, model: str, sequence: int) -> PublicationEntry | None:
-        """Return one publication entry, or None; no sequence is asked for that no entry can have."""
+        """Return one publication entry, or None. An impossible sequence is not looked up."""
         if not 0 < sequence <= HIGHEST_SEQUENCE:
             return None
         item = self._item(publication_key(model, sequence))
@@ -114,13 +114,13 @@ class RegistryTable:
         newest_first: bool = False,
         page_size: int | None = None,
     ) -> Iterator[BatchRecord]:
-        """Yield the batch records of a model by batch id; pages are read as they are needed.
+        """Yield the batch records of a model by batch id. Pages are read as needed.
 
         Args:
             model: The model's name.
-            minted_from: The beginning of a batch id, say `20130201T`: earlier batches are not read.
+            minted_from: The beginning of a batch id, for example `20130201T`. Earlier batches are not read.
             newest_first: Whether to begin with the newest batch and not with the oldest.
-            page_size: How many records one request reads at most; as many as fit into 1 MB if not given.
+            page_size: The maximum number of records per request; by default as many as fit into 1 MB.
         """
         found = self._query(
             model, f"batch#{minted_from}", "batch#~", page_size=page_size, newest_first=newest_first
@@ -129,7 +129,7 @@ class RegistryTable:
             yield BatchRecord.from_item(item)
 
     def batches_of(self, model: str, partition: Partition) -> Iterator[BatchRecord]:
-        """Yield the batches of a partition, the newest first; only what was minted since it began is read."""
+        """Yield the batches of a partition, newest first. Only batches minted since its start are read."""
         minted_from = (partition.start - _MINTING_MARGIN).strftime("%Y%m%d")
         for record in self.batches(model, minted_from=minted_from, newest_first=True, page_size=25):
             if record.partition == partition:
@@ -148,15 +148,15 @@ class RegistryTable:
     def model_versions(
         self, model: str, *, newest_first: bool = True, page_size: int | None = None
     ) -> Iterator[ModelVersion]:
-        """Yield the records of a model's versions by number; pages are read as they are needed."""
+        """Yield the records of a model's versions by number. Pages are read as needed."""
         found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=newest_first)
         for item in found:
             yield ModelVersion.from_item(item)
 
     def demotion_target(self, model: str) -> ModelVersion | None:
-        """Return the version that a demotion goes to unless another is named, or None.
+        """Return the version that a demotion promotes by default, or None.
 
-        It is the one that was the champion last and was neither withdrawn nor retired since.
+        It is the most recent champion that is neither withdrawn nor retired.
         """
         superseded = (
             version for version in self.model_versions(model) if version.state == VersionState.SUPERSEDED
@@ -166,7 +166,7 @@ class RegistryTable:
     def promotions(
         self, model: str, *, newest_first: bool = True, page_size: int | None = None
     ) -> Iterator[PromotionEntry]:
-        """Yield the entries of the champion's history; pages are read as they are needed."""
+        """Yield the entries of the champion's history. Pages are read as needed."""
         found = self._query(
             model, "promotion#", "promotion#~", page_size=page_size, newest_first=newest_first
         )
@@ -174,20 +174,20 @@ class RegistryTable:
             yield PromotionEntry.from_item(item)
 
     def retention(self, model: str) -> RetentionRecord:
-        """Return what the last sweep of a model left to be known; an empty record before the first."""
+        """Return the result of a model's last sweep, or an empty record before the first sweep."""
         item = self._item(retention_key(model))
         return RetentionRecord.from_item(item) if item else RetentionRecord(model=model)
 
     def publications(
         self, model: str, *, after: int = 0, up_to: int | None = None, most: int | None = None
     ) -> list[PublicationEntry]:
-        """Return a model's publication entries, the oldest first; nothing beyond what is asked for is read.
+        """Return a model's publication entries, oldest first. Only the requested entries are read.
 
         Args:
             model: The model's name.
             after: Only entries with a higher sequence.
             up_to: Only entries with at most this sequence.
-            most: At most so many entries.
+            most: The maximum number of entries.
         """
         first, last = _publication_range(model, after, up_to)
         items = self._query(model, first, last, page_size=most)
@@ -196,23 +196,23 @@ class RegistryTable:
     def newest_publications(
         self, model: str, *, up_to: int | None = None, page_size: int = 10
     ) -> Iterator[PublicationEntry]:
-        """Yield a model's publication entries, the newest first; pages are read as they are needed.
+        """Yield a model's publication entries, newest first. Pages are read as needed.
 
         Args:
             model: The model's name.
             up_to: Only entries with at most this sequence.
-            page_size: How many entries one request reads.
+            page_size: The number of entries per request.
         """
         first, last = _publication_range(model, 0, up_to)
         for item in self._query(model, first, last, page_size=page_size, newest_first=True):
             yield PublicationEntry.from_item(item)
 
     def rollback_target(self, model: str) -> BatchRecord | None:
-        """Return the batch that a rollback goes to unless another is named, or None.
+        """Return the batch that a rollback makes live by default, or None.
 
-        It is the verified batch that was superseded last. Each publication names the batch that it superseded
-        and the newest mostly tell. If not, as after a rollback to the oldest batch that is kept, the batches
-        that are not retired are read in place of the history.
+        It is the verified batch that was superseded last. Each publication names the batch it superseded, so
+        the newest publications usually suffice. Otherwise all batches that are not retired are read, for
+        example after a rollback to the oldest of them.
         """
         seen: set[str] = set()
         for entry in islice(self.newest_publications(model), _NEWEST_PUBLICATIONS):
@@ -230,7 +230,7 @@ class RegistryTable:
     def live_pointers(
         self, model: str, *, home_region: str, regions: Iterable[str] = (), highest_projected: int = 0
     ) -> LivePointers:
-        """Return the live pointers of all regions, as of one moment.
+        """Return the live pointers of all regions, read atomically.
 
         Args:
             model: The model's name.
@@ -239,7 +239,7 @@ class RegistryTable:
             highest_projected: The highest sequence in Snowflake's projection, if it was read.
 
         Raises:
-            RegistryUnavailableError: DynamoDB throttled, or others were writing, until the patience ended.
+            RegistryUnavailableError: Throttling or other writers prevented the read for `patience_seconds`.
         """
         asked = [home_region, *regions]
         answer = self._read_at_once(model, [pointer_key(model, region) for region in asked])
@@ -253,17 +253,17 @@ class RegistryTable:
         )
 
     def carry_out(self, decide: Callable[[], Transaction]) -> bool:
-        """Decide on what is read now and carry it out; decide again whenever somebody else was quicker.
+        """Decide on a change and carry it out. If another writer was faster, decide again.
 
         Args:
             decide: Reads the records and returns a rule's transaction.
 
         Returns:
-            Whether anything was done: False if the registry was as asked, or the request was known.
+            Whether the registry changed; False if it was already as requested or the request id was known.
 
         Raises:
-            RuleViolationError: A rule stands against the change.
-            RegistryUnavailableError: DynamoDB throttled, or others were quicker, until the patience ended.
+            RuleViolationError: A rule forbids the change.
+            RegistryUnavailableError: Throttling or other writers prevented the change for `patience_seconds`.
         """
         patience = self._patience()
         while True:
@@ -280,15 +280,15 @@ class RegistryTable:
                     raise refusal
             if not next(patience):
                 raise RegistryUnavailableError(
-                    f"The registry {self._name} did not take the change within "
+                    f"The registry {self._name} could not be changed within "
                     f"{self._patience_seconds:.0f} s: {refusal}",
-                    remedy="Run the step again: it is safe to repeat",
+                    remedy="Run the step again, which is safe",
                     model=transaction.model,
                     batch_id=transaction.batch_id,
                 ) from refusal
 
     def _read_at_once(self, model: str, keys: Sequence[RecordKey]) -> Mapping[str, Any]:
-        """Read records as of one moment; a write that is under way at one of them cancels the reading."""
+        """Read records atomically, and retry while DynamoDB cancels the read because one is being written."""
         items = [{"Get": {"TableName": self._name, "Key": key.item()}} for key in keys]
         patience = self._patience()
         while True:
@@ -305,17 +305,17 @@ class RegistryTable:
                 refusal = error
             if not next(patience):
                 raise RegistryUnavailableError(
-                    f"The registry {self._name} was not to be read within {self._patience_seconds:.0f} s: "
+                    f"The registry {self._name} could not be read within {self._patience_seconds:.0f} s: "
                     f"{refusal}",
-                    remedy="Run the step again: it is safe to repeat",
+                    remedy="Run the step again, which is safe",
                     model=model,
                 ) from refusal
 
     def _patience(self) -> Iterator[bool]:
-        """Wait, each time for longer, and tell whether to try again: no more once patience has ended."""
+        """Wait a longer time at each step and yield True; yield False once `patience_seconds` have passed."""
         deadline, pause = time.monotonic() + self._patience_seconds, 0.05
         while time.monotonic() + pause <= deadline:
-            # Full jitter: actors that collided once do not meet again.
+            # Full jitter, so that writers that collided do not collide again.
             self._sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
             pause = min(pause * 2, 2.0)
             yield True
@@ -323,7 +323,7 @@ class RegistryTable:
             yield False
 
     def _attempt(self, transaction: Transaction) -> Exception | None:
-        """Send a transaction once; return what stood against it if that may pass or is a rule's verdict."""
+        """Send a transaction once. Return None, a temporary error or a `RuleViolationError`; raise others."""
         items = transaction.items(self._name)
         for item in items:
             for action in item.values():
@@ -355,7 +355,7 @@ class RegistryTable:
             ExpressionAttributeValues={
                 ":model": {"S": model},
                 ":first": {"S": first},
-                # What follows a prefix is ASCII below `~`.
+                # All characters after a prefix are ASCII below `~`.
                 ":last": {"S": last},
             },
         )
@@ -369,9 +369,9 @@ def _publication_range(model: str, after: int, up_to: int | None) -> tuple[str, 
 
 
 def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancelled: Exception) -> Exception:
-    """Return the rule's verdict behind a cancelled transaction, or the cancellation if it may pass.
+    """Return the rule violation behind a cancelled transaction, or the cancellation if it is temporary.
 
-    A known request counts before all else: what it did is what now stands against its repetition.
+    A known request id takes precedence, because its own change may now violate the other conditions.
     """
     found: dict[RecordKey, Attributes] = {}
     failed_writes = []
@@ -390,5 +390,5 @@ def _verdict(transaction: Transaction, reasons: list[Mapping[str, Any]], cancell
         failed.check(found)
     except RuleViolationError as violation:
         return violation
-    # The record changed between the verdict and its answer.
+    # The condition failed in DynamoDB but holds on the returned record, so the record has changed.
     return cancelled

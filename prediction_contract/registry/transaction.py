@@ -1,4 +1,4 @@
-"""A guarded change of the registry: writes and checks that DynamoDB applies together or not at all."""
+"""Guarded changes of the registry. DynamoDB applies all writes and checks of a transaction or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from prediction_contract.registry.stored_record import Attributes, Value
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What happens to one record: conditions on it, and the attributes to set, to remove, to add to.
+    """The change of one record: its conditions, and the attributes to set, remove or add members to.
 
-    A write that changes nothing is a mere check. Setting attributes of an absent record creates it.
+    A write without changes only checks its conditions. Setting attributes of an absent record creates it.
     """
 
     key: RecordKey
@@ -83,7 +83,7 @@ def request_is_new(key: RecordKey, request: ChangeRequest, action: StrEnum, sequ
 class Transaction:
     """Writes to distinct records of one model, applied together or not at all.
 
-    An empty transaction means that the registry is already as asked.
+    An empty transaction means that the registry is already as requested.
     """
 
     model: str
@@ -95,13 +95,13 @@ class Transaction:
         return [write.item(table) for write in self.writes]
 
     def check(self, records: Mapping[RecordKey, Attributes]) -> None:
-        """Refuse at once what the records read already forbid.
+        """Check all conditions on records that were read.
 
         Args:
-            records: Attributes by key as read; a key that is left out counts as an absent record.
+            records: The attributes read for each key; a missing key means an absent record.
 
         Raises:
-            RuleViolationError: The first condition that does not hold.
+            RuleViolationError: A condition does not hold; the error names the first such condition.
         """
         for write in self.writes:
             attributes = records.get(write.key, {})

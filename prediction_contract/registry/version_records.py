@@ -1,6 +1,6 @@
-"""What the registry stores of a model's versions: their records, the champion pointer, its history.
+"""The registry's records of a model's versions: versions, the champion pointer, and its history.
 
-They lie in the table of the batches, under the same partition key. Only `version_rules` writes them.
+They are in the same table as the batches, under the same partition key. Only `version_rules` writes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DIGITS = 12
 
 
 class VersionState(StrEnum):
-    """What became of a model version."""
+    """The state of a model version."""
 
     REFUSED = "refused"
     CANDIDATE = "candidate"
@@ -31,11 +31,11 @@ STATE_BY_APPROVAL = {
     "PendingManualApproval": VersionState.CANDIDATE,
     "Approved": VersionState.APPROVED,
 }
-"""The state of a version that was never the champion, by SageMaker's approval status of its package."""
+"""By SageMaker's approval status, the state of a version that has never been the champion."""
 
 
 class VersionAction(StrEnum):
-    """What a request asked of a model's versions."""
+    """The change of a model's versions that a request asked for."""
 
     PROMOTE = "promote"
     DEMOTE = "demote"
@@ -55,9 +55,9 @@ def champion_key(model: str) -> RecordKey:
 
 
 def version_request_key(model: str, request_id: str) -> RecordKey:
-    """Return the key of the record that remembers a request about a model's versions.
+    """Return the key of the record of a request about a model's versions that was carried out.
 
-    It is not the key of a request about batches: one request id serves a demotion and a rollback.
+    It differs from the key of a request about batches, so a demotion and a rollback may share a request id.
 
     Raises:
         InvalidNameError: As `request_key`.
@@ -72,28 +72,28 @@ def promotion_key(model: str, sequence: int) -> RecordKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion(StoredRecord):
-    """One trained artifact with its evaluation. Moments are UTC text (`utc_time`).
+    """One trained artifact with its evaluation. Times are UTC text (`utc_time`).
 
     Attributes:
         model: The model's name.
-        version: SageMaker's number of the model package in the model's group, counting from 1.
+        version: The number of the SageMaker model package in the model's group, counting from 1.
         state: See `VersionState`.
-        digest: Of the trained objects: the `model_version` of the batches that it scores.
-        artifact_key: The archive, or the file of a model that was trained elsewhere.
-        artifact_sha256: Of that file, checked before it is parsed.
-        artifact_bucket: Its bucket; None for the data bucket.
+        digest: The digest of the trained objects, which is the `model_version` of the batches it scores.
+        artifact_key: The S3 key of the archive, or of the file of a model that was trained elsewhere.
+        artifact_sha256: The SHA-256 of that file, which is checked before the file is parsed.
+        artifact_bucket: The bucket of that file; None for the data bucket.
         codec: The format of a file that was trained elsewhere; None for the platform's own archive.
-        package_arn: The model package.
-        approval: SageMaker's approval status as it was last read.
-        approved_by: The rule, or the person; None while nobody approved it.
-        created_at: When the package was made.
-        trained_until: The last partition that it learned from.
-        judged_against: The champion's version that it was compared with; 0 if there was none.
-        verdict_key: The S3 key of the verdict; None for a version that nobody judged.
-        execution_arn: The pipeline execution that made it.
+        package_arn: The ARN of the model package.
+        approval: SageMaker's approval status as last read.
+        approved_by: The rule or the person that approved it; None while it is not approved.
+        created_at: When the package was created.
+        trained_until: The last partition of the training data.
+        judged_against: The version of the champion that it was compared with; 0 if there was none.
+        verdict_key: The S3 key of the verdict; None if it was not judged.
+        execution_arn: The ARN of the pipeline execution that made it.
         code_version: The version of the code that trained it.
         promoted_sequence: The last promotion that made it the champion.
-        superseded_sequence: The promotion that replaced it, unless it is the champion.
+        superseded_sequence: The promotion that replaced it; None while it is the champion.
         reason: Why it was refused or withdrawn.
     """
 
@@ -126,19 +126,19 @@ class ModelVersion(StoredRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChampionPointer(StoredRecord):
-    """Which version scores a model's new batches.
+    """The version that scores a model's new batches.
 
     Attributes:
         model: The model's name.
-        version: The champion, or None before the first promotion.
-        digest: Its digest.
+        version: The champion, or None if there is none.
+        digest: The champion's digest.
         sequence: The newest entry of the history that the pointer reflects; 0 before the first.
         previous_version: The version that was the champion before.
         hold: Whether promotion by rule is stopped.
-        withdrawn_before: The latest moment of a demotion; promotion by rule takes only later versions.
-        promoted_at: When the champion became it.
-        made_at: When the champion's package was made.
-        challenger: The version that is scored beside it without being served.
+        withdrawn_before: The time of the latest demotion. Promotion by rule takes only later versions.
+        promoted_at: When the version became the champion.
+        made_at: When the champion's package was created.
+        challenger: The version that scores beside the champion without being served.
     """
 
     model: str
@@ -160,19 +160,19 @@ class ChampionPointer(StoredRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionEntry(StoredRecord):
-    """One numbered, never changed line of the champion's history.
+    """One entry of the champion's history. It never changes.
 
     Attributes:
         model: The model's name.
-        sequence: 1, 2, 3 ...
+        sequence: The entry's number, counting from 1.
         action: See `VersionAction`.
-        version: The champion from here on; None if there is none.
-        previous_version: The champion until here.
-        challenger: The challenger from here on.
-        request_id: The request that asked for it.
-        actor: Who asked.
-        reason: Why, in the actor's words, or the verdict in one line.
-        changed_at: When.
+        version: The champion after this entry; None if there is none.
+        previous_version: The champion before this entry.
+        challenger: The challenger after this entry.
+        request_id: The request that caused the entry.
+        actor: Who asked for the change.
+        reason: Why, in the actor's words or as a one-line verdict.
+        changed_at: When the change was made.
     """
 
     model: str

@@ -1,8 +1,8 @@
-"""Which version of a model scores its new batches: packages followed, versions promoted, demoted, retired.
+"""Rules for a model's versions: record packages, and promote, demote, challenge and retire versions.
 
-SageMaker's approval of a package is permission. Which version is the champion is decided here. A promotion or
-a demotion changes the pointer, both versions, the history and the request in one transaction. A repeated
-request changes nothing.
+The champion scores new batches. SageMaker's approval permits a version to become the champion; these rules
+decide which one does. A promotion or demotion changes the pointer, both versions, the history and the request
+in one transaction. A repeated request changes nothing.
 """
 
 from __future__ import annotations
@@ -44,16 +44,15 @@ _MAY_FOLLOW = (VersionState.APPROVED, VersionState.SUPERSEDED)
 
 
 def record_version(seen: ModelVersion | None, found: ModelVersion) -> Transaction:
-    """Record a model package, or follow its approval; a package that is known as it is changes nothing.
+    """Record a model package, or update its approval. An unchanged package changes nothing.
 
-    The approval of a package decides the state of a version that never was the champion. It brings no version
-    back that was withdrawn, and takes no champion away: demote it. A superseded version whose package is
-    rejected is withdrawn.
+    The approval of a package decides the state of a version that has never been the champion. A superseded
+    version whose package is rejected is withdrawn. Approval does not bring a withdrawn version back, and
+    rejection does not remove a champion (use `demote`).
 
     Args:
-        seen: The version's record as read.
-        found: The package as it is; read it after `seen`, so that nobody's later finding is overwritten. Its
-            `state` does not matter.
+        seen: The version's record as read, if it exists.
+        found: The package, read after `seen` so that no later finding is overwritten. Its `state` is ignored.
     """
     model, version = found.model, found.version
     if seen is None:
@@ -61,7 +60,7 @@ def record_version(seen: ModelVersion | None, found: ModelVersion) -> Transactio
             Condition(
                 "version_is_as_seen",
                 Missing("state"),
-                f"Version {version} was recorded meanwhile",
+                f"Version {version} was recorded in the meantime",
                 "Read its record again",
             ),
         )
@@ -73,7 +72,7 @@ def record_version(seen: ModelVersion | None, found: ModelVersion) -> Transactio
                 "version_is_the_same",
                 Equals("digest", found.digest),
                 f"Version {version} was recorded with the digest {seen.digest}, not {found.digest}",
-                "Never delete a model package group: its numbers begin again. Give the model a new name",
+                "Give the model a new name. A deleted model package group restarts its version numbers",
             ),
         )
         before, after = _attributes(seen), _attributes(_followed(seen, found))
@@ -91,17 +90,17 @@ def record_version(seen: ModelVersion | None, found: ModelVersion) -> Transactio
 def promote(
     target: ModelVersion, pointer: ChampionPointer | None, request: ChangeRequest, *, now: datetime
 ) -> Transaction:
-    """Make a version the champion: it scores the batches whose first attempt begins from now on.
+    """Make a version the champion. It scores the batches whose first attempt begins from now on.
 
-    Promotion by rule (`request.automatic`) takes only an approved version that is newer than the champion,
-    was judged against it, and was made after the last demotion, while nobody holds the model's versions. A
-    person may promote any version that was approved and is not retired.
+    Promotion by rule (`request.automatic`) requires that the model's versions are not on hold. The version
+    must be approved, newer than the champion, judged against it, and made after the last demotion. A person
+    may promote any version that was approved and is not retired.
 
     Args:
         target: The version's record as read.
         pointer: The champion pointer as read; None before the first promotion.
-        request: Who asks; `automatic` chooses the stricter rules.
-        now: The present moment.
+        request: Who asks; `automatic` selects the stricter rules.
+        now: The current time.
     """
     order: tuple[Condition, ...] = ()
     if request.automatic:
@@ -129,25 +128,24 @@ def promote(
 def demote(
     target: ModelVersion | None, pointer: ChampionPointer, request: ChangeRequest, *, now: datetime
 ) -> Transaction:
-    """Withdraw the champion, and let another version score from now on.
+    """Withdraw the champion and make another version the champion.
 
-    The moment is kept, unless an earlier demotion's is later. Promotion by rule takes only versions that were
-    made after it. A batch of the withdrawn version that is live stays live; the others are published by a
-    person only.
+    The time of the latest demotion is kept; promotion by rule takes only versions made after it. A live batch
+    of the withdrawn version stays live. Only a person can publish its other batches.
 
     Args:
-        target: The version to go to, as read: one that is named, or the one that
-            `RegistryTable.demotion_target` returned once, before the first decision. Without one the model
-            has no champion, and no batch is scored until a version is promoted.
+        target: The next champion's record as read: a named version, or the result of one call of
+            `RegistryTable.demotion_target`, made before the first decision. If it is None, the model has no
+            champion, and no batch is scored until a version is promoted.
         pointer: The champion pointer as read.
         request: Who asks.
-        now: The present moment.
+        now: The current time.
     """
     there_is_one = Condition(
         "there_is_a_champion",
         Equals("version", pointer.version or 0),
         "The model has no champion",
-        "Nothing is to be done",
+        "Nothing needs to be done",
     )
     return _move_champion(
         target,
@@ -164,7 +162,7 @@ def demote(
 def hold_versions(
     pointer: ChampionPointer | None, request: ChangeRequest, *, model: str, held: bool, now: datetime
 ) -> Transaction:
-    """Stop the promotion of a model's versions by rule (`held`), or let it go on."""
+    """Stop the promotion of a model's versions by rule (`held`) or resume it."""
     return _mark_pointer(
         pointer,
         request,
@@ -183,7 +181,7 @@ def challenge(
     model: str,
     now: datetime,
 ) -> Transaction:
-    """Let a version score beside the champion without being served, or none."""
+    """Let a version score beside the champion without being served. With None, end this."""
     checks: tuple[Write, ...] = ()
     if target:
         eligible = Condition(
@@ -206,10 +204,10 @@ def challenge(
 
 
 def retire_version(target: ModelVersion) -> Transaction:
-    """Let a version's artifact be removed: not while it is the champion, the one before, or the challenger.
+    """Mark a version as retired, so that its artifact may be deleted.
 
-    The caller has found before that no unretired batch names the version. No new batch is scored with it,
-    unless a person names it.
+    The champion, the previous champion and the challenger are not retired. The caller must have checked that
+    all batches of the version are retired. New batches use the version only if a person names it.
 
     Args:
         target: The version's record as read.
@@ -227,7 +225,7 @@ def retire_version(target: ModelVersion) -> Transaction:
         Condition(
             "version_is_not_the_previous_one",
             Differs("previous_version", target.version),
-            f"Version {target.version} is the one before the champion: the nearest target of a demotion",
+            f"Version {target.version} is the previous champion, so a demotion may need it",
             remedy,
         ),
         Condition(
@@ -262,7 +260,7 @@ def _move_champion(
     pointer_conditions: tuple[Condition, ...],
     now: datetime,
 ) -> Transaction:
-    """Point at the target: pointer, both versions, history entry and request in one transaction."""
+    """Change the pointer, both versions, the history and the request in one transaction."""
     model, sequence, replaced = pointer.model, pointer.sequence + 1, pointer.version
     assign: dict[str, Value] = {"sequence": sequence}
     remove: list[str] = []
@@ -291,7 +289,7 @@ def _move_champion(
         reason: dict[str, Value] = {}
         if left is VersionState.WITHDRAWN:
             reason = {"reason": request.reason[:LONGEST_REASON]} if request.reason else {}
-            # The clock here may run behind that of an earlier demotion, or behind SageMaker's.
+            # This clock may be behind the clock of an earlier demotion, or behind SageMaker's.
             moments = (format_utc(now), pointer.made_at or "", pointer.withdrawn_before or "")
             assign["withdrawn_before"] = max(moments)
         writes.append(
@@ -334,7 +332,7 @@ def _mark_pointer(
     remove: tuple[str, ...] = (),
     checks: tuple[Write, ...] = (),
 ) -> Transaction:
-    """Change what the pointer says beside the champion, as an entry of the history."""
+    """Change an attribute of the pointer other than the champion, and add an entry to the history."""
     seen = pointer or ChampionPointer(model=model)
     sequence = seen.sequence + 1
     challenger = None if "challenger" in remove else assign.get("challenger", seen.challenger)
@@ -356,7 +354,7 @@ def _mark_pointer(
 
 
 def _followed(seen: ModelVersion, found: ModelVersion) -> ModelVersion:
-    """Return a version's record as its package has it now; but for its approval, a version never changes."""
+    """Return a version's record, updated from its package. Only its approval can change."""
     if seen.state == VersionState.RETIRED:
         return seen
     state = _state_after(seen, found.approval)
@@ -371,7 +369,7 @@ def _followed(seen: ModelVersion, found: ModelVersion) -> ModelVersion:
 
 
 def _state_after(seen: ModelVersion | None, approval: str) -> str:
-    """Return a version's state once its package has an approval status; an unknown one permits nothing."""
+    """Return a version's state for an approval status. An unknown status counts as pending."""
     permitted = STATE_BY_APPROVAL.get(approval, VersionState.CANDIDATE)
     if seen is None or seen.state in STATE_BY_APPROVAL.values():
         return permitted
@@ -385,8 +383,8 @@ def _state_allows(target: ModelVersion, states: tuple[str, ...]) -> Condition:
     return Condition(
         "version_may_score",
         OneOf("state", states),
-        f"Version {target.version} is {'the champion already' if is_champion else target.state}",
-        "Nothing is to be done" if is_champion else f"Name a version that is {' or '.join(states)}",
+        f"Version {target.version} is {'already the champion' if is_champion else target.state}",
+        "Nothing needs to be done" if is_champion else f"Name a version that is {' or '.join(states)}",
     )
 
 
@@ -397,9 +395,9 @@ def _version_is_as_seen(target: ModelVersion) -> Condition:
         left = Equals("superseded_sequence", sequence)
     return Condition(
         "version_is_as_seen",
-        # The sequence tells a version that was the champion once more in between.
+        # The sequence detects that the version was the champion again in between.
         AllOf((Equals("state", target.state), Equals("approval", target.approval), left)),
-        f"Version {target.version} has changed meanwhile",
+        f"Version {target.version} has changed in the meantime",
         "Read its record again",
     )
 
@@ -408,7 +406,7 @@ def _champion_is_as_seen(pointer: ChampionPointer | None) -> Condition:
     return Condition(
         "champion_is_as_seen",
         Equals("sequence", pointer.sequence) if pointer else Missing("sequence"),
-        "The champion pointer has moved meanwhile",
+        "The champion pointer has moved in the meantime",
         "Read it again and decide again",
     )
 
@@ -428,6 +426,6 @@ def _entry(model: str, sequence: int, request: ChangeRequest, now: datetime, **w
 
 
 def _attributes(version: ModelVersion) -> dict[str, Value]:
-    """Return what a record holds of a version, its key left out."""
+    """Return a version's attributes without its key."""
     values = {field.name: getattr(version, field.name) for field in fields(version) if field.name != "model"}
     return {name: value for name, value in values.items() if value is not None}

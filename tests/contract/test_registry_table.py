@@ -57,7 +57,9 @@ def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTa
     registry.carry_out(lambda: manifest_rules.register_batch(facts, None))
     batch = registry.batch(MODEL, FIRST)
     assert batch is not None
-    with pytest.raises(RuleViolationError, match=f"{MODEL}/{FIRST}: The claim was replaced") as refusal:
+    with pytest.raises(
+        RuleViolationError, match=f"{MODEL}/{FIRST}: Another load has replaced the claim"
+    ) as refusal:
         registry.carry_out(lambda: load_rules.confirm_claim(batch, token="stolen", job_run_id="jr_1"))
     assert refusal.value.condition == "claim_is_ours"
 
@@ -92,7 +94,7 @@ def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb:
     hold(registry, "request-1", held=True)
     stale = LivePointers(home_region=HOME, home=None)
     request = ChangeRequest(request_id="request-2", actor="ada")
-    with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
+    with pytest.raises(RegistryUnavailableError, match="which is safe"):
         registry.carry_out(lambda: publication_rules.hold(stale, request, model=MODEL, held=False, now=START))
 
 
@@ -123,7 +125,7 @@ def test_a_read_during_a_write_is_retried(registry_on_dynamodb: tuple[Any, str])
     registry = RegistryTable(ConflictedClient(client, 3), name)
     assert registry.live_pointers(MODEL, home_region=HOME).home is None
     stuck = RegistryTable(ConflictedClient(client, 1000), name, patience_seconds=0.5)
-    with pytest.raises(RegistryUnavailableError, match="safe to repeat"):
+    with pytest.raises(RegistryUnavailableError, match="which is safe"):
         stuck.live_pointers(MODEL, home_region=HOME)
 
 
@@ -140,8 +142,8 @@ def test_live_pointers_show_regions_without_one(registry: RegistryTable) -> None
     [
         ({}, "model is missing"),
         ({"model": {"S": "m"}, "batch_id": {"S": "b"}, "row_count": {"S": "x"}}, "m/b: .*row_count"),
-        ({"model": {"S": "m"}, "batch_id": {"S": "b"}, "row_count": {"N": "1.5"}}, "no whole number"),
-        ({"model": {"S": "m"}, "batch_id": {"N": "7"}}, "batch_id is of another type"),
+        ({"model": {"S": "m"}, "batch_id": {"S": "b"}, "row_count": {"N": "1.5"}}, "not an integer"),
+        ({"model": {"S": "m"}, "batch_id": {"N": "7"}}, "batch_id has the wrong type"),
     ],
 )
 def test_malformed_records_are_reported_plainly(item: dict[str, Any], words: str) -> None:

@@ -178,7 +178,7 @@ def test_a_number_names_one_version_for_ever(story: VersionStory) -> None:
     """A package group that was deleted and made again counts from 1; its packages are refused."""
     again = story.found(1, digest="f" * 16)
     transaction = version_rules.record_version(story.version(1), again)
-    with pytest.raises(RuleViolationError, match="Never delete a model package group") as refusal:
+    with pytest.raises(RuleViolationError, match="A deleted model package group restarts") as refusal:
         transaction.check(story.table.records)
     assert refusal.value.condition == "version_is_the_same"
 
@@ -325,7 +325,7 @@ def test_the_champion_is_neither_promoted_nor_demoted_to_itself(story: VersionSt
     assert story.promote(1) == "version_may_score"
     assert story.demote(1) == "version_may_score"
     change = version_rules.promote(story.version(1), story.pointer(), story.request(), now=START)
-    with pytest.raises(RuleViolationError, match=r"is the champion already[.] Nothing is to be done"):
+    with pytest.raises(RuleViolationError, match=r"is already the champion[.] Nothing needs to be done"):
         change.check(story.table.records)
 
 

@@ -141,7 +141,11 @@ def test_a_candidate_is_found_once_it_has_waited_too_long() -> None:
         (version(8, state="candidate"), pointer(), "A person must approve it"),
         (version(8, state="approved", judged_against=7), pointer(), "within minutes"),
         (version(1, state="approved"), ChampionPointer(model=MODEL), "within minutes"),
-        (version(8, state="approved", judged_against=6), pointer(), "The champion moved since the plan"),
+        (
+            version(8, state="approved", judged_against=6),
+            pointer(),
+            "The champion has changed since the plan",
+        ),
         (version(8, state="approved", judged_against=7), pointer(hold=True), "on hold"),
         (
             version(8, state="approved", judged_against=7),

@@ -143,7 +143,7 @@ def test_a_version_judged_against_another_champion_waits(registered: RegisteredP
     fourth = registered.register("exec4", champion_version=first)
     waits = promote(registered)
     assert waits.promoted is None
-    assert "champion moved since the plan" in waits.waiting[fourth]
+    assert "champion has changed since the plan" in waits.waiting[fourth]
     assert registered.record(second).state == VersionState.APPROVED
 
 

@@ -99,7 +99,7 @@ def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
         (
             {"champion_version": 7},
             RetrainingOutcome.NOT_PROMOTED,
-            "champion moved since the plan",
+            "champion has changed since the plan",
             VersionState.APPROVED,
         ),
     ],
