@@ -1,1 +1,1 @@
-"""Which line is a row that both stores can hold, and how a row is written."""
+"""Rows: their schema, how a line is validated, and how a row is written."""

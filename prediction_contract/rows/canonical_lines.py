@@ -1,9 +1,9 @@
-"""Reads canonical lines, written as our own writer writes them, by one pattern.
+"""A fast reader of canonical lines, which uses one regular expression instead of a JSON parser.
 
-Parsing JSON, checking each value and writing it again is most of what a load costs. Where a line's members
-stand in name order and each value is plainly one of its column's, the line's own pieces are the canonical
-ones. Whatever is not taken here is parsed. Lines of earlier versions are, which have the schema's order. So
-this decides nothing but speed, which a test guards.
+Parsing JSON, checking each value and writing it again is most of the cost of a load. If the members of a line
+are in name order and each value is simple, the pieces of the line are already canonical. All other lines are
+parsed, for example lines of earlier releases, which are in schema order. This module affects speed only: both
+ways give the same row, which a test checks.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
     from prediction_contract.rows.schema import Column, PredictionSchema
 
-# Key; by column in name order the canonical text without quotation marks, None where there is no value; the
-# row's canonical JSON; the checksum that the line states, None if it states none.
+# The key; for each column in name order the canonical text without quotation marks, or None for no value; the
+# row's canonical JSON; the checksum in the line, or None if it has none.
 CanonicalLine: TypeAlias = "tuple[str, list[str | None], str, str | None]"
 
-# What stands around a piece in canonical JSON.
+# The text before and after a piece in canonical JSON, by kind.
 QUOTES: dict[Kind, str] = dict.fromkeys((Kind.STRING, Kind.DATE, Kind.TIMESTAMP), '"')
 
-# A row so short weighs no more than an item may.
+# A line of this length always fits into an item.
 _LONGEST_LINE = 64 * 1024
-# Four bytes a character at most, so that no key exceeds a store's limit.
+# A character has at most four bytes, so a key of this length fits every store.
 _KEY_CHARACTERS = MAX_PARTITION_KEY_BYTES // 4
-# Enough for columns that are empty in turns; the text of other combinations is made each time.
+# The cached combinations of empty columns. The templates of further combinations are not cached.
 _MAX_TEMPLATES = 256
-# Without escapes, quotation marks and control characters, a text is its own canonical JSON.
+# A text without escapes, quotation marks and control characters is its own canonical JSON.
 _CHARACTERS = r'[^"\\\x00-\x1f]'
 # Eighteen digits are below 2^63.
 _LONG = "(0|-?[1-9][0-9]{0,17})"
-# Below 38 digits, and above the seventeen that a double needs.
+# Fewer than 38 digits, and more than the 17 that a double needs.
 _DOUBLE = "(-?(?:0|[1-9][0-9]{0,16})(?:[.][0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?)"
-# Days that exist in every year; the parser knows the others.
+# Days that exist in every year. Other days are left to the parser.
 _DAY = (
     "(?!0000)[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{6})?"
 _WHOLE_SECONDS = len("2013-02-01T06:00:00")
-# Stands for a placeholder while a template's own text is escaped.
+# Marks a placeholder while the text of a template is escaped.
 _HOLE = "\0"
 
 
 class CanonicalLineReader:
-    """The pattern of one schema's lines."""
+    """Reads the canonical lines of one schema."""
 
     def __init__(self, schema: PredictionSchema) -> None:
         columns = sorted(schema.columns, key=lambda column: column.name)
@@ -76,7 +76,7 @@ class CanonicalLineReader:
         self._has_json = any(column.type.kind is Kind.JSON for column in columns)
 
     def read(self, line: bytes) -> CanonicalLine | None:
-        """Return the row of a line; None if the line is to be parsed."""
+        """Return the row of a line, or None if the line must be parsed."""
         if self._has_json or len(line) > _LONGEST_LINE:
             return None
         try:
@@ -89,18 +89,18 @@ class CanonicalLineReader:
                 if text is not None:
                     pieces[place] = spell(text)
         except ValueError:
-            # No UTF-8, or a double to look at closely: the parser finds out, and says so.
+            # The line is not UTF-8 or has an unusual double. The parser decides and explains.
             return None
         return pieces[self._key], pieces, self._template.fill(pieces), checksum
 
 
 class RowTemplate:
-    """Puts rows together from their pieces, those without value left out.
+    """Builds the text of rows from pieces, without the members that have no value.
 
     Args:
-        members: By column what comes before its piece and what after it.
-        first: What comes before the members, with a comma if anything does.
-        last: What comes after.
+        members: For each column the text before and after its piece.
+        first: The text before the members; it ends with a comma if it has members of its own.
+        last: The text after the members.
     """
 
     def __init__(self, members: Iterable[tuple[str, str]], first: str = "{", last: str = "}") -> None:
@@ -111,7 +111,7 @@ class RowTemplate:
         self._whole = self._text(())
 
     def fill(self, pieces: Sequence[str | int | None]) -> str:
-        """Return a row's text; `pieces` are one for each member, None where it is left out."""
+        """Return a row's text from one piece per member. A member whose piece is None is left out."""
         if None not in pieces:
             return self._whole % tuple(pieces)
         missing = tuple([place for place, piece in enumerate(pieces) if piece is None])
@@ -175,7 +175,7 @@ def _timestamp_text(text: str) -> str:
     return f"{text}.000000Z" if len(text) == _WHOLE_SECONDS else f"{text}Z"
 
 
-# Spell a piece canonically; pieces of the other kinds are.
+# Functions that make a piece canonical. Pieces of other kinds are canonical already.
 _SPELLERS: dict[Kind, Callable[[str], str]] = {
     Kind.DECIMAL: _decimal_text,
     Kind.DOUBLE: _double_text,

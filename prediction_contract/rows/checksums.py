@@ -1,4 +1,4 @@
-"""Checksums of rows and batches: they prove that the same rows arrived."""
+"""Checksums of rows and batches, which prove that the same rows arrived."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _CHECKSUM_SPAN = 1 << 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTally:
-    """How many rows there are, and the sum of their row checksums (any integer; compared modulo 2^64)."""
+    """A number of rows and the sum of their checksums. Sums are compared modulo 2^64."""
 
     rows: int
     checksum: int
 
     def plus(self, other: RowTally) -> RowTally:
-        """Return both together."""
+        """Return the sum of both tallies."""
         return RowTally(rows=self.rows + other.rows, checksum=self.checksum + other.checksum)
 
     @property
     def checksum_text(self) -> str:
-        """The checksum as `batch_checksum` writes it."""
+        """The checksum in the form of `batch_checksum`."""
         return batch_checksum((self.checksum,))
 
 
@@ -35,18 +35,18 @@ def row_checksum(canonical: bytes) -> int:
 
 
 def refused_checksum(line: bytes) -> int:
-    """Return the checksum that stands for a line no store can hold: over its bytes, the line ending left out.
+    """Return the checksum of a line that no store can hold, over its bytes without the line ending.
 
-    Producer and loader count refused lines by it, so that a batch's checksum always adds up.
+    Producer and loader use it for refused lines, so that a batch's checksum always adds up.
     """
     return row_checksum(line.rstrip(b"\r\n"))
 
 
 def batch_checksum(row_checksums: Iterable[int]) -> str:
-    """Return the checksum of a batch: the sum of its rows' checksums modulo 2^64, as unsigned decimal text.
+    """Return the sum of row checksums modulo 2^64, as unsigned decimal text.
 
-    The order of the rows does not matter, and sums of parts may be summed again. It is text because JSON
-    readers round integers beyond 2^53.
+    The order of the rows does not matter, and the sums of parts can be added. The result is text because some
+    JSON readers round integers above 2^53.
     """
     return str(sum(row_checksums) % _CHECKSUM_SPAN)
 
@@ -55,7 +55,7 @@ def parse_batch_checksum(text: str) -> int:
     """Return a batch's checksum as an integer from 0 to 2^64 - 1.
 
     Raises:
-        ValueError: The text is not what `batch_checksum` writes.
+        ValueError: `batch_checksum` never writes this text.
     """
     if text.isascii() and text.isdigit() and len(text) <= len(str(_CHECKSUM_SPAN)):
         value = int(text)

@@ -1,4 +1,4 @@
-"""What each column type accepts: a raw JSON value becomes a typed value and its one canonical spelling."""
+"""Decoders of column types. Each turns a raw JSON value into a typed value and its canonical JSON."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
     from prediction_contract.rows.schema import Column
 
-# Takes a raw value other than null; returns the typed value and its canonical JSON.
+# A function from a raw value other than null to the typed value and its canonical JSON.
 Decoder: TypeAlias = "Callable[[Any], tuple[Any, str]]"
 
-# Lists and maps alone: the value inside the innermost one is a level of DynamoDB's too.
+# Levels of lists and maps. DynamoDB also counts the innermost value as a level.
 DEEPEST_NESTING = MAX_NESTING - 1
 
 _LONG_LOW, _LONG_HIGH = -(1 << 63), (1 << 63) - 1
 _PLAIN_LIMIT = 10**MAX_NUMBER_DIGITS
-# Longer than any spelling of a double that a program writes.
+# No program writes a double with more characters.
 _LONGEST_DOUBLE = 400
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# The interpreter cuts digits beyond microseconds off, so they are allowed only where they are zeros.
+# Python cuts off digits beyond microseconds, so only zeros are allowed there.
 _TIMESTAMP = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6}0*)?(?:Z|[+-][0-9]{2}:[0-5][0-9])"
 )
 
 
 def decoder_for(column: Column) -> Decoder:
-    """Return the decoder of a column, which raises `InvalidRowError` naming the column."""
+    """Return a column's decoder. The decoder raises `InvalidRowError`, which names the column."""
     kind = column.type.kind
     if kind is Kind.DECIMAL:
         return _decimal_decoder(column)
@@ -53,9 +53,9 @@ def decoder_for(column: Column) -> Decoder:
 
 
 def file_decoder_for(column: Column) -> Decoder:
-    """Return the decoder of a column in files and in the warehouse, which hold every normal double.
+    """Return a column's decoder for files and the warehouse, which hold every normal double.
 
-    DynamoDB holds less of them; cleaning may pull a value beyond its range back.
+    DynamoDB has a smaller range of doubles. Cleaning may move a value back into that range.
     """
     return _file_double_decoder(column.name) if column.type.kind is Kind.DOUBLE else decoder_for(column)
 
@@ -109,7 +109,7 @@ def _double_decoder(column: str) -> Decoder:
                 _exact(raw, column)
                 raise _beyond_range(column)
             return number, repr(number)
-        # A number too small for a double has become zero; one that was zero loses its sign.
+        # A number that is too small for a double has become zero and is refused. A zero loses its sign.
         _exact(raw, column)
         return 0.0, "0.0"
 
@@ -128,7 +128,7 @@ def _file_double_decoder(column: str) -> Decoder:
         if is_zero:
             return 0.0, "0.0"
         if not sys.float_info.min <= abs(number) <= sys.float_info.max:
-            raise InvalidRowError("number_too_long", f"{column} is beyond every double", column=column)
+            raise InvalidRowError("number_too_long", f"{column} exceeds the range of doubles", column=column)
         return number, repr(number)
 
     return decode
@@ -201,7 +201,7 @@ def _json_decoder(column: str) -> Decoder:
             decoded = [decode(element, depth + 1) for element in raw]
             return [value for value, _ in decoded], f"[{','.join([text for _, text in decoded])}]"
         if kind is not dict:
-            _refuse_type(raw, "a value of JSON", column)
+            _refuse_type(raw, "a JSON value", column)
         members = {_checked_name(name, column): decode(raw[name], depth + 1) for name in sorted(raw)}
         texts = [f"{encode_basestring(name)}:{text}" for name, (_, text) in members.items()]
         return {name: value for name, (value, _) in members.items()}, f"{{{','.join(texts)}}}"
@@ -212,21 +212,21 @@ def _json_decoder(column: str) -> Decoder:
 def _checked_name(name: str, column: str) -> str:
     if not name:
         raise InvalidRowError("empty_name", f"{column} has a member without a name", column=column)
-    # Half surrogates are refused later, with the rest of the row's text.
+    # Lone surrogates are refused later, with the rest of the row's text.
     if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
-        raise InvalidRowError("value_too_large", f"{column} has a member of a huge name", column=column)
+        raise InvalidRowError("value_too_large", f"{column} has a member with a huge name", column=column)
     return _without_nul(name, column)
 
 
 def _without_nul(text: str, column: str) -> str:
-    """Return the text; one NUL would make Snowflake's PARSE_JSON fail, and with it the whole live view."""
+    """Return the text. A NUL is refused, because it makes PARSE_JSON and thus Snowflake's live view fail."""
     if "\0" in text:
         raise InvalidRowError("nul_character", f"{column} holds the character U+0000", column=column)
     return text
 
 
 def _exact(raw: Any, column: str) -> Decimal:
-    """Return a raw number as it was written, if DynamoDB can hold it."""
+    """Return the exact value of a raw number. A number that DynamoDB cannot hold is refused."""
     kind = type(raw)
     if kind is int:
         if -_PLAIN_LIMIT < raw < _PLAIN_LIMIT:
@@ -254,7 +254,7 @@ def _beyond_range(column: str) -> InvalidRowError:
 
 def _refuse_type(raw: Any, wanted: str, column: str) -> Never:
     if type(raw) is NotANumber:
-        raise InvalidRowError("not_a_number", f"{column} is {raw}, which is no number", column=column)
+        raise InvalidRowError("not_a_number", f"{column} is {raw}, which is not a number", column=column)
     kinds = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     found = kinds.get(type(raw), "a number")
     raise InvalidRowError("wrong_type", f"{column} is {found}, not {wanted}", column=column)

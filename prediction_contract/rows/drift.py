@@ -1,4 +1,4 @@
-"""How far a column's values moved between two batches: the population stability index over fixed bins."""
+"""The population stability index, which measures how far a column's values moved between two batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 MAX_BINS = 10
-# With fewer rows in a bin chance alone moves the index beyond any sensible threshold.
+# With fewer rows per bin, chance alone moves the index beyond a sensible threshold.
 _ROWS_PER_BIN = 20
 # An empty bin would make the index infinite.
 _LEAST_SHARE = 0.0001
@@ -16,10 +16,10 @@ _LEAST_SHARE = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How many rows have a value in each bin, and how many have none.
+    """The number of rows in each bin, and of rows without a value.
 
     Attributes:
-        counts: By bin, in the order of the edges; the last is everything above the last edge.
+        counts: Rows per bin, in the order of the edges. The last bin is above the last edge.
         nulls: Rows without a value.
     """
 
@@ -28,10 +28,10 @@ class Distribution:
 
     @classmethod
     def of_cumulative(cls, below: Sequence[int], valued: int, rows: int) -> Distribution:
-        """Return the distribution of counts up to each edge.
+        """Return the distribution for cumulative counts.
 
         Args:
-            below: Rows up to each edge, the edge included.
+            below: Rows up to and including each edge.
             valued: Rows with a value.
             rows: All rows.
         """
@@ -45,25 +45,25 @@ class Distribution:
 
 
 def bins_for(rows: int) -> int:
-    """Return how many bins so many rows fill sensibly, 0 for too few rows to tell anything."""
+    """Return a sensible number of bins for a number of rows; 0 if there are too few rows."""
     bins = min(MAX_BINS, rows // _ROWS_PER_BIN)
     return bins if bins > 1 else 0
 
 
 def bin_fractions(bins: int) -> tuple[float, ...]:
-    """Return the quantiles that part a batch into bins of equally many rows."""
+    """Return the quantiles that divide a batch into bins with equal numbers of rows."""
     return tuple(number / bins for number in range(1, bins))
 
 
 def distinct_edges(edges: Sequence[float | None]) -> tuple[float, ...]:
-    """Return the edges in their order, each once; a column of few values has the same one several times."""
+    """Return the sorted edges without duplicates, which a column with few values has."""
     return tuple(sorted({edge for edge in edges if edge is not None}))
 
 
 def stability_index(expected: Distribution, actual: Distribution) -> float:
-    """Return the population stability index of two distributions over the same bins; nulls are one more bin.
+    """Return the population stability index of two distributions over the same bins. Nulls are one more bin.
 
-    0 is no difference; by convention 0.1 is small and 0.25 considerable.
+    0 means no difference. By convention, 0.1 is small and 0.25 is considerable.
     """
     if not expected.rows or not actual.rows:
         return 0.0

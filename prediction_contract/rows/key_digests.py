@@ -1,4 +1,4 @@
-"""Keys that several rows have, found in little memory: 16 bytes stand for a key, and files hold them."""
+"""Finds duplicate keys in little memory, by 16-byte digests kept in files."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIGEST_BYTES = 16
-# Stands for a row without a key, and is never looked for.
+# The digest of a row without a key. It never counts as a duplicate.
 NO_KEY = bytes(DIGEST_BYTES)
 _BUCKETS = 256
-# Of digests that wait in memory for their files; each takes some 60 bytes.
+# Digests kept in memory before they are written to files. Each takes about 60 bytes.
 _PENDING = 100_000
-# A set of so many digests takes some 50 MB.
+# A set of this many digests takes about 50 MB.
 _AT_ONCE = 400_000
 _BLOCK_BYTES = DIGEST_BYTES * 4096
 
 
 def key_digest(key: str) -> bytes:
-    """Return 16 bytes that stand for a key; no two keys of a batch have the same by chance."""
+    """Return the 16-byte digest of a key. A chance collision within a batch is practically impossible."""
     return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class KeyDigests:
-    """The digests of any number of keys, in files of one folder.
+    """The digests of any number of keys, in files in one folder.
 
-    A digest's first byte decides its file, so that duplicates meet in one.
+    The first byte of a digest selects its file, so duplicates are in the same file.
 
     Args:
-        folder: Where the files are made.
+        folder: The folder for the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class KeyDigests:
         self._count = 0
 
     def add(self, digests: bytes) -> None:
-        """Add the digests of keys, joined."""
+        """Add concatenated digests."""
         pending = self._pending
         for digest in split_digests(digests):
             pending[digest[0]].append(digest)
@@ -52,11 +52,11 @@ class KeyDigests:
             self._spill()
 
     def duplicates(self, most: int) -> frozenset[bytes]:
-        """Return the digests that occur more than once, `most` of them at most."""
+        """Return at most `most` of the digests that occur more than once."""
         self._spill()
         found: set[bytes] = set()
         for path in sorted(self._folder.iterdir()):
-            # The second byte divides what is too much for one pass.
+            # A large file takes several passes, each over the digests selected by their second byte.
             passes = -(-path.stat().st_size // (DIGEST_BYTES * _AT_ONCE))
             for number in range(passes):
                 seen: set[bytes] = set()
@@ -77,8 +77,8 @@ class KeyDigests:
 
 
 def split_digests(joined: bytes) -> tuple[bytes, ...]:
-    """Return each of the digests that are joined."""
-    # Several times as fast as slices.
+    """Return the digests in their concatenation."""
+    # Several times faster than slicing.
     return struct.unpack(f"{DIGEST_BYTES}s" * (len(joined) // DIGEST_BYTES), joined)
 
 
@@ -89,7 +89,7 @@ def _blocks(path: Path) -> Iterator[tuple[bytes, ...]]:
 
 
 def _repeated(digests: Sequence[bytes], seen: set[bytes]) -> set[bytes]:
-    """Return the digests that were seen before or occur more than once, and add all to those seen."""
+    """Return the digests that are in `seen` or occur more than once, and add all of them to `seen`."""
     distinct = set(digests)
     repeated = seen & distinct
     if len(distinct) < len(digests):

@@ -1,6 +1,6 @@
-"""How a scoring job writes a row: the JSON line, and the checksum that goes beside it into Delta.
+"""The JSON line that a scoring job writes for a row, and the checksum that it writes to Delta.
 
-The line is validated by the same contract that loads it, so producer and loader count alike.
+The line is validated by the contract that loads it, so producer and loader count the same rows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class PredictionLine(NamedTuple):
 
     Attributes:
         content: The line in UTF-8 with its line ending.
-        checksum: Signed 64-bit; the row's, or the line's if no store can hold it.
-        refusal: The reason the row will be quarantined for, or None.
-        row: The row as it will be stored, whose `texts` are what a `json` column holds in Delta; None if it
-            is refused.
-        fault: What is wrong with a refused row, in words that quote no value.
+        checksum: The row's signed 64-bit checksum, or the line's if no store can hold the row.
+        refusal: The reason for which the row will be quarantined, or None.
+        row: The row as it will be stored; a `json` column in Delta holds its text from `texts`. None if the
+            row is refused.
+        fault: What is wrong with a refused row, without quoting a value; None if it is accepted.
     """
 
     content: bytes
@@ -37,18 +37,18 @@ class PredictionLine(NamedTuple):
 
 
 def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> PredictionLine:
-    """Return the line of a row of Python values: of an acceptable row its canonical JSON and `row_checksum`.
+    """Return the line of a row of Python values.
 
-    A value that no store can hold is written as it is, NaN for instance, so that its row is quarantined in
-    sight of everybody and not lost or changed on the way.
+    The line of an acceptable row is its canonical JSON with `row_checksum`. A value that no store can hold,
+    for example NaN, is written unchanged, so that its row is quarantined visibly and not lost or altered.
 
     Args:
         contract: The contract of the model's schema.
-        values: By column: None, bool, int, float, Decimal, str, date, datetime, and lists and mappings of
-            these.
+        values: The value of each column: None, bool, int, float, Decimal, str, date, datetime, or lists and
+            mappings of these.
 
     Raises:
-        TypeError: A value is none of these; the message names the column, and quotes no value.
+        TypeError: A value has another type. The message names the column and quotes no value.
     """
     text = f"{{{','.join(_column_text(name, value) for name, value in values.items())}}}"
     line = text.encode(errors="surrogatepass")
@@ -56,7 +56,7 @@ def prediction_line(contract: RowContract, values: Mapping[str, Any]) -> Predict
         row = contract.accept(line)
     except InvalidRowError as error:
         return PredictionLine(line + b"\n", refused_checksum(line), error.reason, None, error.what)
-    # The key at least stands before the checksum, so a comma is right.
+    # The row has at least its key, so a comma is needed.
     content = b'%s,"%s":%d}\n' % (row.canonical[:-1], CHECKSUM_MEMBER.encode(), row.checksum)
     return PredictionLine(content, row.checksum, None, row)
 
@@ -69,7 +69,7 @@ def _column_text(name: str, value: Any) -> str:
 
 
 def _json_text(value: Any) -> str:
-    """Return a Python value as JSON, with the names NaN and Infinity for what JSON has no number for."""
+    """Return a Python value as JSON, with NaN and Infinity by name."""
     for kind, render in _RENDERERS:
         if isinstance(value, kind):
             return render(value)
@@ -81,14 +81,14 @@ def _float_text(value: float) -> str:
 
 
 def _moment_text(value: datetime) -> str:
-    """Return a moment as `timestamp_text` spells it, without the Z if the moment has no zone.
+    """Return a time in the form of `timestamp_text`, without the Z if it has no zone.
 
-    Nanoseconds, which pandas has, follow the microseconds; the row of such a `timestamp` is refused.
+    Nanoseconds of a pandas timestamp are appended, so that its row is refused.
     """
     try:
         text = timestamp_text(value if value.tzinfo is None else value.astimezone(UTC)).removesuffix("Z")
     except (OverflowError, ValueError):
-        # No year of UTC has this moment.
+        # The time is outside the years 1 to 9999 in UTC.
         return f'"{value.isoformat()}"'
     nanosecond = getattr(value, "nanosecond", 0)
     digits = f"{nanosecond:03}" if nanosecond else ""
@@ -109,16 +109,16 @@ def _name_text(name: Any) -> str:
 
 _LONG_BITS = 64
 
-# In this order: a boolean is an integer too.
+# The order matters, because a boolean is also an integer.
 _RENDERERS: list[tuple[type | tuple[type, ...], Callable[[Any], str]]] = [
     (str, encode_basestring),
     (float, _float_text),
     (bool, lambda value: "true" if value else "false"),
-    # Not by the integer's own text, which the interpreter refuses to write beyond 4,300 digits.
+    # Python refuses to write an integer of more than 4,300 digits, but not a Decimal.
     (int, lambda value: int.__repr__(value) if value.bit_length() < _LONG_BITS else str(Decimal(value))),
     (type(None), lambda _: "null"),
     (Decimal, lambda value: str(value) if value.is_finite() else "NaN"),
-    # A datetime is a date too.
+    # A datetime is also a date.
     (datetime, _moment_text),
     (date, lambda value: f'"{value.isoformat()}"'),
     (Mapping, _object_text),

@@ -1,4 +1,4 @@
-"""How many rows of a batch may be refused before the whole batch is refused."""
+"""The number of rows that may be refused before the whole batch is refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTolerance:
-    """How many refused rows a model tolerates in a batch.
+    """The number of refused rows that a model tolerates in a batch.
 
-    Where a model declares neither number nor share, a batch may lose no row below 100 rows, 1 % but at most
-    10 rows up to 10,000 rows, and 0.1 % above. A batch always needs at least one accepted row.
+    By default, no row may be refused in a batch below 100 rows, 1 % but at most 10 rows in one up to 10,000
+    rows, and 0.1 % in a larger one. A batch always needs at least one accepted row.
 
     Attributes:
         rows: The declared number of rows; None if the model declares none.
@@ -25,7 +25,7 @@ class QuarantineTolerance:
     rate: Decimal | None = None
 
     def allowed(self, row_count: int) -> int:
-        """Return how many of `row_count` rows may be refused: the larger of number and share."""
+        """Return how many of `row_count` rows may be refused. The larger of `rows` and `rate` applies."""
         if self.rows is None and self.rate is None:
             allowed = max(min(row_count // 100, 10), row_count // 1000)
         else:
@@ -33,11 +33,11 @@ class QuarantineTolerance:
         return max(min(allowed, row_count - 1), 0)
 
     def fault(self, row_count: int, refused: int) -> str | None:
-        """Return why a batch must be refused, as a clause for an error message; None if it may be loaded.
+        """Return why a batch must be refused, as an error message; None if it may be loaded.
 
         Args:
-            row_count: All rows of the batch.
-            refused: Those of them that do not fit the model's schema or the stores.
+            row_count: The number of rows in the batch.
+            refused: The number of rows that do not fit the model's schema or the stores.
         """
         if not row_count:
             return "The batch has no rows"

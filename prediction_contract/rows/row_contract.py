@@ -1,4 +1,4 @@
-"""What a store can hold: the one decision, for both stores, whether a line of a batch is a row."""
+"""Decides whether a line of a batch is a row that both stores can hold."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from prediction_contract.rows.column_values import Decoder
     from prediction_contract.rows.schema import PredictionSchema
 
-# No line of this length can shrink to an item; it is refused before it costs memory.
+# No longer line can fit into an item, so it is refused before it takes memory.
 LINE_BYTES = 4 * 1024 * 1024
-# Up to here every line is refused as itself; a part with a longer one is refused whole.
+# A longer line makes the whole part invalid. A shorter one is refused alone.
 LONGEST_LINE = 16 * LINE_BYTES
 CHECKSUM_MEMBER = "row_checksum"
-# Of a line beside its columns' values: the row, its checksum, and what `count_values` counts above.
+# The values of a line besides its columns: the row, its checksum, and the excess that `count_values` allows.
 _OWN_VALUES = 3
 
-# Every reason a row is quarantined for. The last is found by whoever sees the whole batch.
+# All reasons for quarantine. `duplicate_key` is found only where the whole batch is known.
 REASONS = frozenset(
     {
         "unparsable",
@@ -53,10 +53,10 @@ REASONS = frozenset(
     }
 )
 
-# An item outweighs its canonical JSON by less than four times, so only a long row needs weighing.
+# An item has less than four times the bytes of its canonical JSON, so only a long row must be weighed.
 SURELY_SMALL = 64 * 1024
 _NUMBER_BYTES = 21
-# entity_id, batch_id with its 25 bytes, expires_at and row_checksum with their numbers.
+# The bytes of entity_id (name only), batch_id (25-byte value), expires_at and row_checksum (numbers).
 _OWN_ATTRIBUTES = len("entity_id") + len("batch_id") + 25 + len("expires_at") + len("row_checksum") + 42
 _STORED_CHECKSUM = len("stored_checksum") + _NUMBER_BYTES
 
@@ -65,14 +65,15 @@ class Row:
     """A row that both stores can hold.
 
     Attributes:
-        key: The entity, as the key column names it.
-        values: By column, in name order: str, int (`long`), Decimal, float (`double`), bool, date, UTC
-            datetime, for `json` nested lists and dicts with Decimal numbers; None where there is no value.
-        texts: Each column's canonical JSON in the same order; None where there is no value.
-        canonical: The row's canonical JSON in UTF-8; columns without value are left out.
-        checksum: Signed 64-bit, over `canonical`; of a cleaned row that of the row as the model wrote it.
-        stored_checksum: Over `canonical` of a cleaned row; None if nothing was cleaned.
-        pieces: As `CanonicalLineReader.read` returns them, if it read the row; None else.
+        key: The value of the key column.
+        values: The value of each column, in name order: str, int (`long`), Decimal, float (`double`), bool,
+            date, UTC datetime, or for `json` nested lists and dicts with Decimal numbers; None for no value.
+        texts: The canonical JSON of each column, in the same order; None for no value.
+        canonical: The row's canonical JSON in UTF-8, without the columns that have no value.
+        checksum: The signed 64-bit checksum of `canonical`. In a cleaned row, the checksum of the row as the
+            model wrote it.
+        stored_checksum: The checksum of `canonical` in a cleaned row; None if nothing was cleaned.
+        pieces: The pieces from `CanonicalLineReader.read`; None if the line was parsed.
     """
 
     __slots__ = (
@@ -105,7 +106,7 @@ class Row:
         self.pieces = pieces
 
     def standing_for(self, checksum: int) -> Row:
-        """Let the row stand for the one of another checksum that it was cleaned from, and return it."""
+        """Mark the row as cleaned from a row with another checksum, and return it."""
         self.stored_checksum, self.checksum = self.checksum, checksum
         return self
 
@@ -143,15 +144,15 @@ class Row:
 
 
 class RowContract:
-    """Decides line by line; make one per schema and keep it.
+    """Accepts or refuses lines of one schema. It is costly to create, so reuse it (`row_contract`).
 
     Args:
         schema: The schema.
-        is_cleaned: Whether the rows are cleaned ones, whose items hold one more attribute.
+        is_cleaned: Whether the rows are cleaned. Items of cleaned rows have one more attribute.
 
     Attributes:
         schema: The schema.
-        column_names: The names of all columns in the order of a row's values and texts.
+        column_names: The names of all columns, in the order of a row's values and texts.
     """
 
     def __init__(self, schema: PredictionSchema, *, is_cleaned: bool = False) -> None:
@@ -166,17 +167,17 @@ class RowContract:
 
     @cached_property
     def _canonical_lines(self) -> CanonicalLineReader:
-        """Made when the first line comes: whoever reads items only does without."""
+        """The reader of canonical lines, created on first use because readers of items do not need it."""
         return CanonicalLineReader(self.schema)
 
     def accept(self, line: bytes) -> Row:
-        """Return the row of one JSON line, its line ending included or not.
+        """Return the row of one JSON line, with or without its line ending.
 
-        The line may state its `row_checksum`, which must then be right.
+        If the line has a `row_checksum`, it must be correct.
 
         Raises:
-            InvalidRowError: The line is no row of this schema that both stores can hold; its `reason` is one
-                of `REASONS`.
+            InvalidRowError: The line is not a row of this schema that both stores can hold. The error's
+                `reason` is one of `REASONS`.
         """
         canonical_line = self._canonical_lines.read(line)
         if canonical_line is not None:
@@ -188,14 +189,14 @@ class RowContract:
         return self._parsed(line)
 
     def refuse_costly(self, line: bytes) -> None:
-        """Refuse a line that is too long, or has too many values, to be worth parsing.
+        """Refuse a line that is too large to parse, by its bytes or its number of values.
 
         Raises:
-            InvalidRowError: It is; no row of this schema can be so large.
+            InvalidRowError: The line is larger than any row of this schema.
         """
         if len(line) > LINE_BYTES:
             raise InvalidRowError("value_too_large", f"The line has {len(line)} bytes")
-        # Parsing goes by the values. Each takes a byte of an item, but for the nulls of columns.
+        # The cost of parsing depends on the values. Each takes at least one byte of an item, except nulls.
         if len(line) > MAX_ITEM_BYTES:
             values = count_values(line)
             if values > MAX_ITEM_BYTES + len(self._columns) + _OWN_VALUES:
@@ -208,7 +209,7 @@ class RowContract:
         except InvalidJsonError as error:
             raise InvalidRowError(error.reason, error.what) from error
         if type(members) is not dict:
-            raise InvalidRowError("not_an_object", "The line is JSON but no object")
+            raise InvalidRowError("not_an_object", "The line is JSON but not an object")
         stated = members.pop(CHECKSUM_MEMBER, None)
         row = self.accept_members(members)
         if stated is not None and stated != row.checksum:
@@ -216,10 +217,10 @@ class RowContract:
         return row
 
     def accept_members(self, members: Mapping[str, Any]) -> Row:
-        """Return the row of an object's members as `canonical_json.parse_as_written` returns them.
+        """Return the row of members parsed by `canonical_json.parse_as_written`.
 
         Raises:
-            InvalidRowError: As `accept`.
+            InvalidRowError: As in `accept`.
         """
         key = self._checked_key(members)
         values, texts, encoded = self._decoded(members)
@@ -228,7 +229,7 @@ class RowContract:
         return Row(self, key, encoded, row_checksum(encoded), read=(values, texts))
 
     def values_and_texts(self, canonical: bytes) -> tuple[dict[str, Any], list[str | None]]:
-        """Return what an accepted row's canonical JSON says."""
+        """Return the values and the texts of an accepted row's canonical JSON."""
         values, texts, _ = self._decoded(parse_as_written(canonical))
         return values, texts
 
@@ -257,7 +258,7 @@ class RowContract:
         try:
             encoded = f"{{{','.join(canonical)}}}".encode()
         except UnicodeEncodeError as error:
-            raise InvalidRowError("unparsable", "A string holds half of a surrogate pair") from error
+            raise InvalidRowError("unparsable", "A string holds a lone surrogate") from error
         return values, texts, encoded
 
     def _checked_key(self, members: Mapping[str, Any]) -> str:
@@ -267,12 +268,14 @@ class RowContract:
             raise InvalidRowError("missing_key", f"The row has no {name}", column=name)
         if key == "":
             raise InvalidRowError("empty_key", f"{name} is empty", column=name)
-        # A character takes at most four bytes, so short keys need not be encoded.
+        # A character has at most four bytes, so short keys need not be encoded.
         if type(key) is str and len(key) * 4 > MAX_PARTITION_KEY_BYTES:
             length = len(key.encode(errors="surrogatepass"))
             if length > MAX_PARTITION_KEY_BYTES:
                 raise InvalidRowError(
-                    "key_too_long", f"{name} has {length} bytes of {MAX_PARTITION_KEY_BYTES}", column=name
+                    "key_too_long",
+                    f"{name} has {length} bytes; at most {MAX_PARTITION_KEY_BYTES} are allowed",
+                    column=name,
                 )
         return key
 
@@ -283,14 +286,14 @@ class RowContract:
 
 @lru_cache(maxsize=64)
 def row_contract(schema: PredictionSchema, *, is_cleaned: bool = False) -> RowContract:
-    """Return the contract of a schema, made once."""
+    """Return the cached contract of a schema."""
     return RowContract(schema, is_cleaned=is_cleaned)
 
 
 def read_lines(file: BufferedIOBase) -> Iterator[bytes]:
-    """Yield a part's lines with their endings; one too long for a row is cut, and is refused for its length.
+    """Yield a part's lines with their endings. A line that is too long for a row is cut and later refused.
 
-    They end at a line longer than `LONGEST_LINE`, for which the load refuses the part.
+    Reading stops at a line longer than `LONGEST_LINE`; the load then refuses the part.
     """
     while line := file.readline(LINE_BYTES + 1):
         yield line
@@ -309,12 +312,13 @@ def _check_weight(values: dict[str, Any], key: str, own_bytes: int) -> None:
             weight += len(name) + _weight(value)
     if weight > MAX_ITEM_BYTES:
         raise InvalidRowError(
-            "value_too_large", f"The row takes {weight} bytes of {MAX_ITEM_BYTES} as an item"
+            "value_too_large",
+            f"The row has {weight} bytes as an item; at most {MAX_ITEM_BYTES} are allowed",
         )
 
 
 def _weight(value: Any) -> int:
-    """Return the bytes DynamoDB counts for a value; numbers are rounded up."""
+    """Return the bytes that DynamoDB counts for a value. Numbers are rounded up."""
     if isinstance(value, str):
         return len(value.encode())
     if value is None or isinstance(value, bool):

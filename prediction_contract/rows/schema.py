@@ -1,4 +1,4 @@
-"""Column types, their spelling in each store, and the schema of a model's predictions.
+"""Column types, their representation in each store, and the schema of a model's predictions.
 
 | type         | in JSON                         | DynamoDB | Delta, Arrow              | Snowflake        |
 |--------------|---------------------------------|----------|---------------------------|------------------|
@@ -12,11 +12,11 @@
 | json         | any value                       | M, L, ...| string, canonical JSON    | VARCHAR          |
 
 A `long` is a signed 64-bit integer; `decimal(38,0)` is an integer of up to 38 digits. Numbers are JSON
-numbers, not strings: readers that want every digit parse them as decimals, as this contract does. Timestamps
-are UTC in every store. `json` is text in Delta and Snowflake, because a `VARIANT` turns numbers of wide range
-into binary floats; the live view shows it as `VARIANT`.
-No text holds U+0000, which Snowflake's `PARSE_JSON` refuses.
-A JSON null, an absent member and a null of a nullable column are the same thing: no value.
+numbers, not strings; readers that need every digit parse them as decimals, as this contract does. Timestamps
+are UTC in every store. `json` is text in Delta and Snowflake, because a `VARIANT` turns large numbers into
+binary floats; the live view shows it as `VARIANT`.
+Text must not contain U+0000, which Snowflake's `PARSE_JSON` refuses.
+A JSON null, a missing member and a null in a nullable column all mean no value.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 COLUMN_PATTERN = "[a-z][a-z0-9_]{0,62}"
 TYPE_PATTERN = "string|long|double|boolean|date|timestamp|json|decimal[(][1-9][0-9]?,[0-9]{1,2}[)]"
 MAX_COLUMNS = 1000
-# Of a manifest's schema with the members that this contract does not know. It takes up to half an item.
+# The size of a manifest's schema, unknown members included. It takes up to half an item.
 LARGEST_SCHEMA_BYTES = MAX_ITEM_BYTES // 2
-# Attributes and columns of our own beside the model's. Only `entity_id` may be a column: the key itself.
+# The platform's own attributes and columns. Of these names, only `entity_id` may be a column: the key column.
 RESERVED_NAMES = frozenset({"entity_id", "batch_id", "expires_at", "row_checksum", "stored_checksum"})
 
 _COLUMN = re.compile(COLUMN_PATTERN)
@@ -93,7 +93,7 @@ _SNOWFLAKE = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
-    """A column's type; `precision` and `scale` are those of a decimal and 0 for all others."""
+    """A column's type. `precision` and `scale` belong to decimals and are 0 for other types."""
 
     kind: Kind
     precision: int = 0
@@ -101,10 +101,10 @@ class ColumnType:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the type of a text such as `long` or `decimal(38,6)`.
+        """Return the type for a text, for example `long` or `decimal(38,6)`.
 
         Raises:
-            SchemaError: The contract knows no such type.
+            SchemaError: There is no such type.
         """
         found = _DECIMAL.fullmatch(text)
         if found:
@@ -127,7 +127,7 @@ class ColumnType:
 
     @property
     def dynamodb(self) -> str | None:
-        """The DynamoDB attribute type; None for `json`, whose values each have their own."""
+        """The DynamoDB attribute type; None for `json`, whose values differ in type."""
         return _DYNAMODB.get(self.kind)
 
     @property
@@ -151,10 +151,10 @@ class Column:
     """One column of a model's predictions.
 
     Attributes:
-        name: `[a-z][a-z0-9_]{0,62}`, so that names stay apart where a store ignores case.
-        type: What its values are.
+        name: `[a-z][a-z0-9_]{0,62}`. Names are lower case, because some stores ignore case.
+        type: The type of its values.
         nullable: Whether a row may have no value.
-        extra: Members of its JSON form that this version of the contract does not know.
+        extra: Members of its JSON form that are unknown to this version of the contract.
     """
 
     name: str
@@ -163,7 +163,7 @@ class Column:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def to_document(self) -> dict[str, Any]:
-        """Return the column as it stands in a manifest."""
+        """Return the column's JSON form in a manifest."""
         return {**self.extra, "name": self.name, "type": str(self.type), "nullable": self.nullable}
 
     @classmethod
@@ -180,16 +180,16 @@ class Column:
 
 @dataclass(frozen=True)
 class PredictionSchema:
-    """The columns of a model's predictions; one of them, a string that is never null, names the entity.
+    """The columns of a model's predictions. The key column names the entity; it is a string, never null.
 
     Attributes:
-        columns: In the order of the warehouse table.
+        columns: The columns, in the order of the warehouse table.
         key: The name of the key column.
-        extra: Members of its JSON form that this version of the contract does not know.
+        extra: Members of its JSON form that are unknown to this version of the contract.
 
     Raises:
-        SchemaError: No or too many columns, a name of another form, doubled, reserved by the platform or by
-            Snowflake, or a key that is not a non-null string.
+        SchemaError: There are no or too many columns; a name is invalid, duplicate, or reserved by the
+            platform or Snowflake; or the key is missing, nullable or not a string.
     """
 
     columns: tuple[Column, ...]
@@ -225,7 +225,7 @@ class PredictionSchema:
             )
         if name in RESERVED_NAMES and not name == self.key == "entity_id":
             raise SchemaError(
-                f"The column name {name} is reserved for the platform's own",
+                f"The column name {name} is reserved for the platform",
                 remedy="Give the column another name",
             )
         if name in FORBIDDEN_COLUMNS:
@@ -240,7 +240,7 @@ class PredictionSchema:
         return tuple(column.name for column in self.columns)
 
     def to_document(self) -> dict[str, Any]:
-        """Return the schema as it stands in a manifest."""
+        """Return the schema's JSON form in a manifest."""
         columns = [column.to_document() for column in self.columns]
         return {**self.extra, "key": self.key, "columns": columns}
 
@@ -249,10 +249,10 @@ class PredictionSchema:
         """Return the schema of a manifest's JSON.
 
         Raises:
-            SchemaError: The document is not a schema, or one that contradicts itself.
+            SchemaError: The document is not a schema, or the schema contradicts itself.
         """
         members = _members(document, path, {"key": str, "columns": list})
-        # Before a document's columns are looked at one by one: it may have any number.
+        # Checked before the columns are read, because a document may have any number of them.
         _check_count(len(members["columns"]))
         columns = tuple(
             Column.from_document(column, f"{path}.columns[{number}]")
@@ -268,12 +268,12 @@ def _check_count(columns: int) -> None:
 
 
 def _members(document: object, path: str, required: Mapping[str, type]) -> dict[str, Any]:
-    """Return an object's members after finding each required one there and of its type."""
+    """Return an object's members, after checking that each required one is there and has its type."""
     if not isinstance(document, dict):
         raise SchemaError(f"{path} is not an object", remedy="Write it as a JSON object")
     for name, kind in required.items():
         try:
             member(document, name, kind)
         except DocumentShapeError as error:
-            raise SchemaError(f"{path}.{error}", remedy="Write it as the manifest's schema says") from error
+            raise SchemaError(f"{path}.{error}", remedy="Write it as in the manifest's schema") from error
     return document
