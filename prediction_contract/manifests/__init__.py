@@ -1,1 +1,1 @@
-"""The done file and the load's report: what is delivered, and what was loaded."""
+"""Manifests of delivered batches (done files), load reports, and measured accuracy."""

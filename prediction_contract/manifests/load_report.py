@@ -1,4 +1,4 @@
-"""The report that a load leaves on S3, written last and at once: what a crashed run's successor reads."""
+"""The report that a load writes to S3 as its last step. A run that replaces a crashed one reads it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _STATUSES = frozenset({LOADED, REFUSED, FAILED})
 
 
 class InvalidReportError(ContractError):
-    """What lies under a report's key is no report of this contract."""
+    """The object under a report's key is not a report of this contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadEvidence:
-    """What was found in the stores after a load.
+    """The rows counted in the stores after a load.
 
     Attributes:
-        attempt: The load attempt it speaks of.
-        dynamodb: Rows in the online table.
-        snowflake: Rows in the warehouse table.
-        quarantined: Rows refused; the same rows in both stores.
+        attempt: The load attempt.
+        dynamodb: The rows in the online table.
+        snowflake: The rows in the warehouse table.
+        quarantined: The refused rows, which are in neither store.
     """
 
     attempt: int
@@ -45,13 +45,13 @@ class LoadEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartReport:
-    """What became of one JSON part.
+    """The load of one JSON part.
 
     Attributes:
         key: The part's key.
-        read: Its lines.
-        quarantined: Those refused.
-        acknowledged: The rows that DynamoDB took.
+        read: All its lines.
+        quarantined: Its refused lines.
+        acknowledged: Its rows that DynamoDB acknowledged.
     """
 
     key: str
@@ -62,15 +62,15 @@ class PartReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
-    """What one store holds of the batch.
+    """The batch's rows in one store.
 
     Attributes:
         table: The table's name.
-        rows: What is stored.
-        verified_rows: How many rows were read back and found equal.
-        details: Of the store's own: `write_units`, `write_units_per_second`, `retried_items`, `found_rows`
-            (those that an earlier attempt had written, all read back) and, after a scan, `scan_read_units` of
-            DynamoDB; `query_ids` of Snowflake.
+        rows: The stored rows.
+        verified_rows: The number of rows that were read back and compared equal.
+        details: For DynamoDB `write_units`, `write_units_per_second`, `retried_items`, `found_rows` (written
+            by an earlier attempt, all read back) and, after a scan, `scan_read_units`; for Snowflake
+            `query_ids`.
     """
 
     table: str
@@ -81,7 +81,7 @@ class StoreReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineReport:
-    """The refused rows: how many for which reason, and the files that hold them."""
+    """The refused rows, their number by reason, and the keys of the files that hold them."""
 
     rows: RowTally = field(default_factory=lambda: RowTally(rows=0, checksum=0))
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class QuarantineReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """One attempt to load a batch, from its own point of view; the registry has the last word.
+    """The result of one attempt to load a batch, as seen by the job run. The registry decides what counts.
 
     Attributes:
         status: `loaded`, `refused` or `failed`.
@@ -98,16 +98,16 @@ class LoadReport:
         batch_id: The batch.
         attempt: The load attempt, as in the report's key.
         job_run_id: The job run that wrote it.
-        manifest_digest: The manifest that was loaded.
-        started_at: When the job run began, as `format_utc` writes it.
-        ended_at: When the report was written.
-        items_expire_at: Until when all its items live, seconds since 1970.
-        reason: Why it was refused or failed; None if loaded.
-        expected: Rows and checksum that the manifest promises; None if it could not be read.
-        parts: By part, in the manifest's order; empty unless loaded.
-        dynamodb: None unless loaded.
-        snowflake: None unless loaded.
-        quarantine: The refused rows that were found.
+        manifest_digest: The digest of the manifest that was loaded.
+        started_at: When the job run began, in the form of `format_utc`.
+        ended_at: When the report was written, in the same form.
+        items_expire_at: When its first item expires, in seconds since 1970.
+        reason: Why the batch was refused or the load failed; None if loaded.
+        expected: The manifest's rows and checksum; None if the manifest is unreadable.
+        parts: One report per part, in the manifest's order; empty unless loaded.
+        dynamodb: The rows in DynamoDB; None unless loaded.
+        snowflake: The rows in Snowflake; None unless loaded.
+        quarantine: The refused rows.
         durations: Milliseconds by step.
     """
 
@@ -129,7 +129,7 @@ class LoadReport:
     durations: Mapping[str, int] = field(default_factory=dict)
 
     def evidence(self) -> LoadEvidence | None:
-        """Return what the report says of both stores, for `load_rules.verify_load`; None unless loaded."""
+        """Return the evidence for `load_rules.verify_load`; None unless loaded."""
         if self.status != LOADED or self.dynamodb is None or self.snowflake is None:
             return None
         return LoadEvidence(
@@ -164,10 +164,10 @@ class LoadReport:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the report of its bytes; unknown members are left out.
+        """Return the report in some bytes. Unknown members are ignored.
 
         Raises:
-            InvalidReportError: It is no report, or one of another version.
+            InvalidReportError: The bytes are not a report, or the report has another version.
         """
         try:
             document: Any = parse_json(content)
@@ -180,8 +180,8 @@ class LoadReport:
 
 def _unreadable(why: str) -> InvalidReportError:
     return InvalidReportError(
-        f"A load report cannot be read: {why}"[:500],
-        remedy="Load the batch again, with the job and its reader of one release",
+        f"A load report is unreadable: {why}"[:500],
+        remedy="Load the batch again, with the job and Dagster from the same release",
     )
 
 

@@ -1,4 +1,4 @@
-"""The done file: one JSON document that names everything a batch consists of. Nothing in it is trusted."""
+"""The manifest (done file): a JSON document that lists all parts of a batch. Nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 MANIFEST_BYTES = 16 * 1024 * 1024
-# By them, not by the bytes, goes the work of parsing. The most parts that fit into the bytes take 400,000.
+# The cost of parsing depends on the values. A manifest of `MANIFEST_BYTES` with the most parts has 400,000.
 MANIFEST_VALUES = 500_000
 MANIFEST_DEPTH = 64
 
@@ -75,11 +75,11 @@ def build_manifest(
 ) -> Manifest:
     """Return the manifest of a batch whose parts and Delta commit are written.
 
-    The rows of the parts are summed; the Delta commit is stated to hold as many.
+    The row count of the batch and of the Delta commit is the sum of the parts' rows.
 
     Raises:
-        InvalidNameError: Model, batch id or partition has another form.
-        InvalidManifestError: Its readers would refuse it.
+        InvalidNameError: The model's name, the batch id or the partition is invalid.
+        InvalidManifestError: Readers would refuse the manifest.
     """
     parts = tuple(json_parts)
     rows = sum(part.rows for part in parts)
@@ -107,34 +107,34 @@ def build_manifest(
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """Return the manifest of a done file's bytes; `validate` it before acting on it.
+    """Return the manifest in a done file. Call `validate` before acting on it.
 
     Raises:
         InvalidManifestError: It is larger than `MANIFEST_BYTES`, has more than `MANIFEST_VALUES` values,
-            nests deeper than `MANIFEST_DEPTH`, is no JSON, or a member is missing or has another form.
-        UnsupportedManifestVersionError: It is of another major version.
+            nests deeper than `MANIFEST_DEPTH`, is not JSON, or a member is missing or invalid.
+        UnsupportedManifestVersionError: It has another major version.
     """
     if len(content) > MANIFEST_BYTES:
         raise InvalidManifestError(
-            f"The manifest has {len(content)} bytes, and {MANIFEST_BYTES} are allowed",
+            f"The manifest has {len(content)} bytes; at most {MANIFEST_BYTES} are allowed",
             remedy="Write fewer and larger parts",
         )
     try:
         document = parse_json(content, most_values=MANIFEST_VALUES)
         _check_depth(document)
         manifest = read_manifest(document)
-        # What cannot be written again has no digest: half surrogates in unknown members, for instance.
+        # The digest fails for a document that cannot be written again, for example with lone surrogates.
         _ = manifest.digest
     except InvalidJsonError as error:
         raise InvalidManifestError(
-            f"The manifest is not JSON that the platform takes: {error.what}",
-            remedy="Write it by build_manifest, and deliver it again",
+            f"The manifest is not valid JSON: {error.what}",
+            remedy="Write it with build_manifest and deliver it again",
         ) from error
     return manifest
 
 
 def _check_depth(document: JsonValue) -> None:
-    """Refuse a document whose writing would depend on how deep the writer's own stack is."""
+    """Refuse a deeply nested document, which could exhaust the stack when it is written."""
     level: list[JsonValue] = [document]
     for _ in range(MANIFEST_DEPTH):
         inner = [value for value in level if isinstance(value, list | dict)]
@@ -147,21 +147,21 @@ def _check_depth(document: JsonValue) -> None:
 
 
 def validate(manifest: Manifest, *, bucket: str, key: str) -> None:
-    """Refuse a manifest that points outside of its own batch or contradicts itself.
+    """Refuse a manifest that refers to objects outside its batch or contradicts itself.
 
     Args:
-        manifest: What `parse_manifest` returned.
+        manifest: The result of `parse_manifest`.
         bucket: The configured bucket.
-        key: The key that the manifest was read from.
+        key: The key from which the manifest was read.
 
     Raises:
         InvalidManifestError: The manifest must not be acted on.
     """
     if manifest.bucket != bucket:
-        _refuse(manifest, f"bucket is {manifest.bucket}, and the platform's is {bucket}")
+        _refuse(manifest, f"bucket is {manifest.bucket}, but the platform's is {bucket}")
     if manifest.key != key:
         _refuse(
-            manifest, f"model and batch_id belong to {manifest.key}, and the manifest lies at {key[:200]!r}"
+            manifest, f"model and batch_id belong to {manifest.key}, but the manifest is at {key[:200]!r}"
         )
     if manifest.previous_batch_id == manifest.batch_id:
         _refuse(manifest, "previous_batch_id is the batch itself")
@@ -169,7 +169,7 @@ def validate(manifest: Manifest, *, bucket: str, key: str) -> None:
     if package is not None and package.digest != manifest.model_version:
         _refuse(
             manifest,
-            f"model_package.digest is {package.digest}, and model_version is {manifest.model_version}",
+            f"model_package.digest is {package.digest}, but model_version is {manifest.model_version}",
         )
     _validate_parts(manifest)
     _validate_delta(manifest)
@@ -179,13 +179,13 @@ def _validate_parts(manifest: Manifest) -> None:
     seen: set[str] = set()
     for number, part in enumerate(manifest.json_parts):
         if not part.key.startswith(manifest.json_prefix):
-            _refuse(manifest, f"json_parts[{number}].key does not lie under {manifest.json_prefix}")
+            _refuse(manifest, f"json_parts[{number}].key is not under {manifest.json_prefix}")
         if part.key in seen:
             _refuse(manifest, f"json_parts[{number}].key is named twice")
         seen.add(part.key)
     rows = sum(part.rows for part in manifest.json_parts)
     if rows != manifest.row_count:
-        _refuse(manifest, f"row_count is {manifest.row_count}, and json_parts have {rows} rows")
+        _refuse(manifest, f"row_count is {manifest.row_count}, but json_parts have {rows} rows")
 
 
 def _validate_delta(manifest: Manifest) -> None:
@@ -199,9 +199,9 @@ def _validate_delta(manifest: Manifest) -> None:
     if len(set(delta.files)) != len(delta.files):
         _refuse(manifest, "delta.files names a file twice")
     if delta.rows != manifest.row_count:
-        _refuse(manifest, f"row_count is {manifest.row_count}, and delta.rows is {delta.rows}")
+        _refuse(manifest, f"row_count is {manifest.row_count}, but delta.rows is {delta.rows}")
     if delta.rows and not delta.files:
-        _refuse(manifest, "delta.files is empty, and delta.rows is not 0")
+        _refuse(manifest, "delta.files is empty, but delta.rows is not 0")
 
 
 def _refuse(manifest: Manifest, what: str) -> None:
@@ -216,7 +216,7 @@ def _refuse(manifest: Manifest, what: str) -> None:
 def manifest_json_schema() -> dict[str, Any]:
     """Return the published JSON Schema (2020-12) of a manifest of major version 1.
 
-    It says what each member looks like; `validate` says what they must be to one another.
+    It describes the form of each member. `validate` checks the members against each other.
     """
     text = (
         resources.files("prediction_contract.manifests").joinpath("manifest.schema.json").read_text("utf-8")

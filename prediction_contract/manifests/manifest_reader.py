@@ -1,4 +1,4 @@
-"""Takes a manifest's JSON apart, member by member, so that every fault is named by its path."""
+"""Reads a manifest's JSON member by member. Every error names the path of the invalid member."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _T = TypeVar("_T")
 
 
 def read_manifest(document: Any) -> Manifest:
-    """Return the manifest of a parsed JSON document; its members have their form, and no more is said.
+    """Return the manifest of a parsed JSON document. Only the form of each member is checked.
 
     Raises:
-        InvalidManifestError: A member is missing or has another form.
-        UnsupportedManifestVersionError: It is of another major version.
+        InvalidManifestError: A member is missing or invalid.
+        UnsupportedManifestVersionError: It has another major version.
     """
     if not isinstance(document, dict):
-        raise InvalidManifestError("The manifest is no JSON object", remedy="Write it by build_manifest")
+        raise InvalidManifestError("The manifest is not a JSON object", remedy="Write it with build_manifest")
     members = _Members(document, "", document)
     version = members.take("manifest_version", _version)
     return Manifest(
@@ -135,7 +135,7 @@ def _model_package(members: _Members) -> ModelPackage:
 
 
 class _Members:
-    """An object's members, each taken by name; what is never taken is the rest."""
+    """The members of a JSON object. The caller takes members by name; the others are `rest`."""
 
     def __init__(self, document: dict[str, Any], path: str, whole: dict[str, Any]) -> None:
         self._document = document
@@ -147,7 +147,7 @@ class _Members:
         return name in self._document
 
     def take(self, name: str, form: Callable[[str], _T], *, optional: bool = False) -> _T:
-        """Return a text in its form. An optional one is None if null; its type is the caller's to know."""
+        """Return a text member, converted by `form`; None, despite the type, if it is optional and null."""
         value = self._get(name, optional=optional)
         if value is None and optional:
             return value  # type: ignore[return-value]  # the records declare these members as optional
@@ -159,15 +159,15 @@ class _Members:
 
     def number(self, name: str, least: int = 0, most: int = LARGEST_NUMBER) -> int:
         value = self._get(name)
-        # Compared first and as it is: arithmetic with a huge exponent raises, and so would its digits.
+        # Compared before it is converted, because a huge exponent makes arithmetic and conversion fail.
         if isinstance(value, Decimal) and 0 <= value <= most and value == value.to_integral_value():
             value = int(value)
         if type(value) is not int or not least <= value <= most:
-            self.fail(name, f"is no integer from {least} to {most}")
+            self.fail(name, f"is not an integer from {least} to {most}")
         return value
 
     def object(self, name: str, *, optional: bool = False) -> Any:
-        """Return the members of an object, or None if it is optional and null."""
+        """Return the members of an object member. If it is optional and null, return None."""
         value = self._get(name, optional=optional)
         return None if value is None and optional else self._object(name, value)
 
@@ -178,11 +178,11 @@ class _Members:
         try:
             schema = PredictionSchema.from_document(self._get(name), name)
         except SchemaError as error:
-            self.fail(name, f"is no prediction schema: {error.what}", remedy=error.remedy, cause=error)
+            self.fail(name, f"is not a prediction schema: {error.what}", remedy=error.remedy, cause=error)
         size = len(canonical_json(schema.to_document()).encode(errors="surrogatepass"))
-        # Each publication keeps the schema in its item of the registry.
+        # Each publication's registry item contains the schema.
         if size > LARGEST_SCHEMA_BYTES:
-            self.fail(name, f"takes {size} bytes of {LARGEST_SCHEMA_BYTES}")
+            self.fail(name, f"has {size} bytes; at most {LARGEST_SCHEMA_BYTES} are allowed")
         return schema
 
     def rest(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class _Members:
         )
         raise kind(
             f"{self._path}{name} {what}",
-            remedy=remedy or "Write it as manifest.schema.json says, and deliver the manifest again",
+            remedy=remedy or "Correct it by manifest.schema.json and deliver the manifest again",
             model=_if_valid(self._whole.get("model"), ModelName),
             batch_id=_if_valid(self._whole.get("batch_id"), BatchId),
         ) from cause
@@ -207,7 +207,7 @@ class _Members:
 
     def _formed(self, name: str, value: Any, form: Callable[[str], _T]) -> _T:
         if not isinstance(value, str):
-            self.fail(name, "is no string")
+            self.fail(name, "is not a string")
         try:
             return form(value)
         except ContractError as error:
@@ -218,27 +218,27 @@ class _Members:
     def _list(self, name: str) -> list[Any]:
         value = self._get(name)
         if not isinstance(value, list):
-            self.fail(name, "is no list")
+            self.fail(name, "is not a list")
         return value
 
     def _object(self, name: str, value: Any) -> _Members:
         if not isinstance(value, dict):
-            self.fail(name, "is no object")
+            self.fail(name, "is not an object")
         return _Members(value, f"{self._path}{name}.", self._whole)
 
 
 class _OtherMajorError(ContractError):
-    """The document is of another major version."""
+    """The document has another major version."""
 
 
 def _version(text: str) -> str:
     found = _VERSION.fullmatch(text)
     if not found:
-        raise ValueError(f"{text[:40]!r} has not the form {MANIFEST_VERSION}")
+        raise ValueError(f"{text[:40]!r} does not have the form {MANIFEST_VERSION}")
     ours = MANIFEST_VERSION.partition(".")[0]
     if found[1] != ours:
         raise _OtherMajorError(
-            f"version {text[:40]} is not of the supported major version {ours}",
+            f"version {text[:40]} does not have the supported major version {ours}",
             remedy="Deploy a release that reads it, or write the manifest in a supported version",
         )
     return text
@@ -251,17 +251,17 @@ def _moment(text: str) -> str:
 
 def _text(text: str) -> str:
     if not 1 <= len(text) <= LONGEST_TEXT:
-        raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_TEXT}")
+        raise ValueError(f"it has {len(text)} characters, not 1 to {LONGEST_TEXT}")
     if "\r" in text:
-        raise ValueError("it holds a carriage return, as a file with CRLF line endings leaves it")
+        raise ValueError("it contains a carriage return, perhaps from a file with CRLF line endings")
     if _CONTROL.search(text):
-        raise ValueError("it holds a control character")
+        raise ValueError("it contains a control character")
     return text
 
 
 def _model_version(text: str) -> str:
     if len(text) > LONGEST_MODEL_VERSION:
-        raise ValueError(f"it has {len(text)} characters of 1 to {LONGEST_MODEL_VERSION}")
+        raise ValueError(f"it has {len(text)} characters, not 1 to {LONGEST_MODEL_VERSION}")
     return _text(text)
 
 
@@ -278,15 +278,15 @@ def _checksum(text: str) -> str:
 
 def _table(text: str) -> str:
     if not text.endswith("/"):
-        raise ValueError("a table's prefix ends with '/'")
+        raise ValueError("a table's prefix must end with '/'")
     return f"{validated_key(text[:-1])}/"
 
 
 def _data_file(text: str) -> str:
-    # Readers of Delta and Spark take names that begin with '_' or '.' for logs and other hidden files.
+    # Delta and Spark treat files whose names begin with '_' or '.' as logs or hidden files.
     hidden = any(segment.startswith(("_", ".")) for segment in validated_key(text).split("/"))
     if hidden or not text.endswith(".parquet"):
-        raise ValueError(f"{text[:200]!r} is no data file of a Delta table")
+        raise ValueError(f"{text[:200]!r} is not a data file of a Delta table")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The records a manifest is made of; members that this version does not know are kept in `extra`."""
+"""The records in a manifest. Unknown members are kept in `extra`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MANIFEST_VERSION = "1.0"
 
 
 def _extra() -> Any:
-    """Hold the members of an object that this version of the contract does not know."""
+    """Return the field for members that are unknown to this version of the contract."""
     return field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class InputObject:
-    """An object the batch was made from.
+    """An S3 object from which the batch was made.
 
     Attributes:
-        key: Its key in its bucket.
-        sha256: The SHA-256 of its bytes in hex.
-        bucket: Its bucket; None for that of the batch.
+        key: The object's key.
+        sha256: The SHA-256 of its bytes, in hex.
+        bucket: The object's bucket; None for the batch's bucket.
     """
 
     key: str
@@ -42,7 +42,7 @@ class InputObject:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the batch was made from; the model artifact is None if the model has none."""
+    """The objects from which the batch was made. The model artifact is None if the model has none."""
 
     features: tuple[InputObject, ...] = ()
     model_artifact: InputObject | None = None
@@ -54,10 +54,10 @@ class ModelPackage:
     """The registered model version that scored the batch.
 
     Attributes:
-        arn: SageMaker's model package.
+        arn: The ARN of the SageMaker model package.
         version: Its number in the model's group, counting from 1.
-        digest: Of the trained objects: the manifest's `model_version`.
-        approved_by: Who approved it: a rule or a person.
+        digest: The digest of the trained objects, equal to the manifest's `model_version`.
+        approved_by: The rule or the person that approved it.
     """
 
     arn: str
@@ -69,7 +69,7 @@ class ModelPackage:
 
 @dataclass(frozen=True)
 class JsonPart:
-    """One JSON part: key in the bucket, rows, compressed bytes, and their SHA-256 in hex."""
+    """A JSON part: its key in the bucket, its rows, its compressed bytes, and their SHA-256 in hex."""
 
     key: str
     rows: int
@@ -85,8 +85,8 @@ class DeltaCommit:
     Attributes:
         table: The table's prefix in the bucket, ending with `/`.
         version: The version of the table that added this batch.
-        files: What that version added, relative to the table.
-        rows: Rows in those files.
+        files: The paths of the added files, relative to the table.
+        rows: The number of rows in those files.
     """
 
     table: str
@@ -98,7 +98,7 @@ class DeltaCommit:
 
 @dataclass(frozen=True)
 class Producer:
-    """Who wrote the batch: the job's name and, if it has one, its ARN."""
+    """The job that wrote the batch: its name and, if it has one, its ARN."""
 
     job_name: str | None = None
     job_arn: str | None = None
@@ -107,28 +107,28 @@ class Producer:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A batch's manifest. `validate` says whether to believe it.
+    """A batch's manifest. `manifest.validate` checks whether it can be trusted.
 
     Attributes:
         model: The model's name.
         batch_id: The batch.
         attempt: The attempt that produced it, counting from 1.
         partition: The hour, day, week or month that it scores.
-        bucket: The bucket that all keys lie in.
-        created_at: When it was written, as `2013-02-01T06:00:00Z`.
+        bucket: The bucket of all keys.
+        created_at: When the manifest was written, for example `2013-02-01T06:00:00Z`.
         model_version: The trained model's version.
         code_version: The producing code's version.
         previous_batch_id: The earlier batch whose predictions were read, if any.
-        inputs: What it was made from.
+        inputs: The objects from which the batch was made.
         schema: The columns of its rows.
         json_parts: Its JSON parts.
         delta: Its commit to the Delta table.
-        row_count: Its rows.
-        checksum: Its rows' checksums, summed: see `checksums.batch_checksum`.
-        producer: Who wrote it.
-        model_package: The registered version that scored it; None for a model that no registry knows.
+        row_count: The number of its rows.
+        checksum: The batch checksum, see `checksums.batch_checksum`.
+        producer: The job that wrote it.
+        model_package: The registered version that scored it; None for a model that is not registered.
         manifest_version: The contract's version, `major.minor`.
-        extra: Members that this version of the contract does not know.
+        extra: Members that are unknown to this version of the contract.
     """
 
     model: ModelName
@@ -153,12 +153,12 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """The key that the manifest belongs under."""
+        """The key under which the manifest must be stored."""
         return done_key(self.model, self.batch_id)
 
     @property
     def json_prefix(self) -> str:
-        """The prefix that every JSON part must lie under."""
+        """The prefix under which every JSON part must be stored."""
         return json_batch_prefix(self.model, self.partition, self.batch_id)
 
     def to_document(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Manifest:
             if name not in {"extra", "inputs", "schema", "json_parts", "delta", "producer", "model_package"}
         }
         artifact, package = self.inputs.model_artifact, self.model_package
-        # Left out where there is none: older manifests keep their digest.
+        # Left out if there is none, so that older manifests keep their digest.
         registered = {} if package is None else {"model_package": _document(package)}
         return {
             **self.extra,
@@ -192,12 +192,12 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the canonical content in hex; spaces and the order of members do not change it."""
+        """The SHA-256 of the canonical content, in hex. Spaces and the order of members do not change it."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 def _input_document(given: InputObject) -> dict[str, Any]:
-    # Left out where it says nothing: older manifests keep their digest.
+    # An absent bucket is left out, so that older manifests keep their digest.
     return {name: value for name, value in _document(given).items() if (name, value) != ("bucket", None)}
 
 

@@ -1,4 +1,4 @@
-"""How well a published batch foretold what became of it, as the job that measures it writes it."""
+"""The measured accuracy of a published batch, as written by the job that measures it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prediction_contract.errors import ContractError
 
 
 class InvalidAccuracyError(ContractError):
-    """The document of a batch's accuracy has another form."""
+    """The document of a batch's accuracy is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class MeasuredMetric:
     """One metric of a batch.
 
     Attributes:
-        name: The metric's label, as verdicts have it.
-        better: `lower` or `higher`.
-        rows: The rows that were measured: prediction and outcome are known.
-        value: None if the rows say nothing of the metric.
+        name: The metric's label, as in verdicts.
+        better: Which values are better, `lower` or `higher`.
+        rows: The number of rows whose prediction and outcome are both known.
+        value: The metric's value; None if these rows cannot determine it.
     """
 
     name: str
@@ -32,13 +32,13 @@ class MeasuredMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredSlice:
-    """The first metric on the rows of one value of a column.
+    """The first metric on the rows with one value of a column.
 
     Attributes:
         column: The column of the predictions.
-        value: Its value, as text.
-        rows: The rows that were measured.
-        metric: The metric's value; None if the rows say nothing of it.
+        value: The column's value, as text.
+        rows: The number of measured rows.
+        metric: The metric's value; None if these rows cannot determine it.
     """
 
     column: str
@@ -53,16 +53,16 @@ class MeasuredAccuracy:
 
     Attributes:
         model: The model's name.
-        partition: The batch's.
+        partition: The batch's partition.
         batch_id: The batch.
-        model_version: The digest of the model that scored it.
-        version_number: Its number; None for a model that is not registered.
-        known_at: The last partition whose features told outcomes of the batch's partition.
-        rows: The batch's rows that a load accepts.
-        known_rows: Those of them whose outcome is known.
-        metrics: Each metric, the first one first.
-        slices: Each slice of enough rows, those of most rows first.
-        slices_left_out: Columns that have too many values to be told.
+        model_version: The digest of the model version that scored it.
+        version_number: The number of that version; None for a model that is not registered.
+        known_at: The last partition whose features contributed outcomes.
+        rows: The number of the batch's accepted rows.
+        known_rows: The number of accepted rows whose outcome is known.
+        metrics: The metrics in their declared order.
+        slices: The slices with enough rows, largest first.
+        slices_left_out: The columns that have too many values for slices.
         code_version: The version of the code that measured.
     """
 
@@ -85,10 +85,10 @@ class MeasuredAccuracy:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the accuracy of a document.
+        """Return the accuracy in a document.
 
         Raises:
-            InvalidAccuracyError: It has another form.
+            InvalidAccuracyError: The document is invalid.
         """
         try:
             document = json.loads(content)
@@ -102,6 +102,6 @@ class MeasuredAccuracy:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidAccuracyError(
-                f"The accuracy of a batch cannot be read: {error}",
+                f"The accuracy document of a batch is unreadable: {error}",
                 remedy="Materialize the accuracy of its partition again",
             ) from error

@@ -249,13 +249,13 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
         ("bucket", "another-bucket", "bucket"),
         ("model", "other_model", "lies at"),
         ("batch_id", "20130201T060001Z-0123abcd", "lies at"),
-        ("partition", "2013-02-02", "does not lie under"),
+        ("partition", "2013-02-02", "is not under"),
         ("previous_batch_id", BATCH, "the batch itself"),
-        ("json_parts.0.key", "predictions/other_model/json/part-0.jsonl.gz", "does not lie under"),
+        ("json_parts.0.key", "predictions/other_model/json/part-0.jsonl.gz", "is not under"),
         (
             "json_parts.0.key",
             f"predictions/flight_delay/json/dt=2013-02-01/batch={BATCH[:-1]}e/p",
-            "lie under",
+            "is not under",
         ),
         (
             "json_parts.1.key",
@@ -272,7 +272,7 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
         (
             "model_package",
             {**PACKAGE, "digest": "v2"},
-            r"model_package.digest is v2, and model_version is v1",
+            r"model_package.digest is v2, but model_version is v1",
         ),
     ],
 )
@@ -370,7 +370,7 @@ def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None
     assert parse_manifest(changed("model_version", "v" * 256)).model_version == "v" * 256
     room = LARGEST_SCHEMA_BYTES - len(canonical_json({**FULL_SCHEMA.to_document(), "note": ""}))
     assert parse_manifest(changed("schema.note", "n" * room)).schema.extra == {"note": "n" * room}
-    with pytest.raises(InvalidManifestError, match=r"model_version .* 257 characters of 1 to 256"):
+    with pytest.raises(InvalidManifestError, match=r"model_version .* 257 characters, not 1 to 256"):
         parse_manifest(changed("model_version", "v" * 257))
     with pytest.raises(InvalidManifestError, match=f"schema takes {LARGEST_SCHEMA_BYTES + 1} bytes"):
         parse_manifest(changed("schema.note", "n" * (room + 1)))

@@ -213,7 +213,7 @@ FAULTS = [
     (not_json, "not JSON"),
     (lacks_a_field, "schema is missing"),
     (names_another_bucket, "bucket is another-bucket"),
-    (names_another_prefix, "json_parts[0].key does not lie under"),
+    (names_another_prefix, "json_parts[0].key is not under"),
     (climbs_out, "model is wrong"),
     (names_anothers_delta_files, "rows of other batches"),
     (mixes_delta_files, "does not add the files that the manifest names"),
