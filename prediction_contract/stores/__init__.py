@@ -1,1 +1,1 @@
-"""A row in DynamoDB, Delta and Snowflake, and what the API needs to serve it."""
+"""Rows in DynamoDB, Delta and Snowflake, and the data that the API needs to serve them."""

@@ -1,4 +1,4 @@
-"""A row as an item of the online table, in DynamoDB's low-level form; writer and reader share it."""
+"""Conversion between rows and items of the online table, in DynamoDB's low-level form."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KEY_ATTRIBUTE = "entity_id"
 BATCH_ATTRIBUTE = "batch_id"
 EXPIRY_ATTRIBUTE = "expires_at"
 CHECKSUM_ATTRIBUTE = "row_checksum"
-# Of cleaned rows, whose values are not those that `row_checksum` was computed over.
+# Cleaned rows have it, because their `row_checksum` is that of the row before cleaning.
 STORED_CHECKSUM_ATTRIBUTE = "stored_checksum"
 
 
 class DamagedItemError(ContractError):
-    """An item of the online table is not one that `OnlineItems.build` made of this schema."""
+    """An item of the online table does not have the form that `OnlineItems.build` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class StoredPrediction:
     """One item, read back.
 
     Attributes:
-        row: The row as it was written, under the declared types.
-        batch_id: The batch it belongs to.
-        expires_at: When DynamoDB may delete it, in seconds since 1970.
+        row: The stored row, with the declared types.
+        batch_id: The row's batch.
+        expires_at: When DynamoDB may delete the item, in seconds since 1970.
         row_checksum: The checksum of the row as the model wrote it.
-        stored_checksum: That of the row as it was stored, if it was cleaned; None if not.
+        stored_checksum: The checksum of the stored row if it was cleaned; None otherwise.
     """
 
     row: Row
@@ -51,13 +51,13 @@ class StoredPrediction:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the values read back have the checksum that was written with them."""
+        """Whether the values match the checksum that was written with them."""
         written = self.row_checksum if self.stored_checksum is None else self.stored_checksum
         return self.row.checksum == written
 
 
 class OnlineItems:
-    """Builds and reads the items of one schema; columns without value have no attribute."""
+    """Builds and reads the items of one schema. A column without a value has no attribute."""
 
     def __init__(self, schema: PredictionSchema) -> None:
         self._schema = schema
@@ -69,8 +69,8 @@ class OnlineItems:
 
         Args:
             row: A row of this schema.
-            batch_id: The batch, as `BatchId` validated it.
-            expires_at: Seconds since 1970.
+            batch_id: The batch id, already validated.
+            expires_at: When the item expires, in seconds since 1970.
         """
         item: dict[str, dict[str, Any]] = {
             BATCH_ATTRIBUTE: {"S": batch_id},
@@ -96,10 +96,10 @@ class OnlineItems:
         return item
 
     def read(self, item: Mapping[str, Mapping[str, Any]]) -> StoredPrediction:
-        """Return what `build` made an item of; attributes beside the schema's are left out.
+        """Return the content of an item that `build` made. Attributes outside the schema are ignored.
 
         Raises:
-            DamagedItemError: An attribute is missing or of another type than the schema's.
+            DamagedItemError: An attribute is missing or has the wrong type.
         """
         try:
             members = {
@@ -117,17 +117,17 @@ class OnlineItems:
                 ),
             )
         except (KeyError, ValueError, InvalidRowError, InvalidNameError) as error:
-            why = "an attribute is missing or of another type"
+            why = "an attribute is missing or has the wrong type"
             raise DamagedItemError(
-                "An item of the online table is not what this schema writes: "
+                "An item of the online table does not fit the schema: "
                 f"{error.what if isinstance(error, ContractError) else why}",
-                remedy="Read it with the schema of its own batch; if it is that one, load the batch again",
+                remedy="Read it with its own batch's schema; if it still does not fit, load the batch again",
             ) from error
 
     def render_json(self, row: Row, names: Collection[str] | None = None) -> str:
-        """Return a row as a JSON object in the schema's order, null where there is no value.
+        """Return a row as a JSON object in the schema's order, with null for no value.
 
-        Numbers are spelled with all their digits; none has been a binary float unless declared `double`.
+        Numbers have all their digits. Only columns declared `double` go through a binary float.
 
         Args:
             row: A row of this schema.
@@ -143,12 +143,12 @@ class OnlineItems:
 
 
 _NUMBERS = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
-# Many items name the same few batches, and whether a second exists takes longer to find out than all else.
+# Cached because many items have the same few batch ids, and validation is the slowest part of a read.
 _batch_id = lru_cache(maxsize=64)(BatchId)
 
 
 def attributes_of(schema: PredictionSchema) -> list[tuple[str, str, Kind]]:
-    """Return name, attribute and kind of each column, in name order."""
+    """Return the name, the attribute name and the kind of each column, in name order."""
     return [
         (column.name, KEY_ATTRIBUTE if column.name == schema.key else column.name, column.type.kind)
         for column in sorted(schema.columns, key=lambda column: column.name)
@@ -156,7 +156,7 @@ def attributes_of(schema: PredictionSchema) -> list[tuple[str, str, Kind]]:
 
 
 def attribute_value(value: Any) -> dict[str, Any]:
-    """Return a nested value in low-level form."""
+    """Return a nested value in DynamoDB's low-level form."""
     if value is None:
         return {"NULL": True}
     if isinstance(value, str):
@@ -171,10 +171,10 @@ def attribute_value(value: Any) -> dict[str, Any]:
 
 
 def _raw_value(attribute: Mapping[str, Any]) -> Any:
-    """Return an attribute as the JSON parser would have returned the value it was made of.
+    """Return an attribute's value in the form that the JSON parser returns.
 
     Raises:
-        ValueError: The attribute has a type that the contract never writes.
+        ValueError: The contract never writes an attribute of this type.
     """
     ((kind, value),) = attribute.items()
     if kind in {"S", "BOOL"}:

@@ -1,4 +1,4 @@
-"""A row as an item in the text of DynamoDB's protocol, put together from the row's own pieces."""
+"""Items of the online table as JSON text of DynamoDB's protocol, built from the pieces of a row."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _AROUND = {
     Kind.DECIMAL: ('{"N":"', '"}'),
     Kind.DOUBLE: ('{"N":"', '"}'),
     Kind.BOOLEAN: ('{"BOOL":', "}"),
-    # Put in as it stands.
+    # The piece is inserted unchanged.
     Kind.JSON: ("", ""),
 }
 
 
 class OnlineItemTexts:
-    """Writes the items of one batch: what `OnlineItems.build` builds, as JSON.
+    """Writes the items of one batch as JSON, with the same content as `OnlineItems.build`.
 
     Args:
         schema: The rows' schema.
         batch_id: The batch.
-        expires_at: The items' TTL, seconds since 1970.
+        expires_at: When the items expire, in seconds since 1970.
     """
 
     def __init__(self, schema: PredictionSchema, batch_id: str, expires_at: int) -> None:
@@ -60,7 +60,7 @@ class OnlineItemTexts:
         self._cleaned_template = RowTemplate([*members, checksum, stored_checksum], first=own)
 
     def text(self, row: Row) -> str:
-        """Return the item of a row of the schema."""
+        """Return the JSON text of a row's item."""
         pieces = row.pieces or self._pieces(row)
         if row.stored_checksum is None:
             return self._template.fill([*pieces, row.checksum])

@@ -1,7 +1,7 @@
-"""What the API needs to serve a batch: the `serving` JSON of its publication entry.
+"""The data that the API needs to serve a batch, stored as the `serving` JSON of its publication entry.
 
-The publisher builds it from the model's declaration and the manifest; the API reads it and asks for nothing
-else, so a new model or provider needs no new deployment of the API.
+The publisher builds it from the model's declaration and the manifest. The API needs nothing else, so a new
+model or provider needs no new deployment of the API.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SERVING_VERSION = 1
 MAX_ENRICHMENTS = 8
 MAX_FIELDS = 50
-# Characters of a request's query, by which the firewall and the API refuse it.
+# The firewall and the API refuse a request whose query has more characters.
 LONGEST_QUERY = 8_192
 LONGEST_TIMEOUT_MILLISECONDS = 5_000
 LONGEST_CACHE_SECONDS = 86_400
@@ -37,25 +37,25 @@ LONGEST_CACHE_SECONDS = 86_400
 _NAME = re.compile("[a-z][a-z0-9_]{0,40}")
 _FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 _PLACEHOLDER = re.compile("[{]([a-z][a-z0-9_]{0,62})[}]")
-# 1 to 65535.
+# Matches 1 to 65535.
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])(?![0-9])"
-# `http[s]://host[:port]`, by which a deployment allows a provider.
+# `http[s]://host[:port]`. A deployment allows providers by their origin.
 ORIGIN_PATTERN = rf"https?://(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?|\[[0-9a-f:]{{2,39}}\])(?::{_PORT})?"
 LONGEST_ORIGIN = f"https://{'x' * 253}:65535"
 _ORIGIN = re.compile(f"({ORIGIN_PATTERN})")
-# Whatever a URL's path and query may hold as it is; placeholders are looked at apart.
+# A URL's path and query without escapes. Placeholders are checked separately.
 _REST = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _LONGEST_URL = 2_000
-# A proxy may decode a path before the server behind it does, and judge what it has decoded.
+# A proxy may decode a path before the server behind it decodes it again.
 _MAX_DECODINGS = 3
-# Some servers take a backslash for a slash.
+# Some servers treat a backslash as a slash.
 _SEGMENT_ENDS = re.compile(r"[/\\]")
-# A list or map has no one spelling in a URL, and a double's depends on who spells it.
+# Lists, maps and doubles have no unique spelling in a URL.
 _PLACEABLE = frozenset(Kind) - {Kind.JSON, Kind.DOUBLE}
 
 
 class InvalidServingError(ContractError):
-    """What a publication says about serving its batch is not what this contract writes."""
+    """The serving data of a publication is invalid."""
 
     def __init__(
         self, what: str, *, remedy: str = "Correct the model's declaration and publish again"
@@ -65,18 +65,18 @@ class InvalidServingError(ContractError):
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """Facts that a third party adds to a prediction when it is served.
+    """Facts from a third-party provider that the API adds to a prediction.
 
     Attributes:
-        name: Under which the answer shows them, `[a-z][a-z0-9_]{0,40}`.
+        name: The name of the facts in the response, `[a-z][a-z0-9_]{0,40}`.
         url: `https://host/path?query` with `{column}` or `{entity_id}` in path and query, never in the host.
-        fields: Members of the provider's JSON object that the answer shows.
-        timeout_milliseconds: How long one call may take, 1 to 5,000.
-        cache_seconds: For how long an answer counts as fresh, 0 to 86,400.
-        required: Whether a prediction without it is not worth an answer.
+        fields: The members of the provider's JSON object that the response shows.
+        timeout_milliseconds: The timeout of one call, 1 to 5,000.
+        cache_seconds: How long the provider's answer counts as fresh, 0 to 86,400.
+        required: Whether the request fails if these facts are unavailable.
 
     Raises:
-        InvalidServingError: A member has another form.
+        InvalidServingError: A member is invalid.
     """
 
     name: str
@@ -112,20 +112,20 @@ class Enrichment:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of the provider, say `https://api.stock.example`."""
+        """Scheme, host and port of the provider, for example `https://api.stock.example`."""
         found = _ORIGIN.match(self.url)
         return found[1] if found else ""
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The columns whose values the URL takes, `entity_id` for the key."""
+        """The columns whose values are inserted into the URL; `entity_id` is the key."""
         return tuple(_PLACEHOLDER.findall(self.url))
 
     def url_for(self, row: Row) -> str | None:
-        """Return the URL for a row, its values percent-encoded.
+        """Return the URL for a row, with percent-encoded values.
 
-        None if the row has no value for a placeholder, or one that a server could take for a step to another
-        path: `..`, and `../x`, which is `..%2Fx` in the URL.
+        Returns None if the row has no value for a placeholder, or if a server could interpret a value as a
+        step to another path, for example `..` or `../x` (`..%2Fx` in the URL).
         """
         texts: dict[str, str | None] = {KEY_ATTRIBUTE: row.key}
         for (name, value), text in zip(row.values.items(), row.texts, strict=True):
@@ -137,7 +137,7 @@ class Enrichment:
         return None if _leads_elsewhere(path) else url
 
     def to_document(self) -> dict[str, Any]:
-        """Return the declaration as JSON members."""
+        """Return the enrichment as JSON members."""
         return {
             "name": self.name,
             "url": self.url,
@@ -149,10 +149,10 @@ class Enrichment:
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the declaration of JSON members; unknown ones are left out.
+        """Return the enrichment in JSON members. Unknown members are ignored.
 
         Raises:
-            InvalidServingError: One is missing or has another type or form.
+            InvalidServingError: A member is missing or invalid.
         """
         with _shape_is_served():
             members = members_of(document, "an enrichment")
@@ -171,20 +171,20 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class ServingRecord:
-    """What the API must know of a published batch.
+    """The data that the API needs about a published batch.
 
     Attributes:
         schema: The columns of the batch.
-        model_version: Of the model that scored it, 1 to `LONGEST_MODEL_VERSION` characters.
-        row_count: Accepted rows, which an entity can be found in; quarantined ones do not count.
+        model_version: The version of the model that scored it, 1 to `LONGEST_MODEL_VERSION` characters.
+        row_count: The number of accepted rows, without those in quarantine.
         checksum: The manifest's batch checksum, as decimal text.
-        enrichments: In the order of the answer.
+        enrichments: The enrichments in the order of the response.
         model_package_version: The number of the registered model version that scored it; None for a model
-            that no registry knows.
+            that is not registered.
 
     Raises:
-        InvalidServingError: A member has another form, or a URL names a column that is not there or has no
-            one spelling (`json`, `double`).
+        InvalidServingError: A member is invalid, or a URL uses a column that does not exist or has no unique
+            spelling (`json`, `double`).
     """
 
     schema: PredictionSchema
@@ -197,8 +197,9 @@ class ServingRecord:
     def __post_init__(self) -> None:
         if not 1 <= len(self.model_version) <= LONGEST_MODEL_VERSION:
             raise InvalidServingError(
-                f"The model version has {len(self.model_version)} characters of 1 to {LONGEST_MODEL_VERSION}",
-                remedy="Score the batch again by a model with a shorter version",
+                f"The model version has {len(self.model_version)} characters, not 1 to "
+                f"{LONGEST_MODEL_VERSION}",
+                remedy="Score the batch again with a model that has a shorter version",
             )
         number = self.model_package_version
         if number is not None and not 1 <= number <= HIGHEST_VERSION:
@@ -221,8 +222,8 @@ class ServingRecord:
             for name in enrichment.placeholders:
                 if name not in placeable:
                     raise InvalidServingError(
-                        f"The URL of enrichment {enrichment.name} takes {name}, which is no column that has "
-                        "one spelling"
+                        f"The URL of enrichment {enrichment.name} uses {name}, which is not a column or is a "
+                        "json or double column"
                     )
 
     def to_json(self) -> str:
@@ -242,10 +243,10 @@ class ServingRecord:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return what a publication entry says; unknown members are left out.
+        """Return the record in a publication entry's text. Unknown members are ignored.
 
         Raises:
-            InvalidServingError: It is not JSON, of another version, or a member has another form.
+            InvalidServingError: The text is not JSON or has another version, or a member is invalid.
         """
         try:
             document = parse_json(text.encode())
@@ -256,13 +257,13 @@ class ServingRecord:
             version = member(members, "serving_version", int)
             if version != SERVING_VERSION:
                 raise InvalidServingError(
-                    f"The serving record has version {version}, and this code knows {SERVING_VERSION}",
+                    f"The serving record has version {version}, but this code supports {SERVING_VERSION}",
                     remedy="Deploy the API and the publisher from the same release",
                 )
             try:
                 schema = PredictionSchema.from_document(member(members, "schema", dict))
             except SchemaError as error:
-                raise InvalidServingError(f"The serving record's schema is wrong: {error.what}") from error
+                raise InvalidServingError(f"The serving record's schema is invalid: {error.what}") from error
             return cls(
                 schema=schema,
                 model_version=member(members, "model_version", str),
@@ -276,10 +277,10 @@ class ServingRecord:
 
 
 def _leads_elsewhere(path: str) -> bool:
-    """Whether an encoded path has a `.` or `..` segment, now or once it is decoded."""
+    """Return whether an encoded path has a `.` or `..` segment after any number of decodings."""
     for _ in range(_MAX_DECODINGS):
         path = unquote(path)
-        # Some servers cut a segment's parameters off: `..;x` is `..` to them.
+        # Some servers cut off a segment's parameters and read `..;x` as `..`.
         if any(segment.partition(";")[0] in {".", ".."} for segment in _SEGMENT_ENDS.split(path)):
             return True
     return False
@@ -287,8 +288,8 @@ def _leads_elsewhere(path: str) -> bool:
 
 @contextmanager
 def _shape_is_served() -> Iterator[None]:
-    """Tell of a document of another shape as of anything else that cannot be served."""
+    """Turn a `DocumentShapeError` into an `InvalidServingError`."""
     try:
         yield
     except DocumentShapeError as error:
-        raise InvalidServingError(f"The serving record cannot be read: {error}") from error
+        raise InvalidServingError(f"The serving record is unreadable: {error}") from error

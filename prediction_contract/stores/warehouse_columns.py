@@ -1,7 +1,7 @@
-"""A model's table beside a batch that is to be loaded: which columns came, which changed, which went.
+"""Compares the columns of a model's warehouse table with those of a batch to be loaded.
 
-A new column is added, and has no value in the batches before. A column that changed its type, or that earlier
-batches have and this one lacks, is for whoever declares the model to decide: readers of the view rely on it.
+A new column is added to the table; earlier batches have no value in it. A person must decide if a column
+changed its type or the batch lacks a column of earlier batches, because readers of the view rely on both.
 """
 
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
@@ -22,7 +22,7 @@ _NAMES = {"TEXT": "VARCHAR", "TIMESTAMP_NTZ": "TIMESTAMP_NTZ(6)"}
 
 
 def table_columns() -> str:
-    """Return the query of the columns of the table that is its `%s`: name, type, precision, scale."""
+    """Return the query of a table's columns: name, type, precision, scale. Its `%s` is the table's name."""
     return (
         "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE FROM INFORMATION_SCHEMA.COLUMNS "
         "WHERE TABLE_SCHEMA = CURRENT_SCHEMA() AND TABLE_NAME = %s"
@@ -31,12 +31,12 @@ def table_columns() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ColumnDifference:
-    """What a batch's columns are beside those of the table.
+    """The difference between a batch's columns and the table's columns.
 
     Attributes:
         additions: The statements that add the new columns.
-        changed: In words, each column of another type.
-        gone: The table's columns that the batch does not have, without quotes.
+        changed: One phrase for each column whose type differs.
+        gone: The names, without quotes, of the table's columns that the batch does not have.
     """
 
     additions: tuple[str, ...]
@@ -45,7 +45,7 @@ class ColumnDifference:
 
     @classmethod
     def between(cls, table: WarehouseTable, found: Iterable[Sequence[Any]]) -> ColumnDifference:
-        """Return the difference of a batch's table, as its schema has it, from what `table_columns` found."""
+        """Return the difference between a table for the batch's schema and the result of `table_columns`."""
         types = {str(name): _type(str(kind), precision, scale) for name, kind, precision, scale in found}
         wanted = {column.name.strip('"'): column for column in table.columns}
         return cls(
@@ -55,7 +55,7 @@ class ColumnDifference:
                 if name not in types
             ),
             changed=tuple(
-                f"{name} is {types[name]} there and {column.type} in the batch"
+                f"{name} is {types[name]} in the table and {column.type} in the batch"
                 for name, column in wanted.items()
                 if types.get(name, column.type) != column.type
             ),
@@ -64,14 +64,14 @@ class ColumnDifference:
 
 
 def count_values(table: WarehouseTable, columns: Sequence[str], batch_id: str) -> str:
-    """Return the query of how many values each of some columns has in the batches before one.
+    """Return the query of the number of values that each column has in batches before this one.
 
-    A batch older than a column is loaded again without it; a batch that comes after it has lost it.
+    If there are none, the batch is older than the column. Otherwise the batch has lost the column.
     """
     counts = ", ".join(f"COUNT({quoted(column)})" for column in columns)
     return f"SELECT {counts} FROM {table.name} WHERE {quoted(BATCH_COLUMN)} < '{BatchId(batch_id)}'"
 
 
 def _type(kind: str, precision: Any, scale: Any) -> str:
-    """Return a column's type as DDL spells it."""
+    """Return a column's type as in DDL."""
     return f"NUMBER({precision},{scale})" if kind == "NUMBER" else _NAMES.get(kind, kind)

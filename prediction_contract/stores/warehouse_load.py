@@ -1,6 +1,6 @@
-"""The statements that load one batch into Snowflake: staged beside the table, then moved in at once.
+"""The statements that load one batch into Snowflake, through a staging table and in one transaction.
 
-In order: `prepare` and `copy`; `staged_totals`, compared with the manifest; `refuse` for each quarantined
+The order is: `prepare` and `copy`; `staged_totals`, compared with the manifest; `refuse` for each quarantined
 line; BEGIN; `move`; `WarehouseTable.batch_totals`, compared again; COMMIT or ROLLBACK; `clean_up`.
 """
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from prediction_contract.cleaning.column_cleaning import CleanedColumn
     from prediction_contract.rows.schema import Column, PredictionSchema
 
-# Snowflake puts the vectorized scanner at a third of the time. NULL_IF, because the text \N is loaded as NULL
-# without it.
+# By Snowflake's figures, the vectorized scanner takes a third of the time. Without NULL_IF, the text \N would
+# be loaded as NULL.
 _FILE_FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE USE_VECTORIZED_SCANNER = TRUE NULL_IF = ()"
-# Of the names in one COPY, which leaves room for the rest of the statement.
+# The characters of file names in one COPY. They leave room for the rest of the statement.
 _MAX_NAME_CHARACTERS = MAX_STATEMENT_BYTES // 2
 # The whitespace at both ends of a text.
 _BLANKS = " || ".join(f"CHR({ord(blank)})" for blank in TRIMMED)
@@ -39,14 +39,14 @@ _ENDS = f"'^[' || {_BLANKS} || ']+|[' || {_BLANKS} || ']+$'"
 
 
 class WarehouseLoad:
-    """The load of one batch by one job run; its staging tables carry both, so no two loads share them.
+    """The load of one batch by one job run. Its staging tables are named by both, so no two loads share them.
 
     Args:
         table: The model's table.
         batch_id: The batch.
-        job_run: The job run's id; it is hashed into the staging tables' names.
-        delivered: The schema of the batch's files; None if it is the table's.
-        cleaning: What makes the table's rows of those of the files.
+        job_run: The job run's id, whose hash is part of the staging tables' names.
+        delivered: The schema of the batch's files; None if it is the table's schema.
+        cleaning: The rules that turn the files' rows into the table's rows.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class WarehouseLoad:
         self.refused = f'"{stem}_REFUSED"'
 
     def prepare(self) -> list[str]:
-        """Return the statements that create both staging tables, empty and without memory of loaded files.
+        """Return the statements that create both staging tables, empty and without a load history.
 
-        The staging table takes rows without key: what to leave out is decided when all of them are seen.
+        The staging table accepts rows without a key. They are left out by `move`.
         """
         columns = ", ".join(f"{column.name} {column.type}" for column in self._staged.columns)
         refused = quoted(CHECKSUM_COLUMN)
@@ -88,15 +88,15 @@ class WarehouseLoad:
 
         Args:
             stage: The external stage on the bucket's predictions.
-            files: Relative to the model's Delta table; each statement names as many as Snowflake takes.
+            files: Paths relative to the model's Delta table. Each statement has as many as Snowflake accepts.
 
         Raises:
             InvalidNameError: The stage or a file has a form that is not safe in a statement.
         """
         source = staged_delta_table(stage, self._table.model)
-        # Named files only: a prefix would take in files that later versions removed. FORCE, because Snowflake
-        # skips files it remembers to have loaded. The vectorized scanner takes no other ON_ERROR than
-        # ABORT_STATEMENT and SKIP_FILE.
+        # Each file is named, because a prefix would include files that later versions removed. Without FORCE,
+        # Snowflake skips files that it has loaded before. The vectorized scanner accepts only ABORT_STATEMENT
+        # and SKIP_FILE as ON_ERROR.
         return [
             f"COPY INTO {self.staging} FROM {source} FILES = ({', '.join(literals)}) "
             f"FILE_FORMAT = ({_FILE_FORMAT}) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE "
@@ -105,26 +105,26 @@ class WarehouseLoad:
         ]
 
     def staged_totals(self) -> str:
-        """Return the query of what was staged: rows, keys, summed checksums, rows of other batches."""
+        """Return the query of the staged rows, distinct keys, summed checksums, and rows of other batches."""
         batch = self._table.is_of_batch(self._batch_id)
         others = f"COUNT(*) - COUNT(CASE WHEN {batch} THEN 1 END)"
         return f"SELECT {self._staged.totals}, {others} FROM {self.staging}"
 
     def refuse(self) -> str:
-        """Return the statement that leaves a quarantined line out of the table, its checksum being its `%s`.
+        """Return the statement that excludes a quarantined line from the table. Its `%s` is the checksum.
 
-        The checksum and not the key, because a line that is no JSON has none to find its Delta row by. It is
-        `checksums.refused_checksum` of a line that was not accepted, and a row's own if others share its key.
+        It is `checksums.refused_checksum` of a line that was not accepted, and the row's own checksum of a
+        row with a duplicate key. A key would not do, because a line that is not JSON has none.
         """
         return f"INSERT INTO {self.refused} ({quoted(CHECKSUM_COLUMN)}) VALUES (%s)"
 
     def move(self, *, are_all_accepted: bool = False) -> list[str]:
-        """Return the statements that replace the batch's rows in the table by the accepted staged ones.
+        """Return the statements that replace the batch's rows in the table with the accepted staged rows.
 
-        They belong into one transaction, with no DDL in it: DDL would commit.
+        Run them in one transaction without DDL, because DDL would commit it.
 
         Args:
-            are_all_accepted: Whether no line was refused; looking each row up among none takes its time.
+            are_all_accepted: Whether no line was refused, which makes the statement faster.
         """
         table = self._table
         checksum = quoted(CHECKSUM_COLUMN)
@@ -146,12 +146,12 @@ class WarehouseLoad:
 
 
 def _file_literal(path: str) -> str:
-    """Return a file's path as an SQL literal; a valid key holds nothing to escape."""
+    """Return a file's path as an SQL literal. A valid key has no character to escape."""
     return f"'{validated_key(path)}'"
 
 
 def _chunks(literals: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Return the literals in chunks, each of which one COPY may name."""
+    """Yield the literals in chunks that fit into one COPY."""
     first = characters = 0
     for number, literal in enumerate(literals):
         if number - first == MAX_COPY_FILES or characters + len(literal) > _MAX_NAME_CHARACTERS:
@@ -163,15 +163,14 @@ def _chunks(literals: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def selected_columns(schema: PredictionSchema, cleaning: Cleaning, alias: str) -> list[str]:
-    """Return the expressions of the stored columns over the staged ones, in the stored columns' order.
+    """Return the SQL expressions that compute the stored columns from the staged columns, in stored order.
 
-    They say what `RowCleaning` does in Python. A load reads rows back and compares them with Python's, so a
-    difference stops it.
+    They do the same as `RowCleaning` does in Python. A load reads rows back and fails if the results differ.
 
     Args:
         schema: The schema of the staged rows.
         cleaning: The rules.
-        alias: What the staged rows' table is called in the statement.
+        alias: The alias of the staging table in the statement.
     """
     return [
         _expression(column, f"{alias}.{quoted(column.source.name)}") for column in cleaning.columns(schema)
@@ -180,7 +179,7 @@ def selected_columns(schema: PredictionSchema, cleaning: Cleaning, alias: str) -
 
 def _expression(column: CleanedColumn, value: str) -> str:
     if column.trim:
-        # Not TRIM with characters, which the local stand-in leaves out.
+        # TRIM with characters would do, but the local stand-in does not support it.
         value = f"REGEXP_REPLACE({value}, {_ENDS}, '')"
     if column.cast is not None:
         value = column.cast.sql(value, column.stored.type)
@@ -191,12 +190,12 @@ def _expression(column: CleanedColumn, value: str) -> str:
         for sign, bound in (("<", column.minimum), (">", column.maximum))
         if bound is not None
     ]
-    # Not LEAST and GREATEST, in which a null counts differently from engine to engine.
+    # Engines differ in how LEAST and GREATEST treat a null.
     return f"CASE {' '.join(bounds)} ELSE {value} END" if bounds else value
 
 
 def _literal(raw: Any, column: Column) -> str:
-    """Return a raw JSON value that the column's decoder takes as a literal of the column's type."""
+    """Return the SQL literal of a raw JSON value that fits the column."""
     value, text = decoder_for(column)(raw)
     kind = column.type.kind
     if kind is Kind.STRING:

@@ -1,4 +1,4 @@
-"""How Snowflake reads the data bucket: what its storage integration allows, and the stage on that."""
+"""Snowflake's access to the data bucket: the location that its storage integration allows, and the stage."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from prediction_contract.naming.s3_layout import PREDICTIONS_PREFIX, delta_table
 
 
 def allowed_location(bucket: str) -> str:
-    """Return the one location that the storage integration allows; a stage's URL must begin with it.
+    """Return the only location that the storage integration allows. A stage's URL must begin with it.
 
     Raises:
-        InvalidNameError: S3 allows no bucket of this name.
+        InvalidNameError: The bucket name is invalid.
     """
     return f"s3://{validated_bucket(bucket)}/{PREDICTIONS_PREFIX}"
 
 
 def create_stage(stage: str, bucket: str, integration: str) -> str:
-    """Return the statement that creates the stage on the allowed location where it is not there yet.
+    """Return the statement that creates the stage for the allowed location unless it exists.
 
     Args:
-        stage: Its name.
+        stage: The stage's name.
         bucket: The data bucket.
         integration: The storage integration that reads the bucket.
 
     Raises:
-        InvalidNameError: A name has a form that is not safe in a statement.
+        InvalidNameError: A name is not safe in a statement.
     """
     return (
         f"CREATE STAGE IF NOT EXISTS {_identifier(stage)} URL = '{allowed_location(bucket)}' "
@@ -33,10 +33,10 @@ def create_stage(stage: str, bucket: str, integration: str) -> str:
 
 
 def staged_delta_table(stage: str, model: str) -> str:
-    """Return where a model's Delta table lies on the stage, as `COPY` takes it.
+    """Return the location of a model's Delta table on the stage, for `COPY`.
 
     Raises:
-        InvalidNameError: A name has a form that is not safe in a statement.
+        InvalidNameError: A name is not safe in a statement.
     """
     return f"@{_identifier(stage)}/{delta_table_prefix(model).removeprefix(PREDICTIONS_PREFIX)}"
 

@@ -1,7 +1,7 @@
 """A model's table in Snowflake, the view of its live batch, and the projection of the publications.
 
-Every name is validated and quoted; every value is either validated to be safe in a literal or a `%s`
-placeholder for the connector. Statements run in the connection's database and schema.
+Every name is validated and quoted. Every value is either validated as safe in a literal or passed as a `%s`
+placeholder. Statements run in the connection's database and schema.
 """
 
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders
@@ -24,9 +24,9 @@ BATCH_COLUMN = "BATCH_ID"
 CHECKSUM_COLUMN = "ROW_CHECKSUM"
 PUBLICATIONS = '"PUBLICATIONS"'
 
-# Of every session of ours. Timestamps are kept without a zone and are UTC; files hold moments, which
-# Snowflake converts by the session's zone. A dead session's transaction is aborted after five idle minutes;
-# by default others wait for its locks twelve hours, and a statement may run for two days.
+# Parameters of all our sessions. Stored timestamps are UTC without a zone, and Snowflake converts those in
+# files by the session's time zone. By default, a session waits twelve hours for the locks of another one, and
+# a statement may run for two days. A dead session's transaction is aborted after five idle minutes.
 SESSION_PARAMETERS: Mapping[str, str | int] = {
     "TIMEZONE": "UTC",
     "LOCK_TIMEOUT": 900,
@@ -43,21 +43,21 @@ class WarehouseColumn(NamedTuple):
 
     @property
     def declaration(self) -> str:
-        """The column as it stands in DDL."""
+        """The column's declaration in DDL."""
         return f"{self.name} {self.type}{' NOT NULL' if self.is_required else ''}"
 
 
 class ProjectedPublication(NamedTuple):
-    """One entry of the registry as Snowflake keeps it, in the order of the `PUBLICATIONS` columns.
+    """A publication entry as Snowflake stores it, in the order of the `PUBLICATIONS` columns.
 
     Attributes:
         model: The model's name.
-        sequence: The publication's number, from 1.
-        batch_id: The batch that is live from here on; None if none is.
+        sequence: The publication's number, counting from 1.
+        batch_id: The batch that is live after this entry; None if there is none.
         partition: The partition of that batch.
-        action: What was asked for, say `publish`.
-        request_id: The request that asked for it.
-        published_at: When it happened, as `format_utc` writes it.
+        action: The requested action, for example `publish`.
+        request_id: The request that caused the entry.
+        published_at: When the change was made, in the form of `format_utc`.
     """
 
     model: str
@@ -70,12 +70,12 @@ class ProjectedPublication(NamedTuple):
 
 
 class ProjectedSequences(NamedTuple):
-    """Which of a model's publications Snowflake holds.
+    """The publications of a model in Snowflake.
 
     Attributes:
         highest: The highest sequence; 0 if there is none.
-        gaps: The sequences below it that are not there, each gap as its two neighbours, the lowest gap first.
-            Numbers are left out for good after a restore of the registry, so a gap need not be a fault.
+        gaps: The gaps in the sequences, each as the two sequences around it, in ascending order. A restore of
+            the registry leaves a permanent gap, so a gap need not be a fault.
     """
 
     highest: int = 0
@@ -83,7 +83,7 @@ class ProjectedSequences(NamedTuple):
 
     @classmethod
     def of_rows(cls, rows: Iterable[Sequence[Any]]) -> ProjectedSequences:
-        """Return them from the rows of `projected_gaps`: the lower neighbour and the sequence above it."""
+        """Return the result for the rows of `projected_gaps`, each a sequence with its predecessor first."""
         pairs = [(int(lower), int(sequence)) for lower, sequence in rows]
         gaps = tuple((lower, sequence) for lower, sequence in pairs if sequence > lower + 1)
         return cls(highest=pairs[-1][1] if pairs else 0, gaps=gaps)
@@ -103,14 +103,14 @@ _PUBLICATION_COLUMNS = (
 class WarehouseTable:
     """The table of all batches of one model, and the view of its live batch.
 
-    Only the key, the batch and the checksum are declared `NOT NULL`: a batch under an older schema of the
-    model has no value in columns that came later.
+    Only the key, the batch and the checksum are declared `NOT NULL`, because a batch with an older schema has
+    no values in columns that were added later.
     """
 
     def __init__(self, model: str, schema: PredictionSchema) -> None:
         self.model = ModelName(model)
         self.schema = schema
-        # The suffixes keep the names of one model's table and view apart from those of every other model.
+        # With these suffixes, no table or view can have the name of another model's.
         self.name = f'"{table_name(model)}"'
         self.view = f'"{self.model.upper()}_LIVE"'
         self.key = quoted(schema.key)
@@ -135,15 +135,15 @@ class WarehouseTable:
         return ", ".join(column.name for column in self.columns)
 
     def create(self) -> str:
-        """Return the statement that creates the table where it is not there yet."""
+        """Return the statement that creates the table unless it exists."""
         declarations = ", ".join(column.declaration for column in self.columns)
         return f"CREATE TABLE IF NOT EXISTS {self.name} ({declarations})"
 
     def create_view(self) -> str:
         """Return the statement that creates or replaces the live view and keeps its grants.
 
-        The live batch is that of the highest sequence, by an aggregate and not by a join, so a publication
-        projected twice shows no row twice. Without a publication the view is empty.
+        The view shows the batch with the highest sequence. It uses an aggregate and not a join, so a
+        publication that was projected twice does not duplicate rows. Without a publication the view is empty.
         """
         kinds = {quoted(name): kind for name, kind in self._kinds.items()}
         selected = ", ".join(
@@ -159,16 +159,16 @@ class WarehouseTable:
         )
 
     def batch_totals(self, batch_id: str) -> str:
-        """Return the query of a batch's rows, distinct keys and summed row checksums, three integers.
+        """Return the query of a batch's number of rows, number of distinct keys, and sum of row checksums.
 
-        The sum is signed; modulo 2^64 it is the batch's checksum.
+        The sum is signed. Modulo 2^64 it is the batch's checksum.
         """
         return f"SELECT {self.totals} FROM {self.name} WHERE {self.is_of_batch(batch_id)}"
 
     @property
     def totals(self) -> str:
         """The three aggregates that verify a batch."""
-        # Widened first, so that no engine sums 64-bit integers as binary floats.
+        # Cast to a wider type, so that no engine sums 64-bit integers as binary floats.
         checksum = f"COALESCE(SUM({quoted(CHECKSUM_COLUMN)}::NUMBER(38,0)), 0)"
         return f"COUNT(*), COUNT(DISTINCT {self.key}), {checksum}"
 
@@ -177,10 +177,10 @@ class WarehouseTable:
 
         Args:
             batch_id: The batch.
-            keys: How many `%s` placeholders it needs, 1 to `MAX_LIST_VALUES`.
+            keys: The number of keys and thus of `%s` placeholders, 1 to `MAX_LIST_VALUES`.
 
         Raises:
-            ValueError: So many keys go into no statement.
+            ValueError: `keys` is out of range.
         """
         if not 1 <= keys <= MAX_LIST_VALUES:
             raise ValueError(
@@ -195,8 +195,8 @@ class WarehouseTable:
     def stored_values(self, row: Row, batch_id: str) -> tuple[Any, ...]:
         """Return what `read_back` must find for a row, in the order of `columns`.
 
-        Integers and decimals compare equal whatever type the connector gives them; timestamps are naive UTC
-        datetimes, `json` values canonical text.
+        Integers and decimals compare equal to any numeric type of the connector. Timestamps are naive UTC
+        datetimes, and `json` values are canonical text.
         """
         values = dict(row.values)
         for column, text in zip(values, row.texts, strict=True):
@@ -208,12 +208,12 @@ class WarehouseTable:
         return (*(values[name] for name in self.schema.names), batch_id, row.checksum)
 
     def delete_batch(self, batch_id: str) -> str:
-        """Return the statement that deletes a batch, before it is inserted again."""
+        """Return the statement that deletes a batch."""
         return delete_batch(self.model, batch_id)
 
     @staticmethod
     def is_of_batch(batch_id: str) -> str:
-        """Return the condition that a row is of a batch."""
+        """Return the condition that a row belongs to a batch."""
         return f"{quoted(BATCH_COLUMN)} = '{BatchId(batch_id)}'"
 
 
@@ -223,7 +223,7 @@ def table_name(model: str) -> str:
 
 
 def count_tables() -> str:
-    """Return the query whether the schema has a table of the name that is its `%s`: 1 or 0."""
+    """Return the query that counts tables with the name in its `%s`: 1 or 0."""
     return (
         "SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES "
         "WHERE TABLE_SCHEMA = CURRENT_SCHEMA() AND TABLE_NAME = %s"
@@ -231,25 +231,25 @@ def count_tables() -> str:
 
 
 def delete_batch(model: str, batch_id: str) -> str:
-    """Return the statement that deletes a batch and says how many rows it had, whatever its columns."""
+    """Return the statement that deletes a batch. Snowflake returns the number of deleted rows."""
     return f'DELETE FROM "{table_name(model)}" WHERE {WarehouseTable.is_of_batch(batch_id)}'
 
 
 def quoted(name: str) -> str:
-    """Return a column's name as a Snowflake identifier; the contract's names hold nothing to escape."""
+    """Return a column's name as a quoted Snowflake identifier. Valid names have no character to escape."""
     return f'"{name.upper()}"'
 
 
 def create_publications() -> str:
-    """Return the statement that creates the projection of the publications where it is not there yet."""
+    """Return the statement that creates the projection of the publications unless it exists."""
     declarations = ", ".join(column.declaration for column in _PUBLICATION_COLUMNS)
     return f"CREATE TABLE IF NOT EXISTS {PUBLICATIONS} ({declarations})"
 
 
 def insert_publication() -> str:
-    """Return the statement that projects one publication unless it is there, for `publication_parameters`."""
+    """Return the statement that projects a publication once. Its values are `publication_parameters`."""
     names = ", ".join(column.name for column in _PUBLICATION_COLUMNS)
-    # Cast, because a bare literal in a SELECT has no type of its own.
+    # Cast, because a literal in a SELECT has no type.
     values = ", ".join(f"%s::{column.type}" for column in _PUBLICATION_COLUMNS)
     return (
         f"INSERT INTO {PUBLICATIONS} ({names}) SELECT {values} WHERE NOT EXISTS "
@@ -261,19 +261,19 @@ def publication_parameters(publication: ProjectedPublication) -> tuple[str | int
     """Return the values of `insert_publication`'s placeholders.
 
     Raises:
-        InvalidNameError: The model or the batch id has another form.
-        ValueError: The moment of publication has another form.
+        InvalidNameError: The model's name or the batch id is invalid.
+        ValueError: The time of publication is invalid.
     """
     model, sequence = str(ModelName(publication.model)), publication.sequence
     return (
         model,
         sequence,
-        # Text and not null for "none": aggregates skip nulls, and would leave the batch before it live.
+        # No batch is stored as empty text, because MAX_BY skips nulls and the previous batch would stay live.
         "" if publication.batch_id is None else str(BatchId(publication.batch_id)),
         publication.partition or "",
         publication.action,
         publication.request_id,
-        # A literal for TIMESTAMP_NTZ has no zone.
+        # A TIMESTAMP_NTZ literal has no zone.
         format_utc(parse_utc(publication.published_at)).removesuffix("Z"),
         model,
         sequence,
@@ -281,7 +281,7 @@ def publication_parameters(publication: ProjectedPublication) -> tuple[str | int
 
 
 def projected_gaps() -> str:
-    """Return the query of `ProjectedSequences.of_rows`; the model is its `%s`."""
+    """Return the query for `ProjectedSequences.of_rows`. Its `%s` is the model's name."""
     sequence, lower, higher = quoted("SEQUENCE"), quoted("LOWER_SEQUENCE"), quoted("HIGHER_SEQUENCE")
     ordered = f"OVER (ORDER BY {sequence})"
     return (
@@ -292,6 +292,6 @@ def projected_gaps() -> str:
 
 
 def count_projected() -> str:
-    """Return the query of every model's projected sequences: the model, how many there are, the highest."""
+    """Return the query of every model's projection: the model, the number of sequences, the highest one."""
     model, sequence = quoted("MODEL"), quoted("SEQUENCE")
     return f"SELECT {model}, COUNT(DISTINCT {sequence}), MAX({sequence}) FROM {PUBLICATIONS} GROUP BY {model}"

@@ -53,7 +53,7 @@ def test_plain_table_is_accepted() -> None:
         ({"settings": {"delta.columnMapping.mode": "name"}}, "columnMapping"),
         ({"table_schema": PLAIN["table_schema"].replace('"timestamp"', '"timestamp_ntz"')}, "departs"),
         ({"table_schema": PLAIN["table_schema"].replace('"row_checksum"', '"sum"')}, "row_checksum"),
-        ({"table_schema": PLAIN["table_schema"].replace('"carrier"', '"Flight"')}, "by case only"),
+        ({"table_schema": PLAIN["table_schema"].replace('"carrier"', '"Flight"')}, "only in case"),
         ({"table_schema": "{}"}, "cannot be read"),
     ],
 )
