@@ -65,12 +65,12 @@ class Write:
 
 
 def request_is_new(key: RecordKey, request: ChangeRequest, action: StrEnum, sequence: int) -> Write:
-    """Return the write that remembers a request, and refuses one that was carried out before."""
+    """Return the write that records a request and refuses one that was already carried out."""
     unknown = Condition(
         "request_is_new",
         Missing("record"),
-        f"The request {request.request_id} was carried out before",
-        "Nothing is to be done",
+        f"The request {request.request_id} has already been carried out",
+        "Nothing needs to be done",
     )
     return Write(
         key=key,

@@ -247,8 +247,8 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
     ("path", "value", "fault"),
     [
         ("bucket", "another-bucket", "bucket"),
-        ("model", "other_model", "lies at"),
-        ("batch_id", "20130201T060001Z-0123abcd", "lies at"),
+        ("model", "other_model", "is at"),
+        ("batch_id", "20130201T060001Z-0123abcd", "is at"),
         ("partition", "2013-02-02", "is not under"),
         ("previous_batch_id", BATCH, "the batch itself"),
         ("json_parts.0.key", "predictions/other_model/json/part-0.jsonl.gz", "is not under"),
