@@ -1,1 +1,1 @@
-"""What becomes of a row between the files and the stores."""
+"""Cleaning of rows between the files and the stores."""

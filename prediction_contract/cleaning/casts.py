@@ -1,9 +1,9 @@
-"""The casts that a model's cleaning may ask for, each in Python and, beside it, in Snowflake's SQL.
+"""The casts for cleaning rules, each implemented in Python and in Snowflake's SQL.
 
-A value that the other type cannot hold as it is refuses its row; only a decimal becomes the nearest double.
-So Python decides, and the SQL must be right for the values that Python takes and must not fail for others: it
-goes by way of text, because `TRY_CAST` takes nothing else. Casts whose results engines spell or round each in
-their own way, those of a double above all, are not offered.
+If the target type cannot hold a value exactly, its row is refused; only a decimal becomes the nearest double.
+Python decides. The SQL must give the same result for values that Python accepts, and must not fail for
+others. It casts through text, because `TRY_CAST` accepts only text. There are no casts whose results differ
+between engines in spelling or rounding, such as those from a double.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Cast(NamedTuple):
-    """One cast.
+    """A cast from a source type to a target type.
 
     Attributes:
-        value: Takes a raw JSON value of the one type, and the other type; returns the raw value of the other.
-            Raises `ValueError` with what the value is; precision and range are for the column's decoder.
-        sql: Takes an expression and the other type; returns the expression of the cast.
+        value: A function from a raw JSON value and the target type to the raw JSON value of the target. It
+            raises `ValueError`, whose message describes the value. The column's decoder checks precision and
+            range.
+        sql: A function from an SQL expression and the target type to the expression of the cast.
     """
 
     value: Callable[[Any, ColumnType], Any]
@@ -40,20 +41,21 @@ class Cast(NamedTuple):
 
 
 def cast_between(source: ColumnType, target: ColumnType) -> Cast | None:
-    """Return the cast from one type to another, None if there is none."""
+    """Return the cast from one type to another, or None if there is none."""
     return _CASTS.get((source.kind, target.kind))
 
 
 def castable_from(source: ColumnType) -> tuple[str, ...]:
-    """Return the kinds that a type can be cast to."""
+    """Return the kinds to which a type can be cast."""
     return tuple(str(target) for kind, target in _CASTS if kind is source.kind)
 
 
 def scalar_of(text: str, column_type: ColumnType) -> Any:
-    """Return the raw JSON value that a text spells under a column's type.
+    """Return the raw JSON value of a text for a column's type.
 
     Raises:
-        ValueError: It spells none; the message says what it is.
+        ValueError: The text is not such a value. The message describes the text, for example `neither true
+            nor false`.
     """
     kind = column_type.kind
     if kind in {Kind.STRING, Kind.DATE}:
@@ -94,7 +96,7 @@ def _truth(yes: str, no: str) -> Callable[[str, ColumnType], str]:
 
 
 def _try_moment(expression: str, target: ColumnType) -> str:
-    # Without its zone, which is UTC: engines differ in what they make of one.
+    # The zone, which is UTC, is removed, because engines treat it differently.
     return f"TRY_CAST(REPLACE(REPLACE({expression}, 'Z', ''), '+00:00', '') AS {target.snowflake})"
 
 

@@ -1,8 +1,8 @@
-"""How a model's rows are cleaned on their way into the stores: declared once, applied alike for both.
+"""The rules that clean a model's rows before both stores hold them.
 
-What the model wrote stays on S3 as it is. Of each column, in this order: `trim`, `cast`, `default`, `clamp`,
-`rename`; or `drop`. The cleaned row is what both stores hold, under the `row_checksum` of the row that the
-model wrote, so that counts and checksums of manifest, files, stores and quarantine speak of the same rows.
+The files on S3 stay as the model wrote them. The rules of a column apply in the order `trim`, `cast`,
+`default`, `clamp`, `rename`; or the column is dropped (`drop`). The cleaned row keeps the `row_checksum` of
+the row that the model wrote, so that manifest, files, stores and quarantine have matching checksums.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """The cleaning rules of a model; without any, rows are stored as they are."""
+    """The cleaning rules of a model. Without rules, rows are stored unchanged."""
 
     rules: tuple[ColumnCleaning, ...] = ()
 
@@ -39,16 +39,16 @@ class Cleaning:
         return bool(self.rules)
 
     def to_text(self) -> str:
-        """Return the rules as the registry keeps them: canonical JSON, `{}` for none."""
+        """Return the rules as canonical JSON for the registry; `{}` if there are none."""
         document: Any = {"columns": [rule.to_document() for rule in self.rules]} if self.rules else {}
         return canonical_bytes(document).decode()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the rules of their JSON text.
+        """Return the rules in a JSON text.
 
         Raises:
-            SchemaError: The text is none that `to_text` writes.
+            SchemaError: The text does not have the form of `to_text`.
         """
         try:
             document = members_of(parse_json(text.encode()), "the document")
@@ -60,15 +60,15 @@ class Cleaning:
             raise _unreadable(str(error)) from error
 
     def to_argument(self) -> str | None:
-        """Return the rules as a job's argument, without quotes and spaces; None for none."""
+        """Return the rules as a job argument without quotes and spaces; None if there are none."""
         return base64.urlsafe_b64encode(self.to_text().encode()).decode() if self.rules else None
 
     @classmethod
     def from_argument(cls, argument: str | None) -> Self:
-        """Return the rules of a job's argument.
+        """Return the rules in a job argument.
 
         Raises:
-            SchemaError: It is none that `to_argument` makes.
+            SchemaError: The argument does not have the form of `to_argument`.
         """
         if argument is None:
             return cls()
@@ -76,7 +76,7 @@ class Cleaning:
             text = base64.b64decode(argument, altchars=b"-_", validate=True).decode()
         except (binascii.Error, ValueError) as error:
             raise SchemaError(
-                "Cleaning rules are no Base64 of a text", remedy="Start the job through its client"
+                "The cleaning rules are not text in Base64", remedy="Start the job through its client"
             ) from error
         return cls.parse(text)
 
@@ -104,11 +104,11 @@ class Cleaning:
         return tuple(found)
 
     def stored_schema(self, schema: PredictionSchema) -> PredictionSchema:
-        """Return the columns as the stores hold them.
+        """Return the schema of the stored rows.
 
         Raises:
             InvalidCleaningError: A rule does not fit the schema.
-            SchemaError: Two columns have got one name, or one a name that the platform keeps for itself.
+            SchemaError: After renaming, two columns have the same name, or one has a reserved name.
         """
         if not self.rules:
             return schema
@@ -117,7 +117,7 @@ class Cleaning:
         return replace(schema, columns=tuple(column.stored for column in columns), key=key)
 
     def stored_names(self, schema: PredictionSchema, names: Collection[str]) -> frozenset[str]:
-        """Return what the stores call some of a schema's columns; dropped ones they do not have."""
+        """Return the names of some of a schema's columns in the stores, without dropped columns."""
         return frozenset(column.stored.name for column in self.columns(schema) if column.source.name in names)
 
 
@@ -126,16 +126,16 @@ NO_CLEANING = Cleaning()
 
 def _unreadable(why: str) -> SchemaError:
     return SchemaError(
-        f"Cleaning rules cannot be read: {why}",
-        remedy="Load the batch with the release that its rules were written by, or a later one",
+        f"The cleaning rules are unreadable: {why}",
+        remedy="Load the batch with the release that wrote its rules, or a later one",
     )
 
 
 def literal_text(value: object) -> str:
-    """Return a value of a `defs.yaml` as rules spell it: as text, because a YAML float is a binary one.
+    """Return a value from a `defs.yaml` as the text in a rule. Rules have text because floats are inexact.
 
     Raises:
-        ValueError: It is no text, number, true or false.
+        ValueError: The value is not a text, a number, true or false.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -143,15 +143,15 @@ def literal_text(value: object) -> str:
         return format(Decimal(str(value)), "f")
     if isinstance(value, str):
         return value
-    raise ValueError("it is no text, number, true or false")
+    raise ValueError("it is not a text, a number, true or false")
 
 
 def columns_document(schema: PredictionSchema, cleaning: Cleaning) -> bytes:
-    """Return the document of a model's columns for jobs: the schema, and how the load will clean it."""
+    """Return the document of a model's columns for jobs: the schema and the cleaning rules."""
     rules = {"cleaning": cleaning.to_text()} if cleaning else {}
     return canonical_bytes(schema.to_document() | rules)
 
 
 def recorded_cleaning(text: str | None) -> Cleaning:
-    """Return the rules that a batch's record keeps; none before its first load."""
+    """Return the rules in a batch's record. There are none before its first load."""
     return NO_CLEANING if text is None else Cleaning.parse(text)

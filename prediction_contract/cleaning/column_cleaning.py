@@ -1,4 +1,4 @@
-"""The cleaning rule of one column, and the column as the stores hold it, or why the rule does not fit."""
+"""The cleaning rule of one column, and its validation against the column."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CLAMPED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE})
 
 
 class InvalidCleaningError(ContractError):
-    """Cleaning rules do not fit the columns they are for.
+    """A cleaning rule does not fit its column.
 
     Args:
         what: As in `ContractError`.
-        rule: Which of the rules, counting from 0.
-        member: Which of its members.
+        rule: The index of the rule, counting from 0.
+        member: The member of the rule that is wrong.
     """
 
     def __init__(self, what: str, *, rule: int, member: str) -> None:
@@ -35,17 +35,17 @@ class InvalidCleaningError(ContractError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnCleaning:
-    """What becomes of one column.
+    """The cleaning rule of one column.
 
     Attributes:
-        column: As the model writes it.
-        drop: Whether it is left out; nothing else is said of it then.
-        trim: Whether a text loses the whitespace at both ends.
-        cast: The type it gets, as in a schema; None for its own.
-        default: What stands for no value, spelled under the column's type; None for nothing.
-        minimum: What a lower number becomes, spelled likewise; None for no bound.
-        maximum: What a greater number becomes.
-        rename: What the stores call it; None for its own name.
+        column: The column's name in the model's rows.
+        drop: Whether the column is left out. No other rule may then be given.
+        trim: Whether whitespace is removed from both ends of a text.
+        cast: The new type, as in a schema; None to keep the type.
+        default: The text of the value that replaces no value; None to keep no value.
+        minimum: The text of the lower bound, which replaces lower numbers; None for no bound.
+        maximum: The text of the upper bound, which replaces higher numbers; None for no bound.
+        rename: The column's name in the stores; None to keep the name.
     """
 
     column: str
@@ -58,33 +58,33 @@ class ColumnCleaning:
     rename: str | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return the rule as JSON, what it does not say left out."""
+        """Return the rule as JSON, without members that are not set."""
         members = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in members.items() if value not in {None, False}}
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the rule of its JSON.
+        """Return the rule in a JSON document.
 
         Raises:
-            DocumentShapeError: A member is of another type, or none that this release knows.
+            DocumentShapeError: A member has the wrong type or is unknown to this release.
         """
         members = members_of(document, "a rule")
         known = {each.name: bool if each.type == "bool" else str for each in fields(cls)}
         for name in members:
             if name not in known:
-                raise DocumentShapeError(f"a rule says {name[:80]!r}, which this release does not know")
+                raise DocumentShapeError(f"a rule has {name[:80]!r}, which is unknown to this release")
             member(members, name, known[name])
         return cls(**{"column": member(members, "column", str), **members})
 
     @property
     def in_words(self) -> str:
-        """What is done, for people, in its order."""
+        """The steps of the rule in order, in words for people."""
         done = [
             (self.drop, "left out"),
             (self.trim, "trimmed"),
             (self.cast is not None, f"cast to {self.cast}"),
-            (self.default is not None, f"{self.default} where there is no value"),
+            (self.default is not None, f"{self.default} if there is no value"),
             (self.minimum is not None, f"at least {self.minimum}"),
             (self.maximum is not None, f"at most {self.maximum}"),
             (self.rename is not None, f"{self.column} in the predictions"),
@@ -94,16 +94,16 @@ class ColumnCleaning:
 
 @dataclass(frozen=True, slots=True)
 class CleanedColumn:
-    """One column of a schema on its way into the stores.
+    """A column with its validated cleaning.
 
     Attributes:
-        source: As the model writes it.
-        stored: As the stores hold it.
-        trim: Whether a text loses the whitespace at both ends.
-        cast: The cast between their types; None if they are the same.
-        default: Raw JSON value for no value; None for nothing.
-        minimum: Raw JSON number; None for no bound.
-        maximum: Raw JSON number; None for no bound.
+        source: The column in the model's rows.
+        stored: The column in the stores.
+        trim: Whether whitespace is removed from both ends of a text.
+        cast: The cast from the source type to the stored type; None if they are the same.
+        default: The raw JSON value that replaces no value; None to keep no value.
+        minimum: The lower bound as a raw JSON number; None for no bound.
+        maximum: The upper bound as a raw JSON number; None for no bound.
     """
 
     source: Column
@@ -116,12 +116,12 @@ class CleanedColumn:
 
 
 class AppliedRule:
-    """One rule together with the column that it applies to.
+    """A rule together with its column.
 
     Args:
-        column: As the model writes it.
+        column: The column in the model's rows.
         rule: The rule.
-        number: Which of the rules it is, counting from 0.
+        number: The index of the rule, counting from 0.
         is_key: Whether the column is the key.
     """
 
@@ -132,7 +132,7 @@ class AppliedRule:
         self._is_key = is_key
 
     def cleaned(self) -> CleanedColumn | None:
-        """Return what becomes of the column; None if it is left out.
+        """Return the column with its validated cleaning; None if it is dropped.
 
         Raises:
             InvalidCleaningError: The rule does not fit the column.
@@ -140,15 +140,15 @@ class AppliedRule:
         column, rule = self._column, self._rule
         stated = rule.to_document().keys() - {"column"}
         if not stated:
-            raise self._refused("column", "is named, and nothing is to be done to it")
+            raise self._refused("column", "has a cleaning rule that does nothing")
         if rule.drop:
             if self._is_key:
-                raise self._refused("drop", "is the key, which cannot be left out")
+                raise self._refused("drop", "is the key, which cannot be dropped")
             if len(stated) > 1:
-                raise self._refused("drop", "is left out, and nothing else can be done to it")
+                raise self._refused("drop", "is dropped, so nothing else can be done to it")
             return None
         if rule.trim and column.type.kind is not Kind.STRING:
-            raise self._refused("trim", f"is a {column.type}, and only a string can be trimmed")
+            raise self._refused("trim", f"is a {column.type}, but only a string can be trimmed")
         for forbidden in ("cast", "default"):
             if self._is_key and forbidden in stated:
                 raise self._refused(forbidden, f"is the key, which has no {forbidden}")
@@ -159,7 +159,7 @@ class AppliedRule:
             self._literal(member, stored) for member in ("default", "minimum", "maximum")
         )
         if minimum is not None and maximum is not None and Decimal(minimum) > Decimal(maximum):
-            raise self._refused("minimum", f"has the minimum {minimum} and a smaller maximum, {maximum}")
+            raise self._refused("minimum", f"has the minimum {minimum} but the smaller maximum {maximum}")
         return CleanedColumn(column, stored, rule.trim, cast, default, minimum, maximum)
 
     def _cast(self) -> tuple[ColumnType, Cast | None]:
@@ -177,7 +177,7 @@ class AppliedRule:
         return target, cast
 
     def _literal(self, member: str, column: Column) -> Any:
-        """Return the raw JSON value that a member spells, once the column's decoder has taken it."""
+        """Return the raw JSON value of a member's text, after validation by the column's decoder."""
         text: str | None = getattr(self._rule, member)
         if text is None:
             return None

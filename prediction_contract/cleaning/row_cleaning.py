@@ -1,4 +1,4 @@
-"""Turns the rows that a model wrote into those that both stores hold; the load and its checks share it."""
+"""Turns the rows that a model wrote into the rows that both stores hold, for the load and its checks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from prediction_contract.rows.row_contract import Row
     from prediction_contract.rows.schema import Column, PredictionSchema
 
-# Whitespace of ASCII, named one by one: engines differ in what a blank is.
+# ASCII whitespace. The characters are listed because engines differ in what they trim.
 TRIMMED = " \t\n\v\f\r"
 
 
 class RowCleaning:
-    """Cleans the rows of one schema; `row_parser` makes one and keeps it."""
+    """Cleans the rows of one schema. Use `row_parser`, which caches it."""
 
     def __init__(self, schema: PredictionSchema, cleaning: Cleaning) -> None:
         self._written = row_contract(schema)
@@ -39,15 +39,14 @@ class RowCleaning:
         self._decoders = [(column.source.name, file_decoder_for(column.source)) for column in columns]
 
     def accept(self, line: bytes) -> Row:
-        """Return a line's row as the stores hold it: cleaned first, then validated.
+        """Return the stored row of a line, which is cleaned and then validated.
 
-        It stands for the checksum of the row as the model wrote it. A line that is no row as written, because
-        of a NaN in a column that is left out say, stands for the checksum of its bytes, as its producer
-        counts it.
+        Its `checksum` is that of the row as the model wrote it. A line that is only a row after cleaning, for
+        example because a dropped column has NaN, has the checksum of its bytes, as in the producer's count.
 
         Raises:
-            InvalidRowError: It cannot be cleaned, or not be stored then; its `reason` is of `row.REASONS`,
-                its `checksum` what the line counts as.
+            InvalidRowError: The line cannot be cleaned, or the cleaned row cannot be stored. The error's
+                `reason` is one of `row_contract.REASONS`, its `checksum` that of the line.
         """
         try:
             row = self._written.accept(line)
@@ -58,16 +57,16 @@ class RowCleaning:
             return self._cleaned(parse_as_written(row.canonical), checksum)
 
     def _members(self, line: bytes, unfit: InvalidRowError) -> dict[str, Any]:
-        """Return the members of a line that is no row as written, if the columns that stay can hold theirs.
+        """Return the members of a line that is not a row as written, if each kept column can hold its value.
 
-        The warehouse cleans what Delta's column holds, and that is no other type's value.
+        Otherwise the row is refused, because Delta and thus the warehouse do not have the value.
         """
         try:
             self._written.refuse_costly(line)
             members = parse_with_constants(line)
         except (InvalidRowError, InvalidJsonError):
             raise unfit from None
-        # A line that states a checksum was a row to its producer.
+        # A line with a checksum counted as a row for its producer, so its fault remains.
         if type(members) is not dict or members.keys() - set(self._written.schema.names):
             raise unfit
         for name, decode in self._decoders:
@@ -97,17 +96,17 @@ def _counted_as(checksum: int) -> Iterator[int]:
 
 @lru_cache(maxsize=64)
 def row_parser(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
-    """Return the function that turns a line as the model wrote it into a row as the stores hold it.
+    """Return the function that turns a line from the model into the stored row.
 
-    It raises `InvalidRowError`, whose `checksum` is what the line counts as; None stands for its bytes'.
+    The function raises `InvalidRowError`, whose `checksum` is that of the line; None means that of its bytes.
     """
     return RowCleaning(schema, cleaning).accept if cleaning else row_contract(schema).accept
 
 
 def delta_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
-    """Return what Delta holds of a line that is no row as written: each value that its column's type holds.
+    """Return the values in Delta for a line that is not a row as written: those that fit their columns.
 
-    Cleaning may make a row of it, in the warehouse as elsewhere. A value of `json` is its canonical text.
+    Cleaning may still make a row of them. A `json` value is its canonical text.
     """
     return {
         column.name: text if column.type.kind is Kind.JSON else value
@@ -116,13 +115,13 @@ def delta_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
 
 
 def values_as_written(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
-    """Return a line's values as `Row.values`; None also for what its column's type does not hold."""
+    """Return a line's values in the form of `Row.values`; None also if a value does not fit its column."""
     held = {column.name: value for column, value, _ in _held(schema, line)}
     return {column.name: held.get(column.name) for column in schema.columns}
 
 
 def _held(schema: PredictionSchema, line: bytes) -> Iterator[tuple[Column, Any, str]]:
-    """Yield each column whose type holds the line's value, with that and its canonical text."""
+    """Yield each column that can hold its value, with the value and its canonical text."""
     try:
         row_contract(schema).refuse_costly(line)
         members = parse_with_constants(line)
@@ -141,7 +140,7 @@ def _held(schema: PredictionSchema, line: bytes) -> Iterator[tuple[Column, Any, 
 
 
 def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:
-    """Return what is done to a raw value one after the other; each takes null for no value."""
+    """Return the steps that clean a raw value, in order. Each accepts None for no value."""
     steps: list[Callable[[Any], Any]] = []
     if column.trim:
         steps.append(lambda raw: None if raw is None else raw.strip(TRIMMED))
@@ -155,7 +154,7 @@ def _steps(column: CleanedColumn) -> list[Callable[[Any], Any]]:
 
 
 def _cast_step(column: Column, cast: Cast) -> Callable[[Any], Any]:
-    # Decoded at once: what the type does not hold is refused, and not clamped into what it would.
+    # Decoded before clamping, so that a value outside the type's range is refused and not clamped.
     decode, target = file_decoder_for(column), column.type
 
     def step(raw: Any) -> Any:
@@ -173,7 +172,7 @@ def _cast_step(column: Column, cast: Cast) -> Callable[[Any], Any]:
 
 
 def _clamp_step(column: CleanedColumn) -> Callable[[Any], Any]:
-    # A double is compared as such, as the warehouse does: its spelling may lie on the bound's other side.
+    # A double is compared as a double, as in the warehouse. Its text may be on the other side of the bound.
     number = float if column.stored.type.kind is Kind.DOUBLE else Decimal
     minimum, maximum = column.minimum, column.maximum
     low = None if minimum is None else number(minimum)

@@ -300,12 +300,12 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
     ("members", "member", "what"),
     [
         ({"column": "colour", "drop": True}, "column", "colour is none of the columns"),
-        ({"column": "carrier"}, "column", "carrier is named, and nothing is to be done to it"),
-        ({"column": "flight", "drop": True}, "drop", "flight is the key, which cannot be left out"),
+        ({"column": "carrier"}, "column", "carrier has a cleaning rule that does nothing"),
+        ({"column": "flight", "drop": True}, "drop", "flight is the key, which cannot be dropped"),
         ({"column": "carrier", "drop": True, "trim": True}, "drop", "nothing else can be done to it"),
         ({"column": "flight", "default": "F"}, "default", "flight is the key, which has no default"),
         ({"column": "flight", "cast": "long"}, "cast", "flight is the key, which has no cast"),
-        ({"column": "seats", "trim": True}, "trim", "seats is a long, and only a string can be trimmed"),
+        ({"column": "seats", "trim": True}, "trim", "seats is a long, but only a string can be trimmed"),
         (
             {"column": "seats", "cast": "number"},
             "cast",
@@ -315,7 +315,7 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
         ({"column": "probability", "cast": "decimal(7,2)"}, "cast", "can be cast to nothing"),
         ({"column": "carrier", "minimum": "1"}, "minimum", "carrier is a string and no number"),
         ({"column": "seats", "minimum": "1.5"}, "minimum", "seats has the minimum '1.5'"),
-        ({"column": "seats", "minimum": "5", "maximum": "4"}, "minimum", "5 and a smaller maximum, 4"),
+        ({"column": "seats", "minimum": "5", "maximum": "4"}, "minimum", "5 but the smaller maximum 4"),
         (
             {"column": "seats", "default": "none"},
             "default",

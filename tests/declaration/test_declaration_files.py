@@ -87,7 +87,7 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         (
             "  lookback: 2",
             "  cleaning:\n    - column: score\n      clamp: {minimum: 2, maximum: 1.5}",
-            ":8 attributes.cleaning.0.clamp.minimum: score has the minimum 2 and a smaller maximum, 1.5",
+            ":8 attributes.cleaning.0.clamp.minimum: score has the minimum 2 but the smaller maximum 1.5",
         ),
         (
             "  lookback: 2",

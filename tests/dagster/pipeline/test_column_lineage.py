@@ -79,7 +79,7 @@ def test_cleaned_columns_come_from_those_that_the_model_wrote(asset: str, names:
     assert [key.name, points.name] == list(names)
     assert key.description == "trimmed, thing in the predictions"
     assert (
-        points.description == "0.5 where there is no value, at least 0, at most 1, score in the predictions"
+        points.description == "0.5 if there is no value, at least 0, at most 1, score in the predictions"
     )
     assert not points.constraints.nullable
     metadata = asset_graph(CLEANED).get(dg.AssetKey(["things", asset])).metadata
