@@ -1,1 +1,1 @@
-"""What jobs are started with: arguments, schedules, code, tolerances."""
+"""The arguments, schedules, code and documents of Glue and SageMaker jobs."""

@@ -1,7 +1,7 @@
-"""How a job's arguments become text and come back, by the fields of a dataclass.
+"""Conversion between a dataclass and the command line of a job.
 
-An argument is `--name value`, both on Glue and as a container argument of SageMaker; the name is that of the
-field. Arguments of other names, which Glue adds, are left alone. None is not passed at all.
+Each field is an argument `--name value`, in Glue and in SageMaker containers. A field that is None is left
+out. Unknown arguments are ignored, because Glue adds some.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prediction_contract.manifests.manifest_reader import LARGEST_NUMBER
 
 
 def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
-    """Return the parser of a text of one form, which raises `ValueError` saying that it is not `what`."""
+    """Return a parser that accepts a pattern. Otherwise it raises `ValueError` with `it is not <what>`."""
 
     def parse(text: str) -> str:
         if not pattern.fullmatch(text):
@@ -30,7 +30,7 @@ def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return the parser of an integer, which raises `ValueError` if it lies outside of the bounds."""
+    """Return a parser of integers within bounds. It raises `ValueError` for other texts."""
     highest = LARGEST_NUMBER if most is None else most
     allowed = f"{least}" if most is None else f"{least} to {most}"
 
@@ -43,12 +43,12 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def argument(parse: Callable[[str], Any], default: Any = MISSING) -> Any:
-    """Declare an argument by the function that parses its text."""
+    """Declare an argument with the function that parses its text."""
     return field(default=default, metadata={"parse": parse})
 
 
 class JobArguments:
-    """Shared by all jobs: building and parsing by the fields of the job's own class."""
+    """Base of all jobs' arguments. A subclass is a dataclass whose fields are declared by `argument`."""
 
     def __post_init__(self) -> None:
         texts = self._texts()
@@ -60,21 +60,21 @@ class JobArguments:
         self._require_consistency()
 
     def _require_consistency(self) -> None:
-        """Refuse arguments that contradict one another; a job whose arguments can says how."""
+        """Refuse arguments that contradict each other. Subclasses override it."""
 
     def glue_arguments(self) -> dict[str, str]:
-        """Return the arguments as Glue's StartJobRun takes them: `{"--model": "churn", ...}`."""
+        """Return the arguments for Glue's StartJobRun: `{"--model": "churn", ...}`."""
         return {f"--{name}": text for name, text in self._texts().items()}
 
     def container_arguments(self) -> list[str]:
-        """Return the arguments as a SageMaker container takes them: `["--model", "churn", ...]`.
+        """Return the arguments for a SageMaker container: `["--model", "churn", ...]`.
 
         Raises:
-            JobArgumentsError: SageMaker would refuse them: more than 100, or one of more than 256 characters.
+            JobArgumentsError: There are more than 100, or one has more than 256 characters.
         """
         arguments = [text for pair in self.glue_arguments().items() for text in pair]
         if len(arguments) > MAX_CONTAINER_ARGUMENTS:
-            refuse_argument("arguments", f"they are {len(arguments)} of {MAX_CONTAINER_ARGUMENTS}")
+            refuse_argument("arguments", f"there are {len(arguments)}, not at most {MAX_CONTAINER_ARGUMENTS}")
         for name, text in self._texts().items():
             if len(text) > MAX_CONTAINER_ARGUMENT_CHARACTERS:
                 refuse_argument(name, f"it has {len(text)} characters of {MAX_CONTAINER_ARGUMENT_CHARACTERS}")
@@ -82,13 +82,13 @@ class JobArguments:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:
-        """Return the arguments of a job's command line; arguments that are not this job's are left alone.
+        """Return the arguments in a job's command line. Unknown arguments are ignored.
 
         Args:
-            argv: The command line without the program, as `sys.argv[1:]`.
+            argv: The command line without the program, as in `sys.argv[1:]`.
 
         Raises:
-            JobArgumentsError: One is missing, stands without a value, or has another form.
+            JobArgumentsError: An argument is missing, has no value, or is invalid.
         """
         parser = _Parser(add_help=False, allow_abbrev=False)
         for declared in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
@@ -122,7 +122,7 @@ class JobArguments:
             if declared.name == name
         )
         if text.startswith("-"):
-            refuse_argument(name, "it begins with '-', and would be taken for the next argument's name")
+            refuse_argument(name, "it begins with '-', like the name of an argument")
         try:
             return declared.metadata["parse"](text)
         except ContractError as error:
@@ -132,11 +132,11 @@ class JobArguments:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises where argparse would end the process."""
+    """Raises an error where argparse would end the process."""
 
     def error(self, message: str) -> Never:
         raise JobArgumentsError(
-            f"The command line cannot be parsed: {message[:200]}", remedy="Start the job through its client"
+            f"The command line is invalid: {message[:200]}", remedy="Start the job through its client"
         )
 
 
@@ -144,7 +144,7 @@ def refuse_argument(name: str, what: str, cause: Exception | None = None) -> Nev
     """Refuse a job's argument.
 
     Raises:
-        JobArgumentsError: Always; it says what is wrong with the argument of this name.
+        JobArgumentsError: Always. The message names the argument and the fault.
     """
     raise JobArgumentsError(
         f"Job argument {name} is wrong: {what}", remedy=f"Start the job again with a valid --{name}"

@@ -1,4 +1,4 @@
-"""The digest of the code that jobs run: an upload is named by it, and a checkout is compared with it."""
+"""The digest of the code that jobs run. It names an upload and tells whether a checkout has changed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 PYTHON_VERSION = "3.11"
 
-# Each deployable's own package, and those of the project that it imports.
+# The packages of each deployable: its own, and those that it imports.
 DEPLOYED_PACKAGES = {
     "api_lambda": ("api_lambda", "aws_wire", "prediction_contract"),
     "glue_scripts": ("glue_scripts", "aws_wire", "prediction_contract"),
     "sagemaker_scripts": ("sagemaker_scripts", "prediction_batches", "prediction_contract"),
 }
-# Changes with the way archives are made, so that none made another way is taken for the same.
+# Increased whenever archives are built differently, so that their digests differ.
 _FORMAT = b"2"
 _UPLOADED = re.compile(r"(?:^|/)code/[a-z][a-z0-9_]*/([0-9a-f]{64})[/.]")
 _VERSION_DIGITS = 16
-# Those that programs import lie beside one another, also where the wheel keeps the others elsewhere.
+# Importable packages are installed side by side. The wheel keeps the other packages elsewhere.
 _IMPORTED = {"prediction_batches", "prediction_contract"}
 _BESIDE = Path(__file__).resolve().parents[2]
 
 
 def source_files(folder: Path, root: Path) -> dict[str, bytes]:
-    """Return a folder's files by path below `root`, without what Python or an editor left there."""
+    """Return a folder's files by path relative to `root`, without caches and hidden files."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(root).parts
@@ -36,7 +36,7 @@ def source_files(folder: Path, root: Path) -> dict[str, bytes]:
 
 
 def code_digest(files: Mapping[str, bytes], *others: bytes) -> str:
-    """Return a SHA-256, in hex, of everything that an archive is made of."""
+    """Return the SHA-256, in hex, of everything that goes into an archive."""
     digest = hashlib.sha256()
     parts = (part for name in sorted(files) for part in (name.encode(), files[name]))
     for part in (_FORMAT, PYTHON_VERSION.encode(), *others, *parts):
@@ -45,11 +45,12 @@ def code_digest(files: Mapping[str, bytes], *others: bytes) -> str:
 
 
 def package_folder(package: str, platform: Path) -> Path:
-    """Return where a package of the platform lies; those that programs import are installed beside this one.
+    """Return the folder of one of the platform's packages.
 
     Args:
-        package: Its name.
-        platform: The folder of the platform's packages: that of the checkout, or one in the installed wheel.
+        package: The package's name.
+        platform: The folder of the platform's packages, in the checkout or in the installed wheel. Importable
+            packages that are not there are installed beside this package.
     """
     folder = platform / package
     is_installed = package in _IMPORTED and not (folder / "__init__.py").is_file()
@@ -61,7 +62,7 @@ def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:
 
     Args:
         deployable: One of `DEPLOYED_PACKAGES`.
-        platform: As `package_folder` takes it. An image of Dagster holds no code of jobs.
+        platform: As in `package_folder`. A Dagster image has no code of jobs.
     """
     found: dict[str, bytes] = {}
     for package in DEPLOYED_PACKAGES[deployable]:
@@ -73,23 +74,23 @@ def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:
 
 
 def deployed_digest(deployable: str, platform: Path, project_files: Mapping[str, bytes]) -> str | None:
-    """Return the digest of a deployable's present code, or None if the code is not there.
+    """Return the digest of a deployable's current code, or None if the code is not there.
 
     Args:
         deployable: One of `DEPLOYED_PACKAGES`.
-        platform: As `package_folder` takes it.
-        project_files: What of a project comes with it, by path; only the jobs of SageMaker run any.
+        platform: As in `package_folder`.
+        project_files: The project's files in the deployable, by path. Only SageMaker's jobs have any.
     """
     files = deployed_files(deployable, platform)
     return None if files is None else code_digest({**files, **project_files})
 
 
 def uploaded_digest(key: str) -> str | None:
-    """Return the digest in the key or address of uploaded code, or None if it is named otherwise."""
+    """Return the digest in the key or address of uploaded code, or None if it has none."""
     found = _UPLOADED.search(key)
     return found[1] if found else None
 
 
 def code_version(digest: str) -> str:
-    """Return the short form of a digest, which manifests and people use."""
+    """Return the short form of a digest, for manifests and people."""
     return digest[:_VERSION_DIGITS]

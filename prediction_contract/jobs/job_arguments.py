@@ -1,4 +1,4 @@
-"""The arguments of our Glue and SageMaker jobs: built where a job is started, parsed where it runs."""
+"""The arguments of the Glue and SageMaker jobs, built by the starter and parsed by the job."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from prediction_contract.naming.s3_layout import (
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.text.utc_time import parse_utc
 
-# Linux starts no process with a longer one.
+# Linux starts no process with a longer argument.
 LONGEST_ARGUMENT = 131_071
-# A job run that waits for files is paid for, and takes the place of another.
+# A job run that waits for files costs money and blocks another one.
 MAX_WAIT_MINUTES = 30
 
 VERIFY_MODES = ("full", "sample", "scan")
 
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,255}")
 
-# Anything a shell, an SQL statement or an ARN may hold, but no spaces and no leading '-': values stay values.
+# Characters of ARNs, addresses and names. No spaces and no leading '-', so that a value stays a value.
 WORD = matching(
     re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/=+@,-]{0,254}"),
     "1 to 255 letters, digits and '_.:/=+@,-', beginning with a letter, digit or '_'",
@@ -50,7 +50,7 @@ def _rate(text: str) -> Decimal:
     except InvalidOperation:
         rate = Decimal("NaN")
     if rate.is_nan() or not 0 <= rate <= 1:
-        raise ValueError("it is not a number from 0 to 1, say 0.001")
+        raise ValueError("it is not a number from 0 to 1 such as 0.001")
     return rate
 
 
@@ -61,13 +61,13 @@ def _verify_mode(text: str) -> str:
 
 
 def parsed_moment(text: str) -> str:
-    """Return a moment's text if it is one."""
+    """Return the text unchanged if it is a UTC time."""
     parse_utc(text)
     return text
 
 
 def parsed_schedule(text: str) -> str:
-    """Return a partition schedule's text if it is one."""
+    """Return the text unchanged if it is a partition schedule."""
     PartitionSchedule.parse(text)
     return text
 
@@ -86,28 +86,28 @@ class LoadArguments(JobArguments):
     Attributes:
         model: The model's name.
         batch_id: The batch.
-        bucket: The bucket of the manifest and of everything it names.
+        bucket: The bucket of the manifest and of all objects in it.
         manifest_key: The key of the manifest.
-        manifest_digest: The digest that the load was claimed for.
-        claim_token: Proof that this job run is the one that was claimed.
-        load_attempt: Counts from 1.
+        manifest_digest: The digest of the manifest when the load was claimed.
+        claim_token: The token of the claim that was made for this job run.
+        load_attempt: The load attempt, counting from 1.
         registry_table: The DynamoDB table of the registry.
         online_table: The DynamoDB table of the model.
-        items_expire_at: The items' TTL, seconds since 1970.
+        items_expire_at: When the items expire, in seconds since 1970.
         snowflake_secret: The secret that holds the Snowflake connection.
         snowflake_database: The database of the model's table.
         snowflake_schema: The schema of the model's table.
         snowflake_warehouse: The virtual warehouse that runs the load.
         snowflake_stage: The external stage on the bucket's predictions.
-        snowflake_integration: The storage integration that the stage reads the bucket through.
-        report_key: Where the report goes.
-        verify: `full` reads every row back, `sample` some; `scan` does as `full`, and then looks through the
-            whole online table for items that the batch does not have.
+        snowflake_integration: The storage integration of the stage.
+        report_key: The S3 key for the load report.
+        verify: `full` reads every row back, `sample` some rows. `scan` does the same as `full` and also scans
+            the online table for items that do not belong to the batch.
         quarantine_rows: The declared number of rows that may be refused; None if none is declared.
         quarantine_rate: The declared share of the rows that may be refused; None if none is declared.
-        max_write_units_per_second: Of DynamoDB, by the whole job; None for no limit.
-        wait_minutes: How long after its done file was put the batch's files may arrive; None for no wait.
-        cleaning: The model's cleaning rules, as `Cleaning.to_argument` writes them; None for none.
+        max_write_units_per_second: The limit of DynamoDB write units for the whole job; None for no limit.
+        wait_minutes: How long after the done file the batch's files may arrive; None for no wait.
+        cleaning: The model's cleaning rules in the form of `Cleaning.to_argument`; None for none.
         dagster_run_id: The run that waits for the job run; None outside Dagster.
     """
 
@@ -138,19 +138,19 @@ class LoadArguments(JobArguments):
 
     @property
     def tolerance(self) -> QuarantineTolerance:
-        """How many rows of the batch may be refused."""
+        """The number of rows of the batch that may be refused."""
         return QuarantineTolerance(rows=self.quarantine_rows, rate=self.quarantine_rate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionArguments(JobArguments):
-    """The partition that a job works on: its name, or the tick of a schedule that makes it due.
+    """The partition of a job, either by name or by the tick of a schedule.
 
     Attributes:
         model: The model's name.
-        partition: The partition; None where a schedule starts the job.
-        scheduled_at: The tick's moment, as `2013-02-03T01:00:00Z`; None where the partition is named.
-        schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
+        partition: The partition; None if a schedule starts the job.
+        scheduled_at: The time of the tick, as `2013-02-03T01:00:00Z`; None if the partition is named.
+        schedule: The text of the model's `PartitionSchedule`; None if the partition is named.
     """
 
     model: str = argument(ModelName)
@@ -164,13 +164,13 @@ class PartitionArguments(JobArguments):
         if self.partition is not None and self.scheduled_at is not None:
             refuse_argument("scheduled_at", "the partition is named already")
         if (self.scheduled_at is None) != (self.schedule is None):
-            refuse_argument("schedule", "it belongs to scheduled_at, and neither is given without the other")
+            refuse_argument("schedule", "it belongs to scheduled_at, so both or neither must be given")
 
     def due_partition(self) -> Partition:
-        """Return the partition that is named, or that the tick makes due.
+        """Return the named partition, or the partition that is due at the tick.
 
         Raises:
-            JobArgumentsError: The one that is due is none of the model's.
+            JobArgumentsError: The due partition is not one of the model's.
         """
         if self.partition is not None:
             return Partition(self.partition)
@@ -180,7 +180,7 @@ class PartitionArguments(JobArguments):
             end = "" if schedule.end is None else f" and end before {schedule.end}"
             refuse_argument(
                 "scheduled_at",
-                f"{due} is due then, which is no partition of {self.model}: `partitions` in its defs.yaml "
+                f"{due} is due then, but is not a partition of {self.model}: `partitions` in its defs.yaml "
                 f"begin with {schedule.start}{end}",
             )
         return due
@@ -188,14 +188,14 @@ class PartitionArguments(JobArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureArguments(PartitionArguments):
-    """The arguments of the processing job that prepares features, beside model and partition.
+    """The arguments of the processing job that prepares features, in addition to model and partition.
 
     Attributes:
-        bucket: The bucket that sources are read from, unless they name another, and features are written to.
-        run_id: Names the folder below the partition that this run writes.
+        bucket: The bucket for features, and for sources that name no other bucket.
+        run_id: The name of the folder, below the partition, that this run writes.
         code_version: The version of the code that runs.
-        last_partition: The last of several partitions to prepare in one job; None for the one alone.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
+        last_partition: The last partition, to prepare several in one job; None to prepare only one.
+        inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
     """
 
     bucket: str = argument(validated_bucket)
@@ -205,32 +205,31 @@ class FeatureArguments(PartitionArguments):
     last_partition: str | None = argument(Partition, None)
 
     def _require_consistency(self) -> None:
-        # A dataclass with slots is another class than the one that a plain super() knows.
+        # A plain super() fails, because `slots=True` creates a new class.
         super(FeatureArguments, self)._require_consistency()
         if self.last_partition is not None and self.partition is None:
-            refuse_argument("last_partition", "a tick makes one partition due")
+            refuse_argument("last_partition", "it needs partition, because a tick makes one partition due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreArguments(PartitionArguments):
-    """The arguments of the processing job that scores a batch, beside model and partition.
+    """The arguments of the processing job that scores a batch, in addition to model and partition.
 
     Attributes:
-        bucket: The bucket that features are read from and predictions written to.
-        lookback: How many partitions back the previous batch may lie; 0 for none.
-        schema_key: The JSON document of the predictions' schema, as it stands in a manifest.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
-        registry_table: The DynamoDB table of the registry, asked which batches were refused or withdrawn.
+        bucket: The bucket of features and predictions.
+        lookback: How many partitions before this one the previous batch may be; 0 for no previous batch.
+        schema_key: The S3 key of the JSON document of the predictions' schema, in a manifest's form.
+        inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
+        registry_table: The registry's DynamoDB table, which tells which batches were refused or withdrawn.
         code_version: The version of the code that runs.
-        batch_id: The batch; None where the job mints it from its own creation.
-        attempt: Counts from 1.
-        version: The registered model version, which must have been approved; None for the champion, or the
-            file that the declaration names.
-        features_prefix: The features of one run; None for the newest of the partition.
-        run_id: The run, say a pipeline's execution, whose features are scored, and all of whose score jobs
-            are attempts at one batch; None where batch and attempt are given, or each job is its own intent.
-        chunk_rows: How many rows of features each call of `predict` receives at most; None for the job's own
-            choice by the width of a row.
+        batch_id: The batch; None if the job mints the id from its own creation.
+        attempt: The attempt, counting from 1.
+        version: The registered model version, which must have been approved; None for the champion, or for
+            the file that the declaration names.
+        features_prefix: The prefix of one run's features; None for the newest features of the partition.
+        run_id: The run, for example a pipeline execution, whose features are scored. All score jobs of a run
+            are attempts at one batch. None if the batch is given, or if each job mints its own batch.
+        chunk_rows: The maximum number of rows per call of `predict`; None to choose it by the width of a row.
         quarantine_rows: As in `LoadArguments`.
         quarantine_rate: As in `LoadArguments`.
     """
@@ -264,18 +263,20 @@ class ScoreArguments(PartitionArguments):
 
 
 def container_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """Return a SageMaker job's environment.
+    """Return a SageMaker job's environment after checking SageMaker's limits.
 
     Raises:
-        JobArgumentsError: SageMaker would refuse a name, a value of more than 256 characters, or more than
-            100 variables.
+        JobArgumentsError: A name is invalid, a value has more than 256 characters, or there are more than 100
+            variables.
     """
     if len(values) > MAX_ENVIRONMENT_VARIABLES:
-        refuse_argument("environment", f"it has {len(values)} variables of {MAX_ENVIRONMENT_VARIABLES}")
+        refuse_argument(
+            "environment", f"it has {len(values)} variables, not at most {MAX_ENVIRONMENT_VARIABLES}"
+        )
     for name, text in values.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):
             refuse_argument(
-                name[:80], "SageMaker allows letters, digits and underscores in a variable's name"
+                name[:80], "SageMaker allows only letters, digits and underscores in a variable's name"
             )
         if len(text) > MAX_ENVIRONMENT_VALUE_CHARACTERS:
             refuse_argument(
@@ -286,14 +287,14 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyArguments(JobArguments):
-    """The arguments of the job that measures a batch.
+    """The arguments of the job that measures the accuracy of a batch.
 
     Attributes:
         model: The model's name.
-        bucket: The bucket of batch, features and document.
-        batch_id: The batch; its manifest is done.
-        registry_table: The DynamoDB table of the registry, asked how the load cleaned the batch.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
+        bucket: The bucket of the batch, the features and the resulting document.
+        batch_id: The batch, which must have its done file.
+        registry_table: The registry's DynamoDB table, which has the cleaning rules of the load.
+        inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
         code_version: The version of the code that runs.
     """
 

@@ -1,7 +1,7 @@
-"""The images that SageMaker jobs run in: one for each family of requirements, named by its lock file.
+"""The images of SageMaker jobs. Each family of requirements has one, named by its lock file.
 
-An image says in its environment of which lock file it was made, and a job is told which one its model needs:
-a job that finds itself in another image ends before it works.
+An image's environment names the lock file of its packages. A job's request names the one that its model
+needs. If they differ, the job fails before it does any work.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Self
 
 from prediction_contract.errors import ContractError
 
-# The packages of the platform alone: of models that need no others.
+# The family of models that need only the platform's packages.
 BASE_FAMILY = "base"
-# Set by a job's request, and by the image itself.
+# The first is set by a job's request, the second by the image.
 NEEDED_VARIABLE = "MLPIPE_NEEDED_PACKAGES"
 HELD_VARIABLE = "MLPIPE_IMAGE_PACKAGES"
 _FAMILY = re.compile("[a-z][a-z0-9_]{0,40}")
@@ -24,7 +24,7 @@ _DIGITS = 16
 
 
 class JobImageError(ContractError):
-    """A job runs in an image with other packages than its model needs, or a family has another form."""
+    """A job runs in an image without the packages that its model needs, or a family's name is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class JobImage:
     """The image of a family.
 
     Attributes:
-        family: By which a model names its requirements: `base`, or a file of the project's `requirements/`.
-        lock_sha256: Of the family's lock file, in lower-case hex.
+        family: The name of the requirements: `base`, or a file in the project's `requirements/`.
+        lock_sha256: The SHA-256 of the family's lock file, in lower-case hex.
     """
 
     family: str
@@ -42,22 +42,22 @@ class JobImage:
     def __post_init__(self) -> None:
         if not _FAMILY.fullmatch(self.family):
             raise JobImageError(
-                f"{self.family!r} names no family of requirements",
-                remedy="Take up to 41 lower-case letters, digits and underscores, a letter first",
+                f"{self.family!r} is not the name of a family of requirements",
+                remedy="Use up to 41 lower-case letters, digits and underscores, beginning with a letter",
             )
 
     @classmethod
     def of_lock(cls, family: str, content: bytes) -> Self:
-        """Return the image that is made of a lock file."""
+        """Return the image for a lock file's content."""
         return cls(family, hashlib.sha256(content).hexdigest())
 
     @property
     def tag(self) -> str:
-        """Its tag in its repository, which is also what it says of itself: `boosting-0123456789abcdef`."""
+        """Its tag in the repository and in its own environment, for example `boosting-0123456789abcdef`."""
         return f"{self.family}-{self.lock_sha256[:_DIGITS]}"
 
     def uri(self, repository: str) -> str:
-        """Return its name for SageMaker.
+        """Return its URI for SageMaker.
 
         Args:
             repository: The repository's address, without a tag.
@@ -66,27 +66,27 @@ class JobImage:
 
     @property
     def job_environment(self) -> dict[str, str]:
-        """The variables by which a job is told which image its model needs."""
+        """The environment variables that tell a job which image its model needs."""
         return {NEEDED_VARIABLE: self.tag}
 
 
 def require_needed_packages(environment: Mapping[str, str]) -> None:
-    """Refuse to work in an image with other packages than were asked for.
+    """Refuse to work in an image without the needed packages.
 
-    A job that was started without saying which it needs takes what it finds.
+    A job whose request does not name an image accepts any image.
 
     Args:
-        environment: The job's, such as `os.environ`.
+        environment: The job's environment, usually `os.environ`.
 
     Raises:
-        JobImageError: The image is another one.
+        JobImageError: The job runs in another image than it needs.
     """
     needed, held = environment.get(NEEDED_VARIABLE), environment.get(HELD_VARIABLE)
     if needed is None or needed == held:
         return
-    found = f"this image holds {held}" if held else f"this image does not say so by {HELD_VARIABLE}"
+    found = f"this image has {held}" if held else f"this image does not set {HELD_VARIABLE}"
     raise JobImageError(
-        f"The job needs the packages {needed}, and {found}",
+        f"The job needs the packages {needed}, but {found}",
         remedy="Build the family's image from its Dockerfile and lock file, push it under that tag, "
         "and start the job again",
     )

@@ -1,11 +1,11 @@
-"""Metrics that evaluate a model on partitions that it has not learned from."""
+"""Metrics that evaluate a model on partitions outside its training data."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 BETTER = ("lower", "higher")
-# Which values of each kind are better; a function's metric says it itself.
+# Which values of each kind are better. A metric of kind `function` declares it.
 METRIC_KINDS = {
     "mae": "lower",
     "rmse": "lower",
@@ -16,20 +16,20 @@ METRIC_KINDS = {
     "pinball": "lower",
     "function": None,
 }
-# Their actual column holds truth values, and the predicted one a score or a probability.
+# Their actual column is boolean, and their predicted column is a score or a probability.
 KINDS_OF_TWO_OUTCOMES = frozenset({"roc_auc", "log_loss"})
 
 
 class Metric(NamedTuple):
-    """How well a prediction column foretells an outcome column.
+    """A comparison of a prediction column with an outcome column.
 
     Attributes:
         kind: One of `METRIC_KINDS`.
-        predicted: A column of what `predict` returns.
-        actual: An outcome column; truth values for `roc_auc` and `log_loss`, numbers for the others.
-        quantile: For `pinball`, between 0 and 1.
-        function: For `function`, `module:name`.
-        better: For `function`, one of `BETTER`.
+        predicted: A column of the result of `predict`.
+        actual: An outcome column; boolean for `roc_auc` and `log_loss`, numeric for the others.
+        quantile: The quantile of `pinball`, between 0 and 1; None for other kinds.
+        function: The function of kind `function`, as `module:name`; None for other kinds.
+        better: One of `BETTER` for kind `function`; None for other kinds.
     """
 
     kind: str
@@ -41,17 +41,17 @@ class Metric(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What people know it by: its kind, with the quantile if it has one, or its function's name."""
+        """Its name for people: its kind, with the quantile if it has one, or its function's name."""
         if self.function is not None:
             return self.function.rpartition(":")[2]
         return self.kind if self.quantile is None else f"{self.kind}_{self.quantile:g}"
 
     @property
     def label(self) -> str:
-        """Its name and column, which tell the metrics of a model apart."""
+        """Its name and predicted column, which are unique among a model's metrics."""
         return f"{self.name}:{self.predicted}"
 
     @property
     def is_lower_better(self) -> bool:
-        """Whether a lower value is a better one."""
+        """Whether lower values are better."""
         return (self.better or METRIC_KINDS[self.kind]) == "lower"

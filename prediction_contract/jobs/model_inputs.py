@@ -1,6 +1,6 @@
-"""What a job must know of a model: its sources, functions, tables, metrics and codecs.
+"""The document that tells a job about a model: its sources, functions, tables, metrics and codecs.
 
-Made of the declaration where a job is started, put on S3 under a name made of its content, read by the job.
+It is built from the declaration when a job is started, and stored on S3 under a key with its digest.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from prediction_contract.naming.batch import ModelName
 FILE_FORMATS = ("parquet", "csv", "jsonl")
 SOURCE_FORMATS = (*FILE_FORMATS, "delta", "snowflake", "reader")
 TABLES = ("pandas", "polars", "arrow")
-# The formats of trained objects that need no codec of the project's.
+# The built-in codecs of trained objects.
 CODECS = ("json", "skops", "xgboost", "lightgbm", "onnx", "safetensors")
-# What stands in braces for a partition's text, for the date of its beginning, and for its hour.
+# Placeholders in braces: a partition's text, the date of its start, and the hour of its start.
 PLACEHOLDERS = ("partition", "date", "hour")
 
 
 class InvalidInputsError(ContractError):
-    """The document of a model's inputs has another form."""
+    """The document of a model's inputs is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Data that a model's features are made of.
+    """Data from which a model's features are made.
 
     Attributes:
-        name: By which the model's functions receive it.
+        name: The name under which the model's functions receive it.
         format: One of `SOURCE_FORMATS`.
-        path: Of files or of a Delta table, a key below the bucket; `{partition}`, `{date}` and `{hour}` stand
-            for those of a partition, and `*` for any text without `/`.
-        bucket: Another bucket than the data bucket; None for that one.
-        history: How many partitions before the one that features are made for are read as well.
-        columns: Name and type of each column, as predictions have them; empty for those that are there.
-        known_at: The time column that says when a row became known; None where nothing says so.
-        query: For `snowflake`, with `%(name)s` for each parameter.
-        parameters: Name and value of the query's parameters; values may hold the placeholders of `path`.
-        secret: The secret that holds the connection for `snowflake`.
-        reader: For `reader`, `module:Class`.
+        path: The S3 key of files or of a Delta table. `{partition}`, `{date}` and `{hour}` are replaced with
+            those of a partition, and `*` matches any text without `/`.
+        bucket: The bucket; None for the data bucket.
+        history: How many earlier partitions are also read.
+        columns: The name and type of each column, with the types of predictions; empty for all columns as
+            they are.
+        known_at: The time column that tells when a row became known; None if there is none.
+        query: The query of a `snowflake` source, with `%(name)s` for each parameter.
+        parameters: The name and value of each query parameter. Values may have the placeholders of `path`.
+        secret: The secret with the connection of a `snowflake` source.
+        reader: The class of a `reader` source, as `module:Class`.
     """
 
     name: str
@@ -61,9 +62,9 @@ class Source:
 
     @property
     def beginning(self) -> str:
-        """The folder that each of its keys begins with, without a `/` at the end; empty if it has no path.
+        """The longest folder of the path without placeholders and without a final `/`; empty without a path.
 
-        A path without placeholders is its own beginning: one file, or the folder of a Delta table.
+        A path without placeholders is returned unchanged: it is one file or the folder of a Delta table.
         """
         fixed = re.split("[{*]", self.path, maxsplit=1)[0]
         return fixed if fixed == self.path else fixed.rpartition("/")[0]
@@ -71,13 +72,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedElsewhere:
-    """A model that was trained elsewhere, as one file.
+    """The file of a model that was trained elsewhere.
 
     Attributes:
-        key: Of the file, below the bucket.
-        bucket: Another bucket than the data bucket; None for that one.
-        sha256: Of the file, in lower-case hex; it is checked before the file is parsed.
-        codec: Its format: a codec's name.
+        key: The S3 key of the file.
+        bucket: The bucket; None for the data bucket.
+        sha256: The SHA-256 of the file, in lower-case hex. It is checked before the file is parsed.
+        codec: The name of the file's codec.
     """
 
     key: str
@@ -88,11 +89,11 @@ class TrainedElsewhere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judging:
-    """How a retraining judges its candidate beside the champion; the model's metrics say what is compared.
+    """The rules by which a retraining compares its candidate with the champion on the model's metrics.
 
     Attributes:
-        slices: Columns of the predictions; for no value of them may the candidate be worse.
-        margin: By how much it must be better, as a share of the champion's value.
+        slices: Columns of the predictions. The candidate may not be worse for any value of them.
+        margin: How much better the candidate must be, as a share of the champion's value.
         is_approved_by_rule: Whether a better candidate is approved without a person.
     """
 
@@ -106,19 +107,19 @@ class ModelInputs:
     """A model's inputs.
 
     Attributes:
-        model: Its name.
-        functions: The package that holds `features`, `outcomes`, `train` and `predict`, each in the module of
-            its name, as far as the model has them.
-        sources: What `features` and `outcomes` receive.
-        tables: What the functions receive: one of `TABLES`.
-        prepared: The source whose rows are the features as they are, without a function; None for `features`.
-        entity: The column of the prepared features that names the entity; it is renamed to `entity_id`.
+        model: The model's name.
+        functions: The package of the model's functions `features`, `outcomes`, `train` and `predict`. Each is
+            in the module of the same name; a model may lack some of them.
+        sources: The sources that `features` and `outcomes` receive.
+        tables: The type of the tables that the functions receive, one of `TABLES`.
+        prepared: The source whose rows are used as features unchanged; None to call `features`.
+        entity: The column of the prepared features that names the entity. It is renamed to `entity_id`.
         outcomes: Whether the model has the function `outcomes`.
-        whole: Whether `predict` is called once with everything, not with chunks of rows.
-        metrics: By which it is evaluated.
+        whole: Whether `predict` is called once with all rows, not with chunks of rows.
+        metrics: The metrics that evaluate the model.
         codecs: The project's own codecs, as `module:Class`.
-        trained_elsewhere: Where the model comes from that was not trained here.
-        judging: How its candidates are judged; None for a model without retraining.
+        trained_elsewhere: The file of a model that was trained elsewhere; None for a model trained here.
+        judging: How candidates are judged; None for a model without retraining.
     """
 
     model: str
@@ -135,10 +136,10 @@ class ModelInputs:
     judging: Judging | None = None
 
     def to_document(self) -> tuple[str, bytes]:
-        """Return S3 key and content of the document; the same inputs give the same."""
+        """Return the S3 key and the content of the document. Both depend only on the inputs."""
         document = asdict(self)
         document["metrics"] = [metric._asdict() for metric in self.metrics]
-        # Documents that were written before these members existed keep their keys.
+        # Left out at their defaults, so that documents from before these members existed keep their keys.
         if not self.whole:
             del document["whole"]
         if self.judging is None:
@@ -148,10 +149,10 @@ class ModelInputs:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the inputs of a document.
+        """Return the inputs in a document.
 
         Raises:
-            InvalidInputsError: It has another form.
+            InvalidInputsError: The document is invalid.
         """
         try:
             document = json.loads(content)
@@ -168,13 +169,13 @@ class ModelInputs:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidInputsError(
-                f"The document of a model's inputs cannot be read: {error}",
-                remedy="Start the job by the platform's version that its code was packaged with",
+                f"The document of a model's inputs is unreadable: {error}",
+                remedy="Start the job with the release of the platform that packaged its code",
             ) from error
 
 
 def document_key(model: str, content: bytes) -> str:
-    """Return the S3 key of a model's document, which is made of its content."""
+    """Return the S3 key of a model's document, which has the digest of its content."""
     return f"models/{ModelName(model)}/inputs-{hashlib.sha256(content).hexdigest()[:16]}.json"
 
 

@@ -1,4 +1,4 @@
-"""Which partition a schedule's tick scores; whoever keeps the schedule, Dagster or SageMaker, asks here."""
+"""The partition that is due at a schedule's tick, for schedules in Dagster and in SageMaker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import PARTITION_PATTERN, Partition
 
-# The partition that ended last before the tick, or the current one, which the tick lies in.
+# The last partition that ended before the tick, or the partition that contains the tick.
 DUE_PARTITIONS = ("ended", "current")
 
 _TEXT = re.compile(
@@ -20,15 +20,15 @@ _TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PartitionSchedule:
-    """A model's partitions, and which of them a tick is to score.
+    """A model's partitions, and the rule for which of them is due at a tick.
 
     Attributes:
         due: One of `DUE_PARTITIONS`.
-        start: The first partition; all are of its kind.
-        end: The first that is no longer one, or None where there is no last one.
+        start: The first partition. All partitions have its kind.
+        end: The partition after the last one, or None if there is no last one.
 
     Raises:
-        InvalidNameError: A part has another form, or the end is not a later partition of the same kind.
+        InvalidNameError: A part is invalid, or the end is not a later partition of the same kind.
     """
 
     due: str
@@ -38,8 +38,8 @@ class PartitionSchedule:
     def __post_init__(self) -> None:
         if self.due not in DUE_PARTITIONS:
             raise InvalidNameError(
-                f"{self.due[:80]!r} does not say which partition is due",
-                remedy=f"Say {' or '.join(DUE_PARTITIONS)}",
+                f"{self.due[:80]!r} does not tell which partition is due",
+                remedy=f"Use {' or '.join(DUE_PARTITIONS)}",
             )
         object.__setattr__(self, "start", Partition(self.start))
         if self.end is None:
@@ -53,15 +53,15 @@ class PartitionSchedule:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the schedule of a job argument: `ended:2013-01-01` or `ended:2013-01-01:2014-01-01`.
+        """Return the schedule in a job argument, `ended:2013-01-01` or `ended:2013-01-01:2014-01-01`.
 
         Raises:
-            InvalidNameError: The text has another form.
+            InvalidNameError: The text does not have this form.
         """
         found = _TEXT.fullmatch(text)
         if found is None:
             raise InvalidNameError(
-                f"{text[:80]!r} tells of no partitions", remedy="Write them as ended:2013-01-01:2014-01-01"
+                f"{text[:80]!r} is not a partition schedule", remedy="Write it as ended:2013-01-01:2014-01-01"
             )
         end = found["end"]
         return cls(found["due"], Partition(found["start"]), None if end is None else Partition(end))
@@ -70,15 +70,15 @@ class PartitionSchedule:
         return ":".join((self.due, self.start, *([] if self.end is None else [self.end])))
 
     def due_partition(self, moment: datetime) -> Partition:
-        """Return the partition that a tick at a moment is to score, whether the model has it or not.
+        """Return the partition that is due at a time. It may be outside the model's partitions (see `has`).
 
         Raises:
-            InvalidNameError: The moment has no time zone.
+            InvalidNameError: The time has no time zone.
         """
         current = Partition.at(moment, self.start.kind)
         return current if self.due == "current" else current.earlier(1)
 
     def has(self, partition: Partition) -> bool:
-        """Tell whether a partition is one of the model's."""
+        """Return whether a partition is one of the model's."""
         is_alike = partition.kind is self.start.kind
         return is_alike and self.start <= partition and (self.end is None or partition < self.end)

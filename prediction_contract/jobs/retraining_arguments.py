@@ -10,7 +10,7 @@ from prediction_contract.jobs.job_arguments import WORD, parsed_moment, parsed_s
 from prediction_contract.naming.batch import ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
 
-# What a parameter of a pipeline says that nobody set: each must have a default, and none may be empty.
+# Defaults of pipeline parameters. A parameter must have a default, which cannot be empty.
 NEWEST, NONE = "newest", "none"
 CAUSES = ("schedule", "drift", "accuracy", "request")
 
@@ -30,7 +30,7 @@ def _moment_or_none(text: str) -> str:
 
 def _cause(text: str) -> str:
     if text not in CAUSES:
-        raise ValueError(f"it is none of {', '.join(CAUSES)}")
+        raise ValueError(f"it is not one of {', '.join(CAUSES)}")
     return text
 
 
@@ -40,11 +40,11 @@ class RetrainingStepArguments(JobArguments):
 
     Attributes:
         model: The model's name.
-        bucket: The bucket of features, plans, models.
+        bucket: The bucket of features, plans and models.
         execution_id: The pipeline execution.
         code_version: The version of the code that runs.
-        inputs_key: The JSON document of the model's inputs, as `ModelInputs` writes it.
-        schema_key: The JSON document of the predictions' schema.
+        inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
+        schema_key: The S3 key of the JSON document of the predictions' schema.
     """
 
     model: str = argument(ModelName)
@@ -60,16 +60,16 @@ class PlanRetrainingArguments(RetrainingStepArguments):
     """The arguments of the job that plans a retraining and prepares its features.
 
     Attributes:
-        window: How many partitions to learn from at most.
-        held_out: How many later partitions to judge on.
-        gap: How many partitions between the two are left out.
-        registry_table: The DynamoDB table of the registry, asked for the champion.
-        schedule: The model's partitions and which is due, as `PartitionSchedule` is written.
-        last_partition: The last partition to judge on; `newest` for the newest whose outcomes are known.
-        scheduled_at: The moment of the schedule's tick; `none` if no schedule started the execution.
-        attempt: Which attempt at the same range and code it is.
+        window: The maximum number of partitions to train on.
+        held_out: The number of later partitions to judge on.
+        gap: The number of partitions to leave out between the two.
+        registry_table: The registry's DynamoDB table, which names the champion.
+        schedule: The text of the model's `PartitionSchedule`.
+        last_partition: The last partition to judge on; `newest` for the newest one with known outcomes.
+        scheduled_at: The time of the schedule's tick; `none` if no schedule started the execution.
+        attempt: The number of the attempt at the same range and code, counting from 1.
         cause: One of `CAUSES`.
-        requested_by: Who asked.
+        requested_by: The person or run that asked for the retraining; `none` if there is none.
     """
 
     window: int = argument(whole(1))
@@ -86,7 +86,7 @@ class PlanRetrainingArguments(RetrainingStepArguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeArguments(RetrainingStepArguments):
-    """The arguments of the job that judges a candidate beside the champion.
+    """The arguments of the job that compares a candidate with the champion.
 
     Attributes:
         candidate: The S3 address of the candidate's archive.

@@ -1,4 +1,4 @@
-"""What one retraining works on, decided by its first step and read by all later ones."""
+"""The plan of one retraining. The first step of the pipeline writes it, and all later steps read it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from prediction_contract.jobs.pinned_model import PinnedModel
 
 
 class InvalidRetrainingPlanError(ContractError):
-    """The document of a retraining plan has another form."""
+    """The document of a retraining plan is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedFeatures:
-    """The features of one partition, as the plan's step found or prepared them.
+    """The features of one partition, found or prepared by the planning step.
 
     Attributes:
         partition: The partition.
-        prefix: The folder of one run's features.
-        digest: Of the names and contents of its files.
+        prefix: The prefix of one run's features.
+        digest: The digest of the names and contents of the files.
     """
 
     partition: str
@@ -36,23 +36,23 @@ class RetrainingPlan:
     Attributes:
         model: The model's name.
         execution_id: The pipeline execution.
-        attempt: Which attempt at the same range and code it is, counting from 1.
-        claimed_by: The execution that works on this range, code and attempt: this one, or an earlier one,
-            which this one leaves the work to.
-        cause: What started it: `schedule`, `drift`, `accuracy` or `request`.
-        requested_by: Who asked.
+        attempt: The number of the attempt at the same range and code, counting from 1.
+        claimed_by: The execution that does this work: this one, or an earlier one for the same range, code
+            and attempt.
+        cause: The cause of the retraining: `schedule`, `drift`, `accuracy` or `request`.
+        requested_by: The person or run that asked for it.
         code_version: The version of the code that runs.
-        inputs_key: The document of the model's inputs.
-        schema_key: The document of the predictions' schema.
-        first_partition: The first partition to learn from.
-        last_partition: The last partition to learn from.
+        inputs_key: The S3 key of the document of the model's inputs.
+        schema_key: The S3 key of the document of the predictions' schema.
+        first_partition: The first partition to train on.
+        last_partition: The last partition to train on.
         first_held_out: The first partition to judge on; None for a model without metrics.
         last_held_out: The last partition to judge on; None for a model without metrics.
-        features: Of every partition from the first to learn from on, in order, and of the later ones that
-            tell outcomes; empty where another execution does the work.
-        champion: The champion that the candidate is judged against; None if there is none.
-        champion_sequence: The champion pointer's sequence as it was read; 0 if there is none.
-        champion_trained_until: The last partition that the champion learned from; None if nobody knows.
+        features: The features of every partition from the first to train on, in order, and of the later
+            partitions with outcomes; empty if another execution does the work.
+        champion: The champion with which the candidate is compared; None if there is none.
+        champion_sequence: The sequence of the champion pointer as read; 0 if there is none.
+        champion_trained_until: The last partition of the champion's training data; None if unknown.
         unbeaten: How many of the newest candidates in a row did not beat every naive baseline.
     """
 
@@ -77,20 +77,20 @@ class RetrainingPlan:
 
     @property
     def has_work(self) -> bool:
-        """Whether this execution is the one that trains."""
+        """Whether this execution does the work."""
         return self.claimed_by == self.execution_id
 
     def to_bytes(self) -> bytes:
-        """Return the document; its `proceed`, 1 or 0, tells the pipeline whether there is work."""
+        """Return the document. Its `proceed` is 1 if this execution does the work and 0 otherwise."""
         document = {**asdict(self), "proceed": int(self.has_work)}
         return json.dumps(document, sort_keys=True, indent=1).encode()
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the plan of a document.
+        """Return the plan in a document.
 
         Raises:
-            InvalidRetrainingPlanError: It has another form.
+            InvalidRetrainingPlanError: The document is invalid.
         """
         try:
             document = json.loads(content)
@@ -105,6 +105,6 @@ class RetrainingPlan:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidRetrainingPlanError(
-                f"The retraining plan cannot be read: {error}",
-                remedy="Start a new retraining: this one was planned by another version of the code",
+                f"The retraining plan is unreadable: {error}",
+                remedy="Start a new retraining, because another version of the code planned this one",
             ) from error

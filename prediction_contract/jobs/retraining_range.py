@@ -1,4 +1,4 @@
-"""Which partitions a retraining learns from and judges on."""
+"""The partitions that a retraining trains on and judges on."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from prediction_contract.naming.batch import Partition
 
 
 class RetrainingRangeError(ContractError):
-    """There are no partitions to learn from, or none to judge on."""
+    """There are no partitions to train on, or none to judge on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingRange:
-    """The partitions of one retraining, all included.
+    """The partitions of one retraining. All bounds are inclusive.
 
     Attributes:
-        first: The first one to learn from.
-        last: The last one to learn from.
-        first_held_out: The first one to judge on; None for a model without metrics.
-        last_held_out: The last one to judge on; None for a model without metrics.
+        first: The first partition to train on.
+        last: The last partition to train on.
+        first_held_out: The first partition to judge on; None for a model without metrics.
+        last_held_out: The last partition to judge on; None for a model without metrics.
     """
 
     first: str
@@ -46,16 +46,16 @@ class RetrainingRange:
         """Return the range that ends with a partition.
 
         Args:
-            newest: The newest partition of all.
+            newest: The last partition of the range.
             model: The model's name.
             start: The model's first partition.
-            window: How many partitions to learn from at most.
-            held_out: How many later partitions to judge on.
-            gap: How many partitions between the two are left out.
-            is_judged: Whether partitions are held out at all.
+            window: The maximum number of partitions to train on.
+            held_out: The number of later partitions to judge on.
+            gap: The number of partitions to leave out between the two.
+            is_judged: Whether any partitions are held out.
 
         Raises:
-            RetrainingRangeError: No partition is left to learn from.
+            RetrainingRangeError: No partition is left to train on.
         """
         first_held_out = newest.earlier(held_out - 1) if is_judged else None
         last = newest if first_held_out is None else first_held_out.earlier(1 + gap)
@@ -75,11 +75,11 @@ class RetrainingRange:
 
     @property
     def newest(self) -> Partition:
-        """The newest of all."""
+        """The last partition of the range."""
         return Partition(self.last_held_out or self.last)
 
     def digest(self, code_version: str, attempt: int) -> str:
-        """Return what names an attempt at these partitions with a code."""
+        """Return the digest of this range, a code version and an attempt."""
         named = json.dumps([asdict(self), code_version, attempt], sort_keys=True)
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
@@ -89,14 +89,14 @@ class RetrainingRange:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the range of a document.
+        """Return the range in a document.
 
         Raises:
-            RetrainingRangeError: It has another form.
+            RetrainingRangeError: The document is invalid.
         """
         try:
             return cls(**json.loads(content))
         except (TypeError, ValueError, RecursionError) as error:
             raise RetrainingRangeError(
-                f"The range of a retraining cannot be read: {error}", remedy="Start a new retraining"
+                f"The range of a retraining is unreadable: {error}", remedy="Start a new retraining"
             ) from error

@@ -1,4 +1,4 @@
-"""Queries on sample data: their answers are files, because no sample data runs SQL."""
+"""Replaces queries by files of their results, because sample data cannot run SQL."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ QUERIES = "queries/"
 
 
 class SampleQueryError(ContractError):
-    """The sample data has no answer of a query."""
+    """The sample data has no result for a query."""
 
 
 def with_sample_queries(inputs: ModelInputs, keys: Iterable[str]) -> ModelInputs:
-    """Return a model's inputs with each query replaced by the files of its answers.
+    """Return a model's inputs with each query replaced by the files of its results.
 
-    The answer for a partition lies at `queries/<source>/<partition>.csv`, or `.jsonl` or `.parquet`.
+    The result for a partition is at `queries/<source>/<partition>.csv`, or `.jsonl` or `.parquet`.
 
     Raises:
-        SampleQueryError: There is no answer of a query.
+        SampleQueryError: A query has no result.
     """
     known = list(keys)
     sources = tuple(
@@ -34,12 +34,12 @@ def _of_files(source: Source, keys: list[str]) -> Source:
     folder = f"{QUERIES}{source.name}/"
     for file_format in FILE_FORMATS:
         if any(key.startswith(folder) and key.endswith(f".{file_format}") for key in keys):
-            # Parameters that are the same for all partitions have one answer for all.
+            # A query whose parameters are the same for all partitions has one result.
             varies = any("{" in text for _, text in source.parameters)
             path = f"{folder}{'{partition}' if varies else 'all'}.{file_format}"
             return replace(source, format=file_format, path=path, query="", parameters=(), secret=None)
     raise SampleQueryError(
-        f"The sample data has no answer of the query of source {source.name}",
+        f"The sample data has no result for the query of source {source.name}",
         remedy=f"Let the generator yield {folder}<partition>.csv, or {folder}all.csv for a query without "
-        "placeholders; or pass --bucket, which asks Snowflake",
+        "placeholders; or pass --bucket, which queries Snowflake",
     )

@@ -1,4 +1,4 @@
-"""Which partitions the objects of a model's sources belong to, as the declared paths tell by their keys."""
+"""Maps the S3 keys of a model's sources to partitions, by the declared paths."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from prediction_contract.naming.partition_kind import PartitionKind
 _PLACEHOLDER = re.compile(r"\{(partition|date|hour)\}|(\*)")
 _FORMS = {"date": "[0-9]{4}-[0-9]{2}-[0-9]{2}", "hour": "(?:[01][0-9]|2[0-3])"}
 _LAST_HOUR = "23"
-# What a path's placeholders stand for, in the order in which they compare as times.
+# The values of a path's placeholders, in an order that sorts by time.
 Place = tuple[str, ...]
 
 
 def place_of_partition(path: str, partition: str) -> Place:
-    """Return what a partition gives the placeholders of a path; nothing if it has none."""
+    """Return the values of a path's placeholders for a partition; empty if the path has none."""
     start = Partition(partition).start
     values = {"partition": partition, "date": f"{start:%Y-%m-%d}", "hour": f"{start:%H}"}
     return _in_order({found[1]: values[found[1]] for found in _PLACEHOLDER.finditer(path) if found[1]})
 
 
 def place_of_key(path: str, key: str, kind: PartitionKind) -> Place | None:
-    """Return what a key has in the place of a path's placeholders, or None if the path is not its own.
+    """Return the values of a path's placeholders in a key, or None if the key does not match the path.
 
     Args:
-        path: With `{partition}`, `{date}`, `{hour}`, and `*` for any text without `/`.
-        key: An object's.
-        kind: Of the model's partitions.
+        path: A path with `{partition}`, `{date}`, `{hour}`, and `*` for any text without `/`.
+        key: The key of an object.
+        kind: The kind of the model's partitions.
     """
     found = _form(path, kind).fullmatch(key)
     return None if found is None else _in_order(found.groupdict())
@@ -42,10 +42,9 @@ class SourceKeys:
     """The objects of a model's sources by partition.
 
     Args:
-        sources: The model's. Only those are looked at whose path says where their objects lie: files, and
-            readers whose path names one object.
-        keys: Of all objects.
-        kind: Of the model's partitions.
+        sources: The model's sources. Only file sources and readers whose path has no `*` are considered.
+        keys: The keys of all objects.
+        kind: The kind of the model's partitions.
     """
 
     def __init__(self, sources: Iterable[Source], keys: Iterable[str], kind: PartitionKind) -> None:
@@ -60,7 +59,7 @@ class SourceKeys:
         }
 
     def lacking(self, partition: str) -> list[str]:
-        """Return the names of the sources that have no object of a partition."""
+        """Return the names of the sources that have no object for a partition."""
         return [
             source.name
             for source in self._sources
@@ -68,11 +67,11 @@ class SourceKeys:
         ]
 
     def newest(self, *, first: str, end: str | None) -> str | None:
-        """Return the newest partition that every source has an object of, or None.
+        """Return the newest partition for which every source has an object, or None.
 
         Args:
-            first: The first partition that counts.
-            end: The first that no longer does; None for all.
+            first: The first partition to consider.
+            end: The partition after the last one to consider; None for no limit.
         """
         found = {
             partition
@@ -95,7 +94,7 @@ class SourceKeys:
             day = datetime.fromisoformat(values["date"]).replace(tzinfo=UTC)
             return self._kind.text_at(day + timedelta(hours=int(values.get("hour", _LAST_HOUR))))
         except (InvalidNameError, ValueError):
-            # The path's form, and no day of the calendar.
+            # The key matches the path, but its date does not exist.
             return None
 
 
@@ -115,7 +114,7 @@ def _in_order(values: Mapping[str, str]) -> Place:
 
 @lru_cache(maxsize=256)
 def _form(path: str, kind: PartitionKind) -> re.Pattern[str]:
-    """Return what matches the keys of a path, with a group for each placeholder at its first place."""
+    """Return the pattern of a path's keys, with a group for the first occurrence of each placeholder."""
     seen: set[str] = set()
     pieces, place = [], 0
     for found in _PLACEHOLDER.finditer(path):

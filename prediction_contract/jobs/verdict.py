@@ -1,4 +1,4 @@
-"""How a candidate was judged: one JSON document, which the pipeline's conditions and people read."""
+"""The verdict on a candidate, a JSON document for the pipeline's conditions and for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ APPROVED, PENDING, REJECTED = "Approved", "PendingManualApproval", "Rejected"
 
 
 class InvalidVerdictError(ContractError):
-    """The document of a verdict has another form."""
+    """The document of a verdict is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +22,13 @@ class MetricComparison:
 
     Attributes:
         name: The metric's label: its name and the predicted column.
-        better: `lower` or `higher`.
-        rows: How many rows it was computed on.
+        better: Which values are better, `lower` or `higher`.
+        rows: The number of rows.
         candidate: The candidate's value.
-        champion: The champion's; None if there is none.
-        gain: By how much the candidate is better, as a share of the champion's value; negative if worse.
+        champion: The champion's value; None if there is none.
+        gain: How much better the candidate is, as a share of the champion's value; negative if it is worse.
         gain_low: The lower end of the gain's confidence interval, by a bootstrap over partitions; None if
-            they are too few for one.
+            there are too few partitions.
         baselines: The values of the naive baselines, by name.
         beats_baselines: Whether the candidate is better than all of them.
     """
@@ -46,15 +46,15 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceComparison:
-    """The first metric on the rows of one value of a column.
+    """The first metric on the rows with one value of a column.
 
     Attributes:
         column: The column of the predictions.
-        value: Its value, as text.
-        rows: How many rows have it.
-        candidate: The candidate's value of the metric; None if the rows are too few to tell.
-        champion: The champion's, likewise.
-        is_worse: Whether the candidate is worse there by more than the margin, beyond noise.
+        value: The column's value, as text.
+        rows: The number of rows with this value.
+        candidate: The candidate's value of the metric; None if there are too few rows.
+        champion: The champion's value of the metric; None if there are too few rows.
+        is_worse: Whether the candidate is worse by more than the margin, beyond noise.
     """
 
     column: str
@@ -67,28 +67,28 @@ class SliceComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The verdict on one candidate. Flags are 0 or 1: a pipeline's conditions compare numbers.
+    """The verdict on one candidate. Flags are 0 or 1, because a pipeline's conditions compare numbers.
 
     Attributes:
         model: The model's name.
         execution_id: The pipeline execution.
         candidate_digest: The candidate's digest.
-        candidate_key: Its archive.
-        candidate_sha256: Of the archive.
-        champion_version: The number of the champion that it was judged against; 0 if there is none.
+        candidate_key: The S3 key of the candidate's archive.
+        candidate_sha256: The SHA-256 of the archive.
+        champion_version: The version of the champion with which it was compared; 0 if there is none.
         champion_digest: The champion's digest; empty if there is none.
-        trained_until: The last partition that the candidate learned from.
-        first_held_out: The first partition that both were judged on; None for a model without metrics.
-        last_held_out: The last one.
+        trained_until: The last partition of the candidate's training data.
+        first_held_out: The first partition to judge on; None for a model without metrics.
+        last_held_out: The last partition to judge on; None for a model without metrics.
         is_new: Whether the candidate differs from the champion.
-        better: Whether it is better than the champion by the margin, or without a champion better than the
-            naive baselines. It is 1 for a candidate that nothing can be compared with: a person decides.
-        worse_slices: In how many slices it is worse.
-        needs_person: Whether a person must look: the pipeline's execution fails then.
-        approval: The approval status that its package is born with.
-        reason: Why, in one sentence.
-        metrics: Each metric that the held-out rows tell something of, the deciding one first.
-        slices: The slices of most rows.
+        better: Whether it is better than the champion by the margin or, without a champion, better than the
+            naive baselines. It is 1 if there is nothing to compare, and a person decides then.
+        worse_slices: The number of slices in which it is worse.
+        needs_person: Whether a person must look at it. The pipeline execution then fails.
+        approval: The initial approval status of its package.
+        reason: The reason in one sentence.
+        metrics: The metrics that the held-out rows can determine, the deciding one first.
+        slices: The slices with the most rows.
     """
 
     model: str
@@ -111,7 +111,7 @@ class Verdict:
     slices: tuple[SliceComparison, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Return the document as plain data; a package is registered with `judged_against`, which is text."""
+        """Return the document as plain data. It adds `judged_against` as text, for the package's metadata."""
         return {**asdict(self), "judged_against": str(self.champion_version)}
 
     def to_bytes(self) -> bytes:
@@ -120,10 +120,10 @@ class Verdict:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the verdict of a document.
+        """Return the verdict in a document.
 
         Raises:
-            InvalidVerdictError: It has another form.
+            InvalidVerdictError: The document is invalid.
         """
         try:
             document = json.loads(content)
@@ -137,5 +137,5 @@ class Verdict:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidVerdictError(
-                f"The verdict cannot be read: {error}", remedy="Run the retraining again"
+                f"The verdict is unreadable: {error}", remedy="Run the retraining again"
             ) from error

@@ -157,7 +157,7 @@ def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
     after = replace(due, scheduled_at="2014-01-02T01:00:00Z")
     with pytest.raises(
         JobArgumentsError,
-        match=r"2014-01-01 is due then, which is no partition of m: .* end before 2014-01-01",
+        match=r"2014-01-01 is due then, but is not a partition of m: .* end before 2014-01-01",
     ):
         after.due_partition()
 
@@ -301,7 +301,7 @@ def test_sagemakers_limits_are_held() -> None:
             container_environment(environment)
     full = {f"A_{number}": "x" for number in range(MAX_ENVIRONMENT_VARIABLES)}
     assert container_environment(full) == full
-    with pytest.raises(JobArgumentsError, match="101 variables of 100"):
+    with pytest.raises(JobArgumentsError, match="101 variables, not at most 100"):
         container_environment(full | {"B": "x"})
 
 

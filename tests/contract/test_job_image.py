@@ -29,7 +29,7 @@ def test_an_image_is_named_by_its_family_and_its_lock() -> None:
 @pytest.mark.parametrize("family", ["", "Boosting", "1st", "a" * 42, "a-b", "a/b", "boosting\n"])
 def test_a_family_is_a_plain_name(family: str) -> None:
     """It becomes part of a file's name and of an image's tag."""
-    with pytest.raises(JobImageError, match="names no family of requirements"):
+    with pytest.raises(JobImageError, match="is not the name of a family of requirements"):
         JobImage.of_lock(family, LOCK)
 
 

@@ -230,7 +230,7 @@ def test_a_job_in_an_image_with_other_packages_ends_before_it_works(
     with pytest.raises(JobImageError):
         run_script(main)
     said = (root / "output" / "message").read_text()
-    assert "needs the packages boosting-0123456789abcdef, and this image holds base-fedcba9876543210" in said
+    assert "needs the packages boosting-0123456789abcdef, but this image has base-fedcba9876543210" in said
 
 
 def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -437,6 +437,6 @@ def test_a_tick_after_the_last_partition_scores_nothing(
     assert status == "Failed"
     assert ended.keys() == {FEATURES_STEP}
     assert (
-        "2014-01-01 is due then, which is no partition of flight_delay"
+        "2014-01-01 is due then, but is not a partition of flight_delay"
         in ended[FEATURES_STEP]["FailureReason"]
     )

@@ -136,7 +136,7 @@ def test_all_faults_of_a_project_are_told_together(project: Project) -> None:
     assert [fault.partition(". ")[0] for fault in faults] == [
         f"{project.requirements / 'boosting.lock'} does not exist",
         f"{project.requirements / 'trees.in'} does not exist",
-        "'No/Name' names no family of requirements",
+        "'No/Name' is not the name of a family of requirements",
     ]
 
 
