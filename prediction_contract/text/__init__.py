@@ -1,1 +1,1 @@
-"""Text at the boundaries: JSON without loss, UTC times, text of others."""
+"""Exact JSON and UTC times as text."""

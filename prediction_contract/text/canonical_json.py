@@ -1,7 +1,7 @@
-"""JSON without loss: nothing becomes a binary float, and equal values have one spelling.
+"""Exact JSON: no number becomes a binary float, and equal values have the same canonical text.
 
-The canonical form has sorted keys (by code point), no spaces, UTF-8 without escapes that JSON does not ask
-for, and numbers as `number_text` spells them.
+The canonical form has keys sorted by code point, no spaces, UTF-8 with only the escapes that JSON requires,
+and numbers in the form of `number_text`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 # Numbers are int or Decimal, never float.
 JsonValue: TypeAlias = "bool | int | Decimal | str | list[JsonValue] | dict[str, JsonValue] | None"
 
-# Powers of ten that a double can hold. Arithmetic on a decimal beyond them fails, or takes hours: `int` of
-# 1e9999999 computes ten million digits.
+# The powers of ten of doubles. Arithmetic on larger decimals fails or takes hours: `int` of 1e9999999 has ten
+# million digits.
 _LOWEST_POWER, _HIGHEST_POWER = -324, 308
 
 
 class InvalidJsonError(ContractError):
-    """A document is not JSON that can be held without loss.
+    """A document is not JSON, or it cannot be represented exactly.
 
     Args:
         reason: `unparsable`, `not_a_number`, `number_too_long`, `duplicate_name`, `too_deep` or
@@ -47,13 +47,13 @@ class InvalidJsonError(ContractError):
 
 
 class NumberText(str):
-    """A JSON number with a point or an exponent, as it was written."""
+    """The text of a JSON number with a point or an exponent."""
 
     __slots__ = ()
 
 
 class _RefusedNumberError(Exception):
-    """A number cannot be held; where it stands is looked for once it is known that there is one."""
+    """A number cannot be represented. Its path is searched only after this error."""
 
     def __init__(self, reason: str, what: str) -> None:
         self.reason = reason
@@ -61,7 +61,7 @@ class _RefusedNumberError(Exception):
 
 
 class NotANumber(str):
-    """NaN or an infinity, which JSON has no number for, as it was written."""
+    """The text of NaN or an infinity, which are not JSON numbers."""
 
     __slots__ = ()
 
@@ -80,7 +80,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _exact_integer(text: str) -> int:
-    # Converting an integer takes the square of its digits.
+    # The time to convert an integer grows with the square of its digits.
     if len(text.lstrip("-")) > _HIGHEST_POWER + 1:
         raise _RefusedNumberError("number_too_long", f"An integer has more than {_HIGHEST_POWER + 1} digits")
     return int(text)
@@ -122,7 +122,7 @@ def _marked_unless(parse: Callable[[str], Any]) -> Callable[[str], RefusedValue 
     return judge
 
 
-# Each holds what the decoder refuses as a mark.
+# For each decoder, one that puts a `RefusedValue` in place of the values that the decoder refuses.
 _MARKING = {
     _EXACT: json.JSONDecoder(
         parse_float=_marked_unless(_exact_decimal),
@@ -134,60 +134,61 @@ _MARKING = {
 
 
 def _place_of_number(document: bytes, marking: json.JSONDecoder) -> str:
-    """Return the path of the first number that is refused; empty if what follows it is no JSON either."""
+    """Return the path of the first refused number; empty if the document is also not JSON."""
     try:
         return path_of_refused_value(marking.decode(document.decode()))
     except (ValueError, RecursionError):
         return ""
 
 
-# Where a value may still be left out or refused by itself.
+# For documents whose values may be dropped or refused one by one.
 _WITH_CONSTANTS = json.JSONDecoder(
     object_pairs_hook=_unique_names, parse_float=NumberText, parse_constant=NotANumber
 )
 
 
 def parse_json(document: bytes, *, most_values: int | None = None) -> JsonValue:
-    """Return a document's value, its numbers as int or Decimal.
+    """Return a document's value, with numbers as int or Decimal.
 
     Args:
-        document: Its bytes.
-        most_values: How many values it may hold, commas in texts counted too. Parsing takes memory and time
-            by the values, a hundred times what their bytes take, so they are counted before.
+        document: The document's bytes.
+        most_values: The maximum number of values as counted by `count_values`; None for no limit. They are
+            counted before parsing, because a parsed value may take a hundred times its bytes in memory.
 
     Raises:
-        InvalidJsonError: It is not UTF-8 or not JSON, names a member twice, nests too deep, has too many
-            values, or holds NaN, an infinity or a number beyond 1e-324 to 9.99e308.
+        InvalidJsonError: The document is not UTF-8 or not JSON, names a member twice, nests too deep, has too
+            many values, or has NaN, an infinity or a number outside 1e-324 to 9.99e308.
     """
     if most_values is not None:
         values = count_values(document)
         if values > most_values:
             raise InvalidJsonError(
-                "too_many_values", f"The document has up to {values} values, and {most_values} are allowed"
+                "too_many_values",
+                f"The document has up to {values} values; at most {most_values} are allowed",
             )
     return _decode(document, _EXACT)
 
 
 def count_values(document: bytes) -> int:
-    """Return how many values JSON text has at most, without parsing it: commas in texts count as values."""
-    # Each container has one value more than commas, if it is not empty.
+    """Return an upper bound of the number of values in JSON text. Commas in strings count as values."""
+    # A container that is not empty has one more value than commas.
     return 1 + sum(document.count(sign) for sign in (b",", b"{", b"["))
 
 
 def parse_as_written(document: bytes) -> Any:
-    """Return a document's value, numbers with a point or exponent as `NumberText`, the others as int.
+    """Return a document's value, with numbers as `NumberText` if they have a point or exponent, else as int.
 
     Raises:
-        InvalidJsonError: As `parse_json`, but numbers of any size are taken.
+        InvalidJsonError: As in `parse_json`, but numbers of any size are accepted.
     """
     return _decode(document, _AS_WRITTEN)
 
 
 def parse_with_constants(document: bytes) -> Any:
-    """Return a document's value as `parse_as_written`, NaN and infinities as `NotANumber`.
+    """Return the result of `parse_as_written`, with NaN and infinities as `NotANumber`.
 
     Raises:
-        InvalidJsonError: As `parse_json`, but for NaN and infinities.
+        InvalidJsonError: As in `parse_as_written`, but NaN and infinities are accepted.
     """
     return _decode(document, _WITH_CONSTANTS)
 
@@ -204,16 +205,16 @@ def _decode(document: bytes, decoder: json.JSONDecoder) -> Any:
         place = _place_of_number(document, _MARKING[decoder])
         raise InvalidJsonError(error.reason, f"{place}: {error}" if place else str(error)) from error
     except ValueError as error:
-        # The interpreter parses integers of at most 4,300 digits.
+        # Python parses integers of at most 4,300 digits.
         raise InvalidJsonError("number_too_long", "An integer has thousands of digits") from error
     except RecursionError as error:
-        raise InvalidJsonError("too_deep", "The document nests too deep to be parsed") from error
+        raise InvalidJsonError("too_deep", "The document nests too deeply to be parsed") from error
 
 
 def number_text(number: int | Decimal) -> str:
-    """Return the one spelling of a number: 1.50, 1.5 and 15e-1 are `1.5`; zero has no sign.
+    """Return the canonical text of a finite number: 1.50, 1.5 and 15e-1 are `1.5`, and zero has no sign.
 
-    Plain digits while the point lies within 38 digits, else `1.5E+60`. The number must be finite.
+    The text has an exponent, for example `1.5E+60`, only if it would have more than 38 digits otherwise.
     """
     if type(number) is int and -_PLAIN_LIMIT < number < _PLAIN_LIMIT:
         return str(number)
@@ -237,7 +238,7 @@ def canonical_json(value: JsonValue) -> str:
     """Return the canonical text of a JSON value.
 
     Raises:
-        TypeError: The value holds something that `parse_json` never returns, a float for instance.
+        TypeError: The value contains a type that `parse_json` never returns, for example a float.
     """
     if isinstance(value, str):
         return encode_basestring(value)
@@ -259,10 +260,10 @@ def canonical_bytes(value: JsonValue) -> bytes:
     """Return the canonical text of a JSON value in UTF-8.
 
     Raises:
-        InvalidJsonError: A string holds half of a surrogate pair, which UTF-8 cannot spell.
-        TypeError: As `canonical_json`.
+        InvalidJsonError: A string contains a lone surrogate, which UTF-8 cannot encode.
+        TypeError: As in `canonical_json`.
     """
     try:
         return canonical_json(value).encode()
     except UnicodeEncodeError as error:
-        raise InvalidJsonError("unparsable", "A string holds half of a surrogate pair") from error
+        raise InvalidJsonError("unparsable", "A string holds a lone surrogate") from error

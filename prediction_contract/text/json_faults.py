@@ -1,4 +1,4 @@
-"""What is wrong with a document that is no JSON, in words that need no knowledge of its parser."""
+"""Explains why a document is not JSON, in plain words."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _BEGINNINGS = (
     (b"\xff\xfe", "It is UTF-16 with a byte order mark"),
     (b"\xfe\xff", "It is UTF-16 with a byte order mark"),
 )
-# What the parser says of a fault, by how its message begins.
+# Plain words for the parser's messages, by their beginning.
 _FAULTS = (
     ("Expecting value", "a value is missing"),
     ("Expecting property name", "a name in double quotes is missing"),
     ("Expecting ':'", "a colon is missing"),
     ("Expecting ','", "a comma is missing"),
     ("Extra data", "something follows the value"),
-    ("Unterminated string", "a text that begins here has no end"),
-    ("Invalid control character", "a text holds a control character that is not escaped"),
-    ("Invalid \\", "a text holds an escape that JSON does not know"),
-    ("Illegal trailing comma", "a comma stands before the end"),
+    ("Unterminated string", "a string that begins here has no end"),
+    ("Invalid control character", "a string holds a control character that is not escaped"),
+    ("Invalid \\", "a string holds an invalid escape"),
+    ("Illegal trailing comma", "there is a comma before the end"),
 )
 
 
 def kind_of_bytes(document: bytes) -> str | None:
-    """Return what a document is whose first bytes tell that it is no JSON in UTF-8, or None."""
+    """Return the kind of a document whose first bytes show that it is not JSON in UTF-8, or None."""
     return next((what for beginning, what in _BEGINNINGS if document.startswith(beginning)), None)
 
 
 def syntax_fault(error: json.JSONDecodeError) -> str:
-    """Return where a document is no JSON, and why."""
+    """Return where and why a document is not JSON."""
     if not error.doc.strip():
         return "It is empty"
     fault = next((words for begin, words in _FAULTS if error.msg.startswith(begin)), "it breaks JSON's rules")
     if error.doc[error.pos : error.pos + 1] in {"\r", "\n"} and error.msg.startswith("Invalid control"):
-        fault = "a text holds a line break (LF or CRLF) that is not escaped"
+        fault = "a string holds a line break (LF or CRLF) that is not escaped"
     return f"Not JSON at character {error.pos}: {fault}"
 
 
@@ -46,11 +46,11 @@ _END = object()
 
 
 class RefusedValue:
-    """A value that cannot be held, in place of it."""
+    """Takes the place of a value that cannot be represented."""
 
 
 def path_of_refused_value(document: Any) -> str:
-    """Return the path of the first marked value, as `facts.degrees[2]`; empty if it is the document itself.
+    """Return the path of the first `RefusedValue`, as `facts.degrees[2]`; empty for the document itself.
 
     Args:
         document: Dicts and lists of any depth.

@@ -1,4 +1,4 @@
-"""Members of a JSON document, taken by name and type; faults are named in plain words."""
+"""Typed access to the members of a JSON document, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WORDS = {
 
 
 class DocumentShapeError(ValueError):
-    """A document has not the shape that its reader needs; the message is a sentence without a full stop."""
+    """A document does not have the expected shape. The message is a sentence without a full stop."""
 
 
 def shape_of(value: object) -> str:
-    """Return what a JSON value is, in words, as `parse_json` returns it."""
+    """Return the kind of a value from `parse_json` in words."""
     return _WORDS.get(type(value), "another value")
 
 
@@ -33,26 +33,26 @@ def members_of(document: object, name: str) -> Mapping[str, Any]:
 
     Args:
         document: Any JSON value.
-        name: What it is called in the message.
+        name: The document's name in the message.
 
     Raises:
-        DocumentShapeError: It is no object.
+        DocumentShapeError: The document is not an object.
     """
     if not isinstance(document, dict):
-        raise DocumentShapeError(f"{name} is {shape_of(document)} and no object")
+        raise DocumentShapeError(f"{name} is {shape_of(document)}, not an object")
     return document
 
 
 def member(members: Mapping[str, Any], name: str, kind: type) -> Any:
-    """Return a member of exactly one type, so that `true` is no number.
+    """Return a member of exactly the given type, so that `true` does not count as a number.
 
     Args:
-        members: Those of an object.
-        name: The member's.
+        members: The members of an object.
+        name: The member's name.
         kind: `str`, `int`, `bool`, `list` or `dict`.
 
     Raises:
-        DocumentShapeError: It is missing, or of another type.
+        DocumentShapeError: The member is missing or has another type.
     """
     if name not in members:
         raise DocumentShapeError(f"{name} is missing")
