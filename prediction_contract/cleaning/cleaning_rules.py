@@ -126,7 +126,7 @@ NO_CLEANING = Cleaning()
 
 def _unreadable(why: str) -> SchemaError:
     return SchemaError(
-        f"The cleaning rules are unreadable: {why}",
+        f"The cleaning rules cannot be read: {why}",
         remedy="Load the batch with the release that wrote its rules, or a later one",
     )
 

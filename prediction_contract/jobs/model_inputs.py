@@ -169,7 +169,7 @@ class ModelInputs:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidInputsError(
-                f"The document of a model's inputs is unreadable: {error}",
+                f"The document of a model's inputs cannot be read: {error}",
                 remedy="Start the job with the release of the platform that packaged its code",
             ) from error
 

@@ -52,6 +52,6 @@ class PinnedModel:
             return cls(**json.loads(content))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidPinError(
-                f"The document that names the batch's trained model is unreadable: {error}",
+                f"The document that names the batch's trained model cannot be read: {error}",
                 remedy="Score the partition as a new batch",
             ) from error

@@ -105,6 +105,6 @@ class RetrainingPlan:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidRetrainingPlanError(
-                f"The retraining plan is unreadable: {error}",
+                f"The retraining plan cannot be read: {error}",
                 remedy="Start a new retraining, because another version of the code planned this one",
             ) from error

@@ -98,5 +98,5 @@ class RetrainingRange:
             return cls(**json.loads(content))
         except (TypeError, ValueError, RecursionError) as error:
             raise RetrainingRangeError(
-                f"The range of a retraining is unreadable: {error}", remedy="Start a new retraining"
+                f"The range of a retraining cannot be read: {error}", remedy="Start a new retraining"
             ) from error

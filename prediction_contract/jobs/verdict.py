@@ -137,5 +137,5 @@ class Verdict:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidVerdictError(
-                f"The verdict is unreadable: {error}", remedy="Run the retraining again"
+                f"The verdict cannot be read: {error}", remedy="Run the retraining again"
             ) from error

@@ -180,7 +180,7 @@ class LoadReport:
 
 def _unreadable(why: str) -> InvalidReportError:
     return InvalidReportError(
-        f"A load report is unreadable: {why}"[:500],
+        f"A load report cannot be read: {why}"[:500],
         remedy="Load the batch again, with the job and Dagster from the same release",
     )
 

@@ -102,6 +102,6 @@ class MeasuredAccuracy:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidAccuracyError(
-                f"The accuracy document of a batch is unreadable: {error}",
+                f"The accuracy document of a batch cannot be read: {error}",
                 remedy="Materialize the accuracy of its partition again",
             ) from error

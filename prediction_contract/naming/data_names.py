@@ -46,7 +46,7 @@ class DataNames(DeploymentScope):
 
     @property
     def keys_arn_pattern(self) -> str:
-        """What matches the ARN of every KMS key in this region: a key's id is KMS's own."""
+        """The pattern of the ARN of every KMS key in this region: a key's id is KMS's own."""
         return self._arn("kms", "key/*")
 
     @property
@@ -63,7 +63,7 @@ class DataNames(DeploymentScope):
         """Return the key of a deployable's code archive, named by its content.
 
         Args:
-            deployable: The package that it holds, say `glue_scripts`.
+            deployable: The package that it holds, for example `glue_scripts`.
             digest: SHA-256 of its files, 64 lower-case hexadecimal digits.
         """
         validated(_DEPLOYABLE, deployable, "deployable")
@@ -73,7 +73,7 @@ class DataNames(DeploymentScope):
         """Return the key prefix of a deployable's code as single files, ending in a slash.
 
         Args:
-            deployable: The package that it holds, say `sagemaker_scripts`.
+            deployable: The package that it holds, for example `sagemaker_scripts`.
             digest: SHA-256 of the same files.
         """
         validated(_DEPLOYABLE, deployable, "deployable")
@@ -121,12 +121,12 @@ class DataNames(DeploymentScope):
 
     @property
     def online_tables_arn_pattern(self) -> str:
-        """What matches the ARN of every model's online table, so that a new model changes no policy."""
+        """The pattern of the ARN of every model's online table, so that a new model changes no policy."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*")
 
     @property
     def online_replicas_arn_pattern(self) -> str:
-        """What matches the ARN of every model's online table in any region that serves."""
+        """The pattern of the ARN of every model's online table in any region that serves."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*", region="*")
 
     @property
@@ -183,7 +183,7 @@ class DataNames(DeploymentScope):
 
     @property
     def retraining_pipelines_arn_pattern(self) -> str:
-        """What matches the ARN of every pipeline that retrains."""
+        """The pattern of the ARN of every pipeline that retrains."""
         return self._arn("sagemaker", f"pipeline/{self.retraining_pipelines_prefix}*")
 
     def model_package_group_arn(self, model: str) -> str:
@@ -192,7 +192,7 @@ class DataNames(DeploymentScope):
 
     @property
     def model_packages_arn_patterns(self) -> tuple[str, str]:
-        """What matches the ARNs of the stage's package groups, and of the packages in them."""
+        """The pattern of the ARN of the stage's package groups, and of the packages in them."""
         return (
             self._arn("sagemaker", f"model-package-group/{self._name('*')}"),
             self._arn("sagemaker", f"model-package/{self._name('*')}"),
@@ -200,17 +200,17 @@ class DataNames(DeploymentScope):
 
     @property
     def retraining_jobs_arn_patterns(self) -> tuple[str, str]:
-        """What matches the ARN of every processing and training job that a pipeline's step starts."""
+        """The pattern of the ARN of every processing and training job that a pipeline's step starts."""
         return self.scoring_jobs_arn_pattern, self._arn("sagemaker", "training-job/pipelines-*")
 
     @property
     def scoring_jobs_arn_pattern(self) -> str:
-        """What matches the ARN of every job that a pipeline's step starts: SageMaker names them so."""
+        """The pattern of the ARN of every job that a pipeline's step starts: SageMaker names them so."""
         return self._arn("sagemaker", "processing-job/pipelines-*")
 
     @property
     def scoring_pipelines_arn_pattern(self) -> str:
-        """What matches the ARN of every such pipeline."""
+        """The pattern of the ARN of every such pipeline."""
         return self._arn("sagemaker", f"pipeline/{PREFIX}-{self.stage}-*")
 
     @property

@@ -132,7 +132,7 @@ class DeploymentScope:
         return f"arn:{self.partition}:{service}:{scope}:{self.account_id}:{resource}"
 
     def secret_arn_pattern(self, name: str) -> str:
-        """Return what matches the ARN of a secret, whose last six characters Secrets Manager invents."""
+        """Return the pattern of the ARN of a secret, whose last six characters Secrets Manager invents."""
         return self._arn("secretsmanager", f"secret:{name}-??????")
 
     def log_group_arn(self, log_group: str) -> str:

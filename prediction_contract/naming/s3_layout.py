@@ -58,7 +58,7 @@ def features_prefix(model: str, partition: str, run_id: str) -> str:
     """Return the prefix below which one run writes the features of a partition.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{partition_features_prefix(model, partition)}run={validated_run_id(run_id)}/"
 
@@ -67,7 +67,7 @@ def model_features_prefix(model: str) -> str:
     """Return the prefix of the features of all partitions.
 
     Raises:
-        InvalidNameError: The model's name has another form.
+        InvalidNameError: The model's name is invalid.
     """
     return f"features/{ModelName(model)}/"
 
@@ -76,7 +76,7 @@ def partition_features_prefix(model: str, partition: str) -> str:
     """Return the prefix of all runs' features of a partition.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{model_features_prefix(model)}{Partition(partition).path}/"
 
@@ -85,7 +85,7 @@ def json_partition_prefix(model: str, partition: str) -> str:
     """Return the prefix of the JSON parts of all batches of a partition, one `batch=<batch_id>/` for each.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{PREDICTIONS_PREFIX}{ModelName(model)}/json/{Partition(partition).path}/"
 
@@ -94,7 +94,7 @@ def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
     """Return the prefix below which all JSON parts of a batch must lie.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{json_partition_prefix(model, partition)}batch={BatchId(batch_id)}/"
 
@@ -103,7 +103,7 @@ def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int)
     """Return the prefix of all that one attempt at a batch writes beside the Delta table.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{json_batch_prefix(model, partition, batch_id)}attempt={validated_attempt(attempt)}/"
 
@@ -112,7 +112,7 @@ def json_part_key(model: str, partition: str, batch_id: str, attempt: int, *, sh
     """Return the key of one JSON part of a share of one attempt, `<share>-00000.jsonl.gz` counting from 0.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     prefix = json_attempt_prefix(model, partition, batch_id, attempt)
     return f"{prefix}{validated_share(share)}-{_part_number(number)}.jsonl.gz"
@@ -122,7 +122,7 @@ def pinned_model_key(model: str, partition: str, batch_id: str) -> str:
     """Return the key of the document that names the trained model of all attempts at a batch.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{json_batch_prefix(model, partition, batch_id)}model.json"
 
@@ -131,7 +131,7 @@ def candidates_prefix(model: str) -> str:
     """Return the prefix of the archives that retraining makes, one `<training job>/output/` for each.
 
     Raises:
-        InvalidNameError: The model's name has another form.
+        InvalidNameError: The model's name is invalid.
     """
     return f"models/{ModelName(model)}/candidates/"
 
@@ -140,7 +140,7 @@ def retraining_prefix(model: str, execution_id: str) -> str:
     """Return the prefix of the plan and the verdict of one execution of the retraining pipeline.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"models/{ModelName(model)}/retraining/{validated_run_id(execution_id)}/"
 
@@ -153,7 +153,7 @@ def retraining_claim_key(model: str, digest: str) -> str:
         digest: Of range, code and attempt.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"models/{ModelName(model)}/retraining/claims/{_validated_segment(digest, 'claim')}.json"
 
@@ -162,7 +162,7 @@ def accuracy_prefix(model: str) -> str:
     """Return the prefix of how well all batches of a model foretold what became of them.
 
     Raises:
-        InvalidNameError: The model's name has another form.
+        InvalidNameError: The model's name is invalid.
     """
     return f"models/{ModelName(model)}/accuracy/"
 
@@ -171,7 +171,7 @@ def accuracy_key(model: str, partition: str, batch_id: str) -> str:
     """Return the key of how well a batch foretold what became of it.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{accuracy_prefix(model)}{Partition(partition).path}/{BatchId(batch_id)}.json"
 
@@ -180,7 +180,7 @@ def shadow_prefix(model: str, version: int, partition: str) -> str:
     """Return the prefix of what a challenger predicted for a partition; no load reads below `shadow/`.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"shadow/{ModelName(model)}/{version_text(version)}/{Partition(partition).path}/"
 
@@ -189,7 +189,7 @@ def challenger_comparison_key(model: str, version: int, partition: str, batch_id
     """Return the key of how a challenger's predictions compare with those of a batch.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{shadow_prefix(model, version, partition)}{BatchId(batch_id)}/comparison.json"
 
@@ -209,7 +209,7 @@ def receipt_name(share: str) -> str:
     """Return the name of the receipt of a share below its attempt's prefix.
 
     Raises:
-        InvalidNameError: The share's name has another form.
+        InvalidNameError: The share's name is invalid.
     """
     return f"receipts/{validated_share(share)}.json"
 
@@ -218,7 +218,7 @@ def share_keys_name(share: str) -> str:
     """Return the name of the digests of a share's keys below its attempt's prefix.
 
     Raises:
-        InvalidNameError: The share's name has another form.
+        InvalidNameError: The share's name is invalid.
     """
     return f"keys/{validated_share(share)}"
 
@@ -227,7 +227,7 @@ def progress_name(host: str) -> str:
     """Return the name of what a host says of its progress, below its attempt's prefix.
 
     Raises:
-        InvalidNameError: The host's name has another form.
+        InvalidNameError: The host's name is invalid.
     """
     return f"progress/{_validated_segment(host, 'host')}.json"
 
@@ -236,7 +236,7 @@ def data_file_prefix(batch_id: str, attempt: int) -> str:
     """Return the path below the model's Delta table of the data files of one attempt at a batch.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{BatchId(batch_id)}/{validated_attempt(attempt)}/"
 
@@ -247,7 +247,7 @@ def data_file_path(batch_id: str, attempt: int, share: str, number: int) -> str:
     It has letters, digits, `-`, `_`, `.` and `/` only: Delta's log spells them as they are, and others not.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     prefix = data_file_prefix(batch_id, attempt)
     return f"{prefix}{validated_share(share)}-{_part_number(number)}.parquet"
@@ -257,7 +257,7 @@ def delta_table_prefix(model: str) -> str:
     """Return the root of the model's Delta table, which holds all its batches.
 
     Raises:
-        InvalidNameError: The model's name has another form.
+        InvalidNameError: The model's name is invalid.
     """
     return f"{PREDICTIONS_PREFIX}{ModelName(model)}/delta/"
 
@@ -266,7 +266,7 @@ def done_key(model: str, batch_id: str) -> str:
     """Return the key of a batch's manifest.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     minted = BatchId(batch_id)
     return f"{done_prefix(minted.date)}{ModelName(model)}/{minted}.json"
@@ -310,7 +310,7 @@ def schema_key(model: str, content: bytes) -> str:
         content: The document's canonical bytes.
 
     Raises:
-        InvalidNameError: The model's name has another form.
+        InvalidNameError: The model's name is invalid.
     """
     return f"models/{ModelName(model)}/schema-{hashlib.sha256(content).hexdigest()[:16]}.json"
 
@@ -319,7 +319,7 @@ def report_key(model: str, batch_id: str, attempt: int) -> str:
     """Return the key of the report that one attempt to load a batch leaves.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{reports_prefix(model, batch_id)}load-{validated_attempt(attempt)}.json"
 
@@ -328,7 +328,7 @@ def reports_prefix(model: str, batch_id: str) -> str:
     """Return the prefix of all load reports of a batch.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"reports/{ModelName(model)}/{BatchId(batch_id)}/"
 
@@ -337,7 +337,7 @@ def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
     """Return the key of what is left once DynamoDB has acknowledged all of one JSON part, counting from 0.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{reports_prefix(model, batch_id)}acknowledged/part-{_part_number(number)}.json"
 
@@ -346,7 +346,7 @@ def acknowledgements_prefix(model: str, batch_id: str) -> str:
     """Return the prefix of what loads of a batch leave of each JSON part that DynamoDB has acknowledged.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{reports_prefix(model, batch_id)}acknowledged/"
 
@@ -355,7 +355,7 @@ def batch_quarantine_prefix(model: str, batch_id: str) -> str:
     """Return the prefix of the rows that all attempts to load a batch refused.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"quarantine/{ModelName(model)}/batch={BatchId(batch_id)}/"
 
@@ -364,7 +364,7 @@ def quarantine_prefix(model: str, batch_id: str, attempt: int) -> str:
     """Return the prefix of the rows that one attempt to load a batch refused.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{batch_quarantine_prefix(model, batch_id)}attempt={validated_attempt(attempt)}/"
 
@@ -373,7 +373,7 @@ def quarantine_key(model: str, batch_id: str, attempt: int, number: int) -> str:
     """Return the key of one part of the quarantine, counting from 0.
 
     Raises:
-        InvalidNameError: An argument has another form.
+        InvalidNameError: An argument is invalid.
     """
     return f"{quarantine_prefix(model, batch_id, attempt)}part-{_part_number(number)}.jsonl.gz"
 

@@ -120,7 +120,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def provider_secrets_arn_pattern(self) -> str:
-        """What matches the ARN of every provider's secret."""
+        """The pattern of the ARN of every provider's secret."""
         return self._arn("secretsmanager", f"secret:{self._name('providers/')}*")
 
     @property
@@ -135,7 +135,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_tasks_arn_pattern(self) -> str:
-        """What matches the ARN of every task of Dagster's."""
+        """The pattern of the ARN of every task of Dagster's."""
         return self._arn("ecs", f"task/{self.dagster_cluster}/*")
 
     @property
@@ -239,7 +239,7 @@ class ServiceNames(DeploymentScope):
         return self._arn("sns", self.alarm_topic)
 
     def alarm(self, what: str) -> str:
-        """Return the name of an alarm about something, say `api-errors`."""
+        """Return the name of an alarm about something, for example `api-errors`."""
         return self._name(what)
 
     def alarm_arn(self, what: str) -> str:
@@ -336,7 +336,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def roles_arn_pattern(self) -> str:
-        """What matches the ARN of every role of the deployment."""
+        """The pattern of the ARN of every role of the deployment."""
         return self._arn("iam", f"role/{self._name('*')}", region="")
 
     def role_arn(self, role: str) -> str:

@@ -82,7 +82,7 @@ class UnreadableRecordError(ContractError, ValueError):
 def _unreadable(attributes: Attributes, why: str) -> UnreadableRecordError:
     named = {name: value for name in ("model", "batch_id") if isinstance(value := attributes.get(name), str)}
     return UnreadableRecordError(
-        f"A registry record is unreadable: {why}",
+        f"A registry record cannot be read: {why}",
         remedy="Restore it from the table's backup, and let only the platform write to the registry",
         **named,
     )

@@ -128,7 +128,7 @@ def _column_types(table_schema: str) -> dict[str, Any]:
         return {column["name"]: column["type"] for column in json.loads(table_schema)["fields"]}
     except (ValueError, TypeError, KeyError) as error:
         raise SchemaError(
-            "The Delta table's schema is unreadable", remedy="Write the table with the platform's own writer"
+            "The Delta table's schema cannot be read", remedy="Write the table with the platform's own writer"
         ) from error
 
 

@@ -292,4 +292,4 @@ def _shape_is_served() -> Iterator[None]:
     try:
         yield
     except DocumentShapeError as error:
-        raise InvalidServingError(f"The serving record is unreadable: {error}") from error
+        raise InvalidServingError(f"The serving record cannot be read: {error}") from error

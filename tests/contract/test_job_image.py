@@ -44,7 +44,7 @@ def test_a_job_refuses_another_image(held: str | None) -> None:
     """Its packages may lack a library, or read a model otherwise than it was written."""
     environment = {NEEDED_VARIABLE: IMAGE.tag} | ({} if held is None else {HELD_VARIABLE: held})
     with pytest.raises(
-        JobImageError, match=f"The job needs the packages {IMAGE.tag}, and this image"
+        JobImageError, match=f"The job needs the packages {IMAGE.tag}, but this image"
     ) as told:
         require_needed_packages(environment)
     assert (held or HELD_VARIABLE) in str(told.value)

@@ -372,7 +372,7 @@ def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None
     assert parse_manifest(changed("schema.note", "n" * room)).schema.extra == {"note": "n" * room}
     with pytest.raises(InvalidManifestError, match=r"model_version .* 257 characters, not 1 to 256"):
         parse_manifest(changed("model_version", "v" * 257))
-    with pytest.raises(InvalidManifestError, match=f"schema takes {LARGEST_SCHEMA_BYTES + 1} bytes"):
+    with pytest.raises(InvalidManifestError, match=f"schema has {LARGEST_SCHEMA_BYTES + 1} bytes"):
         parse_manifest(changed("schema.note", "n" * (room + 1)))
 
 
