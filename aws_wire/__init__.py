@@ -1,1 +1,1 @@
-"""AWS on the wire without its SDK: one signer of requests and one reader of HTTP answers."""
+"""AWS's wire protocol without its SDK: a signer of requests and a reader of HTTP responses."""

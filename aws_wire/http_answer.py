@@ -1,7 +1,6 @@
-"""HTTP/1.1 answers, read from their bytes as these arrive, however a connection delivers them.
+"""Reads HTTP/1.1 responses from bytes as they arrive, without I/O of its own.
 
-http.client does the same from a blocking socket; it costs more than the rest of a request, and imports the
-email package first.
+http.client needs a blocking socket, takes longer than the rest of a request, and imports the email package.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
 
 _LONGEST_HEAD = 65_536
 _LONGEST_LINE = 1_024
-# Possessive, so that no head takes long to refuse.
+# Possessive quantifiers, so that an invalid head is refused quickly.
 _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*+)?+"
     rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n]*+)*+"
 )
-# Those that say where the answer ends, whether it arrived intact, and what becomes of the connection.
+# The headers for the end of the body, its checksum, and the reuse of the connection.
 _HEADERS = re.compile(rb"\r\n(content-length|transfer-encoding|connection|x-amz-crc32):[ \t]*([^\r\n]*)")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;.*)?")
@@ -31,15 +30,15 @@ _MAX_INTERIM = 8
 
 
 class BrokenAnswerError(ValueError):
-    """What came is not one whole answer: cut off, too long, altered, or not HTTP.
+    """The response is cut off, too long, altered, or not HTTP.
 
-    Whether the request was carried out is not known.
+    It is unknown whether the request was carried out.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A whole answer, whatever its status; a redirect is one too.
+    """A complete response with any final status, redirects included.
 
     Attributes:
         status: The HTTP status, 200 or higher.
@@ -53,11 +52,11 @@ class HttpAnswer:
 
 
 class AnswerReader:
-    """Reads the one answer that a connection owes.
+    """Reads one response from a connection.
 
     Args:
-        max_bytes: The longest body that is taken.
-        needs_length: Whether to refuse an answer that only the connection's end delimits: it may be cut off.
+        max_bytes: The maximum size of the body.
+        needs_length: Whether to refuse a response that ends with the connection, which may be cut off.
     """
 
     def __init__(self, max_bytes: int, *, needs_length: bool = False) -> None:
@@ -68,14 +67,14 @@ class AnswerReader:
         next(self._steps)
 
     def feed(self, data: bytes) -> HttpAnswer | None:
-        """Take in what has arrived; return the answer as soon as it is whole, and feed no more then.
+        """Add received bytes and return the response once it is complete. Do not call it again then.
 
         Args:
-            data: The bytes; none if the peer has closed the connection.
+            data: The bytes; empty if the peer has closed the connection.
 
         Raises:
-            BrokenAnswerError: It is no answer.
-            ConnectionResetError: The peer closed before the first byte.
+            BrokenAnswerError: The bytes are not a valid response.
+            ConnectionResetError: The peer closed the connection before the first byte.
         """
         self._held += data
         try:
@@ -84,7 +83,7 @@ class AnswerReader:
             return end.value
         return None
 
-    # Each step below yields when it has to wait, and receives whether more has arrived.
+    # Each step below yields to wait for bytes, and receives False if the connection was closed.
 
     def _read(self) -> Generator[None, bool, HttpAnswer]:
         if not (yield):
@@ -104,7 +103,7 @@ class AnswerReader:
         return HttpAnswer(status, body, keeps_open and b"close" not in headers.get(b"connection", b""))
 
     def _body(self, status: int, headers: Mapping[bytes, bytes]) -> Generator[None, bool, tuple[bytes, bool]]:
-        """Return the body, and whether it has an end of its own, other than the connection's."""
+        """Return the body, and whether it ended before the connection did."""
         if status in _WITHOUT_BODY:
             return b"", True
         coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
@@ -136,13 +135,13 @@ class AnswerReader:
             body += yield from self._exactly(count)
             if (yield from self._exactly(2)) != b"\r\n":
                 raise BrokenAnswerError("a chunk is broken")
-        # Trailers tell nothing that we asked for.
+        # Trailers are not needed.
         while (yield from self._through(b"\r\n", _LONGEST_LINE)):
             pass
         return bytes(body)
 
     def _through(self, end: bytes, most: int) -> Generator[None, bool, bytes]:
-        """Return what comes before `end`, and drop that."""
+        """Return the bytes before `end`, and drop `end`."""
         looked = 0
         while (found := self._held.find(end, looked)) < 0:
             looked = max(0, len(self._held) - len(end) + 1)
@@ -155,14 +154,14 @@ class AnswerReader:
         return self._taken(found, found + len(end))
 
     def _exactly(self, count: int) -> Generator[None, bool, bytes]:
-        """Return so many bytes."""
+        """Return `count` bytes."""
         while len(self._held) < count:
             if not (yield):
                 raise _cut_off()
         return self._taken(count, count)
 
     def _to_the_end(self) -> Generator[None, bool, bytes]:
-        """Return all that comes until the peer closes."""
+        """Return all bytes until the peer closes the connection."""
         while len(self._held) <= self._max_bytes and (yield):
             pass
         if len(self._held) > self._max_bytes:
@@ -176,14 +175,14 @@ class AnswerReader:
 
 
 def _head(content: bytes) -> tuple[bytes, int, Mapping[bytes, bytes]]:
-    """Return minor version, status, and those headers that matter, in lower case."""
+    """Return the minor version, the status, and the relevant headers in lower case."""
     begun = _HEAD.fullmatch(content)
     if not begun:
         raise BrokenAnswerError("no head of an HTTP/1.1 answer")
     headers: dict[bytes, bytes] = {}
     for name, value in _HEADERS.findall(content.lower()):
         stripped = value.rstrip(b" \t")
-        # Two of a kind are a list; where there may be no list it is refused as such.
+        # A repeated header becomes a list, which is invalid for headers with a single value.
         headers[name] = b"%b,%b" % (headers[name], stripped) if name in headers else stripped
     return begun[1], int(begun[2]), headers
 

@@ -1,6 +1,6 @@
-"""AWS Signature Version 4 for the one kind of request that AWS's JSON protocols have.
+"""AWS Signature Version 4 for the POST requests of AWS's JSON protocols.
 
-`botocore.auth.SigV4Auth` signs alike, at many times the cost and after importing a hundred modules.
+`botocore.auth.SigV4Auth` makes the same signatures, but is many times slower and imports a hundred modules.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 @dataclass(frozen=True, slots=True)
 class SigningCredentials:
-    """The keys that requests are signed with; botocore's frozen credentials have the same attributes.
+    """The keys that sign requests. botocore's frozen credentials have the same attributes.
 
     Attributes:
-        access_key: Names the secret key.
-        secret_key: Is never sent.
-        token: The session's token; None for keys of a user.
+        access_key: The id of the secret key.
+        secret_key: The secret key, which is never sent.
+        token: The session token; None for a user's long-term keys.
     """
 
     access_key: str
@@ -34,14 +34,14 @@ class SigningCredentials:
 
 @dataclass(frozen=True, slots=True)
 class _Second:
-    """What all requests of one second and target share.
+    """The parts that all requests of one second and target share.
 
     Attributes:
-        second: Since 1970.
-        headers: All but the authorization.
-        authorization: Up to the signature.
-        canonical: Has taken in the canonical request up to the body's digest.
-        signature: Has taken in the text to sign up to the canonical request's digest.
+        second: The time in seconds since 1970.
+        headers: The headers without the authorization.
+        authorization: The authorization header up to the signature.
+        canonical: The hash of the canonical request up to the body's digest.
+        signature: The HMAC of the text to sign up to the canonical request's digest.
     """
 
     second: int
@@ -55,11 +55,11 @@ class RequestSigner:
     """Signs POST requests to one endpoint; threads may share it.
 
     Args:
-        credentials: Returns the credentials to use; asked once a second, so that it may renew them.
+        credentials: Returns the current credentials. It is called at most once per second and target.
         region: The endpoint's region.
-        host: As the header `Host` says it: with a port that is not the scheme's own.
-        service: As signatures name it, say `dynamodb`.
-        content_type: Of the service's protocol.
+        host: The `Host` header, with the port unless it is the scheme's default.
+        service: The service's name in signatures, for example `dynamodb`.
+        content_type: The content type of the service's protocol.
         path: The path of every request.
         clock: Returns the seconds since 1970.
     """
@@ -86,10 +86,10 @@ class RequestSigner:
         self._day_key: tuple[tuple[str, str], bytes] | None = None
 
     def headers(self, target: str, body: bytes) -> dict[str, str]:
-        """Return a request's headers by lower-case name, all but the body's length.
+        """Return a request's headers by lower-case name, without `content-length`.
 
         Args:
-            target: `X-Amz-Target`, say `DynamoDB_20120810.GetItem`.
+            target: The `X-Amz-Target`, for example `DynamoDB_20120810.GetItem`.
             body: The request's body.
         """
         now = int(self._clock())
@@ -129,8 +129,8 @@ class RequestSigner:
         )
 
     def _key(self, secret_key: str, day: str) -> bytes:
-        """Return the key of a day, which is derived once."""
-        # Read once: another thread may replace it, at midnight or with renewed credentials.
+        """Return the cached signing key of a day."""
+        # Read only once, because another thread may replace it at midnight or with renewed credentials.
         known = self._day_key
         if known is not None and known[0] == (secret_key, day):
             return known[1]
