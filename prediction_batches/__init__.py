@@ -1,1 +1,1 @@
-"""A batch as it is written: rows encoded column by column, parts and data files, one commit, the manifest."""
+"""Writes a batch: encodes rows, writes JSON parts and data files, and makes one commit and the manifest."""

@@ -1,4 +1,4 @@
-"""The Arrow type of each column type, and the plain form of what other libraries make of Arrow."""
+"""The Arrow type of each column type, and the plain form of other Arrow types."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ARROW_TYPES = {
     Kind.JSON: pa.string(),
 }
 
-# Arrow does not notice that a number outgrows a type while its scale is changed. This one holds every number
-# of 38 digits, wherever its point is.
+# Arrow does not detect an overflow while it changes the scale of a number. This type holds every number of 38
+# digits at any scale.
 ANY_DECIMAL = pa.decimal256(76, 38)
 
 
 def arrow_type(column_type: ColumnType) -> pa.DataType:
-    """Return the Arrow type of a column; of `json`, whose values Arrow holds as text, string."""
+    """Return the Arrow type of a column. The type of `json` is string."""
     if column_type.kind is Kind.DECIMAL:
         return pa.decimal128(column_type.precision, column_type.scale)
     return _ARROW_TYPES[column_type.kind]
 
 
 def plain_type(given: pa.DataType) -> pa.DataType:
-    """Return the type that holds the same values and that every library and Parquet read alike.
+    """Return the plain type for the same values, which all libraries and Parquet read in the same way.
 
-    Views and dictionaries become what they stand for. Polars and DuckDB make them of plain columns.
+    Views and dictionaries, which Polars and DuckDB create from plain columns, become plain types again.
     """
     plain = given
     if pa.types.is_dictionary(given):

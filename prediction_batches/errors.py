@@ -1,4 +1,4 @@
-"""What is wrong with predictions that a program wants to deliver."""
+"""Errors in the delivery of predictions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from prediction_contract.errors import ContractError
 
 
 class PredictionsError(ContractError):
-    """Predictions are not what their schema declares."""
+    """The predictions do not fit their schema."""
 
 
 class ShareConflictError(ContractError):
-    """Two writers of the same share of one attempt have written different rows."""
+    """Two writers have written different rows for the same share of the same attempt."""
 
 
 class WriterEndedError(ContractError):
-    """A writer was asked for more after it was closed, or after an error had ended it."""
+    """A writer was used after it was closed or after an error."""

@@ -1,4 +1,4 @@
-"""The data bucket as the scripts use it: whole objects, verified inputs, and puts that never overwrite."""
+"""Access to the data bucket: whole objects, verified inputs, and puts that never overwrite."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from prediction_contract.manifests.manifest import InputObject
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _DENIED = {"AccessDenied", "403"}
 _TAKEN = {"PreconditionFailed", "412"}
-# S3 answers so when two conditional puts of one key meet; the put is then to be sent again.
+# S3's error for simultaneous conditional puts of one key. The put must be repeated.
 _CONFLICT = {"ConditionalRequestConflict", "409"}
 _CONFLICTS_BORNE = 5
 _FIRST_PAUSE = 0.2
 _PIECE_BYTES = 1024 * 1024
-# So often running an object's bytes may stop coming before a piece of them is there.
+# The number of consecutive broken downloads without a whole piece after which the error is raised.
 _BREAKS_BORNE = 5
-# Threads may use one client together, and may not make clients together.
+# Threads may share a client but must not create clients at the same time.
 _ONE_AT_A_TIME = threading.Lock()
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
@@ -43,11 +43,11 @@ class ObjectTooLargeError(ContractError):
 
 
 class ObjectAlteredError(ContractError):
-    """An object's bytes are not those that its SHA-256 was taken of."""
+    """An object's bytes do not match its SHA-256."""
 
 
 class ListingEntry(NamedTuple):
-    """An object in a listing: its key, when it was written, in whole seconds, and its bytes."""
+    """An object in a listing: its key, its time of writing in whole seconds, and its size in bytes."""
 
     key: str
     modified: datetime
@@ -55,7 +55,7 @@ class ListingEntry(NamedTuple):
 
 
 def input_object(key: str, content: bytes) -> InputObject:
-    """Return the key of an object and the SHA-256 of its bytes."""
+    """Return an `InputObject` with the SHA-256 of the bytes."""
     return InputObject(key, hashlib.sha256(content).hexdigest())
 
 
@@ -73,16 +73,16 @@ class ObjectStore:
 
     @classmethod
     def of_job(cls, bucket: str) -> ObjectStore:
-        """Return a bucket as reached with the job's own credentials."""
+        """Return a bucket, accessed with the job's own credentials."""
         with _ONE_AT_A_TIME:
             return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
 
     def beside(self, bucket: str) -> ObjectStore:
-        """Return another bucket that the same client reaches."""
+        """Return another bucket with the same client."""
         return type(self)(self.client, bucket)
 
     def address(self, key: str) -> str:
-        """Return where an object or a table is, as deltalake and people name it."""
+        """Return the S3 URI of an object or a table."""
         return f"s3://{self.bucket}/{key}"
 
     def find(self, key: str, *, largest: int | None = None) -> bytes | None:
@@ -103,7 +103,7 @@ class ObjectStore:
             return found["Body"].read()
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            # Without the right to list the whole bucket, S3 answers so for what is not there.
+            # Without permission to list the bucket, S3 denies access to an object that does not exist.
             if code in _MISSING:
                 return None
             if code in _DENIED and all(item.key != key for item in self.listing(key)):
@@ -137,7 +137,7 @@ class ObjectStore:
     def save_verified(self, source: InputObject, path: Path) -> None:
         """Save an object whose SHA-256 is known as a file, which appears once it is whole.
 
-        A broken connection is taken up where it broke.
+        After a broken connection, the download resumes where it stopped.
 
         Raises:
             InputMissingError: There is none.
@@ -159,12 +159,12 @@ class ObjectStore:
         """Write an object's bytes to a file, and return their SHA-256.
 
         Args:
-            key: The object's.
-            file: Where its bytes go.
-            etag: Of the version that is wanted, without quotes; None for the newest.
+            key: The object's key.
+            file: The file for its bytes.
+            etag: The ETag of the version, without quotes; None for the newest version.
 
         Raises:
-            ClientError: There is none, or it was overwritten.
+            ClientError: The object does not exist or was overwritten.
         """
         digest = hashlib.sha256()
         version = {} if etag is None else {"IfMatch": f'"{etag}"'}
@@ -187,7 +187,7 @@ class ObjectStore:
         return digest.hexdigest()
 
     def put_file(self, key: str, path: Path) -> InputObject:
-        """Write a file of at most 5 GB as an object, whatever was there, and return its key and SHA-256."""
+        """Write a file of at most 5 GB as an object, or replace it, and return its key and SHA-256."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
@@ -206,18 +206,19 @@ class ObjectStore:
         )
 
     def put(self, key: str, content: bytes) -> InputObject:
-        """Write an object, whatever was there, and return its key and SHA-256."""
+        """Write or replace an object, and return its key and SHA-256."""
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
         return input_object(key, content)
 
     def put_new(self, key: str, content: bytes | BinaryIO) -> bool:
-        """Write an object unless there is one; return whether it was written by this call.
+        """Write an object unless it exists, and return whether this call wrote it.
 
-        A repetition of a put whose answer was lost returns False: compare what is there.
+        If the response to a successful put was lost, its repetition returns False. So compare the existing
+        object.
 
         Args:
-            key: The object's.
-            content: Its bytes, or a file of them, of 5 GB at most.
+            key: The object's key.
+            content: Its bytes, or a file with at most 5 GB.
         """
         for conflict in range(_CONFLICTS_BORNE):
             if not isinstance(content, bytes):
@@ -253,9 +254,9 @@ class ObjectStore:
 
 
 def storage_options(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return how deltalake reaches S3: by the job's own credentials, with conditional puts for commits.
+    """Return deltalake's options for S3, with conditional puts for commits.
 
-    What is not in the environment (on AWS: keys and endpoint) deltalake finds as every AWS client does.
+    deltalake finds credentials and, on AWS, the endpoint by itself, like every AWS client.
     """
     given = os.environ if environment is None else environment
     options = {"conditional_put": "etag", "timeout": "60s", "connect_timeout": "5s"}

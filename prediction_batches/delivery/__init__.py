@@ -1,1 +1,1 @@
-"""A batch as it is delivered: opened, written by any number of writers, and committed once."""
+"""Delivery of a batch: it is opened, written by any number of writers, and committed once."""

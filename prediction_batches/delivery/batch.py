@@ -1,4 +1,4 @@
-"""A batch as a program opens it: its writers, their receipts and its commit."""
+"""A batch that a program writes: its writers, their receipts and its commit."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from prediction_contract.naming.s3_layout import json_attempt_prefix, validated_
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 
-# Of receipts: a batch of a billion rows has a thousand.
+# Receipts that are read in parallel. A batch of a billion rows has a thousand.
 _READ_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(BatchIdentity):
-    """One attempt at a batch; it holds no connection, so it is sent to other processes and hosts as it is."""
+    """One attempt at a batch. It has no connection, so it can be sent to other processes and hosts."""
 
     @property
     def prefix(self) -> str:
-        """Below it lies all that the attempt writes beside the Delta table."""
+        """The S3 prefix of all that the attempt writes outside the Delta table."""
         return json_attempt_prefix(self.model, self.partition, self.batch_id, self.attempt)
 
     def writer(self, share: str, store: ObjectStore | None = None) -> BatchWriter:
-        """Return the writer of a share: a piece of the batch that is the same whoever writes it.
+        """Return the writer of a share. Every writer of the same share must write the same rows.
 
         Args:
-            share: Its name: at most 80 letters, digits, `-`, `_` and `.`.
-            store: The bucket; None for the bucket as reached with the process's own credentials.
+            share: The share's name: at most 80 letters, digits, `-`, `_` and `.`.
+            store: The bucket; None to access the bucket with the process's own credentials.
         """
         return BatchWriter(
             self._location(share, store),
@@ -48,7 +48,7 @@ class Batch(BatchIdentity):
         )
 
     def receipt(self, share: str, store: ObjectStore | None = None) -> Receipt | None:
-        """Return the receipt of a share; None while the share is not written to its end.
+        """Return the receipt of a share, or None while the share is incomplete.
 
         Raises:
             ReceiptError: It cannot be read, or it was written for other columns.
@@ -71,7 +71,7 @@ class Batch(BatchIdentity):
         """Return the receipts of shares, in the same order.
 
         Raises:
-            ReceiptError: A share is not written to its end, or a receipt is none of this batch's.
+            ReceiptError: A share is incomplete, or a receipt belongs to another batch.
         """
         reached = store or ObjectStore.of_job(self.bucket)
         names = list(shares)
@@ -82,8 +82,7 @@ class Batch(BatchIdentity):
         missing = [share for share, receipt in found.items() if receipt is None]
         if missing:
             raise ReceiptError(
-                f"{len(missing)} of {len(found)} shares are not written to their end, the first is "
-                f"{missing[0]}",
+                f"{len(missing)} of {len(found)} shares are incomplete, the first is {missing[0]}",
                 remedy="Write them, then commit the batch",
                 model=self.model,
                 batch_id=self.batch_id,
@@ -98,20 +97,20 @@ class Batch(BatchIdentity):
         tolerance: QuarantineTolerance | None = None,
         store: ObjectStore | None = None,
     ) -> Manifest:
-        """Make one Delta commit of all shares and then the manifest; return it, or the one that is there.
+        """Make one Delta commit of all shares and then the manifest. Return the new or existing manifest.
 
         Args:
             shares: The names of all shares, in the order of the batch's rows.
-            provenance: What the manifest says of where the rows come from.
+            provenance: The origin of the rows, for the manifest.
             tolerance: How many rows may be refused; None for the platform's default.
-            store: The bucket; None for the bucket as reached with the process's own credentials.
+            store: The bucket; None to access the bucket with the process's own credentials.
 
         Raises:
-            ReceiptError: A share is not written to its end, or a JSON part of it is gone.
+            ReceiptError: A share is incomplete, or one of its JSON parts is missing.
             PredictionsError: More rows will be refused than tolerated, or there are none.
-            AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
-            DeltaCommitError: The Delta table does not take the rows.
-            ManifestConflictError: A done file that is not this batch's lies in its place.
+            AttemptSupersededError: A later attempt has committed the batch, but there is no manifest yet.
+            DeltaCommitError: The Delta table does not accept the rows.
+            ManifestConflictError: The done file's key has another batch's file.
         """
         reached = store or ObjectStore.of_job(self.bucket)
         manifest, _ = commit_batch(
@@ -138,16 +137,16 @@ def open_batch(
     attempt: int = 1,
     has_unique_keys: bool = False,
 ) -> Batch:
-    """Return a batch that nothing is written of yet, or one that is to be written on.
+    """Return a new batch, or an existing one to continue writing.
 
     Args:
         bucket: The data bucket.
         model: The model's name.
-        partition: What the batch scores: an hour, day, week or month in UTC, as `2013-02-01T06`,
-            `2013-02-01`, `2013-W06` or `2013-02`.
+        partition: The partition that the batch scores: an hour, day, week or month in UTC, as
+            `2013-02-01T06`, `2013-02-01`, `2013-W06` or `2013-02`.
         schema: The model's columns.
-        batch_id: The batch, as `mint_batch_id` makes it; None mints one, which no repetition will find again.
-        attempt: Counts from 1. A later attempt writes all shares again and replaces the rows of earlier ones.
+        batch_id: The batch id from `mint_batch_id`; None for a random one, which a repetition does not reuse.
+        attempt: The attempt, counting from 1. A later one writes all shares again and replaces earlier rows.
         has_unique_keys: As in `Batch`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The writer of one share of a batch: JSON parts, data files and key digests as they fill, last a receipt."""
+"""The writer of one share of a batch. It writes JSON parts, data files, key digests and finally a receipt."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from prediction_batches.rows.given_rows import given_rows
 from prediction_contract.rows.checksums import batch_checksum
 from prediction_contract.rows.schema import PredictionSchema
 
-# Of each share so many refused rows are named.
+# The number of refused rows that each receipt describes.
 NAMED_ROWS = 5
 
 
 class BatchWriter:
-    """Writes one share; a context manager, which closes it unless an error ends it.
+    """Writes one share. As a context manager, it closes the share unless an error occurs.
 
-    Nothing that is there is overwritten: a writer that repeats another's work adopts what that has written.
-    After an error it takes no more rows and leaves no receipt, because rows before the error may be lost.
+    It never overwrites an object: a writer that repeats another's work adopts the existing objects. After an
+    error it accepts no more rows and writes no receipt, because rows before the error may be lost.
 
     Args:
         location: The share.
         schema: The model's columns.
-        batch_digest: Which batch and columns the receipt is for.
-        has_unique_keys: Whether the caller compares the keys of the whole batch, so that no digests of them
-            are written.
+        batch_digest: The digest of the batch and its columns, for the receipt.
+        has_unique_keys: Whether the caller compares the keys of the whole batch, so that no key digests are
+            needed.
     """
 
     def __init__(

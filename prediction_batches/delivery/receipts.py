@@ -1,4 +1,4 @@
-"""The receipt of one share of a batch: what its writer has put on S3, written last, as JSON."""
+"""The receipt of one share of a batch. The writer stores it last, as JSON; it lists what was written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prediction_contract.manifests.manifest import InputObject, JsonPart
 from prediction_contract.rows.checksums import batch_checksum, parse_batch_checksum
 from prediction_contract.text.canonical_json import canonical_bytes
 
-# Of a receipt, which names a file per million rows and a part per 32 MB.
+# The maximum size of a receipt, which lists a file per million rows and a part per 32 MB.
 RECEIPT_BYTES = 16 * 1024 * 1024
 
 
@@ -32,18 +32,18 @@ class RefusedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What one writer has written.
+    """The rows and objects that one writer has written.
 
     Attributes:
         share: The share's name.
-        batch_digest: Which batch and columns it was written for.
-        rows: All its rows.
-        checksum: Of its rows, as `batch_checksum` writes it.
-        refused: How many of them will be quarantined, by reason.
-        first_refused: The first of those.
-        parts: Its JSON parts, in order.
-        data_files: Its data files, in order.
-        keys: The digests of its rows' keys; None where the keys were compared otherwise.
+        batch_digest: The digest of the batch and its columns.
+        rows: The number of rows.
+        checksum: The checksum of the rows, in the form of `batch_checksum`.
+        refused: The number of rows that will be quarantined, by reason.
+        first_refused: The first rows that will be quarantined.
+        parts: The JSON parts, in order.
+        data_files: The data files, in order.
+        keys: The object with the key digests; None if the caller compares the keys.
     """
 
     share: str
