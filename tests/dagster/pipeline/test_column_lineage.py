@@ -78,9 +78,7 @@ def test_cleaned_columns_come_from_those_that_the_model_wrote(asset: str, names:
     (key, points) = column_schema(CLEANED, asset).columns
     assert [key.name, points.name] == list(names)
     assert key.description == "trimmed, thing in the predictions"
-    assert (
-        points.description == "0.5 if there is no value, at least 0, at most 1, score in the predictions"
-    )
+    assert points.description == "0.5 if there is no value, at least 0, at most 1, score in the predictions"
     assert not points.constraints.nullable
     metadata = asset_graph(CLEANED).get(dg.AssetKey(["things", asset])).metadata
     assert metadata["cleaning"].value["note"] == "left out"
