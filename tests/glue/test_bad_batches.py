@@ -210,7 +210,7 @@ def has_a_corrupt_checkpoint(platform: LoadPlatform, written: WrittenBatch) -> b
 
 
 FAULTS = [
-    (not_json, "not JSON"),
+    (not_json, "not valid JSON"),
     (lacks_a_field, "schema is missing"),
     (names_another_bucket, "bucket is another-bucket"),
     (names_another_prefix, "json_parts[0].key is not under"),
