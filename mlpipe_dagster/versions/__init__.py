@@ -1,1 +1,1 @@
-"""Model versions: packages followed, champions promoted and shown, retraining started and watched."""
+"""Model versions: following packages, promoting and showing champions, starting and watching retraining."""

@@ -1,4 +1,4 @@
-"""The trained model is the version that scores; materializing it retrains, and promotes by rule."""
+"""The asset of the champion, which scores new batches; materializing it retrains, and promotes by rule."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ class RetrainConfig(dg.Config):
     """Says what to retrain on.
 
     Attributes:
-        last_partition: The last partition to judge on, as files name it; `newest` for the newest whose
-            outcomes are known.
+        last_partition: The last partition to judge on, as in file names; `newest` for the newest partition
+            whose outcomes are known.
     """
 
     last_partition: str = NEWEST
 
 
 def champion_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
-    """Return the champion of a model whose versions were trained elsewhere; a sensor reports its events."""
+    """Return the champion's asset if its versions were trained elsewhere; a sensor reports its events."""
     model = declaration.name
     return dg.AssetSpec(
         asset_key(model, TRAINED_MODEL),
@@ -49,7 +49,7 @@ def champion_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
 
 
 def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
-    """Return the trained model, which has no partitions: the champion serves all of them."""
+    """Return the asset of the trained model. It has no partitions: the champion serves all of them."""
     model = declaration.name
 
     @model_asset(
@@ -70,7 +70,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
         platform: Platform,
         retraining_pipelines: RetrainingPipelines,
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        # Not while definitions load: the clients import boto3.
+        # Imported here, because the clients import boto3, which must not happen while definitions load.
         from mlpipe_dagster.versions.retraining_runs import WantedRetraining, retraining_on  # noqa: PLC0415
 
         settings = platform.settings

@@ -1,4 +1,4 @@
-"""The registry follows SageMaker's model packages: versions and their approval are recorded."""
+"""Records SageMaker's model packages and their approval as versions in the registry."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from prediction_contract.registry.transaction import Transaction
 from prediction_contract.registry.version_records import ModelVersion, VersionState
 from prediction_contract.registry.version_rules import record_version
 
-# Of one look at a model; the next one finds what is left over.
+# The most packages described per model and tick; the next tick describes the others.
 _MAX_DESCRIBED = 50
-# A version in one of these states scores no batch by itself: its package may well be gone.
+# Versions in these states are not in use, so their packages may be deleted.
 _ENDED = frozenset({VersionState.REFUSED, VersionState.RETIRED, VersionState.WITHDRAWN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedPackages:
-    """What one look at a model's packages found.
+    """The result of following a model's packages once.
 
     Attributes:
-        versions: The registry's records of the model's versions after the look, by version.
+        versions: The registry's records of the model's versions afterwards, by version.
         recorded: The versions whose record changed.
-        unusable: Why a package cannot be a version, by version.
-        deleted: The versions that may still score and whose package somebody has deleted.
+        unusable: By version, why its package cannot be used.
+        deleted: The versions that may still score although their packages were deleted.
     """
 
     versions: Mapping[int, ModelVersion] = field(default_factory=dict)
@@ -39,15 +39,15 @@ class FollowedPackages:
 def follow_packages(
     packages: ModelPackages, registry: RegistryTable, model: str, *, named: Collection[int] = ()
 ) -> FollowedPackages:
-    """Record each package that the registry does not know, and each approval that it knows otherwise.
+    """Record each package that the registry lacks, and each approval that has changed.
 
-    Only what SageMaker says now counts: a look that is late or repeated changes nothing.
+    Only SageMaker's present answers count, so a late or repeated call does no harm.
 
     Args:
-        packages: SageMaker's.
+        packages: SageMaker's model packages.
         registry: The registry.
         model: The model's name.
-        named: Versions that an event names; they are looked at even if the listing does not reach them.
+        named: Versions named by events; they are described even if the listing does not include them.
 
     Raises:
         ModelPackageError: SageMaker does not list the model's packages.
@@ -65,7 +65,7 @@ def follow_packages(
             continue
         if (record := registry.model_version(model, version)) is not None:
             known[version] = record
-            # A listing may lag behind: only a package that cannot be described either is gone.
+            # A listing may lag behind, so a package is gone only if it cannot be described either.
             if version not in listing.packages and packages.describe(model, version) is None:
                 deleted.append(version)
     return FollowedPackages(
@@ -76,7 +76,7 @@ def follow_packages(
 def _to_describe(
     listing: PackageListing, known: Mapping[int, ModelVersion], named: Collection[int]
 ) -> dict[int, None]:
-    """Return the versions of which the registry may not know what SageMaker knows, those of events first."""
+    """Return the versions that may differ between SageMaker and the registry, those of events first."""
     changed = [
         found.version
         for found in listing.packages.values()
@@ -96,10 +96,10 @@ def _to_describe(
 
 
 def _follow(packages: ModelPackages, registry: RegistryTable, model: str, version: int) -> bool:
-    """Record a package as it is now; return whether the registry changed."""
+    """Record the present state of a package; return whether the registry changed."""
 
     def decide() -> Transaction:
-        # In this order: what somebody else has found later must not be overwritten.
+        # The registry is read first, so that a newer record is never overwritten by an older description.
         seen = registry.model_version(model, version)
         found = packages.version(model, version)
         return Transaction(model, None) if found is None else record_version(seen, found)

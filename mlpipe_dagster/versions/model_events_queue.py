@@ -1,4 +1,4 @@
-"""The queue of model events: what EventBridge passes on of model packages and retraining executions."""
+"""The queue of EventBridge's events on model packages and retraining executions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PIPELINE = re.compile("arn:[^:]+:sagemaker:[^:]*:[^:]*:pipeline/([^/]+)")
 
 @dataclass(frozen=True, slots=True)
 class ModelEvent:
-    """One message of the queue. It is a hint only: what it says may be old.
+    """One message of the queue. It is only a hint: it may be out of date.
 
     Attributes:
         message_id: The message's id.
-        receipt: By which it is deleted.
-        resource: The model package group or the pipeline that it is about; None if it tells of neither.
+        receipt: The receipt handle that deletes the message.
+        resource: The name of the model package group or pipeline; None if the message names neither.
         version: The package's number, if it is about one.
     """
 
@@ -34,7 +34,7 @@ class ModelEvent:
 
 
 class ModelEventsQueue:
-    """The queue, read and emptied.
+    """Receives and deletes the queue's messages.
 
     Args:
         client: A boto3 SQS client.
@@ -46,7 +46,7 @@ class ModelEventsQueue:
         self._url = url
 
     def receive(self) -> list[ModelEvent]:
-        """Return up to ten messages, without waiting for any: the next tick is near."""
+        """Return up to ten messages without waiting: the next tick comes soon."""
         answer = self._client.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=MAX_QUEUE_MESSAGES, WaitTimeSeconds=0
         )
@@ -56,7 +56,7 @@ class ModelEventsQueue:
         ]
 
     def delete(self, events: Sequence[ModelEvent]) -> None:
-        """Delete messages; one that the queue does not let go comes again, and changes nothing then."""
+        """Delete messages. A message that is not deleted comes again, which does no harm."""
         for start in range(0, len(events), MAX_QUEUE_MESSAGES):
             entries = [
                 {"Id": str(number), "ReceiptHandle": event.receipt}

@@ -1,4 +1,4 @@
-"""SageMaker's model packages of a model: listed, described, and read as model versions."""
+"""Lists and describes a model's packages in SageMaker, and reads them as model versions."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.version_records import ModelVersion, VersionState
 from prediction_contract.text.utc_time import format_utc
 
-# SageMaker lists at most a hundred packages on a page; ten pages are more than any model keeps.
+# SageMaker lists at most 100 packages per page; no model keeps more than ten pages.
 _PAGE, _MAX_PAGES = 100, 10
 COMPLETED = "Completed"
-# What SageMaker answers about a package or a group that it does not know.
+# SageMaker's error codes for a package or group that does not exist.
 _UNKNOWN = frozenset({"ResourceNotFound", "ValidationException"})
 _STATES = {
     APPROVED: VersionState.APPROVED,
     PENDING: VersionState.CANDIDATE,
     REJECTED: VersionState.REFUSED,
 }
-# Who has approved a version that its verdict approved.
+# The approver of a version that was approved by its verdict.
 RULE = "rule"
-# A value of a pipeline that has nothing to say: none may be empty.
+# The pipeline's placeholder for an empty value, which SageMaker does not accept.
 _NOTHING = "none"
 _DIGEST = re.compile("[0-9a-f]{16,64}")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -48,7 +48,7 @@ _VERDICT_BYTES = 4_000_000
 
 
 class ModelPackageError(ContractError):
-    """A model package cannot be read as a version, or SageMaker does not tell of a model's packages."""
+    """A model package cannot be read as a version, or SageMaker does not list a model's packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,15 @@ class PackageListing:
     """The newest packages of a model's group.
 
     Attributes:
-        packages: By version.
-        is_whole: Whether these are all.
+        packages: The packages by version.
+        is_whole: Whether these are all packages of the group.
     """
 
     packages: Mapping[int, PackageSummary]
     is_whole: bool
 
     def covers(self, version: int) -> bool:
-        """Whether a version would be listed if its package were there."""
+        """Return whether the listing would include a version if its package existed."""
         return self.is_whole or version >= min(self.packages, default=version + 1)
 
 
@@ -88,7 +88,7 @@ class ModelPackages:
 
     Args:
         client: A boto3 SageMaker client.
-        deployment: Whose groups they lie in.
+        deployment: The deployment that the model package groups belong to.
         bucket: The data bucket, which holds the verdicts.
     """
 
@@ -107,7 +107,8 @@ class ModelPackages:
         following: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
             try:
-                # Without a group, SageMaker lists packages that have no version; by default the oldest first.
+                # Without a group, SageMaker lists packages that have no version. By default the oldest come
+                # first.
                 answer = self._client.list_model_packages(
                     ModelPackageGroupName=self._deployment.model_package_group(model),
                     SortBy="CreationTime",
@@ -139,7 +140,7 @@ class ModelPackages:
         return f"{group.replace(':model-package-group/', ':model-package/')}/{version}"
 
     def describe(self, model: str, version: int) -> Mapping[str, Any] | None:
-        """Return SageMaker's description of a package, or None if it is not there."""
+        """Return SageMaker's description of a package, or None if there is no such package."""
         try:
             answer: Mapping[str, Any] = self._client.describe_model_package(
                 ModelPackageName=self.arn(model, version)
@@ -151,10 +152,10 @@ class ModelPackages:
         return answer
 
     def version(self, model: str, version: int) -> ModelVersion | None:
-        """Return a package as a version whose state follows from its approval alone; None if it is not there.
+        """Return a package as a version, with the state that its approval implies; None if it does not exist.
 
         Raises:
-            ModelPackageError: The package lacks what a version needs.
+            ModelPackageError: The package lacks data that a version needs.
         """
         described = self.describe(model, version)
         if described is None or described["ModelPackageStatus"] != COMPLETED:
@@ -210,10 +211,10 @@ class ModelPackages:
         )
 
     def verdict(self, key: str) -> Verdict | None:
-        """Return a verdict, or None if it is gone.
+        """Return a verdict, or None if it was deleted.
 
         Raises:
-            InvalidVerdictError: The document has another form.
+            InvalidVerdictError: The document has another format.
         """
         try:
             content = self._bucket.read(key, most_bytes=_VERDICT_BYTES)
@@ -226,10 +227,10 @@ class ModelPackages:
 
         Args:
             model: The model's name.
-            execution: Its id, or its ARN.
+            execution: The execution's id or ARN.
 
         Raises:
-            InvalidNameError: It is neither.
+            InvalidNameError: The text is neither.
         """
         execution_id = validated_run_id(execution.rpartition("/")[2])
         arn = f"{self._deployment.retraining_pipeline_arn(model)}/execution/{execution_id}"
@@ -241,10 +242,11 @@ class ModelPackages:
         return arn
 
     def _artifact(self, model: str, said: Mapping[str, str], described: Mapping[str, Any]) -> tuple[str, str]:
-        """Return bucket and key of the trained model's file.
+        """Return bucket and key of the trained model's archive.
 
         Raises:
-            InvalidNameError: It is no S3 address, or no archive of the model's own candidates.
+            InvalidNameError: The address is not an S3 address, or not an archive from the model's own
+                retraining.
         """
         (container, *_) = described["InferenceSpecification"]["Containers"]
         found = _ARTIFACT.fullmatch(container["ModelDataUrl"])
@@ -278,7 +280,7 @@ def _verdict_key(model: str, said: Mapping[str, str]) -> str | None:
 
 
 def _approver(described: Mapping[str, Any], verdict: Verdict | None) -> str:
-    """Return who approved a package: the rule, if its verdict did, and else whom SageMaker names."""
+    """Return `rule` if the verdict approved the package, else the person that SageMaker names."""
     words = described.get("ApprovalDescription")
     if verdict is not None and verdict.approval == APPROVED and not words:
         return RULE

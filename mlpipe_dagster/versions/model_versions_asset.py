@@ -1,4 +1,4 @@
-"""The versions of a model as an asset: one partition for each, and checks of a version."""
+"""The asset of a model's versions, with a partition per version, and the checks of a version."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
 
 
 def model_versions_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
-    """Return the asset of a model's versions, whose events the sensor of model versions reports."""
+    """Return the asset of a model's versions; the sensor of model versions reports its events."""
     model = declaration.name
     return dg.AssetSpec(
         asset_key(model, MODEL_VERSIONS),
@@ -55,7 +55,7 @@ def model_versions_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
 
 
 def version_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
-    """Return the checks of a version; the sensor evaluates them when a version appears, without its bytes."""
+    """Return a version's checks. The sensor evaluates them for a new version, without reading its file."""
     model = declaration.name
     specs = [
         dg.AssetCheckSpec(name, asset=asset_key(model, MODEL_VERSIONS), description=description)
@@ -82,10 +82,10 @@ def version_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
 
 
 def checked_version(registry: RegistryTable, model: str, partition: str | None) -> ModelVersion:
-    """Return the version that a run names by its partition, else the newest.
+    """Return the version that a run's partition names, or the newest one.
 
     Raises:
-        UnknownVersionError: The registry does not know it, or knows none.
+        UnknownVersionError: The registry does not have that version, or has none.
     """
     if partition is not None:
         return known_version(registry, model, int(partition))

@@ -1,4 +1,4 @@
-"""The sensor of model versions: packages are followed, champions promoted by rule, and both shown."""
+"""The sensor of model versions: follows packages, promotes champions by rule, and shows both."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import hashlib
@@ -35,28 +35,28 @@ from prediction_contract.naming.s3_layout import version_text
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.version_records import ModelVersion
 
-# A listing finds what no event told.
+# Listing also finds changes whose events were lost.
 LIST_EVERY = timedelta(minutes=3)
 SENSOR = "model_versions"
 _MAX_RECEIVES = 3
-# Dagster gives a tick sixty seconds.
+# Dagster ends a tick after sixty seconds.
 _MAX_SECONDS = 25.0
-# Of one change that others overtake; the next tick tries it again.
+# How long a registry change that conflicts with others is retried in one tick; the next tick tries again.
 _REGISTRY_PATIENCE_SECONDS = 10.0
 _MAX_EVENTS = 100
 
 
 @dataclass(slots=True)
 class VersionsCursor:
-    """What a tick leaves to the next one.
+    """The sensor's state between ticks.
 
     Attributes:
         began_at: When the listing of all models began, in seconds since 1970.
-        after: The model that the listing has come to; empty once it is through.
-        shown: A digest of what Dagster shows of a model's versions, and the newest entry of the champion's
-            history that it shows, by model.
-        told: A digest of what is wrong with a model's packages and was told, by model.
-        errors: Why a model could not be looked at the last time, by model.
+        after: The last model that was listed; empty once all are.
+        shown: By model, a digest of the version states that Dagster shows, and the number of the newest entry
+            of the champion's history that it shows.
+        told: By model, a digest of the problems with its packages that were already reported.
+        errors: By model, why the last attempt to examine it failed.
     """
 
     began_at: int = 0
@@ -67,7 +67,7 @@ class VersionsCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "VersionsCursor":
-        """Return the cursor of a sensor's text; one of another form counts as none."""
+        """Parse a sensor's cursor; an invalid one counts as empty."""
         try:
             document = json.loads(text or "{}")
             return cls(
@@ -81,7 +81,7 @@ class VersionsCursor:
             return cls()
 
     def text(self) -> str:
-        """Return the cursor as a sensor keeps it."""
+        """Return the cursor in the form that the sensor stores."""
         document = {
             "began_at": self.began_at,
             "after": self.after,
@@ -94,18 +94,18 @@ class VersionsCursor:
 
 @dataclass(kw_only=True)
 class VersionsTick:
-    """One look at the queue and at the models whose turn it is.
+    """One tick: reads the queue and examines the models that are due.
 
     Attributes:
-        context: Dagster's, whose cursor an earlier tick has left.
-        platform: Where.
-        packages: SageMaker's.
+        context: Dagster's context with the cursor of an earlier tick.
+        platform: The resources and settings.
+        packages: SageMaker's model packages.
         registry: The registry.
         bucket: The data bucket.
         queue: The queue of model events.
         models: The models that have versions.
         now: The present moment.
-        clock: Seconds that only grow.
+        clock: A monotonic clock, in seconds.
     """
 
     context: dg.SensorEvaluationContext
@@ -119,7 +119,7 @@ class VersionsTick:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        """Begin with what the last tick has left."""
+        """Begin with the state that the last tick left."""
         self._began = self.clock()
         self._cursor = VersionsCursor.parse(self.context.cursor)
         self._unreadable = UnreadableModels()
@@ -129,14 +129,14 @@ class VersionsTick:
         self._summary: list[str] = []
 
     def result(self) -> dg.SensorResult:
-        """Look, and return what Dagster is to keep.
+        """Examine the models, and return the result for Dagster.
 
         Raises:
-            ModelsUnreadableError: A model cannot be looked at, and no other model has news.
+            ModelsUnreadableError: A model cannot be examined, and no other model has changed.
         """
         self._take_events()
         self._list_in_turn()
-        # A model that was not looked at is still as it was: between two listings its error fails the ticks.
+        # A model that was not examined keeps its error, so ticks between two listings fail as well.
         for model, error in self._cursor.errors.items():
             if model in self.models and model not in self._seen:
                 self._unreadable.errors.setdefault(model, error)
@@ -153,7 +153,7 @@ class VersionsTick:
         )
 
     def _take_events(self) -> None:
-        """Look at the models that events name, and delete the events once the registry knows all of it."""
+        """Examine the models that events name, then delete the events that the registry has recorded."""
         events = self._received()
         targets = self._targets()
         named: dict[str, set[int]] = {}
@@ -168,7 +168,7 @@ class VersionsTick:
         for model, versions in named.items():
             if not self._is_late():
                 self._look(model, versions)
-        # What Dagster shows is compared with the registry: it is not lost with this tick.
+        # Events may be deleted although this tick can still fail: the next one shows what the registry holds.
         settled = [
             event
             for event in events
@@ -199,13 +199,13 @@ class VersionsTick:
             self._summary.append(f"The queue of model events does not answer: {error}")
 
     def _targets(self) -> dict[str, str]:
-        """Return the models by their package groups and their retraining pipelines."""
+        """Return the models by their package groups and by their retraining pipelines."""
         deployment = self.platform.settings.deployment
         groups = {deployment.model_package_group(model): model for model in self.models}
         return groups | {deployment.retraining_pipeline(model): model for model in self.models}
 
     def _list_in_turn(self) -> None:
-        """Look at all models, as many as the tick has time for, once every few minutes."""
+        """Examine all models every few minutes; if time runs out, later ticks continue."""
         cursor, moment = self._cursor, int(self.now.timestamp())
         if not cursor.after and moment - cursor.began_at < LIST_EVERY.total_seconds():
             return
@@ -221,7 +221,7 @@ class VersionsTick:
         cursor.began_at, cursor.after = began_at, ""
 
     def _look(self, model: str, named: Iterable[int]) -> None:
-        """Follow a model's packages, promote by rule, and collect what Dagster does not show yet."""
+        """Follow a model's packages, promote by rule, and collect events that Dagster lacks."""
         with self._unreadable.collect(model):
             followed = follow_packages(self.packages, self.registry, model, named=set(named))
             promotion = promote_by_rule(
@@ -240,7 +240,7 @@ class VersionsTick:
             self._tell(model, followed, promotion)
 
     def _show_states(self, model: str, versions: Mapping[int, ModelVersion], digest: str) -> str:
-        """Collect an event for each state that Dagster does not show; return a digest of what it shows."""
+        """Collect an event for each state that Dagster does not show; return a digest of the shown states."""
         states = [(version, str(versions[version].state)) for version in sorted(versions)]
         present = _digest(states)
         if present == digest:
@@ -259,7 +259,7 @@ class VersionsTick:
         return present if len(changed) <= MAX_SHOWN else ""
 
     def _show_champions(self, model: str, versions: Mapping[int, ModelVersion], sequence: int) -> int:
-        """Collect an event for each move of the champion that Dagster does not show; return the last one."""
+        """Collect an event for each champion change that Dagster lacks; return the last one's number."""
         pointer = self.registry.champion(model)
         if pointer is None or pointer.sequence == sequence:
             return sequence
@@ -279,7 +279,7 @@ class VersionsTick:
             return None
 
     def _tell(self, model: str, followed: FollowedPackages, promotion: PromotionByRule) -> None:
-        """Tell once what somebody has to look at."""
+        """Report new problems that a person has to look at."""
         arn = self.packages.arn
         problems = [
             *followed.unusable.values(),
@@ -309,7 +309,7 @@ def model_versions_tick(
     now: datetime,
     clock: Callable[[], float] = time.monotonic,
 ) -> dg.SensorResult:
-    """Look once at the queue of model events, and at the models whose turn it is."""
+    """Run one tick of the sensor of model versions."""
     settings = platform.settings
     bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
     tick = VersionsTick(

@@ -1,4 +1,4 @@
-"""Promotion by rule: the newest approved version becomes the champion, where no rule stands against it."""
+"""Promotion by rule: the newest approved version becomes the champion if no rule prevents it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from prediction_contract.registry.version_rules import promote
 
 
 class UnknownVersionError(ContractError):
-    """The registry does not know a version of a model."""
+    """The registry has no such version of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionByRule:
-    """What came of an attempt to promote by rule.
+    """The result of an attempt to promote by rule.
 
     Attributes:
         champion: The champion pointer afterwards; None before the first promotion.
-        promoted: The version that became the champion by this attempt.
-        waiting: Why an approved version that is newer than the champion stays what it is, by version.
+        promoted: The version that this attempt made the champion.
+        waiting: Why approved versions newer than the champion are not promoted, by version.
     """
 
     champion: ChampionPointer | None
@@ -42,8 +42,8 @@ def promote_by_rule(
     Args:
         registry: The registry.
         model: The model's name.
-        versions: The model's versions as read before; each is read again before it is promoted.
-        actor: Who attempts it: the sensor, or a run.
+        versions: The model's versions; each is read again before it is promoted.
+        actor: The sensor or run that promotes.
         now: The present moment.
 
     Raises:
@@ -56,7 +56,7 @@ def promote_by_rule(
         if pointer and pointer.version is not None and version.version < pointer.version:
             break
         request = ChangeRequest(
-            # A version is promoted by rule once at most, whoever attempts it.
+            # Whoever promotes, the id is the same: a version is promoted by rule at most once.
             request_id=f"promotion-by-rule:{version.version}",
             actor=actor,
             reason=f"approved by {version.approved_by}",
@@ -92,7 +92,7 @@ def known_version(registry: RegistryTable, model: str, version: int) -> ModelVer
     """Return the record of a version.
 
     Raises:
-        UnknownVersionError: The registry does not know it.
+        UnknownVersionError: The registry has no such version.
     """
     record = registry.model_version(model, version)
     if record is None:

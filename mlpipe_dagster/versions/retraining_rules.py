@@ -1,4 +1,4 @@
-"""When a model is retrained without anybody's asking: it drifts, and was not just retrained."""
+"""The rules of automatic retraining: the model drifts, and was not retrained recently."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from prediction_contract.naming.batch import Partition
 
-# One batch that drifts may be a holiday.
+# A single batch may drift because of a holiday.
 _WARNED, _LOOKED_AT = 2, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedBatch:
-    """What the drift check found of one batch.
+    """The drift check's result for one batch.
 
     Attributes:
         batch_id: The batch.
         partition: Its partition.
         model_version: The version that scored it, as its manifest names it.
         has_moved: Whether its values moved from those of the live batch, which the same version had scored.
-            Beside a batch of another version a shift is by design, and says nothing.
+            It is false beside a batch of another version, where a shift is expected.
     """
 
     batch_id: str
@@ -31,7 +31,7 @@ class JudgedBatch:
 
 @dataclass(frozen=True, slots=True)
 class RetrainingCause:
-    """Why a model is to be retrained: `drift` or `accuracy`, and in a sentence."""
+    """Why a model should be retrained: `drift` or `accuracy`, and a sentence for people."""
 
     cause: str
     text: str
@@ -48,7 +48,7 @@ def newest_of_partitions(judged: Iterable[JudgedBatch]) -> list[JudgedBatch]:
 
 
 def drift_cause(judged: Sequence[JudgedBatch], champion: str) -> RetrainingCause | None:
-    """Return why drift speaks for a retraining: two of the champion's last three batches have moved.
+    """Return a cause if two of the champion's last three batches have drifted, else None.
 
     Args:
         judged: Each partition's newest batch, the newest first.
@@ -65,12 +65,12 @@ def drift_cause(judged: Sequence[JudgedBatch], champion: str) -> RetrainingCause
 
 
 def has_cooled_down(newest: Partition, retrained_at: Iterable[Partition], cool_down: int) -> bool:
-    """Return whether the last retraining lies as many partitions back as are declared.
+    """Return whether enough partitions have passed since the last retraining.
 
     Args:
         newest: The partition of the champion's newest batch.
-        retrained_at: The newest partition that each known retraining looked at.
-        cool_down: How many partitions must lie between them.
+        retrained_at: The newest partition used by each known retraining.
+        cool_down: The least number of partitions between two retrainings.
     """
     last = max(retrained_at, default=None)
     return last is None or newest.earlier(cool_down) > last

@@ -1,4 +1,4 @@
-"""One retraining: its execution is started once, watched to its end, and what came of it is told in words."""
+"""Runs one retraining: starts its execution once, waits for its end, and explains its outcome."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _PLAN_BYTES = 16_000_000
 
 
 class RetrainingError(ContractError):
-    """An execution has ended, and left something else than a retraining leaves."""
+    """An execution ended without the verdict or package that a retraining leaves."""
 
 
 class RetrainingOutcome(StrEnum):
-    """What a retraining came to."""
+    """The outcome of a retraining."""
 
     PROMOTED = "promoted"
     WAITING = "waits for approval"
@@ -53,15 +53,15 @@ class RetrainingOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedRetraining:
-    """A retraining as somebody wants it.
+    """A requested retraining.
 
     Attributes:
         model: The model's name.
-        cause: What starts it, as `PlanRetrainingArguments` takes it.
+        cause: Why it starts, one of the causes of `PlanRetrainingArguments`.
         requested_by: Who asks.
         code_version: The version of the code that runs.
         last_partition: The last partition to judge on; `newest` for the newest whose outcomes are known.
-        intent: Tells apart two retrainings on the newest partitions: the same for every retry.
+        intent: Distinguishes retrainings on `newest`; all retries of one request share it.
     """
 
     model: str
@@ -72,9 +72,9 @@ class WantedRetraining:
     intent: str = ""
 
     def execution(self, deployment: Deployment, attempt: int) -> ExecutionRequest:
-        """Return the execution of an attempt, which counts from 1.
+        """Return the execution of an attempt; attempts count from 1.
 
-        The token is made of model, range, code and attempt: whoever asks, the same work is one execution.
+        The token depends on model, range, code and attempt, so equal requests share one execution.
         """
         newest = self.intent if self.last_partition == NEWEST else ""
         what = [self.model, self.last_partition, newest, self.code_version, attempt]
@@ -95,13 +95,13 @@ class WantedRetraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainingResult:
-    """What a retraining came to.
+    """The outcome of a retraining, with its reason.
 
     Attributes:
-        outcome: In a word.
-        reason: Why, and what a person can do, in a sentence.
+        outcome: The outcome.
+        reason: A sentence that says why, and what a person can do.
         execution_arn: The execution that did the work.
-        version: The version that it registered; None if there is nothing new.
+        version: The version that it registered; None if there is no new one.
     """
 
     outcome: RetrainingOutcome
@@ -119,7 +119,7 @@ class Retraining:
         packages: SageMaker's model packages.
         registry: The registry.
         bucket: The data bucket, which holds plans and verdicts.
-        deployment: Where.
+        deployment: The deployment.
     """
 
     executions: PipelineExecutions
@@ -131,23 +131,23 @@ class Retraining:
     def run(self, context: Context, wanted: WantedRetraining) -> str:
         """Retrain, and return the ARN of the execution that did the work.
 
-        It is the execution that this intent or another one has started on the same range and code. One that
-        has failed is followed by another attempt.
+        Equal requests share an execution: it may be one that another request started on the same range and
+        code. A failed execution is followed by another attempt.
 
         Args:
-            context: The step's. If its run is cancelled, the execution that it waits for is stopped.
-            wanted: What is wanted.
+            context: The step's context. If its run is cancelled, the execution is stopped.
+            wanted: The requested retraining.
 
         Raises:
-            SageMakerJobError: The execution failed or was stopped, or SageMaker refuses to start it.
-            JobDeadlineError: It did not end in time, and was told to stop.
-            JobApiError: SageMaker did not answer for too long; the execution is left alone.
+            SageMakerJobError: The execution failed or was stopped, or SageMaker refused to start it.
+            JobDeadlineError: It did not end in time and is being stopped.
+            JobApiError: SageMaker did not answer for too long; the execution goes on.
         """
         since = self.executions.polling.clock()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             arn = self.executions.start(wanted.execution(self.deployment, attempt))
             if self._status(arn) == STOPPING:
-                # Somebody has cancelled it: what follows begins once it is no more.
+                # It was cancelled: wait until it has stopped, then start the next attempt.
                 self.executions.watch(context, arn, since=since)
             if self._has_failed(arn):
                 context.log.info("Attempt %d, execution %s, has failed: the next attempt", attempt, arn)
@@ -179,23 +179,23 @@ class Retraining:
         """Return the plan of an execution.
 
         Raises:
-            ObjectMissingError: It has made none.
-            InvalidRetrainingPlanError: It has another form.
+            ObjectMissingError: The execution has made no plan.
+            InvalidRetrainingPlanError: The plan has another format.
         """
         key = f"{retraining_prefix(model, arn.rpartition('/')[2])}{PLAN_NAME}"
         return RetrainingPlan.parse(self.bucket.read(key, most_bytes=_PLAN_BYTES))
 
     def result(self, model: str, arn: str, *, actor: str, now: datetime) -> RetrainingResult:
-        """Follow what an execution has registered, promote by rule, and return what came of it.
+        """Record the package that an execution registered, promote by rule, and return the outcome.
 
         Args:
             model: The model's name.
             arn: The execution.
-            actor: Who promotes.
+            actor: The sensor or run that promotes.
             now: The present moment.
 
         Raises:
-            RetrainingError: It left no verdict, or registered no package though its candidate is a new one.
+            RetrainingError: The execution left no verdict, or has a new candidate but registered no package.
             RegistryUnavailableError: The registry did not take a change in time.
         """
         status = self._status(arn)
@@ -215,13 +215,13 @@ class Retraining:
             )
         version, followed = self._registered(model, arn)
         promotion = promote_by_rule(self.registry, model, followed.versions.values(), actor=actor, now=now)
-        # It may have been promoted, or superseded, by now.
+        # By now it may be promoted or superseded.
         version = known_version(self.registry, model, version.version)
         outcome, reason = _outcome(model, version, promotion, verdict.reason)
         return RetrainingResult(outcome=outcome, reason=reason, execution_arn=arn, version=version.version)
 
     def _registered(self, model: str, arn: str) -> tuple[ModelVersion, FollowedPackages]:
-        """Return the version that an execution has registered, as soon as SageMaker lists it."""
+        """Return the version that an execution registered, once SageMaker lists it."""
         waits = self.executions.polling.within(_REGISTERED_WITHIN_SECONDS)
         followed = FollowedPackages()
         for _ in waits.pauses(f"The model package of execution {arn}"):
@@ -261,7 +261,7 @@ def _outcome(
 
 
 def retraining_on(platform: Platform, executions: PipelineExecutions) -> Retraining:
-    """Return what retrains the models of a platform."""
+    """Return the retraining of a platform's models."""
     settings, bucket = platform.settings, platform.bucket
     return Retraining(
         executions=executions,

@@ -1,4 +1,4 @@
-"""The sensor of a model that retrains by itself: drift or decayed accuracy starts an execution."""
+"""The sensor that retrains a model when it drifts or loses accuracy."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -31,40 +31,40 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.resource_names import model_name_stem
 from prediction_contract.registry.table import RegistryTable
 
-# Drift is known once a batch is loaded, and a retraining takes an hour: nothing is gained by haste.
+# Drift is known only after a load, and a retraining takes an hour, so a shorter interval gains nothing.
 _INTERVAL = timedelta(minutes=15)
 # A batch may be checked several times, and a backfill checks many old ones.
 _NEWEST_CHECKS = 100
-# Those that were registered by hand have no verdict.
+# Several are read, because versions registered by hand have no verdict.
 _NEWEST_VERSIONS = 10
 _PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetrainingCursor:
-    """What a tick leaves to the next one.
+    """The sensor's state between ticks.
 
     Attributes:
-        started_at: The partition of the newest batch when the sensor last started a retraining, or empty.
+        started_at: The partition of the newest batch at the last start of a retraining; empty if none.
     """
 
     started_at: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> "RetrainingCursor":
-        """Return the cursor of a sensor's text; one of another form counts as none."""
+        """Parse a sensor's cursor; an invalid one counts as empty."""
         try:
             return cls(str(Partition(json.loads(text or "{}")["started_at"])))
         except (InvalidNameError, KeyError, TypeError, ValueError):
             return cls()
 
     def text(self) -> str:
-        """Return the cursor as a sensor keeps it."""
+        """Return the cursor in the form that the sensor stores."""
         return json.dumps(asdict(self))
 
 
 def judged_batches(instance: dg.DagsterInstance, model: str) -> Iterator[JudgedBatch]:
-    """Yield what the drift check found of a model's batches, the last judgement first."""
+    """Yield the drift check's results for a model's batches, the last one first."""
     checks = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(asset_key(model, SNOWFLAKE), DRIFT), limit=_NEWEST_CHECKS
     )
@@ -88,10 +88,10 @@ def judged_batches(instance: dg.DagsterInstance, model: str) -> Iterator[JudgedB
 def retraining_tick(
     context: dg.SensorEvaluationContext, platform: Platform, declaration: ModelDeclaration, training: Training
 ) -> dg.SensorResult:
-    """Look once whether drift or decayed accuracy speaks for a retraining, and start it.
+    """Start a retraining if drift or decayed accuracy calls for one.
 
-    Two causes of a day, and two ticks, start the same execution. It is started without a Dagster run: the
-    sensor of model versions takes up what the execution registers.
+    Two causes on one day, or two ticks, start the same execution. No Dagster run is started: the sensor of
+    model versions records the version that the execution registers.
     """
     cursor, model = RetrainingCursor.parse(context.cursor), declaration.name
     settings = platform.settings
@@ -147,7 +147,7 @@ def _accuracy_cause(
 
 
 def _retrained_at(registry: RegistryTable, packages: ModelPackages, model: str) -> list[Partition]:
-    """Return the newest partition that the last registered retraining looked at, whatever became of it."""
+    """Return the newest partition used by the last registered retraining, whatever its outcome."""
     for version in islice(registry.model_versions(model, page_size=_NEWEST_VERSIONS), _NEWEST_VERSIONS):
         verdict = packages.verdict(version.verdict_key) if version.verdict_key else None
         if verdict is not None:
@@ -156,7 +156,7 @@ def _retrained_at(registry: RegistryTable, packages: ModelPackages, model: str) 
 
 
 def _start(platform: Platform, model: str, newest: Partition, cause: RetrainingCause) -> str:
-    # Not while definitions load: the clients import boto3.
+    # Imported here, because the clients import boto3, which must not happen while definitions load.
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
     from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
     from mlpipe_dagster.versions.retraining_runs import WantedRetraining  # noqa: PLC0415
@@ -178,7 +178,7 @@ def _start(platform: Platform, model: str, newest: Partition, cause: RetrainingC
 
 
 def started_observation(model: str, cause: RetrainingCause, arn: str) -> dg.AssetObservation:
-    """Return the start of a retraining as an event of the trained model."""
+    """Return an observation of the trained model that a retraining was started."""
     return dg.AssetObservation(
         asset_key(model, TRAINED_MODEL),
         description=f"A retraining was started: {code_span(cause.text)}",
@@ -191,7 +191,7 @@ def _skipped(reason: str, cursor: RetrainingCursor) -> dg.SensorResult:
 
 
 def retraining_sensor(declaration: ModelDeclaration, training: Training) -> dg.SensorDefinition:
-    """Return the sensor of a model; it runs unless somebody stops it."""
+    """Return a model's retraining sensor, which runs by default."""
 
     @dg.sensor(
         name=f"{model_name_stem(declaration.name)}_retraining",

@@ -1,4 +1,4 @@
-"""A picture of a verdict: each metric, and each slice, of the candidate beside the champion."""
+"""A bar chart of a verdict: the candidate beside the champion, for each metric and slice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from prediction_contract.jobs.verdict import Verdict
 
 _WIDTH, _ROW, _TOP, _LEFT, _RIGHT = 460, 26, 20, 150, 70
 _CANDIDATE, _CHAMPION, _BASELINE = "#1f77b4", "#d0d0d0", "#eeeeee"
-# Each row is some three hundred bytes of the event log.
+# Each row takes about 300 bytes of the event log.
 _MAX_ROWS = 16
 _LONGEST_NAME = 24
 
 
 def comparison_svg(verdict: Verdict) -> str:
-    """Return a bar chart: for each metric and slice one row, whose longest bar fills it."""
+    """Return an SVG bar chart with a row per metric and slice, scaled to the row's longest bar."""
     rows = [
         (
             metric.name,

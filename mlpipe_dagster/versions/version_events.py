@@ -1,4 +1,4 @@
-"""A model's versions as events of Dagster: each change of a state, and each change of the champion."""
+"""Dagster events for a model's versions: state changes, check results and champion changes."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from prediction_contract.text.utc_time import parse_utc
 
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
-# Of one model in one tick. The next one shows what is left over.
+# The most events per model and tick; the next tick shows the others.
 MAX_SHOWN = 20
-# Ids of one question to Dagster's storage: SQLite takes no thousand of them.
+# The most ids per query of Dagster's storage: SQLite's limit is below a thousand.
 _MAX_IDS = 500
-# A run that promoted materializes the champion before it ends. No run takes longer.
+# A run that promoted materializes the champion before it ends, and no run takes longer than this.
 _LONGEST_RUN = timedelta(days=1)
 _MOVES = frozenset({VersionAction.PROMOTE, VersionAction.DEMOTE})
 _WORDS = {
@@ -54,15 +54,15 @@ _WORDS = {
 
 
 def version_partitions(model: str) -> dg.DynamicPartitionsDefinition:
-    """Return the partitions of a model's versions: one for each, called by its number with leading zeros."""
+    """Return the partitions of a model's versions, one per version, named by its zero-padded number."""
     return dg.DynamicPartitionsDefinition(name=f"{model_name_stem(model)}_{MODEL_VERSIONS}")
 
 
 def shown_states(instance: dg.DagsterInstance, model: str, versions: Iterable[int]) -> dict[int, str]:
-    """Return the state that Dagster shows of each version, as far as it shows the version at all."""
+    """Return the state that Dagster shows for each version; versions that it does not show are left out."""
     key, keys = asset_key(model, MODEL_VERSIONS), {version_text(version): version for version in versions}
     if not keys:
-        # Dagster would tell of all partitions.
+        # For an empty set Dagster would return all partitions.
         return {}
     latest = instance.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(keys)
@@ -84,7 +84,7 @@ def shown_states(instance: dg.DagsterInstance, model: str, versions: Iterable[in
 def state_event(
     platform: Platform, version: ModelVersion, verdict: Verdict | None
 ) -> dg.AssetMaterialization:
-    """Return the present state of a version as an event of its partition."""
+    """Return a materialization of a version's partition with its present state."""
     reason = f": {code_span(version.reason)}" if version.reason else ""
     return dg.AssetMaterialization(
         asset_key(version.model, MODEL_VERSIONS),
@@ -97,7 +97,7 @@ def state_event(
 
 @dataclass(frozen=True, slots=True)
 class VersionVerdict:
-    """What a check of a version found, in words, and how grave a failure is."""
+    """A check's result for a version, and whether a failure is grave."""
 
     passed: bool
     text: str
@@ -107,7 +107,7 @@ class VersionVerdict:
 def version_verdicts(
     bucket: DataBucket, version: ModelVersion, verdict: Verdict | None
 ) -> dict[str, VersionVerdict]:
-    """Return what the checks of a version find; those that compare only where something was compared."""
+    """Return the results of a version's checks; comparisons only if the verdict has metrics."""
     found = {ARTIFACT_LOADS: _artifact_loads(bucket, version, verdict)}
     if verdict is not None and verdict.metrics:
         found[BETTER_THAN_CHAMPION] = VersionVerdict(bool(verdict.better), verdict.reason)
@@ -124,7 +124,7 @@ def version_verdicts(
 def _artifact_loads(bucket: DataBucket, version: ModelVersion, verdict: Verdict | None) -> VersionVerdict:
     address = f"s3://{version.artifact_bucket or bucket.name}/{version.artifact_key}"
     if version.codec is not None:
-        # Dagster's roles may read the archives of retraining alone.
+        # Dagster's roles can read only the archives of retraining.
         return VersionVerdict(True, f"{address} was trained elsewhere: each batch checks its SHA-256")
     try:
         if bucket.look(version.artifact_key) is None:
@@ -144,7 +144,7 @@ def _artifact_loads(bucket: DataBucket, version: ModelVersion, verdict: Verdict 
 
 
 def check_evaluation(version: ModelVersion, check: str, found: VersionVerdict) -> dg.AssetCheckEvaluation:
-    """Return what a check of a version found as an event."""
+    """Return a check's result for a version as a Dagster event."""
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(version.model, MODEL_VERSIONS),
         check_name=check,
@@ -156,7 +156,7 @@ def check_evaluation(version: ModelVersion, check: str, found: VersionVerdict) -
 
 
 def shown_sequence(instance: dg.DagsterInstance, model: str) -> int:
-    """Return the newest entry of the champion's history that Dagster shows as materialized; 0 if none."""
+    """Return the number of the newest entry of the champion's history that Dagster shows; 0 if none."""
     latest = instance.get_latest_materialization_event(asset_key(model, TRAINED_MODEL))
     event = latest.asset_materialization if latest else None
     shown = event.metadata.get("promotion") if event else None
@@ -166,15 +166,15 @@ def shown_sequence(instance: dg.DagsterInstance, model: str) -> int:
 def entries_to_show(
     instance: dg.DagsterInstance, registry: RegistryTable, model: str, *, after: int, now: datetime
 ) -> list[PromotionEntry]:
-    """Return the entries of the champion's history that Dagster is to show next, in their order.
+    """Return the next entries of the champion's history that Dagster should show, oldest first.
 
-    An entry that a run has made is left to it as long as it runs; so are those that follow.
+    A run that is still going shows its own entry, so that entry and later ones are left out.
 
     Args:
-        instance: Dagster's.
+        instance: The Dagster instance.
         registry: The registry.
         model: The model's name.
-        after: Up to which entry all are shown; 0 if that is not known.
+        after: The number of the last entry that is known to be shown; 0 if unknown.
         now: The present moment.
     """
     newer = []
@@ -203,8 +203,8 @@ def champion_event(
 ) -> Event:
     """Return an entry of the champion's history as an event of the trained model.
 
-    A move of the champion is a materialization whose data version is the champion's digest. A hold and a
-    challenger change no champion: they are observations, and so is a demotion that leaves none.
+    A change of the champion is a materialization whose data version is the champion's digest. Holds, changes
+    of the challenger, and demotions that leave no champion are observations.
     """
     action = VersionAction(entry.action)
     by = f"by {code_span(entry.actor)}" + (f": {code_span(entry.reason)}" if entry.reason else "")
@@ -223,7 +223,7 @@ def champion_event(
 
 
 def newest_move(registry: RegistryTable, model: str) -> PromotionEntry | None:
-    """Return the entry of the champion's history that made it; None if it is not among the newest ones."""
+    """Return the history entry that made the present champion; None if it is not among the newest ones."""
     newest = islice(registry.promotions(model, page_size=MAX_SHOWN), MAX_SHOWN)
     return next((entry for entry in newest if entry.action in _MOVES), None)
 
@@ -231,7 +231,7 @@ def newest_move(registry: RegistryTable, model: str) -> PromotionEntry | None:
 def champion_metadata(
     platform: Platform, entry: PromotionEntry | None, version: ModelVersion, verdict: Verdict | None
 ) -> Mapping[str, Any]:
-    """Return what the champion's materialization by a run shows."""
+    """Return the metadata of a run's materialization of the champion."""
     return {**version_metadata(platform, version, verdict), **(_facts(entry) if entry else {})}
 
 
@@ -249,7 +249,7 @@ def _facts(entry: PromotionEntry) -> dict[str, Any]:
 
 
 def problems_observation(model: str, problems: list[str]) -> dg.AssetObservation:
-    """Return what somebody has to look at as an event of the model's versions."""
+    """Return an observation of the model's versions that lists the problems for a person."""
     return dg.AssetObservation(
         asset_key(model, MODEL_VERSIONS),
         description="; ".join(map(code_span, problems)),

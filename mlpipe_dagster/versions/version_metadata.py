@@ -1,4 +1,4 @@
-"""What Dagster shows of a model version: who approved it, how it was judged, where it lies."""
+"""Dagster metadata of a model version: its approval, verdict and location."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mlpipe_dagster.versions.verdict_picture import comparison_svg
 from prediction_contract.jobs.verdict import Verdict
 from prediction_contract.registry.version_records import ModelVersion
 
-# Slices have values of the model's own choosing: a table of all would be no summary.
+# The model chooses its slices, and there may be very many.
 _MAX_SLICES = 50
 
 
 def version_metadata(platform: Platform, version: ModelVersion, verdict: Verdict | None) -> dict[str, Any]:
-    """Return what a person wants to know of a version; its metrics as numbers, which Dagster plots.
+    """Return a version's metadata, with metrics as numbers so that Dagster plots them.
 
     Args:
-        platform: Where it lies.
+        platform: The resources and settings.
         version: The registry's record.
-        verdict: How it was judged; None if nobody judged it, or if the document is gone.
+        verdict: The version's verdict; None if it has none or it was deleted.
     """
     settings = platform.settings
     console = f"{console_host(settings.deployment.region)}/s3/object"
@@ -52,7 +52,7 @@ def version_metadata(platform: Platform, version: ModelVersion, verdict: Verdict
 
 
 def verdict_metadata(verdict: Verdict | None) -> dict[str, Any]:
-    """Return a verdict's figures: as numbers, as tables, as a picture, and its reason in words."""
+    """Return a verdict's metrics as numbers, its slices as a table, a chart, and its reason."""
     if verdict is None:
         return {}
     shown: dict[str, Any] = {"verdict": verdict.reason}
