@@ -1,1 +1,1 @@
-"""What readers see: publication, the live view in Snowflake, the API, and batches that must not expire."""
+"""Publication: the live view in Snowflake, the API, and the renewal of batches before they expire."""

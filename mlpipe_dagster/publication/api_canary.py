@@ -1,4 +1,4 @@
-"""The canary: after a publication the deployed API is asked, as a client asks it, and must show the batch."""
+"""The canary: after a publication, the deployed API must answer with a prediction of the live batch."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import time
@@ -14,20 +14,20 @@ from mlpipe_dagster.publication.live_batch_rules import CheckVerdict
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.cleaning.cleaning_rules import recorded_cleaning
 
-# The API believes a pointer for some seconds, and a cold function takes one more.
+# The API caches a pointer for some seconds, and a cold start takes one more.
 _WITHIN_SECONDS = 45.0
 _FOUND = 200
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """What the API answered about the live batch.
+    """The API's answer about the live batch.
 
     Attributes:
-        answer: Whether it shows the live batch.
-        asked_batch_id: The batch that it should show; None if none is live.
-        shown: Its last answer, if there was one.
-        seconds: How long it took.
+        answer: The verdict: whether the API shows the live batch.
+        asked_batch_id: The batch that the API should show; None if none is live.
+        shown: The API's last answer, if there was one.
+        seconds: How long it took to get that answer.
     """
 
     answer: CheckVerdict
@@ -37,7 +37,7 @@ class CanaryResult:
 
 
 def canary_check_result(found: CanaryResult, spec: dg.AssetCheckSpec) -> dg.AssetCheckResult:
-    """Return the canary's result as Dagster shows it."""
+    """Return the canary's result as a Dagster check result."""
     shown = {
         "batch_id": found.asked_batch_id,
         "answered_batch_id": found.shown.batch_id if found.shown else None,
@@ -56,7 +56,7 @@ def canary_check_result(found: CanaryResult, spec: dg.AssetCheckSpec) -> dg.Asse
 
 
 def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS) -> CanaryResult:
-    """Ask the API for an entity of the live batch until it shows that batch, or the time is over."""
+    """Ask the API for an entity of the live batch until it shows that batch or time runs out."""
     settings, registry = platform.settings, platform.registry
     home = settings.deployment.home
 
@@ -81,7 +81,7 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
         platform.client("dynamodb"),
         settings.deployment.online_table(model),
         manifest,
-        # An earlier version did not count them.
+        # Records of an earlier version have no count.
         refused_rows=manifest.row_count if refused is None else refused,
         cleaning=recorded_cleaning(record.cleaning),
     )
@@ -100,7 +100,7 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
     )
     took = time.monotonic() - began
     if not trouble and shown and shown.status == _FOUND and shown.batch_id in {batch_id, live_batch_id()}:
-        # Another batch may have become live meanwhile: then that one is right.
+        # Another batch may have become live in the meantime; showing that one is right, too.
         return CanaryResult(CheckVerdict(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
     shows = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
     return CanaryResult(

@@ -1,4 +1,4 @@
-"""The deployed API as its clients reach it: its public address, and a token by client credentials."""
+"""A client of the deployed API: it uses the public address, and a token by client credentials."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MAX_BYTES = 1 << 20
 
 
 class ApiUnreachableError(ContractError):
-    """The API, or who issues its tokens, does not answer as it should."""
+    """The API or its token issuer does not answer properly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """What the API answered to one question.
+    """The API's answer to one request.
 
     Attributes:
         status: The HTTP status.
-        batch_id: The batch that the answer is of, if it is a prediction.
-        request_id: Leads to the API's log line.
+        batch_id: The batch of the prediction, if the answer is one.
+        request_id: The id of the API's log line.
     """
 
     status: int
@@ -41,7 +41,7 @@ class PublicApi:
     """The API of one deployment.
 
     Args:
-        settings: Where it is, and who issues its tokens.
+        settings: The API's address, its token issuer and the client's secret.
         secrets: A boto3 Secrets Manager client, for the client's credentials.
     """
 
@@ -54,7 +54,7 @@ class PublicApi:
         """Ask for one entity's live prediction, without enrichment.
 
         Raises:
-            ApiUnreachableError: There is no token, or no answer.
+            ApiUnreachableError: The issuer gave no token, or the API did not answer.
         """
         path = f"/v1/models/{model}/predictions/{urllib.parse.quote(entity_id, safe='')}?enrich=none"
         request = urllib.request.Request(  # noqa: S310  # the operator's own address
@@ -90,7 +90,7 @@ class PublicApi:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
                 self._token = str(json.loads(answer.read(_MAX_BYTES))["access_token"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            # Not its text, which may quote what was read: nothing of a secret may reach a log.
+            # The error's text may quote part of a secret, which must not reach a log.
             raise ApiUnreachableError(
                 f"{settings.token_url} gave no token ({type(error).__name__})",
                 remedy=f"Look at the secret {settings.token_client_secret} and at MLPIPE_TOKEN_URL",
@@ -120,9 +120,9 @@ def ask_until(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> tuple[ApiResponse | None, str]:
-    """Ask again each second until the answer is as wanted; return the last answer, and what went wrong.
+    """Ask each second until `is_answered` is true or time is up; return the last answer and the last error.
 
-    A pointer is believed for some seconds, so the first answers may be of the batch before.
+    The API caches pointers for some seconds, so the first answers may be of the previous batch.
     """
     deadline, answer, trouble = clock() + seconds, None, ""
     while True:

@@ -1,4 +1,4 @@
-"""Checks of what readers see: the API shows it, it lasts, and each due partition has its batch."""
+"""Checks of the live batch: the API shows it, it does not expire soon, and each due partition has a batch."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -38,10 +38,10 @@ _DESCRIPTIONS = {
 def live_batch_checks(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetChecksDefinition:
-    """Return the checks of a model's publication, in one step, since each makes the code location slower.
+    """Return the checks of a model's publication, as one step because each step slows the code location.
 
-    The sensor of live batches evaluates all but the canary, too. Whether a partition is fresh is asked only
-    where the model states when one is due.
+    The sensor of live batches evaluates all checks except the canary. The freshness check exists only if the
+    model declares when a partition is due.
     """
     due = declaration.publication.due_hours
     model = ServedModel(
@@ -82,7 +82,7 @@ def live_batch_checks(
 def live_batch_verdicts(
     registry: RegistryTable, model: ServedModel, records: list[BatchRecord], now: datetime
 ) -> dict[str, CheckVerdict]:
-    """Return the verdicts on a model's served batches and on its due partition, by check.
+    """Return the verdicts on a model's served batches and on its due partition, by check name.
 
     Args:
         registry: The registry.

@@ -1,4 +1,4 @@
-"""Whether what readers see lasts, and whether each due partition has its batch: questions to the registry."""
+"""Rules on live batches: they must not expire, and each due partition needs a batch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from prediction_contract.text.utc_time import parse_utc
 
 @dataclass(frozen=True, slots=True)
 class CheckVerdict:
-    """Yes or no, with the reason as a sentence."""
+    """Whether a check passed, and the reason as a sentence."""
 
     passed: bool
     text: str
 
 
 def reload_margin(items_life: timedelta) -> timedelta:
-    """Return how long before its items expire a live batch is loaded again: a quarter of their life.
+    """Return how long before expiry a live batch is loaded again: a quarter of its items' life.
 
-    The shortest declared life of two days leaves twelve hours, which no job comes near.
+    The shortest life that can be declared is two days, which leaves twelve hours: more than any load takes.
     """
     return items_life / 4
 
 
 def served_batches(platform: Platform, model: str) -> tuple[list[BatchRecord], list[LivePointer]]:
-    """Return the batches that some region serves, and the regions' pointers."""
+    """Return the batches that at least one region serves, and the pointers of all regions."""
     settings, registry = platform.settings, platform.registry
     live_pointers = registry.live_pointers(
         model, home_region=settings.deployment.home, regions=settings.serving_regions
@@ -48,7 +48,7 @@ def served_batches(platform: Platform, model: str) -> tuple[list[BatchRecord], l
 def expiring_batches(
     records: Iterable[BatchRecord], pointers: list[LivePointer], *, now: datetime, items_life: timedelta
 ) -> list[BatchRecord]:
-    """Return the served batches that are to be loaded again now."""
+    """Return the served batches that must be loaded again now."""
     margin = reload_margin(items_life)
     return [record for record in records if needs_reload(record, pointers, now=now, margin=margin)]
 
@@ -56,7 +56,7 @@ def expiring_batches(
 def live_batches_last(
     records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta
 ) -> CheckVerdict:
-    """Whether no served batch is so near its expiry that its re-load should have happened already."""
+    """Check that no served batch is so close to expiry that it should already have been loaded again."""
     half = reload_margin(items_life) / 2
     known = [record for record in records if record.items_expire_at]
     for record in known:
@@ -76,7 +76,7 @@ def live_batches_last(
 def due_partition(
     partitions: dg.PartitionsDefinition[str], due_after: timedelta, now: datetime
 ) -> Partition | None:
-    """Return the last partition whose batch is due, or None if none is yet, or time does not part them."""
+    """Return the last partition that is due; None if none is, or if partitions are not time windows."""
     kind = kind_of_partitions(partitions)
     if kind is None or not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         return None
@@ -88,7 +88,7 @@ def due_partition(
 
 
 def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:
-    """Whether a due partition has a batch that was verified and passed its checks, or was published."""
+    """Check that a due partition has a batch that was published, or was verified and passed its checks."""
     states = []
     for record in registry.batches_of(model, partition):
         is_fit = record.published_sequence is not None or not record.check_faults

@@ -1,4 +1,4 @@
-"""The sensor of live batches: one near its expiry is loaded again, and what is wrong is shown as a check."""
+"""The sensor of live batches: loads batches again before they expire, and reports check results."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -25,18 +25,19 @@ from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord
 
-# A load that failed is asked for again so often; the shortest margin is twelve hours.
+# A failed load is requested again after this time; the shortest margin is twelve hours.
 _AGAIN_HOURS = 4
 
 
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
-    """Return the run that loads a live batch again; a new one is asked for if the load has failed.
+    """Return the run that loads a live batch again; if that load fails, later calls request a new one.
 
-    The run's load must surpass all that have ended, verified or not: one whose rows do not add up counts for
-    none, and several runs that were asked for before one of them began are content with the same load.
+    The load must have a later attempt than all that have ended, verified or not: a load whose rows do not add
+    up does not count. If several such runs are requested before the first begins, one load satisfies all of
+    them.
     """
     model, batch_id = record.model, record.batch_id
-    # One that still holds its claim, say because its run was lost, may well end complete.
+    # An attempt that still holds its claim, for example because its run was lost, may still complete.
     ended_attempts = record.load_attempts - (record.claim_token is not None)
     turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
     return dg.RunRequest(
@@ -54,7 +55,7 @@ def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
 
 
 def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
-    """Return whether a run that loads the batch waits or is under way."""
+    """Return whether a run that loads the batch is queued or in progress."""
     unfinished = dg.RunsFilter(
         job_name=load_job_name(record.model),
         tags={BATCH_TAG: record.batch_id},
@@ -66,12 +67,12 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
 def live_batches_tick(
     context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
-    """Look once at what every region serves; report a verdict when it changes, and once a day.
+    """Examine the batches that regions serve; report each verdict when it changes, and once a day.
 
     Raises:
-        ModelsUnreadableError: A model cannot be looked at, and no other model has news.
+        ModelsUnreadableError: A model cannot be examined, and no other model has news.
     """
-    # Not once for each model: wrong settings fail the tick.
+    # Read outside the loop, so that wrong settings fail the whole tick.
     registry = platform.registry
     shown, today = _shown_verdicts(context.cursor), now.date().isoformat()
     requests, events, unreadable = [], [], UnreadableModels()
@@ -99,7 +100,7 @@ def live_batches_tick(
 
 
 def evaluation(model: str, check: str, verdict: CheckVerdict) -> dg.AssetCheckEvaluation:
-    """Return a verdict as an evaluation of the publication's check."""
+    """Return a verdict as an evaluation of one of the publication's checks."""
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(model, PUBLICATION),
         check_name=check,
@@ -118,11 +119,11 @@ def _shown_verdicts(cursor: str | None) -> dict[str, Any]:
 
 
 def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.SensorDefinition:
-    """Return the sensor over all models.
+    """Return the sensor for all models.
 
     Args:
         models: The models.
-        jobs: Their load jobs.
+        jobs: The models' load jobs.
     """
 
     @dg.sensor(

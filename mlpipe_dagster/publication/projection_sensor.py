@@ -1,4 +1,4 @@
-"""The sensor that lets Snowflake and Dagster's page follow the registry's publications, and shows a lag."""
+"""The sensor that keeps Snowflake's projection and Dagster in step with publications, and reports lag."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -19,26 +19,27 @@ from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.text.utc_time import parse_utc
 
-# Asking Snowflake wakes its warehouse, which costs: nothing is asked that was found in step, but for this.
+# A query wakes Snowflake's warehouse, which costs money. So models in step are compared only this often.
 COMPARE_ALL_AFTER = timedelta(hours=6)
-# Dagster gives a tick sixty seconds, and a view that is in step costs some statements.
+# Dagster ends a tick after sixty seconds, and even a view that is in step takes some statements.
 MAX_VIEWS = 20
 ALARM_AFTER = timedelta(minutes=15)
 
 
 class ProjectionLagsError(Exception):
-    """Snowflake shows an earlier publication than the API, for longer than is normal."""
+    """Snowflake has shown an earlier publication than the API for longer than is normal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionCursor:
-    """What was found in step: each model's newest sequence, and when all were compared.
+    """The sensor's state: what was found to be in step, and when all models were compared.
 
     Attributes:
-        sequences: What Snowflake was found to hold, by model.
-        compared_at: Seconds since 1970.
-        shown: Up to which sequence Dagster shows all publications, by model.
-        viewed: The last model, by name, whose view the comparison under way has brought in step, or empty.
+        sequences: By model, the newest publication number found in Snowflake.
+        compared_at: When all models were last compared, in seconds since 1970.
+        shown: By model, the number up to which Dagster shows all publications.
+        viewed: The last model, in order of name, whose view the current comparison has replaced; empty if
+            none.
     """
 
     sequences: dict[str, int]
@@ -48,7 +49,7 @@ class ProjectionCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "ProjectionCursor":
-        """Return the cursor of a sensor's text; one of another form counts as none."""
+        """Parse a sensor's cursor; an invalid one counts as empty."""
         try:
             document = json.loads(text or "{}")
             return cls(
@@ -61,7 +62,7 @@ class ProjectionCursor:
             return cls(sequences={})
 
     def text(self) -> str:
-        """Return the cursor as a sensor keeps it."""
+        """Return the cursor in the form that the sensor stores."""
         return json.dumps(asdict(self))
 
 
@@ -72,7 +73,7 @@ def _numbers(document: Any) -> dict[str, int]:
 def newest_sequences(
     registry: RegistryTable, models: Iterable[ServedModel], home: str, unreadable: UnreadableModels
 ) -> dict[str, int]:
-    """Return the newest publication of each model that has any."""
+    """Return the number of the newest publication of each model that has any."""
     newest = {}
     for model in models:
         with unreadable.collect(model.name):
@@ -85,14 +86,14 @@ def newest_sequences(
 def show_publications(
     reports: PublicationReporter, shown: dict[str, int], newest: dict[str, int], unreadable: UnreadableModels
 ) -> dict[str, int]:
-    """Report what Dagster does not show yet; return up to which sequence it shows all, by model."""
+    """Report publications that Dagster lacks; return the number up to which it shows all, by model."""
     up_to = dict(shown)
     for model, sequence in newest.items():
         after = shown.get(model)
         if after == sequence:
             continue
         with unreadable.collect(model):
-            # A registry that was restored has forgotten the newest publications.
+            # A restored registry may lack the newest publications.
             is_known = after is not None and after < sequence
             reached = reports.up_to(model, after if is_known else None)
             if reached is not None:
@@ -109,21 +110,21 @@ def project_gaps(
     *,
     views: Collection[str] = (),
 ) -> dict[str, list[PublicationEntry]]:
-    """Project what Snowflake lacks of these models; return the entries that were missing, by model.
+    """Copy missing publications to Snowflake; return them by model.
 
     Args:
         session: An open session.
         registry: The registry.
-        home: The region that writes.
-        newest: The newest publication of each model.
-        unreadable: Keeps what ails single models.
-        views: The models whose view is replaced even if they lack nothing: somebody who died between two
-            looks at the registry may have left an earlier batch's columns.
+        home: The home region.
+        newest: The number of each model's newest publication.
+        unreadable: Collects the errors of single models.
+        views: The models whose view is replaced even if nothing is missing: a process that died between two
+            reads of the registry may have left a view with an earlier batch's columns.
     """
     there = session.projected_count()
     closed = {}
     for model, sequence in newest.items():
-        # Numbers may be left out after a restore of the registry, so a difference is only a reason to look.
+        # A restored registry may skip numbers, so a difference is only a reason to compare.
         if there.get(model) == (sequence, sequence) and model not in views:
             continue
         with unreadable.collect(model, is_of_all=_is_of_the_connection):
@@ -134,15 +135,15 @@ def project_gaps(
 
 
 def _is_of_the_connection(error: Exception) -> bool:
-    """Whether Snowflake fails as a whole; a statement that it refuses concerns one model."""
-    # Not while definitions load; the session has imported it.
+    """Return whether Snowflake fails as a whole; a refused statement concerns only one model."""
+    # Imported here, not while definitions load; the session has already imported it.
     from snowflake.connector.errors import Error, ProgrammingError  # noqa: PLC0415
 
     return isinstance(error, Error) and not isinstance(error, ProgrammingError)
 
 
 def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) -> dg.AssetObservation:
-    """Return how far the projection was behind, as an event of the model's publication."""
+    """Return an observation of the publication that tells how far the projection was behind."""
     lag = now - parse_utc(missing[0].published_at)
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
@@ -163,17 +164,18 @@ def projection_tick(
     models: Iterable[ServedModel],
     now: datetime,
 ) -> dg.SensorResult:
-    """Look once: ask Snowflake and Dagster only of publications newer than what was found in step.
+    """Query Snowflake and Dagster for the publications newer than those known to be in step.
 
     Raises:
-        ProjectionLagsError: Snowflake does not take them, and has shown an earlier publication for long.
+        ProjectionLagsError: Snowflake does not accept them, and has shown an earlier publication for too
+            long.
         ModelsUnreadableError: A model's publications cannot be read, and no other model has news.
     """
     cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
     unreadable, gaps = UnreadableModels(), UnreadableModels()
     home = platform.settings.deployment.home
     newest = newest_sequences(registry, models, home, unreadable)
-    # Before Snowflake, which may fail the tick: Dagster keeps each report at once.
+    # Reported before Snowflake, which may fail the tick, is asked: Dagster stores each report at once.
     reports = PublicationReporter(instance=context.instance, registry=registry, now=now)
     cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, unreadable))
     is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
@@ -220,7 +222,7 @@ def _lag(
     now: datetime,
     gaps: UnreadableModels,
 ) -> str:
-    """Return in words which publication has waited for Snowflake for long, or nothing."""
+    """Return a sentence about a publication that has waited too long for Snowflake; empty if none has."""
     for model in asked:
         waiting: list[PublicationEntry] = []
         with gaps.collect(model):
@@ -235,7 +237,7 @@ def _lag(
 
 
 def projection_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
-    """Return the sensor over all models."""
+    """Return the sensor for all models."""
 
     @dg.sensor(
         name="warehouse_projection",

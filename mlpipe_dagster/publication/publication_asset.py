@@ -1,4 +1,4 @@
-"""The publication: one transaction makes a verified batch live, or it stays as history."""
+"""The publication asset: one transaction makes a verified batch live, or the batch stays as history."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import logging
@@ -51,7 +51,7 @@ from prediction_contract.naming.resource_names import Deployment
 from prediction_contract.registry.records import BatchRecord, ChangeRequest, LoadState
 
 _LOG = logging.getLogger(__name__)
-# Steps of the load that keep Snowflake's warehouse busy.
+# The load's steps that use Snowflake's warehouse.
 _WAREHOUSE_STEPS = ("stage", "move")
 _RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
 
@@ -60,7 +60,7 @@ class PublicationConfig(BatchConfig):
     """Names the batch to publish.
 
     Attributes:
-        explicit: Publish it as a person's decision, which neither hold, order nor a rollback stands against.
+        explicit: Publish it as a person's decision, despite a hold, a newer batch or a rollback.
     """
 
     explicit: bool = False
@@ -98,7 +98,7 @@ def publication_asset(
             raise final_failure(context, str(error)) from error
         first_run_id, _ = intent_of(context.instance, context.run)
         request = ChangeRequest(
-            # The same for every retry of the same intent: a lost answer then does nothing twice.
+            # Equal for all retries of one intent, so that nothing is done twice if an answer was lost.
             request_id=f"{first_run_id}:{batch_id}",
             actor=f"{RUN_ACTOR}{context.run_id}",
             reason="explicit" if config.explicit else "automatic",
@@ -106,7 +106,7 @@ def publication_asset(
         )
         with warehouse.session() as session:
             session.ensure_table(model, recorded_cleaning(record.cleaning).stored_schema(manifest.schema))
-            # Against what is live now, and before that changes.
+            # The batch is compared with the live one, so this must come before the live batch changes.
             summary = batch_summary(session, platform, declaration, manifest, record)
             publisher = Publisher(
                 registry=registry,
@@ -137,10 +137,10 @@ def batch_summary(
     manifest: Manifest,
     record: BatchRecord,
 ) -> dict[str, Any]:
-    """Examine a verified batch, keep the verdict that gates it, and return what a person sees of it.
+    """Examine a verified batch, record the verdict that gates it, and return its metadata.
 
-    So a publication that is materialized by itself obeys the same rules as one in the job that loads. In that
-    job Snowflake answers from its result cache: the checks have just asked the same.
+    So a publication that is materialized alone follows the same rules as one in the load job. There,
+    Snowflake answers from its result cache, because the checks have just run the same queries.
     """
     if record.load_state != LoadState.VERIFIED:
         return {}
@@ -158,7 +158,7 @@ def batch_summary(
 
 
 def verified_report(platform: Platform, record: BatchRecord) -> LoadReport | None:
-    """Return the report of a batch's verified load, or None if its time on S3 is over."""
+    """Return the report of a batch's verified load; None if it has expired on S3."""
     try:
         return load_report(platform.bucket, record.model, record.batch_id, record.verified_attempt or 0)
     except ObjectMissingError:
@@ -166,7 +166,7 @@ def verified_report(platform: Platform, record: BatchRecord) -> LoadReport | Non
 
 
 def batch_consumption(platform: Platform, manifest: Manifest, report: LoadReport | None) -> Consumption:
-    """Return what is known of a batch's consumption; a job that AWS no longer knows is left out."""
+    """Return the known consumption of a batch; jobs that AWS no longer knows are left out."""
     details = report.dynamodb.details if report and report.dynamodb else {}
     durations = report.durations if report else {}
     return Consumption(
@@ -201,7 +201,7 @@ def _machine_seconds(platform: Platform, job_name: str | None) -> dict[str, floa
 
 
 def console_links(deployment: Deployment, manifest: Manifest, load_job_run_id: str | None) -> dict[str, str]:
-    """Return where the AWS console shows a batch's parts; all ask for a login, and none carries a secret."""
+    """Return links to a batch's parts in the AWS console. All require a login, and none holds a secret."""
     region, bucket = deployment.region, manifest.bucket
     console = console_host(region)
     links = {
@@ -218,7 +218,7 @@ def console_links(deployment: Deployment, manifest: Manifest, load_job_run_id: s
 
 
 def publication_metadata(published: PublicationResult) -> dict[str, Any]:
-    """Return what a person wants to know of a publication."""
+    """Return Dagster metadata of a publication."""
     shown: dict[str, Any] = {
         "batch_id": published.batch_id,
         "outcome": str(published.outcome),

@@ -1,8 +1,8 @@
-"""The registry's publications as events of Dagster's publication asset, whoever made them.
+"""Shows all of the registry's publications as events of Dagster's publication asset.
 
-A publication by the pipeline has its own materialization. One by `mlpipe publish`, `rollback` or `hold` is
-reported by the command where it reaches the Dagster instance, and by a sensor otherwise. Both look first
-which publications Dagster shows already, so none is reported twice.
+A publication by the pipeline has its own materialization. The commands `mlpipe publish`, `rollback` and
+`hold` report theirs if they can reach the Dagster instance; otherwise a sensor does. Both first check which
+publications Dagster already shows, so none is reported twice.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.stores.serving_record import InvalidServingError, ServingRecord
 from prediction_contract.text.utc_time import CLOCK_SKEW, parse_utc
 
-# A command reports its own publication within seconds: the sensor leaves it that time.
+# A command reports its own publication within seconds; the sensor waits for that.
 SETTLES_WITHIN = timedelta(minutes=1)
-# Without a cursor, only publications of this time are looked at, and the newest one of each model.
+# Without a cursor, only publications younger than this are examined, and each model's newest one.
 LOOKS_BACK = timedelta(days=3)
-# A run that published materializes the publication before it ends. No run takes longer.
+# A run that published materializes the publication before it ends, and no run takes longer than this.
 _LONGEST_RUN = timedelta(hours=6)
 _MAX_REPORTS = 100
 _MAX_EVENTS = 500
@@ -38,14 +38,14 @@ Event = dg.AssetMaterialization | dg.AssetObservation
 
 @dataclass(kw_only=True)
 class PublicationReporter:
-    """Reports what Dagster does not show yet, a limited number of publications at a time.
+    """Reports publications that Dagster does not show, up to a maximum number.
 
     Attributes:
-        instance: Dagster's.
+        instance: The Dagster instance.
         registry: The registry.
         now: The present moment.
-        settles_within: Publications younger than this are left to whoever made them.
-        left: How many publications may still be looked at.
+        settles_within: Younger publications are left to their maker to report.
+        left: How many more publications may be examined.
     """
 
     instance: dg.DagsterInstance
@@ -55,11 +55,11 @@ class PublicationReporter:
     left: int = _MAX_REPORTS
 
     def up_to(self, model: str, after: int | None = None) -> int | None:
-        """Report a model's publications after a sequence; return up to which sequence Dagster shows all.
+        """Report a model's publications after a number; return the number up to which Dagster shows all.
 
         Args:
             model: The model's name.
-            after: What an earlier call returned; None if that is not known.
+            after: The result of an earlier call; None if unknown.
         """
         if self.left <= 0:
             return after
@@ -76,13 +76,13 @@ class PublicationReporter:
             if entry.sequence not in seen:
                 if self._age(entry) < self.settles_within or self._run_shows_it(entry):
                     break
-                # Its materialization would take the place of a newer one.
+                # Materialized now, it would look newer than a newer publication that is already shown.
                 self._report(entry, is_late=any(entry.sequence < sequence for sequence in seen))
             reached = entry.sequence
         return reached
 
     def _recent(self, model: str) -> list[PublicationEntry]:
-        """Return the newest publication and those before it that are looked at, in their order."""
+        """Return the newest publication and the recent ones before it, oldest first."""
         found: list[PublicationEntry] = []
         for entry in self.registry.newest_publications(model):
             if found and self._age(entry) > LOOKS_BACK:
@@ -100,7 +100,7 @@ class PublicationReporter:
         return self.now - parse_utc(entry.published_at)
 
     def _run_shows_it(self, entry: PublicationEntry) -> bool:
-        """Return whether the run that made a publication still runs, and will materialize it."""
+        """Return whether the run that made a publication is still going and will materialize it itself."""
         if not entry.actor.startswith(RUN_ACTOR) or self._age(entry) > _LONGEST_RUN:
             return False
         run = self.instance.get_run_by_id(entry.actor.removeprefix(RUN_ACTOR))
@@ -108,7 +108,7 @@ class PublicationReporter:
 
 
 def shown_publications(instance: dg.DagsterInstance, entries: list[PublicationEntry]) -> set[int]:
-    """Return the sequences of those publications of one model that have an event of their batch."""
+    """Return the numbers of one model's publications that Dagster already shows with their batch."""
     since = parse_utc(entries[0].published_at) - CLOCK_SKEW
     recent = dg.AssetRecordsFilter(
         asset_key(entries[0].model, PUBLICATION), after_timestamp=since.timestamp()
@@ -127,16 +127,16 @@ def shown_publications(instance: dg.DagsterInstance, entries: list[PublicationEn
 def publication_events(
     entry: PublicationEntry, previous_partition: str | None, *, is_late: bool = False
 ) -> list[Event]:
-    """Return what Dagster shows of a publication.
+    """Return the Dagster events for a publication.
 
-    The partition that is live is materialized. A rollback also materializes the partition of the batch that
-    it withdrew, before the live one: the asset's newest materialization shows what readers see. A hold
-    changes nothing that readers see, and is an observation.
+    The live partition is materialized. A rollback first materializes the partition of the withdrawn batch, so
+    that the asset's newest materialization shows the live one. A hold is an observation, because readers see
+    no change.
 
     Args:
         entry: The publication.
         previous_partition: The partition of the batch that was live before.
-        is_late: Whether Dagster shows a newer publication already: then nothing is materialized.
+        is_late: Whether Dagster already shows a newer publication; then the events are observations.
     """
     kind = dg.AssetObservation if is_late else dg.AssetMaterialization
     action = Action(entry.action)
@@ -199,7 +199,7 @@ def _event(
 
 
 def _rows(entry: PublicationEntry) -> dict[str, int]:
-    """Return how many rows readers find in the batch, or nothing if the publication does not record it."""
+    """Return the number of rows that readers find in the batch; empty if the publication lacks it."""
     try:
         return {"dagster/row_count": ServingRecord.from_json(entry.serving or "").row_count}
     except InvalidServingError:

@@ -1,4 +1,4 @@
-"""Publishing, rolling back and holding: the registry's rules carried out, and what came of it in words."""
+"""Publishes, rolls back and holds by the registry's rules, and explains the result."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from prediction_contract.stores.serving_record import InvalidServingError, Servi
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
-# What the actor of a publication by a Dagster run begins with; the run id follows.
+# The prefix of the actor of a publication by a Dagster run; the run's id follows.
 RUN_ACTOR = "dagster run "
 
 
 class PublishingError(ContractError):
-    """There is no such batch to publish, or it may not be published."""
+    """The batch to publish does not exist or may not be published."""
 
 
 class PublicationOutcome(StrEnum):
-    """What a request came to."""
+    """The outcome of a request."""
 
     LIVE = "live"
     HISTORY = "history"
@@ -51,19 +51,19 @@ class PublicationOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationResult:
-    """What a request came to.
+    """The outcome of a request, and the state after it.
 
     Attributes:
         model: The model.
-        outcome: `live` if the pointer moved to the batch or stood there already, `history` if the batch stays
-            loaded without becoming live, `waiting` if a person must publish it, `unchanged` if it was
-            carried out before; `held` and `released` of automatic publication.
-        batch_id: The batch that was asked for.
+        outcome: `live`: the batch is live. `history`: it stays loaded without becoming live. `waiting`: a
+            person must publish it. `unchanged`: the request was already carried out. `held`, `released`:
+            automatic publication was stopped or goes on.
+        batch_id: The requested batch.
         live_batch_id: The batch that is live now.
         sequence: The newest publication's number.
         hold: Whether automatic publication is stopped.
-        condition: The rule that made the batch history, or empty.
-        reason: The same in words.
+        condition: The rule that prevented the batch from becoming live; empty if none did.
+        reason: The reason in words.
     """
 
     model: str
@@ -78,15 +78,15 @@ class PublicationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
-    """Changes what is live of one model.
+    """Changes which batch of one model is live.
 
     Attributes:
         registry: The registry.
-        deployment: Whose home region writes.
-        declaration: The model's; its retention applies.
-        serving_regions: The regions that serve beside home.
-        highest_projected: The highest sequence in Snowflake, if it was read.
-        clock: The present moment; tests pass their own.
+        deployment: The deployment, whose home region writes.
+        declaration: The model's declaration; its retention applies.
+        serving_regions: The regions that serve in addition to home.
+        highest_projected: The highest publication number in Snowflake; 0 if it was not read.
+        clock: Returns the present moment; tests pass their own.
     """
 
     registry: RegistryTable
@@ -102,13 +102,13 @@ class Publisher:
         return self.declaration.name
 
     def publish(self, batch_id: str, request: ChangeRequest, serving: str) -> PublicationResult:
-        """Make a batch live, or leave it as history where automatic publication may not.
+        """Make a batch live, or leave it as history if the rules do not allow automatic publication.
 
         Raises:
-            RuleViolationError: A rule stands against it that does not merely make it history.
+            RuleViolationError: A rule forbids it, and not only for automatic publication.
             UnknownBatchError: The registry does not know the batch.
-            PublishingError: It failed its checks and no person decided otherwise, or the model is in shadow
-                and a person did.
+            PublishingError: The batch failed its checks and the request is automatic, or the model is in
+                shadow and the request is not.
             RegistryUnavailableError: The registry did not take the change in time.
         """
         if kept_back := self._kept_back(batch_id, request):
@@ -127,11 +127,11 @@ class Publisher:
         return self._moved(changed, batch_id)
 
     def roll_back(self, request: ChangeRequest, to_batch_id: str | None = None) -> PublicationResult:
-        """Make a batch live again that was live before: the one named, or the last that was superseded.
+        """Make an earlier live batch live again: the named one, or the one that was superseded last.
 
         Raises:
-            RuleViolationError: A rule stands against it.
-            UnknownBatchError: The registry does not know the batch that was named.
+            RuleViolationError: A rule forbids it.
+            UnknownBatchError: The registry does not know the named batch.
             PublishingError: There is no batch to roll back to.
             RegistryUnavailableError: The registry did not take the change in time.
         """
@@ -140,7 +140,7 @@ class Publisher:
         return self._moved(changed, target)
 
     def hold(self, request: ChangeRequest, *, held: bool) -> PublicationResult:
-        """Stop automatic publication, or let it go on.
+        """Stop automatic publication, or resume it.
 
         Raises:
             RegistryUnavailableError: The registry did not take the change in time.
@@ -155,10 +155,10 @@ class Publisher:
         return self._result(PublicationOutcome.HELD if held else PublicationOutcome.RELEASED, None)
 
     def _kept_back(self, batch_id: str, request: ChangeRequest) -> PublicationResult | None:
-        """Return why a verified batch does not become live by the model's declaration, or None if it may."""
+        """Return why the declaration keeps a verified batch from becoming live; None if it does not."""
         record, mode = self._record(batch_id), self.declaration.publication.mode
         if record.load_state != LoadState.VERIFIED or record.release_state == ReleaseState.LIVE:
-            # The registry's rules have the word.
+            # The registry's rules decide.
             return None
         if mode == "shadow":
             if not request.automatic:
@@ -220,7 +220,7 @@ class Publisher:
         )
 
     def _served_before(self, record: BatchRecord) -> str | None:
-        """Return how a batch was served when it was last published, or None if it never was."""
+        """Return the batch's serving record of its last publication; None if it was never published."""
         if record.published_sequence is None:
             return None
         entry = self.registry.publication(self.model, record.published_sequence)
@@ -284,18 +284,18 @@ def serving_text(
     record: BatchRecord,
     provider_url: Callable[[str], str],
 ) -> str:
-    """Return what the API needs to serve a batch, for its publication entry.
+    """Return the batch's serving record for its publication entry, which the API needs.
 
     Args:
-        declaration: The model's; its enrichments apply.
-        manifest: The batch's.
-        record: The batch's, which keeps its accepted rows and the rules that they were cleaned by.
-        provider_url: Gives a provider's base address.
+        declaration: The model's declaration; its enrichments apply.
+        manifest: The batch's manifest.
+        record: The batch's record, with its accepted rows and its cleaning rules.
+        provider_url: Returns a provider's base address.
 
     Raises:
-        PublishingError: No load of the batch was verified, an earlier version did it and counted no rows, or
-            an enrichment does not fit the batch's columns.
-        SettingsError: A provider's address is not known.
+        PublishingError: No load of the batch was verified, an earlier version verified it without counting
+            its rows, or an enrichment does not fit the batch's columns.
+        SettingsError: A provider's address is unknown.
     """
     if record.accepted_rows is None:
         raise PublishingError(
