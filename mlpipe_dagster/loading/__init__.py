@@ -1,1 +1,1 @@
-"""One batch into both stores, and the check that everything is accounted for."""
+"""Loading a batch into both stores, and the check that all of its rows are there or in quarantine."""

@@ -1,4 +1,4 @@
-"""Loading one batch by one Glue job at a time: claim, start, wait, and go on where a crashed run stopped."""
+"""Loads a batch with one Glue job run at a time; a later run continues where a crashed one stopped."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from mlpipe_dagster.job_clients.glue_client import PipesGlueJobClient
     from mlpipe_dagster.job_clients.pipes_job_client import Context
 
-# A job run must confirm within this; starting it is given up some time before.
+# A job run must confirm its claim within this time; attempts to start it end earlier.
 _CONFIRM_WITHIN = timedelta(minutes=20)
 _START_WITHIN_SECONDS = 15 * 60
-# Between the intent and what makes a claim's token unique.
+# In a claim's token, separates the run's intent from the unique part.
 _AFTER_INTENT = "."
 
 
 class BatchNotLoadableError(ContractError):
-    """The batch is refused whole; loading it again would change nothing."""
+    """The batch was refused or retired; loading it again would not help."""
 
 
 class LoadIncompleteError(ContractError):
@@ -45,11 +45,11 @@ class LoadIncompleteError(ContractError):
 
 @dataclass(frozen=True, slots=True)
 class CompleteLoad:
-    """A load that put the whole batch into both stores.
+    """A load that wrote the whole batch to both stores.
 
     Attributes:
-        record: The batch's record as of the load's end.
-        job_metadata: What Dagster shows of the job run; empty if it ended before this run began.
+        record: The batch's record when the load ended.
+        job_metadata: Dagster metadata of the job run; empty if it ended before this run began.
     """
 
     record: BatchRecord
@@ -58,14 +58,14 @@ class CompleteLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadCoordinator:
-    """One batch's load.
+    """Loads a batch of one model.
 
     Attributes:
-        declaration: The model's.
-        settings: Where.
-        registry: Where loads are claimed.
-        glue: Runs the job.
-        clock: The present moment; tests pass their own.
+        declaration: The model's declaration.
+        settings: The deployment's settings.
+        registry: The registry, which records the claims.
+        glue: The client that runs the job.
+        clock: Returns the present moment; tests pass their own.
     """
 
     declaration: ModelDeclaration
@@ -75,16 +75,17 @@ class LoadCoordinator:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self, context: Context, record: BatchRecord, *, above_attempt: int = 0) -> CompleteLoad:
-        """Load a batch, or find it loaded.
+        """Load a batch, unless it is loaded already.
 
         Args:
-            context: The step's.
-            record: The batch's record, as just read.
-            above_attempt: Only a complete load of a later attempt counts, say to prolong its items' life;
-                with 0 any does. A retry passes the same number, and so takes what its predecessor loaded.
+            context: The step's context.
+            record: The batch's record, just read.
+            above_attempt: Only a complete load of a later attempt counts, for example to extend the life of
+                its items; with 0 any does. A retry passes the same number, so it accepts the load of its
+                predecessor.
 
         Raises:
-            BatchNotLoadableError: It is or was refused.
+            BatchNotLoadableError: The batch was refused or retired.
             LoadIncompleteError: A job run ended without a complete load.
             GlueJobError: The job run failed, or could not be started.
             JobDeadlineError: A job run did not end in time.
@@ -99,7 +100,7 @@ class LoadCoordinator:
         except Exception:
             raise
         except BaseException:
-            # The run is cancelled.
+            # The run was cancelled.
             self._withdraw(context, record, intent)
             raise
 
@@ -131,7 +132,7 @@ class LoadCoordinator:
         raise AssertionError("the records end by raising")
 
     def _records(self, first: BatchRecord) -> Iterator[BatchRecord]:
-        """Yield the batch's record as given, then as read after each pause: others load the batch too."""
+        """Yield the given record, then read it again after each pause: other runs may load it, too."""
         record: BatchRecord | None = first
         for _ in self.glue.polling.pauses(f"The load of {first.batch_id}"):
             yield _loadable(record) if record else self._read(first)
@@ -140,23 +141,23 @@ class LoadCoordinator:
     def _wait(
         self, context: Context, record: BatchRecord, job_run_id: str, *, is_ours: bool
     ) -> Mapping[str, Any]:
-        """Wait for the job run that holds the claim; return what is known of it in the end."""
+        """Wait for the job run that holds the claim; return its metadata."""
         job, batch_id = self.settings.deployment.load_job, record.batch_id
         context.log.info("Job run %s has claimed the load of %s: it is waited for", job_run_id, batch_id)
         job_run = self.glue.wait(context=context, job_name=job, job_run_id=job_run_id, is_ours=is_ours)
         return {} if job_run is None else self.glue.metadata(job_run)
 
     def job_metadata(self, job_run_id: str) -> Mapping[str, Any]:
-        """Return what Dagster shows of a job run that has ended; nothing if Glue has forgotten it."""
+        """Return Dagster metadata of a finished job run; empty if Glue no longer knows it."""
         job_run = self.glue.find(self.settings.deployment.load_job, job_run_id)
         return {} if job_run is None else self.glue.metadata(job_run)
 
     def _withdraw(self, context: Context, seen: BatchRecord, intent: str) -> None:
-        """Give up the claim of this intent if no job run has confirmed it: nobody waits until it lapses.
+        """Give up the claim of this intent if no job run has confirmed it, so nobody waits for its end.
 
-        A job run of that claim that starts after all finds it gone, and exits untouched; so does one that
-        confirms it in this very moment, before it writes anything. A confirmed claim is left alone: its job
-        run was told to stop, and the next load waits for its end.
+        A job run of that claim that starts anyway finds the claim gone, and exits before it writes anything;
+        so does one that confirms it at this moment. A confirmed claim is left alone: its job
+        run is being stopped, and the next load waits for its end.
         """
 
         def decide() -> Transaction:
@@ -172,14 +173,14 @@ class LoadCoordinator:
             context.log.warning("The claim on %s stays until it lapses: %s", seen.batch_id, error)
 
     def _holds(self, record: BatchRecord) -> bool:
-        """Whether the time in which a job run must confirm the claim is not over."""
+        """Return whether a job run still has time to confirm the claim."""
         return record.claim_confirm_by is not None and parse_utc(record.claim_confirm_by) >= self.clock()
 
     def _read(self, seen: BatchRecord) -> BatchRecord:
         return _loadable(registered_batch(self.registry, seen.model, seen.batch_id))
 
     def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
-        """Claim the load; return the record with the claim, or None if another run was quicker."""
+        """Claim the load; return the record with the claim, or None if another run was faster."""
         token = f"{intent}{_AFTER_INTENT}{uuid.uuid4().hex}"
 
         def decide() -> Transaction:
@@ -197,7 +198,7 @@ class LoadCoordinator:
         except RuleViolationError as violation:
             if violation.condition != "no_load_is_claimed":
                 raise
-        # The answer to our own claim may have been lost: the token tells.
+        # The answer to our own claim may have been lost; the token shows whether it is ours.
         record = self._read(seen)
         return record if record.claim_token == token else None
 
@@ -213,21 +214,21 @@ class LoadCoordinator:
                 start_within_seconds=_START_WITHIN_SECONDS,
             )
         except GlueJobError:
-            # No job run will use the claim: the next try need not wait for it to lapse.
+            # No job run will use the claim, so the next attempt need not wait for its expiry.
             self._release(claimed)
             raise
         return invocation.metadata
 
     def _release(self, claimed: BatchRecord) -> None:
-        """Give up our claim unless its job run did; what it refused the batch for is what a person must read.
+        """Give up our claim, unless the job run ended it. If it refused the batch, report its reason.
 
         Raises:
-            BatchNotLoadableError: The job run has refused the batch.
+            BatchNotLoadableError: The job run refused the batch.
         """
         self._give_up(lambda: release_claim(self._read(claimed), token=str(claimed.claim_token)))
 
     def _give_up(self, decide: Callable[[], Transaction]) -> bool:
-        """Carry out the release of a claim; one that was given up meanwhile needs none."""
+        """Release a claim; return True as well if it was already given up."""
         try:
             return self.registry.carry_out(decide)
         except RuleViolationError as violation:
@@ -260,7 +261,7 @@ class LoadCoordinator:
             verify=declaration.quality.verification(claimed.row_count),
             quarantine_rows=tolerance.rows,
             quarantine_rate=tolerance.rate,
-            # Those that the batch's first load was begun with stand in its record, and go before.
+            # If an earlier load of the batch recorded its rules, those are used instead.
             cleaning=declaration.cleaning_rules.to_argument(),
             dagster_run_id=run_id,
             max_write_units_per_second=declaration.loading.max_write_units_per_second,
@@ -272,7 +273,7 @@ def _loadable(record: BatchRecord) -> BatchRecord:
     """Return the record of a batch that may be loaded.
 
     Raises:
-        BatchNotLoadableError: It is refused or retired.
+        BatchNotLoadableError: The batch was refused or retired.
     """
     if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
         raise BatchNotLoadableError(
@@ -285,12 +286,12 @@ def _loadable(record: BatchRecord) -> BatchRecord:
 
 
 def _is_of(intent: str, record: BatchRecord) -> bool:
-    """Tell whether a batch's load was claimed by a run of the same intent: by this one or one it follows."""
+    """Return whether a run with the same intent, this one or an earlier one, claimed the load."""
     return (record.claim_token or "").startswith(f"{intent}{_AFTER_INTENT}")
 
 
 def complete_attempt(record: BatchRecord) -> int:
-    """Return the attempt of a batch's last complete load, 0 if it has none."""
+    """Return the attempt of a batch's last complete load; 0 if there is none."""
     return record.unverified_attempt or record.verified_attempt or 0
 
 
@@ -298,7 +299,7 @@ def load_report(bucket: DataBucket, model: str, batch_id: str, attempt: int) -> 
     """Return the report of one attempt to load a batch.
 
     Raises:
-        ObjectMissingError: There is none.
-        InvalidReportError: It is none that this release can read.
+        ObjectMissingError: There is no such report.
+        InvalidReportError: This release cannot read it.
     """
     return LoadReport.parse(bucket.read(report_key(model, batch_id, attempt)))

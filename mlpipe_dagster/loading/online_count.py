@@ -1,4 +1,4 @@
-"""What DynamoDB holds of a batch, asked by Dagster itself: a load's report is no witness of its own work."""
+"""Counts a batch's rows in DynamoDB independently of the load, whose report is no proof of its own work."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ MAX_LINES = 5_000
 _MAX_PARTS = 10
 _DIGEST_BYTES = 16
 _COUNT_SECONDS = 600.0
-# As many as botocore keeps connections.
+# The size of botocore's connection pool.
 _AT_ONCE = 10
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class OnlineTableBusyError(ContractError):
-    """The online table throttles, or answers slowly, for longer than a check can wait."""
+    """The online table throttles or is slow for longer than a check can wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineCount:
-    """The rows that were looked up.
+    """The result of looking up rows.
 
     Attributes:
-        asked: How many keys were asked for.
-        found: Rows found under them, by what their items hold and not by what stands beside it; of a large
-            batch only those that are as in its JSON part.
-        is_whole: Whether these are all keys of the batch, or some of a large one.
+        asked: The number of keys that were looked up.
+        found: The rows found under them, recomputed from the items' values; of a large batch only rows equal
+            to those in its JSON part.
+        is_whole: Whether all keys of the batch were looked up; of a large batch only some are.
     """
 
     asked: int
@@ -69,23 +69,23 @@ def count_online(
     within_seconds: float = _COUNT_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> OnlineCount:
-    """Look the rows of a batch's JSON parts up in the online table; of a large batch some of several parts.
+    """Look up the rows of a batch in the online table; of a large batch, some rows of several JSON parts.
 
     Args:
-        bucket: Of the JSON parts.
+        bucket: The bucket of the JSON parts.
         dynamodb: A boto3 DynamoDB client.
         table: The online table's name.
-        manifest: The batch's.
-        cleaning: The rules that its rows were cleaned by.
-        most_lines: How many lines are read at most.
-        expires_not_before: Items that expire earlier, in seconds since 1970, are those of an earlier load and
-            do not count.
-        within_seconds: How long the count may take.
-        clock: Seconds, never going back; tests pass their own.
+        manifest: The batch's manifest.
+        cleaning: The batch's cleaning rules.
+        most_lines: The most lines to read.
+        expires_not_before: Items that expire earlier belong to an earlier load and do not count; in seconds
+            since 1970.
+        within_seconds: The time limit of the count.
+        clock: A monotonic clock in seconds; tests pass their own.
 
     Raises:
-        ObjectMissingError: A JSON part is gone.
-        OnlineTableBusyError: DynamoDB throttled for too long, or the count was not done in time.
+        ObjectMissingError: A JSON part is missing.
+        OnlineTableBusyError: DynamoDB throttled for too long, or the count did not end in time.
     """
     deadline = clock() + within_seconds
     is_whole = manifest.row_count <= most_lines
@@ -116,7 +116,7 @@ def count_online(
             if not is_whole and not is_same:
                 continue
             rows += 1
-            # An item of other values counts as what it holds, which no manifest promises.
+            # An item with other values counts with its own checksum, which matches no manifest.
             checksum += _checksum(mark) if is_same else stored.row.checksum
     return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
 
@@ -130,25 +130,26 @@ def first_stored_key(
     refused_rows: int,
     cleaning: Cleaning = NO_CLEANING,
 ) -> str | None:
-    """Return an entity that readers must find, or None if no row of the batch can be stored.
+    """Return an entity that readers must find; None if no row of the batch can be stored.
 
-    All rows of a duplicate key are in quarantine, and the second may stand at the end of a billion rows. Each
-    such key takes two of the refused rows, so among half as many keys and one more there is a stored one.
+    All rows of a duplicate key are in quarantine, and the second one may be at the end of a billion rows.
+    Each such key takes two of the refused rows, so the first `refused_rows // 2 + 1` keys include a stored
+    one.
 
     Args:
-        bucket: Of the JSON parts.
+        bucket: The bucket of the JSON parts.
         dynamodb: A boto3 DynamoDB client.
         table: The online table's name.
-        manifest: The batch's.
-        refused_rows: How many of its rows are in quarantine.
-        cleaning: The rules that its rows were cleaned by.
+        manifest: The batch's manifest.
+        refused_rows: The number of its rows in quarantine.
+        cleaning: The batch's cleaning rules.
 
     Returns:
-        The first key that the table holds. If it holds none of those, the first of all, so that whoever asks
-        readers for it is told that it is missing.
+        The first key that the table holds. If it holds none of these keys, the first key of all: asking
+        readers for it shows that it is missing.
 
     Raises:
-        ObjectMissingError: A JSON part is gone.
+        ObjectMissingError: A JSON part is missing.
         OnlineTableBusyError: DynamoDB throttled for too long.
     """
     keys = islice(
@@ -175,7 +176,7 @@ def _distinct(keys: Iterable[str]) -> Iterator[str]:
 def _rows(
     bucket: DataBucket, manifest: Manifest, cleaning: Cleaning, most_lines: int | None
 ) -> Iterator[Row]:
-    """Yield the rows to be stored of all parts, or of the first lines of parts from all over the batch."""
+    """Yield the rows to store: those of all parts, or of the first lines of parts across the batch."""
     accept = row_parser(manifest.schema, cleaning)
     parts = manifest.json_parts
     if most_lines is not None:
@@ -186,12 +187,12 @@ def _rows(
             try:
                 yield accept(line)
             except InvalidRowError:
-                # It is in quarantine, and no store has it.
+                # The row is in quarantine, so no store has it.
                 continue
 
 
 def _mark(row: Row) -> bytes:
-    """Return what is kept of a row while a million others are read: digest and checksum, no values."""
+    """Return a row's digest and checksum, which are small enough to keep for all rows at once."""
     return _digest(row) + row.checksum.to_bytes(8, "big", signed=True)
 
 
@@ -206,13 +207,13 @@ def _checksum(mark: bytes) -> int:
 def _looked_up(
     dynamodb: Any, table: str, batch_id: str, keys: Iterable[str]
 ) -> Generator[tuple[list[str], list[Any]]]:
-    """Yield keys with the items found under them; several requests are under way at once."""
+    """Yield keys with the items found under them, with several requests in parallel."""
     left, waiting = iter(keys), deque[tuple[list[str], Future[list[Any]]]]()
     with ThreadPoolExecutor(_AT_ONCE) as workers:
         try:
             while chunk := list(islice(left, MAX_BATCH_READS)):
                 waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
-                # No more than are under way, so that answers do not pile up.
+                # No more than run in parallel, so that answers do not pile up.
                 if len(waiting) == _AT_ONCE:
                     asked, found = waiting.popleft()
                     yield asked, found.result()

@@ -1,4 +1,4 @@
-"""Whether both stores hold what a batch's manifest promises: counts and checksums, in words for a person."""
+"""Compares the rows in both stores with a batch's manifest by counts and checksums."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SPAN = 1 << 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreBalance:
-    """What one store holds of a batch, beside what it should.
+    """One store's rows of a batch, compared with what it should hold.
 
     Attributes:
         store: `dynamodb` or `snowflake`.
-        promised: By the manifest.
-        stored: In the store.
-        quarantined: Refused rows, which no store holds.
-        read_back: Rows that the load read back and found equal.
-        must_read_back: Whether all of them had to be.
-        looked_up: Rows that Dagster itself looked up in a store too large to be counted.
-        missing: How many of these were not there.
+        promised: The rows of the manifest.
+        stored: The rows in the store.
+        quarantined: The refused rows, which no store holds.
+        read_back: The number of rows that the load read back and found equal.
+        must_read_back: Whether the load had to read back all rows.
+        looked_up: The number of rows that Dagster looked up in a store too large to count.
+        missing: The number of looked-up rows that were not found.
     """
 
     store: str
@@ -37,7 +37,7 @@ class StoreBalance:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What does not add up, each as a sentence without a full stop; empty if all does."""
+        """The differences, each as a sentence without a full stop; empty if there are none."""
         total = self.stored.plus(self.quarantined)
         found = []
         if total.rows != self.promised.rows:
@@ -63,7 +63,7 @@ class StoreBalance:
         return tuple(found)
 
     def metadata(self) -> dict[str, int | str]:
-        """Return the numbers for Dagster."""
+        """Return the numbers as Dagster metadata."""
         return {
             "rows_promised": self.promised.rows,
             "rows_stored": self.stored.rows,
@@ -83,18 +83,18 @@ def balances(
     *,
     must_read_back: bool,
 ) -> tuple[StoreBalance, StoreBalance]:
-    """Return the balances of DynamoDB and Snowflake.
+    """Compare both stores with the manifest.
 
     Args:
-        report: The complete load's.
+        report: The report of the complete load.
         promised: Rows and checksum of the manifest, from the registry.
-        online: What was found in DynamoDB after the load; of a batch too large for it, some rows beside what
-            the load's report says.
-        snowflake: What was counted in Snowflake after the load.
-        must_read_back: Whether the load had to read every row back.
+        online: The rows found in DynamoDB after the load. If they are only some of the batch, the load's
+            report provides the total.
+        snowflake: The rows counted in Snowflake after the load.
+        must_read_back: Whether the load had to read back all rows.
 
     Raises:
-        ValueError: The report is not one of a complete load.
+        ValueError: The report is not of a complete load.
     """
     if report.dynamodb is None or report.snowflake is None:
         raise ValueError(f"The report of load {report.attempt} of {report.batch_id} is {report.status}.")
@@ -117,7 +117,7 @@ def balances(
 
 
 def evidence(report: LoadReport, online: StoreBalance, warehouse: StoreBalance) -> LoadEvidence:
-    """Return the balances as what the registry's rule judges."""
+    """Return the balances in the form that the registry's rule checks."""
     return LoadEvidence(
         attempt=report.attempt,
         dynamodb=online.stored,

@@ -1,4 +1,4 @@
-"""The check that gates publication: both stores hold what the manifest promises, or quarantine does."""
+"""The check that gates publication: each row of the manifest is in both stores or in quarantine."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from prediction_contract.rows.checksums import RowTally
 
 
 def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
-    """Return the check of both tables; only when all adds up does the registry call the batch verified."""
+    """Return the check of both tables. The registry marks the batch as verified only if both pass."""
     model = declaration.name
     specs = {
         store: dg.AssetCheckSpec(
@@ -82,11 +82,11 @@ def reconciliation_check(declaration: ModelDeclaration) -> dg.AssetChecksDefinit
 
 
 def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRecord:
-    """Return the record of a batch that has a complete load.
+    """Return the record of a completely loaded batch.
 
     Raises:
         UnknownBatchError: The registry does not know the batch.
-        LoadIncompleteError: It has none.
+        LoadIncompleteError: The batch has no complete load.
     """
     record = registered_batch(registry, model, batch_id)
     if not complete_attempt(record):
@@ -102,7 +102,7 @@ def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRec
 def verify(
     registry: RegistryTable, declaration: ModelDeclaration, batch_id: str, found: LoadEvidence
 ) -> None:
-    """Let the registry call a batch verified; it judges the evidence itself.
+    """Mark a batch as verified; the registry checks the evidence itself.
 
     Raises:
         RuleViolationError: The evidence does not add up, or is not of the last load.
@@ -117,7 +117,7 @@ def verify(
 
 
 def check_result(spec: dg.AssetCheckSpec, balance: StoreBalance, batch_id: str) -> dg.AssetCheckResult:
-    """Return a balance as Dagster shows it."""
+    """Return a balance as a Dagster check result."""
     return dg.AssetCheckResult(
         asset_key=spec.asset_key,
         check_name=spec.name,

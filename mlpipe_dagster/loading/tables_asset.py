@@ -1,4 +1,4 @@
-"""Both tables of a model: one Glue job loads a batch into DynamoDB and Snowflake, invisible to readers."""
+"""The assets of both tables. One Glue job loads a batch into both, where readers do not see it yet."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -49,9 +49,9 @@ class LoadConfig(BatchConfig):
     """Names the batch to load.
 
     Attributes:
-        above_attempt: The load attempt that a new one must surpass, say to prolong the life of the batch's
-            items; 0 if any complete load will do. It is a number and not a wish, so that a retry of the
-            run does not load once more what its predecessor has loaded.
+        above_attempt: Only a complete load of a later attempt counts, for example to extend the life of the
+            batch's items; with 0 any does. Because it is a number, a retry of the run does not repeat a load
+            that its predecessor completed.
     """
 
     above_attempt: int = 0
@@ -60,7 +60,7 @@ class LoadConfig(BatchConfig):
 def tables_asset(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    """Return both tables; either may be selected alone, and the job loads both all the same."""
+    """Return both tables. Either may be selected alone, but the job always loads both."""
     model = declaration.name
 
     @dg.multi_asset(
@@ -78,7 +78,7 @@ def tables_asset(
         glue_jobs: GlueJobs,
         warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        # The check that follows needs it, and this step mostly waits.
+        # The check that follows needs the warehouse, and this step mostly waits.
         warehouse.warm_up()
         registry, bucket = platform.registry, platform.bucket
         batch_id = select_batch(context.instance, context.run, registry, model, config.batch_id)
@@ -123,7 +123,7 @@ def tables_asset(
 def table_specs(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetSpec]:
-    """Return what Dagster shows of both tables."""
+    """Return the asset specifications of both tables."""
     described = (
         (DYNAMODB, "The batch's items, which the API serves once the batch is live."),
         (SNOWFLAKE, "The batch's rows, which the live view shows once the batch is live."),
@@ -151,13 +151,13 @@ def table_specs(
 
 
 def cleaning_metadata(cleaning: Cleaning) -> dict[str, Any]:
-    """Return the rules that a batch was cleaned by; nothing if it was not."""
+    """Return metadata with a batch's cleaning rules; empty if there are none."""
     rules = {rule.column: rule.in_words for rule in cleaning.rules}
     return {"cleaning": dg.MetadataValue.json(rules)} if rules else {}
 
 
 def table_metadata(report: LoadReport, store: StoreReport) -> dict[str, Any]:
-    """Return what a person wants to know of a load into one store."""
+    """Return Dagster metadata of a load into one store."""
     return {
         "batch_id": report.batch_id,
         "load_attempt": report.attempt,
