@@ -1,4 +1,4 @@
-"""Which attempt at which batch: what its writers and its commit have in common."""
+"""The identity of one attempt at a batch, shared by its writers and its commit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class BatchIdentity:
         batch_id: The batch.
         attempt: Counts from 1.
         schema: The model's columns.
-        has_unique_keys: Whether the caller compares the keys of the whole batch. Otherwise the writers keep
-            digests of them, and the commit compares those.
+        has_unique_keys: Whether the caller itself compares the keys of the whole batch. Otherwise the writers
+            store digests of the keys, and the commit compares them.
     """
 
     bucket: str
@@ -35,7 +35,7 @@ class BatchIdentity:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that the receipts of a batch must have in common."""
+        """SHA-256 of the identity; all receipts of a batch must have the same."""
         members = ("bucket", "model", "partition", "batch_id", "attempt", "has_unique_keys")
         document = {name: getattr(self, name) for name in members} | {"schema": self.schema.to_document()}
         return hashlib.sha256(canonical_bytes(document)).hexdigest()

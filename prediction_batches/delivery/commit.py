@@ -1,4 +1,4 @@
-"""The commit of a written batch: its rows are checked, then come one Delta commit and the manifest."""
+"""The commit of a written batch: checks of its rows, one Delta commit, and the manifest."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from prediction_contract.naming.s3_layout import done_key, json_attempt_prefix
 from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 
 _LOG = logging.getLogger(__name__)
-# Together they fit the 1024 characters of a job's message.
+# The number of named rows; this many fit into the 1024 characters of a job's message.
 _NAMED_ROWS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a manifest says of where the rows come from.
+    """The origin of a batch's rows, for its manifest.
 
     Attributes:
         model_version: The trained model's version.
         code_version: The producing code's version.
-        inputs: What the batch was made from; None names nothing.
+        inputs: The batch's inputs; None to name none.
         previous_batch_id: The earlier batch whose predictions were read, if any.
-        producer: Who wrote the batch; None if the manifest shall not say.
-        model_package: The registered version that scored the batch; None for a model that no registry knows.
+        producer: The writer of the batch; None to leave it out.
+        model_package: The registered version that scored the batch; None for an unregistered model.
     """
 
     model_version: str
@@ -60,23 +60,23 @@ def commit_batch(
     tolerance: QuarantineTolerance,
     store: ObjectStore,
 ) -> tuple[Manifest, bool]:
-    """Commit a batch; return its manifest, and whether it was there before and is adopted.
+    """Commit a batch; return its manifest, and whether it already existed.
 
-    It may be killed at any point and called again: there is one commit and one manifest in the end.
+    A call that was killed at any point can be repeated: this makes only one commit and one manifest.
 
     Args:
         batch: The batch.
-        receipts: Of all its shares, in the order of its rows.
-        provenance: What the manifest says of where the rows come from.
+        receipts: The receipts of all its shares, in the order of its rows.
+        provenance: The origin of the rows, for the manifest.
         tolerance: How many rows may be refused.
         store: The bucket.
 
     Raises:
         PredictionsError: More rows will be refused than tolerated, or there are none.
-        ReceiptError: A JSON part is not there any more.
-        AttemptSupersededError: A later attempt has committed the batch, and it has no manifest yet.
-        DeltaCommitError: The Delta table does not take the rows.
-        ManifestConflictError: A done file that is not this batch's lies in its place.
+        ReceiptError: A JSON part no longer exists.
+        AttemptSupersededError: A later attempt has committed the batch, but there is no manifest yet.
+        DeltaCommitError: The Delta table does not accept the rows.
+        ManifestConflictError: The done file's key has another batch's file.
     """
     done = _done(batch, store)
     if done is not None:
@@ -130,25 +130,25 @@ def commit_batch(
             model=batch.model,
             batch_id=batch.batch_id,
         )
-    # The same one if the answer to our own put was lost.
+    # The digests are equal if this call wrote the manifest but the response was lost.
     return found, found.digest != manifest.digest
 
 
 def check_refused_rows(
     batch: BatchIdentity, receipts: Sequence[Receipt], tolerance: QuarantineTolerance, store: ObjectStore
 ) -> None:
-    """Refuse a batch that its load would refuse, before anything of it is delivered.
+    """Refuse a batch that its load would refuse, before any of it is delivered.
 
-    The message names rows by their place, and quotes no value: the job does not know which are sensitive.
+    The message names rows by their number and quotes no value, because values may be sensitive.
 
     Args:
         batch: The batch.
-        receipts: Of all its shares.
-        tolerance: What the model tolerates.
+        receipts: The receipts of all its shares.
+        tolerance: How many rows may be refused.
         store: The bucket.
 
     Raises:
-        PredictionsError: No row is left, or more rows than tolerated do not fit the schema or share a key.
+        PredictionsError: No rows are left, or more rows than tolerated violate the schema or share a key.
     """
     rows = sum(receipt.rows for receipt in receipts)
     reasons = total_refused(receipts)
@@ -158,7 +158,7 @@ def check_refused_rows(
         for row in receipt.first_refused
     ]
     keys = [(receipt.share, receipt.keys) for receipt in receipts if receipt.keys is not None]
-    # Each doubled key has two rows at least: so many refuse the batch, whatever the others are.
+    # Every duplicate key has at least two rows, so this many keys exceed the tolerance by themselves.
     doubled = duplicate_rows(store, keys, most_keys=tolerance.allowed(rows) + 1, most_named=_NAMED_ROWS)
     if doubled.rows:
         reasons["duplicate_key"] += doubled.rows
@@ -177,7 +177,7 @@ def check_refused_rows(
 
 
 def _check_parts(batch: BatchIdentity, parts: Sequence[JsonPart], store: ObjectStore) -> None:
-    """Refuse parts that are not there any more as they were written, before anything names them."""
+    """Refuse parts that are missing or have another size than the one written."""
     prefix = json_attempt_prefix(batch.model, batch.partition, batch.batch_id, batch.attempt)
     found = {entry.key: entry.size for entry in store.listing(prefix)}
     for part in parts:

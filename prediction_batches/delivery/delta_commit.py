@@ -1,4 +1,4 @@
-"""The batch's one commit to the model's Delta table, fenced so that a late attempt changes nothing."""
+"""A batch's only commit to the model's Delta table, fenced so that a late attempt changes nothing."""
 
 from __future__ import annotations
 
@@ -32,31 +32,32 @@ from prediction_contract.stores.delta_table import (
 
 _LOG = logging.getLogger(__name__)
 _CONFIGURATION = {
-    # By default, the log has statistics of a table's first 32 columns only, and of those beyond shows none
-    # that a commit states. A batch's files are known by them.
+    # By default, the log shows statistics only for a table's first 32 columns, even if a commit states more.
+    # The batch column's statistics tell which batch a file belongs to.
     "delta.dataSkippingStatsColumns": BATCH_COLUMN,
-    # Loaders read the version that a manifest states: the log must not forget it by itself.
+    # Loaders read the version in the manifest, so the log must keep old versions.
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
-# A day before a vacuum may delete them, so that one that runs meanwhile finds them in the table.
+# The maximum age of committed files. It is a day less than a vacuum's, so a vacuum that runs during the
+# commit spares them.
 _COMMITTED_WITHIN = VACUUM_AFTER - timedelta(days=1)
 _PATIENCE_SECONDS = 120.0
 _LONGEST_PAUSE = 4.0
 
 
 class AttemptSupersededError(ContractError):
-    """Another attempt at the same batch has come as far or farther."""
+    """This or a later attempt at the batch was already committed."""
 
 
 class DeltaCommitError(ContractError):
-    """The commit could not be made: within its patience, or into this table at all."""
+    """The commit did not succeed in time, or the table does not accept it."""
 
 
 @dataclass(frozen=True)
 class CommittedVersion:
-    """A commit: the version that it made, and the data files that it added, relative to the table."""
+    """A commit: the table version it created, and the data files it added, relative to the table."""
 
     version: int
     files: tuple[str, ...]
@@ -71,10 +72,10 @@ class TableCommit:
         model: The model's name.
         schema: The model's schema.
         batch_id: The batch.
-        attempt: Must be above every recorded one.
-        files: What `DataFiles` wrote for this batch and attempt.
-        options: As `storage_options` returns them.
-        patience_seconds: How long the commit is tried again while others commit before it.
+        attempt: The attempt; it must be higher than every recorded one.
+        files: The files that `DataFiles` wrote for this batch and attempt.
+        options: The result of `storage_options`.
+        patience_seconds: How long the commit is retried while other commits conflict with it.
     """
 
     store: ObjectStore
@@ -87,21 +88,20 @@ class TableCommit:
     patience_seconds: float = _PATIENCE_SECONDS
 
     def make(self, still_wanted: Callable[[], bool]) -> CommittedVersion:
-        """Make the files' rows the only ones of the batch in the table.
+        """Make the files' rows the batch's only rows in the table.
 
-        The log records the attempt as the batch's transaction, so that of two attempts at the same time at
-        most one commits, and none after a later one. An attempt that has committed these very files, and was
-        killed before it knew, finds its commit.
+        The log records the attempt as the batch's transaction. So of two concurrent attempts at most one
+        commits, and none commits after a later one. An attempt that was killed right after its commit finds
+        it when it runs again.
 
         Args:
-            still_wanted: Asked right before each try; False where a manifest has appeared.
+            still_wanted: Called right before each try; returns False once a manifest exists.
 
         Raises:
             AttemptSupersededError: A higher attempt is recorded, or this one with other files, or the commit
                 is no longer wanted.
-            DeltaCommitError: Other commits came first until the patience ended, or the table does not take
-                the files: one is missing or too old, a column has another type there, or the log cannot be
-                read.
+            DeltaCommitError: Conflicts lasted longer than `patience_seconds`, a file is missing or too old, a
+                column has another type in the table, or the log cannot be read.
         """
         oldest = self._check_files()
         deadline, pause = inf, 0.1
@@ -112,7 +112,7 @@ class TableCommit:
             except DeltaError as error:
                 raise self._rejected(error) from error
             self._refuse_other_types(table)
-            # Also after a failure: the answer to a commit that was made may have been lost.
+            # Check this after a failure too: the commit may have succeeded and its response been lost.
             made = self._recorded_commit(table)
             if made is not None:
                 self._check_rows(made)
@@ -131,7 +131,7 @@ class TableCommit:
             deadline = min(deadline, time.monotonic() + self.patience_seconds)
             if failure is not None:
                 _LOG.warning("the Delta commit is tried again: %s", deltalake_message(failure))
-                # Full jitter: writers that collided once do not meet again.
+                # Full jitter keeps writers from colliding again.
                 time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -161,7 +161,7 @@ class TableCommit:
         if not missing:
             return table
         try:
-            # The table is older than one of the settings. Files that it has already stay as they are.
+            # The table was created before one of the settings. Its existing files do not change.
             table.alter.set_table_properties(missing)
         # Of S3 itself, deltalake raises OSError.
         except (DeltaError, OSError) as error:
@@ -170,9 +170,9 @@ class TableCommit:
         return table
 
     def _check_files(self) -> datetime | None:
-        """Refuse files that are not there as they were written: Delta itself would not notice.
+        """Refuse files that are missing or have another size, which Delta itself would not notice.
 
-        Return when the oldest was written.
+        Return the oldest file's time of writing.
         """
         if len(self._paths) != len(self.files):
             raise self._error("A data file was to be committed twice", "Pass each receipt once")
@@ -190,7 +190,7 @@ class TableCommit:
         return min((entry.modified for entry in entries if entry is not None), default=None)
 
     def _refuse_old_files(self, oldest: datetime | None) -> None:
-        """Refuse files that a vacuum may be about to delete: it saw them before this commit names them."""
+        """Refuse files so old that a vacuum may delete them before this commit adds them."""
         if oldest is not None and datetime.now(UTC) - oldest > _COMMITTED_WITHIN:
             raise self._error(
                 f"A data file was written at {oldest:%Y-%m-%d %H:%M} UTC. Files that no version of the table "
@@ -199,7 +199,7 @@ class TableCommit:
             )
 
     def _refuse_other_types(self, table: DeltaTable) -> None:
-        """Refuse rows of other types than the table's, which would round them or name no column."""
+        """Refuse columns that have another type in the table."""
         changed = changed_columns(self.schema, table.schema().to_json())
         if changed:
             columns = ", ".join(
@@ -211,7 +211,7 @@ class TableCommit:
             )
 
     def _recorded_commit(self, table: DeltaTable) -> CommittedVersion | None:
-        """Return this attempt's commit if the log has it; None if it has no attempt from this one on."""
+        """Return this attempt's commit; None if neither it nor a later attempt has committed."""
         recorded = table.transaction_version(self.batch_id)
         if recorded is None or recorded < self.attempt:
             return None
@@ -243,7 +243,7 @@ class TableCommit:
             is_first = table.transaction_version(self.batch_id) == recorded
             earlier = self._separated_files(table) if is_first else []
             if table.transaction_version(self.batch_id) != recorded:
-                # A commit of our own came after that of another attempt, so the last one would not conflict.
+                # One of our own commits came after another attempt's, so Delta would not detect the conflict.
                 return CommitFailedError("Another attempt has committed the batch")
             now = int(time.time() * 1000)
             table.create_write_transaction(
@@ -266,9 +266,9 @@ class TableCommit:
         return None
 
     def _add_columns(self, table: DeltaTable) -> None:
-        """Add the columns that the model has gained, of which earlier batches have no values.
+        """Add the model's new columns, which are null in earlier batches.
 
-        By a commit of its own: one that adds files does not add columns, and says nothing of it.
+        This takes a separate commit, because a commit that adds files silently leaves out new columns.
         """
         known = {field.name for field in table.schema().fields}
         new = [field for field in _delta_schema(self.schema).fields if field.name not in known]
@@ -276,9 +276,10 @@ class TableCommit:
             table.alter.add_columns(new)
 
     def _separated_files(self, table: DeltaTable) -> list[str]:
-        """Return the files of earlier attempts, once files of other batches have none of their rows.
+        """Return the files of earlier attempts, after separating them from other batches.
 
-        OPTIMIZE makes such files.
+        OPTIMIZE can merge rows of several batches into one file; the batch's rows are removed from such
+        files.
         """
         if table.transaction_version(self.batch_id) is None:
             return []
@@ -295,7 +296,7 @@ class TableCommit:
         )
 
     def _commit_at(self, version: int) -> CommittedVersion | None:
-        """Return the commit that made a version, if it is this attempt's, as the log itself tells it."""
+        """Return the commit that created a version if it is this attempt's, as recorded in the log."""
         content = self.store.get(f"{delta_table_prefix(self.model)}_delta_log/{version:020d}.json")
         actions = [json.loads(line) for line in content.splitlines() if line.strip()]
         transactions = [action["txn"] for action in actions if "txn" in action]
@@ -306,9 +307,9 @@ class TableCommit:
         return CommittedVersion(version, added)
 
     def _check_rows(self, made: CommittedVersion) -> None:
-        """Refuse a version that holds other files of the batch than these: a remove may have hit nothing."""
+        """Refuse a version that has other files of the batch; a remove action may have had no effect."""
         table = DeltaTable(self._uri, version=made.version, storage_options=dict(self.options))
-        # Where the table's settings could not be changed, the log shows no batch of these files.
+        # If the table's settings could not be changed, the log has no batch statistics for these files.
         found = sorted(_BatchStatistics(table).of(self.batch_id, besides=self._paths))
         if found != sorted((file.path, file.rows) for file in self.files):
             raise self._error(
@@ -329,22 +330,22 @@ class TableCommit:
 
 
 class _BatchStatistics:
-    """What the log says of the batches whose rows each file of a table holds."""
+    """The log's statistics about which batches each file of a table holds."""
 
     def __init__(self, table: DeltaTable) -> None:
         files = table.get_add_actions(flatten=True)
-        # Of a table without files or statistics, it has no such columns.
+        # These columns do not exist if the table has no files or no statistics.
         columns = [
             files[name].to_pylist() if name in files.schema.names else [None] * files.num_rows
             for name in ("path", f"min.{BATCH_COLUMN}", f"max.{BATCH_COLUMN}", "num_records")
         ]
-        # Paths are URL-encoded here, and a commit encodes those that it removes.
+        # These paths are URL-encoded, and a commit would encode removed paths once more.
         self._files = [
             (unquote(path), low, high, rows) for path, low, high, rows in zip(*columns, strict=True)
         ]
 
     def of(self, batch_id: str, *, besides: Collection[str] = ()) -> list[tuple[str, int]]:
-        """Return path and rows of the files that hold rows of one batch alone, and of some others."""
+        """Return paths and row counts of the files that hold only this batch or are in `besides`."""
         return [
             (path, rows)
             for path, low, high, rows in self._files
@@ -352,7 +353,7 @@ class _BatchStatistics:
         ]
 
     def may_be_mixed(self, batch_id: str) -> bool:
-        """Whether a file may hold rows of the batch beside those of others; without statistics it may."""
+        """Whether a file may hold rows of this and other batches; a file without statistics may."""
         return any(
             low is None or high is None or (low <= batch_id <= high and low != high)
             for _, low, high, _ in self._files

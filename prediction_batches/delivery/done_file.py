@@ -1,4 +1,4 @@
-"""The done file of a batch: there is one, and it is this batch's, or there is none."""
+"""Reads the done file of a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prediction_contract.naming.s3_layout import done_key
 
 
 class ManifestConflictError(ContractError):
-    """A done file lies where this batch's belongs, and it is not this batch's."""
+    """The done file at this batch's key does not belong to this batch."""
 
 
 def done_manifest(
@@ -21,11 +21,11 @@ def done_manifest(
         store: The bucket.
         model: The model's name.
         batch_id: The batch.
-        partition: The partition that the batch is to score; None if any is right.
+        partition: The partition that the batch must score; None for any.
 
     Raises:
-        InvalidManifestError: There is a done file, and it is no valid manifest of this batch.
-        ManifestConflictError: The batch is done for another partition.
+        InvalidManifestError: The done file is not a valid manifest of this batch.
+        ManifestConflictError: The batch was done for another partition.
     """
     key = done_key(model, batch_id)
     content = store.find(key)

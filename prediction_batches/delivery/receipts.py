@@ -71,7 +71,7 @@ class Receipt:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the receipt of its JSON.
+        """Parse a receipt from its JSON.
 
         Raises:
             ReceiptError: It has another form.
@@ -99,7 +99,7 @@ class Receipt:
         return receipt
 
     def check_rows(self) -> None:
-        """Raise a `ValueError` unless parts and data files have as many rows as the receipt says."""
+        """Raise a `ValueError` unless parts and data files add up to the receipt's number of rows."""
         found = [sum(part.rows for part in self.parts), sum(file.rows for file in self.data_files)]
         if found != [self.rows, self.rows]:
             raise ValueError(
@@ -108,12 +108,12 @@ class Receipt:
 
 
 def total_checksum(receipts: Sequence[Receipt]) -> str:
-    """Return the checksum of all rows of several receipts."""
+    """Return the checksum of all rows of these receipts."""
     return batch_checksum(parse_batch_checksum(receipt.checksum) for receipt in receipts)
 
 
 def total_refused(receipts: Sequence[Receipt]) -> Counter[str]:
-    """Return how many rows of several receipts will be quarantined, by reason."""
+    """Return how many rows of these receipts will be quarantined, by reason."""
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.refused)

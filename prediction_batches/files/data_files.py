@@ -1,4 +1,4 @@
-"""The data files of one share of a batch: Parquet below the model's Delta table, not committed yet."""
+"""Writes the data files of one share: Parquet in the model's Delta table, not committed yet."""
 
 # pyarrow's annotations lack the functions of its compute module.
 # pyright: reportAttributeAccessIssue=false
@@ -25,16 +25,16 @@ from prediction_batches.files.uploads import Uploads
 from prediction_contract.rows.schema import PredictionSchema
 from prediction_contract.stores.delta_table import BATCH_COLUMN, CHECKSUM_COLUMN
 
-# A file has at most so many rows, and row groups until their columns have so many bytes: of ordinary columns,
-# a quarter or less of them once they are compressed.
+# A file ends at this number of rows, or of bytes in Arrow. Ordinary columns take a quarter of these bytes or
+# less once compressed.
 FILE_ROWS = 1_000_000
 FILE_BYTES = 512 * 1024 * 1024
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 32 * 1024 * 1024
-# Of pieces that wait for their row group: one takes some kilobytes, even if it has a single row.
+# The maximum number of pieces waiting for their row group. Each takes some kilobytes, even with a single row.
 _MOST_PENDING = 1000
 _SAMPLE_ROWS = 10_000
-# A value that so many rows share, on average, is worth a place in a dictionary.
+# A column gets a dictionary if each value occurs in at least this many rows on average.
 _ROWS_PER_VALUE = 8
 _COMPARED_ROWS = 50_000
 
@@ -51,14 +51,14 @@ class DataFile:
 class DataFiles:
     """Parquet files of the columns of a model's Delta table; a context manager over a temporary folder.
 
-    A file is written on disk and goes to S3 when it is full, while the next one is written. One that is there
-    is never overwritten: one of the same rows is adopted.
+    A file is written on disk and uploaded when full, while the next one is being written. An existing object
+    is never overwritten; one with the same rows is adopted.
 
     Args:
         location: The share.
         schema: The model's columns.
-        file_rows: The most rows of a file.
-        file_bytes: The bytes of columns with which a file ends.
+        file_rows: The maximum rows of a file.
+        file_bytes: A file ends once its columns have this many bytes in Arrow.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class DataFiles:
         """Add rows.
 
         Args:
-            columns: The schema's columns, of their Arrow types.
-            checksums: Of each row, signed 64-bit.
+            columns: The schema's columns in their Arrow types.
+            checksums: The checksum of each row, signed 64-bit.
 
         Raises:
-            ShareConflictError: A file of other rows is there.
+            ShareConflictError: The object exists with other rows.
         """
         batch_ids = pa.repeat(pa.scalar(self._location.batch_id), columns.num_rows)
         arrays = [*columns.columns, batch_ids, pa.array(checksums, pa.int64())]
@@ -121,7 +121,7 @@ class DataFiles:
                 self._write_group()
 
     def close(self) -> list[DataFile]:
-        """Write the last file, and return all; without a row there is none."""
+        """Write the last file, and return all files; none if there were no rows."""
         if self._pending:
             self._write_group()
         if self._writer is not None:
@@ -148,7 +148,7 @@ class DataFiles:
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=self._dictionaries,  # pyright: ignore[reportArgumentType]  # its annotation lacks lists
-                # Readers other than Arrow's have no use for it.
+                # Only Arrow's own readers use it.
                 store_schema=False,
             )
         self._writer.write_table(group, row_group_size=group.num_rows)
@@ -159,7 +159,7 @@ class DataFiles:
             self._finish()
 
     def _repetitive_columns(self, group: pa.Table) -> list[str]:
-        """Return the columns whose values repeat in the share's first rows."""
+        """Return the columns whose values repeat often in the share's first rows."""
         sample = group.slice(0, _SAMPLE_ROWS)
         candidates = [
             name for name in sample.column_names if name not in {self._key, BATCH_COLUMN, CHECKSUM_COLUMN}
@@ -181,7 +181,7 @@ class DataFiles:
 
     @property
     def _path(self) -> Path:
-        """Where the file that is written next is until it is on S3."""
+        """The local path of the file that is being written."""
         return Path(self._folder.name) / f"{self._finished}.parquet"
 
     def _put(self, number: int, rows: int, path: Path) -> None:
@@ -193,7 +193,7 @@ class DataFiles:
         path.unlink(missing_ok=True)
 
     def _adopted_size(self, key: str, path: Path) -> int:
-        """Return the bytes of the file that is there, if its rows are these."""
+        """Return the size of the existing object if it has the same rows."""
         found = path.with_name("found")
         with found.open("wb") as file:
             digest = self._location.store.save(key, file)
@@ -210,7 +210,7 @@ def _digest(path: Path) -> str:
 
 
 def _same_rows(left: Path, right: Path) -> bool:
-    """Whether two Parquet files hold the same columns and rows in the same order, however they are packed."""
+    """Whether two Parquet files hold the same columns and rows in the same order, whatever their encoding."""
     try:
         with pq.ParquetFile(left) as one, pq.ParquetFile(right) as other:
             same = one.schema_arrow == other.schema_arrow and one.metadata.num_rows == other.metadata.num_rows
@@ -222,7 +222,7 @@ def _same_rows(left: Path, right: Path) -> bool:
 
 
 def _slices(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """Yield a file's rows, so many at a time whatever its row groups are."""
+    """Yield a file's rows in slices of `_COMPARED_ROWS`, whatever its row groups are."""
     pending: list[pa.RecordBatch] = []
     rows = 0
     for batch in file.iter_batches(_COMPARED_ROWS):

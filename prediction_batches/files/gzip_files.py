@@ -1,4 +1,4 @@
-"""Gzip of JSON parts: the same text gives the same bytes while the library stays the same."""
+"""Gzip of JSON parts. The same text gives the same bytes with the same version of the library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from isal import isal_zlib
 from isal.igzip import BadGzipFile, IGzipFile
 from isal.igzip_lib import IsalError
 
-# Nine times as fast as level 6 of zlib, and its files are as small.
+# Nine times as fast as zlib's level 6, with files as small.
 _LEVEL = 1
 # A gzip header without a time and a name.
 _GZIP = 31
@@ -17,7 +17,7 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 class GzipStream:
-    """Packs one text that comes in pieces."""
+    """Compresses one text that comes in pieces."""
 
     def __init__(self) -> None:
         self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
@@ -28,20 +28,20 @@ class GzipStream:
         self._packed.append(self._compressor.compress(text))
 
     def finish(self) -> bytes:
-        """Return the whole file."""
+        """Return the gzip file."""
         self._packed.append(self._compressor.flush())
         return b"".join(self._packed)
 
 
 def text_digest(packed: IO[bytes], most: int) -> str | None:
-    """Return the SHA-256 of the text that a gzip file holds, whatever packed it.
+    """Return the SHA-256 of a gzip file's text, which does not depend on the compressor.
 
     Args:
-        packed: The file.
-        most: The most bytes of text that are unpacked.
+        packed: The gzip file.
+        most: The maximum bytes of text.
 
     Returns:
-        Lower-case hexadecimal digits; None if this is no such file or its text is longer.
+        Lower-case hexadecimal digits; None if the file is not gzip or its text is longer.
     """
     digest, size = hashlib.sha256(), 0
     try:

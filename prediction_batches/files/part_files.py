@@ -1,4 +1,4 @@
-"""The JSON parts of one share of a batch: lines are packed as they come, and each full part goes to S3."""
+"""Writes the JSON parts of one share: compresses lines as they come and uploads each full part."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from prediction_batches.files.share_location import ShareLocation
 from prediction_batches.files.uploads import Uploads
 from prediction_contract.manifests.manifest import JsonPart
 
-# Of uncompressed lines, so that a loader's memory is bounded too.
+# The maximum bytes of a part's uncompressed lines, which bounds a loader's memory too.
 PART_BYTES = 32_000_000
 
 
 class PartFiles:
-    """Gzipped JSON parts, each of at most so many uncompressed bytes. The lines alone decide where one ends.
+    """Gzipped JSON parts of a share; where a part ends depends only on the lines.
 
-    No more is held than two packed parts, one of them on its way to S3. A part that is there is never
-    overwritten: one of the same lines is adopted, with the bytes that it has.
+    Memory holds at most two compressed parts, one of them being uploaded. An existing object is never
+    overwritten; one with the same lines is adopted.
 
     Args:
         location: The share.
-        part_bytes: The most bytes of a part before it is packed.
+        part_bytes: The maximum bytes of a part's uncompressed lines.
     """
 
     def __init__(self, location: ShareLocation, *, part_bytes: int = PART_BYTES) -> None:
@@ -43,11 +43,11 @@ class PartFiles:
         """Add lines.
 
         Args:
-            lines: Binary or large binary, each with its line ending, none null.
+            lines: An array of binary or large binary, without nulls; each line includes its line ending.
 
         Raises:
             PredictionsError: A line is longer than a part may be.
-            ShareConflictError: A part of other lines is there.
+            ShareConflictError: The object exists with other lines.
         """
         ends, text = _text_of(lines)
         first = 0
@@ -64,7 +64,7 @@ class PartFiles:
                 raise self._too_long(int(ends[first + 1] - ends[first]))
 
     def close(self) -> list[JsonPart]:
-        """Write the last part, and return all; without a line there is none."""
+        """Write the last part, and return all parts; none if there were no lines."""
         if self._rows:
             self._finish()
         self._uploads.finish()
@@ -87,7 +87,7 @@ class PartFiles:
         self._parts.append(part if is_new else self._adopted(part, packed, text_bytes))
 
     def _adopted(self, part: JsonPart, packed: bytes, text_bytes: int) -> JsonPart:
-        """Return the part that is there, if its lines are these: other versions of isal pack otherwise."""
+        """Return the existing part if it has the same lines; other versions of isal compress differently."""
         with tempfile.TemporaryFile() as file:
             digest = self._location.store.save(part.key, file)
             found = JsonPart(part.key, part.rows, file.tell(), digest)
@@ -107,7 +107,7 @@ class PartFiles:
 
 
 def _text_of(lines: pa.Array) -> tuple[np.ndarray, memoryview]:
-    """Return where each line of an array begins, and in the end where the last one ends, in its text."""
+    """Return the offsets at which lines begin, with the end of the last line, and the array's text."""
     _, offsets, data = lines.buffers()
     kind = np.int64 if pa.types.is_large_binary(lines.type) else np.int32
     ends = np.frombuffer(offsets, kind)[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Where one share of a batch lies: the keys of what its writer puts on S3."""
+"""The S3 keys of one share of a batch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ShareLocation:
         return f"{self._prefix}{share_keys_name(self.share)}"
 
     def conflict(self, key: str) -> ShareConflictError:
-        """Return the error of an object that holds other rows than those that were to be written there."""
+        """Return the error for an object that exists with other rows."""
         return ShareConflictError(
             f"Another writer of share {self.share} has written other rows to {key}",
             remedy=f"Write the batch under attempt {self.attempt + 1}",

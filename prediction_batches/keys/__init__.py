@@ -1,1 +1,1 @@
-"""The keys of a batch's rows: which of them several rows have."""
+"""Digests of a batch's row keys, and the search for duplicates among them."""

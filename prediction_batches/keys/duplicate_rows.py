@@ -1,4 +1,4 @@
-"""Rows of different shares that have the same key, found by their digests before a batch is committed."""
+"""Finds rows that share a key, by the digests of all shares, before a batch is committed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BLOCK_BYTES = DIGEST_BYTES * 10_000
 
 @dataclass(frozen=True)
 class DuplicateRows:
-    """Rows that share their key with another.
+    """Rows that share their key with another row.
 
     Attributes:
-        rows: How many there are; with as many keys as were looked for there may be more.
-        first: Share and number, from 1, of the first of them.
+        rows: The number of rows; a lower bound if the search reached its limit of keys.
+        first: The first of them, each by its share and its number, counting from 1.
     """
 
     rows: int
@@ -31,17 +31,17 @@ class DuplicateRows:
 def duplicate_rows(
     store: ObjectStore, shares: Sequence[tuple[str, InputObject]], *, most_keys: int, most_named: int
 ) -> DuplicateRows:
-    """Return the rows of a batch that share their key with another row of it.
+    """Return the rows of a batch that share their key with another row of the batch.
 
     Args:
         store: The bucket.
-        shares: Name of each share and the object of its digests.
-        most_keys: How many doubled keys are looked for.
-        most_named: How many rows are named.
+        shares: The name of each share and the object with its digests.
+        most_keys: The search stops after this number of duplicate keys.
+        most_named: The maximum length of `first`.
 
     Raises:
-        InputMissingError: An object is gone.
-        ObjectAlteredError: It holds other bytes.
+        InputMissingError: An object does not exist.
+        ObjectAlteredError: An object's bytes have changed.
     """
     with tempfile.TemporaryDirectory(prefix="mlpipe-keys-") as name:
         folder = Path(name)
