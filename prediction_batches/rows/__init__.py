@@ -1,1 +1,1 @@
-"""Rows as columns: what a program gives, and how it is encoded without looking at rows one by one."""
+"""Rows as columns: reads a program's tables and encodes them column by column."""

@@ -1,6 +1,6 @@
-"""Rows joined of their columns' texts: canonical JSON, its checksums, and the lines that state them."""
+"""Joins columns' texts to rows of canonical JSON, and computes their checksums and lines."""
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from prediction_contract.rows.schema import PredictionSchema
 class CanonicalRows:
     """Joins rows of one schema.
 
-    The key always has a value. So commas stand after what comes before it and before what comes after it, and
-    a column without value leaves nothing behind.
+    The key always has a value. So members before the key end with a comma, and members after it begin with
+    one. A column without a value leaves nothing behind.
 
     Args:
         schema: The model's schema.
@@ -47,8 +47,8 @@ class CanonicalRows:
         """Return the rows' canonical JSON.
 
         Args:
-            texts: Of the columns in the schema's order, without quotation marks; null where there is no
-                value. A key without value is written as an empty one.
+            texts: The texts of the columns, in the schema's order, without quotation marks; null where there
+                is no value. A missing key is written as an empty one.
         """
         arguments: list[Any] = []
         constant = "{"
@@ -65,8 +65,8 @@ class CanonicalRows:
 
 
 def checksums_of(canonical: pa.Array) -> np.ndarray:
-    """Return what `row_checksum` says of each text."""
-    # Copying an empty state takes less time than making one by its name and size.
+    """Return the `row_checksum` of each text."""
+    # Copying an empty state is faster than calling the constructor.
     begin = hashlib.blake2b(digest_size=8).copy
     digests: list[bytes] = []
     keep = digests.append

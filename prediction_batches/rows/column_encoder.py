@@ -1,10 +1,11 @@
-"""Encodes rows column by column: equal to the byte to what `prediction_line` says of each row.
+"""Encodes rows column by column; every row is byte for byte the result of `prediction_line`.
 
-Columns are spelled whole, and rows are joined of their texts. A row goes through `prediction_line` itself if
-any of its columns is not sure. So there is one judge of rows, and columns decide nothing but speed.
+Whole columns are converted to texts, and the texts are joined to rows. If any value of a row is not certainly
+valid, the row is odd and goes through `prediction_line`. So only `prediction_line` decides about rows;
+columns only make it faster.
 """
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import number_text
 
 _LOG = logging.getLogger(__name__)
-# Of lines, about: the columns of a piece take some times as much while it is encoded.
+# The approximate bytes of lines in a piece. Its columns take several times as much during encoding.
 PIECE_BYTES = 16_000_000
-# The first piece of rows whose size only their encoding tells.
+# The rows of the first piece; the size of its lines is known only after encoding.
 _FIRST_ROWS = 1000
-# Those after them may be larger, so a piece has at most so many times the rows of the one before.
+# Later rows may be larger, so a piece has at most this multiple of the previous piece's rows.
 _GROWTH = 4
 _FIRST_WARNING = 10_000
 
@@ -54,9 +55,9 @@ class _Encoded(NamedTuple):
     """A column in all forms.
 
     Attributes:
-        stored: As Delta holds it.
-        texts: In canonical JSON without quotation marks, null where there is no value.
-        odd: Which rows the column is not sure of; None if there is none.
+        stored: The values for Delta.
+        texts: The canonical JSON without quotation marks; null where there is no value.
+        odd: The mask of rows whose value is not certainly valid; None if there are none.
     """
 
     stored: pa.Array
@@ -81,10 +82,10 @@ class ColumnEncoder:
         self._warning = _FIRST_WARNING
 
     def pieces(self, rows: GivenRows) -> Iterator[EncodedRows]:
-        """Yield the rows in pieces of some `PIECE_BYTES` of lines.
+        """Yield the rows in pieces with about `PIECE_BYTES` of lines.
 
         Raises:
-            PredictionsError: As `encode`.
+            PredictionsError: As in `encode`.
         """
         first, count = 0, min(len(rows), _FIRST_ROWS)
         while count:
@@ -99,11 +100,11 @@ class ColumnEncoder:
         """Return all forms of rows.
 
         Args:
-            rows: As many as memory holds a few times; `pieces` divides any number.
+            rows: Few enough to fit into memory several times; `pieces` divides any number of rows.
 
         Raises:
-            PredictionsError: A value is of a type that JSON does not know, or a `long` may have lost digits.
-                The message names column and row, and quotes no value.
+            PredictionsError: A value's type has no JSON form, or a `long` may have lost digits. The message
+                names column and row, and quotes no value.
         """
         columns = [
             self._column(column, given, rows.first)
@@ -117,13 +118,14 @@ class ColumnEncoder:
         return encoded if odd is None or not odd.any() else self._corrected(encoded, rows, odd)
 
     def accepted(self, columns: pa.RecordBatch, checksums: np.ndarray) -> np.ndarray:
-        """Return which rows that are read back are rows, and have the checksums that stand beside them.
+        """Return a mask of the stored rows that are valid and match their stored checksums.
 
-        A refused row may have its checksum as well: that of its line, which may be spelled as a row would be.
+        The checksum alone does not suffice: a refused row's checksum is that of its line, which may look like
+        a row.
 
         Args:
-            columns: As `EncodedRows.columns`.
-            checksums: As `EncodedRows.checksums`.
+            columns: As in `EncodedRows.columns`.
+            checksums: As in `EncodedRows.checksums`.
         """
         texts = [
             ColumnTexts(values)
@@ -155,14 +157,14 @@ class ColumnEncoder:
         values, unknown = typed_column(column, given, first)
         texts, odd = column_texts(column, values, is_key=column.name == self._schema.key)
         if column.type.kind is Kind.DOUBLE:
-            # Minus zero is zero.
+            # Store minus zero as zero.
             values = pc.add(values, 0.0)
         return _Encoded(values, texts, either(unknown, odd))
 
     def _odd(
         self, texts: Sequence[pa.Array], odd_of_columns: Iterable[np.ndarray | None], canonical: pa.Array
     ) -> np.ndarray | None:
-        """Return which rows are not surely rows; None if there is none."""
+        """Return the mask of rows that are not certainly valid; None if there are none."""
         odd: np.ndarray | None = None
         for column, values, unsure in zip(self._schema.columns, texts, odd_of_columns, strict=True):
             odd = either(odd, unsure)
@@ -174,7 +176,7 @@ class ColumnEncoder:
         return odd
 
     def _corrected(self, encoded: EncodedRows, rows: GivenRows, odd: np.ndarray) -> EncodedRows:
-        """Return rows with what `prediction_line` says of the odd ones."""
+        """Return the rows with the odd ones replaced by the results of `prediction_line`."""
         places = np.flatnonzero(odd)
         self._warn(len(places))
         written = self._written(rows, places)
@@ -200,7 +202,7 @@ class ColumnEncoder:
         )
 
     def _written(self, rows: GivenRows, places: np.ndarray) -> list[PredictionLine]:
-        """Return the lines of some rows by themselves."""
+        """Encode the rows at these places one by one."""
         numbers = [rows.first + place + 1 for place in places.tolist()]
         values = [
             python_values(_taken(given, places), column, numbers)
@@ -218,7 +220,7 @@ class ColumnEncoder:
         return lines
 
     def _held(self, line: PredictionLine) -> dict[str, Any]:
-        """Return what Delta holds of a line."""
+        """Return the values of a line for Delta."""
         if line.row is None:
             return delta_values(self._schema, line.content)
         values = dict(line.row.values)
@@ -239,18 +241,18 @@ class ColumnEncoder:
 
 
 def _stored(values: list[Any], wanted: pa.DataType) -> pa.Array:
-    """Return values that fit their type in Arrow, which takes no decimal of 40 zeros after the point."""
+    """Return the values as an Arrow array; Arrow refuses decimals with 40 zeros after the point."""
     if pa.types.is_decimal(wanted):
         values = [None if value is None else Decimal(number_text(value)) for value in values]
     return pa.array(values, wanted)
 
 
 def _refuse_invalid(column: Column, given: pa.ChunkedArray) -> None:
-    """Refuse text that is not UTF-8 and the like: Arrow itself takes over what libraries hand it."""
+    """Refuse invalid data, such as text that is not UTF-8; Arrow does not check what libraries pass to it."""
     try:
         given.validate(full=True)
     except pa.ArrowInvalid:
-        # Arrow's own words may quote a value.
+        # Arrow's own message may quote a value.
         raise PredictionsError(
             f"The column {column.name} of the predictions is no valid Arrow",
             remedy="Find out which library made it; texts that are not UTF-8 are such a fault",
@@ -261,7 +263,7 @@ def _json_column(given: GivenColumn) -> _Encoded:
     try:
         values = given.to_pylist() if isinstance(given, pa.ChunkedArray) else given.tolist()
     except (OverflowError, ValueError):
-        # Days or moments that no year of Python has are among them.
+        # Some dates or times are beyond the years of Python.
         return _Encoded(
             pa.nulls(len(given), pa.string()), pa.nulls(len(given), pa.string()), np.ones(len(given), bool)
         )
@@ -275,7 +277,7 @@ def _json_column(given: GivenColumn) -> _Encoded:
 
 
 def _taken(given: GivenColumn, places: np.ndarray) -> pd.Series | pa.ChunkedArray:
-    # Of views nothing can be taken.
+    # Arrow cannot take rows from views, so they are made plain first.
     return (
         plain_column(given).take(pa.array(places))
         if isinstance(given, pa.ChunkedArray)

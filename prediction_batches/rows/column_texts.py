@@ -1,11 +1,10 @@
-"""The canonical text of each value of a column, as `rows/column_values.py` of the contract spells it.
+"""The canonical text of each value of a column, as `rows/column_values.py` of the contract writes it.
 
-Arrow's casts do most of it, but no cast spells all values as the contract does. Values that a cast is not
-proven to spell alike are spelled by Python. Values that may not be storable are odd:
-`prediction_line` decides about their rows.
+Arrow's casts write most values. Python writes the values for which a cast may differ from the contract.
+Values that may not be storable are odd: `prediction_line` decides about their rows.
 """
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from prediction_contract.limits import DOUBLE_BEYOND_LARGEST, MAX_PARTITION_KEY_
 from prediction_contract.rows.schema import Column, Kind
 from prediction_contract.text.canonical_json import number_text
 
-# Arrow's cast of a double writes the digits that `repr` writes. Only between these bounds is the notation the
-# same too, but for the `.0` of whole numbers.
+# Arrow's cast of a double writes the same digits as `repr`. The notation is the same only between these
+# bounds, except for the `.0` of whole numbers.
 PLAIN_DOUBLE, PLAIN_DOUBLE_BELOW = 1e-4, 1e10
 # Years 1 to 9999, in microseconds and in days.
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800_000_000, 253_402_300_799_999_999
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
-# Arrow writes a decimal with an exponent where `str` of Python does: never up to this scale.
+# Arrow writes a decimal with an exponent where Python's `str` does, which is never the case up to this scale.
 _PLAIN_SCALE = 6
 _SPACE, _QUOTE, _BACKSLASH = 32, 34, 92
-# Moments of UTC need no zone to be spelled, and a cast that looks for one takes 30 times as long.
+# Times in UTC are cast without their zone, because a cast that looks up a zone takes 30 times as long.
 _NAIVE = pa.timestamp("us")
 
 
@@ -39,8 +38,8 @@ class ColumnTexts(NamedTuple):
     """A column's values in canonical JSON, without their quotation marks.
 
     Attributes:
-        texts: Null where there is no value.
-        odd: Which rows' values the column cannot vouch for; None if it vouches for all.
+        texts: The texts; null where there is no value.
+        odd: The mask of rows whose value may not be storable; None if there are none.
     """
 
     texts: pa.Array
@@ -51,9 +50,9 @@ def column_texts(column: Column, values: pa.Array, *, is_key: bool) -> ColumnTex
     """Return the texts of a column's values.
 
     Args:
-        column: Any but one of `json`, whose values are no column of Arrow's.
-        values: Of the column's Arrow type.
-        is_key: Whether it is the schema's key.
+        column: A column of any type except `json`.
+        values: The values in the column's Arrow type.
+        is_key: Whether this column is the schema's key.
     """
     if column.type.kind is Kind.STRING:
         return _key_texts(values) if is_key else _string_texts(values)
@@ -61,12 +60,12 @@ def column_texts(column: Column, values: pa.Array, *, is_key: bool) -> ColumnTex
 
 
 def mask_of(mask: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return Arrow's truth values as NumPy's; a null is none."""
+    """Return an Arrow mask as a NumPy mask; null becomes false."""
     return np.asarray(pc.fill_null(mask, fill_value=False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
-    """Return which rows are in one mask or the other; None stands for no row."""
+    """Return the union of two masks; None is an empty mask."""
     if one is None or other is None:
         return one if other is None else other
     return one | other
@@ -92,7 +91,7 @@ def _value_bytes(texts: pa.Array) -> np.ndarray:
 
 def _string_texts(values: pa.Array) -> ColumnTexts:
     found = _value_bytes(values)
-    # Bytes of characters outside of ASCII are higher. U+007F stands for itself.
+    # Bytes of non-ASCII characters are higher than these. U+007F needs no escape.
     if not ((found < _SPACE) | (found == _QUOTE) | (found == _BACKSLASH)).any():
         return ColumnTexts(values)
     mask = mask_of(pc.match_substring_regex(values, r'["\\\x00-\x1f]'))
@@ -115,13 +114,13 @@ def _long_texts(values: pa.Array) -> ColumnTexts:
 
 
 def double_texts(values: pa.Array) -> ColumnTexts:
-    """Return the texts of doubles; odd is what is no number, or beyond what DynamoDB holds."""
+    """Return the texts of doubles; odd are NaN, infinities and numbers beyond DynamoDB's range."""
     texts = pc.cast(values, pa.string())
-    # What is null is plain, so that nothing is done to it.
+    # Nulls become a plain number, so that nothing is done to them.
     numbers = (values.fill_null(1.0) if values.null_count else values).to_numpy(zero_copy_only=False)
     size = np.abs(numbers)
     is_plain = (size >= PLAIN_DOUBLE) & (size < PLAIN_DOUBLE_BELOW)
-    # Of other numbers, NaN and infinities among them, this is not asked.
+    # The other numbers, including NaN and infinities, are excluded.
     is_whole = is_plain & (np.floor(numbers, where=is_plain, out=np.zeros_like(numbers)) == numbers)
     if is_whole.any():
         texts = pc.if_else(pa.array(is_whole), pc.binary_join_element_wise(texts, ".0", ""), texts)
@@ -130,7 +129,7 @@ def double_texts(values: pa.Array) -> ColumnTexts:
     is_zero = size == 0
     is_held = is_zero | ((size >= SMALLEST_DOUBLE) & (size < DOUBLE_BEYOND_LARGEST))
     again = is_held & ~is_plain
-    # Minus zero is zero.
+    # Adding 0.0 turns minus zero into zero.
     spelled = [float.__repr__(number + 0.0) for number in numbers[again].tolist()]
     return ColumnTexts(_patched(texts, again, spelled), _if_any(~is_held))
 

@@ -1,4 +1,4 @@
-"""Rows in all forms that a batch has of them: lines of JSON, checksums, verdicts, and columns for Delta."""
+"""Rows in all forms that a batch stores: lines of JSON, checksums, refusals, and columns for Delta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Refusal:
 
     Attributes:
         reason: One of `row_contract.REASONS`.
-        fault: What is wrong, in words that quote no value.
+        fault: The fault in words that quote no value.
     """
 
     reason: str
@@ -23,15 +23,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedRows:
-    """Consecutive rows of a batch, each in the same place of every form.
+    """Consecutive rows of a batch; each row has the same position in every form.
 
     Attributes:
-        lines: Binary, or large binary; each line of JSON with its line ending. Together they are the text of
-            a JSON part.
-        checksums: Signed 64-bit; the row's, or the line's if no store can hold it.
-        refusals: By the row's number, from 0.
-        columns: The schema's columns, in its order, as Delta holds them: of `json` the canonical text, of a
-            refused row what `delta_values` returns. Batch and checksum are not among them.
+        lines: An array of binary or large binary; each line of JSON includes its line ending. Together they
+            are the text of a JSON part.
+        checksums: Signed 64-bit checksums of the rows; for a row that no store can hold, of its line.
+        refusals: The refused rows, by the row's number, from 0.
+        columns: The schema's columns, in its order, with their values for Delta: for `json` the canonical
+            text, for a refused row the result of `delta_values`. They do not include batch and checksum.
     """
 
     lines: pa.Array

@@ -1,4 +1,4 @@
-"""Predictions as a program gives them: a table of pandas, or of anything that speaks Arrow."""
+"""A program's predictions: a pandas DataFrame or any table with the Arrow interface."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PLAIN = frozenset({type(None), bool, int, float, str, pd.Timestamp})
 
 @dataclass(frozen=True, slots=True)
 class GivenRows:
-    """Rows in the form that they were given in; their columns are looked at when they are encoded.
+    """Rows in the form in which they were given; their values are examined during encoding.
 
     Attributes:
-        columns: In the schema's order.
-        first: How many rows of what was given come before these.
-        count: How many these are.
+        columns: The columns in the schema's order.
+        first: The number of given rows before these.
+        count: The number of these rows.
     """
 
     columns: tuple[GivenColumn, ...]
@@ -39,7 +39,7 @@ class GivenRows:
         return self.count
 
     def slice(self, first: int, count: int) -> GivenRows:
-        """Return some of the rows, without copying them."""
+        """Return `count` rows from `first` on, without copying them."""
         columns = tuple(
             column.slice(first, count)
             if isinstance(column, pa.ChunkedArray)
@@ -52,8 +52,8 @@ class GivenRows:
 def given_rows(schema: PredictionSchema, result: Any) -> GivenRows:
     """Return the rows of a table.
 
-    Missing is None, NA and NaT, at any depth of a `json` value too. NaN is missing as well, except in a
-    `double` or `decimal` column: there it is a number that went wrong, and its row will be quarantined.
+    None, NA and NaT are missing values, also at any depth of a `json` value. NaN is missing too, except in a
+    `double` or `decimal` column: there it is an invalid number, and its row will be quarantined.
 
     Args:
         schema: The model's schema.
@@ -61,7 +61,7 @@ def given_rows(schema: PredictionSchema, result: Any) -> GivenRows:
             It has exactly the schema's columns, in any order.
 
     Raises:
-        PredictionsError: It is no table, or its columns are not the schema's.
+        PredictionsError: The result is not a table, or its columns are not the schema's.
     """
     table = result if isinstance(result, pd.DataFrame) else _arrow_table(result)
     names = list(table.columns if isinstance(table, pd.DataFrame) else table.column_names)
@@ -80,7 +80,7 @@ def _given_column(column: GivenColumn) -> GivenColumn:
 
 
 def arrow_column(series: pd.Series) -> pa.ChunkedArray:
-    """Return a column of pandas in Arrow: null where pandas says that a value is missing, a NaN as it is."""
+    """Convert a pandas column to Arrow; missing values become null, and NaN stays NaN."""
     array = pa.array(series.array, from_pandas=False)
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 
@@ -90,7 +90,7 @@ def _arrow_table(result: Any) -> pa.Table:
         try:
             return pa.table(result)
         except (pa.ArrowException, TypeError, ValueError):
-            # A column alone speaks the same interface.
+            # A single column has the same interface.
             pass
     raise PredictionsError(
         f"The predictions are {type(result).__name__}, which is no table",
@@ -110,7 +110,7 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
         PredictionsError: A `long` came as a float so large that it may have lost digits.
     """
     if isinstance(given, pa.ChunkedArray):
-        # Values and NaN stay as they are.
+        # Arrow's extension array keeps values and NaN unchanged.
         series = pd.Series(pd.arrays.ArrowExtensionArray(plain_column(given)))
     else:
         series = given
@@ -122,7 +122,7 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
     if kind is Kind.LONG:
         bits_of_column = _exact_bits(series.dtype)
         for number, source, value in zip(numbers, values, plain, strict=True):
-            # An infinity has no digits to lose: the row contract refuses its row.
+            # Infinities are left to the row contract, which refuses their rows.
             if isinstance(value, float) and isfinite(value):
                 bits = _exact_bits(source.dtype) if hasattr(source, "dtype") else bits_of_column
                 if abs(value) >= 2.0**bits:
@@ -131,7 +131,7 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
 
 
 def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
-    """Return the error of a `long` that came as a float which does not tell it from the next integer."""
+    """Return the error for a `long` given as a float too large to distinguish adjacent integers."""
     return PredictionsError(
         f"The predictions have a float of 2^{bits} or more in row {number} of {column.name}, a long: "
         "it may have lost digits",
@@ -140,12 +140,12 @@ def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column in a type that Arrow has all functions for."""
+    """Return a column in a plain type, which all functions of Arrow support."""
     plain = plain_type(column.type)
     if column.type == plain:
         return column
     if pa.types.is_dictionary(column.type):
-        # Polars' categories are views, which a cast does not look up.
+        # Polars' categories are views, and a cast does not support dictionaries of views.
         chunks = [chunk.dictionary.cast(plain).take(chunk.indices) for chunk in column.chunks]
         return pa.chunked_array(chunks, plain)
     return column.cast(plain)
@@ -155,7 +155,7 @@ def _listed(series: pd.Series) -> list[Any]:
     try:
         return series.tolist()
     except OverflowError:
-        # A day or moment that no year of Python has. Its text is refused as the value would be.
+        # A date or time beyond the years of Python. Its text is refused just as the value would be.
         return [_value_or_text(series, place) for place in range(len(series))]
 
 
@@ -167,11 +167,11 @@ def _value_or_text(series: pd.Series, place: int) -> Any:
 
 
 def _exact_bits(dtype: Any) -> int:
-    """Return how many bits an integer may have so that a float of this type tells it from the next one.
+    """Return the number of bits up to which a float type represents every integer exactly.
 
-    The type may be of NumPy, nullable, of Arrow or categorical; one of objects holds Python's floats.
+    The type may be NumPy's, nullable, Arrow's or categorical; an object type holds Python floats.
     """
-    # A categorical type holds its categories, so it is not kept.
+    # Categorical types are not cached, because they hold their categories.
     return _bits_of_floats(dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype)
 
 
@@ -183,7 +183,7 @@ def _bits_of_floats(dtype: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of pandas or NumPy as Python's own; what it does not know it returns as it is."""
+    """Convert a value of pandas or NumPy to a Python value; other values are returned unchanged."""
     if type(value) in _PLAIN:
         return value
     if value is pd.NA or value is pd.NaT:
@@ -198,10 +198,10 @@ def _plain(value: Any) -> Any:
 
 
 def _numpy_scalar(value: np.generic) -> Any:
-    """Return a date for units of a day and longer, a datetime for shorter ones, else the plain number."""
+    """Return a date for units of a day or longer, a datetime for shorter units, or the plain number."""
     plain = value.item()
     if isinstance(value, np.datetime64):
-        # NumPy makes an integer of a moment in nanoseconds.
+        # NumPy converts times in nanoseconds to integers.
         return pd.Timestamp(value) if isinstance(plain, int) else plain
-    # And of such a duration, which has no JSON.
+    # It does so for durations too, which have no JSON form and are kept, so that they are refused.
     return value if isinstance(value, np.timedelta64) else plain

@@ -1,7 +1,7 @@
-"""The canonical text of values of `json` columns, straight from Python's values.
+"""The canonical text of values of `json` columns, written directly from Python values.
 
-The row contract writes JSON and parses it, which takes four times as long. Values that are not surely written
-alike are odd, and are left to it.
+The row contract writes JSON and parses it again, which takes four times as long. Values whose text may differ
+from the contract's are odd and left to it.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from prediction_contract.rows.column_values import DEEPEST_NESTING
 from prediction_contract.text.canonical_json import number_text
 
 _PLAIN_LIMIT = 10**MAX_NUMBER_DIGITS
-# Far within what DynamoDB holds. Numbers beyond are left to the contract.
+# This is well within DynamoDB's range. Larger exponents are left to the contract.
 _FARTHEST_EXPONENT = 80
-# A model writes few shapes of objects.
+# Limits of the cache of object shapes; a model writes few shapes.
 _MOST_SHAPES = 1000
 _LONGEST_SHAPE = 50
 
 
 class OddValueError(Exception):
-    """A value is not surely one that a `json` column holds."""
+    """A value may not be valid in a `json` column, or its text may differ from the contract's."""
 
 
 def json_texts(values: Iterable[Any]) -> tuple[list[str | None], list[int]]:
-    """Return the canonical texts of values, None of None and of odd ones, and the places of the odd ones."""
+    """Return the canonical texts and the places of odd values; the text of None and of odd values is None."""
     texts: list[str | None] = []
     odd: list[int] = []
     for place, value in enumerate(values):
         text = None
-        # A NaN that is the value itself is none; inside of one it is a number that went wrong.
+        # A value that is NaN itself is missing. NaN inside a value is an invalid number.
         if value is not None and not (isinstance(value, float) and isnan(value)):
             try:
                 text = _text(value, 0)
-                # Half of a surrogate pair has no UTF-8.
+                # A lone surrogate cannot be encoded as UTF-8.
                 if not text.isascii():
                     text.encode()
             except (OddValueError, UnicodeEncodeError):
                 text = None
                 odd.append(place)
             else:
-                # What pandas calls missing is no value.
+                # A missing value of pandas is written as null.
                 if text == "null":
                     text = None
         texts.append(text)
@@ -78,7 +78,7 @@ def _float_text(value: float, _depth: int) -> str:
     text = float.__repr__(value)
     if text.endswith(".0"):
         return "0" if text == "-0.0" else text[:-2]
-    # With an exponent, or no number.
+    # It has an exponent, or is NaN or an infinity.
     if "e" in text or "n" in text:
         return _decimal_text(_number(text), 0)
     return text
@@ -123,7 +123,7 @@ def _object_text(value: Mapping[Any, Any], depth: int) -> str:
 
 
 def _members(names: tuple[Any, ...]) -> list[tuple[Any, str]]:
-    """Return an object's names in their order, each with what stands before its value."""
+    """Return an object's names in canonical order, each with the text before its value."""
     for name in names:
         # A character takes at most four bytes.
         if type(name) is not str or not name or "\0" in name or len(name) * 4 > MAX_NAME_BYTES:

@@ -1,10 +1,10 @@
-"""Columns of the schema's Arrow types, made of what a program gave, and which rows need a closer look.
+"""Converts a program's columns to the schema's Arrow types, and finds the rows that need a closer look.
 
-Nothing is rounded on the way: a conversion is one that fails where it would change a value. What it does not
-hold is odd, and has no value here.
+Nothing is rounded: a conversion that would change a value fails. A value that cannot be converted is odd, and
+null in the result.
 """
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prediction_contract.rows.schema import Column, Kind
 _MISSING = frozenset({type(None), type(pd.NA), type(pd.NaT)})
 _FLOATS = frozenset({float, np.float64})
 _INTEGERS = frozenset({int, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64})
-# The types of objects that Arrow makes a column's values of without changing any.
+# The Python types that Arrow converts to each kind without changing a value.
 _EXACT_OBJECTS: dict[Kind, frozenset[type]] = {
     Kind.STRING: frozenset({str}),
     Kind.LONG: _INTEGERS,
@@ -40,14 +40,14 @@ _EXACT_OBJECTS: dict[Kind, frozenset[type]] = {
     Kind.DATE: frozenset({date}),
     Kind.TIMESTAMP: frozenset({datetime, pd.Timestamp}),
 }
-# A NaN in these is a number that went wrong, in the others no value.
+# NaN is an invalid number in these kinds, and a missing value in the others.
 _KEEPS_NAN = frozenset({Kind.DOUBLE, Kind.DECIMAL})
-# How many bits an integer may have so that a float of this type tells it from the next one.
+# The number of bits up to which each float type represents every integer exactly.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _WIDEST_DECIMAL_BITS = 128
-# Between these a float's digits are within those of `ANY_DECIMAL`.
+# Between these bounds, all digits of a float fit into `ANY_DECIMAL`.
 _SMALLEST_FLOAT, _FLOAT_BEYOND_LARGEST = 1e-20, 1e38
-# What a conversion says of a value that it does not hold.
+# The errors of conversions for a value that does not fit.
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 Convert = Callable[[Any], pa.Array]
@@ -57,8 +57,8 @@ class TypedColumn(NamedTuple):
     """A column's values.
 
     Attributes:
-        values: Of the column's Arrow type; null where there is no value, and in odd rows.
-        odd: Which rows' values are not surely those that were given; None if there is none.
+        values: The values in the column's Arrow type; null for missing and odd values.
+        odd: The mask of rows whose value could not be converted exactly; None if there are none.
     """
 
     values: pa.Array
@@ -69,9 +69,9 @@ def typed_column(column: Column, given: GivenColumn, first: int) -> TypedColumn:
     """Return the values of a column.
 
     Args:
-        column: Any but one of `json`.
-        given: What was given for it.
-        first: How many rows come before, for errors.
+        column: A column of any type except `json`.
+        given: The values given for it.
+        first: The number of rows before these, for errors.
 
     Raises:
         PredictionsError: A `long` came as a float so large that it may have lost digits.
@@ -121,11 +121,12 @@ def _of_arrow(column: Column, array: pa.Array, first: int) -> TypedColumn:
 
 
 def _conversion(kind: Kind, given: pa.DataType, wanted: pa.DataType) -> Convert | None:
-    """Return what to do with values before the cast to the column's type; None if there is no such cast."""
+    """Return the conversion before the cast to the column's type; None if there is no such cast."""
     is_integer, is_decimal = pa.types.is_integer(given), pa.types.is_decimal(given)
     is_number = is_integer or is_decimal or pa.types.is_floating(given)
     if kind is Kind.DOUBLE and is_decimal:
-        # By its digits: Arrow's own conversion may be off by the last bit. The contract counts them.
+        # Convert through the text, because Arrow's own conversion may be wrong in the last bit. The contract
+        # limits the digits.
         return (lambda some: some.cast(pa.string())) if given.precision <= MAX_NUMBER_DIGITS else None
     if kind is Kind.DECIMAL and (is_integer or is_decimal):
         return _decimal_conversion(pa.decimal128(20, 0) if is_integer else given, wanted.scale)
@@ -150,7 +151,7 @@ def _decimal_conversion(given: pa.DataType, scale: int) -> Convert | None:
 
 
 def _of_floats(numbers: pa.Array, wanted: pa.DataType) -> TypedColumn:
-    """Return the decimals that floats spell."""
+    """Return the decimals with the same digits as the floats."""
     size = np.abs(numbers.fill_null(0.0).to_numpy(zero_copy_only=False))
     odd = ~((size == 0) | ((size >= _SMALLEST_FLOAT) & (size < _FLOAT_BEYOND_LARGEST)))
     texts = double_texts(_without(numbers, odd)).texts
@@ -178,7 +179,7 @@ def _refuse_lost_digits(column: Column, array: pa.Array, first: int) -> None:
 
 
 def _of_texts(column: Column, array: pa.Array) -> TypedColumn:
-    """Return the days or moments that texts stand for; each different text is read once."""
+    """Parse texts as dates or times; each distinct text is parsed once."""
     decode, wanted = decoder_for(column), arrow_type(column.type)
     coded = array.dictionary_encode()
     values: list[Any] = []
@@ -193,7 +194,7 @@ def _of_texts(column: Column, array: pa.Array) -> TypedColumn:
 
 
 def _held(given: Any, convert: Convert, odd: np.ndarray | None, wanted: pa.DataType) -> TypedColumn:
-    """Return what a conversion makes of values; odd are those of which it makes none."""
+    """Return the converted values; values that the conversion refuses become odd too."""
     refused: list[int] = []
     values = _converted(given, convert, 0, refused, wanted)
     if refused:
@@ -254,7 +255,7 @@ def _is_exact(value: Any, exact: frozenset[type], kind: Kind) -> bool:
 
 
 def _is_wide(value: Decimal) -> bool:
-    """Whether a number has more digits, before or after the point, than Arrow reads as they are."""
+    """Whether a number has more digits, before or after the point, than Arrow reads exactly."""
     text = str(value)
     if len(text) <= MAX_NUMBER_DIGITS and "E" not in text:
         return False
@@ -263,11 +264,11 @@ def _is_wide(value: Decimal) -> bool:
 
 
 def _moments(values: Iterable[Any]) -> list[datetime | None]:
-    """Return moments in UTC.
+    """Return datetimes in UTC.
 
     Raises:
-        ValueError: One has no zone, or nanoseconds.
-        OverflowError: No year of UTC has one.
+        ValueError: A value has no time zone, or has nanoseconds.
+        OverflowError: A value in UTC is beyond the years of Python.
     """
     return [None if value is None else _moment(value) for value in values]
 
