@@ -1,4 +1,4 @@
-"""The names of things: models, partitions, batches, and the job runs that work on them."""
+"""The names of models, partitions, batches and the jobs that work on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prediction_contract.naming.partition_kind import HOURLY, WEEKLY, PartitionK
 MODEL_PATTERN = "[a-z][a-z0-9_]{0,40}"
 PARTITION_PATTERN = "[0-9]{4}-([0-9]{2}(-[0-9]{2}(T[0-9]{2})?)?|W[0-9]{2})"
 BATCH_ID_PATTERN = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"
-# Every answer of the API shows it.
+# It is limited because every answer of the API contains it.
 LONGEST_MODEL_VERSION = 256
 
 _MODEL = re.compile(MODEL_PATTERN)
@@ -47,12 +47,13 @@ class ModelName(str):
 
 
 class Partition(str):
-    """The time in UTC that a batch scores: `2013-02-01T05`, `2013-02-01`, `2013-W06` or `2013-02`.
+    """The period in UTC that a batch scores: `2013-02-01T05`, `2013-02-01`, `2013-W06` or `2013-02`.
 
-    An hour, a day, an ISO week, which begins on a Monday, or a month. Those of a kind sort by time as text.
+    It is an hour, a day, an ISO week (which begins on a Monday) or a month. Partitions of one kind sort by
+    time as text.
 
     Raises:
-        InvalidNameError: The text has another form, or names a time that does not exist.
+        InvalidNameError: The text has another form, or names a period that does not exist.
     """
 
     __slots__ = ()
@@ -74,7 +75,7 @@ class Partition(str):
 
     @classmethod
     def from_dagster_key(cls, key: str) -> Self:
-        """Return the partition of a Dagster key, as `dagster_key` writes it.
+        """Parse a partition from a Dagster key, the inverse of `dagster_key`.
 
         Raises:
             InvalidNameError: The key has another form.
@@ -86,7 +87,7 @@ class Partition(str):
 
     @classmethod
     def from_path(cls, path: str) -> Self:
-        """Return the partition of a part of an S3 key, as `path` writes it.
+        """Parse a partition from part of an S3 key, the inverse of `path`.
 
         Raises:
             InvalidNameError: The part has another form.
@@ -101,10 +102,10 @@ class Partition(str):
 
     @classmethod
     def at(cls, moment: datetime, kind: PartitionKind) -> Self:
-        """Return the partition of a kind that a moment lies in.
+        """Return the partition of a kind that contains a time.
 
         Raises:
-            InvalidNameError: The moment has no time zone, or lies in a year that has no such partition.
+            InvalidNameError: The time has no time zone, or its year has no such partition.
         """
         if moment.tzinfo is None:
             raise InvalidNameError(
@@ -114,26 +115,26 @@ class Partition(str):
 
     @property
     def kind(self) -> PartitionKind:
-        """Whether this is an hour, a day, a week or a month."""
+        """The kind of partition: an hour, a day, a week or a month."""
         return kind_of_text(self)
 
     @property
     def start(self) -> datetime:
-        """The first moment, in UTC."""
+        """The start, in UTC; part of the partition."""
         return self.kind.start_of(self)
 
     @property
     def end(self) -> datetime:
-        """The first moment that is no longer part of it: the start of the next one.
+        """The end, in UTC; the start of the next partition.
 
         Raises:
-            InvalidNameError: The calendar ends before it.
+            InvalidNameError: The end is beyond the calendar.
         """
         return self._shifted_start(1)
 
     @property
     def dagster_key(self) -> str:
-        """The key that Dagster gives it: `2013-02-01-05:00`, `2013-02-01`, `2013-W06-1` or `2013-02`."""
+        """The partition's key in Dagster: `2013-02-01-05:00`, `2013-02-01`, `2013-W06-1` or `2013-02`."""
         if self.kind is HOURLY:
             return f"{self[:10]}-{self[11:]}:00"
         return f"{self}-1" if self.kind is WEEKLY else str(self)
@@ -212,8 +213,8 @@ def mint_batch_id(model: str, partition: str, intent: str, now: datetime) -> Bat
     Args:
         model: The model's name.
         partition: The partition that the batch scores, in the contract's text form.
-        intent: What asked for the batch: the first run of a chain of retries, or a job's own ARN.
-        now: The moment the intent came to be, aware of its time zone; its fraction of a second is cut off.
+        intent: An id of the request for the batch: the first run of a chain of retries, or a job's ARN.
+        now: The time of the request, with a time zone; its fraction of a second is dropped.
 
     Raises:
         InvalidNameError: Model or partition has another form, the intent is empty, or `now` is naive.
@@ -226,7 +227,7 @@ def mint_batch_id(model: str, partition: str, intent: str, now: datetime) -> Bat
         raise InvalidNameError(
             "The moment of minting has no time zone", remedy="Pass an aware datetime", model=model
         )
-    # A JSON array keeps the three apart whatever characters the intent holds.
+    # A JSON array separates the three unambiguously, whatever characters the intent contains.
     meaning = json.dumps([ModelName(model), Partition(partition), intent])
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
     second = now.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()
@@ -236,7 +237,8 @@ def mint_batch_id(model: str, partition: str, intent: str, now: datetime) -> Bat
 def job_name(step: str, model: str, batch_id: str, attempt: int) -> str:
     """Return a job's name, `<step>-<model>-<batch_id>-<attempt>`, within SageMaker's 63 characters.
 
-    The model is cut to 20 characters; the batch id's hash tells models of the same beginning apart.
+    The model's name is cut to 20 characters; the hash in the batch id distinguishes models with the same
+    beginning.
 
     Raises:
         InvalidNameError: A part has another form, or the name would be too long.
@@ -260,10 +262,10 @@ def job_name(step: str, model: str, batch_id: str, attempt: int) -> str:
 
 
 def validated_attempt(attempt: int) -> int:
-    """Return the number of an attempt, which counts from 1.
+    """Return the number of an attempt, counting from 1.
 
     Raises:
-        InvalidNameError: It is below 1, or no integer.
+        InvalidNameError: It is below 1, or not an integer.
     """
     if type(attempt) is not int or attempt < 1:
         raise InvalidNameError(f"{attempt!r} is not the number of an attempt", remedy="Count attempts from 1")

@@ -1,4 +1,4 @@
-"""The names of what holds data: buckets, keys of code, tables, the jobs that work on them, and Snowflake."""
+"""The names of buckets, code archives, tables, jobs and Snowflake objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prediction_contract.naming.deployment_scope import (
     validated,
 )
 
-# SageMaker names them, and every job of the account writes there.
+# SageMaker chooses these names. The log groups are shared by all jobs of the account.
 PROCESSING_LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 TRAINING_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 MODEL_TAG = f"{PREFIX}:model"
@@ -31,12 +31,12 @@ class DataNames(DeploymentScope):
 
     @property
     def data_bucket(self) -> str:
-        """The one bucket, in the home region; its name is unique over all accounts and regions."""
+        """The data bucket in the home region; its name is globally unique."""
         return self._name(f"data-{self.account_id}-{self.home}")
 
     @property
     def data_bucket_arn(self) -> str:
-        """The bucket's ARN, which names neither region nor account."""
+        """The bucket's ARN, which contains neither region nor account."""
         return f"arn:{self.partition}:s3:::{self.data_bucket}"
 
     @property
@@ -46,7 +46,7 @@ class DataNames(DeploymentScope):
 
     @property
     def keys_arn_pattern(self) -> str:
-        """The pattern of the ARN of every KMS key in this region: a key's id is KMS's own."""
+        """The ARN pattern of every KMS key in this region; KMS chooses the keys' ids."""
         return self._arn("kms", "key/*")
 
     @property
@@ -63,8 +63,8 @@ class DataNames(DeploymentScope):
         """Return the key of a deployable's code archive, named by its content.
 
         Args:
-            deployable: The package that it holds, for example `glue_scripts`.
-            digest: SHA-256 of its files, 64 lower-case hexadecimal digits.
+            deployable: The package in the archive, for example `glue_scripts`.
+            digest: The SHA-256 of its files, 64 lower-case hexadecimal digits.
         """
         validated(_DEPLOYABLE, deployable, "deployable")
         return f"{self.code_prefix}{deployable}/{validated(_DIGEST, digest, 'digest')}.zip"
@@ -73,21 +73,21 @@ class DataNames(DeploymentScope):
         """Return the key prefix of a deployable's code as single files, ending in a slash.
 
         Args:
-            deployable: The package that it holds, for example `sagemaker_scripts`.
-            digest: SHA-256 of the same files.
+            deployable: The package below the prefix, for example `sagemaker_scripts`.
+            digest: The SHA-256 of the same files.
         """
         validated(_DEPLOYABLE, deployable, "deployable")
         return f"{self.code_prefix}{deployable}/{validated(_DIGEST, digest, 'digest')}/"
 
     def training_code_key(self, digest: str) -> str:
-        """Return the key of the `tar.gz` that a training job unpacks; not below the tree of the same code."""
+        """Return the key of the `tar.gz` that a training job unpacks; it is outside of `code_tree_prefix`."""
         return f"{self.code_prefix}sagemaker_scripts/{validated(_DIGEST, digest, 'digest')}.tar.gz"
 
     def glue_wheels_key(self, digest: str) -> str:
-        """Return the key of the zip of wheels that Glue installs; Glue knows it by the end of its name.
+        """Return the key of the zip of wheels that Glue installs; Glue requires the ending of its name.
 
         Args:
-            digest: SHA-256 of what it is made from.
+            digest: The SHA-256 of the files that it is built from.
         """
         return f"{self.code_prefix}glue_wheels/{validated(_DIGEST, digest, 'digest')}.gluewheels.zip"
 
@@ -98,7 +98,7 @@ class DataNames(DeploymentScope):
 
     @property
     def registry_table(self) -> str:
-        """The table that knows every batch, publication and live pointer."""
+        """The table of all batches, publications and live pointers."""
         return self._name("registry")
 
     @property
@@ -116,17 +116,17 @@ class DataNames(DeploymentScope):
 
     @property
     def online_tables_prefix(self) -> str:
-        """What the name of every model's online table begins with; the model's name follows."""
+        """The beginning of the name of every model's online table; the model's name follows."""
         return self._name("predictions-")
 
     @property
     def online_tables_arn_pattern(self) -> str:
-        """The pattern of the ARN of every model's online table, so that a new model changes no policy."""
+        """The ARN pattern of every model's online table, so that policies need no change for a new model."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*")
 
     @property
     def online_replicas_arn_pattern(self) -> str:
-        """The pattern of the ARN of every model's online table in any region that serves."""
+        """The ARN pattern of every model's online table in all serving regions."""
         return self._arn("dynamodb", f"table/{self.online_tables_prefix}*", region="*")
 
     @property
@@ -146,11 +146,11 @@ class DataNames(DeploymentScope):
 
     @property
     def load_log_groups(self) -> tuple[str, str]:
-        """Where Glue writes what the script prints, and what Glue and Spark say."""
+        """The log groups for the script's output, and for messages of Glue and Spark."""
         return f"{self.load_log_prefix}/output", f"{self.load_log_prefix}/error"
 
     def job_tags(self, model: str) -> list[dict[str, str]]:
-        """Return the tags of a SageMaker job; the stage's budget finds its cost by the first."""
+        """Return the tags of a SageMaker job; the stage's budget uses the first."""
         return [{"Key": STAGE_TAG, "Value": self.stage}, {"Key": MODEL_TAG, "Value": model}]
 
     def model_package_group(self, model: str) -> str:
@@ -158,7 +158,7 @@ class DataNames(DeploymentScope):
         return self._name(model_name_stem(model).replace("_", "-"))
 
     def scoring_pipeline(self, model: str) -> str:
-        """Return the SageMaker pipeline of a model that SageMaker itself scores."""
+        """Return the SageMaker pipeline that scores a model without Dagster."""
         return self.model_package_group(model)
 
     def scoring_pipeline_arn(self, model: str) -> str:
@@ -168,7 +168,7 @@ class DataNames(DeploymentScope):
     def retraining_pipeline(self, model: str) -> str:
         """Return the SageMaker pipeline that retrains a model.
 
-        No model's name begins with a digit, so it is no other model's scoring pipeline.
+        Model names do not begin with a digit, so the name differs from all scoring pipelines.
         """
         return f"{self.retraining_pipelines_prefix}{model_name_stem(model).replace('_', '-')}"
 
@@ -178,12 +178,12 @@ class DataNames(DeploymentScope):
 
     @property
     def retraining_pipelines_prefix(self) -> str:
-        """What the name of every pipeline that retrains begins with, and that of its schedule."""
+        """The beginning of the names of all retraining pipelines and of their schedules."""
         return self._name("0retrain-")
 
     @property
     def retraining_pipelines_arn_pattern(self) -> str:
-        """The pattern of the ARN of every pipeline that retrains."""
+        """The ARN pattern of all retraining pipelines."""
         return self._arn("sagemaker", f"pipeline/{self.retraining_pipelines_prefix}*")
 
     def model_package_group_arn(self, model: str) -> str:
@@ -192,7 +192,7 @@ class DataNames(DeploymentScope):
 
     @property
     def model_packages_arn_patterns(self) -> tuple[str, str]:
-        """The pattern of the ARN of the stage's package groups, and of the packages in them."""
+        """The ARN patterns of the stage's package groups, and of the packages in them."""
         return (
             self._arn("sagemaker", f"model-package-group/{self._name('*')}"),
             self._arn("sagemaker", f"model-package/{self._name('*')}"),
@@ -200,22 +200,22 @@ class DataNames(DeploymentScope):
 
     @property
     def retraining_jobs_arn_patterns(self) -> tuple[str, str]:
-        """The pattern of the ARN of every processing and training job that a pipeline's step starts."""
+        """The ARN patterns of the processing and training jobs that pipeline steps start."""
         return self.scoring_jobs_arn_pattern, self._arn("sagemaker", "training-job/pipelines-*")
 
     @property
     def scoring_jobs_arn_pattern(self) -> str:
-        """The pattern of the ARN of every job that a pipeline's step starts: SageMaker names them so."""
+        """The ARN pattern of the processing jobs that pipeline steps start; SageMaker chooses their names."""
         return self._arn("sagemaker", "processing-job/pipelines-*")
 
     @property
     def scoring_pipelines_arn_pattern(self) -> str:
-        """The pattern of the ARN of every such pipeline."""
+        """The ARN pattern of all scoring pipelines."""
         return self._arn("sagemaker", f"pipeline/{PREFIX}-{self.stage}-*")
 
     @property
     def job_image_repository(self) -> str:
-        """The ECR repository of the image that SageMaker jobs run in."""
+        """The ECR repository of the image for SageMaker jobs."""
         return self._name("jobs")
 
     @property
@@ -246,7 +246,7 @@ class DataNames(DeploymentScope):
 
     @property
     def snowflake_stage(self) -> str:
-        """The external stage on the predictions of the data bucket, within the schema."""
+        """The external stage over the data bucket's predictions, in the schema."""
         return SNOWFLAKE_STAGE
 
     @property
@@ -256,10 +256,10 @@ class DataNames(DeploymentScope):
 
     @property
     def snowflake_integration(self) -> str:
-        """The storage integration, which is account-wide, through which Snowflake reads the bucket."""
+        """The account-wide storage integration through which Snowflake reads the bucket."""
         return f"{self.snowflake_database}_S3"
 
     @property
     def snowflake_secret(self) -> str:
-        """The secret that holds the Snowflake connection as one JSON document."""
+        """The secret with the Snowflake connection as a JSON document."""
         return self._name("snowflake")

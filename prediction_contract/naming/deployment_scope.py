@@ -1,4 +1,4 @@
-"""What every resource name is made of: a stage as seen from one region, and the forms of its parts."""
+"""The parts of every resource name: stage, account and region, with their validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "mlpipe"
-# Every resource, job and task of a stage carries it: the budget adds up what has it.
+# Every resource, job and task of a stage has this tag. The stage's budget sums the cost by it.
 STAGE_TAG = f"{PREFIX}:stage"
 
 MODEL = re.compile(MODEL_PATTERN)
@@ -23,15 +23,15 @@ REGION = re.compile(r"[a-z]{2,4}(-[a-z]{2,12}){1,2}-[0-9]{1,2}")
 
 
 def validated(pattern: re.Pattern[str], value: str, what: str) -> str:
-    """Return the value unchanged if all of it matches.
+    """Return the value unchanged if it matches completely.
 
     Args:
-        pattern: The form.
-        value: What is to have it.
-        what: Names the value in the error.
+        pattern: The pattern.
+        value: The value to check.
+        what: A description of the value for the error message.
 
     Raises:
-        InvalidNameError: It does not have the form.
+        InvalidNameError: The value does not match.
     """
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise InvalidNameError(
@@ -42,13 +42,13 @@ def validated(pattern: re.Pattern[str], value: str, what: str) -> str:
 
 
 def model_name_stem(model: str) -> str:
-    """Return how a model is called in names that go on after it: `churn`, and `1_churn` for `churn_`.
+    """Return a model's name for use as a prefix of other names: `churn`, and `1_churn` for `churn_`.
 
-    What follows begins with `_`: the job `load` of `churn_` would have the name of the op `load` of `churn`.
-    So trailing underscores become a count before the name, and no model starts with a digit.
+    The rest begins with `_`, so names for `churn` and `churn_` could be equal. Therefore trailing underscores
+    become a count before the name. No model's name begins with a digit, so this is unambiguous.
 
     Raises:
-        InvalidNameError: It is no model name.
+        InvalidNameError: It is not a model name.
     """
     stem = ModelName(model).rstrip("_")
     trailing = len(model) - len(stem)
@@ -56,15 +56,15 @@ def model_name_stem(model: str) -> str:
 
 
 def require_distinct_model_names(files: Mapping[str, object]) -> None:
-    """Let models pass if no two have the same letters and digits.
+    """Refuse two models whose names have the same letters and digits.
 
-    That is all that CloudFormation's logical ids take of a name: `ab` and `a_b` would be one resource.
+    CloudFormation's logical ids contain only those, so `ab` and `a_b` would be the same resource.
 
     Args:
-        files: The file that declares a model, by the model's name.
+        files: The declaring file of each model, by the model's name.
 
     Raises:
-        InvalidNameError: Two models have; the message names both and their files.
+        InvalidNameError: There are two such models; the message names them and their files.
     """
     known: dict[str, str] = {}
     for model in sorted(files):
@@ -84,8 +84,8 @@ class DeploymentScope:
     Args:
         stage: `local`, `dev`, `prod`, ...; `[a-z][a-z0-9]{0,11}`.
         account_id: The AWS account, twelve digits.
-        region: The region that names and ARNs are meant in.
-        home_region: The one region that writes; `None` says that it is `region` itself.
+        region: The region of names and ARNs.
+        home_region: The only region that writes; None if it is `region`.
 
     Raises:
         InvalidNameError: A part does not have its form.
@@ -121,7 +121,7 @@ class DeploymentScope:
         return "aws-us-gov" if self.region.startswith("us-gov-") else "aws"
 
     def in_region(self, region: str) -> Self:
-        """Return the same deployment as seen from another region; the home region stays."""
+        """Return the same deployment as seen from another region, with the same home region."""
         return dataclasses.replace(self, region=region, home_region=self.home)
 
     def _name(self, suffix: str) -> str:
@@ -132,9 +132,9 @@ class DeploymentScope:
         return f"arn:{self.partition}:{service}:{scope}:{self.account_id}:{resource}"
 
     def secret_arn_pattern(self, name: str) -> str:
-        """Return the pattern of the ARN of a secret, whose last six characters Secrets Manager invents."""
+        """Return the ARN pattern of a secret; Secrets Manager appends six random characters."""
         return self._arn("secretsmanager", f"secret:{name}-??????")
 
     def log_group_arn(self, log_group: str) -> str:
-        """Return the ARN of a log group; its streams are this and `:*`."""
+        """Return the ARN of a log group; append `:*` for its streams."""
         return self._arn("logs", f"log-group:{log_group}")

@@ -10,16 +10,16 @@ _MONTHS_OF_A_YEAR = 12
 
 @dataclass(frozen=True, slots=True)
 class PartitionKind:
-    """How partitions of a kind are written and follow one another.
+    """A kind of partition: its text form, and the order of its partitions.
 
     Attributes:
-        name: As a declaration has it.
-        unit: What one of them is, for people.
-        example: One of them.
-        pattern: Of its text.
-        dagster_format: Of Dagster's keys, for `strftime`. Dagster must be able to read a key by it, so that
-            of a week names its Monday: `2013-W06-1`.
-        width: How long one lasts; None for a month.
+        name: The name in declarations.
+        unit: The word for one partition, for people.
+        example: An example of a partition's text.
+        pattern: The pattern of a partition's text.
+        dagster_format: The format of Dagster's keys, for `strftime`. Dagster parses keys with it, so the key
+            of a week includes its Monday: `2013-W06-1`.
+        width: The duration; None for a month.
     """
 
     name: str
@@ -30,7 +30,7 @@ class PartitionKind:
     width: timedelta | None
 
     def start_of(self, text: str) -> datetime:
-        """Return the first moment of a partition, whose text has the kind's pattern.
+        """Return the start of a partition whose text matches the kind's pattern.
 
         Raises:
             ValueError: There is no such hour, day, week or month.
@@ -39,17 +39,17 @@ class PartitionKind:
         return datetime.fromisoformat(whole).replace(tzinfo=UTC)
 
     def text_at(self, moment: datetime) -> str:
-        """Return the text of the partition that a moment in UTC lies in."""
+        """Return the text of the partition that contains a time in UTC."""
         if self.name == "weekly":
             year, week, _ = moment.isocalendar()
             return f"{year:04}-W{week:02}"
         return moment.isoformat()[: len(self.example)]
 
     def shifted(self, start: datetime, steps: int) -> datetime:
-        """Return the first moment of the partition so many steps after the one that starts at a moment.
+        """Return the start of the partition that is `steps` partitions after the one with this start.
 
         Raises:
-            OverflowError: The calendar does not go so far.
+            OverflowError: The result is beyond the calendar.
         """
         if self.width is not None:
             return start + self.width * steps
@@ -102,7 +102,7 @@ PARTITION_KINDS = {kind.name: kind for kind in (HOURLY, DAILY, WEEKLY, MONTHLY)}
 
 
 def kind_of_text(text: str) -> PartitionKind:
-    """Return the kind of a partition's text, told by its form."""
+    """Return the kind of partition that a text has the form of."""
     if "T" in text:
         return HOURLY
     if "W" in text:

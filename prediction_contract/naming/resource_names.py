@@ -1,8 +1,8 @@
-"""Every resource name of the platform, from one place: product code, local provisioning and CDK agree by it.
+"""All resource names of the platform, shared by product code, local provisioning and CDK.
 
-Names are functions of the stage, the account, the region and, where there is one per model, the model's
-name. Regional services carry the same name in every region, so a client finds its own region's table or
-queue without being told; what shares one name space over all regions (buckets, roles) carries the region.
+Names depend on the stage, the account, the region and, for resources per model, the model's name. Regional
+resources have the same name in every region, so a client needs no configuration to find the table or queue of
+its own region. Names that must be unique across regions (buckets, roles) contain the region.
 """
 
 from prediction_contract.errors import InvalidNameError
@@ -38,12 +38,12 @@ __all__ = [
 
 
 class Deployment(DataNames, ServiceNames):
-    """One stage of the platform as seen from one region; every name and ARN is a property or method of it.
+    """One stage of the platform as seen from one region, with all its names and ARNs.
 
-    Takes what a `DeploymentScope` takes: stage, account, region and, unless it is the same, the home region.
+    Its arguments are those of `DeploymentScope`: stage, account, region and, if it differs, the home region.
 
     Raises:
-        InvalidNameError: A part does not have its form, or the bucket's name grows beyond 63 characters.
+        InvalidNameError: A part is invalid, or the bucket's name is longer than 63 characters.
     """
 
     __slots__ = ()

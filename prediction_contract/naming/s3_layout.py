@@ -1,6 +1,6 @@
-"""Where everything lies on S3: every key and prefix of the bucket is made and taken apart here.
+"""Builds and parses every key and prefix of the data bucket.
 
-All results are relative to the bucket. Arguments are validated, so no key ever leaves its own prefix.
+All results are relative to the bucket. Arguments are validated, so every key stays below its prefix.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from datetime import date
 
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
-# What a Dagster run and its job tell one another while both run.
+# Messages between a Dagster run and its job while both run.
 PIPES_PREFIX = "pipes/"
-# The plan that all hosts of a score job follow, below its attempt's prefix, or all steps of a retraining.
+# The plan for all hosts of a score job, below its attempt's prefix, or for all steps of a retraining.
 PLAN_NAME = "plan.json"
-# JSON parts and Delta tables, all that Snowflake may read.
+# JSON parts and Delta tables. Snowflake may read only these.
 PREDICTIONS_PREFIX = "predictions/"
-# Below a retraining's prefix, beside its plan.
+# These are below a retraining's prefix, beside its plan.
 RANGE_NAME, VERDICT_NAME = "range.json", "verdict.json"
 
 _BUCKET = re.compile(BUCKET_PATTERN)
-# Delta's log writes these characters as they are.
+# Delta's log does not escape these characters.
 _PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _RUN_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _DONE_KEY = re.compile("done/([^/]+)/([^/]+)/([^/]+)[.]json")
-# None that a shell, an SQL literal, a URL or Spark's globbing of paths reads as more than itself.
+# None of these characters is special in a shell, an SQL literal, a URL or a path pattern of Spark.
 KEY_SEGMENT_PATTERN = "[A-Za-z0-9_.=+:@,-]+"
 
 _KEY_SEGMENT = re.compile(KEY_SEGMENT_PATTERN)
@@ -41,10 +41,10 @@ HIGHEST_VERSION = 10**_VERSION_DIGITS - 1
 
 
 class DoneKey(NamedTuple):
-    """What the key of a done file says.
+    """The parts of a done file's key.
 
     Attributes:
-        date: The UTC date of the batch id, as `2013-02-01`.
+        date: The UTC date of the batch id, for example `2013-02-01`.
         model: The model's name.
         batch_id: The batch.
     """
@@ -55,7 +55,7 @@ class DoneKey(NamedTuple):
 
 
 def features_prefix(model: str, partition: str, run_id: str) -> str:
-    """Return the prefix below which one run writes the features of a partition.
+    """Return the prefix of the features of a partition that one run writes.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -73,7 +73,7 @@ def model_features_prefix(model: str) -> str:
 
 
 def partition_features_prefix(model: str, partition: str) -> str:
-    """Return the prefix of all runs' features of a partition.
+    """Return the prefix of the features of a partition from all runs.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -91,7 +91,7 @@ def json_partition_prefix(model: str, partition: str) -> str:
 
 
 def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
-    """Return the prefix below which all JSON parts of a batch must lie.
+    """Return the prefix of all JSON parts of a batch.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -100,7 +100,7 @@ def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
 
 
 def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int) -> str:
-    """Return the prefix of all that one attempt at a batch writes beside the Delta table.
+    """Return the prefix of all that one attempt at a batch writes outside the Delta table.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -128,7 +128,7 @@ def pinned_model_key(model: str, partition: str, batch_id: str) -> str:
 
 
 def candidates_prefix(model: str) -> str:
-    """Return the prefix of the archives that retraining makes, one `<training job>/output/` for each.
+    """Return the prefix of the archives from retraining, with one `<training job>/output/` for each.
 
     Raises:
         InvalidNameError: The model's name is invalid.
@@ -146,11 +146,11 @@ def retraining_prefix(model: str, execution_id: str) -> str:
 
 
 def retraining_claim_key(model: str, digest: str) -> str:
-    """Return the key of what says which execution retrains on a range with a code.
+    """Return the key of the claim of the execution that retrains on a range with a code version.
 
     Args:
         model: The model's name.
-        digest: Of range, code and attempt.
+        digest: The digest of range, code and attempt.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -159,7 +159,7 @@ def retraining_claim_key(model: str, digest: str) -> str:
 
 
 def accuracy_prefix(model: str) -> str:
-    """Return the prefix of how well all batches of a model foretold what became of them.
+    """Return the prefix of the measured accuracies of all batches of a model.
 
     Raises:
         InvalidNameError: The model's name is invalid.
@@ -168,7 +168,7 @@ def accuracy_prefix(model: str) -> str:
 
 
 def accuracy_key(model: str, partition: str, batch_id: str) -> str:
-    """Return the key of how well a batch foretold what became of it.
+    """Return the key of the measured accuracy of a batch.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -177,7 +177,7 @@ def accuracy_key(model: str, partition: str, batch_id: str) -> str:
 
 
 def shadow_prefix(model: str, version: int, partition: str) -> str:
-    """Return the prefix of what a challenger predicted for a partition; no load reads below `shadow/`.
+    """Return the prefix of a challenger's predictions for a partition; loads do not read below `shadow/`.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -186,7 +186,7 @@ def shadow_prefix(model: str, version: int, partition: str) -> str:
 
 
 def challenger_comparison_key(model: str, version: int, partition: str, batch_id: str) -> str:
-    """Return the key of how a challenger's predictions compare with those of a batch.
+    """Return the key of the comparison of a challenger's predictions with those of a batch.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -195,10 +195,10 @@ def challenger_comparison_key(model: str, version: int, partition: str, batch_id
 
 
 def version_text(version: int) -> str:
-    """Return a model version's number with leading zeros, as keys and Dagster's partitions have it.
+    """Return a model version's number with leading zeros, for keys and Dagster's partitions.
 
     Raises:
-        InvalidNameError: It is not from 1 to `HIGHEST_VERSION`.
+        InvalidNameError: It is not between 1 and `HIGHEST_VERSION`.
     """
     if not 1 <= version <= HIGHEST_VERSION:
         raise InvalidNameError(f"{version} is not a model version's number", remedy="Count from 1")
@@ -224,7 +224,7 @@ def share_keys_name(share: str) -> str:
 
 
 def progress_name(host: str) -> str:
-    """Return the name of what a host says of its progress, below its attempt's prefix.
+    """Return the name of a host's progress report, below its attempt's prefix.
 
     Raises:
         InvalidNameError: The host's name is invalid.
@@ -244,7 +244,7 @@ def data_file_prefix(batch_id: str, attempt: int) -> str:
 def data_file_path(batch_id: str, attempt: int, share: str, number: int) -> str:
     """Return the path below the model's Delta table of one data file of a share, counting from 0.
 
-    It has letters, digits, `-`, `_`, `.` and `/` only: Delta's log spells them as they are, and others not.
+    It contains only letters, digits, `-`, `_`, `.` and `/`, which Delta's log does not escape.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -273,10 +273,10 @@ def done_key(model: str, batch_id: str) -> str:
 
 
 def done_prefix(day: date | str) -> str:
-    """Return the prefix of the manifests of all batches minted on a UTC date, whatever their model.
+    """Return the prefix of the manifests of all models' batches minted on a UTC date.
 
     Raises:
-        InvalidNameError: The text is no date of the form `2013-02-01`.
+        InvalidNameError: The text is not a date of the form `2013-02-01`.
     """
     text = day if isinstance(day, str) else day.isoformat()[:10]
     unit = Partition(text).kind.unit
@@ -289,7 +289,7 @@ def parse_done_key(key: str) -> DoneKey:
     """Return date, model and batch id of a manifest's key.
 
     Raises:
-        InvalidNameError: The key is not one that `done_key` makes.
+        InvalidNameError: The key does not have the form of `done_key`.
     """
     found = _DONE_KEY.fullmatch(key)
     if found:
@@ -303,7 +303,7 @@ def parse_done_key(key: str) -> DoneKey:
 
 
 def schema_key(model: str, content: bytes) -> str:
-    """Return the key of the document of a model's schema, named by its content.
+    """Return the key of a model's schema document, named by its content.
 
     Args:
         model: The model's name.
@@ -316,7 +316,7 @@ def schema_key(model: str, content: bytes) -> str:
 
 
 def report_key(model: str, batch_id: str, attempt: int) -> str:
-    """Return the key of the report that one attempt to load a batch leaves.
+    """Return the key of the report of one attempt to load a batch.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -334,7 +334,7 @@ def reports_prefix(model: str, batch_id: str) -> str:
 
 
 def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
-    """Return the key of what is left once DynamoDB has acknowledged all of one JSON part, counting from 0.
+    """Return the key of the record that DynamoDB has acknowledged all of one JSON part, counting from 0.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -343,7 +343,7 @@ def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
 
 
 def acknowledgements_prefix(model: str, batch_id: str) -> str:
-    """Return the prefix of what loads of a batch leave of each JSON part that DynamoDB has acknowledged.
+    """Return the prefix of the records of a batch's JSON parts that DynamoDB has acknowledged.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -379,10 +379,10 @@ def quarantine_key(model: str, batch_id: str, attempt: int, number: int) -> str:
 
 
 def validated_run_id(run_id: str) -> str:
-    """Return the id of a run as it stands in a key.
+    """Return a run's id if it can be used in a key.
 
     Raises:
-        InvalidNameError: It is empty, too long, or holds what is not safe in a key.
+        InvalidNameError: It is empty, too long, or has unsafe characters.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise InvalidNameError(
@@ -393,19 +393,19 @@ def validated_run_id(run_id: str) -> str:
 
 
 def validated_share(share: str) -> str:
-    """Return the name of a share of a batch as it stands in keys.
+    """Return a share's name if it can be used in keys.
 
     Raises:
-        InvalidNameError: It is empty, too long, or holds what is not safe in the path of a data file.
+        InvalidNameError: It is empty, too long, or has characters that are unsafe in a data file's path.
     """
     return _validated_segment(share, "share")
 
 
 def validated_bucket(name: str) -> str:
-    """Return a bucket's name.
+    """Return a bucket's name if it is valid.
 
     Raises:
-        InvalidNameError: S3 allows no bucket of this name.
+        InvalidNameError: S3 does not allow the name.
     """
     if not _BUCKET.fullmatch(name) or ".." in name:
         raise InvalidNameError(
@@ -415,11 +415,11 @@ def validated_bucket(name: str) -> str:
 
 
 def validated_key(key: str) -> str:
-    """Return a key, or a path below a table, made of plain segments only.
+    """Return a key, or a path below a table, if all its segments are plain.
 
     Raises:
-        InvalidNameError: It is empty or too long, begins with `/`, or has a segment that is empty, `.`, `..`
-            or holds a character beside letters, digits and `_.=+:@,-`.
+        InvalidNameError: It is empty or too long, begins with `/`, or has a segment that is empty, `.` or
+            `..`, or contains characters other than letters, digits and `_.=+:@,-`.
     """
     if len(key) <= MAX_OBJECT_KEY_BYTES and all(map(_is_plain_segment, key.split("/"))):
         return key

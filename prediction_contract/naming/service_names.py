@@ -1,4 +1,4 @@
-"""The names of what runs and watches: the API, Dagster, queues, alarms, and the roles of all of them."""
+"""The names of the API, Dagster, queues, alarms and roles."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.deployment_scope import MODEL, PREFIX, DeploymentScope, validated
 
 READ_SCOPE = "predictions:read"
-# The platform's own variables MLPIPE_<...>_URL, which no provider may bend.
+# The platform's own variables MLPIPE_<...>_URL, which providers must not override.
 _OWN_ADDRESSES = frozenset({"api", "done_queue", "jwks", "model_events_queue", "token"})
-# Cognito refuses these words anywhere in a domain.
+# Cognito does not allow these words in a domain.
 _COGNITO_RESERVED = ("aws", "amazon", "cognito")
 
 
 def validated_provider_name(provider: str) -> str:
-    """Return a provider's name unchanged if it can have an address, `MLPIPE_<PROVIDER>_URL`, and a secret.
+    """Return a provider's name if it can be used in `MLPIPE_<PROVIDER>_URL` and in the name of a secret.
 
     Raises:
-        InvalidNameError: It has another form than a model's name, or its variable is the platform's own.
+        InvalidNameError: It does not have the form of a model's name, or its variable is the platform's own.
     """
     if validated(MODEL, provider, "provider name") in _OWN_ADDRESSES:
         raise InvalidNameError(
@@ -29,9 +29,9 @@ def validated_provider_name(provider: str) -> str:
 
 
 class ServiceNames(DeploymentScope):
-    """Names of the API and its tokens, of Dagster, of queues, alarms and roles.
+    """The names of the API and its tokens, Dagster, queues, alarms and roles.
 
-    IAM is global: only the API's roles exist once per serving region, and carry it.
+    IAM is global. Only the API's roles exist once per serving region; their names contain it.
     """
 
     __slots__ = ()
@@ -68,12 +68,12 @@ class ServiceNames(DeploymentScope):
 
     @property
     def firewall_log_group(self) -> str:
-        """The log group of the API's firewall; WAF demands how it begins."""
+        """The log group of the API's firewall; WAF requires its prefix."""
         return f"aws-waf-logs-{self._name('api')}"
 
     @property
     def api_alarm_topic(self) -> str:
-        """The SNS topic that alarms about the API are sent to; each region has its own."""
+        """The SNS topic for alarms about the API; each region has its own."""
         return self._name("api-alarms")
 
     @property
@@ -83,7 +83,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def user_pool(self) -> str:
-        """The Cognito pool that issues the API's tokens; its id is Cognito's own."""
+        """The Cognito pool that issues the API's tokens; Cognito chooses its id."""
         return self._name("api")
 
     @property
@@ -93,17 +93,17 @@ class ServiceNames(DeploymentScope):
 
     @property
     def read_scope(self) -> str:
-        """The scope as it is requested and as it stands in a token: `<resource server>/predictions:read`."""
+        """The scope in requests and in tokens: `<resource server>/predictions:read`."""
         return f"{self.resource_server}/{READ_SCOPE}"
 
     @property
     def token_client(self) -> str:
-        """The client that obtains tokens by client credentials; its id is Cognito's own."""
+        """The client that obtains tokens with client credentials; Cognito chooses its id."""
         return self._name("api-reader")
 
     @property
     def token_domain(self) -> str:
-        """The Cognito domain prefix of the token endpoint, unique within the region over all accounts."""
+        """The Cognito domain prefix of the token endpoint, unique in the region across all accounts."""
         stage = self.stage
         if any(word in stage for word in _COGNITO_RESERVED):
             stage = hashlib.sha256(stage.encode()).hexdigest()[:12]
@@ -111,11 +111,11 @@ class ServiceNames(DeploymentScope):
 
     @property
     def token_client_secret(self) -> str:
-        """The secret that holds the token client's id and secret as one JSON document."""
+        """The secret with the token client's id and secret as a JSON document."""
         return self._name("client-credentials")
 
     def provider_secret(self, provider: str) -> str:
-        """Return the secret that holds a third-party provider's token; providers are named like models."""
+        """Return the secret with a third-party provider's token; providers are named like models."""
         return self._name(f"providers/{validated_provider_name(provider)}")
 
     @property
@@ -125,7 +125,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_cluster(self) -> str:
-        """The ECS cluster, and the prefix of the task families, that Dagster runs in."""
+        """Dagster's ECS cluster, and the prefix of its task families."""
         return self._name("dagster")
 
     @property
@@ -135,12 +135,12 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_tasks_arn_pattern(self) -> str:
-        """The pattern of the ARN of every task of Dagster's."""
+        """The ARN pattern of all tasks of Dagster."""
         return self._arn("ecs", f"task/{self.dagster_cluster}/*")
 
     @property
     def dagster_namespace(self) -> str:
-        """The private DNS domain that Dagster's services find one another in."""
+        """The private DNS domain of Dagster's services."""
         return f"{PREFIX}-{self.stage}.internal"
 
     @property
@@ -155,7 +155,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_database_secret(self) -> str:
-        """The secret that holds user and password of Dagster's Postgres."""
+        """The secret with the user and password of Dagster's Postgres."""
         return self._name("dagster-database")
 
     @property
@@ -165,12 +165,12 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_database_log_group(self) -> str:
-        """Where RDS writes Postgres's log; RDS names it by the instance."""
+        """The log group of Postgres; RDS names it after the instance."""
         return f"/aws/rds/instance/{self.dagster_database}/postgresql"
 
     @property
     def dagster_metrics_log_group(self) -> str:
-        """Where Container Insights writes what the cluster uses; ECS names it by the cluster."""
+        """The log group of Container Insights for the cluster; ECS names it after the cluster."""
         return f"/aws/ecs/containerinsights/{self.dagster_cluster}/performance"
 
     @property
@@ -180,7 +180,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def done_file_rule(self) -> str:
-        """The EventBridge rule that notices done files, on the default bus."""
+        """The EventBridge rule for done files, on the default bus."""
         return self._name("done-files")
 
     @property
@@ -200,7 +200,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def model_events_rule(self) -> str:
-        """The EventBridge rule that notices model packages and retraining executions, on the default bus."""
+        """The EventBridge rule for model packages and retraining executions, on the default bus."""
         return self._name("model-events")
 
     @property
@@ -220,7 +220,7 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dead_letter_queue(self) -> str:
-        """The queue that takes what the sensor could not handle after several receives."""
+        """The queue for messages that a sensor could not handle after several receives."""
         return self._name("done-files-dead")
 
     @property
@@ -278,32 +278,32 @@ class ServiceNames(DeploymentScope):
 
     @property
     def dagster_execution_role(self) -> str:
-        """The role by which ECS starts Dagster's tasks: image, secrets, logs."""
+        """The role with which ECS starts Dagster's tasks: image, secrets, logs."""
         return self._name("dagster-execution")
 
     @property
     def api_deployment_role(self) -> str:
-        """The role by which CodeDeploy shifts the API's traffic in this region."""
+        """The role with which CodeDeploy shifts the API's traffic in this region."""
         return self._name(f"api-deployment-{self.region}")
 
     @property
     def scoring_schedule_role(self) -> str:
-        """The role by which schedules start SageMaker's own scoring."""
+        """The role with which schedules start scoring without Dagster."""
         return self._name("scoring-schedule")
 
     @property
     def scoring_pipeline_role(self) -> str:
-        """The role by which a pipeline of SageMaker's own scoring starts its jobs."""
+        """The role with which a scoring pipeline starts its jobs."""
         return self._name("scoring-pipeline")
 
     @property
     def retraining_schedule_role(self) -> str:
-        """The role by which schedules start retraining."""
+        """The role with which schedules start retraining."""
         return self._name("retraining-schedule")
 
     @property
     def retraining_pipeline_role(self) -> str:
-        """The role by which a retraining pipeline starts its jobs and registers model packages."""
+        """The role with which a retraining pipeline starts its jobs and registers model packages."""
         return self._name("retraining-pipeline")
 
     @property
@@ -313,12 +313,12 @@ class ServiceNames(DeploymentScope):
 
     @property
     def snowflake_access_role_arn(self) -> str:
-        """That role's ARN, which the storage integration names."""
+        """That role's ARN, which the storage integration contains."""
         return self._arn("iam", f"role/{self.snowflake_access_role}", region="")
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The names of all roles that a service of AWS assumes."""
+        """The names of all roles that AWS services assume."""
         return (
             self.glue_load_role,
             self.sagemaker_role,
@@ -336,14 +336,14 @@ class ServiceNames(DeploymentScope):
 
     @property
     def roles_arn_pattern(self) -> str:
-        """The pattern of the ARN of every role of the deployment."""
+        """The ARN pattern of all roles of the deployment."""
         return self._arn("iam", f"role/{self._name('*')}", region="")
 
     def role_arn(self, role: str) -> str:
         """Return the ARN of one of the deployment's roles.
 
         Raises:
-            InvalidNameError: The role is none of this deployment's.
+            InvalidNameError: The role is not one of this deployment's.
         """
         if role not in self.roles:
             raise InvalidNameError(
