@@ -1,1 +1,1 @@
-"""Accuracy of what was published: measured once outcomes are known, compared with what was promised."""
+"""Accuracy of published batches, measured once outcomes are known and compared with the model's promise."""

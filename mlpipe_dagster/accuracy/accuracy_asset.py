@@ -1,4 +1,4 @@
-"""The accuracy of a partition's published batch: a job measures it, and a check compares it."""
+"""The accuracy asset: a job measures a partition's published batch, and a check compares the result."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator, Sequence
@@ -35,19 +35,19 @@ from prediction_contract.naming.batch import Partition, job_name
 from prediction_contract.registry.records import BatchRecord
 from prediction_contract.registry.table import RegistryTable
 
-# Slices have values of the model's own choosing: a table of all would be no summary.
+# The model chooses its slices, and there may be very many.
 _MAX_SLICES = 50
 
 
 def has_accuracy(declaration: ModelDeclaration) -> bool:
-    """Whether anybody tells what became of the model's predictions, and by what they are judged."""
+    """Return whether the model's outcomes become known and metrics are declared to judge them."""
     return declaration.has_outcomes and bool(declaration.metrics)
 
 
 def accuracy_asset(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    """Return the accuracy of a model's published batches, with the check `accuracy_holds`."""
+    """Return the accuracy asset of a model's published batches, with the check `accuracy_holds`."""
     model = declaration.name
     key = asset_key(model, ACCURACY)
     told_by = dg.TimeWindowPartitionMapping(
@@ -99,7 +99,7 @@ def accuracy_asset(
             inputs_key=published_inputs(platform, declaration),
             code_version=settings.code_version,
         )
-        # The batch's own id would name the job of an earlier measurement.
+        # The batch's own id would give the job the name of an earlier measurement.
         intent = batch_id_of(context.instance, context.run, model, partition)
         request = processing_request(settings, declaration, "measure_accuracy.py", arguments)
         done = sagemaker_jobs.client().run(
@@ -137,7 +137,7 @@ def accuracy_asset(
 def published_batch(
     registry: RegistryTable, model: str, partition: Partition, *, named: str | None
 ) -> BatchRecord | None:
-    """Return the batch of a partition to measure: the one that is named, or was published last."""
+    """Return the partition's batch to measure: the named one, or the one that was published last."""
     published = [
         record
         for record in registry.batches_of(model, partition)
@@ -149,12 +149,12 @@ def published_batch(
 def accuracy_metadata(
     measured: MeasuredAccuracy, finding: AccuracyFinding, earlier: Sequence[MeasuredAccuracy]
 ) -> dict[str, Any]:
-    """Return a batch's figures: as numbers, which Dagster plots, as a table, and as a picture.
+    """Return a batch's metrics as numbers, which Dagster plots, its slices as a table, and a chart.
 
     Args:
         measured: The batch's accuracy.
-        finding: How it did.
-        earlier: The accuracy of the batches until its partition, in order, with its own.
+        finding: How the batch compares with its promise.
+        earlier: The accuracy of the batches up to and including this one, in order of their partitions.
     """
     shown: dict[str, Any] = {
         "batch_id": measured.batch_id,

@@ -1,4 +1,4 @@
-"""What the job that measures batches has written of a model, found by batch and by partition."""
+"""Finds the accuracy documents of a model's batches by batch and by partition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prediction_contract.manifests.measured_accuracy import InvalidAccuracyError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.s3_layout import accuracy_key, accuracy_prefix
 
-# So many partitions back are earlier batches looked for.
+# How many partitions back earlier batches are searched for.
 WINDOW = 90
 _LARGEST_DOCUMENT = 4 * 1024 * 1024
 
@@ -20,7 +20,7 @@ class AccuracyDocuments:
     """The documents of one model.
 
     Attributes:
-        bucket: Where they lie.
+        bucket: The data bucket.
         model: The model's name.
     """
 
@@ -28,11 +28,11 @@ class AccuracyDocuments:
     model: str
 
     def find(self, partition: str, batch_id: str) -> MeasuredAccuracy | None:
-        """Return the accuracy of a batch; None if there is no document that this version reads."""
+        """Return the accuracy of a batch; None if there is no document that this version can read."""
         return self._read(accuracy_key(self.model, partition, batch_id))
 
     def until(self, partition: Partition) -> Iterator[MeasuredAccuracy]:
-        """Yield the accuracy of the batches of a partition and of those before it, in order."""
+        """Yield the accuracy of the batches up to and including a partition, in order."""
         prefix = accuracy_prefix(self.model)
         first, last = (f"{prefix}{each.path}/" for each in (partition.earlier(WINDOW), partition))
         for item in self.bucket.below(prefix, after=first):

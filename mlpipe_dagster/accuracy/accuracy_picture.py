@@ -1,4 +1,4 @@
-"""A picture of a metric over batches, beside what their model promised."""
+"""A bar chart of a metric over batches, with their model's promise as a line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 _WIDTH, _HEIGHT, _MARGIN = 460, 120, 22
 _OWN, _OTHER, _PROMISE = "#1f77b4", "#d0d0d0", "#d62728"
-# Each bar is some hundred bytes of the event log.
+# Each bar takes about a hundred bytes of the event log.
 MAX_BARS = 30
 
 
 class Bar(NamedTuple):
-    """One batch: its partition, its value, and whether the version that is compared scored it."""
+    """One batch: its partition, its value, and whether the compared version scored it."""
 
     partition: str
     value: float
@@ -21,12 +21,12 @@ class Bar(NamedTuple):
 
 
 def accuracy_svg(metric: str, bars: Sequence[Bar], promise: float | None) -> str:
-    """Return a bar chart: one bar for each batch, those of other versions grey, and a line at the promise.
+    """Return an SVG bar chart: a bar per batch, grey for other versions, and a line at the promise.
 
     Args:
-        metric: Its title.
-        bars: In the order of their partitions; the last ones are drawn.
-        promise: What the version was promoted with, if anything is known.
+        metric: The metric's name, used as the title.
+        bars: The batches in order of their partitions; only the last ones are drawn.
+        promise: The promised value; None if there is none.
     """
     drawn = bars[-MAX_BARS:]
     highest = max((abs(value) for value in (*(bar.value for bar in drawn), promise or 0.0)), default=0) or 1.0

@@ -1,4 +1,4 @@
-"""Whether a published batch was as accurate as its model promised, and what that promise is."""
+"""The rules of accuracy: what a model version promised, and whether a published batch kept it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from prediction_contract.manifests.measured_accuracy import MeasuredAccuracy
 from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.table import RegistryTable
 
-# Of a model that nobody judged, so many batches say what is usual.
+# For a model without a verdict, this many batches set the standard.
 FIRST_BATCHES = 3
-# One bad batch may be chance.
+# A single bad batch may be chance.
 _DECAYED, _LOOKED_AT = 2, 3
 _NEWEST_PUBLICATIONS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a model's batches are compared with.
+    """The value that a version's batches are compared with.
 
     Attributes:
         metric: The metric's label.
-        value: Its value.
-        source: Where it comes from, in words.
+        value: The metric's promised value.
+        source: Where the value comes from, in words.
     """
 
     metric: str
@@ -40,13 +40,13 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyFinding:
-    """How one batch did.
+    """One batch compared with its promise.
 
     Attributes:
-        level: Whether it is worse by what is declared.
+        level: Whether the batch is worse by a declared threshold.
         text: A sentence without a full stop.
-        promise: What it was compared with; None if there is nothing yet.
-        worse_by: By how much it is worse, as a share of that; negative if better.
+        promise: The value that it was compared with; None if there is none yet.
+        worse_by: How much worse it is, as a share of the promise; negative if better.
     """
 
     level: Level
@@ -61,10 +61,10 @@ def promise_of(
     bucket: DataBucket,
     earlier: Iterable[MeasuredAccuracy],
 ) -> Promise | None:
-    """Return what a batch is compared with; None if there is nothing yet.
+    """Return the value that a batch is compared with; None if there is none yet.
 
-    It is the first metric's value in the verdict that the version was promoted with. Of a model that nobody
-    judged, it is the median of the first batches of the same version, as far back as is looked.
+    It is the first metric's value in the verdict with which the version was promoted. For a model without a
+    verdict, it is the median of the first of the version's batches in `earlier`.
 
     Args:
         measured: The batch's accuracy.
@@ -105,12 +105,12 @@ def _judged_with(
 def accuracy_finding(
     measured: MeasuredAccuracy, promise: Promise | None, thresholds: Accuracy
 ) -> AccuracyFinding:
-    """Return how a batch did beside what its model promised.
+    """Compare a batch with its model's promise.
 
     Args:
         measured: The batch's accuracy.
-        promise: What it is compared with.
-        thresholds: What is declared.
+        promise: The value to compare it with; None if there is none yet.
+        thresholds: The declared thresholds.
     """
     first = measured.metrics[0]
     if first.value is None:
@@ -149,16 +149,16 @@ def decayed_accuracy(
     *,
     least: Level,
 ) -> tuple[AccuracyFinding, ...]:
-    """Return the findings on two of a version's last three measured batches, if they are so bad.
+    """Return the findings if two of a version's last three measured batches are bad enough, else none.
 
-    None is returned if fewer of them are. Batches of other versions do not count, so a promotion begins anew.
+    Batches of other versions do not count, so the count begins again after a promotion.
 
     Args:
         bucket: The data bucket.
         registry: The registry.
-        declaration: The model's.
+        declaration: The model's declaration.
         model_version: The version's digest.
-        least: How bad a batch must be to count.
+        least: The level from which a batch counts as bad.
     """
     model = declaration.name
     documents = AccuracyDocuments(bucket, model)

@@ -1,4 +1,4 @@
-"""The sensor of accuracy: a published batch is measured once a later partition tells what became of it."""
+"""The sensor of accuracy: a published batch is measured once a later partition shows its outcomes."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -28,24 +28,24 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.text.utc_time import parse_utc
 
 SENSOR = "accuracy"
-# Dagster gives a tick sixty seconds; what is left over is looked at by the next.
+# Dagster ends a tick after sixty seconds; the next tick examines the remaining models.
 _TICK_SECONDS = 20.0
 _MAX_REQUESTS = 25
-# Nobody waits longer for the partition that would tell.
+# Outcomes that are not known by then are no longer waited for.
 _GIVEN_UP_AFTER = timedelta(days=30)
 _LATER_PARTITIONS = 7
 _NEWEST_PUBLICATIONS = 100
-# Features are whole once it is there.
+# This file is written last, so the features are complete once it exists.
 _FEATURES_INDEX = "/features.json"
 
 
 @dataclass(slots=True, kw_only=True)
 class AccuracyCursor:
-    """How far the sensor has come.
+    """The sensor's state between ticks.
 
     Attributes:
-        settled: By model, the newest publication up to which nothing is left to measure.
-        after: The model that was looked at last, or empty.
+        settled: By model, the number of the newest publication up to which all batches are done.
+        after: The model that was examined last; empty at first.
     """
 
     settled: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class AccuracyCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "AccuracyCursor":
-        """Return the cursor of a sensor's text; one of another form counts as none."""
+        """Parse a sensor's cursor; an invalid one counts as empty."""
         try:
             found = json.loads(text or "{}")
             settled = {str(model): int(sequence) for model, sequence in found["settled"].items()}
@@ -62,7 +62,7 @@ class AccuracyCursor:
             return cls()
 
     def text(self) -> str:
-        """Return the cursor as a sensor keeps it."""
+        """Return the cursor in the form that the sensor stores."""
         return json.dumps({"settled": self.settled, "after": self.after}, sort_keys=True)
 
 
@@ -83,10 +83,10 @@ class UnmeasuredBatches:
     now: datetime
 
     def look(self, settled: int) -> tuple[list[dg.RunRequest], int]:
-        """Return the runs that measure what can be measured now, and up to where nothing is left to be.
+        """Return the runs that can measure batches now, and the number up to which all batches are done.
 
         Args:
-            settled: The newest publication up to which nothing was left.
+            settled: The publication number up to which all batches were done before.
         """
         requests = []
         is_all_settled = True
@@ -105,7 +105,7 @@ class UnmeasuredBatches:
         return found[::-1]
 
     def _judged(self, entry: PublicationEntry) -> tuple[dg.RunRequest | None, bool]:
-        """Return the run that measures a published batch, if one can, and whether it is done with."""
+        """Return the run that measures a published batch, if one can, and whether the batch is done."""
         if not (entry.makes_live and entry.batch_id and entry.partition):
             return None, True
         measured = AccuracyDocuments(self.bucket, self.model).find(entry.partition, entry.batch_id)
@@ -114,7 +114,7 @@ class UnmeasuredBatches:
         if parse_utc(entry.published_at) < self.now - _GIVEN_UP_AFTER:
             return None, True
         partition = Partition(entry.partition)
-        # One that told nothing is asked again once a later one is prepared.
+        # If a measurement found no outcomes, the batch is measured again once a later partition is prepared.
         steps = range(1, 2) if measured is None else range(_LATER_PARTITIONS, 0, -1)
         later = next((each for each in map(partition.later, steps) if self._is_prepared(each)), None)
         if later is None or (measured is not None and later <= measured.known_at):
@@ -127,7 +127,7 @@ class UnmeasuredBatches:
 
 
 def measuring_request(model: str, partition: Partition, batch_id: str, later: Partition) -> dg.RunRequest:
-    """Return the run that measures a batch by what is known when a later partition begins; there is one."""
+    """Return the run that measures a batch by outcomes known when `later` begins; it runs only once."""
     return dg.RunRequest(
         run_key=f"{ACCURACY}:{model}:{batch_id}:{later}",
         job_name=accuracy_job_name(model),
@@ -144,7 +144,7 @@ def accuracy_tick(
     *,
     seconds: float = _TICK_SECONDS,
 ) -> dg.SensorResult:
-    """Look at models in turn, from where the last tick ended; ask for runs that measure their batches."""
+    """Examine models in turn, starting after the last one; request runs that measure their batches."""
     names, cursor = sorted(models), AccuracyCursor.parse(context.cursor)
     registry = RegistryTable(
         platform.tick_client("dynamodb"), platform.settings.deployment.registry_table, patience_seconds=5
@@ -176,7 +176,7 @@ def _in_turn(names: list[str], after: str) -> Iterator[str]:
 
 
 def accuracy_sensor(models: Iterable[str], jobs: list[Any]) -> dg.SensorDefinition:
-    """Return the sensor over all models whose accuracy is measured, by the jobs that do."""
+    """Return the sensor for all models whose accuracy is measured, with their measuring jobs."""
     names = sorted(models)
 
     @dg.sensor(
