@@ -1,1 +1,1 @@
-"""Challengers: versions that are scored beside the champion, compared with it, and never served."""
+"""Challengers: versions that score the same batches as the champion for comparison, and are never served."""

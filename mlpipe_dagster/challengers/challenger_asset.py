@@ -1,4 +1,4 @@
-"""The predictions of a model's challenger for a partition, compared with the batch of the champion."""
+"""The asset of a challenger's predictions for a partition, compared with the champion's batch."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from prediction_contract.naming.s3_layout import challenger_comparison_key
 
 
 class ChallengerConfig(BatchConfig):
-    """Names the batch, and the version that is scored beside it.
+    """Names the batch and the version that scores it as well.
 
     Attributes:
         version: The version; 0 for the model's challenger.
@@ -44,7 +44,7 @@ class ChallengerConfig(BatchConfig):
 def challenger_asset(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    """Return the challenger's predictions; they lie below `shadow/` and are never loaded or served."""
+    """Return the challenger's predictions; they are stored below `shadow/` and never loaded or served."""
     model = declaration.name
     key = asset_key(model, CHALLENGER_PREDICTIONS)
 
@@ -118,9 +118,9 @@ def challenger_asset(
     return challenger_predictions
 
 
-# Dagster has no public name for what `define_asset_job` returns.
+# Dagster has no public name for the type that `define_asset_job` returns.
 def challenger_job(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> Any:
-    """Return the job that scores a batch's features by the challenger."""
+    """Return the job that scores a batch's features with the challenger."""
     model = declaration.name
     return dg.define_asset_job(
         challenger_job_name(model),

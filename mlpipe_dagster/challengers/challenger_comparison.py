@@ -1,4 +1,4 @@
-"""What a person sees of a challenger beside the champion: rows, moved columns, metrics, in words."""
+"""The comparison of a challenger with the champion as Dagster metadata and as a check result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = ("batch_id", "champion", "challenger", "challenger_digest", "rows_champ
 
 
 def comparison_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a comparison as an asset's metadata."""
+    """Return a comparison as metadata of the asset."""
     shown = {name: found[name] for name in _SHOWN if found[name] is not None}
     if found["columns"]:
         rows = [
@@ -42,12 +42,12 @@ def comparison_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparison_result(asset: dg.AssetKey, quality: Quality, found: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """Return the check of a comparison: it warns, since nobody serves a challenger.
+    """Return the check of a comparison. It only warns, because a challenger is not served.
 
     Args:
         asset: The challenger's predictions.
-        quality: The model's, whose limits of drift say how far is far.
-        found: The comparison.
+        quality: The model's quality rules; their drift thresholds apply.
+        found: The comparison document.
     """
     faults = list(_faults(quality, found))
     return dg.AssetCheckResult(

@@ -1,4 +1,4 @@
-"""The sensor of challengers: each batch of a model that has one is scored by it too, in a run of its own."""
+"""The sensor of challengers: each new batch is also scored by the model's challenger, in a separate run."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 
 SENSOR = "challengers"
-# So many batches may come between two ticks; earlier ones are left out.
+# The most batches per model and tick; earlier ones are left out.
 _NEWEST_BATCHES = 5
 _NOT_COMPARED = frozenset({LoadState.REFUSED, LoadState.RETIRED})
 
@@ -38,11 +38,11 @@ def challenged_models(definitions: dg.Definitions) -> list[str]:
 
 
 def challengers_sensor(models: list[str], jobs: list[Any]) -> dg.SensorDefinition:
-    """Return the sensor over all models.
+    """Return the sensor for all models.
 
     Args:
-        models: Their names.
-        jobs: The jobs that score by a challenger.
+        models: The models' names.
+        jobs: The jobs that score with a challenger.
     """
 
     @dg.sensor(
@@ -59,7 +59,7 @@ def challengers_sensor(models: list[str], jobs: list[Any]) -> dg.SensorDefinitio
 
 
 def challengers_tick(cursor: str | None, registry: RegistryTable, models: Iterable[str]) -> dg.SensorResult:
-    """Ask for a run for each of the newest batches of models with a challenger; each is made once."""
+    """Request a run for each of the newest batches of models with a challenger; each runs only once."""
     unreadable, requests = UnreadableModels(), []
     for model in models:
         with unreadable.collect(model):
@@ -78,7 +78,7 @@ def _requests(registry: RegistryTable, model: str) -> Iterator[dg.RunRequest]:
 
 
 def challenger_request(record: BatchRecord, version: int) -> dg.RunRequest:
-    """Return the run that scores a batch's features by a version."""
+    """Return the run that scores a batch's features with a version."""
     model = record.model
     config = {"batch_id": record.batch_id, "version": version}
     return dg.RunRequest(
