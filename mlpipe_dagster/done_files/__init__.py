@@ -1,1 +1,1 @@
-"""Done files are found, registered, and each answered with one load."""
+"""Finds and registers done files, and requests one load for each."""

@@ -1,4 +1,4 @@
-"""What the sensor of done files keeps from one tick to the next: fingerprints, requested runs, the sweep."""
+"""The done-file sensor's state between ticks: fingerprints, requested runs, and the sweep's progress."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mlpipe_dagster.resources.data_bucket import DataBucket, ListedObject
 SWEEP_EVERY = timedelta(minutes=3)
 MAX_LIST_CALLS = 5
 _OLDER_DAYS = WINDOW_DAYS - 1
-# Changes with what a fingerprint is made of. A cursor in another form begins again: each file of the window
-# is read once more, and run keys prevent second runs.
+# Changes with the content of a fingerprint. A cursor in another form is dropped: each file of the window is
+# read once more, and run keys prevent second runs.
 _FORM = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """How far the listing of `done/` by the dates of batches has come: no lost event matters.
+    """The progress of listing `done/` by the dates of batches, which finds files whose event was lost.
 
     Attributes:
-        began_at: When it began, in seconds since 1970.
-        turn: How many sweeps there were, by which the older days take turns.
-        days: UTC dates that are still to be listed; none once the sweep is through.
-        after: The key up to which the first of them was listed.
+        began_at: When the sweep began, in seconds since 1970.
+        turn: The number of sweeps so far; selects the older day to list.
+        days: The UTC dates that are still to be listed; empty once the sweep is complete.
+        after: The key up to which the first of these days was listed.
     """
 
     began_at: int = 0
@@ -34,9 +34,9 @@ class Sweep:
     after: str = ""
 
     def begun_if_due(self, now: datetime) -> Sweep:
-        """Return the next sweep if it is time for it, and this one otherwise.
+        """Return the next sweep if it is due, else this one.
 
-        Each sweep goes over today, yesterday, and one of the window's older days.
+        Each sweep lists today, yesterday, and one of the window's older days.
         """
         moment = int(now.timestamp())
         if self.days or moment - self.began_at < SWEEP_EVERY.total_seconds():
@@ -46,17 +46,17 @@ class Sweep:
         return Sweep(began_at=moment, turn=self.turn + 1, days=days)
 
     def page(self, bucket: DataBucket) -> tuple[list[ListedObject], Sweep]:
-        """List the next page; return its files, and how far the sweep is once they are dealt with."""
+        """List the next page; return its files, and the sweep's progress once they are processed."""
         page, more = bucket.done_page(self.days[0], after=self.after)
         return page, replace(self, after=page[-1].key) if more and page else self.past_day()
 
     def past_day(self) -> Sweep:
-        """Return the sweep without the rest of the day that is being listed."""
+        """Return the sweep without the rest of the current day."""
         return replace(self, days=self.days[1:], after="")
 
     @classmethod
     def parse(cls, document: object) -> Sweep:
-        """Return the sweep of a cursor's document; one that is none of ours begins again."""
+        """Parse a cursor's sweep; an invalid one begins again."""
         try:
             began_at, turn, days, after = document  # type: ignore[misc]  # whatever it is, it is judged here
             return cls(int(began_at), int(turn), tuple(map(str, days)), str(after))
@@ -64,7 +64,7 @@ class Sweep:
             return cls()
 
     def to_document(self) -> list[object]:
-        """Return the sweep for a cursor."""
+        """Return the sweep in the cursor's form."""
         return [self.began_at, self.turn, list(self.days), self.after]
 
 
@@ -73,8 +73,8 @@ class RequestedRun:
     """A requested run that Dagster has not confirmed yet.
 
     Attributes:
-        run_key: Its run key.
-        fingerprint: That of its done file.
+        run_key: The run's key.
+        fingerprint: The fingerprint of its done file.
     """
 
     run_key: str
@@ -83,14 +83,15 @@ class RequestedRun:
 
 @dataclass(slots=True)
 class Cursor:
-    """Grows with the files of the window, and not with history.
+    """The sensor's cursor. Its size depends on the files of the window, not on history.
 
     Attributes:
-        fingerprints: Of the files whose run or refusal is recorded.
-        requested: The runs of the last tick, by the keys of their done files.
-        waiting: Files whose model the code location does not know: keys, with the UTC date of the first look.
-        last_error: What could not be read since the sweep began; the next one tries again.
-        sweep: How far the listing has come.
+        fingerprints: The fingerprints of files whose run or refusal is recorded.
+        requested: The runs that the last tick requested, by the keys of their done files.
+        waiting: The keys of files whose model the code location does not know, with the UTC date when each
+            was first seen.
+        last_error: The first error since the sweep began; the next sweep tries again.
+        sweep: The progress of the listing.
     """
 
     fingerprints: Fingerprints = field(default_factory=Fingerprints)
@@ -101,7 +102,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Cursor:
-        """Return the cursor of its text; what is lost, unreadable or in an old form was not seen."""
+        """Parse a cursor's text; lost, unreadable or outdated parts count as not seen."""
         try:
             document = json.loads(text or "{}")
         except ValueError:

@@ -1,4 +1,4 @@
-"""Fingerprints of processed done files: which file, which content, which delivery."""
+"""Fingerprints of processed done files: of the key, the content, and the delivery."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlpipe_dagster.resources.data_bucket import ListedObject
 from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.s3_layout import parse_done_key
 
-# Files of batches that were minted longer ago come by their event, or by `mlpipe load`.
+# Files of batches that were minted earlier come by their event, or by `mlpipe load`.
 WINDOW_DAYS = 3
 
 _FILE, _CONTENT, _DELIVERY = 8, 6, 6
-# Of one file; whoever replaces it more often has the oldest forgotten.
+# The most contents remembered per file; a file that is replaced more often loses the oldest.
 _MAX_CONTENTS = 8
 FINGERPRINT_LENGTH = _FILE + _CONTENT + _DELIVERY
 
 
 def model_of(key: str) -> str | None:
-    """Return the model that a done file's key names, or None if it is no such key."""
+    """Return the model in a done file's key; None if it is not such a key."""
     try:
         return parse_done_key(key).model
     except InvalidNameError:
@@ -31,24 +31,24 @@ def model_of(key: str) -> str | None:
 
 
 class DeliveryStatus(Enum):
-    """How a done file that was put since the last look stands to those that were dealt with."""
+    """How a newly put done file relates to the processed ones."""
 
     NEW = "new"
-    """Its content was not dealt with."""
+    """Its content was not processed yet."""
     REDELIVERED = "redelivered"
-    """The same content was put once more."""
+    """The same content was delivered again."""
     RETURNED = "returned"
-    """Other content stood in its place meanwhile."""
+    """Its content was processed before, and other content replaced it in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """A done file as it was found, in 20 characters.
+    """A done file's key, content and delivery as 20 characters.
 
     Attributes:
         file: A fingerprint of its key.
         content: A fingerprint of its bytes.
-        delivery: A fingerprint of what a listing shows, by which an unchanged file need not be read again.
+        delivery: A fingerprint of its listing, which shows without reading it whether the file is unchanged.
     """
 
     file: str
@@ -61,8 +61,8 @@ class Fingerprint:
 
         Args:
             found: The file as listed.
-            models: The declared models; a file of an unknown one is new again once its model is declared.
-            digest: SHA-256 of its bytes; empty if they were not read.
+            models: The declared models. Once a file's model becomes declared, the file counts as new again.
+            digest: The SHA-256 of its bytes; empty if they were not read.
         """
         is_declared = model_of(found.key) in models
         return cls(
@@ -73,33 +73,33 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
-        """Return the fingerprint of its text."""
+        """Parse the text of a fingerprint."""
         return cls(text[:_FILE], text[_FILE:-_DELIVERY], text[-_DELIVERY:])
 
     @property
     def text(self) -> str:
-        """The fingerprint as the cursor holds it."""
+        """The fingerprint in the cursor's form."""
         return f"{self.file}{self.content}{self.delivery}"
 
 
 class Fingerprints:
-    """The fingerprints of the files that were dealt with; those of one file in their order."""
+    """The fingerprints of processed files; those of one file are in order of processing."""
 
     def __init__(self) -> None:
         self._files: dict[str, list[Fingerprint]] = {}
         self._days: dict[str, str] = {}
 
     def __len__(self) -> int:
-        """Return how many fingerprints there are."""
+        """Return the number of fingerprints."""
         return sum(map(len, self._files.values()))
 
     def is_processed(self, fingerprint: Fingerprint) -> bool:
-        """Return whether a file is the last delivery that was dealt with; this needs no content."""
+        """Return whether a file is the last processed delivery; the file need not be read for this."""
         known = self._files.get(fingerprint.file, [])
         return bool(known) and known[-1].delivery == fingerprint.delivery
 
     def status_of(self, fingerprint: Fingerprint) -> DeliveryStatus:
-        """Return how a file that was read stands to what was dealt with."""
+        """Return how a file's content relates to the processed contents."""
         known = self._files.get(fingerprint.file, [])
         if all(earlier.content != fingerprint.content for earlier in known):
             return DeliveryStatus.NEW
@@ -110,12 +110,12 @@ class Fingerprints:
         )
 
     def add(self, key: str, fingerprint: Fingerprint, today: date) -> None:
-        """Keep a fingerprint, in place of that of an earlier delivery, as long as its day is in the window.
+        """Remember a fingerprint while its day is in the window; it replaces one with the same content.
 
         Args:
-            key: The file's key, which says its day.
+            key: The file's key, which contains its day.
             fingerprint: The file's fingerprint.
-            today: The day of files whose own is far away.
+            today: The day to use if the key's day is outside the window.
         """
         others = [
             known for known in self._files.get(fingerprint.file, []) if known.content != fingerprint.content
@@ -124,13 +124,13 @@ class Fingerprints:
         self._days[fingerprint.file] = _day_of(key, today)
 
     def forget_before(self, day: date) -> None:
-        """Forget the files of earlier days."""
+        """Forget files of days before this one."""
         for file in [file for file, known in self._days.items() if known < day.isoformat()]:
             del self._files[file], self._days[file]
 
     @classmethod
     def parse(cls, document: object) -> Fingerprints:
-        """Return the fingerprints of a cursor's document; what is none of ours is left out."""
+        """Parse a cursor's fingerprints; invalid ones are left out."""
         made = cls()
         for day, text in document.items() if isinstance(document, dict) else ():
             for start in range(0, len(text), FINGERPRINT_LENGTH) if isinstance(text, str) else ():
@@ -140,7 +140,7 @@ class Fingerprints:
         return made
 
     def to_document(self) -> dict[str, str]:
-        """Return the fingerprints for a cursor, by day, without a character more than they need."""
+        """Return the fingerprints by day, in the cursor's compact form."""
         days: dict[str, list[str]] = {}
         for file, fingerprints in self._files.items():
             days.setdefault(self._days[file], []).extend(fingerprint.text for fingerprint in fingerprints)
@@ -148,7 +148,7 @@ class Fingerprints:
 
 
 def _day_of(key: str, today: date) -> str:
-    """Return the day under which a file is kept; one that is no day of the window is kept under today's."""
+    """Return the day under which a file is remembered: that of its key, or today if outside the window."""
     named = key.split("/")[1] if key.count("/") else ""
     try:
         distance = today - date.fromisoformat(named)

@@ -1,4 +1,4 @@
-"""The queue of done files: S3's events as EventBridge passes them on."""
+"""The queue of S3's events on done files, which EventBridge delivers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class DoneFileMessage:
 
     Attributes:
         message_id: The message's id.
-        receipt: By which it is deleted.
-        key: The done file's key; None if the message is of no object of our bucket.
+        receipt: The receipt handle that deletes the message.
+        key: The done file's key; None if the message is not about an object of our bucket.
     """
 
     message_id: str
@@ -26,11 +26,11 @@ class DoneFileMessage:
 
 
 class DoneFileQueue:
-    """The queue of done files, read and emptied.
+    """Receives and deletes messages of the queue of done files.
 
-    A message is deleted when it comes again after its file was processed, never in the tick that processes
-    it: that tick may be lost. The queue hides a message for twice as long as a tick may take, and hands one
-    that nobody can use to the dead-letter queue.
+    The tick that processes a file never deletes its message, because that tick may be lost. The message is
+    deleted when it comes again. The queue hides a message for twice a tick's longest duration, and moves one
+    that is never deleted to the dead-letter queue.
 
     Args:
         client: A boto3 SQS client.
@@ -44,7 +44,7 @@ class DoneFileQueue:
         self._bucket = bucket
 
     def receive(self) -> list[DoneFileMessage]:
-        """Return up to ten messages, without waiting for any: the next tick is near."""
+        """Return up to ten messages without waiting: the next tick comes soon."""
         answer = self._client.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=MAX_QUEUE_MESSAGES, WaitTimeSeconds=0
         )
@@ -56,7 +56,7 @@ class DoneFileQueue:
         ]
 
     def delete(self, messages: Sequence[DoneFileMessage]) -> None:
-        """Delete messages; one that the queue does not let go comes again, and is deleted then."""
+        """Delete messages. A message that is not deleted comes again, and is deleted then."""
         for start in range(0, len(messages), MAX_QUEUE_MESSAGES):
             entries = [
                 {"Id": str(number), "ReceiptHandle": message.receipt}
@@ -66,7 +66,7 @@ class DoneFileQueue:
 
 
 def done_file_key(body: str, bucket: str) -> str | None:
-    """Return the key that an EventBridge event of S3 names, or None if it is none of ours."""
+    """Return the key in an EventBridge event of S3; None if the event is not about a done file of ours."""
     try:
         event = json.loads(body)
         detail = event["detail"]

@@ -1,4 +1,4 @@
-"""Done files that a tick may have died of: remembered where it survives the tick."""
+"""Done files that may have killed a tick, recorded where the record survives the tick."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-# Dagster waits for a tick for 60 seconds, and then goes on with the next one while the old thread still runs.
-# A tick that parses for so long may have been given up.
+# After 60 seconds Dagster starts the next tick while the old thread still runs. A tick that has parsed for
+# this long may have been given up.
 _MAX_SECONDS = 20
-# How often a tick may die of a file before the file is set aside. Any other cause may have ended one as well.
+# How many ticks may die on a file before it is set aside. More than one, as other causes can end a tick.
 MAX_DEATHS = 3
-# How many ticks suspects wait for one without new files, until one of them goes first.
+# For how many ticks suspects wait behind new files before one of them is parsed first.
 MAX_WAITS = 10
 
 
 class Suspects:
-    """Files that were being parsed when a tick ended before its time, in Dagster's own storage.
+    """Files that were being parsed when a tick died, recorded in Dagster's own storage.
 
-    A tick that dies takes with it what it would have kept in its cursor, and the next one would die as well.
+    A tick that dies loses its cursor, so without this record the next tick would die on the same file.
 
     Args:
-        instance: Dagster's.
-        bucket: The data bucket's name: deployments may share an instance.
+        instance: The Dagster instance.
+        bucket: The data bucket's name, because deployments may share an instance.
     """
 
     def __init__(self, instance: dg.DagsterInstance, bucket: str) -> None:
@@ -33,7 +33,7 @@ class Suspects:
         self._record = f"mlpipe/{bucket}/done_file_suspects"
         text = self._storage.get_cursor_values({self._record}).get(self._record, "[{}, [], 0]")
         self._deaths: dict[str, int]
-        # A record of an earlier release counts no waits.
+        # A record of an earlier release has no number of waits.
         self._deaths, left_over, *waits = json.loads(text)
         for key in left_over:
             self._deaths[key] = self._deaths.get(key, 0) + 1
@@ -46,28 +46,28 @@ class Suspects:
         return iter(list(self._deaths))
 
     def deaths(self, key: str) -> int:
-        """Return how many ticks ended while they parsed a file."""
+        """Return how many ticks died while they parsed a file."""
         return self._deaths.get(key, 0)
 
     def is_set_aside(self, key: str) -> bool:
-        """Whether so many ticks ended while they parsed a file that it is not parsed again."""
+        """Return whether a file is not parsed again because too many ticks died on it."""
         return self.deaths(key) >= MAX_DEATHS
 
     @property
     def are_due(self) -> bool:
-        """Whether they have waited so long that one of them goes before the new files."""
+        """Whether suspects have waited so long that one is parsed before the new files."""
         return self._waits > MAX_WAITS
 
     def acquit(self, key: str) -> None:
-        """Forget a file that is dealt with or gone."""
+        """Forget a file that was processed or deleted."""
         if self._deaths.pop(key, None) is not None:
             self._keep([])
 
     @contextmanager
     def parsing(self, keys: Sequence[str]) -> Iterator[None]:
-        """Record files for as long as they are parsed; they stay recorded if that ends this process."""
+        """Record files while they are parsed; the record remains if this process dies."""
         if any(map(self.deaths, keys)):
-            # Kept before the tick may die: the next one is for new files.
+            # Stored before the tick can die, so that the next tick parses new files first.
             self._waits = 0
         self._keep(keys)
         began = time.monotonic()

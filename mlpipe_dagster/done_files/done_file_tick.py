@@ -1,4 +1,4 @@
-"""One tick of the sensor of done files: what is new, what it leads to, and what the cursor keeps."""
+"""One tick of the done-file sensor: finds new files, requests their runs, and updates the cursor."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from prediction_contract.printable_text import escape_unprintable
 from prediction_contract.registry.table import RegistryTable
 
 MAX_RUNS = 25
-# Files of unknown models beyond these are found by the sweep, once their model is known.
+# More files of unknown models than this are not remembered; the sweep finds them once their model is known.
 MAX_WAITING = 200
-# Bad files need no run, yet a flood of them must not take the whole tick either.
+# Bad files need no run, but many of them must not take up the whole tick either.
 _MAX_REFUSALS = 100
-# S3 and the registry answer side by side, and then a tick takes no longer than its slowest few answers.
+# Requests to S3 and the registry run in parallel, so a tick takes only as long as the slowest few.
 AT_ONCE = 8
 _MAX_RECEIVES = 5
-# Dagster gives a tick 60 seconds, and forgets all of one that takes longer.
+# After 60 seconds Dagster drops a tick and its results.
 _MAX_SECONDS = 30
 _LONGEST_REASON = 2000
 _RUN_KEY_TAG = "dagster/run_key"
@@ -69,13 +69,13 @@ class DoneFileTick:
     """One tick.
 
     Attributes:
-        context: Dagster's, with the runs and the log.
-        bucket: Where done files lie.
-        registry: Where batches and refusals are recorded.
-        queue: S3's events of done files.
-        partitions: Each declared model's.
+        context: Dagster's context, with the runs and the log.
+        bucket: The bucket of the done files.
+        registry: The registry, which records batches and refusals.
+        queue: The queue of S3's events on done files.
+        partitions: The partitions of each declared model.
         now: The present moment, UTC.
-        clock: Measures how long the tick takes.
+        clock: A monotonic clock in seconds.
     """
 
     context: dg.SensorEvaluationContext
@@ -92,14 +92,14 @@ class DoneFileTick:
     _refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Read the cursor, and note when the tick began."""
+        """Read the cursor and start the clock."""
         self._began = self.clock()
         self._cursor = Cursor.parse(self.context.cursor)
         self._candidates: dict[str, ListedObject] = {}
         self._suspects = Suspects(self.context.instance, self.bucket.name)
 
     def result(self) -> dg.SensorResult:
-        """Find and process new done files; return what Dagster is to do and to keep."""
+        """Find and process new done files; return the result for Dagster."""
         cursor = self._cursor
         cursor.fingerprints.forget_before(self.now.date() - timedelta(days=WINDOW_DAYS))
         self._check_suspects()
@@ -107,14 +107,14 @@ class DoneFileTick:
         self._check_waiting()
         self._receive_messages()
         sweep = self._list_next()
-        # What was listed and not processed is listed again: only then the sweep goes on.
+        # If some files were not processed, their pages must be listed again, so the sweep does not advance.
         if not self._process_candidates():
             cursor.sweep = sweep
         if self._errors:
             cursor.last_error = self._errors[0][:_LONGEST_REASON]
         text = cursor.text()
         if cursor.last_error and text == self.context.cursor:
-            # There is nothing else to report or to keep: the tick fails, so that somebody looks.
+            # Nothing new to report or store, so the tick fails to draw attention to the error.
             raise DoneFileUnreadableError(
                 cursor.last_error,
                 remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
@@ -127,12 +127,12 @@ class DoneFileTick:
         )
 
     def _check_suspects(self) -> None:
-        """Check again the files that ticks before this one may have died of."""
+        """Check again the files that may have killed earlier ticks."""
         for key in self._check(list(self._suspects)):
             self._suspects.acquit(key)
 
     def _confirm_requested(self) -> list[str]:
-        """Keep the fingerprints of files whose runs Dagster has made; return the other files."""
+        """Remember the files whose requested runs exist in Dagster; return the other files."""
         cursor, lost = self._cursor, []
         for key, requested in cursor.requested.items():
             if self._has_run(requested.run_key):
@@ -143,7 +143,7 @@ class DoneFileTick:
         return lost
 
     def _check_waiting(self) -> None:
-        """Check waiting files whose model is known by now, and give up those that waited too long."""
+        """Check waiting files whose model is known by now, and refuse those that waited too long."""
         waiting = self._cursor.waiting
         known = [key for key in waiting if model_of(key) in self.partitions]
         for key in self._check(known):
@@ -162,7 +162,7 @@ class DoneFileTick:
         return bool(self.context.instance.get_run_ids(of_key, limit=1))
 
     def _check(self, keys: Sequence[str]) -> set[str]:
-        """Check files, and return those that need nothing more: they were processed, or are gone."""
+        """Check files, and return those that need no more work because they were processed or deleted."""
         settled = set()
         for key, found in zip(keys, at_once(self.bucket.look, keys), strict=True):
             if isinstance(found, Exception):
@@ -196,7 +196,7 @@ class DoneFileTick:
                     )
                 known = self._check(sorted({message.key for message in received if message.key is not None}))
                 settled += [message for message in received if message.key in known]
-                # More would only wait, and count as received.
+                # Further messages could not be processed now, and would count as received.
                 if not received or len(self._candidates) >= MAX_RUNS or self._is_late():
                     break
             self.queue.delete(settled)
@@ -205,7 +205,7 @@ class DoneFileTick:
             self._errors.append(f"The queue of done files does not answer: {error}")
 
     def _list_next(self) -> Sweep:
-        """List the sweep's next pages; return how far the sweep is once they are processed."""
+        """List the sweep's next pages; return the sweep's progress once their files are processed."""
         sweep = self._cursor.sweep.begun_if_due(self.now)
         if sweep != self._cursor.sweep:
             self._cursor.sweep, self._cursor.last_error = sweep, ""
@@ -218,16 +218,17 @@ class DoneFileTick:
                 day = sweep.days[0]
                 self.context.log.exception("The done files of %s cannot be listed", day)
                 self._errors.append(f"The done files of {day} cannot be listed: {error}")
-                # A later sweep lists the day again: it must not keep the others from being listed.
+                # A later sweep lists this day again, so that it does not block the other days.
                 return sweep.past_day()
             for file in page:
                 self._add_if_new(file)
         return sweep
 
     def _process_candidates(self) -> bool:
-        """Process the oldest batches' files first, and return whether some must be listed again.
+        """Process files, those of the oldest batches first; return whether some must be listed again.
 
-        Suspects come last, unless they are due; they are looked at in each tick, so the listing may go on.
+        Suspects come last unless they are due. Each tick checks them anyway, so the sweep may go on without
+        them.
         """
         deaths = self._suspects.deaths
         left = sorted(self._candidates, key=lambda key: (deaths(key), key.rpartition("/")[2]))
@@ -236,7 +237,7 @@ class DoneFileTick:
             left.insert(0, suspect)
         while left:
             room = min(MAX_RUNS - len(self._requests), _MAX_REFUSALS - len(self._refusals))
-            # Nothing else is lost with a tick that a suspect ends.
+            # If a suspect kills the tick, nothing else may be lost with it.
             if deaths(left[0]) and (self._requests or self._events):
                 return False
             if room <= 0 or self._is_late():
@@ -245,7 +246,7 @@ class DoneFileTick:
             left = left[len(group) :]
             for key, found in zip(group, self._register_group(group), strict=True):
                 if isinstance(found, ObjectMissingError):
-                    # Deleted since it was listed: there is nothing left to load.
+                    # It was deleted after it was listed, so there is nothing to load.
                     continue
                 if isinstance(found, Exception):
                     self._log_error(key, found)
@@ -254,7 +255,7 @@ class DoneFileTick:
         return False
 
     def _next_group(self, left: Sequence[str]) -> Sequence[str]:
-        """Return the files to process next: a suspect alone, else as many as one large file's bytes."""
+        """Return the next files to process: one suspect alone, or as many as one large file's bytes."""
         count, size = 1, self._candidates[left[0]].size
         for key in left[1:AT_ONCE]:
             size += self._candidates[key].size
@@ -266,9 +267,10 @@ class DoneFileTick:
     def _register_group(
         self, keys: Sequence[str]
     ) -> list[tuple[Fingerprint, DeliveryStatus, DoneFile] | Exception]:
-        """Read files, tell by their bytes whether they are new, and record them in the registry.
+        """Read files, compare their content with the processed ones, and record them in the registry.
 
-        S3 and the registry are asked side by side. Parsing takes the processor, and so goes one by one.
+        Requests to S3 and the registry run in parallel. Parsing needs the processor, so files are parsed one
+        by one.
         """
         if self._suspects.is_set_aside(keys[0]):
             read: dict[str, DoneFile | Exception] = {key: _set_aside(key) for key in keys}
@@ -295,7 +297,7 @@ class DoneFileTick:
     def _request_run_or_refuse(
         self, key: str, fingerprint: Fingerprint, status: DeliveryStatus, done_file: DoneFile
     ) -> None:
-        """Request the run of a file, or show its refusal."""
+        """Request the run of a file, or report its refusal."""
         cursor = self._cursor
         self._suspects.acquit(key)
         if not done_file.awaits_model:
@@ -308,7 +310,7 @@ class DoneFileTick:
         )
         if request is not None and not is_made:
             self._requests.append(request)
-            # Its fingerprint is kept by the next tick, which sees whether Dagster has made the run.
+            # The next tick remembers its fingerprint, once it sees that Dagster has made the run.
             cursor.requested[key] = RequestedRun(str(request.run_key), fingerprint)
             return
         cursor.fingerprints.add(key, fingerprint, self.now.date())
@@ -345,13 +347,13 @@ def _set_aside(key: str) -> DoneFile:
 
 
 def at_once(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
-    """Return the outcome of a function for each key, asked side by side."""
+    """Return the function's outcome for each key, computed in parallel."""
     with ThreadPoolExecutor(AT_ONCE) as workers:
         return list(workers.map(partial(outcome, function), keys))
 
 
 def outcome(function: Callable[[str], _Found], key: str) -> _Found | Exception:
-    """Return what a function returns or raises for a key: whatever ails one file, the others go on."""
+    """Return what a function returns or raises for a key, so that one bad file does not stop the others."""
     try:
         return function(key)
     except Exception as error:  # noqa: BLE001  # the caller tells which error is whose

@@ -1,4 +1,4 @@
-"""The sensor of done files: every new one becomes one run of its model's load job."""
+"""The done-file sensor: each new done file becomes one run of its model's load job."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import time
@@ -15,7 +15,7 @@ from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.registry.table import RegistryTable
 
-# Of one change that others overtake; the next tick tries it again.
+# How long a registry change that conflicts with others is retried in one tick; the next tick tries again.
 _REGISTRY_PATIENCE_SECONDS = 10.0
 
 
@@ -26,7 +26,7 @@ def done_files_tick(
     now: datetime,
     clock: Callable[[], float] = time.monotonic,
 ) -> dg.SensorResult:
-    """Look once at the platform's bucket and queue."""
+    """Run one tick on the platform's bucket and queue."""
     settings = platform.settings
     bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
     tick = DoneFileTick(
@@ -46,7 +46,7 @@ def done_files_tick(
 
 
 def done_files_sensor(jobs: Iterable[Any], partitions: Partitions) -> dg.SensorDefinition:
-    """Return the sensor over all models.
+    """Return the sensor for all models.
 
     Args:
         jobs: The models' load jobs.

@@ -1,4 +1,4 @@
-"""What a registered done file leads to: the run that loads its batch, or a refusal that Dagster shows."""
+"""Turns a registered done file into the run that loads its batch, or into a refusal event."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState
 from prediction_contract.registry.table import RegistryTable
 
-# Of files that belong to no declared model, and so to no asset of one.
+# The asset for done files that belong to no declared model.
 REFUSED_DONE_FILES = dg.AssetKey("refused_done_files")
 
 Partitions = Mapping[str, dg.PartitionsDefinition[str]]
 
 
 def load_request(manifest: Manifest, delivery: str = "") -> dg.RunRequest:
-    """Return the run that loads, checks and publishes a batch; a redelivery's beside the one that failed."""
+    """Return the run that loads, checks and publishes a batch; a redelivery gets a run key of its own."""
     model, batch_id = manifest.model, manifest.batch_id
-    # A manifest replaced before it was loaded has another digest, and is another run.
+    # A manifest that was replaced before the load has another digest, and so gets another run.
     run_key = f"{batch_id}:{manifest.digest}"
     return dg.RunRequest(
         run_key=f"{run_key}:{delivery}" if delivery else run_key,
@@ -59,7 +59,7 @@ def load_run_config(model: str, batch_id: str, *, above_attempt: int = 0) -> dic
     Args:
         model: The model's name.
         batch_id: The batch.
-        above_attempt: The load attempt that the run's load must surpass; 0 if any complete load will do.
+        above_attempt: Only a complete load of a later attempt counts; with 0 any does.
     """
     named = {"batch_id": str(batch_id)}
     load = {**named, "above_attempt": above_attempt} if above_attempt else named
@@ -69,15 +69,15 @@ def load_run_config(model: str, batch_id: str, *, above_attempt: int = 0) -> dic
 def requested_run(
     fingerprint: Fingerprint, status: DeliveryStatus, done_file: DoneFile
 ) -> dg.RunRequest | None:
-    """Return the run that an accepted file asks for, or None if what it says is under way or done.
+    """Return the run for an accepted file; None if its batch is already loaded or being loaded.
 
-    A run key matches an earlier run that failed, too: trying again takes a run key of the delivery.
+    A run key also matches an earlier failed run, so a new attempt needs a run key with the delivery.
     """
     manifest, record = done_file.manifest, done_file.record
     if manifest is None:
         return None
     if status is DeliveryStatus.NEW:
-        # To a sensor that has lost its cursor, or begins, all files are new.
+        # After a sensor has lost its cursor, all files are new to it.
         return None if record is not None and _is_finished(record) else load_request(manifest)
     if record is None or record.load_state != LoadState.DONE:
         return None
@@ -86,16 +86,16 @@ def requested_run(
 
 
 def _is_finished(record: BatchRecord) -> bool:
-    """Whether a batch is verified and checked, or has left the stores: no run has anything left to do."""
+    """Return whether no run has work left: the batch is verified and checked, or retired."""
     is_checked = record.verified_attempt is not None and record.checked_attempt == record.verified_attempt
     return record.load_state == LoadState.RETIRED or (record.load_state == LoadState.VERIFIED and is_checked)
 
 
 def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitions: Partitions) -> DoneFile:
-    """Return the done file, refused if the code location has no such model or partition."""
+    """Refuse a done file if the code location has no such model or partition; else return it unchanged."""
     manifest = done_file.manifest
     if done_file.name is not None and done_file.name.model not in partitions:
-        # Not recorded: once the model is known, the same file loads.
+        # Not recorded in the registry, so that the same file loads once the model is known.
         reason = (
             f"The code location knows no model {done_file.name.model}. Declare the model and reload the code "
             f"location; the batch then loads by itself if that is done within {WINDOW_DAYS} days"
@@ -112,7 +112,7 @@ def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitio
 
 
 def refusal_event(done_file: DoneFile, models: Collection[str]) -> dg.AssetObservation:
-    """Return a refusal as an event of the model's predictions, or of all that belong to no known model."""
+    """Return a refusal as an event of the model's predictions, or of the asset for unknown models."""
     name, word = done_file.name, "waiting" if done_file.awaits_model else "refused"
     is_declared = name is not None and name.model in models
     return dg.AssetObservation(

@@ -1,4 +1,4 @@
-"""Done files become known batches or refusals: validated, and recorded in the registry with the reason."""
+"""Validates done files, and records each in the registry as a batch or as a refusal with its reason."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ class UnknownBatchError(ContractError):
 
 
 class ManifestReplacedError(ContractError):
-    """The done file of a batch is not the one that the registry knows."""
+    """A batch's done file differs from the one that the registry recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoneFile:
-    """A done file, and what became of it.
+    """A done file and the result of its registration.
 
     Attributes:
-        key: Its key.
-        name: Date, model and batch as the key says; None if it says none.
-        digest: Of the manifest, or of the file's bytes if they are none; empty if they were not read.
+        key: The file's key.
+        name: Date, model and batch from the key; None if the key is invalid.
+        digest: The digest of the manifest, or of the file's bytes if they are not a manifest; empty if
+            unread.
         manifest: The valid manifest, or None.
-        refusal: Why the batch is not to be loaded, or None.
-        is_recorded: Whether the registry knows of the refusal.
-        awaits_model: Whether the refusal ends once the code location knows the model.
-        record: The batch's record as it was registered; None if it was not.
+        refusal: Why the batch must not be loaded, or None.
+        is_recorded: Whether the registry recorded the refusal.
+        awaits_model: Whether the file loads once the code location knows its model.
+        record: The batch's record after its registration; None if it was not registered.
     """
 
     key: str
@@ -59,31 +60,30 @@ class DoneFile:
 def register_done_file(
     bucket: DataBucket, registry: RegistryTable, key: str, *, redelivered: bool = False
 ) -> DoneFile:
-    """Read and validate a done file, and record it in the registry: as a batch to load, or as refused.
+    """Read and validate a done file, and record it in the registry as a batch to load or as refused.
 
-    Doing it again changes nothing. A file that takes the place of one whose load has begun is refused, and
-    leaves that batch as it is.
+    Doing this again changes nothing. A file that replaces one whose load has begun is refused, and leaves
+    that batch unchanged.
 
     Args:
-        bucket: Where it lies.
+        bucket: The data bucket.
         registry: The registry.
-        key: Its key.
-        redelivered: Whether somebody asks for the same file once more, so that a batch that was refused is
-            to be tried again.
+        key: The file's key.
+        redelivered: Whether the same file was delivered again, which makes a refused batch loadable again.
 
     Raises:
-        ObjectMissingError: It is gone.
-        RegistryUnavailableError: The registry did not take it in time.
+        ObjectMissingError: The file does not exist.
+        RegistryUnavailableError: The registry did not take the change in time.
     """
     parsed = parse_done_file(bucket, key, done_file_content(bucket, key))
     return record_done_file(registry, parsed, redelivered=redelivered)
 
 
 def done_file_content(bucket: DataBucket, key: str) -> bytes:
-    """Return a done file's bytes; none of an object whose key is no done file's.
+    """Return a done file's bytes; empty if the key is not a done file's.
 
     Raises:
-        ObjectMissingError: It is gone.
+        ObjectMissingError: The file does not exist.
     """
     try:
         parse_done_key(key)
@@ -93,7 +93,7 @@ def done_file_content(bucket: DataBucket, key: str) -> bytes:
 
 
 def parse_done_file(bucket: DataBucket, key: str, content: bytes) -> DoneFile:
-    """Parse and validate a done file's bytes, which takes up to some seconds of a processor."""
+    """Parse and validate a done file's bytes, which takes up to some seconds of processor time."""
     try:
         name = parse_done_key(key)
     except InvalidNameError as error:
@@ -117,10 +117,10 @@ def unread_done_file(key: str, reason: str) -> DoneFile:
 
 
 def record_done_file(registry: RegistryTable, read: DoneFile, *, redelivered: bool) -> DoneFile:
-    """Record in the registry a done file that was read: as a batch to load, or as refused.
+    """Record a parsed done file in the registry, as a batch to load or as refused.
 
     Raises:
-        RegistryUnavailableError: The registry did not take it in time.
+        RegistryUnavailableError: The registry did not take the change in time.
     """
     name, manifest = read.name, read.manifest
     if name is None:
@@ -149,7 +149,7 @@ def record_done_file(registry: RegistryTable, read: DoneFile, *, redelivered: bo
 
 
 def _refuse_future(manifest: Manifest) -> None:
-    """Refuse a batch of a clock that is ahead: until that moment every later one would become history."""
+    """Refuse a batch id from the future: until that time, all later batches would become history."""
     minted_at = BatchId(manifest.batch_id).minted_at
     if minted_at > datetime.now(UTC) + CLOCK_SKEW:
         raise InvalidManifestError(
@@ -162,7 +162,7 @@ def _refuse_future(manifest: Manifest) -> None:
 
 
 def refuse(registry: RegistryTable, done_file: DoneFile, reason: str) -> DoneFile:
-    """Refuse a batch whose manifest is valid by itself, for what the platform knows beside it."""
+    """Refuse a batch with a valid manifest for a reason outside of the manifest."""
     if done_file.manifest is None:
         return done_file
     return DoneFile(
@@ -192,11 +192,11 @@ def registered_batch(registry: RegistryTable, model: str, batch_id: str) -> Batc
 
 
 def registered_manifest(bucket: DataBucket, record: BatchRecord) -> Manifest:
-    """Return the manifest that a batch was registered with.
+    """Return the manifest with which a batch was registered.
 
     Raises:
-        ObjectMissingError: It is gone.
-        ManifestReplacedError: Another done file lies in its place.
+        ObjectMissingError: The done file does not exist.
+        ManifestReplacedError: Another done file has replaced it.
     """
     content = bucket.read(record.manifest_key)
     try:
@@ -219,7 +219,7 @@ def _replaced(record: BatchRecord, found: str) -> ManifestReplacedError:
 
 
 def manifest_facts(manifest: Manifest) -> ManifestFacts:
-    """Return what the registry keeps of a valid manifest."""
+    """Return the registry's facts of a valid manifest."""
     return ManifestFacts(
         model=manifest.model,
         batch_id=manifest.batch_id,
@@ -239,7 +239,7 @@ def _facts(name: DoneKey, key: str, digest: str) -> ManifestFacts:
 
 
 def _refuse(registry: RegistryTable, facts: ManifestFacts, reason: str) -> bool:
-    """Record a refusal; return False where a load that has begun keeps the batch from being refused."""
+    """Record a refusal; return False if a load has begun, which forbids refusing the batch."""
     try:
         registry.carry_out(
             lambda: refuse_manifest(facts, reason, registry.batch(facts.model, facts.batch_id))
