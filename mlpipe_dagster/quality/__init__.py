@@ -1,1 +1,1 @@
-"""A model's own rules for its batches, and how far values moved since the live one."""
+"""A model's quality rules for its batches, and drift from the live batch."""

@@ -1,4 +1,4 @@
-"""One batch examined in the warehouse: rules, rows beside the live batch's, how far values moved."""
+"""Examines a batch in the warehouse: column rules, rows beside the live batch, and drift."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PICTURE_ENDS = (0.01, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class ColumnPicture:
-    """One column's distributions over bars of equal width; `ends` tells what the outer bars stand for."""
+    """One column's distributions over bars of equal width; `ends` labels the outer bars."""
 
     column: str
     ends: tuple[str, str] | None
@@ -48,19 +48,19 @@ class ColumnPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What was found of a batch.
+    """The result of examining a batch.
 
     Attributes:
-        facts: What was counted.
-        live_batch_id: The batch it was compared with, if any.
-        by_column: What breaks the rules of single columns.
-        against_live: What is wrong with rows and entities beside the live batch.
-        drift: How far each column moved; empty without a live batch, or with too few rows to tell.
-        live_model_version: The version of the trained model that scored the live batch, as its manifest
-            names it, if it is another one than the batch's own.
-        of_version: What speaks against the version that scored the batch.
-        pictures: Of each measured column.
-        visible_columns: Of which a person may see values.
+        facts: The counts.
+        live_batch_id: The batch that it was compared with, if any.
+        by_column: Violations of the rules of single columns.
+        against_live: Violations of the rules on rows and entities beside the live batch.
+        drift: How far each column moved; empty without a live batch, or with too few rows.
+        live_model_version: The model version in the live batch's manifest if it differs from the batch's own,
+            else None.
+        of_version: Findings on earlier batches of the version that scored the batch.
+        pictures: The distributions of each measured column.
+        visible_columns: The columns whose values people may see.
     """
 
     facts: BatchFacts
@@ -75,7 +75,7 @@ class Examination:
 
     @property
     def blocking(self) -> list[str]:
-        """What keeps the batch from being published automatically."""
+        """The reasons why the batch must not be published automatically."""
         found = (*self.by_column, *self.against_live, *drift_findings(self.drift), *self.of_version)
         return [finding.text for finding in found if finding.level is Level.BLOCK]
 
@@ -86,9 +86,9 @@ class Examiner:
 
     Attributes:
         query: Runs a statement in the warehouse and returns its rows.
-        declaration: The model's.
+        declaration: The model's declaration.
         written: The batch's columns as the model wrote them.
-        cleaning: The rules that its rows were cleaned by.
+        cleaning: The batch's cleaning rules.
     """
 
     query: Query
@@ -103,7 +103,7 @@ class Examiner:
 
     @property
     def visible_columns(self) -> frozenset[str]:
-        """The stored columns of which a person may see values, whatever they are called there."""
+        """The stored names of the columns whose values people may see."""
         visible = {column.name for column in self.declaration.columns if not column.sensitive}
         return self.cleaning.stored_names(self.written, visible)
 
@@ -115,12 +115,12 @@ class Examiner:
     def examine(
         self, batch_id: str, live_batch_id: str | None, *, live_model_version: str | None = None
     ) -> Examination:
-        """Examine a batch beside the live one, or by itself.
+        """Examine a batch, beside the live one if there is one.
 
         Args:
             batch_id: The batch.
-            live_batch_id: Another batch, or None.
-            live_model_version: As `Examination` has it.
+            live_batch_id: The batch to compare it with, or None.
+            live_model_version: See `Examination`.
         """
         quality = self.declaration.quality
         facts = self._facts(batch_id, live_batch_id)
@@ -154,14 +154,14 @@ class Examiner:
         live_rows = shared = None
         if live_batch_id is not None:
             ((live, both),) = self.query(statistics.shared_entities(self.table, batch_id, live_batch_id))
-            # Not of a batch that has left the warehouse.
+            # A batch that has left the warehouse is not compared.
             live_rows, shared = (int(live), int(both)) if live else (None, None)
         return BatchFacts(rows=int(rows), columns=columns, live_rows=live_rows, shared_entities=shared)
 
     def _distributions(
         self, batch_id: str, live_batch_id: str | None, facts: BatchFacts
     ) -> tuple[dict[str, float], list[ColumnPicture]]:
-        """Return each measured column's stability index, and its picture; bins come from the live batch."""
+        """Return each measured column's stability index and distributions; bins come from the live batch."""
         if not facts.rows:
             return {}, []
         batches = [batch_id] if live_batch_id is None else [batch_id, live_batch_id]
@@ -196,7 +196,7 @@ class Examiner:
     def _edges(
         self, batch_id: str, columns: Sequence[Column], bins: int
     ) -> tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, ...]]]:
-        """Return the edges of equally filled bins, and those of bars of equal width, by column."""
+        """Return the edges of equally filled bins, and of bars of equal width, by column."""
         fractions = (*_PICTURE_ENDS, *(bin_fractions(bins) if bins else ()))
         (found,) = self.query(statistics.quantiles(self.table, batch_id, columns, fractions))
         drift, picture = {}, {}
@@ -212,7 +212,7 @@ class Examiner:
 
 
 def _both(rows: int, values: Sequence[int], drift_edges: int) -> tuple[Distribution, Distribution]:
-    """Return the distribution over a column's bins and over its bars."""
+    """Return a column's distributions over its bins and over its bars."""
     valued, *below = values
     return (
         Distribution.of_cumulative(below[:drift_edges], valued, rows),

@@ -1,6 +1,6 @@
-"""The queries behind quality rules and drift: aggregates of whole batches, computed in the warehouse."""
+"""The queries behind quality rules and drift: aggregates of whole batches, computed by the warehouse."""
 
-# ruff: noqa: S608  # what goes into the text is validated to be safe in it
+# ruff: noqa: S608  # all values in the statements are validated, so they are safe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from prediction_contract.stores.warehouse_table import WarehouseTable
 
 MEASURED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
-"""Kinds whose values have an order and a distance, which bins need. Dates move with the partition anyway."""
+"""Kinds whose values have an order and a distance, as bins need. Dates move with the partition anyway."""
 
-# Aggregates in one statement; a wide table takes several.
+# The most aggregates per statement; a wide table takes several statements.
 MAX_AGGREGATES = 600
 
 
 def measured_columns(columns: Iterable[Column], key: str) -> list[Column]:
-    """Return the columns whose distribution is compared."""
+    """Return the columns whose distributions are compared."""
     return [column for column in columns if column.type.kind in MEASURED and column.name != key]
 
 
 def rule_counts(table: WarehouseTable, batch_id: str, rules: Sequence[ColumnRule]) -> str:
-    """Return the query of a batch's rows, then of nulls, values out of bounds and distinct ones by rule."""
+    """Return the query of a batch's rows and, by rule, of nulls, values out of bounds and distinct values."""
     counted = ["COUNT(*)"]
     for rule in rules:
         name = quoted(rule.column)
@@ -44,7 +44,7 @@ def rule_counts(table: WarehouseTable, batch_id: str, rules: Sequence[ColumnRule
 
 
 def shared_entities(table: WarehouseTable, batch_id: str, live_batch_id: str) -> str:
-    """Return the query of the live batch's rows, and of how many of its entities another batch has."""
+    """Return the query of the live batch's row count, and of how many of its entities the other batch has."""
     others = f"SELECT {table.key} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
     return (
         f"SELECT COUNT(*), COUNT(CASE WHEN {table.key} IN ({others}) THEN 1 END) "
@@ -55,7 +55,7 @@ def shared_entities(table: WarehouseTable, batch_id: str, live_batch_id: str) ->
 def quantiles(
     table: WarehouseTable, batch_id: str, columns: Sequence[Column], fractions: Sequence[float]
 ) -> str:
-    """Return the query of approximate quantiles of a batch's columns, column by column."""
+    """Return the query of approximate quantiles of a batch's columns, grouped by column."""
     asked = ", ".join(
         f"APPROX_PERCENTILE({_measure(column)}, {fraction})" for column in columns for fraction in fractions
     )
@@ -68,7 +68,7 @@ def binned(
     columns: Sequence[Column],
     edges: Mapping[str, Sequence[float]],
 ) -> str:
-    """Return the query, by batch, of rows and of each column's values, all and up to each of its edges."""
+    """Return the query, by batch, of rows and of each column's values, in total and up to each edge."""
     counted = ["COUNT(*)"]
     for column in columns:
         counted.append(f"COUNT({quoted(column.name)})")
@@ -82,7 +82,7 @@ def binned(
 
 
 def sample_rows(table: WarehouseTable, batch_id: str, columns: Sequence[str], rows: int) -> str:
-    """Return the query of a batch's first rows by key."""
+    """Return the query of a batch's first rows in order of the key."""
     names = ", ".join(quoted(column) for column in columns)
     return (
         f"SELECT {names} FROM {table.name} WHERE {table.is_of_batch(batch_id)} "

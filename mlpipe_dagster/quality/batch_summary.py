@@ -1,4 +1,4 @@
-"""What a person sees of a batch in Dagster: drift, pictures, sample rows; nothing of sensitive columns."""
+"""Dagster metadata of a batch: drift, charts and sample rows, without values of sensitive columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.records import BatchRecord
 
 SAMPLE_ROWS = 5
-# Each is some three kilobytes of the event log.
+# Each takes about three kilobytes of the event log.
 _MAX_PICTURES = 12
 
 
@@ -50,7 +50,7 @@ def batch_facts(
 
 
 def drift_table(found: Examination) -> dict[str, Any]:
-    """Return how far each column moved, without any of its values."""
+    """Return a table of how far each column moved; it shows no values."""
     if not found.drift:
         return {}
     words = {Level.PASS: "", Level.WARN: "warn", Level.BLOCK: "block"}
@@ -59,7 +59,7 @@ def drift_table(found: Examination) -> dict[str, Any]:
 
 
 def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
-    """Return a picture of each measured column that may be shown, beside the live batch's."""
+    """Return a chart of each measured column that people may see, beside the live batch's."""
     visible = [each for each in found.pictures if each.column in found.visible_columns][:_MAX_PICTURES]
     return {
         f"distribution_{each.column}": markdown_image(
@@ -76,7 +76,7 @@ def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
 
 
 def sample(examiner: Examiner, batch_id: str) -> dict[str, Any]:
-    """Return a batch's first rows, without the columns whose values may not be shown."""
+    """Return a batch's first rows, without the columns that people may not see."""
     visible = examiner.visible_columns
     columns = [name for name in examiner.schema.names if name in visible]
     if not columns:

@@ -1,4 +1,4 @@
-"""A picture of one column's distribution beside the live batch's."""
+"""A chart of one column's distribution beside the live batch's."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _BATCH, _LIVE = "#1f77b4", "#d0d0d0"
 
 
 class Series(NamedTuple):
-    """One batch's distribution, and how the legend calls it."""
+    """One batch's distribution, and its name in the legend."""
 
     name: str
     distribution: Distribution
 
 
 def distribution_svg(column: str, ends: tuple[str, str] | None, batch: Series, live: Series | None) -> str:
-    """Return a bar chart: per bin the share of rows, the live batch's bars behind.
+    """Return an SVG bar chart of the share of rows per bin, with the live batch's bars behind.
 
     Args:
-        column: Its title.
-        ends: What the first and the last bar stand for, if there is anything to tell.
+        column: The column's name, used as the title.
+        ends: The labels of the first and the last bar, if any.
         batch: The batch's distribution.
-        live: The live batch's, if there is one.
+        live: The live batch's distribution, if there is one.
     """
     layers = [(live, _LIVE, 1.0), (batch, _BATCH, 0.55)] if live else [(batch, _BATCH, 0.55)]
     shares = [(_shares(series.distribution), colour, width) for series, colour, width in layers if series]

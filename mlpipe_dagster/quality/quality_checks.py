@@ -1,4 +1,4 @@
-"""The checks by a model's own rules: columns, rows and entities beside the live batch, drift."""
+"""The checks of a model's quality rules: columns, rows and entities beside the live batch, and drift."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ _DESCRIPTIONS = {
 
 
 def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
-    """Return the checks that keep a loaded batch from being published automatically."""
+    """Return the checks that can keep a loaded batch from being published automatically."""
     model = declaration.name
     specs = {
         name: dg.AssetCheckSpec(
@@ -113,7 +113,7 @@ def quality_checks(declaration: ModelDeclaration) -> dg.AssetChecksDefinition:
 def batch_examiner(
     session: WarehouseSession, declaration: ModelDeclaration, record: BatchRecord, manifest: Manifest
 ) -> Examiner:
-    """Return what examines a loaded batch by the rules that its rows were cleaned by."""
+    """Return the examiner of a loaded batch, with the rules by which its rows were cleaned."""
     return Examiner(
         query=session.rows,
         declaration=declaration,
@@ -125,16 +125,16 @@ def batch_examiner(
 def examine_batch(
     examiner: Examiner, platform: Platform, record: BatchRecord, manifest: Manifest
 ) -> Examination:
-    """Examine a loaded batch beside the one that readers see now, and keep the verdict in the registry.
+    """Examine a loaded batch beside the live one, and record the verdict in the registry.
 
     Args:
-        examiner: Of the batch.
-        platform: Where.
-        record: The batch's, as read before it was examined: the verdict is on the load that it names.
-        manifest: The batch's.
+        examiner: The batch's examiner.
+        platform: The resources and settings.
+        record: The batch's record, read before the examination; the verdict applies to its last load.
+        manifest: The batch's manifest.
 
     Raises:
-        RuleViolationError: The batch was loaded again meanwhile.
+        RuleViolationError: The batch was loaded again in the meantime.
     """
     registry, attempt = platform.registry, complete_attempt(record)
     compared = compared_batch(registry, record, platform.settings.deployment.home)
@@ -160,7 +160,7 @@ def _judges_version(declaration: ModelDeclaration) -> bool:
 def _version_findings(
     platform: Platform, declaration: ModelDeclaration, manifest: Manifest
 ) -> list[QualityFinding]:
-    """Return what earlier batches tell of the version that scored a batch."""
+    """Return findings on earlier batches of the version that scored this batch."""
     if not _judges_version(declaration):
         return []
     worse = decayed_accuracy(
@@ -173,7 +173,7 @@ def _version_findings(
 
 
 def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: str) -> str | None:
-    """Return the live batch, or the one before if the batch itself is live; None before the first."""
+    """Return the live batch, or the previous one if the batch itself is live; None before the first."""
     pointer = registry.pointer(record.model, home_region)
     if pointer is None:
         return None
@@ -181,7 +181,7 @@ def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: st
 
 
 def _other_version(platform: Platform, manifest: Manifest, compared: str | None) -> str | None:
-    """Return the version that scored another batch, if it is another one; None if that cannot be told."""
+    """Return the version that scored the other batch if it differs; None if it is equal or unknown."""
     record = platform.registry.batch(manifest.model, compared) if compared else None
     if record is None:
         return None
@@ -201,15 +201,15 @@ def check_result(
     metadata: dict[str, Any] | None = None,
     note: str = "",
 ) -> dg.AssetCheckResult:
-    """Return findings as Dagster shows them: only blocking ones fail as errors.
+    """Return findings as a check result; only blocking findings fail with severity ERROR.
 
     Args:
-        spec: The check's.
-        findings: What it found.
-        found: All that was found of the batch.
+        spec: The check's specification.
+        findings: The check's findings.
+        found: The batch's whole examination.
         batch_id: The batch.
-        metadata: More than what is shown of every check.
-        note: What else a person must know.
+        metadata: Metadata in addition to that of every check.
+        note: A remark that is added to the description.
     """
     level = highest(findings)
     facts = found.facts

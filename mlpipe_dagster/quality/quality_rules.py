@@ -1,4 +1,4 @@
-"""Whether a batch is as its model's rules want it, by itself and beside the live batch, in words."""
+"""The rules of quality: judge a batch by itself and beside the live batch, and explain faults in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from mlpipe_dagster.pipeline.finding_level import Level
 from model_declaration.quality import ColumnRule, Quality
 
-# Seen where ids carry a date or a run: each batch then has entities of its own.
+# If ids contain a date or a run, each batch has entities of its own.
 _NO_SHARED_ENTITY = (
     ". If entity ids carry a date, two batches never share one: leave `coverage` out of the declaration"
 )
@@ -17,7 +17,7 @@ _NO_SHARED_ENTITY = (
 
 @dataclass(frozen=True, slots=True)
 class QualityFinding:
-    """What was found wrong: a sentence without a full stop."""
+    """A fault of a batch: its level, and a sentence without a full stop."""
 
     level: Level
     text: str
@@ -25,12 +25,12 @@ class QualityFinding:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """What was counted in one column of a batch.
+    """The counts of one column of a batch.
 
     Attributes:
         nulls: Rows without a value.
         outside: Values beyond the rule's bounds.
-        distinct: Different values; None unless the rule asks for it.
+        distinct: Different values; None unless the rule requires unique values.
     """
 
     nulls: int
@@ -40,13 +40,13 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFacts:
-    """What was counted of a batch and of the live one.
+    """The counts of a batch and of the live one.
 
     Attributes:
-        rows: Accepted rows of the batch: those that the warehouse holds.
-        columns: By the name of each column with a rule.
+        rows: Accepted rows of the batch, which the warehouse holds.
+        columns: The counts of each column with a rule, by name.
         live_rows: Accepted rows of the live batch; None if there is none to compare with.
-        shared_entities: How many of the live batch's entities the batch has.
+        shared_entities: How many of the live batch's entities the batch has; None without a live batch.
     """
 
     rows: int
@@ -57,7 +57,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class DriftedColumn:
-    """How far one column moved: its index, and what its thresholds say of it."""
+    """How far one column moved: its stability index, and the level by its thresholds."""
 
     column: str
     index: float
@@ -65,7 +65,7 @@ class DriftedColumn:
 
 
 def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[QualityFinding]:
-    """Return what breaks the rules of single columns; a column that the batch does not have breaks none."""
+    """Return the violations of column rules; rules of columns that the batch lacks are skipped."""
     return [
         QualityFinding(Level.BLOCK, text)
         for rule in rules
@@ -93,7 +93,7 @@ def _shown(bound: str | None, otherwise: str) -> str:
 
 
 def comparison_findings(quality: Quality, facts: BatchFacts) -> list[QualityFinding]:
-    """Return what is wrong with a batch's rows and entities beside those of the live one."""
+    """Return the violations of the rules on rows and entities beside the live batch."""
     if not facts.live_rows:
         return []
     found = []
@@ -130,13 +130,13 @@ def _level_below(value: float, warn: float, block: float) -> Level:
 def judged_drift(
     quality: Quality, indices: Mapping[str, float], *, of_other_version: bool = False
 ) -> list[DriftedColumn]:
-    """Return each column's stability index with what its thresholds say, the largest first.
+    """Return each column's stability index with its level, the largest index first.
 
     Args:
         quality: The model's rules.
-        indices: By column.
-        of_other_version: Whether another version of the model scored the live batch. It was replaced because
-            the new one answers otherwise: that warns, and never blocks.
+        indices: The stability indices by column.
+        of_other_version: Whether another model version scored the live batch. A new version is meant to
+            predict differently, so drift then only warns.
     """
     judged = []
     for column, index in indices.items():
@@ -151,7 +151,7 @@ def judged_drift(
 
 
 def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
-    """Return the columns that moved too far."""
+    """Return a finding for each column that moved too far."""
     return [
         QualityFinding(
             each.level, f"the values of {each.column} have moved: stability index {each.index:.2f}"
