@@ -1,1 +1,1 @@
-"""What leaves the stores when its time is over, and what must stay."""
+"""Retention: removes expired batches and versions from the stores."""

@@ -1,4 +1,4 @@
-"""A model's Delta table as retention leaves it: without retired batches, and without files of no batch."""
+"""Removes retired batches from a model's Delta table, and finds files that belong to no batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_PAUSE = 4.0
 
 
 class DeltaRemovalError(ContractError):
-    """The commit that removes batches could not be made in time."""
+    """The commit that removes batches was not possible in time."""
 
 
 class DeltaHistory:
@@ -30,8 +30,8 @@ class DeltaHistory:
     Args:
         bucket: The bucket's name.
         model: The model's name.
-        options: Returns what deltalake needs to reach the bucket; asked each time, since credentials expire.
-        patience_seconds: How long a commit is tried again while scoring jobs commit before it.
+        options: Returns deltalake's storage options; called each time, because credentials expire.
+        patience_seconds: How long a commit is retried while scoring jobs commit first.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class DeltaHistory:
         self._patience_seconds = patience_seconds
 
     def exists(self) -> bool:
-        """Whether the model has a table yet."""
+        """Return whether the model's table exists."""
         from deltalake import DeltaTable  # noqa: PLC0415  # not while definitions load
 
         return DeltaTable.is_deltatable(self._uri, storage_options=dict(self._options()))
 
     def remove(self, batch_ids: Collection[str]) -> int:
-        """Take batches out of the table's newest version by one commit; return how many files left it.
+        """Remove batches from the table's newest version in one commit; return how many files were removed.
 
-        The files themselves stay for whoever reads an earlier version; doing it again commits nothing.
+        The files stay on S3 for readers of earlier versions. Removing the same batches again commits nothing.
 
         Raises:
-            DeltaRemovalError: Others committed first until the patience ended.
+            DeltaRemovalError: Other writers committed first until the patience ended.
         """
         from deltalake.exceptions import CommitFailedError  # noqa: PLC0415
 
@@ -82,18 +82,18 @@ class DeltaHistory:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     def removed_files(self, *, longer_than: timedelta) -> set[str]:
-        """Return the data files that left the table so long ago, whether they are still on S3 or not.
+        """Return the data files that left the table at least `longer_than` ago, on S3 or already deleted.
 
-        As Delta's VACUUM would find them; it would delete those too which a batch that is not retired names,
-        because of two attempts at a batch the later commit removes the earlier one's files.
+        Delta's VACUUM would select the same files, but it would also delete files of batches that are not
+        retired: if a batch had two attempts, the later commit removes the files of the earlier one.
         """
         return self._removed(self._table(), longer_than)
 
     def known_files(self) -> set[str]:
-        """Return the data files that the table has, or has had and still remembers.
+        """Return the data files of the table, present ones and removed ones that its log still lists.
 
-        A file in its folder that is none of them was written by an attempt that died before its commit, or
-        left the table so long ago that the log has forgotten it.
+        Any other file in the folder was written by an attempt that died before its commit, or left the table
+        so long ago that the log no longer lists it.
         """
         table = self._table()
         present = table.get_add_actions(flatten=True)["path"].to_pylist()

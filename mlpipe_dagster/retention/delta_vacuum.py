@@ -1,4 +1,4 @@
-"""The vacuum of a Delta table: files of retired batches, and files that no other batch names, leave S3."""
+"""The vacuum of a Delta table: deletes files of retired batches, and files that no other batch names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prediction_contract.registry.records import BatchRecord
 
 
 class VacuumResult(NamedTuple):
-    """How many files were deleted and their bytes; why others that left the table long ago stay, or empty."""
+    """Number and bytes of the deleted files, and why other old files stay; empty if none do."""
 
     files: int
     bytes: int
@@ -32,21 +32,21 @@ def vacuum(
     retired: Iterable[BatchRecord],
     kept: Iterable[BatchRecord],
 ) -> VacuumResult:
-    """Delete files that left the table long ago or never came into it, but for those that a batch names.
+    """Delete files that left the table long ago or never entered it, except those that a batch names.
 
-    What the table does not know is looked at before the table is, so a file that is committed meanwhile
-    counts as known. A file of a retired batch is no other batch's, so it goes whatever is wrong with
-    others. Of the rest, which attempts have left behind, nobody knows whose they are while a done file
-    cannot be read: those stay.
+    The folder is listed before the table is read, so a file that is committed in between counts as known. A
+    retired batch's files belong to no other batch, so they are deleted in any case. The remaining files come
+    from abandoned attempts. While any done file cannot be read, it is unknown whether its batch names some of
+    them, so all of them stay.
 
     Args:
-        bucket: Of the table and of done files.
+        bucket: The bucket of the table and of the done files.
         delta: The table.
         model: The model's name.
         longer_than: How long a file stays after it has left the table's newest version.
         now: The present moment.
-        retired: Batches that were verified once and are retired: the files that they name are theirs alone.
-        kept: Batches whose files stay; read only if there is something to delete.
+        retired: Retired batches that were verified once: no other batch has their files.
+        kept: The batches whose files stay; only read if there are files to delete.
     """
     root = delta_table_prefix(model)
     files = {item.key.removeprefix(root): item for item in bucket.below(root)}
@@ -77,12 +77,12 @@ def vacuum(
 
 
 def _is_data(name: str) -> bool:
-    """Whether a file below a Delta table's folder is of its data; what begins with `_` is of its log."""
+    """Return whether a file below a Delta table's folder is data; names that begin with `_` are its log."""
     return name.endswith(".parquet") and not name.startswith("_")
 
 
 def _named_files(bucket: DataBucket, record: BatchRecord) -> tuple[frozenset[str], str]:
-    """Return the Delta files of a batch, or none and why they are not known."""
+    """Return the Delta files of a batch and an empty text, or no files and why they are unknown."""
     try:
         return frozenset(registered_manifest(bucket, record).delta.files), ""
     except ContractError as error:

@@ -1,4 +1,4 @@
-"""The sensor of retention: a model whose batches' time is over is swept by a run, once a day."""
+"""The sensor of retention: requests a daily sweep for each model with expired batches."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -28,12 +28,12 @@ from prediction_contract.naming.batch import Partition
 
 JOB = "retention"
 _OP = "retire_batches"
-# Dagster gives a tick sixty seconds; what is left over is looked at by the next.
+# Dagster ends a tick after sixty seconds; the next tick examines the remaining models.
 _TICK_SECONDS = 20.0
 
 
 class RetentionConfig(dg.Config):
-    """Names the model that shall be swept."""
+    """Names the model to sweep."""
 
     model: str
 
@@ -46,10 +46,10 @@ class RetentionConfig(dg.Config):
 def retire_batches(
     context: dg.OpExecutionContext, config: RetentionConfig, platform: Platform, warehouse: Warehouse
 ) -> None:
-    """Sweep one model; doing it again goes on where a sweep that died has stopped."""
+    """Sweep one model; a repeated run continues a sweep that died."""
 
     def log_retired(batch: RetiredBatch) -> None:
-        # Of a step that fails, Dagster keeps no observation; its log stays.
+        # If the step fails, Dagster drops its observations but keeps the log.
         values = (batch.record.batch_id, batch.rows, batch.objects, batch.bytes)
         context.log.info("Retired %s: %d rows, %d objects, %d bytes are gone", *values)
 
@@ -95,7 +95,7 @@ def retention_sweep(
 
 
 def retired_observation(batch: RetiredBatch) -> dg.AssetObservation:
-    """Return what left with a batch as an event of the publication's partition."""
+    """Return the data deleted with a batch as an event of the publication's partition."""
     record = batch.record
     shown = {
         "batch_id": record.batch_id,
@@ -114,7 +114,7 @@ def retired_observation(batch: RetiredBatch) -> dg.AssetObservation:
 
 
 def sweep_observation(model: str, swept: SweepResult, versions: Sequence[int]) -> dg.AssetObservation:
-    """Return what a whole sweep did as an event of the model's publication."""
+    """Return the result of a sweep as an event of the model's publication."""
     kept = [f"{batch_id}: {reason}" for batch_id, reason in sorted(swept.kept.items())]
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
@@ -134,7 +134,7 @@ def sweep_observation(model: str, swept: SweepResult, versions: Sequence[int]) -
 
 
 def unreadable_observation(model: str, error: Exception) -> dg.AssetObservation:
-    """Return that a model was left out of a day's round as an event of its publication."""
+    """Return an event of the model's publication that the model was left out today."""
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
         description="Retention: a record in the registry cannot be read, so nothing is retired today",
@@ -144,11 +144,11 @@ def unreadable_observation(model: str, error: Exception) -> dg.AssetObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionCursor:
-    """How far the round of a day has come.
+    """The progress of a day's round through the models.
 
     Attributes:
         day: The UTC date of the round.
-        after: The model that was looked at last, or empty.
+        after: The model that was examined last; empty at the start of a day.
     """
 
     day: str = ""
@@ -156,7 +156,7 @@ class RetentionCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "RetentionCursor":
-        """Return the cursor of a sensor's text; one of another form counts as none."""
+        """Parse a sensor's cursor; an invalid one counts as empty."""
         try:
             found = json.loads(text or "{}")
             return cls(day=str(found["day"]), after=str(found["after"]))
@@ -164,7 +164,7 @@ class RetentionCursor:
             return cls()
 
     def text(self) -> str:
-        """Return the cursor as a sensor keeps it."""
+        """Return the cursor in the form that the sensor stores."""
         return json.dumps({"day": self.day, "after": self.after})
 
 
@@ -176,9 +176,9 @@ def retention_tick(
     *,
     seconds: float = _TICK_SECONDS,
 ) -> dg.SensorResult:
-    """Look at the models whose turn has not come yet today; ask for a run for each that has something due.
+    """Examine the models that remain for today; request a run for each that has something due.
 
-    A model with an unreadable record is reported, and looked at again the next day.
+    A model with an unreadable record is reported, and examined again the next day.
     """
     cursor, today = RetentionCursor.parse(cursor_text), now.date().isoformat()
     if cursor.day != today:
@@ -191,7 +191,7 @@ def retention_tick(
         try:
             is_asked = model_needs_sweep(platform.registry, model, home, now=now)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            # Not what AWS refuses: that would leave out model after model.
+            # Errors of AWS are not caught: they would leave out one model after another.
             unreadable.append(unreadable_observation(model, error))
             is_asked = False
         if is_asked:
@@ -208,7 +208,7 @@ def retention_tick(
 
 
 def sweep_request(model: str, day: str) -> dg.RunRequest:
-    """Return the run that sweeps a model; there is one a day."""
+    """Return the run that sweeps a model; there is at most one per day."""
     return dg.RunRequest(
         run_key=f"{JOB}:{model}:{day}",
         job_name=JOB,
@@ -218,7 +218,7 @@ def sweep_request(model: str, day: str) -> dg.RunRequest:
 
 
 def retention_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
-    """Return the sensor over all models."""
+    """Return the sensor for all models."""
 
     @dg.sensor(
         name="retention",

@@ -1,7 +1,7 @@
-"""The sweep of one model: batches whose time is over leave Snowflake and S3, and the Delta table is vacuumed.
+"""The sweep of one model: expired batches leave Snowflake and S3, and the Delta table is vacuumed.
 
-Whatever is deleted belongs to a batch that is retired in the registry, and nothing brings such a batch back.
-So every step may be repeated, by anybody and however late, and a sweep that died is finished by the next.
+A sweep deletes only data of batches that the registry has retired, and a retired batch never comes back. So
+each step may be repeated at any time, and the next sweep completes one that died.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from prediction_contract.registry.transaction import Transaction
 from prediction_contract.stores.delta_table import VACUUM_AFTER
 from prediction_contract.text.utc_time import format_utc, parse_utc
 
-# A sweep that failed on the day a file came due is followed by another.
+# If the sweep fails on the day a file is due, a sweep of the next days deletes it.
 _VACUUM_WITHIN = timedelta(days=2)
-# For so long a done file that was refused may be delivered again, and one whose load failed loaded again.
+# For this time, a refused done file may be delivered again, and a batch whose load failed be loaded again.
 _NOT_LOADED_FOR = timedelta(days=30)
 MAX_BATCHES = 500
 
 
 @dataclass(slots=True, kw_only=True)
 class RetiredBatch:
-    """What one sweep deleted of a batch; what an earlier one had deleted is not counted again.
+    """The data of a batch that one sweep deleted; deletions of an earlier sweep are not counted again.
 
     Attributes:
-        record: As it was before.
-        rows: Deleted from Snowflake.
-        objects: Deleted from S3: JSON parts and quarantine.
-        bytes: Their size.
+        record: The batch's record before the sweep.
+        rows: The number of rows deleted from Snowflake.
+        objects: The number of objects deleted from S3: JSON parts, quarantine and acknowledgements.
+        bytes: The size of these objects.
     """
 
     record: BatchRecord
@@ -63,15 +63,15 @@ class RetiredBatch:
 
 @dataclass(slots=True, kw_only=True)
 class SweepResult:
-    """What a sweep did.
+    """The result of a sweep.
 
     Attributes:
-        retired: The batches that left.
-        kept: Why others, whose time is over, stay: reasons by batch.
-        delta_files: Files that left the Delta table's newest version.
-        vacuumed_files: Files of retired batches or of no batch that were deleted from S3.
-        vacuumed_bytes: Their size.
-        not_vacuumed: Why files that left the table long ago stay on S3, or empty.
+        retired: The batches that were retired.
+        kept: Why other expired batches stay, by batch.
+        delta_files: The number of files that left the Delta table's newest version.
+        vacuumed_files: The number of files of retired batches or of no batch that were deleted from S3.
+        vacuumed_bytes: The size of these files.
+        not_vacuumed: Why files that left the table long ago stay on S3; empty if none do.
     """
 
     retired: list[RetiredBatch] = field(default_factory=list)
@@ -84,22 +84,23 @@ class SweepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionSweep:
-    """Retires what is due of one model.
+    """Retires the expired batches of one model.
 
     Attributes:
         model: The model's name.
-        run_id: The Dagster run's, under which the sweep claims batches.
-        has_ended: Whether a run that holds a claim is known to have ended.
+        run_id: The id of the Dagster run, under which the sweep claims batches.
+        has_ended: Returns whether the run with this id is known to have ended.
         registry: The registry.
-        home_region: The region that writes.
+        home_region: The home region.
         regions: The other serving regions.
-        bucket: Of parts, quarantine and Delta files.
+        bucket: The bucket of parts, quarantine and Delta files.
         warehouse: An open session.
         delta: The model's Delta table.
-        clock: The present moment.
+        clock: Returns the present moment.
         vacuum_after: How long a file stays after it has left the Delta table's newest version.
-        most_batches: How many batches are retired at most; the next sweep goes on.
-        on_retired: Called with each batch once its rows and objects are gone, even if the sweep dies then.
+        most_batches: The most batches to retire; the next sweep continues.
+        on_retired: Called with each batch once its rows and objects are deleted, even if the sweep dies
+            later.
     """
 
     model: str
@@ -117,7 +118,7 @@ class RetentionSweep:
     on_retired: Callable[[RetiredBatch], None] = lambda _: None
 
     def sweep(self) -> SweepResult:
-        """Retire what is due, delete it, and vacuum the Delta table.
+        """Retire expired batches, delete their data, and vacuum the Delta table.
 
         Raises:
             RegistryUnavailableError: The registry did not take a change in time.
@@ -170,7 +171,7 @@ class RetentionSweep:
         return swept
 
     def _claim(self, record: BatchRecord, token: str, projected: int) -> str | None:
-        """Retire a batch under a claim of this sweep, or say what keeps it."""
+        """Retire a batch under a claim of this sweep; return the reason if it must stay."""
         try:
             if record.load_state == LoadState.RETIRED and record.claim_token is not None:
                 holder = str(record.claim_job_run_id)
@@ -179,7 +180,7 @@ class RetentionSweep:
                 self.registry.carry_out(lambda: self._abandon(record.batch_id, holder))
             self.registry.carry_out(lambda: self._retire(record.batch_id, token, projected))
         except RuleViolationError as violation:
-            # The answer to our own change may have been lost: the token tells.
+            # The answer to our own change may have been lost; the token shows whether it is ours.
             if self._record(record.batch_id).claim_token != token:
                 return violation.what
         return None
@@ -202,7 +203,7 @@ class RetentionSweep:
         try:
             self.registry.carry_out(lambda: clear(self._record(batch_id), token=token, now=self.clock()))
         except RuleViolationError:
-            # Another sweep took this one for dead, or the answer was lost: either says the same of the batch.
+            # Another sweep took over this claim, or the answer was lost. Either way the batch is cleared.
             return
 
     def _record(self, batch_id: str) -> BatchRecord:
@@ -224,19 +225,19 @@ class RetentionSweep:
         return gone
 
     def _passed_over(self, sweep_from: str) -> Iterator[BatchRecord]:
-        """Yield the batches that sweeps no longer look at, though one may load them yet."""
+        """Yield batches that sweeps no longer examine, but that may still be loaded."""
         earlier = takewhile(lambda record: record.batch_id < sweep_from, self.registry.batches(self.model))
         return (record for record in earlier if _keeps_files(record, is_settled=True))
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What a sweep has seen of the batches, in their order.
+    """Collects a sweep's batches in order.
 
     Attributes:
-        unsettled_from: The oldest batch that a later sweep may have to do with, the newest batch if none is.
-        retained_from: The oldest batch that is not retired, likewise.
-        retired: Batches that were verified once and are retired: the files that they name are theirs alone.
+        unsettled_from: The oldest batch that a later sweep must examine; the newest batch if there is none.
+        retained_from: The oldest batch that is not retired; the newest batch if there is none.
+        retired: Retired batches that were verified once: no other batch has their files.
         kept: Batches that are not retired.
     """
 
@@ -255,7 +256,7 @@ class _Seen:
         if not self._has_retained:
             self.retained_from, self._has_retained = record.batch_id, not (is_settled or is_retired)
         if is_retired:
-            # What an unverified manifest names may be another batch's.
+            # An unverified manifest may name files of another batch.
             if record.accepted_rows is not None and not is_settled:
                 self.retired.append(record)
         elif _keeps_files(record, is_settled=is_settled):
@@ -263,9 +264,9 @@ class _Seen:
 
 
 def _keeps_files(record: BatchRecord, *, is_settled: bool) -> bool:
-    """Whether the files that a batch names stay, since it has been loaded or may be.
+    """Return whether a batch's files stay, because it has been loaded or may be.
 
-    Of a done file that was no manifest, the registry knows no checksum, and nothing loads it.
+    If a done file was not a manifest, the registry has no checksum of it, and it cannot be loaded.
     """
     is_over = record.load_state == LoadState.RETIRED or (
         is_settled and record.load_state == LoadState.REFUSED
@@ -276,16 +277,16 @@ def _keeps_files(record: BatchRecord, *, is_settled: bool) -> bool:
 def sweep_candidates(
     registry: RegistryTable, model: str, sweep_from: str, *, now: datetime
 ) -> Iterator[BatchRecord]:
-    """Yield the batches that a sweep may have to do with, the oldest first; they are read page by page.
+    """Yield the batches that a sweep must examine, oldest first, reading page by page.
 
-    What the last sweep was done with is not read, but for one day a month: a done file that was refused long
-    ago may have been delivered again since.
+    Batches before `sweep_from` are read only on the first day of a month: a done file that was refused long
+    ago may have been delivered again.
     """
     return registry.batches(model, minted_from="" if now.day == 1 else sweep_from)
 
 
 def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, now: datetime) -> bool:
-    """Whether a model has a batch to retire, or retired one whose Delta files have come due since."""
+    """Return whether a model has a batch to retire, or Delta files of a retired batch to vacuum."""
     sweep_from = registry.retention(model).sweep_from
     records = sweep_candidates(registry, model, sweep_from, now=now)
     needed = protected_batches(registry.pointer(model, home_region), registry.rollback_target(model))
@@ -293,9 +294,9 @@ def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, 
 
 
 def is_settled(record: BatchRecord, *, now: datetime) -> bool:
-    """Whether no sweep is to have to do with the batch again.
+    """Return whether no later sweep needs to examine the batch.
 
-    Of a batch that no load has written or refused nothing is retired, unless one does after all.
+    A batch that was never loaded has nothing to retire, unless it is loaded later after all.
     """
     if record.cleared_at is not None:
         return _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN

@@ -1,4 +1,4 @@
-"""Which model versions leave: the archives of those that ended long ago and that nobody names any more."""
+"""Retires model versions that ended long ago and are no longer needed, and deletes their archives."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from prediction_contract.registry.version_records import ModelVersion, VersionSt
 from prediction_contract.registry.version_rules import retire_version
 from prediction_contract.text.utc_time import parse_utc
 
-# A batch that pinned a version just before it ended is done, and loaded, long before that.
+# Far longer than a batch takes that pinned a version just before the version ended.
 KEPT_FOR = timedelta(days=30)
 _ENDED = frozenset({VersionState.REFUSED, VersionState.SUPERSEDED, VersionState.WITHDRAWN})
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRetention:
-    """Retires the versions of one model, and deletes the archives of those that were trained here.
+    """Retires versions of one model, and deletes the archives of those that were trained here.
 
     Attributes:
         registry: The registry.
@@ -36,9 +36,9 @@ class VersionRetention:
     model: str
 
     def sweep(self, now: datetime) -> list[int]:
-        """Retire what is due, delete the archives of retired versions, and return the versions that left.
+        """Retire expired versions, delete the archives of retired ones, and return the newly retired.
 
-        A sweep that died is finished by the next: whatever is deleted belongs to a version that is retired.
+        Only archives of retired versions are deleted, so the next sweep can complete one that died.
 
         Raises:
             RegistryUnavailableError: The registry did not take a change in time.
@@ -61,7 +61,7 @@ class VersionRetention:
                 yield version
 
     def _needed(self) -> frozenset[int]:
-        """Return the versions that batches name which are not retired, and the one a demotion goes to."""
+        """Return the versions that unretired batches name, and the version that a demotion would restore."""
         kept = self.registry.batches(
             self.model, minted_from=self.registry.retention(self.model).retained_from
         )
@@ -71,7 +71,7 @@ class VersionRetention:
 
     def _retire(self, version: ModelVersion) -> bool:
         def decide() -> Transaction:
-            # Decided on what was read: a version that was needed meanwhile stays for a later sweep.
+            # If the version has changed since it was read, it stays for a later sweep.
             found = self.registry.model_version(self.model, version.version)
             return retire_version(version) if found == version else Transaction(self.model, None)
 
@@ -81,7 +81,7 @@ class VersionRetention:
             return False
 
     def _folder(self, version: ModelVersion) -> str | None:
-        """Return the folder of a version's training job; None for a file that was trained elsewhere."""
+        """Return the folder of a version's training job; None for a version that was trained elsewhere."""
         prefix = candidates_prefix(self.model)
         if version.artifact_bucket is not None or not version.artifact_key.startswith(prefix):
             return None
