@@ -1,1 +1,1 @@
-"""What stacks are made of, one capability a file; definitions and names come from `infra` itself."""
+"""The parts of stacks, one capability per file. Their definitions are in `infra.definitions`."""

@@ -1,4 +1,4 @@
-"""Findings of the rules that a resource is left with, each with its reason."""
+"""Accepted findings of validation rules on single resources, each with its reason."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _PACK = "AwsSolutions"
 
 
 def acknowledge(resource: IConstruct, **reasons: str) -> None:
-    """Let findings of AWS Solutions' rules stand on one resource.
+    """Accept findings of the AWS Solutions rules on one resource.
 
     Args:
-        resource: The resource itself, so that nothing else is excused.
-        reasons: Why, by the rule's name after `AwsSolutions-`.
+        resource: The only resource for which the findings are accepted.
+        reasons: The reason by the rule's name after `AwsSolutions-`.
     """
     _acknowledge(resource, reasons)
 
 
 def acknowledge_lint(resource: cdk.CfnResource, **reasons: str) -> None:
-    """Let findings of cfn-lint stand on one resource.
+    """Accept findings of cfn-lint on one resource.
 
     Args:
-        resource: The resource itself.
-        reasons: Why, by the check's name.
+        resource: The resource.
+        reasons: The reason by the check's name.
     """
     resource.add_metadata("cfn-lint", {"config": {"ignore_checks": sorted(reasons)}})
     resource.add_metadata("mlpipe:reasons", reasons)
 
 
 def acknowledge_named_zones(network: ec2.Vpc) -> None:
-    """Let a network's subnets name their zones."""
+    """Accept that a network's subnets name their zones."""
     for subnet in (*network.public_subnets, *network.private_subnets, *network.isolated_subnets):
         resource = subnet.node.default_child
         if isinstance(resource, cdk.CfnResource):
@@ -55,10 +55,10 @@ def acknowledge_named_zones(network: ec2.Vpc) -> None:
 def acknowledge_wildcards(
     resource: IConstruct, deployment: Deployment, statements: Iterable[Statement]
 ) -> None:
-    """Let the stars of a role's statements stand, one by one, each with its reason.
+    """Accept the wildcards of a role's statements one by one, each with its reason.
 
     Raises:
-        UnexplainedWildcardError: One has none.
+        UnexplainedWildcardError: A wildcard has no reason.
     """
     found: dict[str, str] = {}
     for statement in statements:

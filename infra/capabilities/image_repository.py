@@ -1,4 +1,4 @@
-"""Repositories of container images: scanned, never overwritten, tidied up."""
+"""Repositories of container images: scanned, with immutable tags, old images expire."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def add_repository(
     """Add a repository.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
-        name: The repository's.
-        families: What the tags of its images begin with, before a hyphen; of each the newest are kept, since
-            one family's image may be in use while many of another are pushed. None for any tags.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
+        name: The repository's name.
+        families: The families of its images; a tag begins with its family and a hyphen. The newest images of
+            each family are kept, however many of another are pushed. None for any tags.
     """
     if families is None:
         selections = [{"tagStatus": "any"}]

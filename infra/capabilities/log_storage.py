@@ -1,4 +1,4 @@
-"""Where services write their logs: log groups with an end, and private buckets."""
+"""Storage for the logs of services: log groups with a retention, and private buckets."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def add_log_group(
     name: str,
     retention: logs.RetentionDays = logs.RetentionDays.THREE_MONTHS,
 ) -> logs.LogGroup:
-    """Add a log group that outlives its stack, and return it for what must not be made before it.
+    """Add a log group that outlives its stack, and return it so that other resources can depend on it.
 
-    A service that has to make its own keeps every line for ever.
+    A log group that a service creates itself would keep every line for ever.
 
     Args:
-        scope: Whose.
-        construct_id: Its id in the stack.
-        name: As the service that writes to it expects.
-        retention: How long a line is kept.
+        scope: The construct to add to.
+        construct_id: The construct's id in the stack.
+        name: The name that the writing service expects.
+        retention: How long lines are kept.
     """
     return logs.LogGroup(
         scope,
@@ -48,7 +48,7 @@ def add_log_group(
 
 @dataclass(frozen=True, slots=True)
 class LogsBucket:
-    """A bucket, and the policy without which nobody can write to it."""
+    """A bucket and its policy, which lets services write to it."""
 
     bucket: s3.CfnBucket
     policy: s3.CfnBucketPolicy
@@ -57,20 +57,20 @@ class LogsBucket:
 def add_logs_bucket(
     stack: cdk.Stack, construct_id: str, name: str, deployment: Deployment, *statements: Statement
 ) -> LogsBucket:
-    """Add a private bucket whose objects expire after a year and more.
+    """Add a private bucket whose objects expire after more than a year.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
-        name: The bucket's.
-        deployment: Where.
-        statements: Who writes to it.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
+        name: The bucket's name.
+        deployment: The names and ARNs of the stage in its region.
+        statements: Policy statements for the services that write to it.
     """
     bucket = s3.CfnBucket(
         stack,
         construct_id,
         bucket_name=name,
-        # Load balancers and S3's own access logs write with no other key than S3's.
+        # Load balancers and S3's access logs can write only with S3's own key.
         bucket_encryption=encryption("AES256"),
         public_access_block_configuration=no_public_access(),
         ownership_controls=owned_by_the_account("BucketOwnerEnforced"),
@@ -103,12 +103,12 @@ def add_logs_bucket(
 def add_bucket_policy(
     stack: cdk.Stack, construct_id: str, bucket: s3.CfnBucket, *statements: Statement
 ) -> s3.CfnBucketPolicy:
-    """Add the policy of a bucket."""
+    """Add the bucket's policy."""
     document: dict[str, Any] = {"Version": POLICY_VERSION, "Statement": list(statements)}
     name = bucket.bucket_name
     if name is None:
         raise ValueError(f"Bucket {construct_id} has no name. Take it from resource_names.")
-    # By name, so that rules recognise the bucket in the statements' ARNs.
+    # By name, so that validation rules recognise the bucket in the statements' ARNs.
     policy = s3.CfnBucketPolicy(stack, construct_id, bucket=name, policy_document=document)
     policy.add_resource_dependency(bucket)
     return policy
@@ -117,7 +117,7 @@ def add_bucket_policy(
 def encryption(
     algorithm: str, key_arn: str | None = None, *, bucket_key_enabled: bool | None = None
 ) -> s3.CfnBucket.BucketEncryptionProperty:
-    """Return the encryption by a key of our own, or by S3's."""
+    """Return the encryption with the given key, or with S3's own key."""
     rule = s3.CfnBucket.ServerSideEncryptionRuleProperty(
         bucket_key_enabled=bucket_key_enabled,
         server_side_encryption_by_default=s3.CfnBucket.ServerSideEncryptionByDefaultProperty(
@@ -128,7 +128,7 @@ def encryption(
 
 
 def no_public_access() -> s3.CfnBucket.PublicAccessBlockConfigurationProperty:
-    """Return what keeps a bucket from ever being public."""
+    """Return the settings that block all public access."""
     return s3.CfnBucket.PublicAccessBlockConfigurationProperty(
         block_public_acls=True,
         block_public_policy=True,
@@ -138,6 +138,6 @@ def no_public_access() -> s3.CfnBucket.PublicAccessBlockConfigurationProperty:
 
 
 def owned_by_the_account(ownership: str) -> s3.CfnBucket.OwnershipControlsProperty:
-    """Return who owns what others write."""
+    """Return the ownership rule for objects that others write."""
     rule = s3.CfnBucket.OwnershipControlsRuleProperty(object_ownership=ownership)
     return s3.CfnBucket.OwnershipControlsProperty(rules=[rule])

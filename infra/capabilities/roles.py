@@ -1,4 +1,4 @@
-"""Roles as they are defined, statement by statement; nothing is granted beside."""
+"""Roles with exactly the statements of their definitions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def add_role(
     """Add a role with its trust and its one inline policy.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
-        deployment: Where.
-        role: The definition.
-        further: Statements about what only this deployment has, say the code that was uploaded with it.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
+        deployment: The names and ARNs of the stage in its region.
+        role: The role's definition.
+        further: Statements about resources of this deployment alone, such as its uploaded code.
     """
     statements = (*role.statements, *further)
     return add_trusted_role(
@@ -49,7 +49,7 @@ def add_trusted_role(
     """Add a role by its trust policy.
 
     Raises:
-        UnexplainedWildcardError: A statement has a star without a reason.
+        UnexplainedWildcardError: A statement has a wildcard without a reason.
     """
     document = {"Version": POLICY_VERSION, "Statement": list(statements)}
     policy = iam.CfnRole.PolicyProperty(policy_name=POLICY_NAME, policy_document=document)

@@ -1,1 +1,1 @@
-"""The Dockerfiles of both kinds of image, and the folders that they are built from."""
+"""The Dockerfiles of both kinds of image, and the build contexts."""

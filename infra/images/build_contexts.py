@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from prediction_contract.jobs.job_image import JobImage
 
 _DOCKERFILES = PLATFORM / "infra" / "images"
-# Of Dagster's image. The rest of an installed platform lies inside the second, and stays behind.
+# The packages in Dagster's image. In an installation the others lie inside `mlpipe_dagster` and are not
+# copied.
 _PACKAGES = ("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract")
 _NOT_COPIED = shutil.ignore_patterns(
     *(
@@ -36,7 +37,7 @@ _NOT_COPIED = shutil.ignore_patterns(
         "__pycache__",
         ".git",
         ".mlpipe",
-        # Accounts and networks, which only a deployment reads.
+        # Accounts and networks, needed only for deployments.
         "stages.yaml",
         ".env*",
         ".venv*",
@@ -49,18 +50,18 @@ _INSTANCE = Path("instances") / "production.yaml"
 
 
 class BuildContextError(ContractError):
-    """What an image is built from cannot be written."""
+    """An image's build context cannot be written."""
 
 
 def write_build_contexts(project: Project, folder: Path) -> list[Path]:
-    """Write the folders of all images of a project in place of those that are there, and return them.
+    """Write the build contexts of all of a project's images, replacing old ones, and return their folders.
 
     Args:
-        project: Whose.
-        folder: Where they go.
+        project: The project.
+        folder: The folder to write them to.
 
     Raises:
-        RequirementsError: A family is not locked, or no longer as it is declared.
+        RequirementsError: A family is not locked, or its lock file is outdated.
         BuildContextError: A file cannot be copied.
     """
     images = {}
@@ -86,7 +87,7 @@ def _write_jobs(project: Project, image: JobImage, lock: Path, folder: Path) -> 
     folder.mkdir(parents=True)
     shutil.copy(lock, folder / "requirements.lock")
     text = _dockerfile(project, "jobs").read_text(encoding="utf-8")
-    # Built without arguments, it is the image that its folder is called by.
+    # Built without arguments, this gives the image whose tag is the folder's name.
     (folder / "Dockerfile").write_text(text.replace("ARG PACKAGES\n", f"ARG PACKAGES={image.tag}\n"))
     return folder
 
@@ -124,7 +125,7 @@ def _package(name: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the folders and print them."""
+    """Write the folders and print their paths."""
     parser = argparse.ArgumentParser(prog="mlpipe images", description=(__doc__ or "").partition("\n")[0])
     parser.parse_args(arguments)
     try:

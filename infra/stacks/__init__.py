@@ -1,1 +1,1 @@
-"""The stacks that a stage is deployed as; each reads like a list of what it holds."""
+"""The stacks of a stage."""

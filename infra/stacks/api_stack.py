@@ -1,4 +1,4 @@
-"""The stack that serves in one region; it is deployed apart from the pipeline."""
+"""The stack of the API in one region, deployed separately from the pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ApiStack(StageStack):
-    """The API in a region. Load balancer and function stand in one stack: they refer to one another."""
+    """The API in a region. Load balancer and function share a stack because they refer to one another."""
 
     def __init__(
         self,
@@ -57,6 +57,6 @@ class ApiStack(StageStack):
             topic_arn=topic_arn,
         )
         if not deployment.is_home:
-            # A region follows home by itself, and may fall behind while home is up to date.
+            # The region's replica may fall behind while the home region is up to date.
             add_pointer_alarms(self, settings, deployment, names, topic_arn)
         add_deployment(self, deployment, alias)

@@ -1,4 +1,4 @@
-"""The stack that keeps: bucket, tables, queue, load job, warehouse access, token issuer, images, secrets."""
+"""The data stack: bucket, tables, queues, load job, warehouse access, token issuer, images, secrets."""
 
 from __future__ import annotations
 
@@ -41,5 +41,6 @@ class DataStack(StageStack):
         # The ARN of the Snowflake connection's secret.
         self.snowflake_secret = add_warehouse_access(self, settings).ref
         add_token_issuer(self, settings)
-        # Not beside Dagster's services, which cannot start, nor their stack be made, before an image is here.
+        # Not in Dagster's stack: its services need an image in the repository before the stack can be
+        # created.
         add_repository(self, "DagsterImageRepository", deployment.dagster_image_repository)

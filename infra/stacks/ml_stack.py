@@ -1,4 +1,4 @@
-"""The stack of what SageMaker needs: roles, image repository, package groups, pipelines, schedules."""
+"""The stack for SageMaker: roles, image repository, package groups, pipelines, schedules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class MlStack(StageStack):
-    """SageMaker's side, in the home region; trained models lie in the data bucket, a prefix for each."""
+    """SageMaker's resources in the home region. Trained models lie in the data bucket, by model."""
 
     def __init__(
         self,
@@ -75,5 +75,5 @@ class MlStack(StageStack):
                     pipeline_definitions.retraining(deployment, model.retrained, code_digest=code_digest)
                 )
         for pipeline in pipelines:
-            # It assumes its role, and its schedule another, as soon as they are there.
+            # The pipeline and its schedule assume their roles as soon as they are created.
             add_pipeline(self, pipeline).node.add_dependency(*roles)

@@ -1,4 +1,4 @@
-"""The stack that watches: dashboard, alarms about batches, the topic that they are sent to, and a budget."""
+"""The stack for monitoring: dashboard, alarms about batches, their topic, and a budget."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from infra.provisioned_models import ProvisionedModel
     from infra.settings import StageSettings
 
-# AWS foresees nothing before it has seen five weeks; what was spent is told from the first day.
+# AWS forecasts only after five weeks of spending; actual spending is reported from the first day.
 _TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
 
 
 class ObservabilityStack(StageStack):
-    """What tells people, in the home region; each region's API brings its own alarms."""
+    """Monitoring in the home region; each region's API stack has alarms of its own."""
 
     def __init__(self, app: cdk.App, settings: StageSettings, models: Iterable[ProvisionedModel]) -> None:
         super().__init__(app, "observability", settings)

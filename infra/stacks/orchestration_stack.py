@@ -1,4 +1,4 @@
-"""The stack that Dagster runs in: network, images, Postgres, code location, web server, daemon, runs."""
+"""Dagster's stack: network, images, Postgres, code location, web server, daemon, runs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class OrchestrationStack(StageStack):
                 task,
                 image=image,
                 environment=environment,
-                # The web server asks for no login, and needs none to Snowflake.
+                # The web server has no login of its own, so it gets no Snowflake credentials.
                 secrets={**snowflake, **postgres} if task.runs_our_code else postgres,
             )
             for name, task in tasks(deployment, project).items()

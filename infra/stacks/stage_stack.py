@@ -1,4 +1,4 @@
-"""What every stack of a stage has: its name, its place, its protection."""
+"""The base of a stage's stacks: name, account, region and protection."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class StageStack(cdk.Stack):
 
     Args:
         app: The stage's app.
-        name: Ends the stack's name.
-        settings: The stage's.
-        region: Where; home unless it is named.
+        name: The end of the stack's name.
+        settings: The stage's settings.
+        region: The region; the home region by default.
     """
 
     def __init__(self, app: cdk.App, name: str, settings: StageSettings, region: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The firewall before the load balancer: rates, sizes, methods and paths, and AWS's managed rules."""
+"""The firewall in front of the load balancer: rates, sizes, methods and paths, and AWS's managed rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 _ACL = wafv2.CfnWebACL
-# Many entity ids in a body, one of 2 KB in a path, names of fields in a query: our own rules bound them.
+# Legitimate requests have many entity ids in a body, an id of 2 KB in a path or field names in a query. Our
+# own rules limit their sizes.
 _COUNTED_ONLY = ("SizeRestrictions_BODY", "SizeRestrictions_QUERYSTRING", "SizeRestrictions_URIPATH")
 _MANAGED = {
     "AWSManagedRulesCommonRuleSet": _COUNTED_ONLY,
@@ -48,7 +49,7 @@ def known_paths() -> str:
 
 
 def large_bodies() -> str:
-    """Return the pattern of a Content-Length that the load balancer would not hand on."""
+    """Return the pattern of a Content-Length above the load balancer's limit."""
     return f"^[0-9]{{{len(str(MAX_FUNCTION_REQUEST_BYTES))},}}$"
 
 
@@ -58,7 +59,7 @@ def add_firewall(
     deployment: Deployment,
     balancer: balancing.CfnLoadBalancer,
 ) -> wafv2.CfnWebACL:
-    """Add the firewall with its log, and put it before the load balancer."""
+    """Add the firewall with its log, and attach it to the load balancer."""
     rules = [_rate(settings), *_own_rules(), *_managed_rules()]
     firewall = _ACL(
         stack,
@@ -67,7 +68,7 @@ def add_firewall(
         scope="REGIONAL",
         default_action=_ACL.DefaultActionProperty(allow={}),
         rules=[rule(priority) for priority, rule in enumerate(rules)],
-        # Metrics know the firewall by this, and the dashboard asks for its name.
+        # The firewall's name in metrics, which the dashboard uses.
         visibility_config=_visibility(deployment.api_load_balancer),
     )
     wafv2.CfnWebACLAssociation(
@@ -84,12 +85,12 @@ def add_firewall(
         stack,
         "FirewallLogging",
         resource_arn=firewall.attr_arn,
-        # WAF takes the plain ARN, without the stars that CloudFormation ends it with.
+        # WAF takes the plain ARN, without the `:*` that CloudFormation appends.
         log_destination_configs=[deployment.log_group_arn(deployment.firewall_log_group)],
         redacted_fields=[
             wafv2.CfnLoggingConfiguration.FieldToMatchProperty(single_header={"Name": "authorization"})
         ],
-        # The function logs what came through, at a fraction of this log's price.
+        # The function logs the requests that came through, at a fraction of this log's price.
         logging_filter={
             "DefaultBehavior": "DROP",
             "Filters": [

@@ -1,4 +1,4 @@
-"""The API's function: its archive, its alias that traffic goes to, and how a new version takes over."""
+"""The API's function: its archive, the alias that receives traffic, and the rollout of new versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from infra.settings import StageSettings
     from prediction_contract.naming.resource_names import Deployment
 
-# Of the warm environments in use: above it more are made.
+# The share of warm environments in use above which more are added.
 _UTILISATION = 0.7
 _ARCHITECTURES = {"aarch64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
@@ -34,8 +34,8 @@ def add_function(
 ) -> lambda_.Alias:
     """Add function, role, log group, version and alias with warm environments; return the alias.
 
-    SnapStart is left out: it and provisioned concurrency exclude each other, and only the latter meets no
-    cold start at all.
+    SnapStart is not used: it excludes provisioned concurrency, and only the latter avoids cold starts
+    entirely.
     """
     definition = api_function(
         deployment,
@@ -51,7 +51,7 @@ def add_function(
         "Function",
         function_name=definition.name,
         description="Serves live predictions",
-        # Not mutable: its statements are those of the definition.
+        # Not mutable, so that the CDK adds no statements to those of the definition.
         role=iam.Role.from_role_arn(stack, "FunctionRoleByName", definition.role_arn, mutable=False),
         handler=definition.handler,
         runtime=lambda_.Runtime(definition.runtime, lambda_.RuntimeFamily.PYTHON),
@@ -72,7 +72,7 @@ def add_function(
         stack,
         "Live",
         alias_name=deployment.api_alias,
-        version=function.current_version,  # type: ignore[arg-type]  # jsii describes it otherwise
+        version=function.current_version,  # type: ignore[arg-type]  # jsii declares another type
         provisioned_concurrent_executions=settings.api.warm_environments,
     )
     scaling = alias.add_auto_scaling(
@@ -87,7 +87,7 @@ def add_deployment(
     deployment: Deployment,
     alias: lambda_.Alias,
 ) -> None:
-    """Let a new version take a tenth of the traffic first, and none again if an alarm goes off."""
+    """Shift a tenth of the traffic to a new version first, and roll back if an alarm goes off."""
     role = add_role(stack, "DeploymentRole", deployment, api_deployment_role(deployment))
     role_arn = deployment.role_arn(deployment.api_deployment_role)
     group = codedeploy.LambdaDeploymentGroup(
@@ -96,7 +96,7 @@ def add_deployment(
         alias=alias,
         deployment_config=codedeploy.LambdaDeploymentConfig.CANARY_10_PERCENT_5_MINUTES,
         role=iam.Role.from_role_arn(stack, "DeploymentRoleByName", role_arn, mutable=False),
-        # By name: by reference, they and the alias would wait for one another.
+        # By name: references would make the alarms and the alias depend on one another.
         alarms=[
             cloudwatch.Alarm.from_alarm_arn(stack, f"by-name-{what}", deployment.alarm_arn(what))
             for what in ALARMS_THAT_ROLL_BACK

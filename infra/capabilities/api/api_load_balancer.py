@@ -1,4 +1,4 @@
-"""The load balancer of the API: TLS, the token check, what goes to the function, and the access log."""
+"""The load balancer of the API: TLS, the token check, the routes to the function, and the access log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add_load_balancer(
         "routing.http.desync_mitigation_mode": "strictest",
         "routing.http.drop_invalid_header_fields.enabled": "true",
         "routing.http2.enabled": "true",
-        # What a client wrote there stays; the address that the load balancer saw comes last.
+        # Keeps the header that a client sent and appends the address that the load balancer saw.
         "routing.http.xff_header_processing.mode": "append",
         "waf.fail_open.enabled": "false",
     }
@@ -74,9 +74,9 @@ def add_load_balancer(
             for key, value in attributes.items()
         ],
     )
-    # It tries to write when it is made, and refuses to be made if it cannot.
+    # The load balancer writes a test object when it is created, and its creation fails if it cannot.
     balancer.add_resource_dependency(logs.policy)
-    # It is refused in a network whose gateway is not attached yet; the routes of its subnets wait for that.
+    # Creation fails while the network's internet gateway is not attached. The subnets' routes wait for that.
     public = network.select_subnets(subnet_type=ec2.SubnetType.PUBLIC)
     balancer.node.add_dependency(public.internet_connectivity_established)
     return balancer
@@ -96,7 +96,7 @@ def _log_writer(deployment: Deployment) -> dict[str, Any]:
 
 
 def add_target(stack: cdk.Stack, deployment: Deployment, alias: lambda_.Alias) -> balancing.CfnTargetGroup:
-    """Add the target group, whose one target is the function's alias."""
+    """Add the target group with the function's alias as its only target."""
     definition = target_group(deployment)
     permission = lambda_.CfnPermission(
         stack,
@@ -104,7 +104,7 @@ def add_target(stack: cdk.Stack, deployment: Deployment, alias: lambda_.Alias) -
         action="lambda:InvokeFunction",
         function_name=alias.function_arn,
         principal="elasticloadbalancing.amazonaws.com",
-        # The CDK's own target leaves it out, and then any account's load balancer may call.
+        # The CDK's own target omits this, and then load balancers of any account may call the function.
         source_account=deployment.account_id,
     )
     target = balancing.CfnTargetGroup(
@@ -136,7 +136,7 @@ def add_listeners(
     target: balancing.CfnTargetGroup,
     certificate: acm.CfnCertificate,
 ) -> None:
-    """Add both listeners: HTTP sends to HTTPS, which hands on what the API answers and nothing else."""
+    """Add both listeners: HTTP redirects to HTTPS, which forwards only requests that the API answers."""
     definition = load_balancer(deployment, public_documentation=settings.public_documentation)
     listener = balancing.CfnListener
     listener(

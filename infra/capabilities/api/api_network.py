@@ -1,4 +1,4 @@
-"""The network that the load balancer stands in: public subnets, and no way in but its own ports."""
+"""The load balancer's network: public subnets, open on the load balancer's ports only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_network(stack: cdk.Stack, region: RegionSettings) -> tuple[ec2.Vpc, ec2.
                 name="public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24, map_public_ip_on_launch=False
             )
         ],
-        # It would be done by a function of the CDK's own; nothing here uses the default group.
+        # The CDK would add a Lambda function for it, and nothing here uses the default group.
         restrict_default_security_group=False,
     )
     resource = network.node.default_child

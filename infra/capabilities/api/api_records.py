@@ -1,4 +1,4 @@
-"""The API's names: the certificate, one record for each region, and which region a client is sent to."""
+"""The API's names: the certificate, one record per region, and the routing of clients to regions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAILURES = 3
 
 
 def add_certificate(stack: cdk.Stack, settings: StageSettings, deployment: Deployment) -> acm.CfnCertificate:
-    """Add the certificate of both names; it is there once the zone has its proof, which ACM writes itself."""
+    """Add the certificate of both names. ACM writes the validation record into the zone itself."""
     domain = settings.domain
     names = [domain.api_name, domain.regional_name(deployment.region)]
     return acm.CfnCertificate(
@@ -41,7 +41,7 @@ def add_certificate(stack: cdk.Stack, settings: StageSettings, deployment: Deplo
 def add_records(
     stack: cdk.Stack, settings: StageSettings, deployment: Deployment, balancer: balancing.CfnLoadBalancer
 ) -> None:
-    """Send clients to the nearest region whose `/readyz` says that it can serve, else to another."""
+    """Route clients to the nearest region whose `/readyz` succeeds."""
     domain, region = settings.domain, deployment.region
     check = route53.CfnHealthCheck(
         stack,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_token_issuer(stack: cdk.Stack, settings: StageSettings) -> None:
-    """Add pool, domain, resource server, the one client, and the secret that its credentials are kept in."""
+    """Add the pool, its domain, the resource server, the only client and the secret with its credentials."""
     deployment = settings.deployment()
     issuer = token_issuer(deployment)
     pool = cognito.CfnUserPool(

@@ -1,1 +1,1 @@
-"""What Dagster runs in."""
+"""Dagster's network, database, tasks and services."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 DATABASE = USER = "dagster"
-# The major version alone: RDS upgrades minor ones by itself, and one that is named here would downgrade it.
+# Only the major version: RDS upgrades minor versions itself, and a fixed one here would downgrade it.
 _MAJOR_VERSION = "17"
 _BACKUP_DAYS = 14
 _PASSWORD_LENGTH = 40
@@ -28,7 +28,7 @@ _PASSWORD_LENGTH = 40
 def add_database(
     stack: cdk.Stack, settings: StageSettings, deployment: Deployment, network: DagsterNetwork
 ) -> tuple[rds.CfnDBInstance, secretsmanager.CfnSecret]:
-    """Add database and secret."""
+    """Add the database and its secret."""
     size = settings.dagster
     secret = secretsmanager.CfnSecret(
         stack,
@@ -84,7 +84,7 @@ def add_database(
         ca_certificate_identifier="rds-ca-rsa2048-g1",
     )
     database.apply_removal_policy(cdk.RemovalPolicy.SNAPSHOT)
-    # RDS would make it itself as soon as the instance is there.
+    # Without the dependency RDS would create the log group itself.
     database.node.add_dependency(add_log_group(stack, "DatabaseLogs", deployment.dagster_database_log_group))
     acknowledge(
         database,

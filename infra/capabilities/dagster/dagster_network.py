@@ -1,4 +1,4 @@
-"""The network that Dagster runs in: private, with endpoints of AWS's services and a way out to Snowflake."""
+"""Dagster's network: private, with endpoints of AWS services and a NAT gateway for Snowflake."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 HTTPS, POSTGRES, CODE_SERVER, WEB_SERVER = 443, 5432, 4000, 3000
 _CIDR = "10.60.0.0/18"
-# What tasks call all the time; the rest goes by the way out.
+# The services that tasks call often. Other calls leave through the NAT gateway.
 INTERFACE_SERVICES = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "sqs", "glue", "sagemaker.api", "sts")
 
 
 @dataclass(frozen=True, slots=True)
 class DagsterNetwork:
-    """The network and who may talk to whom in it.
+    """The network and its security groups.
 
     Attributes:
-        network: With private and isolated subnets.
+        network: The network, with private and isolated subnets.
         tasks: The security group of all of Dagster's tasks.
-        balancer: That of the internal load balancer.
-        database: That of Postgres.
+        balancer: The security group of the internal load balancer.
+        database: The security group of Postgres.
     """
 
     network: ec2.Vpc
@@ -57,7 +57,7 @@ def add_network(stack: cdk.Stack, settings: StageSettings, deployment: Deploymen
                 name="isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=24
             ),
         ],
-        # It would be done by a function of the CDK's own; nothing here uses the default group.
+        # The CDK would add a Lambda function for it, and nothing here uses the default group.
         restrict_default_security_group=False,
     )
     acknowledge_named_zones(network)

@@ -1,4 +1,4 @@
-"""The services that keep Dagster's tasks running, and the internal load balancer before its web server."""
+"""The services that keep Dagster's tasks running, and the internal load balancer of its web server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GRACE_SECONDS = 180
 
 
 def add_cluster(stack: cdk.Stack, deployment: Deployment) -> ecs.CfnCluster:
-    """Add the cluster, after the log group that Container Insights would make itself."""
+    """Add the cluster after its log group, which Container Insights would otherwise create itself."""
     log_group = add_log_group(
         stack, "ClusterMetrics", deployment.dagster_metrics_log_group, logs.RetentionDays.ONE_WEEK
     )
@@ -44,7 +44,7 @@ def add_cluster(stack: cdk.Stack, deployment: Deployment) -> ecs.CfnCluster:
 def add_code_name(
     stack: cdk.Stack, deployment: Deployment, network: DagsterNetwork
 ) -> servicediscovery.CfnService:
-    """Add the private name that the code location is found by."""
+    """Add the private DNS name of the code location."""
     namespace = servicediscovery.CfnPrivateDnsNamespace(
         stack, "Namespace", name=deployment.dagster_namespace, vpc=network.network.vpc_id
     )
@@ -74,17 +74,17 @@ def add_service(
     discovery: servicediscovery.CfnService | None = None,
     target: balancing.CfnTargetGroup | None = None,
 ) -> ecs.CfnService:
-    """Add a service of one task.
+    """Add a service that keeps one task running.
 
     Args:
-        stack: Whose.
-        name: The service's.
-        cluster: Where it runs.
-        task: What it runs.
-        network: In which.
-        is_single: Whether two at once would do harm: then a deployment stops the old one first.
-        discovery: The name that it is found by.
-        target: The load balancer's target group that it joins.
+        stack: The stack to add to.
+        name: The service's name.
+        cluster: The cluster that runs the task.
+        task: The task's definition.
+        network: The network of the task.
+        is_single: Whether two tasks at once would do harm. A deployment then stops the old task first.
+        discovery: The private DNS name of the task.
+        target: The load balancer's target group for the task.
     """
     service = ecs.CfnService
     private = network.network.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
@@ -101,7 +101,7 @@ def add_service(
             maximum_percent=100 if is_single else 200,
             deployment_circuit_breaker=service.DeploymentCircuitBreakerProperty(enable=True, rollback=True),
         ),
-        # It would start a task in another zone before it stops the one it moves.
+        # Rebalancing starts the task in another zone before it stops the old one.
         availability_zone_rebalancing="DISABLED" if is_single else None,
         network_configuration=service.NetworkConfigurationProperty(
             awsvpc_configuration=service.AwsVpcConfigurationProperty(
@@ -129,7 +129,7 @@ def add_service(
 def add_web_access(
     stack: cdk.Stack, settings: StageSettings, network: DagsterNetwork
 ) -> tuple[balancing.CfnTargetGroup, balancing.CfnListener]:
-    """Add the internal load balancer with its name, and return target group and listener."""
+    """Add the internal load balancer with its DNS name, and return its target group and listener."""
     name, zone = f"dagster.{settings.domain.api_name}", settings.domain.hosted_zone_id
     certificate = acm.CfnCertificate(
         stack,
@@ -144,7 +144,7 @@ def add_web_access(
     attributes = {
         "deletion_protection.enabled": str(settings.deletion_protection).lower(),
         "routing.http.drop_invalid_header_fields.enabled": "true",
-        # The page waits for news over one connection.
+        # The web page receives updates over one long connection.
         "idle_timeout.timeout_seconds": "600",
     }
     balancer = balancing.CfnLoadBalancer(

@@ -1,4 +1,4 @@
-"""The tasks of Dagster: code location, web server, daemon, and runs, which the daemon starts one by one."""
+"""Dagster's tasks: code location, web server, daemon, and one task per run, started by the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from model_declaration.project import Project
     from prediction_contract.naming.resource_names import Deployment
 
-# Where the image keeps dagster.yaml and workspace.yaml.
+# The image's folder with dagster.yaml and workspace.yaml.
 HOME = "/opt/dagster/home"
 RUN_CONTAINER = "run"
 
@@ -29,11 +29,11 @@ class Task:
     """One kind of task.
 
     Attributes:
-        name: Ends its family's name, and is its container's.
-        role: By whose rights it works.
-        command: What its container runs.
-        port: That it listens on; None if it does not.
-        runs_our_code: Whether it loads the definitions, and so is told how to log in to Snowflake.
+        name: The end of the task family's name, and the container's name.
+        role: The task's role.
+        command: The command of its container.
+        port: The port that it listens on; None if it does not listen.
+        runs_our_code: Whether it loads the definitions and so receives the Snowflake credentials.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Task:
 
 def tasks(deployment: Deployment, project: Project) -> dict[str, Task]:
     """Return the tasks by name."""
-    listen = "0.0.0.0"  # noqa: S104  # a container's own network; the security group decides who comes in
+    listen = "0.0.0.0"  # noqa: S104  # the security group decides who can connect
     workspace = f"{HOME}/workspace.yaml"
     found = (
         Task(
@@ -70,7 +70,7 @@ def tasks(deployment: Deployment, project: Project) -> dict[str, Task]:
             deployment.dagster_daemon_role,
             ("dagster-daemon", "run", "--workspace", workspace),
         ),
-        # What it runs is told when it is started.
+        # The daemon overrides this command when it starts a run.
         Task(RUN_CONTAINER, deployment.dagster_run_role, ("dagster", "--version"), runs_our_code=True),
     )
     return {task.name: task for task in found}
@@ -86,16 +86,16 @@ def add_task(
     environment: Mapping[str, str],
     secrets: Mapping[str, str],
 ) -> ecs.CfnTaskDefinition:
-    """Add a task's definition.
+    """Add a task definition.
 
     Args:
-        stack: Whose.
-        settings: The stage's.
-        deployment: Where.
-        task: What runs.
+        stack: The stack to add to.
+        settings: The stage's settings.
+        deployment: The names and ARNs of the stage in its region.
+        task: The task.
         image: The container image.
-        environment: Its variables.
-        secrets: Variables whose values ECS reads from Secrets Manager, with where to read them.
+        environment: Environment variables of the container.
+        secrets: Variables that ECS fills from Secrets Manager, with the location of each value.
     """
     size, is_run = settings.dagster, task.name == RUN_CONTAINER
     definition = ecs.CfnTaskDefinition
@@ -120,7 +120,7 @@ def add_task(
                 command=list(task.command),
                 user="dagster",
                 linux_parameters=definition.LinuxParametersProperty(init_process_enabled=True),
-                # A run hears of its end before it is killed, and stops what it waits for.
+                # Before it is killed, a run has this many seconds to stop the jobs that it waits for.
                 stop_timeout=120,
                 environment=[
                     definition.KeyValuePairProperty(name=name, value=value)

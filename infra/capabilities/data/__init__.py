@@ -1,1 +1,1 @@
-"""What keeps, loads and hands out data."""
+"""Storage of data: bucket, tables, queues, load job, pipelines and warehouse access."""

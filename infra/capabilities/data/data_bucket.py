@@ -1,4 +1,4 @@
-"""The one bucket of the platform, and the key that it is encrypted with."""
+"""The platform's data bucket and its encryption key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEY_WINDOW_DAYS = 30
 
 
 def add_data_bucket(stack: cdk.Stack, deployment: Deployment) -> s3.CfnBucket:
-    """Add key, bucket, and the bucket that tells who read it."""
+    """Add the key, the bucket and the bucket with its access logs."""
     definition = data_bucket(deployment)
     key = _key(stack, deployment, definition)
     logs = add_logs_bucket(stack, "LogsBucket", deployment.logs_bucket, deployment, *_log_writers(deployment))
@@ -66,7 +66,7 @@ def _key(stack: cdk.Stack, deployment: Deployment, definition: BucketDefinition)
         "Version": POLICY_VERSION,
         "Statement": [
             {
-                # Who may use it is said by the roles; without this, nobody could administer it any more.
+                # Roles decide who uses the key. Without this statement nobody could administer it.
                 "Sid": "AccountDecidesByRoles",
                 "Effect": "Allow",
                 "Principal": {"AWS": f"arn:{deployment.partition}:iam::{deployment.account_id}:root"},
@@ -120,7 +120,7 @@ def _log_writers(deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def _lifecycle(definition: BucketDefinition) -> list[s3.CfnBucket.RuleProperty]:
-    # A rule that expires objects by prefix knows nothing of uploads, and this one nothing of objects.
+    # The rules per prefix expire objects only; this one removes unfinished uploads and old versions.
     everywhere = s3.CfnBucket.RuleProperty(
         id="abandoned-uploads-and-old-versions",
         status="Enabled",

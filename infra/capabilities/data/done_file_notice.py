@@ -1,4 +1,4 @@
-"""The notice of done files: a rule that feeds a queue, whose dead letters are kept."""
+"""Done-file events: a rule that sends them to a queue, and the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def add_dead_letters(stack: cdk.Stack, deployment: Deployment) -> sqs.CfnQueue:
-    """Add the queue of what no sensor could handle and no rule could deliver."""
-    # SQS moves what was received too often by itself; the rules ask for leave, and are not heard without.
+    """Add the queue of messages that no sensor could handle or no rule could deliver."""
+    # SQS itself moves messages that were received too often. Rules need these statements to send.
     arn = deployment.dead_letter_queue_arn
     senders = [queue_policy_statement(deployment, arn), model_events_policy_statement(deployment, arn)]
     return add_queue(stack, "DeadLetters", dead_letter_queue(deployment), *senders, arn=arn)
 
 
 def add_done_file_notice(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
-    """Add queue and rule."""
+    """Add the queue and the rule."""
     queue = add_queue(
         stack,
         "DoneFiles",

@@ -1,4 +1,4 @@
-"""The Glue job that loads batches: its code is uploaded with the stack, its wheels by `infra.code_upload`."""
+"""The Glue job that loads batches. The stack uploads its code, and `infra.code_upload` its wheels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCRIPT = PLATFORM / "glue_scripts" / "load_predictions.py"
 
 
 def add_load_job(stack: cdk.Stack, deployment: Deployment, archives: Path) -> None:
-    """Add job, role, code and log groups; the code's archive is kept in a folder."""
+    """Add the job, its role, code and log groups. The code's archive is built in the folder `archives`."""
     script = s3_assets.Asset(stack, "LoadScript", path=str(_SCRIPT))
     archive = s3_assets.Asset(stack, "LoadCode", path=str(build_glue_archive(archives).archive.path))
     role = add_role(
@@ -42,7 +42,7 @@ def add_load_job(stack: cdk.Stack, deployment: Deployment, archives: Path) -> No
                 for asset in (script, archive)
             ],
         ),
-        # Before Glue fetches a file, it looks for it and asks where its bucket is.
+        # Before Glue fetches a file, it looks the file up and asks for the bucket's region.
         allow(
             "FindJobCode",
             ["s3:ListBucket", "s3:GetBucketLocation"],

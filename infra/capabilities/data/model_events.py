@@ -1,4 +1,4 @@
-"""The notice of model packages and retrainings: a rule that feeds a queue."""
+"""Events of model packages and retrainings: a rule that sends them to a queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_model_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
-    """Add queue and rule."""
+    """Add the queue and the rule."""
     queue = add_queue(
         stack,
         "ModelEvents",

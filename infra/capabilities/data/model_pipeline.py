@@ -1,4 +1,4 @@
-"""A pipeline of SageMaker that scores or retrains a model, and the schedule that starts it."""
+"""A SageMaker pipeline that scores or retrains a model, and the schedule that starts it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add_pipeline(stack: cdk.Stack, definition: PipelineDefinition) -> sagemaker.
     """Add the pipeline and its schedule, if it has one, and return the pipeline.
 
     Args:
-        stack: Whose.
-        definition: Of both.
+        stack: The stack to add to.
+        definition: The definition of the pipeline and its schedule.
     """
     stem = model_name_stem(definition.model)
     pipeline = sagemaker.CfnPipeline(

@@ -1,4 +1,4 @@
-"""The registry and one table of predictions per model, replicated to every region that serves."""
+"""The registry and one table of predictions per model, replicated to every serving region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues, who may send to them, and the rules that do."""
+"""Queues with their policies, and the rules that send to them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def add_queue(
     """Add a queue with its policy, and return it.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
-        queue: The definition.
-        senders: What lets rules send to it.
-        arn: Of the queue.
-        dead: The queue of its dead letters.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
+        queue: The queue's definition.
+        senders: Policy statements that let rules send to it.
+        arn: The queue's ARN.
+        dead: Its dead-letter queue.
     """
     redrive: dict[str, Any] | None = None
     if dead is not None:
@@ -65,14 +65,14 @@ def add_feeding_rule(
     """Add a rule on the default bus that sends the events of a pattern to a queue.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
         name: The rule's name.
-        description: For people.
-        pattern: Which events.
+        description: The rule's description, for people.
+        pattern: The EventBridge pattern of the events.
         target_id: The rule's name for its target.
         queue: The queue.
-        dead: Takes what the rule cannot deliver, beside what the queue's reader could not handle.
+        dead: The dead-letter queue for events that the rule cannot deliver.
     """
     events.CfnRule(
         stack,

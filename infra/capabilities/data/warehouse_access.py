@@ -1,4 +1,4 @@
-"""What joins the platform to Snowflake: the role that it reads as, the secret that jobs log in with."""
+"""Access of Snowflake to the bucket, by a role, and of jobs to Snowflake, by a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> secretsmanager.CfnSecret:
-    """Add the role that the storage integration names; return the empty secret for the connection."""
+    """Add the storage integration's role, and return the empty secret for the connection."""
     deployment = settings.deployment()
     trust = settings.snowflake or _nobody(deployment)
     add_trusted_role(
@@ -44,11 +44,11 @@ def add_secret(
     """Add a secret whose value a person writes after the first deployment.
 
     Args:
-        stack: Whose.
-        construct_id: Its id in the stack.
-        name: The secret's.
-        description: What it holds.
-        rotation: Why no function of ours rotates it.
+        stack: The stack to add to.
+        construct_id: The construct's id in the stack.
+        name: The secret's name.
+        description: The secret's content, for people.
+        rotation: Why no Lambda function rotates it.
     """
     secret = secretsmanager.CfnSecret(stack, construct_id, name=name, description=description)
     secret.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
@@ -57,6 +57,6 @@ def add_secret(
 
 
 def _nobody(deployment: Deployment) -> SnowflakeTrust:
-    # A role needs somebody to trust. Nobody of the account comes with an external id that is not told.
+    # A role must trust somebody. Nobody can assume this one: the external id is never used.
     account = f"arn:{deployment.partition}:iam::{deployment.account_id}:root"
     return SnowflakeTrust(user_arn=account, external_id="until-the-storage-integration-exists")

@@ -1,4 +1,4 @@
-"""Alarms, and the topics that they are sent to."""
+"""Alarms and the topics that receive them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """What is watched, and from when on somebody is told.
+    """A watched metric and the threshold of its alarm.
 
     Attributes:
-        what: Ends the alarm's name, say `api-errors`.
-        description: What it means and what to do first.
-        namespace: Of the metric.
-        metric: Its name.
-        dimensions: Its dimensions by name.
+        what: The end of the alarm's name, such as `api-errors`.
+        description: What the alarm means and what to do first.
+        namespace: The metric's namespace.
+        metric: The metric's name.
+        dimensions: The metric's dimensions by name.
         statistic: `Sum`, `Maximum`, or a percentile such as `p99`.
-        above: Told from more than this on.
-        minutes: That one data point covers.
-        points: How many of so many; all of them must be above.
-        silence: What it means that nothing was measured.
+        above: The threshold; larger values alarm.
+        minutes: The period of one data point.
+        points: The number of successive data points that must all be above the threshold.
+        silence: How missing data is treated.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Alarm:
 
 
 def add_alarm(stack: cdk.Stack, deployment: Deployment, alarm: Alarm, topic_arn: str) -> cloudwatch.CfnAlarm:
-    """Add an alarm that tells of its end as well."""
+    """Add an alarm that also notifies when it ends."""
     percentile = alarm.statistic.startswith("p")
     return cloudwatch.CfnAlarm(
         stack,
@@ -83,17 +83,17 @@ def add_topic(
     *services: str,
     takes_events: bool = False,
 ) -> sns.CfnTopicPolicy:
-    """Add a topic that services of this account may send to, and whose messages go to the stage's address.
+    """Add a topic for services of this account, with the stage's address as its subscriber.
 
-    It returns the topic's policy, without which a service that is told of the topic cannot send.
+    It returns the topic's policy: services can publish only once the policy exists.
 
     Args:
-        stack: Whose.
-        settings: The stage's.
-        name: The topic's.
-        arn: Its ARN.
-        services: Those that send `aws:SourceAccount`, say `cloudwatch.amazonaws.com`.
-        takes_events: Whether rules of EventBridge send to it, too.
+        stack: The stack to add to.
+        settings: The stage's settings.
+        name: The topic's name.
+        arn: The topic's ARN.
+        services: Services that send `aws:SourceAccount`, such as `cloudwatch.amazonaws.com`.
+        takes_events: Whether EventBridge rules also publish to it.
     """
     topic = sns.CfnTopic(stack, "AlarmTopic", topic_name=name, display_name=name)
     statements: list[dict[str, Any]] = [
@@ -115,7 +115,7 @@ def add_topic(
         },
     ]
     if takes_events:
-        # EventBridge supports no condition in the policy of an SNS topic: it sends no key to be compared.
+        # EventBridge sends no condition keys, so its statement in an SNS topic's policy has no condition.
         # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html#eb-sns-permissions
         statements.append(
             {

@@ -1,4 +1,4 @@
-"""Alarms about the API in a region; those of errors also stop a deployment."""
+"""Alarms about the API in a region; the alarms about errors also roll a deployment back."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_api_alarms(
 
 
 def _causes_of_502(at_target: dict[str, str]) -> tuple[Alarm, ...]:
-    """Return what the load balancer says about a 502, whose answer itself explains nothing."""
+    """Return alarms on the load balancer's metrics that tell the causes of a 502 apart."""
     return (
         Alarm(
             what="api-lambda-user-error",

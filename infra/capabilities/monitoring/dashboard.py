@@ -1,4 +1,4 @@
-"""The dashboard: what a batch passes through, from left to right, then each serving region."""
+"""The dashboard: the stages of a batch from left to right, then each serving region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alarms about done files and loads in the home region, and about live batches in each that serves."""
+"""Alarms about done files and loads in the home region, and about live batches in each serving region."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 _QUEUE = "AWS/SQS"
-# What the API writes to its log; see api_lambda/request_log.py.
+# The namespace of metrics in the API's log; see api_lambda/request_log.py.
 _API_METRICS = "mlpipe"
 _OLDEST_SECONDS = 900
 FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
@@ -28,7 +28,7 @@ FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
 def add_pipeline_alarms(
     stack: cdk.Stack, settings: StageSettings, models: Iterable[ProvisionedModel], topic_arn: str
 ) -> None:
-    """Add the alarms, and the rules that tell of each load, or scoring by SageMaker, that ends badly."""
+    """Add the alarms, and the rules that report failed loads, scorings by SageMaker and retrainings."""
     deployment = settings.deployment()
     declared = list(models)
     failed_loads = _failed_loads(stack, deployment, topic_arn)
@@ -47,7 +47,7 @@ def add_pipeline_alarms(
 
 
 def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> str:
-    """Tell of each load job run that ended badly; return the rule's name."""
+    """Add a rule that reports each failed run of the load job; return the rule's name."""
     name = deployment.alarm("failed-loads")
     events.CfnRule(
         stack,
@@ -65,9 +65,9 @@ def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> s
 
 
 def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
-    """Tell of what Dagster does not see, an execution that failed before there was a done file.
+    """Add a rule that reports failed scoring executions; return the rule's name.
 
-    It returns the rule's name.
+    Dagster does not notice an execution that fails before it writes a done file.
     """
     arns = [deployment.scoring_pipeline_arn(model) for model in models]
     description = "Tells of scoring by SageMaker itself that ended badly"
@@ -75,7 +75,7 @@ def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str]
 
 
 def _failed_retrainings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
-    """Tell of retrainings that failed, and return the rule's name; one that refused its candidate did not."""
+    """Add a rule that reports failed retrainings, but not refused candidates; return the rule's name."""
     arns = [deployment.retraining_pipeline_arn(model) for model in models]
     description = "Tells of retrainings that ended badly; the champion stays as it is"
     return _failed_executions(stack, deployment.alarm("failed-retrainings"), arns, description, topic_arn)
@@ -142,7 +142,7 @@ def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
 def add_pointer_alarms(
     stack: cdk.Stack, settings: StageSettings, deployment: Deployment, models: Iterable[str], topic_arn: str
 ) -> None:
-    """Add an alarm for each model's live batch, as the API of a region beside home has served it."""
+    """Add an alarm on the age of each model's live batch as served by the API of the region."""
     for model in models:
         add_alarm(stack, deployment, _pointer(settings, deployment, model), topic_arn)
 
@@ -157,6 +157,6 @@ def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Ala
         statistic="Maximum",
         above=settings.pointer_hours * 3600,
         minutes=60,
-        # Nobody asked, so nobody was served an old batch.
+        # Without requests nobody was served an old batch.
         silence="ignore",
     )
