@@ -1,1 +1,1 @@
-"""What is provisioned, as data."""
+"""Definitions of the provisioned resources, as data."""

@@ -1,4 +1,4 @@
-"""The API's function, target group and load balancer as data: local provisioning and CDK read the same."""
+"""The API's function, target group and load balancer as data, for local provisioning and the CDK."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 HEALTH_CHECK_PATH = "/healthz"
-# Answered without a token; a rule of their own, because all else passes the load balancer's token check.
+# Answered without a token, so a separate rule exempts them from the load balancer's token check.
 PUBLIC_PATHS = (HEALTH_CHECK_PATH, "/readyz")
-# Likewise, where the deployment says so.
+# Also answered without a token if the stage has `public_documentation`.
 DOCUMENTATION_PATHS = ("/openapi.json", "/docs")
-# All else that the API answers lies below it.
+# The prefix of all other paths of the API.
 VERSION_PREFIX = "/v1/"
 METHODS = ("GET", "HEAD", "POST")
-# Alarms that stop a new version and bring the old one back.
+# Alarms that roll a new version back.
 ALARMS_THAT_ROLL_BACK = (
     "api-lambda-user-error",
     "api-lambda-internal-error",
@@ -33,14 +33,14 @@ ALARMS_THAT_ROLL_BACK = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FunctionDefinition:
-    """The Lambda of the API.
+    """The API's Lambda function.
 
     Args:
         name: The function's name.
-        role_arn: What it may do.
-        environment: What `api_lambda.settings` reads beside what Lambda itself sets.
-        memory_mb: CPU comes with memory, and a cold start is CPU.
-        timeout_seconds: Longer than the slowest answer: the store's deadlines and the enrichment budget.
+        role_arn: The ARN of its role.
+        environment: The variables of `api_lambda.settings` that Lambda does not set itself.
+        memory_mb: Memory, and with it CPU, which cold starts need.
+        timeout_seconds: More than the slowest answer takes: the store's deadlines and the enrichment budget.
     """
 
     name: str
@@ -52,7 +52,7 @@ class FunctionDefinition:
     timeout_seconds: int = 15
 
     def __post_init__(self) -> None:
-        """Refuse an environment that Lambda would refuse."""
+        """Raise if Lambda would refuse the environment."""
         size = sum(len(name.encode()) + len(value.encode()) for name, value in self.environment.items())
         if size > MAX_FUNCTION_ENVIRONMENT_BYTES:
             raise ValueError(
@@ -61,7 +61,7 @@ class FunctionDefinition:
             )
 
     def configuration(self) -> dict[str, Any]:
-        """Return what `CreateFunction` and `UpdateFunctionConfiguration` both take."""
+        """Return the parameters shared by `CreateFunction` and `UpdateFunctionConfiguration`."""
         return {
             "Role": self.role_arn,
             "Handler": self.handler,
@@ -82,11 +82,12 @@ def api_function(
     """Return the API's function.
 
     Args:
-        deployment: Where.
-        tokens: Whose tokens it takes.
-        provider_origins: Third parties that it may call, `https://host[:port]`; with `=name` after it, one
-            that is told the headers in the secret of that provider's name.
-        public_documentation: Whether it describes itself to those without a token.
+        deployment: The names and ARNs of the stage in its region.
+        tokens: The accepted tokens.
+        provider_origins: Third parties that it may call, as `https://host[:port]`. If `=name` follows,
+            requests
+            carry the headers from that provider's secret.
+        public_documentation: Whether its documentation is readable without a token.
     """
     environment = {
         "MLPIPE_STAGE": deployment.stage,
@@ -106,11 +107,11 @@ def api_function(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TargetGroupDefinition:
-    """How the load balancer calls the function.
+    """The load balancer's target group for the function.
 
     Args:
         name: The target group's name.
-        multi_value_headers: Whether repeated headers and query keys arrive at all.
+        multi_value_headers: Whether the function receives all values of repeated headers and query keys.
     """
 
     name: str
@@ -118,7 +119,7 @@ class TargetGroupDefinition:
     health_check_path: str = HEALTH_CHECK_PATH
     # Every check is a billed invocation.
     health_check_seconds: int = 60
-    # Longer than a cold start.
+    # More than a cold start takes.
     health_check_timeout_seconds: int = 10
 
     def attributes(self) -> dict[str, str]:
@@ -128,12 +129,12 @@ class TargetGroupDefinition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadBalancerDefinition:
-    """The load balancer, which hands what the API answers to the function.
+    """The load balancer, which forwards the API's paths to the function.
 
     Args:
         name: The load balancer's name.
-        public_paths: Path patterns that pass without the token check; a rule takes five.
-        protected_paths: Path patterns that pass with a token only.
+        public_paths: Path patterns without the token check; five at most, a rule's limit.
+        protected_paths: Path patterns that need a token.
     """
 
     name: str
@@ -152,8 +153,8 @@ def load_balancer(deployment: Deployment, *, public_documentation: bool) -> Load
     """Return the API's load balancer.
 
     Args:
-        deployment: Where.
-        public_documentation: As in `api_function`.
+        deployment: The names and ARNs of the stage in its region.
+        public_documentation: See `api_function`.
     """
     documentation, hidden = (DOCUMENTATION_PATHS, ()) if public_documentation else ((), DOCUMENTATION_PATHS)
     return LoadBalancerDefinition(
@@ -165,12 +166,12 @@ def load_balancer(deployment: Deployment, *, public_documentation: bool) -> Load
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenClaim:
-    """A claim that the load balancer demands of a token, beside issuer and times.
+    """A claim that the load balancer checks in a token, in addition to issuer and times.
 
     Args:
-        name: Of the claim.
-        form: How the token spells it, in the load balancer's words.
-        values: Of which it must hold one.
+        name: The claim's name.
+        form: The format of the claim's value, as the load balancer names formats.
+        values: The accepted values.
     """
 
     name: str
@@ -179,11 +180,11 @@ class TokenClaim:
 
 
 def token_claims(deployment: Deployment, tokens: TokenSettings) -> tuple[TokenClaim, ...]:
-    """Return what the load balancer demands: the scope, and a client or an audience that is known."""
+    """Return the checked claims: the scope, and a known client or audience."""
     scope = deployment.read_scope
     scopes = (scope, *(f"{scope}:{model}" for model in sorted(tokens.single_models)))
     claims = [TokenClaim("scope", "space-separated-values", scopes)]
-    # Cognito's access tokens have no audience; a token that has one is known by it.
+    # Cognito's access tokens have no audience. Tokens of other issuers are recognised by theirs.
     if accepted := tuple(sorted(tokens.audiences)):
         claims.append(TokenClaim("aud", "string-array", accepted))
     else:

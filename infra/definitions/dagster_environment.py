@@ -1,4 +1,4 @@
-"""The environment of Dagster's tasks: what `mlpipe_dagster.settings` and `dagster.yaml` read."""
+"""The environment variables of Dagster's tasks, read by `mlpipe_dagster.settings` and `dagster.yaml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from infra.settings import StageSettings
 
-# Fields of the secret's JSON document that ECS makes variables, `<ARN>:<field>::`; a load reads the rest.
+# Fields of the secret's JSON that ECS turns into variables (`<ARN>:<field>::`). Loads read the other fields.
 SNOWFLAKE_FIELDS = ("account", "user", "password", "role")
 
 
@@ -19,14 +19,14 @@ def dagster_environment(
     database_host: str,
     database: str,
 ) -> dict[str, str]:
-    """Return the variables that hold nothing secret.
+    """Return the variables without secrets.
 
     Args:
-        settings: The stage's.
-        code_digest: SHA-256 of the code that they run.
-        location_name: What the project calls its code location.
-        database_host: Where Postgres is.
-        database: Its database.
+        settings: The stage's settings.
+        code_digest: SHA-256 of the tasks' code.
+        location_name: The name of the project's code location.
+        database_host: The host name of Postgres.
+        database: The name of the database.
     """
     deployment = settings.deployment()
     region = deployment.region
@@ -57,12 +57,12 @@ def dagster_environment(
 
 
 def snowflake_variables(secret: str) -> dict[str, str]:
-    """Return where ECS reads how to log in to Snowflake, from the ARN of the connection's secret."""
+    """Return the secret fields with Snowflake's credentials by variable, given the ARN of the secret."""
     return {f"SNOWFLAKE_{field.upper()}": f"{secret}:{field}::" for field in SNOWFLAKE_FIELDS}
 
 
 def database_variables(secret: str) -> dict[str, str]:
-    """Return where ECS reads how to log in to Postgres, from the ARN of the database's secret."""
+    """Return the secret fields with Postgres's credentials by variable, given the ARN of the secret."""
     return {
         "DAGSTER_POSTGRES_USER": f"{secret}:username::",
         "DAGSTER_POSTGRES_PASSWORD": f"{secret}:password::",

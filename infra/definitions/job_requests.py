@@ -1,7 +1,7 @@
-"""The Create requests of jobs that a pipeline's steps start, of plain data.
+"""The Create requests of the jobs of pipeline steps, as plain data.
 
 A value may be a token that is filled in later, or a reference that SageMaker resolves when the step starts.
-What Dagster itself starts is requested by mlpipe_dagster/job_clients/sagemaker_requests.py in the same way.
+mlpipe_dagster/job_clients/sagemaker_requests.py builds the requests of jobs that Dagster starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PROCESSING = "/opt/ml/processing"
 _PROCESSING_CODE = f"{_PROCESSING}/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"
-# Of what a new job may not meet again; throttled and failed calls SageMaker repeats by itself.
+# Failures that a new job may not have again. SageMaker itself retries throttled and failed calls.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 RETRY = {
     "ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"],
@@ -27,17 +27,17 @@ RETRY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSetting:
-    """What a job runs by and on.
+    """The role, code, machine and environment of a job.
 
     Attributes:
         role_arn: The job's role.
         image: The image's name.
         code: The S3 address of the code's files.
-        instance_type: The kind of machine.
-        volume_gb: The size of its disk.
-        max_runtime_seconds: When SageMaker stops it.
-        environment: Its variables.
-        tags: Of the job.
+        instance_type: The type of machine.
+        volume_gb: The machine's disk size.
+        max_runtime_seconds: The time after which SageMaker stops the job.
+        environment: The job's environment variables.
+        tags: The job's tags.
     """
 
     role_arn: Any
@@ -58,14 +58,15 @@ def processing_request(
     instances: Any = 1,
     outputs: Sequence[tuple[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return a processing job's request without its name.
+    """Return a processing job's request without the job's name.
 
     Args:
-        setting: What it runs by and on.
-        script: File name in `sagemaker_scripts`.
-        arguments: The script's.
+        setting: The job's setting.
+        script: The file name of the script in `sagemaker_scripts`.
+        arguments: The script's arguments.
         instances: How many machines run it.
-        outputs: Names of folders that are uploaded at its end, each with its S3 address.
+        outputs: The S3 address for each output folder, by the folder's name. They are uploaded at the job's
+            end.
     """
     request = {
         "RoleArn": setting.role_arn,
@@ -116,13 +117,13 @@ def processing_request(
 def training_request(
     setting: JobSetting, script: str, arguments: Sequence[Any], *, output: Any
 ) -> dict[str, Any]:
-    """Return a training job's request without its name.
+    """Return a training job's request without the job's name.
 
     Args:
-        setting: What it runs by and on.
-        script: File name in `sagemaker_scripts`.
-        arguments: The script's.
-        output: The S3 address that `<job>/output/model.tar.gz` is put below.
+        setting: The job's setting.
+        script: The file name of the script in `sagemaker_scripts`.
+        arguments: The script's arguments.
+        output: The S3 address below which `<job>/output/model.tar.gz` is written.
     """
     return {
         "RoleArn": setting.role_arn,

@@ -1,4 +1,4 @@
-"""SageMaker's pipelines, the schedules that start them, and the groups of the models that they register."""
+"""SageMaker pipelines, their schedules, and the package groups of models."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
     from prediction_contract.naming.resource_names import Deployment
 
-# A tick that SageMaker did not take within an hour is kept for people: the next hour's may be due.
+# A tick that SageMaker did not accept within an hour goes to the dead letters: the next tick may be due.
 _PATIENCE_SECONDS = 3_600
 _MAX_RETRIES = 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PackageGroupDefinition:
-    """The group that a model's versions are registered in; it outlives its model.
+    """The package group of a model's versions; it outlives its model.
 
     Args:
         name: The group's name.
-        description: For people.
+        description: A description for people.
         policy: Its resource policy.
     """
 
@@ -36,16 +36,16 @@ class PackageGroupDefinition:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleDefinition:
-    """What starts a pipeline, and tells it the moment of its tick.
+    """A schedule that starts a pipeline with the tick's time as a parameter.
 
     Args:
-        description: For people.
-        expression: When, in UTC, as EventBridge Scheduler takes it.
-        running: Whether it starts anything.
-        role_arn: By which role.
-        target_arn: The operation that it calls.
-        request: What it calls it with.
-        dead_letter_arn: Where a tick goes that SageMaker did not take.
+        description: A description for people.
+        expression: The schedule in UTC, in EventBridge Scheduler's syntax.
+        running: Whether the schedule is enabled.
+        role_arn: The role by which it calls SageMaker.
+        target_arn: The ARN of the called operation.
+        request: The operation's request.
+        dead_letter_arn: The queue for ticks that SageMaker did not accept.
     """
 
     description: str
@@ -60,27 +60,27 @@ class ScheduleDefinition:
 
     @property
     def state(self) -> str:
-        """Its state as EventBridge Scheduler names it."""
+        """The schedule's state as EventBridge Scheduler names it."""
         return "ENABLED" if self.running else "DISABLED"
 
     @property
     def input(self) -> str:
-        """The request as text."""
+        """The request as JSON text."""
         return json.dumps(self.request)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineDefinition:
-    """A pipeline of SageMaker.
+    """A SageMaker pipeline.
 
     Args:
-        model: Whose.
-        purpose: What it does, which its ids in a stack begin with.
+        model: The name of the model.
+        purpose: The pipeline's purpose, with which its construct ids begin.
         name: The pipeline's name, and its schedule's.
-        description: For people.
-        role_arn: The role by which it starts its jobs.
-        document: Its parameters and steps.
-        schedule: What starts it beside people and Dagster, if anything.
+        description: A description for people.
+        role_arn: The role by which the pipeline starts its jobs.
+        document: The parameters and steps.
+        schedule: The schedule that starts it, if there is one; people and Dagster can start it as well.
     """
 
     model: str
@@ -93,12 +93,12 @@ class PipelineDefinition:
 
     @property
     def body(self) -> str:
-        """The document as text."""
+        """The document as JSON text."""
         return json.dumps(self.document)
 
 
 def package_group(deployment: Deployment, model: str) -> PackageGroupDefinition:
-    """Return the group of a model's versions."""
+    """Return the package group of a model's versions."""
     return PackageGroupDefinition(
         name=deployment.model_package_group(model),
         description=f"Trained models of {model}",
@@ -110,8 +110,8 @@ def scoring(deployment: Deployment, model: ModelDeclaration, *, code_digest: str
     """Return the pipeline of a model that SageMaker itself scores.
 
     Args:
-        deployment: Where.
-        model: One that SageMaker scores.
+        deployment: The names and ARNs of the stage in its region.
+        model: A model that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
     """
     name = deployment.scoring_pipeline(model.name)
@@ -134,11 +134,11 @@ def scoring(deployment: Deployment, model: ModelDeclaration, *, code_digest: str
 
 
 def retraining(deployment: Deployment, model: ModelDeclaration, *, code_digest: str) -> PipelineDefinition:
-    """Return the pipeline that retrains a model, with a schedule where one is declared.
+    """Return the pipeline that retrains a model, with a schedule if one is declared.
 
     Args:
-        deployment: Where.
-        model: One that declares what it learns from.
+        deployment: The names and ARNs of the stage in its region.
+        model: A model whose declaration has `training`.
         code_digest: SHA-256 of the code that jobs run.
     """
     name = deployment.retraining_pipeline(model.name)
@@ -172,6 +172,6 @@ def _schedule(
         role_arn=deployment.role_arn(role),
         target_arn=f"arn:{deployment.partition}:scheduler:::aws-sdk:sagemaker:startPipelineExecution",
         request=request,
-        # Beside what the sensor could not handle: one alarm tells of both.
+        # Shared with messages that the sensor could not handle, so that one alarm covers both.
         dead_letter_arn=deployment.dead_letter_queue_arn,
     )

@@ -1,7 +1,7 @@
-"""What the platform provisions, as data: local provisioning and the CDK app read the same definitions.
+"""The resources of the platform, as data for both local provisioning and the CDK app.
 
-Nothing here speaks to AWS or imports its SDK. Names come from `prediction_contract.naming.resource_names`,
-what the roles may do from `infra.permissions.role_definitions`.
+Nothing here calls AWS or imports its SDK. Names come from `prediction_contract.naming.resource_names`, and
+roles from `infra.permissions.role_definitions`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from prediction_contract.naming.s3_layout import PIPES_PREFIX
 if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
-# What EventBridge says of model packages, and of a pipeline's executions.
+# The types of EventBridge's events about model packages and about pipeline executions.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
 PACKAGE_CHANGE = "SageMaker Model Package State Change"
 EXECUTION_CHANGE = "SageMaker Model Building Pipeline Execution Status Change"
-# One expression for every model and day: `done/<UTC date>/<model>/<batch_id>.json`.
+# Matches every model and day: `done/<UTC date>/<model>/<batch_id>.json`.
 DONE_FILE_WILDCARD = "done/*/*/*.json"
 
 
@@ -30,9 +30,9 @@ class TableDefinition:
 
     Args:
         name: The table's name, the same in every region.
-        partition_key: Attribute of type S.
-        sort_key: Attribute of type S.
-        ttl_attribute: Attribute with the epoch second of expiry, or `None` if items never expire.
+        partition_key: The partition key, an attribute of type S.
+        sort_key: The sort key, an attribute of type S.
+        ttl_attribute: The attribute with the epoch second of expiry, or `None` if items never expire.
     """
 
     name: str
@@ -61,13 +61,13 @@ def online_table(deployment: Deployment, model: str) -> TableDefinition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExpiryRule:
-    """What becomes of objects below a prefix with time.
+    """The lifecycle of objects below a prefix.
 
     Args:
         name: The rule's name.
-        prefix: Ends in a slash.
-        expire_after_days: After which they are deleted; `None` for never.
-        archive_after_days: After which S3 keeps by itself what nobody reads for less; `None` for never.
+        prefix: The prefix, which ends in a slash.
+        expire_after_days: Days after which objects are deleted; `None` for never.
+        archive_after_days: Days after which objects move to S3 Intelligent-Tiering; `None` for never.
     """
 
     name: str
@@ -78,34 +78,34 @@ class ExpiryRule:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BucketDefinition:
-    """The data bucket: private, encrypted, owned by the account, telling EventBridge of every object.
+    """The data bucket: private, encrypted, owned by the account, with EventBridge events for every object.
 
     Args:
         name: The bucket's name.
-        key_alias: Alias of the KMS key that encrypts it.
+        key_alias: The alias of the KMS key that encrypts it.
     """
 
     name: str
     key_alias: str
     event_bridge_enabled: bool = True
     block_public_access: bool = True
-    # Under a key of KMS, S3 gives equal bytes a new ETag at each put.
+    # With a KMS key, S3 gives equal bytes a new ETag at each put.
     encryption: Literal["aws:kms"] = "aws:kms"
     # S3 asks KMS once for many objects instead of once for each.
     bucket_key_enabled: bool = True
     object_ownership: Literal["BucketOwnerEnforced"] = "BucketOwnerEnforced"
-    # Delta and the scoring script upload in parts; what a killed job leaves behind costs money unseen.
+    # Delta and the scoring script upload in parts. The parts that a killed job leaves behind cost money.
     abort_multipart_after_days: int = 2
-    # What was overwritten or deleted by a slip can be brought back for so long.
+    # Objects that were overwritten or deleted by mistake can be restored for this long.
     old_versions_days: int = 30
-    # Manifests, models and Delta files are named by later batches and by Snowflake: no rule takes them.
+    # No rule expires manifests, models and Delta files: later batches and Snowflake refer to them.
     expiry_rules: tuple[ExpiryRule, ...] = (
-        # What a killed run has exchanged with its job, unless the run that adopted the job deleted it.
+        # Messages between a killed run and its job; a run that adopts the job deletes them earlier.
         ExpiryRule("pipes-objects", PIPES_PREFIX, expire_after_days=7),
         ExpiryRule("compute-logs", "compute-logs/", expire_after_days=90),
         ExpiryRule("quarantine", "quarantine/", expire_after_days=180),
         ExpiryRule("reports", "reports/", expire_after_days=400),
-        # Compared as soon as it is written, and once more when the next partition tells the outcomes.
+        # Compared when it is written, and again when the outcomes are known with the next partition.
         ExpiryRule("shadow", "shadow/", expire_after_days=90),
         ExpiryRule("raw", "raw/", archive_after_days=60),
         ExpiryRule("features", "features/", archive_after_days=60),
@@ -114,12 +114,12 @@ class BucketDefinition:
 
 
 def data_bucket(deployment: Deployment) -> BucketDefinition:
-    """Return the definition of the one bucket."""
+    """Return the definition of the data bucket."""
     return BucketDefinition(deployment.data_bucket, deployment.data_key_alias)
 
 
 def done_file_pattern(deployment: Deployment) -> dict[str, Any]:
-    """Return the EventBridge pattern that matches a done file's creation and nothing else."""
+    """Return the EventBridge pattern that matches only the creation of done files."""
     return {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
@@ -131,13 +131,13 @@ def done_file_pattern(deployment: Deployment) -> dict[str, Any]:
 
 
 def model_events_pattern(deployment: Deployment) -> dict[str, Any]:
-    """Return the EventBridge pattern of changed model packages and of executions that retrain."""
+    """Return the EventBridge pattern of changed model packages and of retraining executions."""
     _, packages = deployment.model_packages_arn_patterns
     arns = (packages, deployment.retraining_pipelines_arn_pattern)
     return {
         "source": ["aws.sagemaker"],
         "detail-type": [PACKAGE_CHANGE, EXECUTION_CHANGE],
-        # An event names its package, or its pipeline and the execution.
+        # An event has the ARN of its package, or those of its pipeline and execution.
         "resources": [{"prefix": arn.removesuffix("*")} for arn in arns],
     }
 
@@ -148,10 +148,10 @@ class QueueDefinition:
 
     Args:
         name: The queue's name.
-        visibility_timeout_seconds: How long a received message stays hidden; twice the sensor's time limit.
-        retention_seconds: How long an unread message lives.
-        dead_letter_queue: Where a message goes after `max_receives`, or `None`.
-        max_receives: Receives without deletion before a message is dead.
+        visibility_timeout_seconds: How long a received message is hidden; twice the sensor's time limit.
+        retention_seconds: How long an unread message is kept.
+        dead_letter_queue: The queue for messages that reached `max_receives`, or `None`.
+        max_receives: The number of receives without deletion after which a message is dead.
     """
 
     name: str
@@ -173,26 +173,26 @@ def done_file_queue(deployment: Deployment) -> QueueDefinition:
 
 
 def model_events_queue(deployment: Deployment) -> QueueDefinition:
-    """Return the queue of what happens to model packages and to executions that retrain."""
+    """Return the queue of events about model packages and retraining executions."""
     return _sensor_queue(deployment, deployment.model_events_queue)
 
 
 def _sensor_queue(deployment: Deployment, name: str) -> QueueDefinition:
-    # A message keeps its age when it moves, so the dead-letter queue has to retain for longer.
+    # A moved message keeps its age, so the dead-letter queue needs a longer retention.
     return QueueDefinition(
         name, retention_seconds=7 * 24 * 3600, dead_letter_queue=deployment.dead_letter_queue
     )
 
 
 def queue_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
-    """Return what lets the done-file rule, and no other, send to a queue; that of done files unless named."""
+    """Return the statement that lets only the done-file rule send to a queue (default: the done files')."""
     return _rule_sends(
         "DoneFileRuleSends", deployment.done_file_rule_arn, queue_arn or deployment.done_file_queue_arn
     )
 
 
 def model_events_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
-    """Return what lets the rule of model events, and no other, send to a queue; to its own unless named."""
+    """Return the statement that lets only the model-event rule send to a queue (default: its own)."""
     return _rule_sends(
         "ModelEventsRuleSends",
         deployment.model_events_rule_arn,
@@ -214,7 +214,7 @@ def _rule_sends(sid: str, rule_arn: str, queue_arn: str) -> dict[str, Any]:
 def package_group_policy(deployment: Deployment, model: str) -> dict[str, Any]:
     """Return the resource policy of a model's package group: no role of the stage approves or deletes.
 
-    None of them has the right to. The policy holds even if one of them is given more.
+    None of the roles has these rights. The policy still holds if a role is given more.
     """
     group = deployment.model_package_group_arn(model)
     statement = {
@@ -229,7 +229,7 @@ def package_group_policy(deployment: Deployment, model: str) -> dict[str, Any]:
 
 
 def tls_only_statement(service: Literal["s3", "sqs"], *resource_arns: str) -> dict[str, Any]:
-    """Return what refuses every request without TLS; for AWS only, since the local stack speaks HTTP."""
+    """Return the statement that denies requests without TLS. Only for AWS: the local stack uses HTTP."""
     return {
         "Sid": "TlsOnly",
         "Effect": "Deny",
@@ -244,8 +244,8 @@ def tls_only_statement(service: Literal["s3", "sqs"], *resource_arns: str) -> di
 class GlueJobDefinition:
     """The Glue job that loads batches: Spark, two workers, never retried by Glue itself.
 
-    A retry is Dagster's decision, because the registry's claim has to be renewed for it. The timeout is far
-    shorter than any expiry margin, so a forgotten job run ends before it could matter.
+    Dagster decides about retries, because the registry's claim must be renewed for them. The timeout is far
+    shorter than any expiry margin, so a forgotten job run ends before it could do harm.
     """
 
     name: str
@@ -260,7 +260,7 @@ class GlueJobDefinition:
     max_retries: int = 0
 
     def job_update(self) -> dict[str, Any]:
-        """Return Glue's `JobUpdate` document; with `Name` it is what `CreateJob` takes."""
+        """Return Glue's `JobUpdate` document; `CreateJob` takes the same with `Name`."""
         return {
             "Role": self.role_arn,
             "Command": {"Name": "glueetl", "ScriptLocation": self.script_location, "PythonVersion": "3"},
@@ -283,22 +283,22 @@ def load_job(
     """Return the load job.
 
     Args:
-        deployment: Where.
-        code_archive_key: Key of the packaged `glue_scripts` in the data bucket; `None` where the script runs
+        deployment: The names and ARNs of the stage in its region.
+        code_archive_key: The key of the packaged `glue_scripts` in the data bucket; `None` if the script runs
             from the checkout, as on the local stack.
-        code_urls: `s3://` addresses of script and package, if they lie elsewhere.
+        code_urls: The `s3://` addresses of script and package, if they lie elsewhere.
     """
     bucket = deployment.data_bucket
     arguments = {
         "--job-language": "python",
-        # Every module and what it needs, each checked by its hash. Without an index, a start needs no other
-        # service, and all runs get the same bytes.
+        # All modules with their dependencies, each checked by its hash. Without a package index, a start
+        # needs no other service, and all runs get the same bytes.
         "--additional-python-modules": f"s3://{bucket}/{deployment.glue_wheels_key(wheels_digest())}",
         "--python-modules-installer-option": "--no-index",
         "--enable-continuous-cloudwatch-log": "true",
-        # Glue's own groups belong to every job of the account, and never expire.
+        # Glue's default groups are shared by all jobs of the account, and their lines never expire.
         "--custom-logGroup-prefix": deployment.load_log_prefix,
-        # Nothing is documented of the region in the environment of Spark's executors.
+        # AWS does not document the region in the environment of Spark's executors.
         "--aws_region": deployment.region,
         "--enable-metrics": "true",
     }
@@ -329,11 +329,11 @@ class TokenIssuerDefinition:
 
     @property
     def scope(self) -> str:
-        """The scope as tokens carry it."""
+        """The scope as it appears in tokens."""
         return f"{self.resource_server}/{self.scope_name}"
 
     def pool_settings(self) -> dict[str, Any]:
-        """Return the pool's settings: nobody signs up, and it is not deleted by a slip."""
+        """Return the pool's settings: no sign-up, and deletion protection."""
         return {"AdminCreateUserConfig": {"AllowAdminCreateUserOnly": True}, "DeletionProtection": "ACTIVE"}
 
     def resource_server_settings(self) -> dict[str, Any]:
@@ -342,7 +342,7 @@ class TokenIssuerDefinition:
         return {"Name": self.resource_server, "Scopes": [scope]}
 
     def client_settings(self) -> dict[str, Any]:
-        """Return the client's settings without those that only its creation takes."""
+        """Return the client's settings without those that can only be set at its creation."""
         return {
             "AllowedOAuthFlows": ["client_credentials"],
             "AllowedOAuthFlowsUserPoolClient": True,
@@ -355,7 +355,7 @@ class TokenIssuerDefinition:
 
 
 def token_issuer(deployment: Deployment) -> TokenIssuerDefinition:
-    """Return who issues the API's tokens."""
+    """Return the issuer of the API's tokens."""
     return TokenIssuerDefinition(
         pool=deployment.user_pool,
         domain=deployment.token_domain,

@@ -1,6 +1,6 @@
 """The pipeline that retrains a model: one reviewed definition, filled with each model's values.
 
-`python -m infra.retraining_pipeline` writes the definition by SageMaker's own SDK, which nothing else needs.
+`python -m infra.retraining_pipeline` writes the definition with SageMaker's SDK; nothing else needs the SDK.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 DEFINITION = Path(__file__).with_name("retraining_definition.json")
-# Stands in for what only an execution knows.
+# Stands in for values that only an execution has.
 _ANY_RUN = "execution"
 _TOKEN = re.compile(r"\$\{([a-z_]+)\}")
 
 
 class NotRetrainedError(ContractError):
-    """A model that no retraining pipeline trains."""
+    """A model without a retraining pipeline."""
 
 
 def pipeline_definition(
@@ -39,23 +39,23 @@ def pipeline_definition(
     """Return the definition of a model's pipeline.
 
     Args:
-        deployment: Where.
-        model: Of one that is retrained.
+        deployment: The names and ARNs of the stage in its region.
+        model: The declaration of a model with `training`.
         code_digest: SHA-256 of the code that jobs run.
 
     Raises:
         NotRetrainedError: The model's declaration has no `training`.
-        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+        RequirementsError: The model's family of requirements is not locked, or its lock file is outdated.
     """
     return filled(json.loads(DEFINITION.read_bytes()), _values(deployment, model, code_digest))
 
 
 def start_request(pipeline: str) -> dict[str, Any]:
-    """Return what a schedule sends to SageMaker; a tick that is delivered again starts nothing again."""
+    """Return the request that a schedule sends; a tick that is delivered twice starts one execution."""
     parameters = {"ScheduledAt": TICK, "Cause": "schedule"}
     return {
         "PipelineName": pipeline,
-        # Of at least 32 characters. Not the invocation's id, which may be another at each attempt.
+        # At least 32 characters. Not the invocation's id, which may differ at each attempt.
         "ClientRequestToken": f"scheduled-retraining-{pipeline}-{TICK}",
         "PipelineExecutionDescription": f"Scheduled at {TICK}",
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in parameters.items()],
@@ -65,7 +65,8 @@ def start_request(pipeline: str) -> dict[str, Any]:
 def filled(document: Any, values: Mapping[str, Any]) -> Any:
     """Return a document with its tokens replaced.
 
-    A text that is one token becomes the value, of whatever type; in a longer text the value is written.
+    A text that is exactly one token becomes the value with its type. In a longer text the token becomes the
+    value's text.
 
     Raises:
         KeyError: A token has no value.

@@ -1,7 +1,7 @@
-"""What the steps of the retraining pipeline ask SageMaker for, the same for all models.
+"""The requests of the retraining pipeline's steps, the same for all models.
 
-Tokens such as `${model}` stand for what `infra/definitions/retraining_definition.py` fills in for a model.
-What only an execution knows comes as references, which the SDK's DSL makes in `infra/retraining_pipeline.py`.
+Tokens such as `${model}` are filled in for each model by `infra/definitions/retraining_definition.py`. Values
+that only an execution has are references, made by the SDK's DSL in `infra/retraining_pipeline.py`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 PLAN_STEP, TRAIN_STEP, JUDGE_STEP = "PlanRetraining", "TrainModel", "JudgeModels"
 REGISTER_STEP, REFUSED_STEP, FAIL_STEP = "RegisterModel", "RegisterRefused", "AskPerson"
-# The property files that conditions read: name, folder of the job's output, file.
+# The property files that conditions read: name, output folder of the job, file.
 PLAN_FILE = ("Plan", "plan", PLAN_NAME)
 VERDICT_FILE = ("Verdict", "verdict", VERDICT_NAME)
-# The pipeline's parameters by the argument that each becomes, with their defaults: whoever starts it by hand
-# need not name any.
+# The pipeline's parameters with their defaults, by the argument that each becomes. A person who starts it can
+# leave all of them out.
 PARAMETERS = {
     "last_partition": ("LastPartition", NEWEST),
     "scheduled_at": ("ScheduledAt", NONE),
@@ -41,13 +41,13 @@ PARAMETERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What only an execution knows, as the DSL writes it.
+    """Values that only an execution has, as references of the DSL.
 
     Attributes:
         execution_id: The execution's id.
-        execution_arn: Its ARN.
-        parameters: The parameters by their names.
-        joined: Makes one text of several.
+        execution_arn: The execution's ARN.
+        parameters: The parameters by name.
+        joined: Joins several texts into one.
     """
 
     execution_id: Any
@@ -56,7 +56,7 @@ class References:
     joined: Callable[..., Any]
 
     def arguments(self, kind: type[RetrainingStepArguments], **known: Any) -> list[Any]:
-        """Return a job's command line: references where there are some, and tokens for the rest."""
+        """Return a job's command line, with references for parameters and tokens for other values."""
         known |= {"execution_id": self.execution_id}
         known |= {name: self.parameters[parameter] for name, (parameter, _) in PARAMETERS.items()}
         return [
@@ -66,11 +66,11 @@ class References:
         ]
 
     def key(self, *names: str) -> Any:
-        """Return the key of what the execution keeps, or of the folder that it lies in."""
+        """Return the key of an object or folder that the execution keeps."""
         return self.joined(token("retraining_prefix"), self.execution_id, *(f"/{name}" for name in names))
 
     def address(self, *names: str) -> Any:
-        """Return its S3 address."""
+        """Return the S3 address of an object or folder that the execution keeps."""
         return self.joined(
             f"s3://{token('bucket')}/{token('retraining_prefix')}",
             self.execution_id,
@@ -79,7 +79,7 @@ class References:
 
 
 def token(name: str) -> str:
-    """Return what stands for a value until it is filled in."""
+    """Return the token for a value that is filled in later."""
     return f"${{{name}}}"
 
 
@@ -118,7 +118,7 @@ def train_request(references: References) -> dict[str, Any]:
 
 
 def judge_request(references: References, *, candidate: Any) -> dict[str, Any]:
-    """Return the request of the job that judges the candidate, given the address of its archive."""
+    """Return the request of the job that judges the candidate with this archive's address."""
     _, output, _ = VERDICT_FILE
     return processing_request(
         _setting("processing"),
@@ -134,10 +134,10 @@ def package_request(
     """Return the request that registers the candidate.
 
     Args:
-        references: What only the execution knows.
-        candidate: The address of its archive.
-        told: Gives a member of the verdict.
-        refused: Whether the package is born rejected; otherwise the verdict says what it is born as.
+        references: Values that only the execution has.
+        candidate: The address of the candidate's archive.
+        told: Returns a member of the verdict.
+        refused: Whether the package is registered as rejected; otherwise its status comes from the verdict.
     """
     return {
         "ModelPackageGroupName": token("group"),
@@ -152,7 +152,7 @@ def package_request(
             }
         },
         "MetadataProperties": {"GeneratedBy": references.execution_arn},
-        # SageMaker takes 1 to 256 letters, digits, spaces and `_.:/=+-@` for each value.
+        # SageMaker allows 1 to 256 letters, digits, spaces and `_.:/=+-@` for each value.
         "CustomerMetadataProperties": {
             "digest": told("candidate_digest"),
             "sha256": told("candidate_sha256"),
@@ -162,6 +162,6 @@ def package_request(
             "trained_until": told("trained_until"),
             "code_version": token("code_version"),
         },
-        # The image serves no requests, which a validation would send.
+        # A validation would send requests, and the image serves none.
         "SkipModelValidation": "All",
     }

@@ -2,8 +2,8 @@
 
     https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 
-What differs is whence partition and batch come: from the moment that the schedule started the execution at,
-and from the execution itself, so that a step that is repeated is one more attempt at the same batch.
+Unlike in Dagster, the partition comes from the time of the schedule's tick, and the batch from the execution.
+So a repeated step is another attempt at the same batch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 FEATURES_STEP, SCORE_STEP = "PrepareFeatures", "ScoreBatch"
 SCHEDULED_AT = "ScheduledAt"
-# What EventBridge Scheduler puts there: the moment of the tick, the same however often it tries.
+# EventBridge Scheduler replaces this with the tick's time, which is the same for all of its attempts.
 # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 TICK = "<aws.scheduler.scheduled-time>"
-# Stand in for what only an execution knows, until they are taken out again.
+# Stand in for values that only an execution has, until references replace them.
 _ANY_MOMENT, _ANY_RUN = "2000-01-01T00:00:00Z", "execution"
 _FILLED_IN = {
     "--scheduled_at": {"Get": f"Parameters.{SCHEDULED_AT}"},
@@ -38,15 +38,15 @@ _FILLED_IN = {
 def pipeline_definition(
     deployment: Deployment, model: ModelDeclaration, *, code_digest: str
 ) -> dict[str, Any]:
-    """Return the definition; an execution of it is told the moment of a tick.
+    """Return the definition; an execution receives the time of a tick as its parameter.
 
     Args:
-        deployment: Where.
-        model: Of one that SageMaker scores.
+        deployment: The names and ARNs of the stage in its region.
+        model: The declaration of a model that SageMaker scores.
         code_digest: SHA-256 of the code that jobs run.
 
     Raises:
-        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+        RequirementsError: The model's family of requirements is not locked, or its lock file is outdated.
     """
     tick: dict[str, Any] = {
         "model": model.name,
@@ -84,7 +84,7 @@ def pipeline_definition(
     return {
         "Version": "2020-12-01",
         "Metadata": {},
-        # Without a default: nobody scores a partition that was not meant.
+        # Without a default, so that nobody scores an unintended partition.
         "Parameters": [{"Name": SCHEDULED_AT, "Type": "String"}],
         "Steps": [
             step(FEATURES_STEP, "prepare_features.py", features),
@@ -100,10 +100,10 @@ def pipeline_definition(
 
 
 def start_request(pipeline: str) -> dict[str, Any]:
-    """Return what a schedule sends to SageMaker; a tick that is delivered again starts nothing again."""
+    """Return the request that a schedule sends; a tick that is delivered twice starts one execution."""
     return {
         "PipelineName": pipeline,
-        # Of at least 32 characters. Not the invocation's id, which may be another at each attempt.
+        # At least 32 characters. Not the invocation's id, which may differ at each attempt.
         "ClientRequestToken": f"scheduled-scoring-{pipeline}-{TICK}",
         "PipelineExecutionDescription": f"Scheduled at {TICK}",
         "PipelineParameters": [{"Name": SCHEDULED_AT, "Value": TICK}],
@@ -113,16 +113,16 @@ def start_request(pipeline: str) -> dict[str, Any]:
 def job_setting(
     deployment: Deployment, model: ModelDeclaration, compute: Compute, code_digest: str
 ) -> JobSetting:
-    """Return what a model's jobs run by and on.
+    """Return the setting of a model's jobs.
 
     Args:
-        deployment: Where.
-        model: Whose.
-        compute: On which machine.
+        deployment: The names and ARNs of the stage in its region.
+        model: The model's declaration.
+        compute: The declared machine.
         code_digest: SHA-256 of the code that jobs run.
 
     Raises:
-        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+        RequirementsError: The model's family of requirements is not locked, or its lock file is outdated.
     """
     image = job_image(model, PLATFORM)
     prefix = deployment.code_tree_prefix("sagemaker_scripts", code_digest)

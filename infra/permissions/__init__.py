@@ -1,1 +1,1 @@
-"""Who may do what: every role and its statements."""
+"""Permissions: every role and its statements."""

@@ -1,4 +1,4 @@
-"""Roles of what runs the platform on AWS: Dagster, deployments, schedules, Snowflake."""
+"""Roles of Dagster, deployments, schedules, pipelines and Snowflake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPUTE_LOGS_PREFIX = "compute-logs"
 
 
 def dagster_webserver_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role of Dagster's web server: shows what runs printed, and stops their tasks."""
+    """Return the role of Dagster's web server, which shows the output of runs and stops their tasks."""
     return RoleDefinition(
         deployment.dagster_webserver_role,
         "ecs-tasks.amazonaws.com",
@@ -60,7 +60,7 @@ def dagster_execution_role(deployment: Deployment) -> RoleDefinition:
 
 
 def api_deployment_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which CodeDeploy shifts the API's traffic to a new version, and back on an alarm."""
+    """Return the role by which CodeDeploy shifts the API's traffic to a new version or back."""
     return RoleDefinition(
         deployment.api_deployment_role,
         "codedeploy.amazonaws.com",
@@ -71,14 +71,14 @@ def api_deployment_role(deployment: Deployment) -> RoleDefinition:
                 ["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
                 [deployment.api_function_arn, f"{deployment.api_function_arn}:*"],
             ),
-            # CodeDeploy asks for composite alarms too, which AWS shows to nobody whose right is narrower.
+            # CodeDeploy also reads composite alarms, which AWS shows only with this wide resource.
             allow("WatchAlarms", ["cloudwatch:DescribeAlarms"], ["*"]),
         ),
     )
 
 
 def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a schedule starts the pipeline of a model that SageMaker itself scores."""
+    """Return the role by which a schedule starts a model's scoring pipeline."""
     return RoleDefinition(
         deployment.scoring_schedule_role,
         "scheduler.amazonaws.com",
@@ -95,7 +95,7 @@ def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
 
 
 def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which such a pipeline starts its jobs, which have the role of all SageMaker jobs."""
+    """Return the role by which a scoring pipeline starts its jobs; the jobs run with `sagemaker_role`."""
     return RoleDefinition(
         deployment.scoring_pipeline_role,
         "sagemaker.amazonaws.com",
@@ -113,7 +113,7 @@ def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
 
 
 def retraining_schedule_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a schedule starts the retraining of a model."""
+    """Return the role by which a schedule starts a model's retraining pipeline."""
     return RoleDefinition(
         deployment.retraining_schedule_role,
         "scheduler.amazonaws.com",
@@ -130,9 +130,9 @@ def retraining_schedule_role(deployment: Deployment) -> RoleDefinition:
 
 
 def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which such a pipeline starts its jobs, reads their verdict and registers versions.
+    """Return the role by which a retraining pipeline runs jobs, reads verdicts, registers versions.
 
-    No other role of the platform registers a version, and none approves one: that is a person's right.
+    No other role of the platform registers a version. No role approves one: only a person may.
     """
     return RoleDefinition(
         deployment.retraining_pipeline_role,
@@ -159,7 +159,7 @@ def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
                 ],
                 deployment.model_packages_arn_patterns,
             ),
-            # SageMaker reads property files, which its conditions are about, with this role.
+            # SageMaker reads the property files of its conditions with this role.
             allow(
                 "ReadPlansAndVerdicts",
                 ["s3:GetObject"],
@@ -171,7 +171,7 @@ def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
 
 
 def watch_versions(deployment: Deployment) -> Statement:
-    """Return what lets a role read the versions of models, which SageMaker lists by group."""
+    """Return the statement to read the versions of models, which SageMaker lists by group."""
     return allow(
         "WatchVersions",
         ["sagemaker:ListModelPackages", "sagemaker:DescribeModelPackage"],
@@ -193,11 +193,11 @@ def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
 
 
 def snowflake_trust_policy(principal_arn: str, external_id: str) -> dict[str, Any]:
-    """Return who may read as Snowflake: its own user, and only for our storage integration.
+    """Return the trust policy for Snowflake: its own user, and only for our storage integration.
 
     Args:
         principal_arn: The user that `DESC INTEGRATION` names.
-        external_id: What it names beside; it keeps others of Snowflake's customers out.
+        external_id: The external id that `DESC INTEGRATION` names; it keeps Snowflake's other customers out.
     """
     statement: Statement = {
         "Effect": "Allow",
@@ -209,7 +209,7 @@ def snowflake_trust_policy(principal_arn: str, external_id: str) -> dict[str, An
 
 
 def snowflake_statements(deployment: Deployment) -> tuple[Statement, ...]:
-    """Return what Snowflake may: read the Delta tables' files, and nothing else."""
+    """Return Snowflake's statements: it may only read the files of Delta tables."""
     return (
         allow("ReadPredictions", ["s3:GetObject", "s3:GetObjectVersion"], objects(deployment, "predictions")),
         allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),

@@ -1,4 +1,4 @@
-"""What a role is made of: its trust, and statements of single actions and the deployment's own resources."""
+"""The parts of roles: the trust policy, and statements with single actions on the deployment's resources."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ POLICY_VERSION = "2012-10-17"
 POLICY_NAME = "permissions"
 
 WRITE_LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
-# AWS creates the groups of Glue and SageMaker on a job's behalf, under the job's role.
+# AWS creates the log groups of Glue and SageMaker with the job's role.
 WRITE_JOB_LOGS = ("logs:CreateLogGroup", "logs:DescribeLogStreams", *WRITE_LOGS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoleDefinition:
-    """A role: who takes it on and what it may do.
+    """A role: its trust and its statements.
 
     Args:
         name: The role's name.
-        service: The AWS service that assumes it, say `glue.amazonaws.com`.
-        account_id: The only account on whose behalf the service may, or `None` where the service does not
-            send it (Lambda).
+        service: The AWS service that assumes it, such as `glue.amazonaws.com`.
+        account_id: The only account for which the service may assume it, or `None` if the service does not
+            send the account (Lambda).
         statements: The statements of its one inline policy.
     """
 
@@ -66,12 +66,12 @@ def allow(sid: str, actions: Sequence[str], resources: Sequence[str], **conditio
 
 
 def objects(deployment: Deployment, *prefixes: str) -> list[str]:
-    """Return what matches the ARNs of the data bucket's objects below the prefixes."""
+    """Return ARN patterns of the data bucket's objects below the prefixes."""
     return [f"{deployment.data_bucket_arn}/{prefix}/*" for prefix in prefixes]
 
 
 def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
-    """Return what lets a role list the data bucket below the prefixes."""
+    """Return the statement that lets a role list the data bucket below the prefixes."""
     patterns = [f"{prefix}/*" for prefix in prefixes]
     return allow(
         "ListObjects",
@@ -82,19 +82,19 @@ def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
 
 
 def tell_missing_keys(*bucket_arns: str, sid: str = "TellMissingKeys") -> Statement:
-    """Return what lets S3 tell a role that a key of the buckets does not exist.
+    """Return the statement with which S3 answers 404 for missing keys of the buckets.
 
-    Whoever opens a Delta table asks for its last checkpoint, which a young one does not have, and deltalake
-    takes no other answer for that than 404. S3 gives it only to a caller who may list the bucket, and judges
-    that without a prefix: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    deltalake asks for a Delta table's last checkpoint, which a young table does not have, and accepts only
+    404 as the answer. S3 sends 404 only to callers who may list the bucket, and checks that without a prefix:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
     """
     return allow(sid, ["s3:ListBucket"], bucket_arns, Null={"s3:prefix": "true"})
 
 
 def use_data_key(deployment: Deployment, *, writes: bool) -> Statement:
-    """Return what lets a role read, and perhaps write, objects that the data key encrypts.
+    """Return the statement to read, and optionally write, objects encrypted with the data key.
 
-    The key's id is KMS's own, so the statement knows the key by its alias.
+    KMS chooses the key's id, so the statement refers to the key by its alias.
     """
     return allow(
         "UseDataKey",
@@ -105,13 +105,13 @@ def use_data_key(deployment: Deployment, *, writes: bool) -> Statement:
 
 
 def log_streams(deployment: Deployment, *log_groups: str) -> list[str]:
-    """Return what matches log groups and their streams: a group's own actions need its plain ARN."""
+    """Return ARN patterns of log groups and their streams; actions on a group itself need its plain ARN."""
     arns = [deployment.log_group_arn(group) for group in log_groups]
     return [form for arn in arns for form in (arn, f"{arn}:*")]
 
 
 def pull_image(repository_arn: str) -> tuple[Statement, ...]:
-    """Return what lets a role pull the images of a repository."""
+    """Return the statements that let a role pull the images of a repository."""
     actions = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
     return (
         allow("LogInToImageRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
@@ -120,7 +120,7 @@ def pull_image(repository_arn: str) -> tuple[Statement, ...]:
 
 
 def pass_sagemaker_role(deployment: Deployment) -> Statement:
-    """Return what lets a role hand SageMaker's jobs theirs."""
+    """Return the statement that lets a role pass SageMaker's jobs their role."""
     return allow(
         "PassSageMakerRole",
         ["iam:PassRole"],

@@ -1,6 +1,6 @@
-"""Who may do what: the trust and the statements of every role, written out and as narrow as they can be.
+"""The trust and the statements of every role, as narrow as possible.
 
-Statements name single actions and the deployment's own resources. A star stands where AWS knows no narrower
+Statements name single actions and the deployment's own resources. A wildcard stands where AWS has no narrower
 resource (`ecr:GetAuthorizationToken`), where the rest of an ARN is AWS's own (a secret's suffix, a job run),
 or where a new model must not change a policy (online tables).
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 _READ_TABLE = ("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
-# A transaction is authorised item by item, by the action that each item stands for.
+# AWS authorises a transaction item by item, each by the action for it.
 _CHANGE_REGISTRY = (
     "dynamodb:GetItem",
     "dynamodb:Query",
@@ -64,7 +64,7 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
             ),
             list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
             tell_missing_keys(deployment.data_bucket_arn),
-            # Glue asks where the bucket is before it fetches the zip of wheels from there.
+            # Glue asks for the bucket's region before it fetches the zip of wheels.
             allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
             use_data_key(deployment, writes=True),
             allow(
@@ -97,8 +97,8 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
     """Return the role of feature preparation, scoring and training.
 
     Args:
-        deployment: Where.
-        sources: What it may read beside the platform's own data: those of `source_rights`.
+        deployment: The names and ARNs of the stage in its region.
+        sources: Statements of `source_rights` for data other than the platform's own.
     """
     written = ("features", "predictions", "done", "models", "shadow")
     return RoleDefinition(
@@ -149,7 +149,7 @@ def api_role(deployment: Deployment) -> RoleDefinition:
                 _READ_TABLE,
                 [deployment.registry_table_arn, deployment.online_tables_arn_pattern],
             ),
-            # Which models there are; the action knows no resource.
+            # To find the models. The action has no resource.
             allow("ListOnlineTables", ["dynamodb:ListTables"], ["*"]),
             allow(
                 "ReadProviderTokens",
@@ -165,7 +165,7 @@ def api_role(deployment: Deployment) -> RoleDefinition:
 def dagster_run_role(deployment: Deployment) -> RoleDefinition:
     """Return the role of a Dagster run: starts and watches jobs, checks both stores, moves the pointer.
 
-    It trains by the retraining pipeline alone, and so starts no training job itself.
+    It trains only through the retraining pipeline, so it cannot start training jobs.
     """
     jobs = f"arn:{deployment.partition}:sagemaker:{deployment.region}:{deployment.account_id}"
     read = ("done", "predictions", "reports", "quarantine", "features", "models", "shadow")
@@ -183,7 +183,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 ["s3:GetObject", "s3:PutObject"],
                 objects(deployment, COMPUTE_LOGS_PREFIX),
             ),
-            # What a job is told that does not fit into its arguments: its Pipes context, its schema.
+            # Input of jobs that does not fit into arguments: the Pipes context and the schema.
             allow("TellJobs", ["s3:PutObject"], objects(deployment, "pipes", "models")),
             allow("TidyUp", ["s3:DeleteObject"], objects(deployment, "pipes")),
             *_retire_batches(deployment),
@@ -192,7 +192,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
                 [
                     "glue:StartJobRun",
                     "glue:GetJobRun",
-                    # A checkout's code is compared with the job's.
+                    # To compare the checkout's code with the job's.
                     "glue:GetJob",
                     "glue:BatchStopJobRun",
                 ],
@@ -225,7 +225,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
             allow(
                 "CompareOnlineItems",
                 ["dynamodb:BatchGetItem"],
-                # A region that serves follows home once its replica was counted.
+                # A serving region's replica is checked before the region follows home.
                 [deployment.online_replicas_arn_pattern],
             ),
             allow(
@@ -248,7 +248,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
 
 
 def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
-    """Return what a sweep of retention needs: parts, Delta's data files and archives go, reports stay."""
+    """Return retention's statements: it may delete parts, Delta's data files and archives, not reports."""
     bucket = deployment.data_bucket_arn
     return (
         allow(
@@ -256,8 +256,8 @@ def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
             ["s3:DeleteObject"],
             [
                 f"{bucket}/predictions/*/json/*",
-                # Data files lie in a folder of their batch, and those that deltalake names itself begin with
-                # `part-`. Of Delta's log, which also lies below, no entry does.
+                # Data files lie in their batch's folder, or begin with `part-` if deltalake names them. No
+                # entry of Delta's log matches these patterns.
                 f"{bucket}/predictions/*/delta/????????T??????Z-????????/*",
                 f"{bucket}/predictions/*/delta/part-*",
                 f"{bucket}/quarantine/*",
@@ -292,7 +292,7 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.done_file_queue_arn, deployment.model_events_queue_arn],
             ),
             allow("ReadManifests", ["s3:GetObject"], objects(deployment, "done")),
-            # Of candidates only whether they are there, which S3 knows no other right for.
+            # Only the existence of candidates is checked, but S3 has no narrower right for that.
             allow(
                 "ReadVerdictsAndAccuracy",
                 ["s3:GetObject"],
@@ -308,9 +308,9 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 [deployment.retraining_pipelines_arn_pattern],
             ),
             watch_versions(deployment),
-            # What sensors and schedules say of a tick; runs and the web server have the rest of these logs.
+            # The logs of sensor and schedule ticks. Runs and the web server use the other compute logs.
             allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
-            # What is prepared, and which batches were measured.
+            # To find prepared partitions and measured batches.
             list_bucket(deployment, "done", "features", "models"),
             tell_missing_keys(deployment.data_bucket_arn),
             use_data_key(deployment, writes=True),
@@ -320,7 +320,7 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 ["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"],
                 [f"{ecs}:task-definition/{deployment.dagster_run_family}:*", f"{ecs}:task/{cluster}/*"],
             ),
-            # A run's task takes over the daemon's own network; neither action knows a resource.
+            # A run's task copies the daemon's network settings. Neither action has a resource.
             allow("ReadOwnTask", ["ecs:DescribeTaskDefinition", "ec2:DescribeNetworkInterfaces"], ["*"]),
             allow(
                 "PassRunRole",
@@ -328,7 +328,7 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
                 task_roles,
                 StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
             ),
-            # Why a run's task ended before it could say so itself.
+            # To find why a run's task ended before it could report.
             allow(
                 "ReadLogsOfRuns",
                 ["logs:GetLogEvents"],
@@ -342,8 +342,8 @@ def all_roles(deployment: Deployment, sources: Sequence[Statement]) -> tuple[Rol
     """Return every role, in the order of `Deployment.roles`.
 
     Args:
-        deployment: Where.
-        sources: What SageMaker's jobs may read beside the platform's own data.
+        deployment: The names and ARNs of the stage in its region.
+        sources: Statements that let SageMaker's jobs read data other than the platform's own.
     """
     return (
         glue_load_role(deployment),

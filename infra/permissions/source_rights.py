@@ -1,4 +1,4 @@
-"""What jobs may read beside the platform's own data: exactly what the sources of models name."""
+"""Rights of jobs to read exactly the data that the sources of models name."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 READ_SOURCES, READ_SOURCE_SECRETS = "ReadSources", "ReadSourceSecrets"
-# What a path holds from its first placeholder or star on is another for each partition.
+# From its first placeholder or star on, a path differs between partitions.
 _VARIABLE = re.compile(r"[{*]")
-# How a placeholder's text looks, in IAM's signs, for every partition's kind.
+# IAM patterns of the placeholders' values, valid for every kind of partition.
 _SHAPES = {"{date}": "????-??-??", "{partition}": "????-", "{hour}": "??"}
-# IAM's own signs, and how a policy writes them as themselves.
+# Characters with a meaning in IAM, which a policy must escape.
 _SIGNS = re.compile(r"[$?]")
 # A role's inline policies have 10,240 characters; the rest of this role's takes 3,100 at most.
 MAX_CHARACTERS = 6_000
 
 
 class SourceRightsError(ContractError):
-    """No narrow right can be made of what a model's source says."""
+    """No narrow right can be derived from a model's source."""
 
 
 class _Read(NamedTuple):
-    """A key, or with a star at its end all keys that begin so."""
+    """A key, or with a final star all keys with this prefix."""
 
     bucket: str
     pattern: str
@@ -41,12 +41,12 @@ class _Read(NamedTuple):
 def source_statements(
     deployment: Deployment, models: Iterable[ModelInputs], keys: Mapping[str, str] | None = None
 ) -> tuple[Statement, ...]:
-    """Return what lets a role read the sources of models, and the models that were trained elsewhere.
+    """Return the statements that let a role read the sources of models, and models trained elsewhere.
 
     Args:
-        deployment: Whose data bucket.
-        models: What each of them needs.
-        keys: The ARN of the KMS key of each other bucket that is encrypted with one of its own.
+        deployment: The deployment of the data bucket.
+        models: The inputs of each model.
+        keys: The ARNs of KMS keys by bucket, for other buckets that are encrypted with their own key.
 
     Raises:
         SourceRightsError: A source would open a whole bucket, or the role's policy grows too long.
@@ -111,10 +111,10 @@ def _pattern(model: ModelInputs, source: Source) -> str:
 
 
 def _shape(source: Source, beginning: str) -> str:
-    """Return how the variable part begins where its folder may have neighbours that begin alike.
+    """Return the pattern at the variable part's start, if neighbouring folders may share the prefix.
 
-    All below `raw/orders/dt=` is the source's own; `raw/orders-` also begins `raw/orders-secret/`. What a
-    project's reader asks for only has to begin as its path does.
+    All keys below `raw/orders/dt=` belong to the source, but `raw/orders-` also begins `raw/orders-secret/`.
+    A project's reader may read any key with its path's prefix.
     """
     if source.format == "reader" or beginning.endswith(("/", "=")):
         return ""
@@ -127,7 +127,7 @@ def _plain(text: str) -> str:
 
 
 def _without_covered(reads: set[_Read]) -> list[_Read]:
-    """Return the reads that no other one includes, sorted."""
+    """Return the reads that no other read includes, sorted."""
     found: list[_Read] = []
     for read in sorted(
         reads, key=lambda each: (each.bucket, each.pattern.rstrip("*"), each.pattern[-1] != "*")
@@ -142,7 +142,7 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def _missing(deployment: Deployment, models: Iterable[ModelInputs]) -> tuple[Statement, ...]:
-    """Return what lets S3 say of another bucket with a Delta table that a key is not there."""
+    """Return the statement with which S3 answers 404 for missing keys in other buckets with Delta tables."""
     buckets = {
         source.bucket
         for model in models

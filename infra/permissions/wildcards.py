@@ -1,4 +1,4 @@
-"""Why a statement may name more than one resource: every star of every role has its reason here, or fails."""
+"""The reasons for wildcards in the roles' resources; a wildcard without a reason is an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from infra.permissions.policy_statements import Statement
     from prediction_contract.naming.resource_names import Deployment
 
-# Actions that AWS knows no resource of.
+# Actions for which AWS has no resources.
 WITHOUT_RESOURCE = {
     "cloudwatch:DescribeAlarms": "AWS shows composite alarms to none whose right is narrower; states only",
     "cloudwatch:PutMetricData": "metrics have no ARN; the condition names the namespace",
@@ -22,24 +22,24 @@ WITHOUT_RESOURCE = {
     "xray:PutTelemetryRecords": "traces have no ARN",
     "xray:PutTraceSegments": "traces have no ARN",
 }
-# A beginning of keys in a named bucket, as `source_rights` writes it; a whole bucket has none. The
-# signs before the last star are those of a date, a partition or an hour.
+# A key prefix in a named bucket, as `source_rights` writes it; a whole bucket does not match. The
+# characters before the last star match a date, a partition or an hour.
 _SOURCE = re.compile(r"arn:[a-z-]+:s3:::[a-z0-9.-]+/(?:[^*?]|\$\{\?\})+(?:(?:\?{4}-(?:\?\?-\?\?)?|\?\?)?\*)?")
 
 
 class UnexplainedWildcardError(Exception):
-    """A statement names a resource with a star that nobody gave a reason for."""
+    """A statement has a resource with a wildcard, and there is no reason for it."""
 
 
 def wildcard_reasons(deployment: Deployment, statement: Statement) -> dict[str, str]:
-    """Return the reason of each of a statement's resources that is a pattern.
+    """Return the reason for each wildcard resource of a statement, by resource.
 
     Args:
-        deployment: Whose patterns.
-        statement: Of a role.
+        deployment: The deployment of the resources.
+        statement: A role's statement.
 
     Raises:
-        UnexplainedWildcardError: One of them has none.
+        UnexplainedWildcardError: A wildcard has no reason.
     """
     found = {}
     for resource in statement["Resource"]:
@@ -56,7 +56,7 @@ def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     if statement["Sid"] == READ_SOURCE_SECRETS and resource.endswith("-??????"):
         return "a source's secret; Secrets Manager invents six characters"
     for beginning, ending, reason in _patterns(deployment):
-        # Beginning and end may not share a sign: the whole bucket would pass for a prefix in it.
+        # Beginning and end must not overlap: a whole bucket would pass as a prefix in it.
         apart = len(resource) >= len(beginning) + len(ending)
         if resource == beginning or (apart and resource.startswith(beginning) and resource.endswith(ending)):
             return reason
@@ -75,7 +75,7 @@ def _reason_for_all(statement: Statement) -> str:
 
 
 def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
-    """Return beginning, end and reason of every pattern."""
+    """Return the beginning, end and reason of every pattern."""
     place = f"{deployment.region}:{deployment.account_id}"
     aws = f"arn:{deployment.partition}"
     own = f"mlpipe-{deployment.stage}-"
