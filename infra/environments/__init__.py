@@ -1,1 +1,1 @@
-"""Python environments made of lock files, once for each user, and the lock files of a project's families."""
+"""Python environments made from lock files, once per user, and the lock files of a project's families."""

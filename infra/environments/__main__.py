@@ -1,6 +1,6 @@
-"""Make an environment if it is not there, and print its Python: `python -m infra.environments stack`.
+"""Make an environment if it does not exist, and print its Python: `python -m infra.environments stack`.
 
-The names are `stack`, `sagemaker`, `cdk` (with the CDK's command line: `cdk-cli`), `base` and the
+The names are `stack`, `sagemaker`, `cdk`, `cdk-cli` (the CDK with its command line), `base` and the
 project's own families.
 """
 
@@ -26,7 +26,7 @@ _CDK_TOOLS = "cdk-cli"
 
 
 def main() -> int:
-    """Make the named environments; print the Python, or the folder, of each."""
+    """Make the named environments; print the Python or the folder of each."""
     parser = argparse.ArgumentParser(prog="python -m infra.environments", description=__doc__)
     parser.add_argument(
         "name", nargs="+", help=f"{', '.join(LOCKS)}, {_CDK_TOOLS} or a family of the project"

@@ -1,7 +1,7 @@
-"""Environments in the user's cache: one for each lock file and Python, made whole or not at all.
+"""Environments in the user's cache, one per lock file and Python version.
 
-All projects of a user share them. An environment is made in a scratch folder and renamed, and two processes
-that want the same one make it once: the second waits for the first.
+All projects of a user share them. An environment is made in a scratch folder and then renamed, so it is
+always complete. If two processes need the same one, the second waits for the first.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _LOOK_SECONDS = 0.2
 _SHOWN_CHARACTERS = 2000
 _KEY_DIGITS = 16
 _LOCK_NAME = "requirements.lock"
-# As programs of any kind say it, uv and npm among them.
+# How programs report a full disk, uv and npm among them.
 _FULL_DISK = ("No space left on device", "ENOSPC", "Disk quota exceeded")
 _REMEDY_OF_FULL_DISK = "Make space on the disk, or name another folder by MLPIPE_CACHE, then run this again"
 _REMEDY = "See whether the package registry answers, then run this again"
 
 
 class EnvironmentMakingError(ContractError):
-    """An environment cannot be made of its lock file."""
+    """An environment cannot be made from its lock file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +49,23 @@ class MadeEnvironment:
     """An environment.
 
     Attributes:
-        folder: Where it lies.
+        folder: The environment's folder.
     """
 
     folder: Path
 
     @property
     def python(self) -> Path:
-        """Its Python."""
+        """The path of the environment's Python."""
         return self.folder / "bin" / "python"
 
     @property
     def packages(self) -> Path:
-        """Where its packages lie."""
+        """The folder of the environment's packages."""
         return self.folder / "site-packages"
 
     def program(self, name: str) -> Path:
-        """Return one of the programs that its packages brought."""
+        """Return the path of a program that one of the packages installed."""
         return self.folder / "bin" / name
 
 
@@ -73,7 +73,7 @@ def cache_folder(variables: Mapping[str, str]) -> Path:
     """Return the platform's folder in the user's cache.
 
     Args:
-        variables: Such as `os.environ`: `MLPIPE_CACHE` names the folder itself.
+        variables: Environment variables, such as `os.environ`; `MLPIPE_CACHE` overrides the folder.
     """
     own, shared = (variables.get(name) for name in CACHE_VARIABLES)
     if own:
@@ -82,10 +82,10 @@ def cache_folder(variables: Mapping[str, str]) -> Path:
 
 
 def environment_of(lock: Path, cache: Path) -> MadeEnvironment:
-    """Return where the environment of a lock file lies, made or not.
+    """Return the environment of a lock file, which may not exist yet.
 
     Raises:
-        EnvironmentMakingError: There is no such file.
+        EnvironmentMakingError: The lock file does not exist.
     """
     digest = hashlib.sha256(_pins(_content(lock))).hexdigest()[:_KEY_DIGITS]
     kind = f"{platform.python_version()}-{sysconfig.get_platform()}"
@@ -95,17 +95,17 @@ def environment_of(lock: Path, cache: Path) -> MadeEnvironment:
 def make_environment(
     lock: Path, cache: Path, *, say: Callable[[str], None], compiled: bool = True
 ) -> MadeEnvironment:
-    """Return the environment of a lock file, and make it if it is not there.
+    """Return the environment of a lock file, and make it if it does not exist.
 
     Args:
-        lock: Pins with hashes, for uv.
-        cache: As `cache_folder` gives it.
-        say: Is told when packages are installed, which may take minutes.
-        compiled: Whether all byte code is made at once, or by whoever imports a module first.
+        lock: A lock file for uv: pins with hashes.
+        cache: The folder returned by `cache_folder`.
+        say: Receives a message when packages are installed, which may take minutes.
+        compiled: Whether all byte code is compiled now, or at each module's first import.
 
     Raises:
-        EnvironmentMakingError: The packages cannot be had, the cache cannot be written, or another process
-            took too long to make it.
+        EnvironmentMakingError: The packages cannot be installed, the cache cannot be written, or another
+            process took too long to make the environment.
     """
     environment = environment_of(lock, cache)
     content = _content(lock)
@@ -117,7 +117,7 @@ def make_environment(
             say(f"  Installing the packages of {lock.name}, once for all projects")
             with scratch_of(folder) as scratch:
                 _install(lock, content, scratch, compiled=compiled)
-                # Its Python is gone, or it belongs to another lock file: nothing can run in it.
+                # An unusable environment: its Python is gone, or it belongs to another lock file.
                 shutil.rmtree(folder, ignore_errors=True)
                 scratch.rename(folder)
     return environment
@@ -125,7 +125,7 @@ def make_environment(
 
 @contextlib.contextmanager
 def made_by_one(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold what keeps other processes from making a folder of the cache; wait for one that makes it.
+    """Hold the lock for making a folder of the cache; wait if another process holds it.
 
     Raises:
         EnvironmentMakingError: The other process did not end in time, or the cache cannot be written.
@@ -160,14 +160,14 @@ def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_of(folder: Path) -> Iterator[Path]:
-    """Give a path, beside a folder, for what is renamed to the folder when it is whole; nothing is there yet.
+    """Yield a new path next to a folder. The caller renames it to the folder once it is complete.
 
-    Whoever calls this holds `made_by_one`: what earlier makers left that were killed is removed.
+    The caller must hold `made_by_one`, because scratch folders of killed processes are removed.
     """
     prefix = f".{folder.name}.making-"
     for left in folder.parent.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
-    # A name of its own: an installer may outlive its killed maker, and still write.
+    # A new name each time: an installer may outlive the process that started it, and still write.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix, ignore_cleanup_errors=True) as scratch:
         yield Path(scratch) / "whole"
 
@@ -175,17 +175,17 @@ def scratch_of(folder: Path) -> Iterator[Path]:
 def run_installer(
     command: list[str], what: str, *, folder: Path | None = None, seconds: float, remedy: str = _REMEDY
 ) -> str:
-    """Run a program that speaks to a package registry, and return what it printed.
+    """Run a program that uses a package registry, and return its output.
 
     Args:
-        command: Its arguments.
-        what: What it does, for the message, such as `The packages of stack.lock cannot be installed`.
-        folder: Where it runs, whose configuration it may read; None for the present one.
-        seconds: Its deadline.
-        remedy: What the reader can do if it fails.
+        command: The command line.
+        what: The failure, for the message, such as `The packages of stack.lock cannot be installed`.
+        folder: The working folder, whose configuration the program may read; None for the current one.
+        seconds: The time limit.
+        remedy: What the user can do if it fails.
 
     Raises:
-        EnvironmentMakingError: It fails, or takes too long.
+        EnvironmentMakingError: The program fails or takes too long.
     """
     try:
         done = subprocess.run(
@@ -198,7 +198,7 @@ def run_installer(
             f"{what}: {command[0]} cannot be run: {error}", remedy="Install mlpipe again"
         ) from error
     if done.returncode != 0:
-        # What an installer says spreads over lines; its hints speak of its own options.
+        # Joins the installer's lines without its hints, which are about its own options.
         said = " ".join((done.stderr or done.stdout).partition("\nhint: ")[0].split())
         if any(each in said for each in _FULL_DISK):
             remedy = _REMEDY_OF_FULL_DISK
@@ -221,7 +221,7 @@ def _pins(content: bytes) -> bytes:
 
 
 def _is_made(environment: MadeEnvironment, content: bytes) -> bool:
-    """Tell whether the environment is there, of this lock file, with its packages and a Python."""
+    """Return whether the environment exists with its packages and a Python, made from this lock file."""
     try:
         kept = (environment.folder / _LOCK_NAME).read_bytes()
     except OSError:
@@ -242,7 +242,7 @@ def _install(lock: Path, content: bytes, scratch: Path, *, compiled: bool) -> No
     program = uv.find_uv_bin()
     what = f"The packages of {lock} cannot be installed"
     deadline = time.monotonic() + _MAKING_SECONDS
-    # Relocatable: it is renamed when it is whole.
+    # Relocatable, because it is renamed once it is complete.
     made = [program, "venv", "--quiet", "--relocatable", "--no-project", "--python", sys.executable]
     run_installer([*made, str(scratch)], what, seconds=_MAKING_SECONDS)
     kept = scratch / _LOCK_NAME
@@ -250,8 +250,8 @@ def _install(lock: Path, content: bytes, scratch: Path, *, compiled: bool) -> No
     sync = [program, "pip", "sync", "--quiet", "--require-hashes"]
     sync += ["--compile-bytecode"] if compiled else []
     sync += ["--python", str(scratch / "bin" / "python"), str(kept)]
-    # Where the lock file lies, its project may say how packages are found.
+    # The project in the lock file's folder may configure package indexes.
     run_installer(sync, what, folder=lock.parent, seconds=deadline - time.monotonic())
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # One path whatever Python's version.
+    # A path that does not depend on Python's version.
     (scratch / "site-packages").symlink_to(Path("lib", version, "site-packages"))

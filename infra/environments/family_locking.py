@@ -2,7 +2,7 @@
 
     python -m infra.environments.family_locking [family ...] [--upgrade]
 
-The platform's lock file is given to uv as a requirement: all its pins stay, whatever a family adds.
+uv receives the platform's lock file as a requirement, so a family cannot change the platform's pins.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _REMEDY = "Change what contradicts, see whether the package registry answers, th
 
 
 def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
-    """Make a family's lock file of its declared packages and the platform's.
+    """Make a family's lock file from its declared packages and the platform's lock file.
 
     Args:
-        files: The family's.
-        upgrade: Whether its pins move to the newest releases; else they stay as far as they fit.
+        files: The family's files.
+        upgrade: Whether its pins move to the newest releases. Otherwise pins stay if they still fit.
 
     Returns:
-        Whether the lock file is another one now.
+        Whether the lock file changed.
 
     Raises:
-        RequirementsError: The family is the platform's own, or declares nothing.
-        EnvironmentMakingError: The packages contradict one another, or the registry does not answer.
+        RequirementsError: The family is the platform's own, or has no declared packages.
+        EnvironmentMakingError: The packages conflict, or the registry does not answer.
     """
     if files.family == BASE_FAMILY:
         raise RequirementsError(
@@ -57,11 +57,11 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
     with tempfile.TemporaryDirectory(dir=files.lock.parent, prefix=f".{files.family}-") as scratch:
         draft = Path(scratch) / files.lock.name
         if files.lock.is_file() and not upgrade:
-            # uv keeps the pins of a file that is there, as far as they fit.
+            # uv keeps the pins of an existing output file if they still fit.
             shutil.copy(files.lock, draft)
         command = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", PYTHON_VERSION, "--generate-hashes"]
-        # A lock file is the same wherever its packages come from.
+        # The lock file must not depend on the package index.
         command += ["--no-emit-index-url", "--no-header", "--no-annotate"]
         command += [str(files.platform_lock), str(files.declared), "--output-file", str(draft)]
         what = f"The packages of {files.declared} cannot be locked"
@@ -75,7 +75,7 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Lock the named families, or all that the project declares."""
+    """Lock the named families, or all of the project's."""
     parser = argparse.ArgumentParser(prog="mlpipe lock", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("family", nargs="*", help="a file requirements/<family>.in; all of them by default")
     parser.add_argument("--upgrade", action="store_true", help="take the newest releases that are allowed")

@@ -1,4 +1,4 @@
-"""The environments that stand in for the images of jobs on this machine, and the list of those that exist."""
+"""Environments that replace the images of jobs on this machine, and the document that lists them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 def make_job_environments(
     project: Project, families: Iterable[str | None], cache: Path, *, say: Callable[[str], None]
 ) -> dict[str, Path]:
-    """Return the environment's folder of each family's image by the image's tag; the base is always there.
+    """Return the environment folders of the families' images by image tag, the base family's included.
 
     Args:
-        project: Whose.
-        families: Those that its models name; None for a model without requirements.
-        cache: As `cache_folder` gives it.
-        say: Is told when packages are installed.
+        project: The project.
+        families: The families of its models; None for a model without requirements.
+        cache: The folder returned by `cache_folder`.
+        say: Receives a message when packages are installed.
 
     Raises:
-        RequirementsError: A family is not locked, or no longer as it is declared.
+        RequirementsError: A family is not locked, or its lock file is outdated.
         EnvironmentMakingError: An environment cannot be made.
     """
     made = {}
     for family in dict.fromkeys([None, *families]):
         files = family_files(project.requirements, PLATFORM, family)
-        # All is judged before anything is installed that the next fault makes useless.
+        # Checks all lock files before anything is installed.
         made[files.image().tag] = files.lock
     return {tag: make_environment(lock, cache, say=say).folder for tag, lock in made.items()}
 
 
 def images_document(repository: str, environments: dict[str, Path]) -> bytes:
-    """Return what tells the job executor which images exist, as a registry of images would.
+    """Return the document that tells the job executor which images exist.
 
     Args:
         repository: The address of the jobs' repository.
-        environments: As `make_job_environments` gives them.
+        environments: The result of `make_job_environments`.
     """
     images = {
         f"{repository}:{tag}": {"packages": tag, "environment": str(folder)}

@@ -1,9 +1,9 @@
-"""Run a module of the platform in the environment of a model's jobs, beside the project's own package.
+"""Run a module of the platform in the environment of a model's jobs, with the project's own package.
 
     python -m infra.environments.model_process base sagemaker_scripts.try_model request.json answer.json
 
-The family is `base` or one of the project's. The environment is made if it is not there; the project's folder
-stands on Python's path as it is, so what is edited is what runs.
+The family is `base` or one of the project's. The environment is made if it does not exist. The project's
+folder is on Python's path, so edited code runs at once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from prediction_contract.errors import ContractError
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Become the process that the command line asks for; exit with 1 if its environment cannot be had."""
+    """Replace this process by the requested module; exit with 1 if its environment cannot be made."""
     family, module, *others = arguments
     try:
         project = Project.find(os.environ, Path.cwd())
         files = family_files(project.requirements, PLATFORM, family)
-        # A lock that is older than what it was made of is refused before it is installed.
+        # Refuses an outdated lock file before its packages are installed.
         files.image()
         cache = cache_folder(os.environ)
         python = make_environment(files.lock, cache, say=_say).python

