@@ -1,1 +1,1 @@
-"""Everything mlpipe runs on: the local stack, provisioning, packaging."""
+"""The infrastructure of mlpipe: the local stack, provisioning, packaging."""

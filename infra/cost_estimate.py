@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "costs.md"
 # The columns of figures: idle, 1, 10 and 100 million predictions a day.
 SCALES = 4
-# Of which the arithmetic is written out.
+# The column whose arithmetic is written out.
 _SHOWN = 2
 _TOTAL = "together"
 _PER_MILLION = "for a million predictions"
@@ -39,16 +39,16 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {"min": min, "max": max, "ceil"
 
 
 class SheetError(Exception):
-    """The page cannot be worked out; the message names the row."""
+    """The page cannot be calculated; the message names the row."""
 
 
 @dataclass
 class Sheet:
-    """What has been read and worked out so far.
+    """The values and totals read or calculated so far.
 
     Attributes:
-        values: By name, the four figures of a price or quantity.
-        groups: By heading, the dollars a month of what stands below it.
+        values: The four figures of each price or quantity, by name.
+        groups: The dollars per month of the rows below each heading, by heading.
     """
 
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Sheet:
         """Return a formula's four figures.
 
         Raises:
-            SheetError: It holds a name that is not known yet, or what is no arithmetic.
+            SheetError: The formula has a name that is not known yet, or is not arithmetic.
         """
         try:
             tree = ast.parse(formula, mode="eval").body
@@ -67,7 +67,7 @@ class Sheet:
         return [self._value(tree, scale) for scale in range(SCALES)]
 
     def in_figures(self, formula: str) -> str:
-        """Return a formula with the figures of ten million in place of its names."""
+        """Return a formula with its names replaced by the figures for ten million predictions."""
 
         def figure(found: re.Match[str]) -> str:
             name = found[0]
@@ -89,18 +89,18 @@ class Sheet:
 
 
 def recomputed(page: str, sheet: Sheet | None = None) -> str:
-    """Return the page with every figure that follows from others worked out again.
+    """Return the page with all derived figures calculated again.
 
     Args:
-        page: As it is.
-        sheet: Takes what is read and worked out, for who wants to look at it.
+        page: The page's text.
+        sheet: Receives the values and totals, for callers that need them.
 
     Raises:
-        SheetError: A row has another form, or a formula holds what is not known above it.
+        SheetError: A row is malformed, or a formula uses a name that is not defined above it.
     """
     sheet = Sheet() if sheet is None else sheet
     lines = list(_rows(page.splitlines(), sheet))
-    # What the groups come to stands above them.
+    # The table of totals stands above the groups.
     return "\n".join(_together(lines, sheet.groups)) + "\n"
 
 
@@ -116,7 +116,7 @@ def _rows(lines: Sequence[str], sheet: Sheet) -> Iterator[str]:
             table = cells[0]
         elif not set(line) <= set("|-: "):
             try:
-                line = _row(table, cells, sheet, total)  # noqa: PLW2901  # the line as it is to be
+                line = _row(table, cells, sheet, total)  # noqa: PLW2901  # replaced by its calculated form
             except (ValueError, IndexError, ZeroDivisionError, KeyError) as error:
                 raise SheetError(f"The row {line!r} has another form: {error}") from error
             if table == "cost":
@@ -125,7 +125,7 @@ def _rows(lines: Sequence[str], sheet: Sheet) -> Iterator[str]:
 
 
 def _row(table: str, cells: list[str], sheet: Sheet, total: list[float]) -> str:
-    """Return a row worked out: of prices, of quantities, or of costs."""
+    """Return the calculated row of a table of prices, quantities or costs."""
     if table == "price":
         sheet.values[_name(cells[0])] = [_number(cells[2])] * SCALES
     elif table == "quantity":
@@ -174,7 +174,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _four(cells: list[str]) -> list[str]:
-    """Return four figures; one that stands alone, the others left empty, is that of all."""
+    """Return four figures; a single figure followed by empty cells applies to all four."""
     return [cells[0]] * SCALES if not any(cells[1:]) else cells
 
 
@@ -190,7 +190,7 @@ def _number(cell: str) -> float:
 
 
 def _plain(value: float) -> str:
-    """Return a figure with as many digits as it needs, six at most."""
+    """Return a figure as text; with at most six significant digits if it is not whole."""
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.0f}" if value >= _LARGEST_WITH_CENTS else f"{value:.6g}"
@@ -201,7 +201,7 @@ def _dollars(value: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare the page's figures with what follows from its prices and quantities, or write them."""
+    """Compare the page's figures with the calculated ones, or write those."""
     parser = argparse.ArgumentParser(prog="python -m infra.cost_estimate", description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the figures into the page")
     options = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Build the zip of wheels from which Glue installs what the load job imports, without a package index.
 
-AWS's documentation gives the form: a folder `wheels` with the wheels and a `requirements.txt`, in an archive
-whose name ends in `.gluewheels.zip`.
+AWS documents the format: a folder `wheels` with the wheels and a `requirements.txt`, in an archive whose name
+ends in `.gluewheels.zip`.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LOCK = PLATFORM / "requirements" / "glue.lock"
-# What Amazon Linux 2023 takes, which Glue 5.1 runs on.
+# The platforms of Amazon Linux 2023, on which Glue 5.1 runs.
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
 _LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
-# Changes with the way the archive is made.
+# Change this when the archive's format changes.
 _FORMAT = b"1"
 
 
 def locked_releases() -> dict[str, str]:
-    """Return the version of each package that the job is to have, by its name."""
+    """Return the locked version of each of the job's packages, by name."""
     return dict(_LOCKED.findall(LOCK.read_text(encoding="utf-8")))
 
 
 def wheels_digest() -> str:
-    """Return what names the archive, in hex; it takes the lock file alone to know it."""
+    """Return the hex digest that names the archive, made from the lock file alone."""
     parts = (_FORMAT, PYTHON_VERSION.encode(), ",".join(_PLATFORMS).encode(), LOCK.read_bytes())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def build_glue_wheels(out_dir: Path) -> Archive:
-    """Build the archive of the locked wheels; 80 MB are downloaded, once for each lock file.
+    """Build the archive of the locked wheels; downloads 80 MB, once per lock file.
 
     Args:
-        out_dir: Where archives are kept.
+        out_dir: The folder for archives.
 
     Raises:
-        PackagingError: A wheel cannot be downloaded, or its hash is not the locked one.
+        PackagingError: A wheel cannot be downloaded, or its hash differs from the locked one.
     """
     path = out_dir / f"glue-{wheels_digest()[:16]}.gluewheels.zip"
     if not path.exists():
@@ -63,13 +63,13 @@ def build_glue_wheels(out_dir: Path) -> Archive:
 
 
 def zip_of_wheels(wheels: Mapping[str, bytes]) -> bytes:
-    """Return the archive of wheels, with the requirements that name each of them by its hash.
+    """Return the archive of wheels, with requirements that pin each wheel by its hash.
 
     Args:
-        wheels: Their contents by file name.
+        wheels: The wheels' contents by file name.
 
     Raises:
-        PackagingError: The wheels are not one for each locked release.
+        PackagingError: There is not exactly one wheel for each locked release.
     """
     found = {_release(name): content for name, content in wheels.items()}
     locked = locked_releases()
@@ -78,7 +78,7 @@ def zip_of_wheels(wheels: Mapping[str, bytes]) -> bytes:
         raise PackagingError(
             f"The wheels are not those of {LOCK}: {', '.join(differing)}. Run `make lock`, then build again."
         )
-    # With a hash in it, a requirements file makes the installer check all.
+    # If a requirements file has hashes, the installer checks all of them.
     requirements = "".join(
         f"{name}=={version} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
         for (name, version), content in sorted(found.items())
@@ -89,7 +89,7 @@ def zip_of_wheels(wheels: Mapping[str, bytes]) -> bytes:
 
 
 def _release(wheel: str) -> tuple[str, str]:
-    """Return the name and version that a wheel's file name says."""
+    """Return the name and version in a wheel's file name."""
     name, version = wheel.split("-")[:2]
     return name.replace("_", "-").lower(), version
 

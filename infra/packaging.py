@@ -34,24 +34,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Platform = Literal["host", "aarch64", "x86_64"]
-# The folder of the platform's packages: that of the checkout, or one in the installed wheel.
+# The folder of the platform's packages: the checkout, or a folder in the installed wheel.
 PLATFORM = Path(__file__).resolve().parents[1]
 LARGEST_API_ARCHIVE = 8 * 1024 * 1024
 
 _LOCK = PLATFORM / "requirements" / "api.lock"
 _INSTALL_SECONDS = 600
 _KEPT_ARCHIVES = 4
-# The earliest moment that a zip can name.
+# The earliest time that a zip can hold.
 _ZIP_MOMENT = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = stat.S_IFREG | 0o644
 _LIBRARY_MODE = stat.S_IFREG | 0o755
 _COMPILE_SECONDS = 120
-# Where Lambda unpacks an archive: what tracebacks name.
+# The folder into which Lambda unpacks an archive, for the paths in tracebacks.
 _TASK_ROOT = "/var/task"
 
 
 class PackagingError(Exception):
-    """An archive cannot be built; the message says what is missing and what to do."""
+    """An archive cannot be built. The message names the cause and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class Archive:
     """A built archive.
 
     Attributes:
-        path: Where it lies.
-        sha256: Of its bytes, in hex.
-        size: In bytes.
+        path: The archive's path.
+        sha256: The SHA-256 of its bytes, in hex.
+        size: Its size in bytes.
     """
 
     path: Path
@@ -71,12 +71,12 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class CodeTree:
-    """Code as files, and the same files as one archive.
+    """Code as files, and as one archive of the same files.
 
     Attributes:
-        files: Content by path, `/` between parts.
-        archive: All of them; a zip for Glue, a `tar.gz` for SageMaker.
-        digest: SHA-256 of the files, in hex; the same on every machine, whatever library compresses there.
+        files: The contents by path, with `/` between parts.
+        archive: The archive of all files; a zip for Glue, a `tar.gz` for SageMaker.
+        digest: SHA-256 of the files, in hex. It does not depend on the machine's compression library.
     """
 
     files: Mapping[str, bytes]
@@ -85,16 +85,16 @@ class CodeTree:
 
 
 def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
-    """Build the Lambda's zip: its packages, the locked ones that they import, and the byte code of all.
+    """Build the Lambda's zip: its packages, their locked dependencies, and the byte code of both.
 
-    A function cannot write where its code lies, so without byte code every cold start compiles all of it.
+    A function cannot write to its code's folder, so without byte code every cold start would compile it.
 
     Args:
-        out_dir: Where archives are kept.
-        platform: Of the function; `host` is this machine's.
+        out_dir: The folder for archives.
+        platform: The function's platform; `host` is this machine's.
 
     Raises:
-        PackagingError: A package is missing, the locked ones cannot be installed, or the zip is too large.
+        PackagingError: A package is missing, the dependencies cannot be installed, or the zip is too large.
     """
     sources = platform_files("api_lambda")
     machine = _machine(platform)
@@ -124,11 +124,11 @@ def build_glue_archive(out_dir: Path) -> CodeTree:
 
 
 def build_sagemaker_code(project: Project, out_dir: Path) -> CodeTree:
-    """Build what SageMaker jobs run: files for a processing input, a `tar.gz` for a training job.
+    """Build the code of SageMaker jobs: files for processing inputs, a `tar.gz` for training jobs.
 
     Args:
-        project: Whose package comes with the platform's.
-        out_dir: Where archives are kept.
+        project: The project whose package is added to the platform's.
+        out_dir: The folder for archives.
 
     Raises:
         PackagingError: A package is missing.
@@ -137,7 +137,7 @@ def build_sagemaker_code(project: Project, out_dir: Path) -> CodeTree:
 
 
 def sagemaker_files(project: Project) -> dict[str, bytes]:
-    """Return the files that SageMaker jobs run, those of a project among them, by path.
+    """Return the files of SageMaker jobs' code by path, with the project's files.
 
     Raises:
         PackagingError: A package is missing.
@@ -160,7 +160,7 @@ def _code_tree(
 
 
 def platform_files(deployable: str) -> dict[str, bytes]:
-    """Return the files of a deployable's packages by path, without what Python or an editor left there.
+    """Return the files of a deployable's packages by path, without caches and editors' files.
 
     Raises:
         PackagingError: A package is missing.
@@ -191,14 +191,14 @@ def _installed(out_dir: Path, machine: str, lock: bytes) -> dict[str, bytes]:
             try:
                 target.rename(kept)
             except OSError:
-                # Another build of the same was faster; its files are the same.
+                # A concurrent build finished first; its files are the same.
                 if not kept.is_dir():
                     raise
     return {path: content for path, content in source_files(kept, kept).items() if _is_needed(path)}
 
 
 def _is_needed(path: str) -> bool:
-    """Leave out what no import needs: programs, and records of the installation that name this machine."""
+    """Return False for files that no import needs: programs, and installation records with local paths."""
     top, _, rest = path.partition("/")
     return top != "bin" and not (
         top.endswith(".dist-info") and rest in {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
@@ -215,15 +215,15 @@ def _install(target: Path, machine: str) -> None:
 
 
 def run_installer(command: list[str], lock: Path, machine: str) -> None:
-    """Run an installer of packages.
+    """Run a package installer.
 
     Args:
-        command: Its arguments.
-        lock: The lock file that it reads, for the message.
-        machine: Whom the packages are for, for the message.
+        command: The command line.
+        lock: The lock file, for the message.
+        machine: The machine type of the packages, for the message.
 
     Raises:
-        PackagingError: It fails, or takes too long.
+        PackagingError: The installer fails or takes too long.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
@@ -239,10 +239,10 @@ def run_installer(command: list[str], lock: Path, machine: str) -> None:
 
 
 def _byte_code(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the byte code of Python files as the function's Python takes it, without looking at the source.
+    """Return the byte code of Python files, in the form that is used without checking the source.
 
-    Nothing if this is another Python. A process of its own compiles it: what a constant looks like depends on
-    what else its process has seen.
+    Empty if this Python's version is not the function's. A new process compiles it, because the marshalled
+    constants depend on what the process did before.
     """
     if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON_VERSION:
         return {}
@@ -275,7 +275,7 @@ def _byte_code(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Return a zip of files, the same bytes from the same files."""
+    """Return a zip of files; the same files give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):
@@ -289,7 +289,7 @@ def zipped(files: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) 
 
 def _tar_gz(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    # gzip writes the moment into its header as well.
+    # gzip also writes a time into its header.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=9, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
@@ -302,18 +302,18 @@ def _tar_gz(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_archive(path: Path, content: bytes) -> None:
-    """Put a file there whole or not at all: somebody else may be looking for it."""
+    """Write a file atomically, because other processes may look for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".build-", delete=False) as scratch:
         scratch.write(content)
-    # A scratch file is its owner's alone.
+    # A temporary file is readable by its owner only.
     Path(scratch.name).chmod(0o644)
     shutil.move(scratch.name, path)
     _forget_older(path)
 
 
 def _forget_older(path: Path) -> None:
-    """Remove all but the newest archives of the same kind: every change of the code makes one."""
+    """Remove all but the newest archives of this kind, since every change of the code adds one."""
     kind = path.name.rpartition("-")[0]
     same = [other for other in path.parent.iterdir() if other.name.rpartition("-")[0] == kind]
     archives = [other for other in same if other.is_file() and other != path]
@@ -322,7 +322,7 @@ def _forget_older(path: Path) -> None:
 
 
 def archive_at(path: Path) -> Archive:
-    """Return a built archive."""
+    """Return the archive at a path."""
     content = path.read_bytes()
     return Archive(path, hashlib.sha256(content).hexdigest(), len(content))
 

@@ -1,4 +1,4 @@
-"""The declared models, and what of a declaration decides what is provisioned for them."""
+"""The declared models, with the parts of declarations that provisioning needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FOR_PEOPLE = frozenset({"description", "owners", "group", "tags"})
 
 
 class _ReadByJobs(BaseModel):
-    """What of a declaration says what its jobs read; roles are made of it."""
+    """The parts of a declaration that determine what its jobs read, for the jobs' role."""
 
     sources: Sources = Field(default_factory=dict)
     model: DeclaredModel | None = None
@@ -42,14 +42,14 @@ class _ReadByJobs(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ProvisionedModel:
-    """A model that gets tables, rights and alarms.
+    """A model for which tables, rights and alarms are provisioned.
 
     Attributes:
-        name: The folder's.
-        file: Its declaration's.
-        inputs: What its jobs read.
-        scheduled: Its declaration, if SageMaker scores it on a schedule, by a pipeline of its own.
-        retrained: Its declaration, if it is retrained, by another pipeline.
+        name: The model's name, which is its folder's.
+        file: The file of its declaration.
+        inputs: The inputs of its jobs.
+        scheduled: Its declaration if a scheduled SageMaker pipeline scores it, else None.
+        retrained: Its declaration if a SageMaker pipeline retrains it, else None.
     """
 
     name: str
@@ -63,10 +63,10 @@ def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
     """Return a project's declared models, sorted by name.
 
     Raises:
-        InvalidNameError: A folder's name is no model name, or AWS could not tell two of them apart.
-        DeclarationError: Declarations are wrong. Or templates, which only Dagster fills in, stand in what
-            jobs read, or in the declaration of a model that SageMaker's pipelines score or train, other than
-            in what is for people alone.
+        InvalidNameError: A folder's name is not a model name, or two names would be the same on AWS.
+        DeclarationError: Declarations are wrong, or have templates, which only Dagster fills in, in a wrong
+            place: in what jobs read, or, for models with SageMaker pipelines, in other fields than those
+            meant for people.
     """
     deployable_names(project.defs)
     return tuple(
@@ -94,7 +94,7 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
 
 
 def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
-    """Return a declaration whose templates, if any, stand in what is for people alone."""
+    """Return a declaration; templates are allowed only in fields meant for people."""
     read = {name: value for name, value in written.items() if name not in _FOR_PEOPLE}
     for name, value in read.items():
         if holds_template(json.dumps(value, default=str)):
@@ -106,7 +106,7 @@ def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
 
 
 def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:
-    """Return what jobs read of a declaration that Dagster alone can read as a whole."""
+    """Return the inputs in a declaration that only Dagster can read as a whole."""
     parts = {name: written[name] for name in _ReadByJobs.model_fields if name in written}
     for name, part in parts.items():
         if holds_template(json.dumps(part, default=str)):

@@ -35,12 +35,12 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One record that is not as in the restored table.
+    """A record that differs from the restored table.
 
     Attributes:
-        key: Model and record.
-        present: As it stands; None if it is not there.
-        restored: As it is to be; None if it is to go.
+        key: The model and the record's name.
+        present: The present item; None if there is none.
+        restored: The item to write; None to delete the record.
     """
 
     key: Key
@@ -48,19 +48,19 @@ class Difference:
     restored: Item | None
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the difference as one line."""
         verb = "delete" if self.restored is None else "add" if self.present is None else "change"
         return f"{verb} {self.key[0]} {self.key[1]}"
 
 
 def differences(dynamodb: Any, table: str, restored: str, model: str | None = None) -> list[Difference]:
-    """Return what differs, in the order in which it is to be written.
+    """Return the differences in the order in which they must be written.
 
     Args:
         dynamodb: A boto3 client of the home region.
         table: The registry.
-        restored: The table that it was restored into.
-        model: Whose records alone; all models' if None.
+        restored: The name of the restored table.
+        model: The only model to compare; None for all.
     """
     present, wanted = _records(dynamodb, table, model), _records(dynamodb, restored, model)
     found = [
@@ -72,11 +72,11 @@ def differences(dynamodb: Any, table: str, restored: str, model: str | None = No
 
 
 def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
-    """Write differences, each on condition that its record still is as it was seen.
+    """Write differences, each on condition that its record has not changed since it was read.
 
     Raises:
-        botocore.exceptions.ClientError: DynamoDB refuses: `ConditionalCheckFailedException` where somebody
-            else has written meanwhile. Doing all of it again goes on.
+        botocore.exceptions.ClientError: DynamoDB refused: `ConditionalCheckFailedException` if a record has
+            changed meanwhile. Comparing and writing again continues from there.
     """
     for change in changes:
         condition = _still(change.present)
@@ -131,7 +131,7 @@ def _items(dynamodb: Any, table: str, model: str | None) -> Iterator[Item]:
 
 
 def _comparable(item: Item) -> Item:
-    """Return an item with its sets in order: DynamoDB promises none."""
+    """Return an item with its sets sorted, because DynamoDB returns them in any order."""
     return {
         name: {kind: sorted(content) if kind in {"SS", "NS"} else content for kind, content in value.items()}
         for name, value in item.items()
@@ -139,7 +139,7 @@ def _comparable(item: Item) -> Item:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Say what differs, or write it; return 1 if that fails."""
+    """Print the differences, or write them; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.registry_copy", description=__doc__)
     parser.add_argument("stage", help="of the project's stages.yaml")
     parser.add_argument("--from", dest="restored", required=True, metavar="TABLE", help="the restored table")

@@ -4,7 +4,7 @@ It runs in an environment of its own, made by `python -m infra.environments sage
 in the repository, is the same for all models and is all that anything else needs.
 """
 
-# The type checker looks into environments of other packages.
+# The type checker's environment does not have the SDK.
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from prediction_contract.jobs.retraining_arguments import CAUSES
 from prediction_contract.naming.s3_layout import VERDICT_NAME
 
 DEFINITION = Path(__file__).with_name("definitions") / "retraining_definition.json"
-# The SDK makes clients while it is imported, and tells AWS of its use unless told not to; nothing is called.
+# The SDK creates clients at import, and reports its use to AWS unless that is disabled. It calls nothing
+# else.
 _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "none",
@@ -50,7 +51,7 @@ _ENVIRONMENT = {
 def definition() -> str:
     """Return the definition as SageMaker's SDK makes it, formatted for people."""
     os.environ |= _ENVIRONMENT
-    # Half a minute and hundreds of modules, which only this function needs.
+    # Imported here: it takes half a minute, and only this function needs it.
     from sagemaker.core.workflow.conditions import ConditionEquals  # noqa: PLC0415
     from sagemaker.core.workflow.execution_variables import ExecutionVariables  # noqa: PLC0415
     from sagemaker.core.workflow.functions import Join, JsonGet  # noqa: PLC0415
@@ -66,7 +67,7 @@ def definition() -> str:
     from sagemaker.mlops.workflow.steps import ConfigurableRetryStep, StepTypeEnum  # noqa: PLC0415
 
     class RequestStep(ConfigurableRetryStep):
-        """A step whose arguments are a request of ours: the SDK's own job classes cannot say it."""
+        """A step with a plain request as its arguments, which the SDK's job classes cannot express."""
 
         def __init__(
             self,
@@ -99,7 +100,7 @@ def definition() -> str:
 
     def _retry_policy() -> SageMakerJobStepRetryPolicy:
         return SageMakerJobStepRetryPolicy(
-            # Called with a value, this enumeration of the SDK gives its first member whatever the value is.
+            # This enumeration of the SDK returns its first member when it is called with any value.
             exception_types=[
                 each for each in SageMakerJobExceptionTypeEnum if each.value in RETRY["ExceptionType"]
             ],
@@ -183,17 +184,17 @@ def definition() -> str:
     pipeline = Pipeline(
         name=token("pipeline"),
         parameters=list(parameters.values()),
-        # With a configuration, definitions of some regions would have an experiment.
+        # With a configuration, the definitions of some regions would have an experiment.
         pipeline_experiment_config=None,
         steps=[plan, has_work],
     )
-    # It finds unknown property files and cycles, which the definition itself does not.
+    # Finds unknown property files and cycles, which `definition()` does not check.
     PipelineGraph.from_pipeline(pipeline)
     return json.dumps(json.loads(pipeline.definition()), indent=1) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the definition, or see whether the file is what the SDK makes."""
+    """Write the definition, or check that the file equals what the SDK makes."""
     parser = argparse.ArgumentParser(prog="python -m infra.retraining_pipeline", description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the file is another")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
-"""One typed configuration per stage: accounts, regions, domain, sizes, hosts that may be called.
+"""One typed configuration per stage: account, regions, domain, sizes, hosts that may be called.
 
-A project's `stages.yaml` holds them. Secrets have no place in it.
+A project's `stages.yaml` holds them, without secrets.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _origin(value: str) -> str:
 
 
 def _issuer(value: Any) -> Any:
-    """Return tokens whose issuer is named by a Cognito pool as those of its address."""
+    """Replace `cognito_pool` by the issuer and key address of that pool."""
     if not isinstance(value, dict) or "cognito_pool" not in value:
         return value
     pool = value["cognito_pool"]
@@ -68,9 +68,10 @@ class RegionSettings(DeclarationPart):
     """A region that serves the API.
 
     Attributes:
-        name: AWS's name of it.
-        availability_zones: Named, so that nothing is looked up; two at least, as load balancers demand. Names
-            differ between accounts: docs/deployment.md says how to find zones that have every endpoint.
+        name: AWS's name of the region.
+        availability_zones: Zones by name, so that nothing is looked up. Load balancers need at least two.
+            Names
+            differ between accounts; docs/deployment.md explains how to find zones that have every endpoint.
     """
 
     name: Annotated[str, AfterValidator(partial(_formed, REGION))]
@@ -84,32 +85,33 @@ class RegionSettings(DeclarationPart):
 
 
 class DomainSettings(DeclarationPart):
-    """Where the API is found.
+    """The API's DNS names.
 
     Attributes:
-        hosted_zone_id: Of the public zone that records are written to.
-        api_name: The name that clients use; regions answer below it as `<region>.<api_name>` too.
+        hosted_zone_id: The id of the public zone for the records.
+        api_name: The name that clients use; each region also answers as `<region>.<api_name>`.
     """
 
     hosted_zone_id: str
     api_name: str
 
     def regional_name(self, region: str) -> str:
-        """Return the name of one region alone."""
+        """Return the name of the API in one region."""
         return f"{region}.{self.api_name}"
 
 
 class TokenSettings(DeclarationPart):
-    """Whose tokens the API takes: of the stage's own Cognito pool, or of another issuer.
+    """The issuer and the tokens that the API accepts: the stage's own Cognito pool, or another issuer.
 
-    A stage may write `cognito_pool`, the pool's id, instead of issuer and address of its keys.
+    A stage may set `cognito_pool`, the pool's id, instead of `issuer` and `jwks_url`.
 
     Attributes:
-        issuer: What a token's `iss` must be.
-        jwks_url: Where its keys are.
-        client_ids: The clients that may use the API; ten at most.
-        audiences: Values of `aud` that are taken, of an issuer whose tokens have one; ten at most.
-        single_models: Models that tokens may be for alone; nine at most, the scope for all counts too.
+        issuer: The required `iss` of a token.
+        jwks_url: The address of the issuer's keys.
+        client_ids: The clients that may use the API; at most ten.
+        audiences: The accepted values of `aud`, for issuers whose tokens have one; at most ten.
+        single_models: Models with a scope of their own; at most nine, since the scope for all models counts
+            too.
     """
 
     issuer: str
@@ -120,7 +122,7 @@ class TokenSettings(DeclarationPart):
 
     @model_validator(mode="after")
     def _fits_a_rule(self) -> Self:
-        """Refuse more values than the load balancer's rules hold."""
+        """Raise if there are more values than the load balancer's rules can hold."""
         if len(self.single_models) >= MAX_CLAIM_VALUES:
             raise inconsistency(
                 f"the load balancer takes {MAX_CLAIM_VALUES} scopes, the one for all models among them. "
@@ -134,14 +136,15 @@ class TokenSettings(DeclarationPart):
 
 
 class ApiSize(DeclarationPart):
-    """How much the API serves with.
+    """The size of the API.
 
     Attributes:
-        warm_environments: Provisioned concurrency at least, which no cold start reaches. Never change it and
-            the API's code in one deployment: Lambda refuses it to an alias that shifts traffic.
-        most_warm_environments: At most; utilisation decides between.
-        requests_per_address: That one address may make in five minutes.
-        architecture: The function's processor.
+        warm_environments: The least provisioned concurrency, which avoids cold starts. Never change it
+            together
+            with the API's code: Lambda refuses the change while the alias shifts traffic.
+        most_warm_environments: The most provisioned concurrency; it scales with utilisation.
+        requests_per_address: The most requests of one IP address in five minutes.
+        architecture: The function's processor architecture.
     """
 
     warm_environments: int
@@ -151,17 +154,18 @@ class ApiSize(DeclarationPart):
 
 
 class DagsterSize(DeclarationPart):
-    """What Dagster's services and database run on.
+    """The sizes of Dagster's services and database.
 
     Attributes:
         service_cpu: CPU units of each service's task.
-        service_memory_mb: Its memory.
+        service_memory_mb: Memory of each service's task.
         run_cpu: CPU units of a run's task.
-        run_memory_mb: Its memory.
-        database_class: RDS's name of the machine.
-        database_gb: Its storage.
-        database_in_two_zones: Whether a standby waits in another zone.
-        nat_gateways: Ways out to Snowflake and others; one for each zone survives a zone's loss.
+        run_memory_mb: Memory of a run's task.
+        database_class: The RDS instance class.
+        database_gb: The database's storage.
+        database_in_two_zones: Whether there is a standby in another zone.
+        nat_gateways: NAT gateways, for calls to Snowflake and others. With one per zone, the
+            loss of a zone does no harm.
     """
 
     service_cpu: int
@@ -175,18 +179,18 @@ class DagsterSize(DeclarationPart):
 
 
 class SnowflakeTrust(DeclarationPart):
-    """What `DESC INTEGRATION` says, once the storage integration exists."""
+    """Snowflake's user and external id, from `DESC INTEGRATION` once the storage integration exists."""
 
     user_arn: str
     external_id: str
 
 
 class SourceBucket(DeclarationPart):
-    """A bucket that sources may lie in, beside the data bucket; it is only read.
+    """A bucket other than the data bucket from which sources may be read.
 
     Attributes:
         name: The bucket's name.
-        key_arn: The KMS key that its objects are encrypted with, if it is not one of AWS's own.
+        key_arn: The KMS key of its objects, if it is not one of AWS's own.
     """
 
     name: Annotated[str, Field(pattern=_BUCKET)]
@@ -197,24 +201,24 @@ class StageSettings(DeclarationPart):
     """Everything that differs between stages.
 
     Attributes:
-        stage: Its name, part of every resource's; no member of the file.
+        stage: The stage's name, part of every resource's name. It is not a member in the file.
         account_id: The AWS account.
-        regions: The regions that serve; the first is home, the one that writes.
-        domain: Where the API is found.
-        tokens: Whose tokens it takes.
-        provider_origins: Third parties that the API may call, as `api_definitions.api_function` takes them.
-        public_documentation: Whether the API describes itself to those without a token.
-        api: Its size.
+        regions: The serving regions. The first is home, the only one that writes.
+        domain: The API's DNS names.
+        tokens: The tokens that the API accepts.
+        provider_origins: Third parties that the API may call, in the form of `api_definitions.api_function`.
+        public_documentation: Whether the API's documentation is readable without a token.
+        api: The API's size.
         dagster: Dagster's size.
-        snowflake: Whom Snowflake comes as; None until the storage integration exists.
-        snowflake_retention_days: Days of Time Travel that Snowflake keeps: 0 or 1 on the Standard edition, up
-            to 90 on Enterprise and higher ones.
-        source_buckets: Buckets that sources and models trained elsewhere may lie in, beside the data bucket.
-        source_secrets: Secrets of the home region that sources may log in with.
+        snowflake: The user by which Snowflake reads; None until the storage integration exists.
+        snowflake_retention_days: Days of Snowflake's Time Travel: 0 or 1 on the Standard edition, up to 90 on
+            Enterprise and higher ones.
+        source_buckets: Other buckets than the data bucket that may hold sources and models trained elsewhere.
+        source_secrets: Secrets of the home region with which sources may log in.
         alarm_address: The e-mail address that alarms go to.
-        monthly_budget_dollars: Spending above it is reported.
-        pointer_hours: How old a live batch may become before an alarm goes off.
-        deletion_protection: Whether what keeps data refuses to be deleted.
+        monthly_budget_dollars: The budget; spending above it is reported.
+        pointer_hours: The age of a live batch above which an alarm goes off.
+        deletion_protection: Whether resources with data are protected against deletion.
     """
 
     stage: Annotated[str, AfterValidator(partial(_formed, STAGE))]
@@ -239,7 +243,7 @@ class StageSettings(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Refuse what would fail later, in the middle of a deployment."""
+        """Raise for settings that would fail later, in the middle of a deployment."""
         raise_together(
             self._require_distinct_regions,
             self._require_distinct_providers,
@@ -271,9 +275,9 @@ class StageSettings(DeclarationPart):
 
     @property
     def serving_regions(self) -> tuple[str, ...]:
-        """The regions beside home."""
+        """The serving regions other than home."""
         return tuple(region.name for region in self.regions[1:])
 
     def deployment(self, region: str | None = None) -> Deployment:
-        """Return all names as seen from a region; home unless it is named."""
+        """Return the names of all resources, as seen from a region (default: home)."""
         return Deployment(self.stage, self.account_id, region or self.home.name, self.home.name)

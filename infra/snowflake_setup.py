@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_name("snowflake")
 _NAME = re.compile(r"<% ([a-z_]+) %>")
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)
-# What stands between the two marks is written once for each model.
+# The text between the two marks is written once for each model.
 _PER_MODEL = re.compile(r"^-- for each model\n(.*?)^-- end\n", re.DOTALL | re.MULTILINE)
 
 
 def names(deployment: Deployment) -> dict[str, str]:
-    """Return what the files' placeholders stand for, models and retention aside."""
+    """Return the values of the files' placeholders, except those for models and retention."""
     database = deployment.snowflake_database
     return {
         "database": database,
@@ -52,12 +52,12 @@ def setup_sql(deployment: Deployment, models: Sequence[str], *, retention_days: 
     """Return all statements in their order.
 
     Args:
-        deployment: Whose names they use.
-        models: Those whose live views are shared.
+        deployment: The deployment whose names are used.
+        models: The models whose live views are shared.
         retention_days: How many days of Time Travel the database keeps.
 
     Raises:
-        KeyError: A file has a placeholder that nothing stands for.
+        KeyError: A file has a placeholder without a value.
     """
     known = {**names(deployment), "retention_days": str(retention_days)}
 
@@ -70,7 +70,7 @@ def setup_sql(deployment: Deployment, models: Sequence[str], *, retention_days: 
 
 
 def statements(sql: str) -> list[str]:
-    """Return the single statements of a text, each on one line and without comments."""
+    """Return the statements of a text, each on one line and without comments."""
     text = _COMMENT.sub("", sql)
     return [" ".join(each.split()) for each in text.split(";") if each.strip()]
 

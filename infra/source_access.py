@@ -1,4 +1,4 @@
-"""What a stage lets the models' sources read: any place of the data bucket, and elsewhere what it names."""
+"""The access of models' sources on a stage: the whole data bucket, and the buckets and secrets it lists."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class SourceRefusedError(ContractError):
-    """A source names a bucket or a secret that its stage does not allow."""
+    """A source uses a bucket or a secret that its stage does not allow."""
 
 
 def stage_source_statements(
     settings: StageSettings, models: Iterable[ProvisionedModel]
 ) -> tuple[Statement, ...]:
-    """Return what lets SageMaker's jobs read the sources of models on a stage.
+    """Return the statements that let SageMaker's jobs read the sources of models on a stage.
 
     Raises:
-        SourceRefusedError: One lies in a bucket, or logs in by a secret, that the stage does not allow; all
-            of them are told with file and line.
-        SourceRightsError: No narrow right can be made of one.
+        SourceRefusedError: Sources use buckets or secrets that the stage does not allow. The message names
+            all of them with file and line.
+        SourceRightsError: No narrow right can be derived from a source.
     """
     models = tuple(models)
     if faults := [fault for model in models for fault in _faults(settings, model)]:
@@ -42,12 +42,12 @@ def stage_source_statements(
 
 
 def named_buckets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Return the buckets that models name beside the data bucket, sorted."""
+    """Return the buckets that models name other than the data bucket, sorted."""
     return tuple(sorted(keys_elsewhere(models)))
 
 
 def keys_elsewhere(models: Iterable[ProvisionedModel]) -> dict[str, set[str]]:
-    """Return by bucket what the keys begin with that models read beside the data bucket."""
+    """Return the key prefixes that models read in other buckets than the data bucket, by bucket."""
     found: dict[str, set[str]] = {}
     for model in models:
         for source in model.inputs.sources:
@@ -60,7 +60,7 @@ def keys_elsewhere(models: Iterable[ProvisionedModel]) -> dict[str, set[str]]:
 
 
 def named_secrets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Return the secrets that sources of models log in with, sorted."""
+    """Return the secrets with which sources of models log in, sorted."""
     return tuple(
         sorted({source.secret for each in models for source in each.inputs.sources if source.secret})
     )

@@ -1,6 +1,6 @@
-"""What is wrong with a project's stages, for `mlpipe check`: `python -m infra.stage_faults` prints JSON.
+"""Faults of a project's stages, for `mlpipe check`: `python -m infra.stage_faults` prints them as JSON.
 
-Nothing is wrong with a project that has no `stages.yaml`: it has not been deployed yet.
+A project without `stages.yaml` has no faults: it has not been deployed yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def stage_faults(project: Project) -> Iterator[ContractError]:
-    """Yield what keeps the project from being deployed to its stages, as far as its files tell."""
+    """Yield the faults in the project's files that would prevent a deployment to its stages."""
     if not project.stages_file.is_file():
         return
     try:
@@ -39,7 +39,7 @@ def stage_faults(project: Project) -> Iterator[ContractError]:
 
 
 def main() -> int:
-    """Print the faults of the project that the environment names."""
+    """Print the faults of the project named by the environment."""
     project = Project.find(os.environ, Path.cwd())
     found = [{"what": each.what, "remedy": each.remedy} for each in stage_faults(project)]
     sys.stdout.write(json.dumps(found))

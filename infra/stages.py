@@ -1,4 +1,4 @@
-"""A project's stages, as its `stages.yaml` has them; a fault is told with file, line and member."""
+"""Reads a project's stages from its `stages.yaml`; faults are reported with file, line and member."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class StageSettingsError(ContractError):
-    """A `stages.yaml` cannot be read, or a stage contradicts itself."""
+    """A `stages.yaml` cannot be read, or a stage is invalid."""
 
 
 def stages_in(path: Path) -> dict[str, StageSettings]:
-    """Return the stages of a file by name, in its order.
+    """Return a file's stages by name, in the file's order.
 
     Args:
         path: A project's `stages_file`.
 
     Raises:
-        StageSettingsError: It is not there, or wrong; file, line and member of each fault are told.
+        StageSettingsError: The file is missing or wrong. The message has each fault's file, line and member.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,17 +57,17 @@ def stage_in(path: Path, name: str) -> StageSettings:
     """Return one stage of a file.
 
     Raises:
-        StageSettingsError: There is none of this name, or the file is wrong.
+        StageSettingsError: There is no stage of this name, or the file is wrong.
     """
     (found,) = chosen_stages(path, [name])
     return found
 
 
 def chosen_stages(path: Path, names: Sequence[str]) -> list[StageSettings]:
-    """Return the named stages of a file; all of them, by name, if none is named.
+    """Return the named stages of a file; all of them, sorted by name, if none is named.
 
     Raises:
-        StageSettingsError: There is none of a name, or the file is wrong.
+        StageSettingsError: There is no stage of a given name, or the file is wrong.
     """
     stages = stages_in(path)
     if unknown := sorted(set(names) - set(stages)):
