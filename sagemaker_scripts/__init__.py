@@ -1,1 +1,1 @@
-"""What runs inside SageMaker containers: prepares features, trains models and scores batches."""
+"""The scripts that run in SageMaker containers: they prepare features, train models and score batches."""

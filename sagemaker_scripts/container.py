@@ -1,4 +1,4 @@
-"""The container that SageMaker runs a script in: its files, its job, and what it leaves for DescribeJob."""
+"""A script's SageMaker container: its files, its job, and its messages for Describe calls."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from prediction_contract.printable_text import escape_unprintable
 
 
 class JobSetupError(ContractError):
-    """The job was started in a way in which the script cannot run."""
+    """The script cannot run the way the job was started."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """The files that SageMaker gives a container.
+    """The files of a SageMaker container.
 
     Attributes:
-        root: `/opt/ml`, or where `MLPIPE_ML_ROOT` says that it is.
+        root: `/opt/ml`, or the value of `MLPIPE_ML_ROOT`.
     """
 
     root: Path
 
     @classmethod
     def of_process(cls, environment: Mapping[str, str] | None = None) -> Container:
-        """Return the container that this process runs in."""
+        """Return this process's container."""
         given = os.environ if environment is None else environment
         return cls(Path(given.get("MLPIPE_ML_ROOT", "/opt/ml")))
 
@@ -42,7 +42,7 @@ class Container:
         """Return the processing job, or None outside of one.
 
         Raises:
-            JobSetupError: The job has several hosts, and this one is none of them.
+            JobSetupError: The job has several hosts, and this host is not among them.
         """
         path = self.root / "config" / "processingjobconfig.json"
         if not path.is_file():
@@ -57,14 +57,14 @@ class Container:
                 f"{', '.join(hosts)}",
                 remedy="Start the job again",
             )
-        # Each host has this file of its own, written once as the host starts.
+        # Each host has its own file, which is written once when the host starts.
         created_at = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
         return ProcessingJob(
             described.get("ProcessingJobName"), described.get("ProcessingJobArn"), created_at, host, hosts
         )
 
     def require_one_host(self) -> None:
-        """Refuse a processing job of several instances, each of which would write the whole output.
+        """Refuse a processing job with several instances, because each would write the whole output.
 
         Raises:
             JobSetupError: The job has several instances.
@@ -77,13 +77,13 @@ class Container:
             )
 
     def leave_output(self, output: str, name: str, content: bytes) -> None:
-        """Leave a file in an output of a processing job, which SageMaker uploads once the job has ended."""
+        """Write a file to an output of a processing job. SageMaker uploads it after the job."""
         folder = self.root / "processing" / "output" / output
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
     def leave_message(self, name: str, text: str) -> None:
-        """Leave a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
+        """Write a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
         folder = self.root / "output"
         if self.root.is_dir():
             folder.mkdir(exist_ok=True)
@@ -92,14 +92,14 @@ class Container:
 
 @dataclass(frozen=True)
 class ProcessingJob:
-    """What a processing job knows of itself.
+    """A processing job, as described in its container.
 
     Attributes:
-        name: Its name.
-        arn: Its ARN.
-        created_at: When its container's configuration was written, on this host.
+        name: The job's name.
+        arn: The job's ARN.
+        created_at: When the container's configuration was written on this host.
         host: The name of this host.
-        hosts: The names of all hosts, sorted; the first one leads.
+        hosts: The names of all hosts, sorted; the first plans and commits.
     """
 
     name: str | None
@@ -110,7 +110,7 @@ class ProcessingJob:
 
     @property
     def identity(self) -> str:
-        """What tells this job from every other.
+        """The job's unique id: its ARN or name.
 
         Raises:
             JobSetupError: SageMaker gave neither ARN nor name.
@@ -124,14 +124,14 @@ class ProcessingJob:
 
 
 class _PrintableLine(logging.Formatter):
-    """One line for each message, whatever it quotes; the traceback of an error has its own lines."""
+    """Writes each message as one line, whatever it quotes; tracebacks keep their own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         return escape_unprintable(super().formatMessage(record))
 
 
 def log_to_stdout() -> None:
-    """Let this process write its log to standard output, one printable line for each message."""
+    """Write this process's log to standard output, one printable line for each message."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_PrintableLine("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -142,9 +142,8 @@ def run_script(
 ) -> int:
     """Run a script's main function and return the process's exit code.
 
-    What main returns is printed, and left as one JSON text of at most 1,024 characters for
-    DescribeProcessingJob's ExitMessage. An error's text and notes are left in the failure file,
-    and it is raised.
+    The result of main is printed and written as JSON of at most 1,024 characters for the ExitMessage of
+    DescribeProcessingJob. An error's text and notes are written to the failure file, and the error is raised.
     """
     log_to_stdout()
     container = Container.of_process()

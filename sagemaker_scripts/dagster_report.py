@@ -1,7 +1,7 @@
-"""What a job tells the Dagster run that started it, over Pipes; without one, nothing.
+"""Reports from a job to the Dagster run that started it, over Pipes; without a run nothing is sent.
 
-Pipes' parameters come in the environment. Where they point to S3, the job's own client is used; Dagster's
-side may also be a file or standard output.
+The environment holds the parameters of Pipes. If they point to S3, the job's own client is used. Dagster may
+also use a file or standard output.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _CONTEXT_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 
 class DagsterReport:
-    """What a job tells its Dagster run; nothing where no run waits for it.
+    """Sends a job's reports to its Dagster run; does nothing without a run.
 
     Args:
-        pipes: The session of Pipes; None without one.
+        pipes: The Pipes session; None without a run.
     """
 
     def __init__(self, pipes: Any = None) -> None:
@@ -36,29 +36,29 @@ class DagsterReport:
         if self._pipes is None:
             return
         self._pipes.report_custom_message(dict(values))
-        # Only the step itself can tell several assets of its own apart.
+        # With several assets, only the step knows which one the values belong to.
         if self._pipes.is_asset_step and len(self._pipes.asset_keys) == 1:
             shown = {name: value for name, value in values.items() if value is not None}
             self._pipes.report_asset_materialization(metadata=shown)
 
     def message(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Report something on the way, as a custom message that names its kind."""
+        """Report progress as a custom message with its kind."""
         if self._pipes is not None:
             self._pipes.report_custom_message({"kind": kind, **values})
 
 
 @contextmanager
 def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[DagsterReport]:
-    """Give what reports a job's result and progress.
+    """Open the report of a job's result and progress.
 
     Args:
-        store: The bucket, whose client serves Pipes' own objects too.
-        log: The script's, whose lines are shown in the Dagster run as they come.
+        store: The bucket; its client is also used for Pipes' objects.
+        log: The script's log; its lines are sent to the Dagster run as they come.
     """
     if _CONTEXT_VARIABLE not in os.environ:
         yield DagsterReport()
         return
-    # The container of a job that Dagster does not start need not have the package.
+    # Containers of jobs that Dagster does not start may lack the package.
     import dagster_pipes  # noqa: PLC0415
 
     parameters = dagster_pipes.PipesEnvVarParamsLoader()
@@ -78,7 +78,7 @@ def report_to_dagster(store: ObjectStore, log: logging.Logger) -> Iterator[Dagst
 
 
 class _LinesToDagster(logging.Handler):
-    """Passes a script's own lines on to the Dagster run."""
+    """Sends a script's log lines to the Dagster run."""
 
     def __init__(self, target: logging.Logger) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""The processing job that judges the candidate of a retraining beside the champion."""
+"""The processing job that compares the candidate of a retraining with the champion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from prediction_batches.object_store import ObjectStore
@@ -25,13 +25,14 @@ _LONGEST_REASON = 500
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Judge the candidate that the command line names; return the verdict in short."""
+    """Judge the candidate named on the command line; return a summary of the verdict."""
     arguments = JudgeArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)
     verdict = settled_verdict(arguments, store, read_inputs(store, arguments))
     _LOG.info("%s", verdict.reason)
-    # The output is uploaded to where the verdict is already: with the same bytes, whichever run comes last.
+    # SageMaker uploads the output to the verdict's own key. All runs upload the same bytes, so their order
+    # does not matter.
     container.leave_output(VERDICT_OUTPUT, VERDICT_NAME, verdict.to_bytes())
     return {
         "model": verdict.model,

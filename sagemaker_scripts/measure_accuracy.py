@@ -1,4 +1,4 @@
-"""The processing job that measures how well a published batch foretold what became of it."""
+"""The processing job that measures a published batch's accuracy, from the actual outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import boto3
@@ -31,7 +31,7 @@ _LOG = logging.getLogger("measure_accuracy")
 
 
 def measure(arguments: AccuracyArguments, store: ObjectStore, find_record: FindRecord) -> MeasuredAccuracy:
-    """Measure a batch and write its document; repeated on the same outcomes, it writes the same.
+    """Measure a batch and write its document; the same outcomes give the same document.
 
     Raises:
         ContractError: The batch is not done or no longer kept, or its accuracy cannot be measured.
@@ -52,7 +52,7 @@ def measure(arguments: AccuracyArguments, store: ObjectStore, find_record: FindR
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Measure the batch that the command line names; return its figures in short."""
+    """Measure the batch named on the command line; return a summary of its figures."""
     arguments = AccuracyArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)

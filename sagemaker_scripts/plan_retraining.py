@@ -1,4 +1,4 @@
-"""The processing job that plans a retraining, and prepares the features that it lacks."""
+"""The processing job that plans a retraining and prepares missing features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import boto3
@@ -28,14 +28,15 @@ PLAN_OUTPUT = "plan"
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Plan the retraining that the command line asks for; return what it is about."""
+    """Plan the retraining requested on the command line; return a summary of the plan."""
     arguments = PlanRetrainingArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
     plan = settled_plan(arguments, store, registry, read_inputs(store, arguments), now=datetime.now(tz=UTC))
     _LOG.info("learns from %s to %s", plan.first_partition, plan.last_partition)
-    # The output is uploaded to where the plan is already: with the same bytes, whichever run comes last.
+    # SageMaker uploads the output to the plan's own key. All runs upload the same bytes, so their order does
+    # not matter.
     container.leave_output(PLAN_OUTPUT, PLAN_NAME, plan.to_bytes())
     return {
         "model": plan.model,

@@ -1,4 +1,4 @@
-"""The processing job that prepares the features of one partition, or of several one after another."""
+"""The processing job that prepares the features of one or several partitions, one after another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from prediction_batches.object_store import ObjectStore
@@ -27,7 +27,8 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
     """Prepare and write the features of each partition, and return them in order.
 
     Raises:
-        ContractError: A source is missing or wrong, or a function of the model failed or returned wrong rows.
+        ContractError: A source is missing or invalid, or a function of the model failed or returned invalid
+            rows.
     """
     first = arguments.due_partition()
     return write_partitions(
@@ -40,7 +41,7 @@ def prepare(arguments: FeatureArguments, store: ObjectStore) -> list[FeatureSet]
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Prepare the features that the command line asks for; return what was written."""
+    """Prepare the features requested on the command line; return a summary of what was written."""
     arguments = FeatureArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)

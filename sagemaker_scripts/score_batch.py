@@ -1,8 +1,8 @@
-"""The processing job that scores a batch: its shares on all cores and hosts, one Delta commit, the manifest.
+"""The processing job that scores a batch: shares on all cores and hosts, one Delta commit, the manifest.
 
-The output is the same whoever starts it, on one host or several. The job may be killed at any point: run
-again, it goes on with the shares that are left, and the next attempt comes to the same end. A job that finds
-the batch done stops and adopts it.
+The output does not depend on who starts the job or on the number of hosts. The job may be killed at any
+point. When it runs again, it scores only the missing shares. A later attempt gives the same result. A job
+that finds the batch done adopts it and stops.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    # Arrow reads it as it is imported, in each process. Wide chunks need a tenth less memory so.
+    # Each process reads this when it imports Arrow. With jemalloc, wide chunks need a tenth less memory.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 import boto3
@@ -51,11 +51,11 @@ _LOG = logging.getLogger("score_batch")
 
 
 class ScoredBatch(NamedTuple):
-    """A batch that is done.
+    """A done batch.
 
     Attributes:
-        manifest: Its manifest.
-        adopted: Whether the manifest was there before.
+        manifest: The batch's manifest.
+        adopted: Whether the manifest already existed.
     """
 
     manifest: Manifest
@@ -72,22 +72,22 @@ def score(
     hosts: Hosts,
     report: DagsterReport,
 ) -> ScoredBatch | None:
-    """Score this host's shares of a batch, and on the first host commit it.
+    """Score this host's shares of a batch; the first host also commits the batch.
 
-    Return the batch, or None on another host, which does not see its end.
+    Return the batch. Other hosts do not wait for the commit and return None.
 
     Args:
-        arguments: The job's.
-        attempt: The batch, and which attempt at it this is.
+        arguments: The job's arguments.
+        attempt: The attempt at the batch.
         store: The bucket.
-        registry: Asked for earlier batches and for the model.
-        producer: Whom the manifest names as the batch's producer.
-        hosts: The job's.
-        report: Tells Dagster how it goes on.
+        registry: The registry, read for earlier batches and the model.
+        producer: The batch's producer, for the manifest.
+        hosts: The job's hosts.
+        report: The report of progress to Dagster.
 
     Raises:
-        ContractError: An input is missing or wrong, too many rows do not fit the schema, another host failed,
-            another attempt has overtaken this one, or a done file that is not this batch's lies in its place.
+        ContractError: An input is missing or invalid, too many rows do not fit the schema, another host
+            failed, a later attempt has committed the batch, or the done file's key has another batch's file.
     """
     model, partition, batch_id = arguments.model, attempt.partition, attempt.batch_id
     find_done = partial(done_manifest, store, model, batch_id, partition=partition)
@@ -150,7 +150,7 @@ def score(
 
 @contextmanager
 def _named_in_errors(model: str, attempt: BatchAttempt) -> Iterator[None]:
-    """Tell of any error which batch it kept from being scored."""
+    """Add the batch's name to any error."""
     try:
         yield
     except Exception as error:
@@ -160,7 +160,7 @@ def _named_in_errors(model: str, attempt: BatchAttempt) -> Iterator[None]:
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Score the batch that the command line asks for; return what the done file says."""
+    """Score the batch requested on the command line; return a summary of the done file."""
     arguments = ScoreArguments.parse(argv)
     job = container.processing_job()
     store = ObjectStore.of_job(arguments.bucket)
@@ -205,7 +205,7 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
 
 @contextmanager
 def _reporting(store: ObjectStore, hosts: Hosts) -> Iterator[DagsterReport]:
-    """Give what reports to Dagster, which hears of the first host alone."""
+    """Open the report to Dagster; only the first host sends it."""
     if not hosts.is_first:
         yield DagsterReport()
         return

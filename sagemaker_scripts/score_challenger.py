@@ -1,7 +1,7 @@
-"""The processing job that scores a batch's features by the model's challenger, and compares the two.
+"""The processing job that scores a batch's features with a challenger, and compares the predictions.
 
-What it writes lies below `shadow/`: it makes no batch, and nothing loads or publishes it. The job may be
-killed at any point and run again.
+It writes below `shadow/` and makes no batch, so nothing is loaded or published. The job may be killed at any
+point and run again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     # As in score_batch.py.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("score_challenger")
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Score the batch that the command line names by its challenger; return the comparison in short."""
+    """Score the features of the batch named on the command line; return a summary of the comparison."""
     arguments = ScoreArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)

@@ -1,6 +1,6 @@
-"""The training step of a retraining: the candidate learns from the planned features.
+"""The training step of a retraining: trains the candidate on the planned features.
 
-What it leaves in `/opt/ml/model` becomes `model.tar.gz`.
+SageMaker packs its files in `/opt/ml/model` into `model.tar.gz`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # SageMaker starts this file by its path; the packages lie beside its folder.
+    # SageMaker starts this file by its path; the packages are in the parent of its folder.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from prediction_batches.object_store import ObjectStore
@@ -21,7 +21,7 @@ from sagemaker_scripts.retraining.candidate_training import train_candidate
 
 
 def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
-    """Train the candidate that the command line asks for; return what is known of it."""
+    """Train the candidate requested on the command line; return a summary of it."""
     arguments = RetrainingStepArguments.parse(argv)
     folder = container.root / "model"
     folder.mkdir(parents=True, exist_ok=True)

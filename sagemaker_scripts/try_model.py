@@ -1,6 +1,6 @@
-"""The process in which a model is tried: `python -m sagemaker_scripts.try_model <folder of the request>`.
+"""The process that tries a model: `python -m sagemaker_scripts.try_model <folder of the request>`.
 
-What a function prints goes to the terminal; the answer is a file of the folder.
+Output of the model's functions goes to the terminal; the answer is written to a file in the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWER_FILE = "answer.json"
 
 
 def answer(request: TrialRequest) -> dict[str, Any]:
-    """Return the answer to a request; an error is one, with the lines of the project that led to it."""
+    """Return the answer to a request; an error becomes an answer with the project's lines that led to it."""
     try:
         return leaks(request) if request.action == "leaks" else ModelTrial(request).run()
     except ContractError as error:
@@ -30,7 +30,7 @@ def answer(request: TrialRequest) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Answer the request of a folder; return 1 if the model could not be tried."""
+    """Answer the request in a folder; return 1 if the model could not be tried."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     folder = Path(arguments[0])
     found = answer(TrialRequest.read(folder))

@@ -1,1 +1,1 @@
-"""A batch as a score job reads and writes it."""
+"""Reading and checking batches in a score job."""

@@ -1,4 +1,4 @@
-"""The batch that a score job is to score, and which attempt at it the job is."""
+"""The batch that a score job scores, and its attempt at it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_ATTEMPTS = 50
 
 
 class TooManyAttemptsError(ContractError):
-    """All score jobs of a run have ended without a batch, again and again."""
+    """A run has reached the limit of attempts at its batch."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class BatchAttempt:
     Attributes:
         partition: The partition to score.
         batch_id: The batch.
-        attempt: Counts from 1.
-        features_prefix: The features of one run; None for the newest of the partition.
+        attempt: The attempt, counting from 1.
+        features_prefix: The prefix of one run's features; None for the partition's newest features.
     """
 
     partition: Partition
@@ -37,12 +37,12 @@ class BatchAttempt:
 
 
 def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: ObjectStore) -> BatchAttempt:
-    """Return the batch that was passed, that of the run, or one minted from the job's own creation.
+    """Return the batch from the arguments, the run's batch, or a new batch minted for the job.
 
     Raises:
-        JobArgumentsError: None was passed, and there is no job to mint one from, or one of several hosts,
-            each of which would mint its own; or the partition that is due is none of the model's.
-        TooManyAttemptsError: The run has had its attempts.
+        JobArgumentsError: No batch was passed, and there is no job to mint one for or the job has several
+            hosts, which would mint different ones; or the due partition is not one of the model's.
+        TooManyAttemptsError: The run has reached the limit of attempts.
     """
     partition = arguments.due_partition()
     if arguments.batch_id is not None:
@@ -69,10 +69,10 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
 def _attempt_of_run(
     arguments: ScoreArguments, partition: Partition, run_id: str, job: ProcessingJob, store: ObjectStore
 ) -> BatchAttempt:
-    """Take the job's attempt, or the run's next one; the first job mints the batch, the others read which.
+    """Return the job's attempt, or claim the run's next one; the first job mints the batch id for all.
 
-    A pipeline that repeats a step starts a job of another name, which tells nobody what it repeats: so the
-    attempts stand beside the run's features, each written once by whoever comes first. All hosts of one job
+    When a pipeline repeats a step, the new job has another name and no reference to the earlier one. So each
+    attempt is recorded beside the run's features, once, by the first host that claims it. All hosts of a job
     share its attempt, and so does a host that is started again.
     """
     prefix = features_prefix(arguments.model, partition, run_id)

@@ -1,12 +1,12 @@
-"""Tables too large to be joined in memory, divided on disk so that rows of equal keys lie in one bucket.
+"""Divides tables too large for memory on disk, so that rows with equal keys are in the same bucket.
 
-A key's bucket is made of the CRC-32 of its text: every machine finds the same. Rows are appended as whole
-Arrow streams, each with its own schema, to one file per bucket and writer. No file stays open, and several
-processes write side by side under their own names. A bucket's rows are read in the order of their table,
-whoever wrote them.
+A key's bucket is computed from the CRC-32 of its text, so it is the same on every machine. Rows are appended
+as whole Arrow streams, each with its own schema, to one file per bucket and writer. No file stays open, and
+several processes can write concurrently under different names. A bucket's rows are read in the order of their
+table, whichever process wrote them.
 """
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ import pyarrow.compute as pc
 from prediction_contract.cleaning.row_cleaning import TRIMMED
 from prediction_contract.errors import ContractError
 
-# Beyond 400 million rows, chunks of 100,000 grow: each bucket takes an append of every spill.
+# Every spill appends to each bucket, so the number is limited. Beyond 400 million rows, buckets have more
+# than 100,000 rows.
 MAX_BUCKETS = 4096
-# So much is held while it is divided.
+# The bytes of rows in memory while they are divided.
 _SPILL_BYTES = 32 * 1024 * 1024
 _FIRST_ROW = b"first_row"
 
 
 class BucketsError(ContractError):
-    """The rows of a table cannot be kept, or not be put together again."""
+    """The rows of a table cannot be written to buckets or read from them."""
 
 
 class BucketRows(NamedTuple):
-    """One bucket's rows of a table, in its order.
+    """One bucket's rows of a table, in the table's order.
 
     Attributes:
-        rows: The rows. They are read from disk as they are used.
-        numbers: Which rows of the whole table these are, from 0.
+        rows: The rows, memory-mapped from disk.
+        numbers: The number of each row in the whole table, from 0.
     """
 
     rows: pa.Table
@@ -51,9 +52,10 @@ class BucketRows(NamedTuple):
 
 
 def bucket_count(rows: int, chunk_rows: int) -> int:
-    """Return how many buckets a table is divided into, so that none has more rows than a chunk may have.
+    """Return the number of buckets for a table, so that no bucket has more rows than a chunk may have.
 
-    Sizes deviate from their mean by its square root. One in a billion deviates by six times that.
+    The standard deviation of bucket sizes is the square root of their mean. One bucket in a billion deviates
+    by six times that.
     """
     if rows <= chunk_rows:
         return 1
@@ -62,21 +64,21 @@ def bucket_count(rows: int, chunk_rows: int) -> int:
 
 
 def bucket_numbers(keys: pa.Array | pa.ChunkedArray, buckets: int) -> np.ndarray:
-    """Return the bucket of each key. A load may trim keys, so what it trims counts for nothing here."""
+    """Return the bucket of each key, ignoring the characters that a load may trim."""
     texts = pc.ascii_trim(keys.cast(pa.large_string()), TRIMMED).cast(pa.large_binary()).to_pylist()
     digests = np.fromiter(map(zlib.crc32, texts), np.uint32, len(texts))
-    # NumPy sorts integers of 16 bits in linear time.
+    # NumPy sorts 16-bit integers in linear time.
     return (digests % buckets).astype(np.uint16)
 
 
 @dataclass(frozen=True)
 class KeyBuckets:
-    """The buckets of several tables in a folder of this machine, for any of its processes.
+    """The buckets of several tables in a local folder, shared by all processes of this machine.
 
     Attributes:
-        folder: Empty at first.
-        count: How many buckets there are.
-        kept: Those that this machine keeps; rows of the others are dropped.
+        folder: The folder; empty at first.
+        count: The number of buckets.
+        kept: The buckets that this machine keeps; rows of other buckets are dropped.
     """
 
     folder: Path
@@ -96,12 +98,12 @@ class KeyBuckets:
         """Divide consecutive rows of a table.
 
         Args:
-            name: The table's.
-            schema: Of the batches, also if there is none.
+            name: The table's name.
+            schema: The schema of the batches, needed even if there are none.
             batches: The rows.
-            key: The column of keys: texts, none of them null.
-            first_row: The number of their first row in the table.
-            writer: A name that no other process writes under at the same time.
+            key: The column of keys, which are texts and never null.
+            first_row: The number of the first of these rows in the table.
+            writer: A name that no other process uses at the same time.
         """
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ class KeyBuckets:
         for rows in _gathered(batches):
             self._divide(folder, rows, key, next_row, writer)
             next_row += rows.num_rows
-        # The types of a table without rows say nothing where others have some.
+        # The types of a part without rows count only if all parts are without rows.
         types = "types" if next_row > first_row else "empty"
         _append(folder / f"{types}.{writer}", schema.empty_table(), first_row)
 
@@ -123,14 +125,14 @@ class KeyBuckets:
                 _append(folder / f"{bucket}.{writer}", own, first_row)
 
     def drop(self, name: str) -> None:
-        """Delete a table; nobody writes it any more."""
+        """Delete a table that no process writes any more."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def read(self, name: str, bucket: int) -> BucketRows | None:
-        """Return a bucket's rows of a table; None if no such table was spilled.
+        """Return a bucket's rows of a table; None if the table was not spilled.
 
         Raises:
-            BucketsError: Parts of the table have types for a column that no type holds all values of.
+            BucketsError: Parts of the table have types for a column that have no common type.
         """
         folder = self.folder / name
         typed = _streams(folder, "types") or _streams(folder, "empty")
@@ -151,7 +153,7 @@ class KeyBuckets:
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield the rows as tables of some size."""
+    """Yield the rows as tables of about `_SPILL_BYTES`."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -179,7 +181,7 @@ def _append(file: Path, rows: pa.Table, first_row: int) -> None:
 
 
 def _streams(folder: Path, name: str) -> list[pa.Table]:
-    """Return what all writers appended under a name, in the order of the whole table."""
+    """Return the tables that all writers appended under a name, in the order of the whole table."""
     found: list[tuple[int, pa.Table]] = []
     for path in folder.glob(f"{name}.*"):
         with pa.memory_map(str(path)) as file:

@@ -1,6 +1,6 @@
-"""Features and predictions compared by their keys: each entity of the features is predicted, and no other."""
+"""Checks by key that exactly the entities of the features were predicted."""
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def check_keys(
     predictions: pa.Array | pa.ChunkedArray,
     numbers: np.ndarray | None = None,
 ) -> None:
-    """Refuse predictions that leave out a row of features, or are of none of them; arguments as `key_fault`.
+    """Refuse predictions with missing or additional entities; arguments as in `key_fault`.
 
     Raises:
-        PredictionsError: There is no prediction of an entity, or one of an entity without features.
+        PredictionsError: An entity has no prediction, or a predicted entity has no features.
     """
     fault = key_fault(features, predictions, numbers)
     if fault is not None:
@@ -36,14 +36,14 @@ def key_fault(
     predictions: pa.Array | pa.ChunkedArray,
     numbers: np.ndarray | None = None,
 ) -> str | None:
-    """Return what is wrong with the keys of predictions; None if each entity of the features has one.
+    """Return what is wrong with the keys of predictions; None if all entities have a prediction.
 
-    Keys are compared as they are. Rows are named by their place and no key is quoted: the job does not know
-    which are sensitive.
+    Keys are compared unchanged. The text names rows by their number and quotes no key, because keys may be
+    sensitive.
 
     Args:
-        features: The keys of all features that `predict` was given.
-        predictions: The keys that it returned, null for a row without one. A key may come twice.
+        features: The keys of all features that `predict` received.
+        predictions: The keys that it returned; null for a row without a key. Keys may repeat.
         numbers: The number of each row among the partition's features, from 0; None for all of them.
     """
     wanted, found = (_texts(keys) for keys in (features, predictions))

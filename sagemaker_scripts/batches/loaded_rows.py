@@ -1,4 +1,4 @@
-"""What a load would make of predictions: the rows that it takes, and why it refuses the others."""
+"""Simulates a load of predictions: the accepted rows, and why the others are refused."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RefusedPrediction(NamedTuple):
     """A row that the load would quarantine.
 
     Attributes:
-        row: Its number, from 1.
+        row: The row's number, from 1.
         reason: One of `row_contract.REASONS`.
-        column: The column at fault, if it is one.
-        what: What is wrong, in words that quote no value.
+        column: The column at fault, if there is one.
+        what: The fault in words that quote no value.
     """
 
     row: int
@@ -38,9 +38,9 @@ class LoadedRows:
     """All rows of a batch.
 
     Attributes:
-        accepted: Lines, and the row that the stores hold of each.
-        refused: The others, in order: those that do not fit the schema, and all that share a key.
-        keys: Of all rows, as `predict` returned them.
+        accepted: Each accepted line with its row for the stores.
+        refused: The other rows, in order: those that do not fit the schema, and all that share a key.
+        keys: The keys of all rows, as `predict` returned them.
     """
 
     accepted: list[tuple[bytes, Row]]
@@ -56,16 +56,16 @@ class LoadedRows:
 
 
 def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) -> LoadedRows:
-    """Return what a load would make of predictions, which memory holds.
+    """Return the result of a load of predictions; memory holds all rows.
 
     Args:
         schema: The model's schema.
         cleaning: How the load cleans rows before it checks them.
-        predictions: As `given_rows` takes them.
+        predictions: The predictions in a form that `given_rows` accepts.
 
     Raises:
-        PredictionsError: The columns are not the schema's, a value is of a type that JSON does not know, or a
-            `long` may have lost digits.
+        PredictionsError: The columns are not the schema's, a value's type has no JSON form, or a `long` may
+            have lost digits.
     """
     parse = row_parser(schema, cleaning)
     parsed: list[tuple[bytes, Row | InvalidRowError]] = []

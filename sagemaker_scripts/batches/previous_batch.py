@@ -1,4 +1,4 @@
-"""The previous batch: the newest good one of the nearest earlier partition."""
+"""The previous batch: the newest usable batch of the nearest earlier partition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prediction_contract.naming.s3_layout import json_partition_prefix
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 
 _LOG = logging.getLogger(__name__)
-# Their files may be gone, or somebody found them to be wrong.
+# The files of such batches may be deleted or known to be wrong.
 _UNUSABLE_LOADS = frozenset({LoadState.REFUSED, LoadState.RETIRED})
 
 FindRecord = Callable[[str, str], BatchRecord | None]
@@ -27,8 +27,8 @@ class PreviousBatch:
     """An earlier batch.
 
     Attributes:
-        manifest: Its manifest.
-        cleaning: How its load cleaned it, or will.
+        manifest: The batch's manifest.
+        cleaning: The cleaning rules of its load.
     """
 
     manifest: Manifest
@@ -40,16 +40,16 @@ def find_previous(
 ) -> PreviousBatch | None:
     """Return the newest usable batch of the nearest earlier partition that has one.
 
-    A batch whose manifest is invalid, or which the registry says was refused, retired or withdrawn, is
-    passed over; one that the registry does not know yet is done.
+    Batches with an invalid manifest are skipped, and so are batches that were refused, retired or withdrawn.
+    A batch that is not registered yet is usable.
 
     Args:
         store: The bucket.
-        find_record: Looks a batch up in the registry by model and batch id.
+        find_record: Returns the registry's record of a batch by model and batch id.
         model: The model's name.
-        partition: The partition that is being scored.
-        lookback: How many partitions back to look; 0 finds none.
-        batch_id: The batch that is being scored, which is no previous one of itself.
+        partition: The partition being scored.
+        lookback: The number of earlier partitions to search; with 0, the result is None.
+        batch_id: The batch being scored, which is skipped.
     """
     for steps in range(1, lookback + 1):
         earlier = Partition(partition).earlier(steps)
@@ -63,7 +63,7 @@ def find_previous(
 
 
 def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[BatchId]:
-    """Return the ids of a partition's batches, done or not, the newest first."""
+    """Return the ids of a partition's batches, done or not, newest first."""
     found = []
     for folder in store.folders(json_partition_prefix(model, partition)):
         try:
@@ -76,7 +76,7 @@ def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[Ba
 def usable_batch(
     store: ObjectStore, find_record: FindRecord, model: str, batch_id: BatchId
 ) -> PreviousBatch | None:
-    """Return a batch if its manifest is valid and it was neither refused, retired nor withdrawn."""
+    """Return a batch if its manifest is valid and it was not refused, retired or withdrawn."""
     try:
         manifest = done_manifest(store, model, batch_id)
     except InvalidManifestError as error:

@@ -1,10 +1,10 @@
-"""The rows of the previous batch, read piece by piece, without those that no store took.
+"""Reads the rows of the previous batch in pieces, without the rows that its load refuses.
 
-They are Arrow tables of the schema's columns, the key as `entity_id` and `json` as canonical text. They hold
-what the model wrote, and where that is no value the default that the load gives it.
+They are Arrow tables of the schema's columns, with the key as `entity_id` and `json` as canonical text. The
+values are those that the model wrote; missing values have the default of the load.
 """
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from sagemaker_scripts.batches.schema_frame import frame_of_columns, values_as_g
 from sagemaker_scripts.functions.entity_rows import ENTITY
 
 _LOG = logging.getLogger(__name__)
-# Their values take some thirty times as much.
+# The parsed values of these lines take about thirty times as many bytes.
 _LINE_BYTES_AT_ONCE = 4 * 1024 * 1024
-# Of all columns together, whichever is reached first.
+# The limits of one batch of rows, over all columns.
 _VALUES_AT_ONCE, _BYTES_AT_ONCE = 1_000_000, 32 * 1024 * 1024
-# As much of each column's packed values is held while a row group is read.
+# The compressed bytes of each column in memory while a row group is read.
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -54,8 +54,8 @@ class DeltaFile(NamedTuple):
     """A file that the previous batch added to the model's Delta table.
 
     Attributes:
-        path: Relative to the table.
-        rows: About how many rows it has.
+        path: The path relative to the table.
+        rows: The approximate number of rows.
     """
 
     path: str
@@ -67,12 +67,12 @@ PreviousFile = JsonPart | DeltaFile
 
 @dataclass
 class ReadRows:
-    """What was read of the previous batch.
+    """Counts of the rows read from the previous batch.
 
     Attributes:
-        rows: The rows of data files.
-        checksum: The sum of the checksums that stand beside them.
-        left_out: How many rows no load takes, by reason.
+        rows: The number of rows in data files.
+        checksum: The sum of their stored checksums.
+        left_out: The number of rows that a load refuses, by reason.
     """
 
     rows: int = 0
@@ -80,7 +80,7 @@ class ReadRows:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: ReadRows) -> None:
-        """Count what was read elsewhere, too."""
+        """Add the counts of another reader."""
         self.rows += other.rows
         self.checksum += other.checksum
         self.left_out += other.left_out
@@ -89,7 +89,7 @@ class ReadRows:
 def previous_files(previous: PreviousBatch) -> Sequence[PreviousFile]:
     """Return the files to read: the data files, or the JSON parts if the load cleans rows.
 
-    Columns are read ten times as fast as lines. But a row that cleaning mends is not whole in Delta.
+    Data files are read ten times as fast. But Delta does not hold all values of a row that needs cleaning.
     """
     manifest, paths = previous.manifest, previous.manifest.delta.files
     if previous.cleaning or not paths:
@@ -98,12 +98,12 @@ def previous_files(previous: PreviousBatch) -> Sequence[PreviousFile]:
 
 
 def is_whole(previous: PreviousBatch, files: Sequence[PreviousFile], read: ReadRows) -> bool:
-    """Tell whether data files held what the manifest states; if not, the JSON parts are to be read.
+    """Return whether the data files match the manifest; if not, read the JSON parts instead.
 
     Args:
         previous: The batch.
-        files: All files that were read. JSON parts are whole: the manifest states their digests.
-        read: What was read of them.
+        files: All files that were read. JSON parts always match, because their digests are verified.
+        read: The counts of the rows read from them.
     """
     manifest, checksum = previous.manifest, batch_checksum([read.checksum])
     if not any(isinstance(file, DeltaFile) for file in files):
@@ -122,7 +122,7 @@ def is_whole(previous: PreviousBatch, files: Sequence[PreviousFile], read: ReadR
 
 
 def previous_frame(store: ObjectStore, previous: PreviousBatch) -> pd.DataFrame:
-    """Return all rows as `schema_frame` does, but all rows of a key that comes twice, which the load refuses.
+    """Return the rows in the form of `schema_frame`, without rows that share a key.
 
     Raises:
         InputMissingError: A file is gone.
@@ -142,7 +142,7 @@ def previous_frame(store: ObjectStore, previous: PreviousBatch) -> pd.DataFrame:
 def file_rows(
     store: ObjectStore, previous: PreviousBatch, file: PreviousFile, read: ReadRows
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file that a load accepts by themselves, and count what is read.
+    """Yield the rows of a file that a load accepts, not considering other rows, and count the rows read.
 
     Raises:
         InputMissingError: The file is gone.
@@ -160,7 +160,7 @@ def file_rows(
 def _data_rows(
     store: ObjectStore, previous: PreviousBatch, file: DeltaFile, path: Path, read: ReadRows
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows whose values have the checksum that stands beside them; a refused row has another."""
+    """Yield the rows whose values match the stored checksum; those of refused rows do not."""
     schema = previous.manifest.schema
     encoder = ColumnEncoder(schema)
     wanted = pa.schema([*arrow_schema(schema, key=schema.key), pa.field(CHECKSUM_COLUMN, pa.int64())])
@@ -168,7 +168,7 @@ def _data_rows(
         with path.open("wb") as content:
             store.save(f"{delta_table_prefix(previous.manifest.model)}{file.path}", content)
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as parquet:
-            # Few bytes may unpack to any number of rows.
+            # A small file may unpack to any number of rows.
             if parquet.metadata.num_rows > previous.manifest.row_count:
                 return
             for batch in _batches(parquet, wanted.names):
@@ -185,7 +185,7 @@ def _data_rows(
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches of some megabytes."""
+    """Yield the rows in batches of a few megabytes."""
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
@@ -202,7 +202,7 @@ def _part_rows(
     with IGzipFile(path) as file:
         found: list[Mapping[str, Any]] = []
         size = 0
-        # No more than the manifest promises: few bytes may unpack to any number.
+        # Read at most the rows that the manifest states, because a small file may unpack to any number.
         for ended in islice(read_lines(file), part.rows):
             line = ended.rstrip(b"\n")
             try:
@@ -219,10 +219,10 @@ def _part_rows(
 
 
 def without_duplicates(previous: PreviousBatch, rows: pa.Table) -> pa.Table:
-    """Return the rows without all those of a key that comes twice, as the load sees keys.
+    """Return the rows without those that share a key after cleaning.
 
     Args:
-        previous: Whose rows they are.
+        previous: The batch of the rows.
         rows: All rows that may share a key.
     """
     keys = rows[ENTITY]
@@ -248,7 +248,7 @@ def report_left_out(previous: PreviousBatch, left_out: Counter[str]) -> None:
 
 
 def arrow_schema(schema: PredictionSchema, *, key: str = ENTITY) -> pa.Schema:
-    """Return the columns of the rows; `key` is the name of the key."""
+    """Return the schema of the rows; `key` is the name of the key column."""
     return pa.schema(
         [
             (key if column.name == schema.key else column.name, arrow_type(column.type))

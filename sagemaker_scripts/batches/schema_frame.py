@@ -1,4 +1,4 @@
-"""DataFrames of a model's rows: the schema alone decides the type of each column, never the values in it.
+"""DataFrames of a model's rows; each column's type depends only on the schema, never on the values.
 
 | column type  | in a DataFrame         | no value |
 |--------------|------------------------|----------|
@@ -11,9 +11,9 @@
 | timestamp    | datetime64[us, UTC]    | NaT      |
 | json         | Python values, object  | None     |
 
-These are pandas' own types wherever one holds every value and a null beside them, because features have the
-same types and mix with them. pandas has none for decimals and dates, so these are Arrow's. A plain `float64`
-has no null, and a plain `int64` becomes one as soon as a value is missing: that rounds integers beyond 2^53.
+pandas' own types are used where they hold every value and null, because features have the same types and can
+be combined with them. pandas has no types for decimals and dates, so these are Arrow's. A plain `float64` has
+no null. A plain `int64` becomes `float64` once a value is missing, which rounds integers beyond 2^53.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from prediction_contract.rows.row_contract import Row
 from prediction_contract.rows.schema import Column, Kind, PredictionSchema
 from prediction_contract.text.canonical_json import InvalidJsonError, parse_as_written, parse_json
 
-# Of the other types Arrow's own stand in a DataFrame.
+# For other types, the DataFrame has Arrow's types.
 _PANDAS_TYPES = {
     Kind.STRING: pd.StringDtype(na_value=np.nan),
     Kind.LONG: pd.Int64Dtype(),
@@ -48,16 +48,16 @@ _PANDAS_TYPES = {
 
 
 def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleaning]:
-    """Return the predictions' schema, and the rules that the load will clean them by, of a document on S3.
+    """Return the predictions' schema and the load's cleaning rules from a document on S3.
 
     Raises:
-        InputMissingError: There is no document.
-        SchemaError: It is no schema, or its rules are none.
+        InputMissingError: The document does not exist.
+        SchemaError: The schema or its rules are invalid.
     """
     try:
         schema = PredictionSchema.from_document(parse_json(store.get(key)))
         rules = schema.extra.get("cleaning", "{}")
-        # A manifest's schema says nothing of them.
+        # A manifest's schema does not contain these members.
         return replace(schema, extra={}), Cleaning.parse(str(rules))
     except InvalidJsonError as error:
         raise SchemaError(
@@ -66,7 +66,7 @@ def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleani
 
 
 def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the values of rows, by column, as a DataFrame of the schema's columns, in its order."""
+    """Return the values of rows, given by column, as a DataFrame with the schema's columns in its order."""
     return pd.DataFrame(
         {column.name: _series(column, [row[column.name] for row in values]) for column in schema.columns}
     )
@@ -75,14 +75,15 @@ def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) 
 def entity_frame(
     schema: PredictionSchema, cleaning: Cleaning, rows: Sequence[tuple[bytes, Row]]
 ) -> pd.DataFrame:
-    """Return the rows that a load accepts as `schema_frame` does, the key as `entity_id`.
+    """Return the rows that a load accepts in the form of `schema_frame`, with the key as `entity_id`.
 
-    They hold what `values_as_given` returns. The load refuses all rows that share a key: they are left out.
+    Their values are those of `values_as_given`. Rows that share a key are left out, because the load refuses
+    them.
 
     Args:
         schema: The model's columns.
-        cleaning: How the load cleans them.
-        rows: Lines, and what `row_parser` made of each.
+        cleaning: The load's cleaning rules.
+        rows: Each line with the row that `row_parser` made from it.
     """
     keys = Counter(row.key for _, row in rows)
     values_of = values_as_given(schema, cleaning)
@@ -93,9 +94,9 @@ def entity_frame(
 def values_as_given(
     schema: PredictionSchema, cleaning: Cleaning
 ) -> Callable[[bytes, Row], Mapping[str, Any]]:
-    """Return what makes of a line and its row, as `row_parser` made it, the values that `predict` is given.
+    """Return a function of a line and its parsed row that returns the row's values for `predict`.
 
-    They are what the model wrote, and where that is no value the default that the load gives it.
+    They are the values that the model wrote; missing values have the default of the load.
     """
     if not cleaning:
         return lambda _, row: row.values
@@ -114,11 +115,11 @@ def values_as_given(
 
 
 def frame_of_columns(schema: PredictionSchema, rows: pa.Table) -> pd.DataFrame:
-    """Return rows of the schema's columns as `schema_frame` does, the key as `entity_id`.
+    """Return rows in the form of `schema_frame`, with the key as `entity_id`.
 
     Args:
         schema: The model's columns.
-        rows: In Arrow's types, `json` as canonical text, the key as `entity_id`.
+        rows: The rows in Arrow's types, with `json` as canonical text and the key as `entity_id`.
     """
     names = ["entity_id" if column.name == schema.key else column.name for column in schema.columns]
     series = {}
