@@ -1,1 +1,1 @@
-"""The components that a `defs.yaml` may name."""
+"""The components that a `defs.yaml` can use."""

@@ -1,4 +1,4 @@
-"""The JSON Schema of what a `defs.yaml` may hold: the declaration's own, with templates allowed."""
+"""The JSON Schema of a `defs.yaml`: the declaration's schema, with templates allowed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _TEMPLATE = r"\{[{%]"
 
 
 def attributes_schema() -> dict[str, Any]:
-    """Return the schema that `dg check yaml` judges a file's attributes by.
+    """Return the schema that `dg check yaml` applies to a file's attributes.
 
-    A text may stand for each value, as it may be a template. Alternatives of different types become one
-    schema with several types: of a 0 beside a minimum of 1, a validator then names the bound, and not only
-    that the value fits none of the given schemas.
+    Each value may also be a text, because it may be a template. Alternatives of different types become one
+    schema with several types, so that for a 0 with a minimum of 1 a validator names the minimum, and not only
+    that no alternative matches.
     """
     schema = ModelDeclaration.model_json_schema()
-    # A model is called like its folder.
+    # A model is named after its folder.
     for told_by_the_folder in ("name", "folder"):
         schema["properties"].pop(told_by_the_folder)
     schema["required"].remove("name")
@@ -29,7 +29,7 @@ def _with_templates(schema: dict[str, Any], definitions: dict[str, Any]) -> dict
     alternatives = [_inlined(each, definitions) for each in schema.get("anyOf", [schema])]
     found = {name: member for each in [*alternatives, schema] for name, member in each.items()}
     if len(objects := [each for each in alternatives if "properties" in each]) > 1:
-        # Which fields belong together, the declaration itself tells in words.
+        # The declaration itself checks which fields belong together, and explains it in words.
         found["properties"] = {
             name: member for each in objects for name, member in each["properties"].items()
         }
@@ -48,7 +48,7 @@ def _with_templates(schema: dict[str, Any], definitions: dict[str, Any]) -> dict
             name: _with_templates(member, definitions) for name, member in found["properties"].items()
         }
     if "enum" in found:
-        # For an editor, which offers these values.
+        # Kept for editors, which suggest these values.
         found["anyOf"] = [{"enum": found.pop("enum")}, {"type": found.pop("type")}]
     return found
 

@@ -1,4 +1,4 @@
-"""`dg scaffold defs`: a new model's `defs.yaml`, and the functions that are the user's own part."""
+"""`dg scaffold defs`: writes a new model's `defs.yaml` and its functions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class ModelScaffolder(dg.Scaffolder):
     """Writes a small model that loads, trains and scores as it stands; a person makes their own of it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        """Write `defs.yaml` and the functions into the new folder, and complete the project around it.
+        """Write `defs.yaml` and the functions into the new folder, and add missing files to the project.
 
-        Files that are there already are left as they are.
+        Existing files are left unchanged.
 
         Raises:
-            InvalidNameError: The folder's name is no model name.
-            TemplateError: The folder is somewhere else than directly below `defs`, or holds a model.
+            InvalidNameError: The folder's name is not a valid model name.
+            TemplateError: The folder is not directly below `defs`, or already holds a model.
         """
         target = request.target_path
         model = ModelName(target.name)

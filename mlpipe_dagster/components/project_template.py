@@ -1,4 +1,4 @@
-"""What a new project, or a new model in one, is made of: the files of `template/`, with names filled in."""
+"""Creates a new project, or a model in one, from the files of `template/` with names filled in."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TEMPLATE = Path(__file__).with_name("template")
 _ENDING = ".template"
 _MARK = re.compile(r"<% ([a-z_]+) %>")
 _PACKAGE = re.compile("[a-z][a-z0-9_]{0,40}")
-# A file of this name in the template itself would hide others from git.
+# With the leading dot, the template's own file would hide other files from git.
 _HIDDEN = {"gitignore": ".gitignore"}
-# What lies beside the package, and the libraries of jobs that need not be installed here.
+# Names used beside the package, and libraries of jobs that may not be installed here.
 _TAKEN = PLATFORM_PACKAGES | {
     "tests",
     "requirements",
@@ -40,7 +40,7 @@ _TAKEN = PLATFORM_PACKAGES | {
 }
 _TESTS = "test_model.py"
 _MARKER_TABLE = '\n[tool.mlpipe]\nrequires = "{requires}"\ncreated_with = "{version}"\n'
-# What create-dagster writes, and nothing else.
+# The file as create-dagster writes it, without changes.
 _DAGSTERS_OWN = re.compile(
     r"from pathlib import Path\s+from dagster import definitions, load_from_defs_folder\s+@definitions\s+"
     r"def defs\(\):\s+return load_from_defs_folder\(path_within_project=Path\(__file__\)\.parent\)\s*"
@@ -48,11 +48,11 @@ _DAGSTERS_OWN = re.compile(
 
 
 class TemplateError(ContractError):
-    """A project cannot be made where it was asked for."""
+    """A project cannot be created at the requested place."""
 
 
 def suitable_versions() -> str:
-    """Return the versions that a project which this version made works with."""
+    """Return the versions of the platform with which a project created by this version works."""
     major, minor, *_ = VERSION.split(".")
     return f">={major}.{minor},<{int(major) + 1}"
 
@@ -62,10 +62,10 @@ class TemplateNames:
     """The names that a template's files take.
 
     Attributes:
-        project: Of the project.
-        package: Of its Python package.
-        model: Of its model.
-        component: By which `defs.yaml` names the component.
+        project: The project's name.
+        package: The name of its Python package.
+        model: The name of its model.
+        component: The component's type in `defs.yaml`.
     """
 
     project: str
@@ -75,11 +75,11 @@ class TemplateNames:
 
     @classmethod
     def of(cls, project: str, model: str) -> Self:
-        """Return the names of a project that is called like its folder.
+        """Return the names for a project that is named after its folder.
 
         Raises:
-            TemplateError: No package can be called so.
-            InvalidNameError: No model can be called so.
+            TemplateError: The project's name does not make a valid package name.
+            InvalidNameError: The model's name is invalid.
         """
         package = project.lower().replace("-", "_").replace(".", "_")
         if (
@@ -97,7 +97,7 @@ class TemplateNames:
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """What each mark of a template becomes."""
+        """The value of each mark in a template."""
         return {
             "project": self.project,
             "package": self.package,
@@ -109,7 +109,7 @@ class TemplateNames:
 
 
 def _is_installed(package: str) -> bool:
-    """Tell whether a library of the environment has the name; another project that is edited is none."""
+    """Return whether an installed library has this name; a project in editable mode does not count."""
     found = importlib.util.find_spec(package)
     if found is None:
         return False
@@ -119,10 +119,10 @@ def _is_installed(package: str) -> bool:
 
 
 def write_project(root: Path, names: TemplateNames) -> list[Path]:
-    """Write a project that runs as it stands, in the layout that `create-dagster` writes; return its files.
+    """Write a runnable project in the layout of `create-dagster`; return its files.
 
     Raises:
-        TemplateError: The folder holds something.
+        TemplateError: The folder is not empty.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise TemplateError(f"{root} holds something", remedy="Name a folder that is not there yet")
@@ -140,20 +140,20 @@ def write_project(root: Path, names: TemplateNames) -> list[Path]:
 
 
 def write_model(folder: Path, names: TemplateNames) -> list[Path]:
-    """Write a model's declaration and functions, leave alone what is there, and return what was written."""
+    """Write a model's declaration and functions, skip existing files, and return the written ones."""
     return _write(TEMPLATE / "model", folder, names)
 
 
 def write_model_tests(root: Path, names: TemplateNames) -> list[Path]:
-    """Write tests of a model's functions into a project unless they are there; return what was written."""
+    """Write tests of a model's functions into a project, skip existing ones, and return the written ones."""
     return _write(TEMPLATE / "model_tests", root / "tests", names)
 
 
 def complete_project(root: Path, package_folder: Path, names: TemplateNames) -> list[Path]:
-    """Make a project of a `create-dagster` project, and return the files that changed.
+    """Turn a `create-dagster` project into a project of the platform; return the files that changed.
 
-    `pyproject.toml` gets its table, the package its sample data if it has none, and `definitions.py` its two
-    lines if it is as `create-dagster` wrote it.
+    `pyproject.toml` gets its table, the package gets sample data if it has none, and `definitions.py` gets
+    its two lines if `create-dagster` wrote it and nobody changed it.
     """
     changed = []
     sample_data = package_folder / "sample_data.py"
@@ -187,12 +187,12 @@ def _files(template: Path) -> Iterator[Path]:
 
 def _target(path: Path, names: TemplateNames) -> Path:
     name = path.name.removesuffix(_ENDING)
-    # By this name `mlpipe test` knows whose environment the tests need.
+    # `mlpipe test` finds the environment of the tests by this name.
     return path.with_name({_TESTS: f"test_{names.model}.py", **_HIDDEN}.get(name, name))
 
 
 def _write_file(template: Path, target: Path, names: TemplateNames) -> list[Path]:
-    """Write one file unless it is there."""
+    """Write one file unless it exists."""
     if target.exists():
         return []
     marks = names.marks
