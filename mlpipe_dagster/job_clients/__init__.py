@@ -1,1 +1,1 @@
-"""Pipes clients for SageMaker and Glue jobs."""
+"""Dagster Pipes clients for SageMaker and Glue jobs."""

@@ -1,4 +1,4 @@
-"""A Pipes client for Glue job runs."""
+"""A Dagster Pipes client for Glue job runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from mlpipe_dagster.job_clients.job_metadata import (
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
 from mlpipe_dagster.job_clients.polling import error_code, is_passing, is_refusal
 
-# All states in which a job run stays for good.
+# The final states of a job run.
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
 _QUEUED = frozenset(
     {"ConcurrentRunsExceededException", "ResourceNumberLimitExceededException", "ThrottlingException"}
@@ -28,11 +28,11 @@ _QUEUED = frozenset(
 
 
 class GlueInvocation(JobInvocation):
-    """The results of a job run that succeeded.
+    """The results of a successful job run.
 
     Attributes:
-        job_run_id: Its id.
-        job_run: Glue's own description of it.
+        job_run_id: The job run's id.
+        job_run: Glue's description of the job run.
     """
 
     def __init__(self, session: Any, job_run: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -42,17 +42,16 @@ class GlueInvocation(JobInvocation):
 
 
 class PipesGlueJobClient(PipesJobClient):
-    """Runs a Glue job to its end, and reads what it reports over Pipes.
+    """Runs a Glue job to its end, and reads its Pipes messages.
 
-    Its boto3 client must not repeat requests by itself: `StartJobRun` has no token, so a repetition after a
-    lost answer starts a second job run. For the same reason a run that follows a crashed one cannot find the
-    other's job run by this client alone: the caller keeps a claim that the job run confirms, and hands the
-    job run that holds it to `wait`.
+    The boto3 client must not retry by itself: `StartJobRun` has no token, so a retry after a lost answer
+    would start a second job run. For the same reason this client cannot find the job run of a crashed run.
+    The caller keeps a claim that the job run confirms, and passes the job run that holds it to `wait`.
 
     Args:
-        dpu_hour_usd: Price of a DPU hour, for the estimated cost of a job run; None for no estimate.
-        log_group_prefix: The jobs' `--custom-logGroup-prefix`; Glue's own unless given.
-        parts: What every `PipesJobClient` is made of.
+        dpu_hour_usd: Price of a DPU hour for cost estimates; None for no estimate.
+        log_group_prefix: The jobs' `--custom-logGroup-prefix`; by default Glue's own prefix.
+        parts: The arguments of `PipesJobClient`.
     """
 
     def __init__(
@@ -77,17 +76,17 @@ class PipesGlueJobClient(PipesJobClient):
         """Start a job run and wait for its end.
 
         Args:
-            context: The step's.
-            start_job_run_params: What `StartJobRun` takes, without Pipes' arguments; left as it is.
-            extras: For the job, over Pipes.
-            start_within_seconds: How long the start is tried while Glue has no room.
+            context: The step's context.
+            start_job_run_params: The parameters of `StartJobRun`, without Pipes' arguments; not modified.
+            extras: Pipes extras for the job.
+            start_within_seconds: How long to retry the start while Glue has no capacity.
 
         Raises:
             GlueJobError: The job run failed, was stopped, expired or timed out.
-            JobNotStartedError: There is none, for want of room or because Glue refuses.
-            JobDeadlineError: It did not end in time, and was told to stop.
-            JobApiError: Whether a job run was started is not known, or Glue did not answer for too long; the
-                job run is left alone.
+            JobNotStartedError: No job run was started, because Glue has no capacity or refuses.
+            JobDeadlineError: It did not end in time and is being stopped.
+            JobApiError: It is unknown whether a job run was started, or Glue did not answer for too long; the
+                job run goes on.
         """
         job = str(start_job_run_params["JobName"])
         started: list[str] = []
@@ -118,17 +117,17 @@ class PipesGlueJobClient(PipesJobClient):
     def wait(
         self, *, context: Context, job_name: str, job_run_id: str, is_ours: bool
     ) -> Mapping[str, Any] | None:
-        """Wait until a job run that another run has started is no more.
+        """Wait for the end of a job run that another Dagster run started.
 
         Args:
-            context: The step's.
-            job_name: The job.
-            job_run_id: Its job run.
-            is_ours: Whether that run was an earlier try of what this one is about, and is gone. Then what the
-                job run tells is shown here, and cancelling this run, or the deadline, stops it.
+            context: The step's context.
+            job_name: The job's name.
+            job_run_id: The job run's id.
+            is_ours: Whether an earlier attempt at the same work, which is gone, started it. Then its messages
+                are shown here, and cancelling this run or passing the deadline stops it.
 
         Returns:
-            Glue's description of the job run; None if Glue does not know it any more.
+            Glue's description of the job run; None if Glue no longer knows it.
 
         Raises:
             JobDeadlineError: It did not end in time.
@@ -154,19 +153,19 @@ class PipesGlueJobClient(PipesJobClient):
                     self._follow(_pipes_variables(found))
                 return self._job_run_at_its_end(context, job_name, job_run_id, since)
         except self._client.exceptions.EntityNotFoundException:
-            # Glue forgets job runs in time, and nothing of one that it does not know can be running.
+            # Glue deletes old job runs, and a job run that it does not know cannot be running.
             context.log.warning("Glue does not know the job run %s any more", job_run_id)
             return None
 
     def find(self, job_name: str, job_run_id: str) -> Mapping[str, Any] | None:
-        """Return Glue's description of a job run, or None if Glue does not know it or does not answer."""
+        """Return Glue's description of a job run; None if Glue does not know it or does not answer."""
         try:
             return self._look(job_name, job_run_id)
         except (self._client.exceptions.ClientError, JobApiError):
             return None
 
     def metadata(self, job_run: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a person wants to know of a job run."""
+        """Return Dagster metadata of a job run."""
         job, run_id = str(job_run["JobName"]), str(job_run["Id"])
         return {
             "Glue job": job,
@@ -183,8 +182,8 @@ class PipesGlueJobClient(PipesJobClient):
         """Start a job run and return its id.
 
         Raises:
-            JobNotStartedError: Glue had no room in time, or refuses.
-            JobApiError: Whether a job run was started is not known.
+            JobNotStartedError: Glue had no capacity in time, or refuses.
+            JobApiError: It is unknown whether a job run was started.
         """
         job = params["JobName"]
         try:
@@ -194,7 +193,7 @@ class PipesGlueJobClient(PipesJobClient):
                 except self._client.exceptions.ClientError as error:
                     if not is_refusal(error):
                         raise
-                    # Throttled or full: there may be room later.
+                    # Throttled or full: retry later.
                     if error_code(error) not in _QUEUED:
                         raise JobNotStartedError(f"Glue refuses to start job {job}: {error}") from error
                     context.log.info("Glue has no room after %.0f s: %s", gone, error)
@@ -237,7 +236,7 @@ class PipesGlueJobClient(PipesJobClient):
 
 
 def _pipes_variables(job_run: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments of a job run by the names of the environment variables that mean the same."""
+    """Return the arguments of a job run under the names of the equivalent environment variables."""
     return {
         name.removeprefix("--").replace("-", "_").upper(): text
         for name, text in job_run.get("Arguments", {}).items()

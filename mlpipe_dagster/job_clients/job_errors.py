@@ -1,21 +1,21 @@
-"""What the job clients raise; without any AWS library, so that definitions may import it."""
+"""The errors of the job clients, without any AWS library, so that definitions may import them."""
 
 
 class JobDeadlineError(Exception):
-    """A job did not come to its end in the time it was given."""
+    """A job did not end in time."""
 
 
 class JobApiError(Exception):
-    """What became of a job is not known: its service did not answer in time. The job may well go on."""
+    """The state of a job is unknown because its service did not answer in time; the job may go on."""
 
 
 class SageMakerJobError(Exception):
-    """A SageMaker job ended otherwise than completed; the message ends with its own log's last lines."""
+    """A SageMaker job did not complete; the message ends with the last lines of its log."""
 
 
 class GlueJobError(Exception):
-    """A Glue job run ended otherwise than succeeded; the message ends with its own log's last lines."""
+    """A Glue job run did not succeed; the message ends with the last lines of its log."""
 
 
 class JobNotStartedError(GlueJobError):
-    """Glue has started no job run: it had no room in time, or refuses."""
+    """Glue started no job run: it had no capacity in time, or refused."""

@@ -1,4 +1,4 @@
-"""A job's custom Pipes messages in the log of the Dagster run, as they come."""
+"""Logs a job's custom Pipes messages in the Dagster run as they arrive."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import dagster as dg
 from prediction_contract.printable_text import escape_unprintable
 
 _LONGEST = 500
-# A job's sign of life every few seconds would drown the rest of a long run's log. Those of a job that reports
-# every ten seconds arrive a little sooner or later, and are all shown.
+# Progress messages every few seconds would flood the log of a long run. The limit is below ten seconds, so
+# that all messages of a job that reports every ten seconds are shown even if they arrive unevenly.
 _QUIET_SECONDS = 8.0
 
 
 class LoggedMessages(dg.PipesMessageReader):
-    """A reader of messages that also logs the custom ones, which Pipes only keeps.
+    """A message reader that also logs custom messages, which Pipes only stores.
 
     Args:
-        reader: Reads them.
-        log: Takes each text.
-        clock: Seconds that only grow.
+        reader: The reader of the messages.
+        log: Logs a text.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -39,25 +39,25 @@ class LoggedMessages(dg.PipesMessageReader):
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
-        """Read as the other reader does."""
+        """Read messages with the wrapped reader."""
         with self._reader.read_messages(_Handler(handler, self._log, self._clock)) as params:  # type: ignore[arg-type]  # it is one to every reader
             yield dict(params)
 
     def on_opened(self, opened_payload: Any) -> None:
-        """Inform the other reader."""
+        """Inform the wrapped reader."""
         self._reader.on_opened(opened_payload)
 
     def on_launched(self, launched_payload: Any) -> None:
-        """Inform the other reader."""
+        """Inform the wrapped reader."""
         self._reader.on_launched(launched_payload)
 
     def no_messages_debug_text(self) -> str:
-        """Return the other reader's."""
+        """Return the wrapped reader's text."""
         return self._reader.no_messages_debug_text()
 
 
 class _Handler:
-    """A handler that logs custom messages and passes everything on."""
+    """A handler that logs custom messages and passes all messages on."""
 
     def __init__(self, handler: Any, log: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._handler = handler
@@ -76,7 +76,7 @@ class _Handler:
                 self._log(message_text(payload))
 
     def _is_new_step(self, payload: Any) -> bool:
-        """Tell whether a message is more than the last one's step going on."""
+        """Return whether a message is about a new step, or enough time has passed since the last one."""
         step = (payload.get("kind"), payload.get("step")) if isinstance(payload, Mapping) else None
         (last_step, at), now = self._last, self._clock()
         if step is not None and step[1] is not None and step == last_step and now - at < _QUIET_SECONDS:

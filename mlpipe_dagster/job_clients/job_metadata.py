@@ -1,4 +1,4 @@
-"""What Dagster shows of a job: its pages in the AWS console, what it used, and about what it cost."""
+"""Dagster metadata of a job: its pages in the AWS console, its use of machines, and its estimated cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-# On-demand prices of us-east-1 in US dollars an hour; a deployment configures its own.
+# On-demand prices of us-east-1 in US dollars per hour; a deployment configures its own.
 SAGEMAKER_HOUR_USD = {
     "ml.t3.medium": 0.05,
     "ml.t3.large": 0.10,
@@ -29,10 +29,10 @@ _WORKER_DPUS = {
     "R.1X": 1,
     "R.2X": 2,
 }
-# Glue bills one minute at least.
+# Glue bills at least one minute.
 _GLUE_LEAST_SECONDS = 60
 _HOUR = 3600
-# Partitions of AWS whose console lies elsewhere, by what their regions' names begin with.
+# AWS partitions with other console addresses, by the prefix of their regions' names.
 _OTHER_CONSOLES = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
 _PROCESSING = "Processing"
 
@@ -43,9 +43,9 @@ def sagemaker_job_use(
     """Return seconds, machine, price and estimated cost of a job that has ended.
 
     Args:
-        description: What DescribeProcessingJob or DescribeTrainingJob answers.
+        description: The answer of DescribeProcessingJob or DescribeTrainingJob.
         job_type: `Processing` or `Training`.
-        hour_usd: Price of an hour by instance type; without one there is no estimate.
+        hour_usd: Price of an hour by instance type; without a price there is no estimate.
     """
     resources = description.get("ProcessingResources", {}).get("ClusterConfig") or description.get(
         "ResourceConfig", {}
@@ -66,10 +66,10 @@ def sagemaker_job_use(
 
 
 def glue_job_run_use(job_run: Mapping[str, Any], dpu_hour_usd: float | None) -> dict[str, Any]:
-    """Return seconds, capacity, price and estimated cost of a job run, as far as Glue reports them.
+    """Return seconds, capacity, price and estimated cost of a job run, if Glue reports them.
 
     Args:
-        job_run: What GetJobRun answers.
+        job_run: The description in the answer of GetJobRun.
         dpu_hour_usd: Price of a DPU hour; None for no estimate.
     """
     seconds = job_run.get("ExecutionTime", 0)
@@ -88,7 +88,7 @@ def glue_job_run_use(job_run: Mapping[str, Any], dpu_hour_usd: float | None) -> 
 
 
 def _dpu_seconds(job_run: Mapping[str, Any], seconds: float) -> float | None:
-    # Glue counts them itself where the number of workers changes while a job runs.
+    # Glue reports DPU seconds itself if the number of workers changes while a job runs.
     if "DPUSeconds" in job_run:
         return float(job_run["DPUSeconds"])
     workers, per_worker = job_run.get("NumberOfWorkers"), _WORKER_DPUS.get(job_run.get("WorkerType", ""))
@@ -103,13 +103,13 @@ def _estimate(priced: str, price: float | None, seconds: float) -> dict[str, flo
 
 
 def sagemaker_job_page(region: str, job_type: str, name: str) -> str:
-    """Return the address of a processing or training job."""
+    """Return the console address of a processing or training job."""
     kind = "processing-jobs" if job_type == _PROCESSING else "jobs"
     return f"{console_host(region)}/sagemaker/home?region={region}#/{kind}/{quote(name, safe='')}"
 
 
 def glue_job_run_page(region: str, job: str, run_id: str) -> str:
-    """Return the address of a job run."""
+    """Return the console address of a job run."""
     return (
         f"{console_host(region)}/gluestudio/home?region={region}"
         f"#/job/{quote(job, safe='')}/run/{quote(run_id, safe='')}"
@@ -117,8 +117,8 @@ def glue_job_run_page(region: str, job: str, run_id: str) -> str:
 
 
 def log_page(region: str, group: str, stream_prefix: str) -> str:
-    """Return the address of the streams of a CloudWatch log group whose names begin with a prefix."""
-    # CloudWatch's page decodes its fragment twice, with `$` for `%` the second time.
+    """Return the console address of the streams of a CloudWatch log group whose names have a prefix."""
+    # CloudWatch's page decodes its fragment twice, the second time with `$` in place of `%`.
     named = [quote(quote(text, safe=""), safe="").replace("%", "$") for text in (group, stream_prefix)]
     return (
         f"{console_host(region)}/cloudwatch/home?region={region}"

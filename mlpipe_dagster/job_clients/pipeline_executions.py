@@ -1,4 +1,4 @@
-"""A client of SageMaker pipelines: an execution is started once, watched to its end, or stopped."""
+"""A client of SageMaker pipelines: starts an execution once, watches it to its end, or stops it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAI
 from prediction_contract.printable_text import escape_unprintable
 
 SUCCEEDED, STOPPING = "Succeeded", "Stopping"
-# The states in which an execution stays for good, unless somebody retries it.
+# The final states of an execution, unless it is retried.
 ENDED = frozenset({SUCCEEDED, "Failed", "Stopped", "CompletedWithFailures"})
 _JOB_TYPES = {"ProcessingJob": "Processing", "TrainingJob": "Training"}
 _LOG_GROUPS = {"Processing": PROCESSING_LOG_GROUP, "Training": TRAINING_LOG_GROUP}
@@ -28,14 +28,14 @@ _LONGEST_NAME = 82
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRequest:
-    """An execution as it is wanted.
+    """The parameters of an execution to start.
 
     Attributes:
         pipeline: The pipeline's name.
-        token: The same for every try at the same execution; at least 32 characters.
-        display_name: What people see; unique for the token.
-        description: Why, for people.
-        parameters: By name.
+        token: Identifies the execution; equal for all attempts to start it; at least 32 characters.
+        display_name: A name for people; unique per token.
+        description: The reason, for people.
+        parameters: The pipeline's parameters, by name.
     """
 
     pipeline: str
@@ -47,15 +47,15 @@ class ExecutionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionStep:
-    """A step of an execution, as far as it has come.
+    """The present state of an execution's step.
 
     Attributes:
-        name: Its name.
-        status: SageMaker's word.
+        name: The step's name.
+        status: SageMaker's status.
         job_type: `Processing` or `Training`; None for a step that starts no job.
         job_name: The job's name; None before it has one.
-        attempts: How often it was tried.
-        outcome: What a condition came to, which package was registered, or the message of a failure.
+        attempts: How often the step was attempted.
+        outcome: A condition's result, the registered package, or the message of a failure.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ExecutionStep:
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> ExecutionStep:
-        """Return a step as `ListPipelineExecutionSteps` tells of it."""
+        """Return a step from the answer of `ListPipelineExecutionSteps`."""
         metadata = described.get("Metadata", {})
         kind = next((each for each in _JOB_TYPES if metadata.get(each, {}).get("Arn")), None)
         outcome = (
@@ -99,7 +99,7 @@ class PipelineExecutions:
     Args:
         client: A boto3 SageMaker client.
         logs_client: A boto3 CloudWatch Logs client.
-        polling: How an execution is watched.
+        polling: The pauses, deadline and patience for watching an execution.
     """
 
     def __init__(self, *, client: Any, logs_client: Any, polling: Polling | None = None) -> None:
@@ -112,17 +112,17 @@ class PipelineExecutions:
         return str(self._client.meta.region_name)
 
     def start(self, request: ExecutionRequest) -> str:
-        """Start an execution, or find the one that was started with the same token, and return its ARN.
+        """Start an execution, or find the one that has the same token; return its ARN.
 
         Raises:
-            SageMakerJobError: SageMaker refuses to start it.
+            SageMakerJobError: SageMaker refused to start it.
             JobApiError: SageMaker did not answer for too long.
         """
         what = f"Starting pipeline {request.pipeline}"
         try:
             return str(self.polling.insist(lambda: self._start(request), what)["PipelineExecutionArn"])
         except self._client.exceptions.ClientError as error:
-            # Somebody else has started it for another reason: the same token comes with other parameters.
+            # The execution may have been started for another reason: same token, other parameters.
             found = self._named(request) if error_code(error) == "ConflictException" else None
             if found is None:
                 raise SageMakerJobError(
@@ -169,7 +169,7 @@ class PipelineExecutions:
         return answer
 
     def steps(self, arn: str) -> list[ExecutionStep]:
-        """Return the steps of an execution that have begun, in their order.
+        """Return the steps of an execution that have begun, in order.
 
         Raises:
             JobApiError: SageMaker did not answer for too long.
@@ -186,13 +186,14 @@ class PipelineExecutions:
         """Wait for an execution's end, log the progress of its steps, and return its description.
 
         Args:
-            context: The step's. If its run is cancelled, or the deadline passes, the execution is stopped.
-            arn: The execution.
-            since: When its time began, by the polling's clock; now unless given.
+            context: The step's context. If its run is cancelled or the deadline passes, the execution is
+                stopped.
+            arn: The execution's ARN.
+            since: When the deadline's time began, by the polling's clock; by default now.
 
         Raises:
-            JobDeadlineError: It did not end in time, and was told to stop.
-            JobApiError: SageMaker did not answer for too long; the execution is left alone.
+            JobDeadlineError: It did not end in time and is being stopped.
+            JobApiError: SageMaker did not answer for too long; the execution goes on.
         """
 
         def stop() -> None:
@@ -203,7 +204,7 @@ class PipelineExecutions:
         with self.polling.stopping_on_interruption(stop, context.log.warning):
             for _ in self.polling.pauses(f"Execution {arn}", since=since):
                 described = self.describe(arn)
-                # After the description: steps of an execution that has ended are all there.
+                # Listed after the description, so that all steps of an ended execution are included.
                 for step in self.steps(arn):
                     if shown.get(step.name) != step.text:
                         shown[step.name] = step.text
@@ -218,7 +219,7 @@ class PipelineExecutions:
         return f" ({sagemaker_job_page(self._region, step.job_type, step.job_name)})"
 
     def stop(self, arn: str) -> None:
-        """Tell an execution to stop; one that has ended needs none."""
+        """Stop an execution; does nothing if it has ended."""
         try:
             self._client.stop_pipeline_execution(
                 PipelineExecutionArn=arn, ClientRequestToken=f"stop-{arn.rpartition('/')[2]:0>32}"
@@ -228,7 +229,7 @@ class PipelineExecutions:
                 raise
 
     def failure(self, arn: str, described: Mapping[str, Any]) -> str:
-        """Return why an execution ended otherwise than succeeded, with the last lines of its failed job."""
+        """Return why an execution did not succeed, with the last log lines of its failed job."""
         status = described["PipelineExecutionStatus"]
         reason = escape_unprintable(described.get("FailureReason", "")) or "no reason given"
         parts = [f"Execution {arn} ended as {status}: {reason}"]
@@ -243,7 +244,7 @@ class PipelineExecutions:
         return "\n".join(parts)
 
     def metadata(self, arn: str) -> dict[str, Any]:
-        """Return what a person wants to know of an execution: each step, with links to its job and log."""
+        """Return Dagster metadata of an execution: its steps, with links to their jobs and logs."""
         shown: dict[str, Any] = {"execution": arn}
         for step in self.steps(arn):
             shown[step.name] = step.text
@@ -259,5 +260,5 @@ class PipelineExecutions:
 
 
 def display_name(*parts: str) -> str:
-    """Return a name that SageMaker takes for an execution, of letters, digits and hyphens."""
+    """Return a valid display name of an execution, made of letters, digits and hyphens."""
     return _ILLEGAL.sub("-", "-".join(parts)).strip("-")[:_LONGEST_NAME].rstrip("-")

@@ -1,4 +1,4 @@
-"""What the clients of SageMaker and Glue jobs share: their parts, a Pipes session, the wait for an end."""
+"""The common part of the SageMaker and Glue clients: the Pipes session, and waiting for a job's end."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,26 +16,26 @@ from prediction_contract.printable_text import escape_unprintable
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 TAIL_LINES = 40
-# What DescribeLogStreams answers at most: each host of a job has a stream.
+# The most streams that DescribeLogStreams returns. Each host of a job has a stream.
 _MAX_STREAMS = 50
 
 
 class JobInvocation(dg.PipesClientCompletedInvocation):
-    """The results of a job that succeeded: what it has reported, and nothing that it has not.
+    """The results of a successful job, exactly as the job reported them.
 
-    Dagster's own default makes up a materialization for every asset that a job is silent about, so that one
-    whose messages got lost turns green.
+    By default Dagster adds a materialization for each asset that a job does not mention, so that lost
+    messages would look like success.
     """
 
     def get_results(self, *, implicit_materializations: bool = False) -> Sequence[Any]:
-        """Return what the job has reported."""
+        """Return the results that the job reported."""
         return super().get_results(implicit_materializations=implicit_materializations)
 
     def get_materialize_result(self, *, implicit_materialization: bool = False) -> dg.MaterializeResult[Any]:
-        """Return the one materialization that the job has reported.
+        """Return the one materialization that the job reported.
 
         Raises:
-            dagster.DagsterPipesError: It has reported none, or several.
+            dagster.DagsterPipesError: The job reported none, or several.
         """
         return super().get_materialize_result(implicit_materialization=implicit_materialization)
 
@@ -46,9 +46,9 @@ class PipesJobClient(dg.PipesClient):
     Args:
         client: The service's boto3 client.
         logs_client: A boto3 CloudWatch Logs client.
-        context_injector: Gives the job its context, say a `TidyContextInjector`.
-        message_reader: Reads its messages, say a `TidyMessageReader`.
-        polling: How the job is watched.
+        context_injector: Passes the context to the job, for example a `TidyContextInjector`.
+        message_reader: Reads the job's messages, for example a `TidyMessageReader`.
+        polling: The pauses, deadline and patience for watching a job.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class PipesJobClient(dg.PipesClient):
         )
 
     def _follow(self, variables: Mapping[str, str]) -> None:
-        """Read what a job tells that another run has started, and tidy up after it.
+        """Read the messages of a job that another run started, and delete its Pipes objects afterwards.
 
         Args:
-            variables: Pipes' parameters of that job by the names of environment variables.
+            variables: Pipes' parameters of that job, under the names of the environment variables.
         """
         if isinstance(self._message_reader, TidyMessageReader):
             self._message_reader.follow(variables.get(DAGSTER_PIPES_MESSAGES_ENV_VAR))
@@ -93,12 +93,12 @@ class PipesJobClient(dg.PipesClient):
     def _stopping_on_interruption(
         self, context: Context, what: str, stop: Callable[[], Any]
     ) -> Iterator[None]:
-        """Stop a job when the run is cancelled, or when the job has had its time.
+        """Stop the job if the run is cancelled, or if the job's deadline passes.
 
         Args:
-            context: The step's.
-            what: Names the job.
-            stop: Tells it to stop; it may not have been started, or have ended.
+            context: The step's context.
+            what: The job's name for messages.
+            stop: Stops the job, which may not have started yet or may have ended.
         """
 
         def tell_to_stop() -> None:
@@ -118,19 +118,19 @@ class PipesJobClient(dg.PipesClient):
         has_ended: Callable[[Mapping[str, Any]], bool],
         since: float,
     ) -> Mapping[str, Any]:
-        """Return the description of a job that has ended.
+        """Wait for a job's end and return its description.
 
         Args:
-            context: The step's, whose log shows every change of the state.
-            what: Names the job.
-            look: Returns its description.
-            state: Gives its state, for a person.
-            has_ended: Tells whether that state stays.
-            since: When its time began, by the polling's clock.
+            context: The step's context; its log shows each change of state.
+            what: The job's name for messages.
+            look: Returns the job's description.
+            state: Returns the state in a description, for people.
+            has_ended: Returns whether the state in a description is final.
+            since: When the deadline's time began, by the polling's clock.
 
         Raises:
             JobDeadlineError: It did not end in time.
-            JobApiError: Its service did not answer for too long; the job is left alone.
+            JobApiError: The service did not answer for too long; the job goes on.
         """
         seen = ""
         for gone in self.polling.pauses(what, since=since):
@@ -147,21 +147,21 @@ class PipesJobClient(dg.PipesClient):
 
 
 def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LINES) -> str:
-    """Return a job's last lines of each log group; a word on why not of one that has none.
+    """Return the last lines of a job in each log group, or a note that they are missing.
 
     Args:
         client: A boto3 CloudWatch Logs client.
-        stream_prefix: What the names of its streams begin with: `<job name>/` or a job run's id. Of several
-            streams each line begins with the rest of its stream's name, say the host.
-        groups: The log groups, that of errors last: what is read first stands at the end.
-        lines: How many, of each.
+        stream_prefix: The prefix of its streams' names: `<job name>/` or a job run's id. If there are several
+            streams, each line begins with the rest of its stream's name, for example the host.
+        groups: The log groups. The one with errors comes last, because people read the end first.
+        lines: The number of lines per log group.
     """
     tails = []
     for group in groups:
         try:
             found = _newest_lines(client, group, stream_prefix, lines)
         except (ClientError, BotoCoreError) as error:
-            # A failing job's own error is what counts: that its log cannot be had must not hide it.
+            # An unreadable log must not hide the failing job's own error.
             tails.append(f"(The log {group} {stream_prefix} cannot be read: {error})")
             continue
         tails += found or [f"(The log {group} {stream_prefix} is empty.)"]
@@ -180,7 +180,7 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
             logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
         )["events"]
     ]
-    # Hosts and executors each have a stream; the last word of all of them is wanted.
+    # Each host or executor has a stream; merge them and return the last lines overall.
     events.sort(key=lambda told: told[0]["timestamp"])
     return [
         escape_unprintable(f"{host}: {line}" if host and len(names) > 1 else line)

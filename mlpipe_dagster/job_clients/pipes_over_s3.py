@@ -1,7 +1,7 @@
-"""dagster-aws's Pipes over S3, under one prefix, without leaving objects behind and without idle waits.
+"""Pipes over S3 like dagster-aws, but under one prefix, without leftover objects and without idle waits.
 
-What a killed run leaves is deleted by the run that adopts its job; what nobody adopts, by the bucket's own
-lifecycle.
+The objects of a killed run are deleted by the run that adopts its job, or else by the bucket's lifecycle
+rule.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _JOIN_SECONDS = 60
 
 
 class TidyContextInjector(PipesS3ContextInjector):
-    """Deletes the context's object also when the step fails, which dagster-aws's own leaves there.
+    """Deletes the context's object even if the step fails, unlike dagster-aws.
 
-    It stays only for a job that is left running, which may not have read it yet.
+    The object stays only if the job goes on, because the job may not have read it yet.
     """
 
     def __init__(self, *, bucket: str, client: Any) -> None:
@@ -36,18 +36,18 @@ class TidyContextInjector(PipesS3ContextInjector):
         self._others: set[str] = set()
 
     def delete_in_the_end(self, encoded: str | None) -> None:
-        """Delete another session's object with the present one's.
+        """Delete another session's object together with this session's.
 
         Args:
-            encoded: Pipes' parameter of a job that the other session has started.
+            encoded: Pipes' parameter of a job that the other session started.
         """
         if key := _decoded(encoded, self.bucket).get("key"):
             self._others.add(str(key))
 
     @contextmanager
     def inject_context(self, context: Any) -> Iterator[dict[str, Any]]:
-        """Put the context into an object for as long as the session lasts."""
-        # Short: SageMaker takes 256 characters of a variable, and this goes there encoded.
+        """Store the context in an object for the duration of the session."""
+        # Kept short: SageMaker allows 256 characters per variable, and the key is passed encoded.
         key = f"{PIPES_PREFIX}{uuid.uuid4().hex}/context.json"
         self.client.put_object(Body=json.dumps(context).encode(), Bucket=self.bucket, Key=key)
         try:
@@ -68,10 +68,10 @@ class TidyContextInjector(PipesS3ContextInjector):
 
 
 class TidyMessageReader(PipesS3MessageReader):
-    """Keeps messages under the platform's prefix, and deletes them once they are read.
+    """Stores messages under the platform's prefix, and deletes them once they are read.
 
-    dagster-aws's own waits ten seconds after a job that has sent none. S3 shows an object as soon as it is
-    written, and a job writes its messages before it ends: whatever is not there then will never be.
+    dagster-aws waits ten seconds for a job that has sent no message. That is unnecessary: S3 shows an object
+    as soon as it is written, and a job writes all messages before it ends.
     """
 
     def __init__(self, *, bucket: str, client: Any, interval: float = 2.0) -> None:
@@ -79,17 +79,17 @@ class TidyMessageReader(PipesS3MessageReader):
         self._next: dict[str, int] = {}
 
     def follow(self, encoded: str | None) -> None:
-        """Read another session's messages too, from the first on, and delete them in the end.
+        """Also read another session's messages from the first one on, and delete them in the end.
 
         Args:
-            encoded: Pipes' parameter of a job that the other session has started.
+            encoded: Pipes' parameter of a job that the other session started.
         """
         if prefix := _decoded(encoded, self.bucket).get("key_prefix"):
             self._next.setdefault(str(prefix), 1)
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
-        """Name a prefix for one session's messages, and pass them on until the session ends."""
+        """Choose a prefix for the session's messages, and pass messages on until the session ends."""
         prefix = f"{PIPES_PREFIX}{uuid.uuid4().hex}"
         self._next = {prefix: 1}
         ended = threading.Event()
@@ -100,7 +100,7 @@ class TidyMessageReader(PipesS3MessageReader):
             try:
                 yield {**params, "key_prefix": prefix}
             except JobApiError:
-                # Whoever adopts the job reads them from the first on.
+                # The run that adopts the job reads the messages from the first one on.
                 goes_on = True
                 raise
             finally:
@@ -112,10 +112,10 @@ class TidyMessageReader(PipesS3MessageReader):
 
     def _read_all(self, handler: Any, ended: threading.Event) -> None:
         while True:
-            # Asked before the look, so that what was written until the end is seen.
+            # Checked before reading, so that messages written just before the end are read, too.
             is_last_look = ended.is_set()
             for prefix in tuple(self._next):
-                # Trouble that passes must not end the reading: the next look goes on where this one stopped.
+                # A transient error must not end the reading: the next round continues here.
                 with suppress(BotoCoreError, ClientError):
                     self._read_on(handler, prefix)
             if is_last_look:
@@ -136,7 +136,7 @@ class TidyMessageReader(PipesS3MessageReader):
 
     def _delete(self, prefix: str) -> None:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        # Small objects are left at worst; a job that completed must not fail for them.
+        # At worst small objects remain, which must not fail a completed job.
         with suppress(BotoCoreError, ClientError):
             for page in pages:
                 for item in page.get("Contents", ()):
@@ -144,7 +144,7 @@ class TidyMessageReader(PipesS3MessageReader):
 
 
 def _decoded(encoded: str | None, bucket: str) -> Mapping[str, Any]:
-    """Return Pipes' parameter if it names objects of ours, else nothing: what it names is deleted."""
+    """Return Pipes' parameter; empty unless it names our own objects, because these are deleted later."""
     if encoded is None:
         return {}
     try:
@@ -157,7 +157,7 @@ def _decoded(encoded: str | None, bucket: str) -> Mapping[str, Any]:
 
 
 def _messages(chunk: str) -> Iterator[dict[str, Any]]:
-    """Yield the messages of a chunk's lines; other lines are none of ours."""
+    """Yield the messages in a chunk's lines; other lines are skipped."""
     for line in chunk.splitlines():
         try:
             message = json.loads(line)

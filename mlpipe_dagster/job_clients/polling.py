@@ -1,4 +1,4 @@
-"""Watching a remote job: growing, jittered pauses, a deadline, and patience with passing API errors."""
+"""Watching a remote job: growing pauses with jitter, a deadline, and patience with transient errors."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def error_code(error: BaseException) -> str:
 
 
 def is_refusal(error: ClientError) -> bool:
-    """Tell whether a service has answered that it did nothing, rather than that it does not know."""
+    """Return whether a service has answered that it did nothing, not that the result is unknown."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
     return status < _SERVER_ERROR and error_code(error) != "OperationTimeoutException"
 
 
 def is_passing(error: Exception) -> bool:
-    """Tell whether the same call may well succeed a little later."""
+    """Return whether an error is transient, so that the same call may succeed later."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error_code(error) in _PASSING_CODES or status >= _SERVER_ERROR
@@ -69,16 +69,16 @@ def is_passing(error: Exception) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Polling:
-    """How a job is watched.
+    """The pauses, deadline and patience for watching a job.
 
     Attributes:
-        deadline_seconds: How long one job may take, its time in queues included.
-        patience_seconds: How long its API may fail without interruption.
-        first_pause: Seconds between the first two looks.
-        longest_pause: Seconds to which the pause grows.
-        growth: By which factor, each time.
-        clock: Seconds that only grow; tests pass their own.
-        sleep: Waits; tests pass their own.
+        deadline_seconds: The most time for a job, including its time in queues.
+        patience_seconds: How long its API may fail without a single success.
+        first_pause: The first pause, in seconds.
+        longest_pause: The longest pause, in seconds.
+        growth: The factor by which each pause grows.
+        clock: A monotonic clock in seconds; tests pass their own.
+        sleep: Waits for some seconds; tests pass their own.
     """
 
     deadline_seconds: float = 4 * 3600
@@ -90,15 +90,15 @@ class Polling:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def within(self, seconds: float) -> Polling:
-        """Return the same with another deadline."""
+        """Return a copy with another deadline."""
         return replace(self, deadline_seconds=seconds)
 
     def pauses(self, what: str, *, since: float | None = None) -> Iterator[float]:
-        """Yield the seconds gone so far, then pause; again and again until the deadline.
+        """Yield the elapsed seconds, then pause; repeat until the deadline.
 
         Args:
-            what: Names whose deadline it is.
-            since: When the time began, by the clock; now unless given.
+            what: The subject of the deadline, for the error message.
+            since: When the time began, by the clock; by default now.
 
         Raises:
             JobDeadlineError: The deadline has passed.
@@ -107,17 +107,17 @@ class Polling:
         pause = self.first_pause
         while (gone := self.clock() - began) < self.deadline_seconds:
             yield gone
-            # Jitter: jobs that were started together are not looked at together for ever.
+            # Jitter spreads the requests for jobs that were started together.
             left = max(0.0, self.deadline_seconds - (self.clock() - began))
             self.sleep(min(random.uniform(0.5, 1.0) * pause, left))  # noqa: S311  # no secret
             pause = min(pause * self.growth, self.longest_pause)
         raise JobDeadlineError(f"{what} did not end within {self.deadline_seconds:.0f} s")
 
     def insist(self, call: Callable[[], _T], what: str) -> _T:
-        """Return what a call returns, calling again while its API has passing troubles.
+        """Return the result of a call, retrying while its API fails with transient errors.
 
         Raises:
-            JobApiError: The troubles outlasted the patience.
+            JobApiError: The errors lasted longer than the patience.
         """
         began = self.clock()
         pause = self.first_pause
@@ -136,9 +136,9 @@ class Polling:
     def stopping_on_interruption(
         self, stop: Callable[[], None], log: Callable[[str], None]
     ) -> Iterator[None]:
-        """Stop the remote job when this process is told to end, or when the job has had its time.
+        """Stop the remote job if this process is told to end, or if the job's deadline passes.
 
-        Ordinary errors leave the job alone: its successor adopts it.
+        Other errors leave the job alone: a later run adopts it.
         """
         try:
             yield
@@ -148,13 +148,13 @@ class Polling:
         except Exception:
             raise
         except BaseException:
-            # Dagster's interruption, SIGINT and SIGTERM: none of them is an `Exception`.
+            # Dagster's interruption, SIGINT and SIGTERM are not an `Exception`.
             self._stop(stop, log)
             raise
 
     def _stop(self, stop: Callable[[], None], log: Callable[[str], None]) -> None:
         try:
-            # A job that is not stopped costs money: one throttled call must not leave it running.
+            # Retried for a while: a job that is not stopped costs money.
             replace(self, patience_seconds=_STOP_PATIENCE_SECONDS).insist(stop, "Stopping the job")
         except (ClientError, BotoCoreError, JobApiError) as error:
             log(f"The job could not be stopped: {error}. Stop it by hand.")

@@ -1,4 +1,4 @@
-"""A Pipes client for SageMaker's processing and training jobs."""
+"""A Dagster Pipes client for SageMaker processing and training jobs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ _QUEUED = {"ResourceLimitExceeded"}
 
 @dataclass(frozen=True)
 class SageMakerJob:
-    """A job as found or created.
+    """A job that was found or created.
 
     Attributes:
-        name: Its name.
-        attempt: The attempt that the name carries.
-        adopted: Whether an earlier run had created it.
+        name: The job's name.
+        attempt: The number of the attempt, which is part of the name.
+        adopted: Whether an earlier run created it.
     """
 
     name: str
@@ -43,14 +43,14 @@ class SageMakerJob:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A job of one intent.
+    """The wanted job of one intent.
 
     Attributes:
-        job_type: Its type.
-        name: Gives the name of an attempt.
-        request: Gives the Create request of a name and attempt.
-        variables: Pipes' own.
-        since: When its time began.
+        job_type: The job's type.
+        name: Returns the job's name for an attempt.
+        request: Returns the Create request for a name and an attempt.
+        variables: Pipes' environment variables.
+        since: When the deadline's time began, by the polling's clock.
     """
 
     job_type: JobType
@@ -64,8 +64,8 @@ class SageMakerInvocation(JobInvocation):
     """The results of a completed job.
 
     Attributes:
-        job: Which one it was.
-        description: SageMaker's own description of it.
+        job: The job.
+        description: SageMaker's description of the job.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class SageMakerInvocation(JobInvocation):
 
 
 class PipesSageMakerClient(PipesJobClient):
-    """Runs a SageMaker job to its end, and reads what it reports over Pipes.
+    """Runs a SageMaker job to its end, and reads its Pipes messages.
 
     Args:
-        hour_usd: Price of an hour by instance type, for the estimated cost of a job.
-        parts: What every `PipesJobClient` is made of.
+        hour_usd: Price of an hour by instance type for cost estimates.
+        parts: The arguments of `PipesJobClient`.
     """
 
     def __init__(self, *, hour_usd: Mapping[str, float] | None = None, **parts: Any) -> None:
@@ -97,22 +97,22 @@ class PipesSageMakerClient(PipesJobClient):
         request: Callable[[str, int], Mapping[str, Any]],
         extras: dict[str, Any] | None = None,
     ) -> SageMakerInvocation:
-        """Run a job, or go on with the one that an earlier run of the same intent has started.
+        """Run a job, or adopt the one that an earlier run with the same intent started.
 
-        The first attempt's name that is not taken by an ended job is used: a job of that name that runs, or
-        that has completed, is adopted, so that no second one ever runs beside it.
+        Names of failed or stopped jobs are skipped. If the next name belongs to a running or completed job,
+        that job is adopted, so that no second job ever runs beside it.
 
         Args:
-            context: The step's.
+            context: The step's context.
             job_type: `Processing` or `Training`.
-            job_name: Gives the name of an attempt, which counts from 1; the same for the same intent.
-            request: Gives the Create request of a name and attempt, without Pipes' variables.
-            extras: For the job, over Pipes.
+            job_name: Returns the name for an attempt, which counts from 1; equal for equal intents.
+            request: Returns the Create request for a name and an attempt, without Pipes' variables.
+            extras: Pipes extras for the job.
 
         Raises:
             SageMakerJobError: The job failed or was stopped.
-            JobDeadlineError: It did not end in time, its time in queues included, and was told to stop.
-            JobApiError: SageMaker did not answer for too long; the job is left alone.
+            JobDeadlineError: It did not end in time, including its time in queues, and is being stopped.
+            JobApiError: SageMaker did not answer for too long; the job goes on.
         """
         tried: list[str] = []
 
@@ -132,7 +132,7 @@ class PipesSageMakerClient(PipesJobClient):
         return SageMakerInvocation(session, job, description, self._metadata(job_type, job, description))
 
     def _find_or_create(self, context: Context, wanted: _Wanted, tried: list[str]) -> SageMakerJob:
-        """Return the job to wait for; `tried` gets each name before a job of it may exist."""
+        """Return the job to wait for; each name is added to `tried` before its job may exist."""
         job_type, what = wanted.job_type, f"SageMaker {wanted.job_type.lower()} job"
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             name = wanted.name(attempt)
@@ -143,7 +143,7 @@ class PipesSageMakerClient(PipesJobClient):
                 return SageMakerJob(name, attempt, adopted=False)
             found = self._describe(job_type, name)
             if found[f"{job_type}JobStatus"] == "Stopping":
-                # Somebody has cancelled it: what follows is a job of its own, once this one is no more.
+                # It was cancelled: wait until it has stopped, then create the next attempt's job.
                 found = self._job_at_its_end(context, wanted, name)
             status = found[f"{job_type}JobStatus"]
             if status not in {"Failed", "Stopped"}:
@@ -164,7 +164,7 @@ class PipesSageMakerClient(PipesJobClient):
         whole = {**request, f"{job_type}JobName": name, "Environment": environment}
         for gone in self.polling.pauses(f"The start of SageMaker job {name}", since=wanted.since):
             try:
-                # An answer that was lost shows itself as a name in use: that job is then adopted.
+                # If the answer is lost, the retry finds the name in use, and that job is adopted.
                 self.polling.insist(lambda: create(**whole), f"Creating SageMaker job {name}")
             except self._client.exceptions.ClientError as error:
                 if error_code(error) == "ResourceInUse" or "already exists" in str(error):
@@ -191,7 +191,7 @@ class PipesSageMakerClient(PipesJobClient):
         try:
             self._call(job_type, "stop", name)
         except self._client.exceptions.ClientError as error:
-            # It was not created yet, or has ended: nothing is left to stop.
+            # The job was not created yet, or has ended.
             if error_code(error) != "ValidationException":
                 raise
             context.log.info("SageMaker job %s needs no stop: %s", name, error)
@@ -210,7 +210,7 @@ class PipesSageMakerClient(PipesJobClient):
     def _metadata(
         self, job_type: JobType, job: SageMakerJob, description: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return what a person wants to know of a completed job."""
+        """Return Dagster metadata of a completed job."""
         used = sagemaker_job_use(description, job_type, self._hour_usd)
         return {
             "SageMaker job": job.name,

@@ -1,4 +1,4 @@
-"""The Create requests of our SageMaker jobs, from the model's declaration and the settings."""
+"""The Create requests of SageMaker jobs, made from the model's declaration and the settings."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def processing_request(
     *,
     instances: int = 1,
 ) -> dict[str, Any]:
-    """Return a processing job's request without its name; its code arrives as plain files.
+    """Return the request of a processing job without its name; the job gets its code as plain files.
 
     Args:
-        settings: Where, and by which role.
-        declaration: The model's: on which kind of machine, and in which image.
-        script: File name in `sagemaker_scripts`.
-        arguments: The script's.
-        instances: How many machines run the script.
+        settings: The settings, with role, bucket and image repository.
+        declaration: The model's declaration, with machine and image.
+        script: The script's file name in `sagemaker_scripts`.
+        arguments: The script's arguments.
+        instances: The number of machines that run the script.
 
     Raises:
-        RequirementsError: The model's family of requirements is not locked, or no longer as it is declared.
+        RequirementsError: The lock file of the model's requirements is missing or out of date.
     """
     compute, image = declaration.processing, job_image(declaration, PLATFORM)
     code = {
