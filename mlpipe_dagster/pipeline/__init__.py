@@ -1,1 +1,1 @@
-"""What the definitions of every model share: names, ops, partitions, lineage, and what failed in a tick."""
+"""The common part of all models' definitions: names, ops, partitions, lineage and errors of a tick."""

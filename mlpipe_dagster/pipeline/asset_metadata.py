@@ -1,4 +1,4 @@
-"""What Dagster shows of every asset of a model: tags, columns and their lineage, links to the code."""
+"""Dagster metadata of a model's assets: tags, columns with lineage, and links to the code."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
 
 
 def code_links(declaration: ModelDeclaration, *functions: str) -> dict[str, Any]:
-    """Return metadata that leads to the model's `defs.yaml`, and to the functions that make the asset.
+    """Return metadata with links to the model's `defs.yaml` and to the functions that make the asset.
 
     Args:
-        declaration: The model's.
-        functions: Of `features`, `outcomes`, `train` and `predict`, as far as the model has them.
+        declaration: The model's declaration.
+        functions: Any of `features`, `outcomes`, `train` and `predict`; those that the model lacks are
+            skipped.
     """
     if declaration.folder is None:
         return {}
@@ -60,7 +61,7 @@ def _line_of(module: Path, function: str) -> int:
 
 
 def column_schema(declaration: ModelDeclaration, asset: str = PREDICTIONS) -> dg.TableSchema:
-    """Return the columns as Dagster shows them: declared, or as the asset's store holds and spells them."""
+    """Return an asset's columns for Dagster, named as declared or as in the asset's store."""
     schema, cleaning = declaration.prediction_schema, declaration.cleaning_rules
     declared = {column.name: column.description for column in declaration.columns}
     columns = (NO_CLEANING if asset == PREDICTIONS else cleaning).columns(schema)
@@ -89,12 +90,12 @@ def _constraints(*, nullable: bool, unique: bool) -> dg.TableColumnConstraints:
 
 
 def column_lineage(declaration: ModelDeclaration, asset: str) -> dg.TableColumnLineage:
-    """Return from which columns those of an asset come.
+    """Return the source columns of each column of an asset.
 
     Args:
-        declaration: The model's.
-        asset: `predictions`, whose columns come from the declared ones of the features; `dynamodb` or
-            `snowflake`, where each column is one of the predictions, spelt as that store spells it.
+        declaration: The model's declaration.
+        asset: `predictions`, whose columns come from features as declared; `dynamodb` or `snowflake`, where
+            each column comes from one of the predictions.
     """
     if asset == PREDICTIONS:
         features = asset_key(declaration.name, FEATURES)
@@ -109,22 +110,22 @@ def column_lineage(declaration: ModelDeclaration, asset: str) -> dg.TableColumnL
 
 
 def batch_lineage(declaration: ModelDeclaration, asset: str, kept: Cleaning) -> dg.TableColumnLineage:
-    """Return from which columns those of one batch come, in a store.
+    """Return the source columns of each column of one batch in a store.
 
     Args:
-        declaration: The model's.
+        declaration: The model's declaration.
         asset: `dynamodb` or `snowflake`.
-        kept: The rules that the batch was first loaded with; the model may declare others by now.
+        kept: The rules with which the batch was first loaded; the declared ones may have changed since.
     """
     try:
         return stored_lineage(declaration, asset, kept)
     except ContractError:
-        # The model has lost a column since that they speak of.
+        # The rules name a column that the model no longer has.
         return column_lineage(declaration, asset)
 
 
 def stored_lineage(declaration: ModelDeclaration, asset: str, cleaning: Cleaning) -> dg.TableColumnLineage:
-    """Return from which columns those of a store come: renamed ones from theirs, dropped ones to none.
+    """Return the source column of each column of a store, also of renamed ones; dropped ones do not appear.
 
     Raises:
         InvalidCleaningError: The rules do not fit the declared columns.
@@ -142,7 +143,7 @@ def stored_lineage(declaration: ModelDeclaration, asset: str, cleaning: Cleaning
 
 
 def stored_name(store: str, column: str, *, is_key: bool) -> str:
-    """Return how an asset calls a column of the predictions."""
+    """Return the name of a predictions column in a store."""
     if store == DYNAMODB and is_key:
         return KEY_ATTRIBUTE
     return column.upper() if store == SNOWFLAKE else column

@@ -35,8 +35,8 @@ MEASURED_BATCH_TAG = "mlpipe/measured_batch"
 PARTITION_TAG = "mlpipe/partition"
 DAGSTER_PARTITION_TAG = "dagster/partition"
 
-# Pools of what steps use outside Dagster, so that a backfill does not crowd a service.
-# `dagster instance concurrency set <pool> <limit>` limits one of them, the instance's file all others.
+# Concurrency pools for external services, so that a backfill does not overload them. `dagster instance
+# concurrency set <pool> <limit>` limits one pool; the instance's file limits the others.
 GLUE_POOL = "glue"
 SNOWFLAKE_POOL = "snowflake"
 SAGEMAKER_POOL = "sagemaker"
@@ -48,45 +48,45 @@ def asset_key(model: str, asset: str) -> dg.AssetKey:
 
 
 def op_name(model: str, asset: str) -> str:
-    """Return the op that materializes or checks an asset, by which its run config is keyed."""
+    """Return the name of the op that materializes or checks an asset; it is also its key in run config."""
     return f"{model_name_stem(model)}__{asset}"
 
 
 def load_op_name(model: str) -> str:
-    """Return the op that loads both tables."""
+    """Return the name of the op that loads both tables."""
     return op_name(model, "load")
 
 
 def train_job_name(model: str) -> str:
-    """Return the job that trains the model."""
+    """Return the name of the job that trains the model."""
     return f"{model_name_stem(model)}_train"
 
 
 def score_job_name(model: str) -> str:
-    """Return the job that scores a partition."""
+    """Return the name of the job that scores a partition."""
     return f"{model_name_stem(model)}_score"
 
 
 def accuracy_job_name(model: str) -> str:
-    """Return the job that measures a published batch."""
+    """Return the name of the job that measures a published batch."""
     return f"{model_name_stem(model)}_accuracy"
 
 
 def load_job_name(model: str) -> str:
-    """Return the job that loads, checks and publishes a batch."""
+    """Return the name of the job that loads, checks and publishes a batch."""
     return f"{model_name_stem(model)}_load"
 
 
 def challenger_job_name(model: str) -> str:
-    """Return the job that scores a partition by the challenger."""
+    """Return the name of the job that scores a partition with the challenger."""
     return f"{model_name_stem(model)}_challenge"
 
 
 def selected_batch_tag(model: str) -> str:
-    """Return the run tag that holds the batch a run is about, so that all its steps take the same."""
+    """Return the run tag with the run's batch, so that all of its steps use the same one."""
     return f"mlpipe.batch/{model}"
 
 
 def selecting_intent_tag(model: str) -> str:
-    """Return the run tag that says by which intent that batch was chosen; a re-execution inherits both."""
+    """Return the run tag with the intent that chose this batch; a re-execution inherits both tags."""
     return f"mlpipe.chosen_by/{model}"

@@ -1,4 +1,4 @@
-"""Which batch a run loads, checks or publishes: the configured one, or the partition's newest."""
+"""Selects the batch that a run loads, checks or publishes: the configured one, or the partition's newest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord, LoadState, ReleaseState
 from prediction_contract.registry.table import RegistryTable
 
-# Some steps of an earlier run, executed again, are about its batch.
+# Set if only some steps of an earlier run are executed again; they use that run's batch.
 _STEP_SELECTION = "dagster/step_selection"
 _LOADABLE = frozenset({LoadState.DONE, LoadState.LOADING, LoadState.LOADED, LoadState.VERIFIED})
 
 
 class NoBatchError(ContractError):
-    """A partition has no batch that could be loaded or published."""
+    """A partition has no batch to load or publish."""
 
 
 class BatchConfig(dg.Config):
@@ -41,17 +41,17 @@ def select_batch(
     model: str,
     configured: str = "",
 ) -> str:
-    """Return the batch that a run is about, and keep the choice in the run's tags for its other steps.
+    """Return the run's batch, and record the choice in the run's tags for its other steps.
 
     Args:
-        instance: Keeps the tags.
-        run: The run; its partition counts unless a batch is named.
-        registry: Knows the batches.
+        instance: The Dagster instance, which stores the tags.
+        run: The run; its partition is used if no batch is named.
+        registry: The registry.
         model: The model's name.
-        configured: The batch named in the step's config, or empty.
+        configured: The batch in the step's config; empty if none.
 
     Raises:
-        NoBatchError: Nothing was named, and the partition has no batch to take.
+        NoBatchError: No batch was named, and the partition has none.
     """
     present = instance.get_run_by_id(run.run_id) or run
     intent, _ = intent_of(instance, present)
@@ -64,7 +64,7 @@ def select_batch(
 
 
 def keep_selection(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, batch_id: str) -> None:
-    """Keep in a run's tags which batch it is about, so that its later steps and its retries take the same."""
+    """Record a run's batch in its tags, so that later steps and retries use the same one."""
     intent, _ = intent_of(instance, run)
     kept = {selected_batch_tag(model): batch_id, selecting_intent_tag(model): intent}
     if any(run.tags.get(tag) != value for tag, value in kept.items()):
@@ -72,17 +72,17 @@ def keep_selection(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str,
 
 
 def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
-    """Return the batch in a run's tags, unless the run was executed again as a whole and inherited them."""
+    """Return the batch in a run's tags; empty if it was inherited by a re-execution of the whole run."""
     chooser = run.tags.get(selecting_intent_tag(model), intent)
     is_inherited = chooser != intent and _STEP_SELECTION not in run.tags
     return "" if is_inherited else run.tags.get(selected_batch_tag(model), "")
 
 
 def newest_batch(registry: RegistryTable, model: str, partition: Partition) -> BatchRecord:
-    """Return the newest batch of a partition that was neither refused nor withdrawn nor retired.
+    """Return the newest batch of a partition that was not refused, withdrawn or retired.
 
     Raises:
-        NoBatchError: There is none.
+        NoBatchError: There is no such batch.
     """
     for record in registry.batches_of(model, partition):
         if record.load_state in _LOADABLE and record.release_state != ReleaseState.WITHDRAWN:
@@ -98,7 +98,7 @@ def partition_key_of(run: dg.DagsterRun, model: str) -> str:
     """Return the Dagster partition of a run.
 
     Raises:
-        NoBatchError: The run has none, or a range of them.
+        NoBatchError: The run has no partition, or a range of partitions.
     """
     key = run.tags.get(DAGSTER_PARTITION_TAG)
     if key is None:

@@ -1,4 +1,4 @@
-"""The code that jobs run beside the code of this checkout: an edit that was not uploaded has no effect."""
+"""Compares the code that jobs run with this checkout's code: changes have no effect before their upload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlpipe_dagster.installed_platform import PLATFORM
 from model_declaration.project import job_files
 from prediction_contract.jobs.code_digest import code_version, deployed_digest, uploaded_digest
 
-# The deployable that a project's package comes with.
+# The deployable that includes a project's package.
 _PROJECT_CODE = "sagemaker_scripts"
 UPLOAD_REMEDY = (
     "Run `mlpipe up`, then restart Dagster; `mlpipe dev` does both when it starts. "
@@ -21,12 +21,12 @@ UPLOAD_REMEDY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutdatedUpload:
-    """Uploaded code that differs from the checkout's.
+    """Uploaded code that differs from this checkout's code.
 
     Attributes:
-        deployable: The package, say `sagemaker_scripts`.
+        deployable: The package, for example `sagemaker_scripts`.
         uploaded: The code version that jobs run.
-        checkout: The code version of the checkout.
+        checkout: The code version of this checkout.
     """
 
     deployable: str
@@ -35,7 +35,7 @@ class OutdatedUpload:
 
     @property
     def what(self) -> str:
-        """Both versions in one sentence, without a full stop."""
+        """A sentence with both versions, without a full stop."""
         return (
             f"Jobs run code version {self.uploaded} of {self.deployable}, "
             f"but it has version {self.checkout} here, which is not uploaded"
@@ -43,12 +43,13 @@ class OutdatedUpload:
 
 
 def present_digest(deployable: str, package_folder: Path | None, platform: Path = PLATFORM) -> str | None:
-    """Return the digest of a deployable's code as it lies here; None if it is not here.
+    """Return the digest of a deployable's code in this checkout; None if the code is not here.
 
     Args:
         deployable: The package.
-        package_folder: Of the project's package, which comes with the jobs of SageMaker; None for none.
-        platform: The folder of the platform's code. A production image holds no code of jobs.
+        package_folder: The folder of the project's package, which is part of SageMaker jobs' code; None if
+            there is none.
+        platform: The folder of the platform's code. A production image does not hold the code of jobs.
     """
     files = job_files(package_folder) if deployable == _PROJECT_CODE and package_folder is not None else {}
     return deployed_digest(deployable, platform, files)
@@ -57,13 +58,13 @@ def present_digest(deployable: str, package_folder: Path | None, platform: Path 
 def outdated_upload(
     deployable: str, key: str, package_folder: Path | None = None, platform: Path = PLATFORM
 ) -> OutdatedUpload | None:
-    """Return how uploaded code differs from that which lies here; None if they agree or cannot be compared.
+    """Return how uploaded code differs from this checkout's; None if equal or not comparable.
 
     Args:
         deployable: The package.
-        key: The key or address that jobs take the code from.
-        package_folder: As `present_digest` takes it.
-        platform: As `present_digest` takes it.
+        key: The S3 key or address from which jobs take the code.
+        package_folder: See `present_digest`.
+        platform: See `present_digest`.
     """
     uploaded = uploaded_digest(key)
     if uploaded is None:
@@ -71,7 +72,7 @@ def outdated_upload(
     try:
         present = present_digest(deployable, package_folder, platform)
     except OSError:
-        # An editor is replacing a file. The next job or look compares again.
+        # An editor is replacing a file; a later call compares again.
         return None
     if present in {None, uploaded}:
         return None
@@ -81,7 +82,7 @@ def outdated_upload(
 
 
 def load_code_address(glue: Any, job: str) -> str:
-    """Return where the load job takes its code from, or nothing if the job does not exist."""
+    """Return the address of the load job's code; empty if the job does not exist."""
     try:
         definition = glue.get_job(JobName=job)["Job"]
     except glue.exceptions.EntityNotFoundException:
@@ -96,9 +97,9 @@ def warn_of_outdated_upload(
 
     Args:
         deployable: The package.
-        key: The key or address that jobs take the code from.
-        warn: Takes the warning, say the run's log.
-        package_folder: As `present_digest` takes it.
+        key: The S3 key or address from which jobs take the code.
+        warn: Logs the warning, for example in the run's log.
+        package_folder: See `present_digest`.
     """
     outdated = outdated_upload(deployable, key, package_folder)
     if outdated is None:
@@ -109,12 +110,12 @@ def warn_of_outdated_upload(
 
 
 def warn_of_outdated_load(glue: Any, job: str, warn: Callable[[str], None]) -> dict[str, Any]:
-    """Warn as `warn_of_outdated_upload` does, of the load job's code; a look that fails is no failure.
+    """Warn like `warn_of_outdated_upload`, but about the load job; failing to compare only warns as well.
 
     Args:
-        glue: Its boto3 client.
-        job: The load job.
-        warn: Takes the warning.
+        glue: A boto3 Glue client.
+        job: The load job's name.
+        warn: Logs the warning.
     """
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # definitions import no boto
 

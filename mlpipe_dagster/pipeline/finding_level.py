@@ -1,4 +1,4 @@
-"""How much a finding about a batch matters."""
+"""The severity of a finding about a batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Level(IntEnum):
-    """A block keeps the batch from being published automatically."""
+    """The level of a finding; BLOCK keeps the batch from being published automatically."""
 
     PASS = 0
     WARN = 1

@@ -1,4 +1,4 @@
-"""Which library a model is trained with, as Dagster's pages show it beside the assets."""
+"""The library that trains a model, shown as a kind of its assets in Dagster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_declaration.declaration import ModelDeclaration
 
-# What the platform brings.
+# The library that the platform includes.
 _USUAL = "scikitlearn"
 _OF_CODECS = {"skops": _USUAL}
 _OF_PACKAGES = {
@@ -27,8 +27,8 @@ _PACKAGE = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 def library_kind(declaration: ModelDeclaration) -> str:
     """Return the kind of a model's library.
 
-    It is told by the format of a model that was trained elsewhere, else by the first package of the model's
-    requirements that is such a library.
+    For a model trained elsewhere it follows from the file's format, otherwise from the first known library in
+    the model's requirements.
     """
     if (file := declaration.model_file) is not None:
         return _OF_CODECS.get(file.codec, file.codec)
@@ -38,7 +38,7 @@ def library_kind(declaration: ModelDeclaration) -> str:
 
 
 def _requirements(declaration: ModelDeclaration) -> list[str]:
-    """Return the lines that state a model's requirements; none if the project's file is not there."""
+    """Return the lines of a model's requirements file; empty if there is no file."""
     path = _requirements_file(declaration)
     return [] if path is None else path.read_text(encoding="utf-8").splitlines()
 
@@ -46,7 +46,7 @@ def _requirements(declaration: ModelDeclaration) -> list[str]:
 def _requirements_file(declaration: ModelDeclaration) -> Path | None:
     if declaration.requirements is None or declaration.package_folder is None:
         return None
-    # The package lies below `src/` or in the project's folder itself.
+    # The package is below `src/` or in the project's folder.
     above = declaration.package_folder.parents[:2]
     files = (folder / "requirements" / f"{declaration.requirements}.in" for folder in above)
     return next((path for path in files if path.is_file()), None)

@@ -1,4 +1,4 @@
-"""The asset that a step of every model makes."""
+"""The decorator for assets that every model has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model_asset(
     skippable: bool = False,
     check_specs: Sequence[dg.AssetCheckSpec] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return a decorator as `dg.asset`, for a body that every model has; its op is called after the model."""
+    """Return a decorator like `dg.asset` for an asset of every model; the op's name contains the model's."""
     spec = dg.AssetSpec(
         key,
         deps=deps,

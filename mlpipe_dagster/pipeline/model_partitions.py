@@ -1,4 +1,4 @@
-"""A model's partitions as Dagster has them, and what is said of one that is none of them."""
+"""A model's partitions in Dagster, and messages about partitions that a model does not have."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prediction_contract.naming.partition_kind import (
 
 
 class _FileSpelling:
-    """Tells Dagster's own key of a partition to whoever passes the one that files and `mlpipe` have."""
+    """Refuses a partition in the spelling of files and `mlpipe`, and names Dagster's key for it."""
 
     def validate_partition_key(self, partition_key: str, context: Any) -> None:
-        """Refuse what is no key.
+        """Refuse an invalid partition key.
 
         Raises:
-            InvalidNameError: It is a partition as files spell it.
-            DagsterUnknownPartitionError: It is no partition.
+            InvalidNameError: The key is a partition in the spelling of files.
+            DagsterUnknownPartitionError: The key is not a partition.
         """
         try:
             partition = Partition(partition_key)
@@ -43,11 +43,11 @@ class _FileSpelling:
 
 
 class HourlyPartitions(_FileSpelling, dg.HourlyPartitionsDefinition):
-    """Hours under Dagster's own keys, `2013-02-01-05:00`, where files and `mlpipe` say `2013-02-01T05`."""
+    """Hours with Dagster's own keys, `2013-02-01-05:00`; files and `mlpipe` use `2013-02-01T05`."""
 
 
 class WeeklyPartitions(_FileSpelling, dg.WeeklyPartitionsDefinition):
-    """Weeks under keys that Dagster can read, `2013-W06-1`, where files and `mlpipe` say `2013-W06`."""
+    """Weeks with keys that Dagster can parse, `2013-W06-1`; files and `mlpipe` use `2013-W06`."""
 
 
 _DEFINITIONS: dict[PartitionKind, Any] = {
@@ -59,20 +59,20 @@ _DEFINITIONS: dict[PartitionKind, Any] = {
 
 
 def time_partitions(start: Partition, end: Partition | None) -> dg.TimeWindowPartitionsDefinition:
-    """Return partitions in UTC from the first on, the one that has begun and not ended among them.
+    """Return the partitions in UTC from `start` on, including the current one, which has not ended.
 
     Args:
-        start: The first.
-        end: The first of the same kind that is no longer one; None where there is no last one.
+        start: The first partition.
+        end: The partition after the last one, of the same kind; None if there is no last one.
     """
-    # Weeks would begin on Sundays.
+    # By default Dagster's weeks begin on Sundays.
     offset = {"day_offset": 1} if start.kind is WEEKLY else {}
     made: dg.TimeWindowPartitionsDefinition = _DEFINITIONS[start.kind](
         start_date=start.start,
         end_date=end.start if end else None,
         timezone="UTC",
         fmt=start.kind.dagster_format,
-        # A partition is scored when it begins, not when it has ended.
+        # A partition is scored when it begins, so the current one is included.
         end_offset=1,
         **offset,
     )
@@ -80,7 +80,7 @@ def time_partitions(start: Partition, end: Partition | None) -> dg.TimeWindowPar
 
 
 def kind_of_partitions(known: dg.PartitionsDefinition[str]) -> PartitionKind | None:
-    """Return of which kind Dagster's partitions are, or None if time does not part them so."""
+    """Return the kind of Dagster's partitions; None if they are not of such a kind."""
     if not isinstance(known, dg.TimeWindowPartitionsDefinition):
         return None
     return next((kind for kind in PARTITION_KINDS.values() if kind.dagster_format == known.fmt), None)
@@ -89,12 +89,12 @@ def kind_of_partitions(known: dg.PartitionsDefinition[str]) -> PartitionKind | N
 def why_no_partition(
     model: str, partition: Partition, known: dg.PartitionsDefinition[str]
 ) -> tuple[str, str]:
-    """Return the sentence about a partition that a model has not, and what to do with a batch of it.
+    """Return why a model does not have a partition, and what to do with a batch of it.
 
     Args:
         model: The model's name.
         partition: The partition.
-        known: The partitions that the code location knows.
+        known: The model's partitions in the code location.
     """
     what = f"{partition} is no partition of {model}"
     remedy = (

@@ -1,4 +1,4 @@
-"""What sensors over all models share: the models, errors of single ones, the states of active runs."""
+"""The common part of sensors for all models: the models, errors of single ones, and active run states."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from mlpipe_dagster.pipeline.asset_names import PUBLICATION
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.errors import RegistryUnavailableError
 
-# Runs beside which no second one is requested. A run that was made and never queued is not among them:
-# requesting it again is what queues it.
+# No second run is requested while one is in these states. A run that was created but never queued is not
+# among them, because requesting it again queues it.
 ACTIVE_RUN_STATES = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -27,13 +27,13 @@ _ITEMS_DAYS, _DUE_HOURS, _MODE = "items_days", "due_hours", "publication_mode"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """One model as sensors see it.
+    """A model as the sensors need it.
 
     Attributes:
         name: The model's name.
-        partitions: Its partitions.
-        items_life: How long items of the online table live.
-        due_after: How long after its end a partition must have a batch; None for no promise.
+        partitions: The model's partitions.
+        items_life: The lifetime of items in the online table.
+        due_after: How long after its end a partition must have a batch; None if nothing is declared.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ServedModel:
 
 
 def publication_facts(declaration: ModelDeclaration) -> dict[str, Any]:
-    """Return what the publication's metadata says of the declaration, for people and for the sensors."""
+    """Return the declaration's facts in the publication's metadata, for people and for the sensors."""
     facts = {
         _MODE: declaration.publication.mode,
         _ITEMS_DAYS: declaration.retention.items_days,
@@ -53,7 +53,7 @@ def publication_facts(declaration: ModelDeclaration) -> dict[str, Any]:
 
 
 def served_models(definitions: dg.Definitions) -> list[ServedModel]:
-    """Return every model whose publication is among the definitions, by name."""
+    """Return all models with a publication among the definitions, sorted by name."""
     found = []
     for assets in definitions.assets or ():
         if not isinstance(assets, dg.AssetsDefinition) or len(assets.keys) != 1:
@@ -79,12 +79,12 @@ _LONGEST_REASON = 2000
 
 
 class ModelsUnreadableError(Exception):
-    """Some models could not be looked at, and the tick has nothing else to report."""
+    """Some models cannot be examined, and the tick has nothing else to report."""
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether AWS or the registry fails as a whole; a record that cannot be read concerns one model."""
-    # Not while definitions load.
+    """Return whether AWS or the registry as a whole fails, rather than a record of one model."""
+    # Imported here, not while definitions load.
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     return isinstance(error, BotoCoreError | ClientError | RegistryUnavailableError)
@@ -92,10 +92,10 @@ def is_outage(error: Exception) -> bool:
 
 @dataclass(kw_only=True)
 class UnreadableModels:
-    """Errors of single models, which do not keep a tick from looking at the others.
+    """Collects errors of single models, so that a tick examines the others nevertheless.
 
     Attributes:
-        errors: One sentence by model.
+        errors: One sentence per model.
     """
 
     errors: dict[str, str] = field(default_factory=dict)
@@ -106,11 +106,11 @@ class UnreadableModels:
     ) -> Iterator[None]:
         """Collect an error of one model instead of raising it.
 
-        An error that every model would meet is raised: a tick has no time to meet it once for each.
+        An error that affects every model is raised, because a tick has no time to meet it once per model.
 
         Args:
             model: The model's name.
-            is_of_all: Whether an error is of that kind, besides outages.
+            is_of_all: Returns whether an error other than an outage affects every model.
         """
         try:
             yield
@@ -131,17 +131,17 @@ class UnreadableModels:
         events: Sequence[dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation] = (),
         partitions: Sequence[dg.AddDynamicPartitionsRequest] = (),
     ) -> dg.SensorResult:
-        """Return what Dagster is to keep of a tick, the collected errors among it.
+        """Return a tick's result for Dagster, including the collected errors.
 
-        Dagster shows no reason beside run requests: the next tick shows the errors.
+        Dagster shows no reason beside run requests; then the next tick shows the errors.
 
         Args:
-            previous_cursor: The cursor that the tick began with.
-            summary: What it found, if it requests no run.
-            cursor: The cursor that is kept.
-            requests: The runs it requests.
+            previous_cursor: The cursor with which the tick began.
+            summary: A summary, shown if no run is requested.
+            cursor: The new cursor.
+            requests: The runs to request.
             events: Materializations, observations and check results of assets.
-            partitions: The dynamic partitions that it adds.
+            partitions: The dynamic partitions to add.
 
         Raises:
             ModelsUnreadableError: There are errors and nothing else to report.

@@ -1,4 +1,4 @@
-"""A run and its retries: the intent they share, its batch id, and failures that no retry can mend."""
+"""A run and its retries: their common intent, the batch id made from it, and failures without retry."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LONGEST_CHAIN = 100
 
 
 def intent_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, datetime]:
-    """Return id and creation of the first run of a chain of retries.
+    """Return id and creation time of the first run in a chain of retries.
 
-    Automatic retries and retries from failure go on with what was meant; a deliberate execution of the whole
-    run again means something new.
+    Automatic retries and retries from failure continue the same intent. A deliberate re-execution of the
+    whole run is a new intent.
     """
     first = run
     for _ in range(_LONGEST_CHAIN):
@@ -26,7 +26,7 @@ def intent_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, da
             break
         parent = instance.get_run_by_id(parent_id)
         if parent is None:
-            # The history was deleted: the retry stands for itself.
+            # The parent was deleted, so the chain begins at this retry.
             break
         first = parent
     record = instance.get_run_record_by_id(first.run_id)
@@ -35,21 +35,21 @@ def intent_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, da
 
 
 def batch_id_of(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str, partition: str) -> BatchId:
-    """Return the batch that a run scores: the same for every retry of the same intent."""
+    """Return the batch id of a scoring run: equal for all retries of one intent."""
     intent, created = intent_of(instance, run)
     return mint_batch_id(model, partition, intent, created)
 
 
-# What Dagster's automatic retries of whole runs obey.
+# Controls Dagster's automatic retries of whole runs.
 _MAX_RETRIES_TAG = "dagster/max_retries"
 
 
 def final_failure(context: dg.AssetExecutionContext, message: str) -> dg.Failure:
-    """Return a failure to raise that leaves one failed run to look at, and not one for each retry."""
+    """Return a failure to raise that Dagster does not retry, so that only one failed run remains."""
     leave_one_failed_run(context.instance, context.run_id)
     return dg.Failure(message, allow_retries=False)
 
 
 def leave_one_failed_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Keep Dagster from executing a run again that is about to fail for a reason that stays."""
+    """Keep Dagster from retrying a run that is about to fail for a permanent reason."""
     instance.add_run_tags(run_id, {_MAX_RETRIES_TAG: "0"})
