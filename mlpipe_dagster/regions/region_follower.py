@@ -1,4 +1,4 @@
-"""Serving regions follow home: each after its own replica was found to hold the whole batch."""
+"""Lets serving regions follow home, each after its own replica was verified to hold the whole batch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from prediction_contract.registry.transaction import Transaction
 from prediction_contract.rows.checksums import RowTally
 from prediction_contract.text.utc_time import parse_utc
 
-# Only the replica itself says that it is whole: of all but the largest batches every row is asked for.
+# Only the replica itself can show that it is complete, so all rows are looked up in all but huge batches.
 MAX_REPLICA_LINES = 1_000_000
 _COUNT_SECONDS = 1800.0
 
 
 class FollowStep(StrEnum):
-    """What became of an attempt to let a region follow."""
+    """The outcome of an attempt to let a region follow."""
 
     NOTHING_PUBLISHED = "nothing_published"
     IN_STEP = "in_step"
@@ -41,15 +41,15 @@ class FollowStep(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowResult:
-    """What became of an attempt, and since when home serves what the region should.
+    """The outcome of an attempt, and how long the region has been behind.
 
     Attributes:
         region: The serving region.
-        step: What was done.
-        home_batch_id: What home serves.
-        region_batch_id: What the region serves now.
-        behind: How long home has served something else, zero in step.
-        faults: What the replica lacks, each as a sentence without a full stop.
+        step: The outcome.
+        home_batch_id: The batch that home serves.
+        region_batch_id: The batch that the region serves now.
+        behind: How long home has served another batch than the region; zero in step.
+        faults: The replica's faults, each as a sentence without a full stop.
     """
 
     region: str
@@ -61,7 +61,7 @@ class FollowResult:
 
 
 def is_in_step(live_pointers: LivePointers, region: str) -> bool:
-    """Whether a region serves what home serves."""
+    """Return whether a region serves the same publication as home."""
     home, pointer = live_pointers.home, live_pointers.regions.get(region)
     if home is None or home.batch_id is None:
         return True
@@ -75,12 +75,12 @@ class RegionFollower:
     Attributes:
         model: The model's name.
         region: The serving region.
-        deployment: As home sees it.
-        registry: In the home region.
-        bucket: Of manifests, parts and reports.
+        deployment: The deployment of the home region.
+        registry: The registry in the home region.
+        bucket: The bucket of manifests, parts and reports.
         replica: A boto3 DynamoDB client of the serving region.
-        clock: The present moment.
-        most_lines: Of how many rows all are looked up in the replica.
+        clock: Returns the present moment.
+        most_lines: The most rows of a batch that are all looked up; of larger batches only some are.
     """
 
     model: str
@@ -93,13 +93,13 @@ class RegionFollower:
     most_lines: int = MAX_REPLICA_LINES
 
     def follow(self) -> FollowResult:
-        """Count the region's replica of what home serves, note that it is whole, and move the pointer.
+        """Count the live batch in the region's replica, record that it is complete, and move the pointer.
 
-        Doing it again changes nothing. A replica that lacks rows is left for the next attempt.
+        Repeating this changes nothing. If the replica lacks rows, the next attempt counts again.
 
         Raises:
             RegistryUnavailableError: The registry did not take the change in time.
-            OnlineTableBusyError: The replica throttled for too long, or was not counted in time.
+            OnlineTableBusyError: The replica throttled for too long, or the count did not end in time.
         """
         live_pointers = self._live_pointers()
         if live_pointers.home is None or live_pointers.home.batch_id is None:
@@ -111,7 +111,7 @@ class RegionFollower:
                 if faults:
                     return self._result(FollowStep.INCOMPLETE, live_pointers, faults)
                 self.registry.carry_out(
-                    # The record as read before the count: a load that was verified since is counted again.
+                    # The record from before the count, so that a load verified in between is counted again.
                     lambda: confirm_region(record, region=self.region, attempt=record.verified_attempt or 0)
                 )
             if is_in_step(live_pointers, self.region):
@@ -122,7 +122,7 @@ class RegionFollower:
         return self._result(FollowStep.FOLLOWED, self._live_pointers())
 
     def replica_faults(self, record: BatchRecord) -> tuple[str, ...]:
-        """Return what the replica lacks of a verified load; items of an earlier load do not count."""
+        """Return the faults of the replica of a verified load; items of an earlier load do not count."""
         attempt = record.verified_attempt or 0
         report = load_report(self.bucket, self.model, record.batch_id, attempt)
         if report.dynamodb is None:
@@ -164,7 +164,7 @@ class RegionFollower:
         home = live_pointers.home or LivePointer(model=self.model)
         pointer = live_pointers.regions.get(self.region)
         behind = timedelta(0)
-        # After a hold only the sequence differs, and readers of both see the same.
+        # After a hold only the sequence differs, and readers of both regions see the same batch.
         serves_another = pointer is None or pointer.batch_id != home.batch_id
         if serves_another and home.batch_id and home.published_at:
             behind = self.clock() - parse_utc(home.published_at)

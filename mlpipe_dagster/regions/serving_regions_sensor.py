@@ -1,4 +1,4 @@
-"""The sensor of serving regions: one that does not serve what home serves is verified, and follows."""
+"""The sensor of serving regions: verifies the replica of each region that is behind, and lets it follow."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Collection, Iterable, Iterator
@@ -14,17 +14,17 @@ from mlpipe_dagster.resources.platform import Platform
 JOB = "follow_home"
 _OP = "follow_in_region"
 REGION_TAG = "mlpipe/region"
-# Not the tag of loads: runs of the same value there wait for each other.
+# Not the tag of loads, because runs with the same value of that tag wait for each other.
 FOLLOWED_BATCH_TAG = "mlpipe/followed_batch_id"
-# A replica that lacks rows is counted again so often, and is an alarm after so long.
+# How often an incomplete replica is counted again, and after which time it becomes an alarm.
 _AGAIN_AFTER = timedelta(minutes=5)
 ALARM_AFTER = timedelta(minutes=15)
-# A run that hangs would keep others from being asked for. A count gives up long before.
+# A run that hangs would block further requests. A count ends long before this.
 _LONGEST_RUN_SECONDS = 3600
 
 
 class FollowConfig(dg.Config):
-    """Names the model and the serving region that shall follow home."""
+    """Names the model and the serving region."""
 
     model: str
     region: str
@@ -32,7 +32,7 @@ class FollowConfig(dg.Config):
 
 @dg.op(name=_OP, description="Counts one region's replica of the live batch, and moves the region's pointer.")
 def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platform: Platform) -> None:
-    """Let one region follow; a replica that lacks rows for long fails the run, which is the alarm."""
+    """Let one region follow. If its replica is incomplete for too long, the run fails as an alarm."""
     followed = follower(platform, config.model, config.region).follow()
     observation = region_observation(config.model, followed)
     context.log_event(observation)
@@ -41,7 +41,7 @@ def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platfor
             f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
             f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
             "table's replication; the region is tried again by itself.",
-            # Of a step that fails, Dagster keeps no observation.
+            # Dagster drops the observations of a failed step, so the metadata is repeated here.
             metadata=observation.metadata,
             allow_retries=False,
         )
@@ -58,7 +58,7 @@ def follow_home_job() -> None:
 
 
 def follower(platform: Platform, model: str, region: str) -> RegionFollower:
-    """Return what lets a region follow home."""
+    """Return the follower of a region for a model."""
     return RegionFollower(
         model=model,
         region=region,
@@ -71,7 +71,7 @@ def follower(platform: Platform, model: str, region: str) -> RegionFollower:
 
 
 def region_observation(model: str, followed: FollowResult) -> dg.AssetObservation:
-    """Return what became of an attempt as an event of the model's publication."""
+    """Return the outcome of an attempt as an event of the model's publication."""
     shown = {
         "region": followed.region,
         "step": str(followed.step),
@@ -90,10 +90,10 @@ def region_observation(model: str, followed: FollowResult) -> dg.AssetObservatio
 def serving_regions_tick(
     instance: dg.DagsterInstance, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
-    """Look once at every model and region; ask for one run per region and batch at a time.
+    """Examine all models and regions; request at most one run at a time per region and batch.
 
     Raises:
-        ModelsUnreadableError: A model cannot be looked at, and nothing is to be done for any other.
+        ModelsUnreadableError: A model cannot be examined, and no other model needs a run.
     """
     regions = platform.settings.serving_regions
     under_way = _under_way(instance) if regions else frozenset()
@@ -120,13 +120,13 @@ def follow_requests(
     under_way: Collection[tuple[str, str]],
     now: datetime,
 ) -> Iterator[dg.RunRequest]:
-    """Yield a run for each region that is not in step or not yet verified, and that no run lets follow.
+    """Yield a run for each region that is behind or not yet verified, unless such a run is going on.
 
     Args:
-        platform: Where.
+        platform: The resources and settings.
         model: The model's name.
         regions: The serving regions without home.
-        under_way: The region and batch of each run that has not ended.
+        under_way: The region and batch of each unfinished run.
         now: The present moment; a region that stays behind gets one run per interval.
     """
     registry = platform.registry
@@ -152,7 +152,7 @@ def follow_requests(
 
 
 def serving_regions_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
-    """Return the sensor over all models and serving regions."""
+    """Return the sensor for all models and serving regions."""
 
     @dg.sensor(
         name="serving_regions",
