@@ -1,1 +1,1 @@
-"""What runs reach the outside world through."""
+"""Dagster resources: access of runs and sensors to AWS and Snowflake."""

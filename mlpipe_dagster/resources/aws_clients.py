@@ -1,4 +1,4 @@
-"""boto3 clients as this package uses them: every call has a time limit and a number of tries."""
+"""Creates boto3 clients with a time limit and a number of attempts for each call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 READ_SECONDS = 60
 TRIES = 6
-# A sensor's tick has 60 seconds for all it asks: a service that hangs must not take what the others need.
+# A sensor's tick has 60 seconds in total, so one hanging service must not use up the time.
 TICK_READ_SECONDS = 5
 TICK_TRIES = 2
 _CONNECT_SECONDS = 5
@@ -16,12 +16,12 @@ def new_client(service: str, region: str, *, tries: int = TRIES, read_seconds: i
     """Return a boto3 client.
 
     Args:
-        service: Its name in boto3, say `dynamodb`.
-        region: Where.
-        tries: How often a request is sent at most; 1 where a repetition after a lost answer would do harm.
-        read_seconds: How long one try may take.
+        service: The service's name in boto3, for example `dynamodb`.
+        region: The region.
+        tries: The most attempts per request; 1 if a repeated request after a lost answer would do harm.
+        read_seconds: The time limit of one attempt.
     """
-    # Not at import: boto3 and botocore take longer than all definitions together.
+    # Imported here: boto3 and botocore take longer to import than all definitions together.
     import boto3  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 
@@ -34,10 +34,10 @@ def new_client(service: str, region: str, *, tries: int = TRIES, read_seconds: i
 
 
 def delta_storage_options(s3: Any) -> dict[str, str]:
-    """Return what deltalake needs to reach and change the bucket as a client of S3 does.
+    """Return the options with which deltalake reads and writes the bucket like an S3 client.
 
     Args:
-        s3: A boto3 S3 client; its address, region and credentials count.
+        s3: A boto3 S3 client, whose address and region are used.
     """
     import boto3  # noqa: PLC0415
 
@@ -48,7 +48,7 @@ def delta_storage_options(s3: Any) -> dict[str, str]:
     if not endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         options["AWS_ENDPOINT_URL"] = endpoint
     if endpoint.startswith("http://"):
-        # deltalake refuses addresses without TLS unless it is told otherwise.
+        # deltalake refuses addresses without TLS by default.
         options["AWS_ALLOW_HTTP"] = "true"
     credentials = boto3.Session().get_credentials()
     if credentials is not None:

@@ -1,4 +1,4 @@
-"""The data bucket as Dagster uses it: done files in a window of days, and small JSON documents."""
+"""The data bucket: done files by date, small JSON documents, and reading, listing and deleting objects."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from prediction_contract.rows.row_contract import read_lines
 
 
 class ObjectMissingError(ContractError):
-    """An object that a step needs is not in the bucket."""
+    """An object that a step needs does not exist."""
 
 
 class ObjectUnreadableError(ContractError):
-    """S3 refuses to give an object that is there."""
+    """S3 refuses to return an existing object."""
 
 
 class ObjectNotDeletedError(ContractError):
@@ -54,7 +54,7 @@ class ListedObject:
 
 
 class DataBucket:
-    """One bucket.
+    """A bucket.
 
     Args:
         client: A boto3 S3 client.
@@ -66,21 +66,21 @@ class DataBucket:
         self.name = name
 
     def done_page(self, day: str, *, after: str = "") -> tuple[list[ListedObject], bool]:
-        """Return up to 1,000 done files of batches minted on a UTC date, by key, and whether there are more.
+        """Return up to 1,000 done files of batches minted on a UTC date, and whether there are more.
 
         Args:
-            day: The date, which done files' keys begin with: history costs nothing.
-            after: The key behind which to go on.
+            day: The date at the start of the files' keys, so that older files are not listed.
+            after: The key after which to continue.
         """
         start = {"StartAfter": after} if after else {}
         page = self._client.list_objects_v2(Bucket=self.name, Prefix=done_prefix(day), **start)
         return [_listed(item["Key"], item) for item in page.get("Contents", ())], page["IsTruncated"]
 
     def look(self, key: str) -> ListedObject | None:
-        """Return an object as a listing would show it, or None if there is none.
+        """Return an object as in a listing; None if it does not exist.
 
         Raises:
-            ObjectUnreadableError: S3 refuses to tell.
+            ObjectUnreadableError: S3 refuses to answer.
         """
         try:
             return _listed(key, self._client.head_object(Bucket=self.name, Key=key))
@@ -90,20 +90,20 @@ class DataBucket:
             raise self._unreadable(key, error) from error
 
     def read(self, key: str, *, most_bytes: int = MANIFEST_BYTES) -> bytes:
-        """Return an object's bytes, one more than allowed of one that is too large.
+        """Return an object's bytes; of an object that is too large, `most_bytes` + 1 bytes.
 
         Raises:
-            ObjectMissingError: There is none.
-            ObjectUnreadableError: S3 refuses to give it.
+            ObjectMissingError: The object does not exist.
+            ObjectUnreadableError: S3 refuses to return it.
         """
         return self._open(key).read(most_bytes + 1)
 
     def sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's bytes, in hex, a piece of which is held at a time.
+        """Return the SHA-256 of an object's bytes in hex, read piece by piece.
 
         Raises:
-            ObjectMissingError: There is none.
-            ObjectUnreadableError: S3 refuses to give it.
+            ObjectMissingError: The object does not exist.
+            ObjectUnreadableError: S3 refuses to return it.
         """
         return hashlib.file_digest(self._open(key), "sha256").hexdigest()
 
@@ -124,11 +124,11 @@ class DataBucket:
         )
 
     def lines(self, key: str) -> Iterator[bytes]:
-        """Yield the lines of a gzip-compressed object as `read_lines` does.
+        """Yield the lines of a gzip-compressed object like `read_lines`.
 
         Raises:
-            ObjectMissingError: There is none.
-            ObjectUnreadableError: S3 refuses to give it.
+            ObjectMissingError: The object does not exist.
+            ObjectUnreadableError: S3 refuses to return it.
         """
         with gzip.GzipFile(fileobj=self._open(key), mode="rb") as lines:
             yield from read_lines(lines)
@@ -137,13 +137,13 @@ class DataBucket:
         """Return a JSON document that the platform itself has written.
 
         Raises:
-            ObjectMissingError: There is none.
-            ValueError: It is no JSON.
+            ObjectMissingError: The object does not exist.
+            ValueError: The object is not JSON.
         """
         return json.loads(self.read(key))
 
     def find_json(self, key: str) -> Any | None:
-        """Return a JSON document that the platform itself has written, or None if there is none."""
+        """Return a JSON document that the platform itself has written; None if it does not exist."""
         try:
             return self.read_json(key)
         except ObjectMissingError:
@@ -154,7 +154,7 @@ class DataBucket:
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
 
     def below(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """Yield the objects below a prefix by key, or those behind a key; pages are read as needed."""
+        """Yield the objects below a prefix in key order, optionally after a key; pages are read as needed."""
         start = {"StartAfter": after} if after else {}
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix, **start
@@ -164,7 +164,7 @@ class DataBucket:
                 yield StoredObject(item["Key"], item["Size"], item["LastModified"])
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are gone already count as deleted.
+        """Delete objects; objects that do not exist count as deleted.
 
         Raises:
             ObjectNotDeletedError: S3 refuses to delete one.
@@ -181,7 +181,7 @@ class DataBucket:
 
 
 def _listed(key: str, described: Mapping[str, Any]) -> ListedObject:
-    # An object's header tells the second alone, and a listing may tell more.
+    # HEAD answers give whole seconds, and listings may give fractions.
     put_at = described["LastModified"].replace(microsecond=0)
     size = described["Size"] if "Size" in described else described["ContentLength"]
     return ListedObject(key, described["ETag"].strip('"'), put_at.isoformat(), size)

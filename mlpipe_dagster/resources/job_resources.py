@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
     from mlpipe_dagster.job_clients.sagemaker_client import PipesSageMakerClient
 
-# The clients' modules import boto3 and dagster-aws, which definitions must not.
+# The clients' modules import boto3 and dagster-aws, which must not happen while definitions load.
 
 
 class SageMakerJobs(dg.ConfigurableResource):
-    """Gives the client of SageMaker jobs.
+    """Provides the client of SageMaker jobs.
 
     Attributes:
-        platform: Where.
-        deadline_seconds: How long one job may take, its time in queues included.
-        longest_pause_seconds: To which the pause between two looks grows.
+        platform: The resources and settings.
+        deadline_seconds: The most time for one job, including its time in queues.
+        longest_pause_seconds: The longest pause between two polls.
         hour_usd: Price of an hour by instance type, for the estimated cost of a job.
     """
 
@@ -49,12 +49,12 @@ class SageMakerJobs(dg.ConfigurableResource):
 
 
 class RetrainingPipelines(dg.ConfigurableResource):
-    """Gives the client of retraining pipelines.
+    """Provides the client of retraining pipelines.
 
     Attributes:
-        platform: Where.
-        deadline_seconds: How long one execution may take, the queues of its jobs included.
-        longest_pause_seconds: To which the pause between two looks grows.
+        platform: The resources and settings.
+        deadline_seconds: The most time for one execution, including its jobs' time in queues.
+        longest_pause_seconds: The longest pause between two polls.
     """
 
     platform: dg.ResourceDependency[Platform]
@@ -74,7 +74,7 @@ class RetrainingPipelines(dg.ConfigurableResource):
 
 
 class GlueJobs(dg.ConfigurableResource):
-    """Gives the client of Glue jobs; fields as in `SageMakerJobs`.
+    """Provides the client of Glue jobs; other fields are as in `SageMakerJobs`.
 
     Attributes:
         dpu_hour_usd: Price of a DPU hour, for the estimated cost of a job run.
@@ -95,7 +95,7 @@ class GlueJobs(dg.ConfigurableResource):
         return PipesGlueJobClient(
             dpu_hour_usd=self.dpu_hour_usd,
             log_group_prefix=self.platform.settings.deployment.load_log_prefix,
-            # A repeated StartJobRun would be a second job run.
+            # A repeated StartJobRun would start a second job run.
             client=self.platform.client("glue", repeats=False),
             logs_client=self.platform.client("logs"),
             context_injector=TidyContextInjector(bucket=bucket, client=s3),

@@ -1,4 +1,4 @@
-"""The platform as runs and sensors reach it; every client is made when it is first asked for."""
+"""The resource for settings, AWS clients, registry and bucket; clients are created on first use."""
 
 # No postponed annotations: Dagster reads a resource's field types itself.
 import os
@@ -24,7 +24,7 @@ class Platform(dg.ConfigurableResource):
     """Settings and AWS clients of this process; the environment is read once, at the first use.
 
     Attributes:
-        read_seconds: How long one AWS call may take before it is tried again.
+        read_seconds: The time limit of one attempt of an AWS call.
     """
 
     read_seconds: int = READ_SECONDS
@@ -38,7 +38,7 @@ class Platform(dg.ConfigurableResource):
         """The settings.
 
         Raises:
-            SettingsError: A variable is missing or has another form.
+            SettingsError: A variable is missing or invalid.
         """
         return Settings.from_environment(os.environ)
 
@@ -46,8 +46,8 @@ class Platform(dg.ConfigurableResource):
         """Return the boto3 client of a service.
 
         Args:
-            service: Its name in boto3, say `dynamodb`.
-            repeats: Whether boto3 repeats requests whose answer was lost.
+            service: The service's name in boto3, for example `dynamodb`.
+            repeats: Whether boto3 retries requests whose answer was lost.
         """
         if (service, repeats) not in self._clients:
             self._clients[service, repeats] = new_client(
@@ -59,7 +59,7 @@ class Platform(dg.ConfigurableResource):
         return self._clients[service, repeats]
 
     def tick_client(self, service: str) -> Any:
-        """Return the boto3 client of a service for a sensor's tick: a call to one that hangs ends soon."""
+        """Return a boto3 client for a sensor's tick, with a short time limit in case a service hangs."""
         if service not in self._tick_clients:
             self._tick_clients[service] = new_client(
                 service,
@@ -70,7 +70,7 @@ class Platform(dg.ConfigurableResource):
         return self._tick_clients[service]
 
     def dynamodb_in(self, region: str) -> Any:
-        """Return the boto3 DynamoDB client of a serving region, for what its replicas hold."""
+        """Return the boto3 DynamoDB client of a serving region, for its replicas."""
         if region not in self._replicas:
             self._replicas[region] = new_client("dynamodb", region, read_seconds=self.read_seconds)
         return self._replicas[region]

@@ -1,4 +1,4 @@
-"""Snowflake as Dagster itself uses it: counts of a batch, and the projection of the publications."""
+"""The resource for Snowflake sessions of Dagster itself."""
 
 # No postponed annotations: Dagster reads a resource's field types itself.
 import importlib
@@ -21,7 +21,7 @@ class Warehouse(dg.ConfigurableResource):
     login_seconds: int = 60
 
     def warm_up(self) -> None:
-        """Begin to import what a session needs, beside whatever the caller waits for.
+        """Start to import a session's modules in the background, while the caller waits anyway.
 
         dagster-snowflake imports Snowpark and Snowflake's whole API, which takes seconds.
         """
@@ -29,9 +29,9 @@ class Warehouse(dg.ConfigurableResource):
 
     @contextmanager
     def quick_session(self) -> Iterator[WarehouseSession]:
-        """Open the same session by the connector alone, for a sensor's tick.
+        """Open a session with the connector alone, for a sensor's tick.
 
-        dagster-snowflake's resource takes longer to import than a tick should.
+        Importing dagster-snowflake would take longer than a tick should.
 
         Raises:
             snowflake.connector.errors.Error: Snowflake does not answer, or refuses the login.
@@ -44,12 +44,12 @@ class Warehouse(dg.ConfigurableResource):
 
     @contextmanager
     def session(self) -> Iterator[WarehouseSession]:
-        """Open a session for as long as the context lasts.
+        """Open a session for the duration of the context.
 
         Raises:
             snowflake.connector.errors.Error: Snowflake does not answer, or refuses the login.
         """
-        # Not while definitions load: it imports the connector, and Snowpark where that is installed.
+        # Not imported while definitions load: it imports the connector, and Snowpark if installed.
         from dagster_snowflake import SnowflakeResource  # noqa: PLC0415
 
         given = self.platform.settings.snowflake

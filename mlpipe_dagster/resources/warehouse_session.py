@@ -1,4 +1,4 @@
-"""What Dagster asks of Snowflake over an open connection: totals of a batch, and publications."""
+"""Dagster's statements in a Snowflake session: totals of a batch, and the projection of publications."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from prediction_contract.stores.warehouse_table import (
     table_name,
 )
 
-# A publication takes seconds, as replacing the view does.
+# A publication takes seconds, and so does replacing the view.
 _MAX_LOOKS = 10
 
 
 class PublicationsMoveError(ContractError):
-    """The live batch changed each time that Snowflake's view was brought in step with it."""
+    """The live batch changed each time that Snowflake's view was updated."""
 
 
 class WarehouseSession:
-    """One session.
+    """A Snowflake session.
 
     Args:
         connection: An open connection of the Snowflake connector.
@@ -48,37 +48,38 @@ class WarehouseSession:
         return self._query(statement)
 
     def batch_tally(self, model: str, schema: PredictionSchema, batch_id: str) -> RowTally:
-        """Return a batch's rows and their summed checksum as they stand in the model's table.
+        """Return the number of a batch's rows and their summed checksum in the model's table.
 
-        Doubled keys are counted once, so that they can never add up.
+        Duplicate keys are counted once, so a batch with duplicates never adds up.
         """
         (row,) = self._query(WarehouseTable(model, schema).batch_totals(batch_id))
         rows, keys, checksum = (int(value) for value in row)
         return RowTally(rows=rows if rows == keys else keys, checksum=checksum)
 
     def has_predictions(self, model: str) -> bool:
-        """Whether the model's table of all batches is there yet."""
+        """Return whether the model's table of all batches exists."""
         ((count,),) = self._query(count_tables(), (table_name(model),))
         return bool(count)
 
     def delete_batch(self, model: str, batch_id: str) -> int:
-        """Delete a batch from the model's table; return how many rows there were."""
+        """Delete a batch from the model's table; return the number of deleted rows."""
         ((deleted,),) = self._query(delete_batch(model, batch_id))
         return int(deleted)
 
     def ensure_table(self, model: str, schema: PredictionSchema) -> None:
-        """Create the model's table of all batches where it is not there yet."""
+        """Create the model's table of all batches unless it exists."""
         self._query(WarehouseTable(model, schema).create())
 
     def follow(self, registry: RegistryTable, model: str, home_region: str) -> list[PublicationEntry]:
-        """Bring the live view and the projection in step with the registry; return what was missing.
+        """Update the live view and the projection from the registry; return the missing publications.
 
-        The view comes first, so a projection that is in step has the view of its batch. Others may move the
-        pointer and replace the view meanwhile, so the registry is read again until it says the same.
+        The view is replaced first, so an up-to-date projection implies the right view. Another process may
+        move the pointer and replace the view in the meantime, so this repeats until the registry has not
+        changed.
 
         Raises:
-            InvalidServingError: The live publication does not say which columns its batch has.
-            PublicationsMoveError: Others published each time that the view was replaced.
+            InvalidServingError: The live publication does not contain its batch's columns.
+            PublicationsMoveError: The live batch changed each time that the view was replaced.
         """
         self._query(create_publications())
         added: list[PublicationEntry] = []
@@ -103,18 +104,18 @@ class WarehouseSession:
         self._query(WarehouseTable(model, schema).create_view())
 
     def highest_projected(self, model: str) -> int:
-        """Return the highest sequence in the projection, 0 if there is none."""
+        """Return the highest publication number in the projection; 0 if it is empty."""
         self._query(create_publications())
         return self._projected(model).highest
 
     def projected_count(self) -> dict[str, tuple[int, int]]:
-        """Return, by model, how many sequences the projection holds and the highest of them."""
+        """Return, by model, the number of publications in the projection and the highest of their numbers."""
         self._query(create_publications())
         counted = self._query(count_projected())
         return {str(model): (int(count), int(highest)) for model, count, highest in counted}
 
     def missing_publications(self, model: str, registry: RegistryTable) -> list[PublicationEntry]:
-        """Return the registry's entries that the projection lacks; no others are read."""
+        """Return the registry's entries that the projection lacks; only these are read."""
         self._query(create_publications())
         there = self._projected(model)
         missing = [
@@ -125,7 +126,7 @@ class WarehouseSession:
         return missing + registry.publications(model, after=there.highest)
 
     def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
-        """Add publications, unless they are there; return how many were added."""
+        """Add publications that the projection lacks; return how many were added."""
         added = 0
         for entry in entries:
             ((rows,),) = self._query(
@@ -155,9 +156,9 @@ class WarehouseSession:
 
 
 def live_publication(registry: RegistryTable, model: str, home_region: str) -> PublicationEntry | None:
-    """Return the publication that made home's live batch live, or None if nothing is live.
+    """Return the publication that made home's live batch live; None if no batch is live.
 
-    A hold and its release follow it with higher sequences.
+    Holds and their releases have higher sequences, so it need not be the newest entry.
     """
     pointer = registry.pointer(model, home_region)
     record = registry.batch(model, pointer.batch_id) if pointer and pointer.batch_id else None
