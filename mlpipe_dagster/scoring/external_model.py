@@ -1,4 +1,4 @@
-"""A model that SageMaker scores by itself: what Dagster shows of it, and records when it loads a batch."""
+"""A model that SageMaker scores without Dagster: its assets, and the events recorded at each load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def external_specs(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetSpec]:
-    """Return what SageMaker makes without Dagster, with partitions and lineage as if Dagster did."""
+    """Return the assets that SageMaker makes without Dagster, with partitions and lineage."""
     model, tags = declaration.name, asset_tags(declaration)
     return [
         dg.AssetSpec(
@@ -65,7 +65,7 @@ def external_specs(
 def record_external_predictions(
     context: dg.AssetExecutionContext, declaration: ModelDeclaration, manifest: Manifest
 ) -> None:
-    """Record what the manifest says of a batch that Dagster did not score, once for each batch."""
+    """Record the manifest of a batch that Dagster did not score, once per batch."""
     record_model_file(context, declaration)
     for event in external_events(declaration, manifest):
         if not _is_recorded(context.instance, event):
@@ -73,7 +73,7 @@ def record_external_predictions(
 
 
 def external_events(declaration: ModelDeclaration, manifest: Manifest) -> list[dg.AssetMaterialization]:
-    """Return the features and the predictions that a manifest tells of, as materializations."""
+    """Return materializations of the features and predictions in a manifest."""
     model, partition = declaration.name, manifest.partition.dagster_key
     found: dict[str, dict[str, Any]] = {}
     if manifest.inputs.features:
@@ -91,7 +91,7 @@ def external_events(declaration: ModelDeclaration, manifest: Manifest) -> list[d
 
 
 def _is_recorded(instance: dg.DagsterInstance, event: dg.AssetMaterialization) -> bool:
-    """Tell whether the partition's latest materialization is of the same batch."""
+    """Return whether the partition's latest materialization is of the same batch."""
     latest = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=event.asset_key, asset_partitions=[str(event.partition)]), limit=1
     )

@@ -1,4 +1,4 @@
-"""Features: one SageMaker job prepares what is known of entities before their partitions begin."""
+"""The features asset: a SageMaker job collects the data known about entities before a partition begins."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -47,7 +47,8 @@ def features_asset(
     ) -> dg.MaterializeResult[Any]:
         keys = context.partition_keys
         first, last = (Partition.from_dagster_key(key) for key in (keys[0], keys[-1]))
-        # Dagster looks at the versions of a step's inputs before it runs the step: predictions come next.
+        # Recorded before the predictions, because Dagster reads the versions of their inputs before that
+        # step.
         record_model_file(context, declaration)
         settings = platform.settings
         batch_id = batch_id_of(context.instance, context.run, model, first)
@@ -78,12 +79,12 @@ def features_asset(
 
 
 def features_kinds(declaration: ModelDeclaration) -> set[str]:
-    """Return the kinds of the features: with the tables that a function makes them of, if one does."""
+    """Return the kinds of the features, with the tables from which they are made."""
     return {"sagemaker", "parquet", "s3" if declaration.features else declaration.tables}
 
 
 def features_description(declaration: ModelDeclaration) -> str:
-    """Return what the features are, for people."""
+    """Return a description of the features for people."""
     prepared = declaration.features
     if prepared:
         return f"The rows of the source {prepared.source} as they are; {prepared.key} names the entity."
@@ -96,7 +97,7 @@ def features_links(declaration: ModelDeclaration) -> dict[str, Any]:
 
 
 def exit_message(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a processing job's script left as its result, or nothing if it is no JSON object."""
+    """Return the result in a processing job's exit message; empty if it is not a JSON object."""
     try:
         result = json.loads(description.get("ExitMessage", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The predictions of a partition: one SageMaker job writes a batch, and its manifest last."""
+"""The predictions asset: a SageMaker job writes a partition's batch, and its manifest last."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from typing import Any
@@ -40,11 +40,10 @@ PREDICTIONS_KINDS = {"sagemaker", "deltalake", "json"}
 
 
 class ScoringConfig(dg.Config):
-    """Says which model scores.
+    """Chooses the model version that scores.
 
     Attributes:
-        version: The registered model version, which was approved; 0 for the champion, or the file that the
-            declaration names.
+        version: An approved model version; 0 for the champion or the model file that the declaration names.
     """
 
     version: int = 0
@@ -53,7 +52,7 @@ class ScoringConfig(dg.Config):
 def predictions_asset(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    """Return the predictions of a model, each partition reading those of an earlier one."""
+    """Return the predictions of a model; a partition may read those of the partition before."""
     model = declaration.name
 
     @model_asset(
@@ -107,7 +106,7 @@ def predictions_asset(
         )
         done_file = register_done_file(platform.bucket, platform.registry, done_key(model, batch_id))
         manifest = accepted_manifest(context, done_file)
-        # A load in the same run takes this batch and no other.
+        # A load in the same run must use this batch.
         keep_selection(context.instance, context.run, model, batch_id)
         return dg.MaterializeResult(
             metadata={
@@ -122,7 +121,7 @@ def predictions_asset(
 
 
 def predictions_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
-    """Return what a partition's predictions are made of, those of the partition before among it."""
+    """Return the dependencies of a partition's predictions, including those of the partition before."""
     model = declaration.name
     deps = [dg.AssetDep(asset_key(model, asset)) for asset in (FEATURES, TRAINED_MODEL)]
     if declaration.lookback:
@@ -132,7 +131,7 @@ def predictions_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
 
 
 def predictions_facts(declaration: ModelDeclaration) -> dict[str, Any]:
-    """Return what is known of a model's predictions before there are any."""
+    """Return metadata of a model's predictions that does not depend on a batch."""
     return {
         "dagster/column_schema": column_schema(declaration),
         COLUMN_LINEAGE: column_lineage(declaration, PREDICTIONS),
@@ -151,7 +150,7 @@ def score_arguments(
     inputs_key: str,
     version: int | None = None,
 ) -> ScoreArguments:
-    """Return what one attempt of the score job gets; a version is named to score by no other."""
+    """Return the score job's arguments for one attempt; with `version`, only that version may score."""
     tolerance = declaration.quality.tolerance
     return ScoreArguments(
         model=declaration.name,
@@ -175,7 +174,7 @@ def accepted_manifest(context: dg.AssetExecutionContext, done_file: DoneFile) ->
     """Return the manifest of a done file.
 
     Raises:
-        dagster.Failure: The platform refuses it; a retry would change nothing.
+        dagster.Failure: The platform refuses the done file; a retry would not help.
     """
     if done_file.manifest is None or done_file.refusal is not None:
         raise final_failure(context, f"The done file {done_file.key} is refused: {done_file.refusal}")
@@ -183,7 +182,7 @@ def accepted_manifest(context: dg.AssetExecutionContext, done_file: DoneFile) ->
 
 
 def manifest_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return what a person wants to know of a batch."""
+    """Return Dagster metadata of a batch."""
     metadata = {
         "batch_id": str(manifest.batch_id),
         "dagster/row_count": manifest.row_count,

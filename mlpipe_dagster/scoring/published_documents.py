@@ -1,4 +1,4 @@
-"""The documents that a model's jobs read: what is declared, under names made of the content."""
+"""Uploads the documents that a model's jobs read; each key contains a digest of its content."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from model_declaration.inputs_document import inputs_document
 
 
 def published_schema(platform: Platform, declaration: ModelDeclaration) -> str:
-    """Put the declared schema of the predictions where jobs read it, and return its key."""
+    """Upload the declared schema of the predictions, and return its key."""
     key, content = declaration.schema_document
     platform.bucket.put(key, content)
     return key
 
 
 def published_inputs(platform: Platform, declaration: ModelDeclaration) -> str:
-    """Put what is declared of sources, functions and codecs where jobs read it, and return its key."""
+    """Upload the declaration's sources, functions and codecs, and return the document's key."""
     key, content = inputs_document(declaration)
     platform.bucket.put(key, content)
     return key

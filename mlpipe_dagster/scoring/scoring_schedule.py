@@ -1,4 +1,4 @@
-"""A model's schedule: each tick scores the partition that ended last, or the current one."""
+"""A model's schedule: each tick scores the last partition that ended, or the current one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_declaration.declaration import ModelDeclaration
 def scoring_schedule(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.ScheduleDefinition:
-    """Return the schedule that starts a model's score job; stopped at first unless declared as running."""
+    """Return the schedule of a model's score job; it is stopped unless declared as running."""
     declared = declaration.schedule
 
     def newest_partition(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

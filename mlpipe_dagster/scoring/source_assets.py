@@ -1,4 +1,4 @@
-"""The sources of features as Dagster's assets: made by another asset, or external."""
+"""The sources of features as Dagster assets, made by another asset or external."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_declaration.declaration import ModelDeclaration
 from model_declaration.inputs.sources import DeclaredSource
 
 SOURCES_GROUP = "sources"
-# Of a dependency: what the source of this key is like, and who reads it.
+# The metadata key of a dependency that describes its source and the reading model.
 _SOURCE = "mlpipe/source"
 _KINDS = {
     "parquet": {"s3", "parquet"},
@@ -27,7 +27,8 @@ _KINDS = {
 def source_key(model: str, name: str, source: DeclaredSource) -> dg.AssetKey:
     """Return the key of a source's asset: the declared one, the folder of its path, or the source's name.
 
-    A bucket of its own comes before the folder, as two buckets may hold folders of one name.
+    If the source declares a bucket, the bucket comes before the folder, as two buckets may have equal
+    folders.
     """
     if source.asset is not None:
         return dg.AssetKey(source.asset.split("/"))
@@ -38,7 +39,7 @@ def source_key(model: str, name: str, source: DeclaredSource) -> dg.AssetKey:
 
 
 def source_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
-    """Return the sources that a model's features are made of, each key once."""
+    """Return the sources of a model's features as dependencies, each key once."""
     found: dict[dg.AssetKey, dict[str, Any]] = {}
     for name, source in declaration.sources.items():
         found.setdefault(source_key(declaration.name, name, source), _facts(declaration, source))
@@ -59,7 +60,7 @@ def _facts(declaration: ModelDeclaration, source: DeclaredSource) -> dict[str, A
 
 
 def source_specs(assets: Iterable[Any]) -> list[dg.AssetSpec]:
-    """Return an external asset for each source that no asset of the code location is.
+    """Return an external asset for each source that no asset of the code location makes.
 
     Args:
         assets: All assets of the code location; several models may read one source.

@@ -1,4 +1,4 @@
-"""A trained model that no job of Dagster makes: an external asset, and its file's digest as its version."""
+"""A trained model that no Dagster job makes: an external asset whose version is the file's digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_declaration.inputs.origins import ModelFile
 
 
 def trained_elsewhere_spec(declaration: ModelDeclaration, file: ModelFile) -> dg.AssetSpec:
-    """Return the asset of a model that was trained elsewhere: the file that its declaration names."""
+    """Return the asset of a model that was trained elsewhere, from the file in its declaration."""
     model = declaration.name
     return dg.AssetSpec(
         asset_key(model, TRAINED_MODEL),
@@ -33,7 +33,7 @@ def _facts(file: ModelFile) -> dict[str, Any]:
 
 
 def record_model_file(context: dg.AssetExecutionContext, declaration: ModelDeclaration) -> None:
-    """Record which file a model is, once for each digest, before anything is recorded that it scored."""
+    """Record the model's file once per digest, before any of its results is recorded."""
     file = declaration.model_file
     if file is None:
         return

@@ -1,6 +1,6 @@
-"""The schedule of a model by its upstream assets: a partition is scored once all of them have it.
+"""The sensor that scores a partition once all of the model's upstream assets have it.
 
-Dagster's automation conditions know the latest partition, which has begun; features are made of ended ones.
+Dagster's automation conditions use the latest partition, which has begun, but features need ended ones.
 """
 
 # No postponed annotations: Dagster compares the context's annotation itself.
@@ -20,24 +20,24 @@ from prediction_contract.errors import ContractError, InvalidNameError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import DAILY, HOURLY, MONTHLY, WEEKLY
 
-# How many partitions back one that is late is still waited for. Whatever an upstream asset of longer
-# partitions completes at once is among them: the hours of a day, the days of a month.
+# How many partitions back a late partition is still waited for. This includes all partitions that one longer
+# upstream partition completes at once: the hours of a day, the days of a month.
 LOOKED_BACK = {HOURLY: 72, DAILY: 62, WEEKLY: 24, MONTHLY: 24}
 _SENSOR_TAG = "dagster/sensor_name"
 _MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
 
 class UpstreamPartitionsError(ContractError):
-    """Partitions of an upstream asset are none of time."""
+    """The partitions of an upstream asset are not time partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCursor:
-    """What a tick leaves to the next one.
+    """The sensor's state between ticks.
 
     Attributes:
-        since: Earlier partitions are not looked at.
-        requested: Those that were requested, as far as they are looked at.
+        since: Earlier partitions are ignored.
+        requested: The partitions already requested, among those that are still examined.
     """
 
     since: Partition
@@ -45,14 +45,14 @@ class UpstreamCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "UpstreamCursor | None":
-        """Return a cursor of its text; None before the first tick."""
+        """Parse a cursor's text; None before the first tick."""
         if not text:
             return None
         document = json.loads(text)
         return cls(Partition(document["since"]), frozenset(map(Partition, document["requested"])))
 
     def to_text(self, oldest: Partition) -> str:
-        """Return the cursor as text, without what is older than all that is looked at."""
+        """Return the cursor as text, without partitions before `oldest`."""
         return json.dumps(
             {"since": self.since, "requested": sorted(each for each in self.requested if each >= oldest)}
         )
@@ -64,7 +64,7 @@ def upstream_sensor_name(model: str) -> str:
 
 
 def waited_assets(declaration: ModelDeclaration) -> list[dg.AssetKey]:
-    """Return the assets that are waited for: those that sources name as theirs."""
+    """Return the assets to wait for: those that sources name."""
     keys = (
         source_key(declaration.name, name, source)
         for name, source in declaration.sources.items()
@@ -74,7 +74,7 @@ def waited_assets(declaration: ModelDeclaration) -> list[dg.AssetKey]:
 
 
 def upstream_sensor(declaration: ModelDeclaration) -> dg.SensorDefinition:
-    """Return the sensor that starts a model's score job; stopped at first unless declared as running."""
+    """Return the sensor of a model's score job; it is stopped unless declared as running."""
     names = ", ".join(key.to_user_string() for key in waited_assets(declaration))
 
     @dg.sensor(
@@ -99,7 +99,7 @@ def upstream_tick(
 ) -> dg.SensorResult:
     """Return a request for the oldest partition that is complete and was not scored, one at a time.
 
-    The first tick looks at no older partition than the newest complete one, and scores that alone.
+    The first tick ignores all partitions before the newest complete one.
     """
     cursor = UpstreamCursor.parse(context.cursor)
     looked_at = list(_looked_at(declaration, cursor, now))
@@ -134,7 +134,7 @@ def _skipped(reason: str, cursor: str | None) -> dg.SensorResult:
 def _looked_at(
     declaration: ModelDeclaration, cursor: UpstreamCursor | None, now: datetime
 ) -> Iterator[Partition]:
-    """Yield the newest partitions that are due, the oldest first."""
+    """Yield the newest due partitions, oldest first."""
     schedule = declaration.partition_schedule
     newest = schedule.due_partition(now)
     if schedule.end is not None and newest >= schedule.end:
@@ -146,10 +146,10 @@ def _looked_at(
 
 
 def _scored(instance: dg.DagsterInstance, model: str, partitions: list[Partition]) -> set[Partition]:
-    """Return those that have predictions already, whoever asked for them."""
+    """Return the partitions that already have predictions, also from other runs."""
     keys = {each.dagster_key: each for each in partitions}
     if not keys:
-        # Dagster would tell of all partitions.
+        # For an empty set Dagster would return all partitions.
         return set()
     found = instance.get_latest_storage_id_by_partition(
         asset_key(model, PREDICTIONS), _MATERIALIZATION, set(keys)
@@ -163,7 +163,7 @@ def _is_scoring(instance: dg.DagsterInstance, model: str) -> bool:
 
 
 class _UpstreamAssets:
-    """What the assets that a model waits for have, as of one tick."""
+    """The state of a model's upstream assets during one tick."""
 
     def __init__(self, context: dg.SensorEvaluationContext, declaration: ModelDeclaration) -> None:
         self._instance = context.instance
@@ -171,7 +171,7 @@ class _UpstreamAssets:
         graph = context.repository_def.asset_graph if context.repository_def else None
         self._latest: dict[dg.AssetKey, dg.EventLogEntry | None] = {}
         self._definitions: dict[dg.AssetKey, dg.TimeWindowPartitionsDefinition | None] = {}
-        # All hours of a day need the same one of a daily asset.
+        # Cached, because all hours of a day need the same partition of a daily asset.
         self._answers: dict[tuple[dg.AssetKey, frozenset[str]], bool] = {}
         for key in waited_assets(declaration):
             latest = context.instance.get_latest_materialization_event(key)
@@ -180,11 +180,11 @@ class _UpstreamAssets:
             self._definitions[key] = _time_partitions(key, known, latest)
 
     def without(self, partition: Partition) -> list[dg.AssetKey]:
-        """Return the assets that do not have all of a partition's time."""
+        """Return the assets that do not cover a partition completely."""
         return [key for key in self._latest if not self._has(key, partition)]
 
     def reason(self, partition: Partition) -> str:
-        """Return for what a partition waits."""
+        """Return which assets a partition waits for."""
         return f"{partition} waits for {', '.join(key.to_user_string() for key in self.without(partition))}"
 
     def _has(self, key: dg.AssetKey, partition: Partition) -> bool:
@@ -205,12 +205,12 @@ class _UpstreamAssets:
 def _time_partitions(
     key: dg.AssetKey, known: dg.PartitionsDefinition[str] | None, latest: dg.EventLogEntry | None
 ) -> dg.TimeWindowPartitionsDefinition | None:
-    """Return the partitions of an upstream asset, or None if it has none.
+    """Return the partitions of an upstream asset; None if it has none.
 
-    Those of an asset of another code location are told by the key that was materialized last.
+    For an asset of another code location they are derived from the key that was materialized last.
 
     Raises:
-        UpstreamPartitionsError: They are none of time.
+        UpstreamPartitionsError: They are not time partitions.
     """
     if isinstance(known, dg.TimeWindowPartitionsDefinition):
         return known
@@ -228,7 +228,7 @@ def _time_partitions(
 
 
 def _keys_between(known: dg.TimeWindowPartitionsDefinition, start: datetime, end: datetime) -> set[str]:
-    """Return the keys of all partitions that a stretch of time lies in, whether they have begun or not."""
+    """Return the keys of all partitions that overlap a time range, begun or not."""
     keys = set()
     moment = start
     while moment < end:
