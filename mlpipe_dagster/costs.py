@@ -1,4 +1,4 @@
-"""What a batch is estimated to have cost, from what was consumed and from prices that are configuration."""
+"""Estimates the cost of a batch from its consumption and from configured prices."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """List prices in US dollars, of us-east-1 in November 2026; an account's own are set by the environment.
+    """Prices in US dollars: list prices of us-east-1 in November 2026, unless the environment sets others.
 
-    Each is `MLPIPE_PRICE_` and its name in capitals. Prices of machines are `MLPIPE_PRICE_ML_M5_XLARGE` and
-    the like, per hour; a machine without a price is left out of the estimate.
+    The variable of each price is `MLPIPE_PRICE_` and its name in capitals. Prices of machines are hourly, for
+    example `MLPIPE_PRICE_ML_M5_XLARGE`; machines without a price are left out of the estimate.
 
     Attributes:
-        dynamodb_million_writes: Per million write request units, on demand.
-        glue_dpu_hour: Per DPU and hour of a Spark job.
-        snowflake_credit: Per credit; it depends on edition and contract.
-        snowflake_credits_per_hour: Of the load's warehouse; 1 is the smallest size.
-        machines: Per hour of a SageMaker instance, by its type.
+        dynamodb_million_writes: Price of a million write request units, on demand.
+        glue_dpu_hour: Price of an hour of one DPU of a Spark job.
+        snowflake_credit: Price of a credit; it depends on edition and contract.
+        snowflake_credits_per_hour: Credits per hour of the load's warehouse; 1 is the smallest size.
+        machines: Price of an hour of a SageMaker instance, by its type.
     """
 
     dynamodb_million_writes: float = 0.625
@@ -37,7 +37,7 @@ class Prices:
         """Return the prices of an environment.
 
         Raises:
-            ValueError: One of them is no number.
+            ValueError: A price is not a number.
         """
         own = {field.name for field in fields(cls)} - {"machines"}
         values: dict[str, float] = {}
@@ -53,19 +53,19 @@ class Prices:
         return cls(**values, machines=tuple(machines.items()))
 
     def machine(self, instance_type: str) -> float | None:
-        """Return the price of an instance's hour, or None if none is stated."""
+        """Return the price of an instance's hour; None if it is unknown."""
         return dict(self.machines).get(instance_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumption:
-    """What a batch consumed, as far as it is known.
+    """The known consumption of a batch.
 
     Attributes:
-        write_units: Of DynamoDB.
-        dpu_seconds: Of Glue.
-        warehouse_seconds: Of Snowflake's warehouse, by the load's own steps.
-        machine_seconds: Of SageMaker instances, by type.
+        write_units: Write units of DynamoDB.
+        dpu_seconds: DPU seconds of Glue.
+        warehouse_seconds: Seconds of Snowflake's warehouse in the load's own steps.
+        machine_seconds: Seconds of SageMaker instances, by type.
     """
 
     write_units: int = 0
@@ -75,7 +75,7 @@ class Consumption:
 
 
 def estimated_costs(consumed: Consumption, prices: Prices) -> dict[str, float]:
-    """Return dollars by service; storage, requests and transfer are not in them."""
+    """Return the cost in dollars by service, without storage, requests and transfer."""
     costs = {
         "dynamodb": consumed.write_units / _MILLION * prices.dynamodb_million_writes,
         "glue": consumed.dpu_seconds / _SECONDS * prices.glue_dpu_hour,

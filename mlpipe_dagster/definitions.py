@@ -1,4 +1,4 @@
-"""A project's code location: all models below its `defs/`, the sensors over them, and their resources."""
+"""A project's code location: all models below its `defs/`, their sensors and their resources."""
 
 import gc
 import importlib
@@ -36,34 +36,34 @@ from mlpipe_dagster.versions.model_versions_sensor import model_versions_sensor
 from model_declaration.declaration_files import declarations_in
 from model_declaration.project import Project
 
-# Dagster's own notes on its components, and on the links to code that models show: a user's log starts clean.
+# Keeps Dagster's own warnings about components and code links out of the user's log.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning, module=r"(mlpipe_)?dagster")
 warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"(mlpipe_)?dagster")
-# Features prepare any range in one run, scoring takes one partition: the smaller is what is meant.
+# Intended: features prepare any range in one run, and scoring takes one partition.
 warnings.filterwarnings("ignore", message="Asset job .* materializes assets with varying BackfillPolicies")
 
 
 def definitions(file: str) -> dg.Definitions:
-    """Return what `definitions.py` of a project holds, found by the place of that file.
+    """Return the definitions of the project that contains a `definitions.py`.
 
     Raises:
-        ProjectError: It lies in none, or in one that needs another version of the platform.
-        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+        ProjectError: The file is not in a project, or the project needs another version of the platform.
+        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
     """
     return definitions_of(Project.find({}, Path(file).parent))
 
 
 def definitions_of(project: Project) -> dg.Definitions:
-    """Return the definitions of all that lies below a project's `defs/`, and what all models share.
+    """Return the definitions of everything below a project's `defs/`, and those shared by all models.
 
     Raises:
         ProjectError: The project needs another version of the platform.
-        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
     """
     require_suitable_platform(project)
     folder = str(project.source_folder)
     if folder not in sys.path:
-        # It need not be installed.
+        # The package need not be installed.
         sys.path.append(folder)
     package = importlib.import_module(f"{project.package}.defs")
     models = model_definitions(package, project.root)
@@ -71,19 +71,19 @@ def definitions_of(project: Project) -> dg.Definitions:
 
 
 def model_definitions(package: ModuleType, root: Path) -> dg.Definitions:
-    """Return the definitions of all that lies in a package, with Dagster's tree of its components.
+    """Return the definitions of everything in a package, with Dagster's component tree.
 
-    `load_from_defs_folder` would import every installed integration first, pandas and Snowpark among them.
+    `load_from_defs_folder` would first import every installed integration, including pandas and Snowpark.
 
     Args:
-        package: Whose modules lie in the models' folders.
+        package: The package whose modules are the models' folders.
         root: The project's folder.
 
     Raises:
-        DeclarationError: What files declare is wrong, or AWS could not tell two models apart; all is told.
+        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
     """
     tree = dg.ComponentTree.from_module(defs_module=package, project_root=root)
-    # Dagster ends at the first fault.
+    # Checked first and all together: Dagster would stop at the first fault.
     declarations_in(tree.defs_module_path)
     with _paused_collection():
         models = tree.build_defs(tree.defs_module_path)
@@ -92,7 +92,7 @@ def model_definitions(package: ModuleType, root: Path) -> dg.Definitions:
 
 @contextmanager
 def _paused_collection() -> Iterator[None]:
-    """Look for no garbage among objects that all stay, which would take a fifth of the time."""
+    """Pause garbage collection while long-lived objects are created; it would take a fifth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -103,7 +103,7 @@ def _paused_collection() -> Iterator[None]:
 
 
 def platform_definitions(models: dg.Definitions) -> dg.Definitions:
-    """Return what all models share: sources that nothing makes, the sensors, the resources, the executor."""
+    """Return the definitions shared by all models: external sources, sensors, resources and the executor."""
     partitions = {
         assets.key.path[0]: assets.partitions_def
         for assets in models.assets or ()
@@ -142,7 +142,7 @@ def platform_definitions(models: dg.Definitions) -> dg.Definitions:
             "retraining_pipelines": RetrainingPipelines(platform=platform),
             "warehouse": Warehouse(platform=platform),
         },
-        # A run's steps wait for remote jobs: processes of their own would only cost their start.
+        # Steps mostly wait for remote jobs, so a process for each would only add its start-up time.
         executor=dg.in_process_executor,
     )
 

@@ -1,4 +1,4 @@
-"""The platform as it is installed: where its own folders lie, and whether its version suits a project."""
+"""The installed platform: its folders, and whether its version suits a project."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from model_declaration.project import MARKER, VARIABLE, Project, ProjectError
 
 VERSION = "0.1.0"
 _BESIDE = Path(__file__).resolve().parent
-# The folders that are no packages of an installation: jobs, stacks, lock files. An installed wheel keeps them
-# inside this package, because a user's repository may well have a folder that is called `infra`.
+# The folder of parts that are not installed as packages: jobs, stacks, lock files. A wheel keeps them inside
+# this package, because a user's repository may also have a folder named `infra`.
 PLATFORM = _BESIDE / "_platform" if (_BESIDE / "_platform").is_dir() else _BESIDE.parent
 
 
-# As `infra.environments.environment_cache` reads them.
+# The variables that `infra.environments.environment_cache` reads.
 _CACHE_VARIABLES = ("MLPIPE_CACHE", "XDG_CACHE_HOME")
 
 
 def program_environment(project: Project, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a program of the platform, which runs in the platform's folder.
+    """Return the environment for a program of the platform, which runs in the platform's folder.
 
     Args:
-        project: Whom it is about.
-        variables: Such as `os.environ`; their paths are relative to the present folder.
+        project: The project that the program works on.
+        variables: The present environment; its paths are relative to the present folder.
     """
     absolute = {
         name: str(Path(variables[name]).resolve()) for name in _CACHE_VARIABLES if variables.get(name)
     }
     environment = {**variables, **absolute, VARIABLE: str(project.root)}
-    # The program's packages lie in the folder it runs in.
+    # Python must find the program's packages in the folder in which it runs.
     environment.pop("PYTHONSAFEPATH", None)
     return environment
 
 
 def require_suitable_platform(project: Project) -> None:
-    """Do nothing if the installed platform's version is one that a project works with.
+    """Check that the installed platform's version suits a project.
 
     Raises:
-        ProjectError: It is another, or the project's `requires` is no version specifier.
+        ProjectError: The version does not suit, or the project's `requires` is not a version specifier.
     """
     if project.requires is None:
         return
-    # It takes a while to import, and most commands end before that.
+    # Imported here, because the import is slow and most calls return before.
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
 
     place = f"{project.root / MARKER} [tool.mlpipe] requires"

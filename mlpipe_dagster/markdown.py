@@ -1,7 +1,7 @@
-"""What Dagster renders as Markdown: descriptions of events, and metadata of that type.
+"""Markdown for Dagster: descriptions of events, and Markdown metadata.
 
-Only this module makes Markdown of text that comes from elsewhere: it is shown as it is, in code spans, and
-becomes neither link, image, markup nor a cell of its own.
+Only this module puts external text into Markdown. It shows such text in code spans, so that it cannot become
+a link, an image, markup or a table cell of its own.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _BACKTICKS = re.compile("`+")
 
 
 def code_span(text: str) -> str:
-    """Return text as one line of code, of which no character is markup; empty text stays empty."""
+    """Return text as one line of code in which no character acts as markup; empty text stays empty."""
     line = escape_unprintable(text)
     if not line:
         return ""
     fence = "`" * (1 + max((len(found) for found in _BACKTICKS.findall(line)), default=0))
-    # One space at both ends is no part of a code span, unless all of it is spaces.
+    # Markdown strips one space at both ends of a code span, unless it holds only spaces.
     is_open = "`" in {line[0], line[-1]} or (line[0] == line[-1] == " " and not line.isspace())
     room = " " if is_open else ""
     return f"{fence}{room}{line}{room}{fence}"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.MarkdownMetadataValue:
-    """Return a table; long values are cut.
+    """Return a table in which long values are cut.
 
     Args:
-        columns: Names that the contract or the platform allows.
+        columns: Column names; they must be names that the contract or the platform allows.
         rows: Any values.
     """
     lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
@@ -45,20 +45,20 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dg.
 def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
     short = text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
-    # A pipe would end the cell even within code, and renderers differ about a backslash before it there.
+    # A pipe would end the cell even within code, and renderers treat `\|` there differently.
     return r"\|".join(map(code_span, short.split("|")))
 
 
 def markdown_list(lines: Iterable[str], *, empty: str) -> dg.MarkdownMetadataValue:
-    """Return one item for each line; what is said if there is none is the platform's own text."""
+    """Return a list with an item per line, or `empty`, which is used as Markdown, if there are no lines."""
     return dg.MetadataValue.md("\n".join(f"- {code_span(line)}" for line in lines) or empty)
 
 
 def markdown_image(text: str, svg: str) -> dg.MarkdownMetadataValue:
-    """Return an image that needs no other host.
+    """Return an image that is embedded, so no other host is needed.
 
     Args:
-        text: What screen readers read: the platform's own words, and names that the contract allows.
+        text: The text for screen readers: the platform's own words, and names that the contract allows.
         svg: The picture.
     """
     encoded = base64.b64encode(svg.encode()).decode()

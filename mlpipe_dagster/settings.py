@@ -1,4 +1,4 @@
-"""What the environment says, read once: where the platform is and how its services are reached."""
+"""The settings, read once from the environment: names, addresses and access of services."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from prediction_contract.stores.warehouse_table import SESSION_PARAMETERS
 
 _PROVIDER_URL = re.compile("MLPIPE_([A-Z][A-Z0-9_]*)_URL")
 _SNOWFLAKE_REQUIRED = ("account", "user", "database", "schema", "warehouse")
-# No statement of Dagster's own takes longer, and without it the connector waits for ever.
+# Dagster's own statements take less time, and without a limit the connector waits forever.
 _SNOWFLAKE_SECONDS = 300
 _SNOWFLAKE_NUMBERS = ("port", "network_timeout", "login_timeout")
 
 
 class SettingsError(ContractError):
-    """A variable that the platform needs is missing or has another form."""
+    """A variable that the platform needs is missing or invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnowflakeSettings:
-    """How the warehouse is reached; `extra` holds further arguments of the Snowflake connector by name."""
+    """Access to the warehouse; `extra` holds further arguments of the Snowflake connector by name."""
 
     account: str
     user: str
@@ -41,13 +41,13 @@ class SnowflakeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """The API as its clients reach it.
+    """Access to the API for its clients.
 
     Attributes:
-        url: Its public address, without a slash at the end.
-        token_url: Where client credentials become a token.
+        url: The API's public address, without a trailing slash.
+        token_url: The address that exchanges client credentials for a token.
         token_client_secret: The name of the secret with `client_id` and `client_secret`.
-        token_scope: What the token is for.
+        token_scope: The token's scope.
     """
 
     url: str
@@ -57,7 +57,7 @@ class ApiSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """Return the settings of an environment, or None if it names no API or no way to a token."""
+        """Return the settings in an environment; None if a variable is missing."""
         names = (
             "MLPIPE_API_URL",
             "MLPIPE_TOKEN_URL",
@@ -72,23 +72,23 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The platform as this process sees it.
+    """The platform's settings in this process.
 
     Attributes:
-        deployment: Gives every name.
-        data_bucket: The one bucket.
-        done_queue_url: The queue of done files.
-        model_events_queue_url: The queue of events about model packages and retraining.
-        serving_regions: The regions that serve beside home.
-        sagemaker_image_repository: Where the images of SageMaker jobs are, without a tag.
-        sagemaker_role_arn: Their execution role.
-        code_prefix: Key prefix below which the jobs' packages lie as plain files, ending with `/`; empty
-            where no job is started.
-        code_version: The version of that code, which manifests carry.
-        provider_urls: Base addresses of third-party providers by name, say `stock`.
-        snowflake: How the warehouse is reached.
-        api: How clients reach the deployed API; None where the environment does not say.
-        prices: What estimates of cost are made with.
+        deployment: The deployment, which provides all names.
+        data_bucket: The data bucket's name.
+        done_queue_url: The URL of the queue of done files.
+        model_events_queue_url: The URL of the queue of events on model packages and retraining.
+        serving_regions: The regions that serve in addition to home.
+        sagemaker_image_repository: The repository of SageMaker jobs' images, without a tag.
+        sagemaker_role_arn: The execution role of SageMaker jobs.
+        code_prefix: The key prefix of the jobs' packages as plain files, ending with `/`; empty if no job is
+            started.
+        code_version: The version of that code, which manifests contain.
+        provider_urls: Base addresses of third-party providers by name, for example `stock`.
+        snowflake: Access to the warehouse.
+        api: Access to the deployed API; None if the environment does not define it.
+        prices: The prices for cost estimates.
     """
 
     deployment: Deployment
@@ -107,11 +107,11 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Return the settings of an environment such as `os.environ`.
+        """Return the settings in an environment, for example `os.environ`.
 
         Raises:
-            SettingsError: A variable is missing or has another form.
-            InvalidNameError: Stage, account or region has another form.
+            SettingsError: A variable is missing or invalid.
+            InvalidNameError: Stage, account or region is invalid.
         """
         deployment = Deployment(
             _required(environment, "MLPIPE_STAGE"),
@@ -140,7 +140,7 @@ class Settings:
             sagemaker_role_arn=environment.get("MLPIPE_SAGEMAKER_ROLE_ARN")
             or deployment.role_arn(deployment.sagemaker_role),
             code_prefix=code_prefix,
-            # The tree's folder is named by the digest of what is in it.
+            # The folder of the code is named by its content's digest.
             code_version=environment.get("MLPIPE_CODE_VERSION") or code_prefix.split("/")[-2:][0][:16],
             provider_urls={
                 found[1].lower(): value.rstrip("/")
@@ -153,7 +153,7 @@ class Settings:
         )
 
     def connector_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the Snowflake connector for a session of ours."""
+        """Return the arguments of the Snowflake connector for a session."""
         given = self.snowflake
         named = {
             name: getattr(given, name)
@@ -165,10 +165,10 @@ class Settings:
         return {**named, **given.extra, "session_parameters": dict(SESSION_PARAMETERS)}
 
     def provider_url(self, provider: str) -> str:
-        """Return the base address of a third-party provider, without a slash at the end.
+        """Return the base address of a third-party provider, without a trailing slash.
 
         Raises:
-            SettingsError: The environment names none.
+            SettingsError: The environment does not define it.
         """
         if provider not in self.provider_urls:
             raise SettingsError(
@@ -209,7 +209,7 @@ def _prices(environment: Mapping[str, str]) -> Prices:
 
 
 def _snowflake(environment: Mapping[str, str]) -> SnowflakeSettings:
-    # Other tools set SNOWFLAKE_* variables too: only the connector's arguments that we know are taken.
+    # Other tools also set SNOWFLAKE_* variables, so only known arguments of the connector are used.
     prefix = "SNOWFLAKE_"
     values: dict[str, str | int] = {
         name: _required(environment, f"{prefix}{name.upper()}") for name in _SNOWFLAKE_REQUIRED
