@@ -1,1 +1,1 @@
-"""Benchmarks: ratios, side by side in one run, on whatever machine there is."""
+"""Benchmarks. They compare alternatives in one run, so that the ratios hold on any machine."""

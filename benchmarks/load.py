@@ -56,7 +56,7 @@ SCHEMA = PredictionSchema.from_document(
 
 
 def write_part(folder: Path, rows: int) -> Path:
-    """Write a part of that many rows below a folder, and return the file that describes it."""
+    """Write a part with this many rows below a folder, and return the file that describes it."""
     contract, key = row_contract(SCHEMA), f"part-{rows}.jsonl.gz"
     path = folder / BUCKET / key
     path.parent.mkdir(exist_ok=True)
@@ -89,10 +89,10 @@ def write_part(folder: Path, rows: int) -> Path:
 
 
 def measure(client: str, kind: str, part: Path, address: str) -> dict[str, float]:
-    """Return what one client needed for a part, in a process of its own.
+    """Return one client's figures for a part, measured in a process of its own.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The process failed.
     """
     python = str(WRANGLER_PYTHON) if client == "awswrangler" else sys.executable
     environment = {
@@ -124,7 +124,7 @@ def measure(client: str, kind: str, part: Path, address: str) -> dict[str, float
 
 
 def side_by_side(part: Path, address: str, clients: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return each client's medians, of a part and of parsed rows, and ours as multiples of theirs."""
+    """Return each client's medians for a part and for parsed rows, and the ratio of ours to each."""
     found: dict[str, Any] = {}
     for kind in ("part", "rows"):
         measured: dict[str, list[dict[str, float]]] = {client: [] for client in clients}
@@ -142,7 +142,7 @@ def side_by_side(part: Path, address: str, clients: Sequence[str], rounds: int) 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 if ours is as much cheaper as it must be and stays within its memory."""
+    """Measure, print and write; return 0 if ours is cheap enough and stays within its memory limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)

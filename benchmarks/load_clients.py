@@ -1,11 +1,11 @@
-"""One way to write a part into DynamoDB, measured in a process of its own.
+"""Measures one way to write a part into DynamoDB, in a process of its own.
 
     python -m benchmarks.load_clients CLIENT part|rows|survey PART
 
-CLIENT is `mlpipe`, `boto3` or `awswrangler`; PART a JSON file: address, bucket, key, path, rows and schema.
-`survey` is our look at all lines and keys before the first write.
-The last line of standard output is a JSON object: items, seconds of CPU and of the wall, peak memory.
-Imports and the making of clients are not measured, nor the parsing of rows before (`rows`).
+CLIENT is `mlpipe`, `boto3` or `awswrangler`. PART is a JSON file with address, bucket, key, path, rows and
+schema. `survey` measures our pass over all lines and keys before the first write. The last line of standard
+output is a JSON object: items, CPU seconds, wall-clock seconds, peak memory. Imports and the creation of
+clients are not measured; with `rows`, neither is the parsing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXPIRY = 1_900_000_000
 
 
 def _plain_items(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what others would write: each line parsed without loss, and the three attributes of ours."""
+    """Yield items as others would write them: each line parsed without loss, with our three attributes."""
     with gzip.open(part["path"]) as lines:
         for line in lines:
             item = json.loads(line, parse_float=Decimal)
@@ -39,7 +39,7 @@ def _plain_items(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def write_by_boto3(part: dict[str, Any], kind: str) -> Callable[[], int]:
-    """Write by boto3's `batch_writer`."""
+    """Write with boto3's `batch_writer`."""
     import boto3  # noqa: PLC0415  # each process imports its own client
 
     dynamodb: Any = boto3.resource("dynamodb")
@@ -58,7 +58,7 @@ def write_by_boto3(part: dict[str, Any], kind: str) -> Callable[[], int]:
 
 
 def write_by_awswrangler(part: dict[str, Any], kind: str) -> Callable[[], int]:
-    """Write by awswrangler's `put_items`."""
+    """Write with awswrangler's `put_items`."""
     import awswrangler  # type: ignore[reportMissingImports]  # noqa: PLC0415  # in an environment of its own
 
     rows = list(_plain_items(part)) if kind == "rows" else None
@@ -72,7 +72,7 @@ def write_by_awswrangler(part: dict[str, Any], kind: str) -> Callable[[], int]:
 
 
 def write_by_mlpipe(part: dict[str, Any], kind: str) -> Callable[[], int]:
-    """Write as the Glue job does: `part` includes the fetch from S3, its SHA-256 and judging every row."""
+    """Write like the Glue job; `part` includes the fetch from S3, its SHA-256 and the check of every row."""
     from glue_scripts import aws_clients  # noqa: PLC0415  # each process imports its own client
     from glue_scripts.dynamodb import dynamodb_endpoint, online_load  # noqa: PLC0415
     from glue_scripts.files import survey  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""What loading the code location costs for 2, 50 and 500 models: CPU seconds over a bare `import dagster`.
+"""The cost of loading the code location for 2, 50 and 500 models: CPU seconds beyond `import dagster`.
 
-Each figure is of a process of its own, with byte code cached; all are of the same run, since a loaded machine
-makes all of them larger.
+Each figure comes from a process of its own, with byte code cached. All come from one run, because a loaded
+machine increases all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESULT = ROOT / "benchmarks" / "results" / "load_definitions.json"
 MODEL = "flight_delay"
 EXAMPLE = ROOT / "examples" / "flights" / "src" / "flights" / "defs" / MODEL
 HEAVY = ("boto3", "botocore", "pandas", "snowflake", "deltalake", "sagemaker", "pyarrow", "numpy")
-# CPU seconds. Dagster reads YAML in Python alone: for hundreds of models, most of the time goes there.
+# CPU seconds. Dagster reads YAML in pure Python, which takes most of the time with hundreds of models.
 LIMITS = {2: 1.0, 50: 3.0, 500: 30.0}
 _REPEATS = 3
 
@@ -48,7 +48,7 @@ print(json.dumps({"bare": bare, "definitions": loaded - bare, "code_server": ser
 
 
 def models_in(project: Path, count: int) -> Path:
-    """Write a project folder with so many copies of a real model, and return it."""
+    """Write a project folder with this many copies of a real model, and return it."""
     for number in range(count):
         folder = project / "models" / "defs" / f"model_{number:03}"
         shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -72,12 +72,12 @@ def measured(project: Path) -> dict[str, float | list[str]]:
 
 
 def main() -> int:
-    """Measure, print and write the result; fail beyond a limit."""
+    """Measure, print and write the result; return 1 if a limit is exceeded."""
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         for count, limit in LIMITS.items():
             project = models_in(Path(temporary) / str(count), count)
-            # The first one compiles and is not counted.
+            # The first run compiles byte code and is not counted.
             runs = [measured(project) for _ in range(_REPEATS + 1)][1:]
             figures = {
                 name: round(median(float(run[name]) for run in runs), 3)  # type: ignore[arg-type]  # numbers

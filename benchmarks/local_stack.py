@@ -1,4 +1,4 @@
-"""Stand-ins of the local stack for one benchmark, without anything provisioned."""
+"""Runs stand-ins of the local stack for one benchmark, without provisioning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = 300
 
 @contextmanager
 def stack(folder: Path, *components: str) -> Iterator[dict[str, int]]:
-    """Run some components, say `aws` for S3 and DynamoDB; yield their ports by component."""
+    """Run some components, for example `aws` for S3 and DynamoDB; yield their ports by component."""
     state = folder / "state"
     options = ["--state-dir", str(state), "--env-file", str(folder / "stack.env")]
     only = [word for component in components for word in ("--only", component)]

@@ -2,12 +2,12 @@
 
     python -m benchmarks.long_history [--batches 10000]
 
-One batch an hour, each published, and retired after its retention of thirty days; before them one whose load
-failed and was never repeated. DynamoDB and Snowflake are canned: what is compared is how much is asked of
-them. Writes `benchmarks/results/long_history.json`, and fails if anything asks more often with the long
-history. Longer answers are bounded by time, not by history: `doctor` reads a week and the 100 oldest batches
-that are not retired; retention reads what is not retired, or was so lately that its Delta files are not
-vacuumed yet.
+Each hour has one batch, published and later retired after its retention of thirty days. Before them is a
+batch whose load failed and was never repeated. DynamoDB and Snowflake are canned: only the number of requests
+to them is compared. Writes `benchmarks/results/long_history.json`, and fails if an operation sends more
+requests with the long history. Longer answers are limited by time, not by history: `doctor` reads a week and
+the 100 oldest batches that are not retired; retention reads batches that are not retired, or whose Delta
+files are not vacuumed yet.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ MODEL, REGION = "tides", "us-east-1"
 SHORT = 10
 HOUR, RETAINED = timedelta(hours=1), timedelta(days=30)
 _THIS_HOUR = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
-# On the first of a month retention looks at everything.
+# On the first day of a month retention examines all batches, so that day is avoided.
 NOW = _THIS_HOUR - timedelta(days=_THIS_HOUR.day == 1)
 PARTITIONS = dg.HourlyPartitionsDefinition("2024-01-01-00:00", timezone="UTC")
 SERVED = ServedModel(
@@ -74,14 +74,14 @@ SERVED = ServedModel(
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one operation asked of the registry and of Snowflake.
+    """The requests of one operation to the registry and to Snowflake.
 
     Attributes:
-        requests: To the registry, by operation.
-        items: Records read.
-        bytes: Their size as JSON.
-        statements: To Snowflake.
-        rows: Rows that Snowflake returned.
+        requests: The number of requests to the registry, by operation.
+        items: The number of records read.
+        bytes: The size of these records as JSON.
+        statements: The number of statements to Snowflake.
+        rows: The number of rows that Snowflake returned.
     """
 
     requests: dict[str, int]
@@ -93,11 +93,11 @@ class Cost:
 
 @dataclass
 class LongHistory:
-    """A model that has published a batch each hour, the newest one this hour and not live yet.
+    """A model with a published batch for each hour, and a newest one of this hour that is not live yet.
 
     Attributes:
-        registry: Its records.
-        warehouse: Its projection.
+        registry: The model's records.
+        warehouse: The model's projection.
     """
 
     registry: CannedRegistry
@@ -105,7 +105,7 @@ class LongHistory:
 
     @classmethod
     def of(cls, batches: int) -> LongHistory:
-        """Return a model with so many batches."""
+        """Return a model with this many batches."""
         made = cls(CannedRegistry(), CannedProjection())
         made.warehouse.execute(create_publications())
         minted = [NOW - (batches - number) * HOUR for number in range(1, batches + 1)]
@@ -137,7 +137,7 @@ class LongHistory:
         return made
 
     def put(self, record: BatchRecord) -> None:
-        """Put a batch's record in place of the one that is there."""
+        """Put a batch's record, replacing an existing one."""
         self.registry.put(_attributes(record) | record.key.attributes())
 
     def _add(self, batch_id: str, moment: datetime, sequence: int, *, newest: int) -> None:
@@ -188,7 +188,7 @@ class LongHistory:
 
     @property
     def table(self) -> RegistryTable:
-        """The registry as the platform reaches it."""
+        """The registry table over the canned client."""
         return RegistryTable(self.registry, "registry")
 
     @property
@@ -204,7 +204,7 @@ class LongHistory:
     quick_session = session
 
     def cost_of(self, act: Callable[[], object]) -> Cost:
-        """Return what an operation costs."""
+        """Return the cost of an operation."""
         self.registry.reset()
         self.warehouse.statements = self.warehouse.rows = 0
         act()
@@ -218,14 +218,14 @@ class LongHistory:
 
 
 class CannedSession(WarehouseQueries):
-    """A session in whose schema there is the projection alone."""
+    """A session in whose schema only the projection exists."""
 
     def tables(self) -> list[str]:
         """See `WarehouseQueries`."""
         return [PUBLICATIONS.strip('"')]
 
     def _create_view(self, model: str, schema: PredictionSchema) -> None:
-        """Leave the view out, whose statement costs the same whatever the history."""
+        """Skip the view: its statement costs the same with any history."""
 
     def has_predictions(self, model: str) -> bool:
         """See `WarehouseSession`."""
@@ -243,7 +243,7 @@ class CannedAccess(DeploymentAccess):
 
     @property
     def now(self) -> datetime:
-        """The moment that the histories reach to."""
+        """The end of the histories."""
         return NOW
 
     @property
@@ -252,7 +252,7 @@ class CannedAccess(DeploymentAccess):
         return self._history.table
 
     def client(self, service: str) -> Any:
-        """Return DynamoDB's client; what else is looked at does not depend on the model's batches."""
+        """Return DynamoDB's client; other services are not used in proportion to the model's batches."""
         if service == "dynamodb":
             return self._history.registry
         raise ContractError(f"{service} is not canned", remedy="Nothing is to be done")
@@ -296,7 +296,7 @@ _SETTINGS: Any = SimpleNamespace(
 
 
 def costs(batches: int) -> dict[str, Cost]:
-    """Return what each operation costs on a model with so many batches."""
+    """Return the cost of each operation on a model with this many batches."""
     history, declared = LongHistory.of(batches), declaration()
     platform: Any = SimpleNamespace(settings=_SETTINGS, registry=history.table)
     publisher = Publisher(
@@ -342,7 +342,7 @@ def costs(batches: int) -> dict[str, Cost]:
             warehouse: Any = history
             return projection_tick(looked, platform, warehouse, [SERVED], NOW + timedelta(minutes=5)).cursor
 
-        # The first sweep looks at everything, and the first tick looks back for days.
+        # Not counted: the first sweep examines all batches, and the first tick looks back for days.
         sweep.sweep()
         cursor = look_at_the_projection(None)
         context = dg.build_sensor_context(instance=instance)
@@ -364,7 +364,7 @@ def costs(batches: int) -> dict[str, Cost]:
 
 
 def declaration() -> ModelDeclaration:
-    """Return how the model is declared."""
+    """Return the model's declaration."""
     return ModelDeclaration.model_validate(
         {
             "name": MODEL,
@@ -380,7 +380,7 @@ def declaration() -> ModelDeclaration:
 
 
 def _nothing() -> Any:
-    """Return a bucket or Delta table that holds nothing."""
+    """Return an empty bucket or Delta table."""
     return SimpleNamespace(exists=lambda: False)
 
 
@@ -394,7 +394,7 @@ def _attributes(record: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, print and write the result; fail if anything asks more often with the long history."""
+    """Measure, print and write the result; return 1 if the long history takes more requests."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--batches", type=int, default=10_000)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""One handler, measured in a process of its own.
+"""Measures one handler in a process of its own.
 
     python -m benchmarks.measured_handler MODULE cold|point|point_new_tokens|batch COUNT
 
@@ -42,7 +42,7 @@ def main(module: str, kind: str, count: int) -> None:
 def _events(kind: str) -> Callable[[int], dict[str, Any]]:
     if kind != "point_new_tokens":
         return _point if kind == "point" else _batch
-    # Not at the head: a cold start must not have it for nothing.
+    # Imported here, so that a cold start does not include it.
     import urllib.request  # noqa: PLC0415
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -50,7 +50,7 @@ def _events(kind: str) -> Callable[[int], dict[str, Any]]:
         tokens = json.load(answer)
 
     def event(number: int) -> dict[str, Any]:
-        # None comes twice: warming up takes its own.
+        # Each token is used once, also during warm-up.
         os.environ["BENCHMARK_TOKEN"] = tokens.pop()
         return _point(number)
 

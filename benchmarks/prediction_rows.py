@@ -1,6 +1,6 @@
-"""The rows that scoring is measured with: ten columns of six types, and one of JSON where it is asked for."""
+"""The rows of the scoring benchmarks: ten columns of six types, and optionally a JSON column."""
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions at import time, so type checkers do not see them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MOST_DELAY = 60_000
 
 
 def predictions(rows: int) -> pa.Table:
-    """Return rows of the ten columns; the same ones each time."""
+    """Return rows of the ten columns; equal at each call."""
     random, numbers = np.random.default_rng(0), np.arange(rows)
     cents = np.clip(np.round(random.normal(0, 2000, rows)), -_MOST_DELAY, _MOST_DELAY).astype(np.int64)
     hundredth = pa.scalar("0.01").cast(pa.decimal128(3, 2))
@@ -71,7 +71,7 @@ def predictions(rows: int) -> pa.Table:
 
 
 def reasons(rows: int) -> list[dict[str, Any]]:
-    """Return the values of the JSON column, each another one."""
+    """Return the values of the JSON column, all different."""
     return [
         {
             "rank": number,

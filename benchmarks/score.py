@@ -38,7 +38,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "score.json"
 OURS, BY_ROWS, PANDAS = "mlpipe", "row by row", "pandas, gzip 1"
 LEAST_OF_ROWS, LEAST_OF_PANDAS, LEAST_OF_JSON, LEAST_SCALING = 15.0, 3.0, 5.0, 1.8
 MAX_MB, MAX_MB_WITH_PREVIOUS = 450.0, 600.0
-# Of the machine's time, what others may have used while the scaling was measured.
+# The largest share of the machine's time that other processes may use while scaling is measured.
 _MOST_OF_OTHERS = 0.05
 _FEW_ROWS = 1000
 _SECONDS = 1800
@@ -46,10 +46,10 @@ _FEW_SECONDS = 10
 
 
 def measure(writer: str, kind: str, rows: int) -> dict[str, float]:
-    """Return what one writer needed, in a process of its own.
+    """Return one writer's figures, measured in a process of its own.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The process failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -72,7 +72,7 @@ def measure(writer: str, kind: str, rows: int) -> dict[str, float]:
 
 
 def side_by_side(writers: Sequence[str], kind: str, rows: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Return each writer's medians, and ours as a multiple of its rows per CPU second."""
+    """Return each writer's medians, and the ratio of our rows per CPU second to the writer's."""
     measured: dict[str, list[dict[str, float]]] = {writer: [] for writer in writers}
     for _ in range(rounds):
         for writer in writers:
@@ -88,10 +88,10 @@ def side_by_side(writers: Sequence[str], kind: str, rows: int, rounds: int) -> d
 
 
 class Scored:
-    """Batches that score jobs wrote, each under an id of its own.
+    """Scores batches, each with an id of its own.
 
     Args:
-        jobs: Runs them.
+        jobs: The score jobs.
     """
 
     def __init__(self, jobs: ScoreJobs) -> None:
@@ -99,13 +99,13 @@ class Scored:
         self._count = 0
 
     def batch(self, model: str, day: str, *, cores: int | None = None) -> tuple[Manifest, JobCost]:
-        """Score what was prepared of a day."""
+        """Score a prepared day."""
         self._count += 1
         batch_id = f"{day.replace('-', '')}T060000Z-{self._count:08x}"
         return self._jobs.run(self._jobs.arguments(model, day, batch_id), cores=cores)
 
     def measured(self, model: str, day: str) -> dict[str, Any]:
-        """Return what a batch took."""
+        """Return the figures of one batch."""
         manifest, cost = self.batch(model, day)
         return {
             "rows": manifest.row_count,
@@ -120,7 +120,7 @@ class Scored:
 
 
 def jobs_measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what jobs of several sizes took, and what a second process gave."""
+    """Return the figures of jobs of several sizes, and the gain from a second process."""
     with score_jobs() as jobs:
         scored, found = Scored(jobs), {}
         for rows in options.job_rows:
@@ -135,9 +135,9 @@ def jobs_measured(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str, Any]:
-    """Return the rows a second of a job on one core and on two, beyond what a job of few rows takes.
+    """Return the rows per second of a job on one core and on two, without the fixed time of a small job.
 
-    The stand-ins have the same cores as the job: beside a job on one core they would cost it nothing.
+    The stand-ins are limited to the job's cores: otherwise they would cost a job on one core nothing.
     """
     taken: dict[tuple[int, int], list[float]] = {}
     quiet = Quiet(jobs.folder)
@@ -150,7 +150,7 @@ def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str
                 _, cost = scored.batch(TEN_COLUMNS, DAY, cores=cores)
                 taken.setdefault((cores, of_rows), []).append(cost.seconds)
                 others = quiet.share_of_others(cost)
-                # A job of few rows ends before all that its processes took has been looked at.
+                # A small job ends before all of its processes' CPU time was sampled.
                 if of_rows == rows and others > _MOST_OF_OTHERS:
                     return {"rows": rows, "not_measured": f"others used {others:.0%} of the machine"}
     seconds = {at: statistics.median(each) for at, each in taken.items()}
@@ -163,10 +163,10 @@ def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str
 
 
 class Quiet:
-    """Tells how much of the machine others use, beside a job and the stand-ins that serve it.
+    """Measures other processes' share of the machine, beside a job and its stand-ins.
 
     Args:
-        folder: The stand-ins'.
+        folder: The stand-ins' folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -174,17 +174,17 @@ class Quiet:
         self.begin()
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Start to count."""
         self._began = self._counted()
 
     def keep_stack_on(self, cores: int) -> None:
-        """Let the stand-ins use the first cores only."""
+        """Limit the stand-ins to the first cores."""
         for process in self._stack:
             kept = ["taskset", "--all-tasks", "--cpu-list", "--pid", f"0-{cores - 1}", str(process.pid)]
             subprocess.run(kept, stdout=subprocess.DEVNULL, check=True, timeout=_FEW_SECONDS)
 
     def share_of_others(self, cost: JobCost) -> float:
-        """Return what others used since the beginning, of all there was; stolen time is theirs."""
+        """Return the share of CPU time since `begin` that others used, including stolen time."""
         busy, own, there = (
             after - before for after, before in zip(self._counted(), self._began, strict=True)
         )
@@ -202,7 +202,7 @@ class Quiet:
 
 
 def statements(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return what was measured of each promise, and the promise."""
+    """Return each promise with its measured figure."""
     plain, json_rows, jobs = result["writers"], result["with_json"], result["jobs"]
     found = {
         f"times the rows per CPU second of {BY_ROWS}": (plain[BY_ROWS]["ratio"], LEAST_OF_ROWS),
@@ -225,7 +225,7 @@ def statements(result: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 if all of it is as good as it must be."""
+    """Measure, print and write; return 0 if all promises hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3)

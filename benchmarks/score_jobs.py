@@ -1,4 +1,4 @@
-"""The score job's own script, run on a bucket of its own: how much memory, processor and time it takes."""
+"""Runs the score job's own script on a separate bucket, and measures its memory, CPU and time."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ SCHEMAS = {TEN_COLUMNS: SCHEMA, WIDE: _WIDE_SCHEMA}
 
 @dataclass
 class JobCost:
-    """What a job took.
+    """The cost of a job.
 
     Attributes:
-        seconds: From the start of its script to its end.
-        peak_mb: By process id, the most memory that a process of it had.
-        cpu_seconds: By process id.
+        seconds: From the start of the script to its end.
+        peak_mb: The peak memory of each process, by process id.
+        cpu_seconds: The CPU seconds of each process, by process id.
     """
 
     seconds: float = 0.0
@@ -71,11 +71,11 @@ class JobCost:
 
     @property
     def most_mb(self) -> float:
-        """The most memory that any process had."""
+        """The highest peak memory of any process."""
         return max(self.peak_mb.values())
 
     def look(self, job: psutil.Process) -> None:
-        """Note what its processes have taken up to now."""
+        """Record what the job's processes have used until now."""
         with suppress(psutil.NoSuchProcess):
             for process in (job, *job.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, KeyError):
@@ -95,9 +95,9 @@ class ScoreJobs:
 
     Attributes:
         store: The bucket.
-        environment: Variables that tell the jobs where it is.
-        folder: Where their containers' files lie.
-        ports: Of the components, by name.
+        environment: The variables with which jobs reach the bucket.
+        folder: The folder of the jobs' container files.
+        ports: The ports of the components, by name.
     """
 
     store: ObjectStore
@@ -106,13 +106,13 @@ class ScoreJobs:
     ports: dict[str, int]
 
     def prepare(self, model: str, partition: str, rows: int, *, known: str | None = None) -> None:
-        """Put the model, its schema and the features of a partition on S3.
+        """Upload the model, its schema and the features of a partition.
 
         Args:
             model: One of `SCHEMAS`.
             partition: The partition.
-            rows: Of the features.
-            known: The partition whose outcomes are known then; None for none.
+            rows: The number of feature rows.
+            known: The partition whose outcomes are known by then; None for none.
         """
         content = json.dumps({"minutes": 1.5, "late": 15.0}).encode()
         self.store.put(_MODEL_KEY, content)
@@ -123,7 +123,7 @@ class ScoreJobs:
         folder.write_all(PreparedPartition(features(model, rows), known_outcomes))
 
     def arguments(self, model: str, partition: str, batch_id: str, **more: Any) -> ScoreArguments:
-        """Return the arguments of a job that scores what was prepared."""
+        """Return the arguments of a job that scores a prepared partition."""
         sha256 = hashlib.sha256(self.store.get(_MODEL_KEY)).hexdigest()
         return ScoreArguments(
             model=model,
@@ -147,14 +147,14 @@ class ScoreJobs:
         host: str = "algo-1",
         hosts: int = 1,
     ) -> subprocess.Popen[bytes]:
-        """Start the script of one host of a job, in a session of its own.
+        """Start the script of one host of a job, in a separate session.
 
         Args:
-            arguments: The job's.
-            log: Gets what it says.
-            cores: How many it may use; None for all.
-            host: Its name, `algo-1` for the first.
-            hosts: How many the job has.
+            arguments: The job's arguments.
+            log: The file for its output.
+            cores: How many cores it may use; None for all.
+            host: The host's name; the first is `algo-1`.
+            hosts: The number of the job's hosts.
         """
         names = [f"algo-{number + 1}" for number in range(hosts)]
         root = self.folder / f"{arguments.batch_id}-{arguments.attempt}-{host}"
@@ -179,7 +179,7 @@ class ScoreJobs:
         """Run a job of one host to its end.
 
         Raises:
-            RuntimeError: It failed, or did not end in time.
+            RuntimeError: The job failed, or did not end in time.
         """
         log, cost, began = self.folder / "log", JobCost(), time.perf_counter()
         with self.start(arguments, log, cores=cores) as job:
@@ -199,7 +199,7 @@ class ScoreJobs:
 
 @contextmanager
 def score_jobs(*components: str) -> Iterator[ScoreJobs]:
-    """Run S3 and DynamoDB with an empty bucket and an empty registry, and other components as asked for."""
+    """Run S3, DynamoDB and further components, with an empty bucket and an empty registry."""
     with tempfile.TemporaryDirectory() as name, stack(Path(name), "aws", *components) as ports:
         environment = aws_environment(ports["aws"], None)
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
@@ -218,7 +218,7 @@ def score_jobs(*components: str) -> Iterator[ScoreJobs]:
             KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
             BillingMode="PAY_PER_REQUEST",
         )
-        # Without byte code, a job would compile all it imports.
+        # PYTHONDONTWRITEBYTECODE is not passed on: without byte code, a job would compile all imports.
         variables = {**kept, **environment, "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1"}
         yield ScoreJobs(ObjectStore(s3, BUCKET), variables, Path(name), ports)
 
@@ -232,7 +232,7 @@ def features(model: str, rows: int) -> pa.Table:
 
 
 def outcomes(rows: int, known: str | None) -> pa.Table:
-    """Return what became of a partition's entities: of nine in ten it is known."""
+    """Return outcomes for nine in ten of a partition's entities."""
     entities = predictions(rows if known else 0)["entity_id"]
     if known:
         entities = entities.filter(pa.array(np.arange(rows) % 10 != 0))

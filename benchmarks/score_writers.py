@@ -1,9 +1,9 @@
-"""One way to write predictions as JSON and Parquet, measured in a process of its own.
+"""Measures one way to write predictions as JSON and Parquet, in a process of its own.
 
     python -m benchmarks.score_writers WRITER plain|json ROWS FOLDER
 
-The rows are there as what each writer takes best before the clock starts. The last line of standard output is
-a JSON object: rows, seconds of CPU (all threads) and of the wall, bytes of JSON and of Parquet.
+Each writer gets the rows in the form that suits it best before the clock starts. The last line of standard
+output is a JSON object: rows, CPU seconds of all threads, wall-clock seconds, bytes of JSON and of Parquet.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BATCH = "20130201T060000Z-0123abcd"
 
 
 class FolderS3:
-    """A bucket whose objects are files; as much of a boto3 client as writing a share needs."""
+    """A bucket whose objects are files, with the methods of a boto3 client that writing a share needs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +59,7 @@ class FolderS3:
 def by_columns(
     schema: PredictionSchema, rows: pa.Table, values: list[Any], folder: Path
 ) -> Callable[[], None]:
-    """Write as the score job does: chunk by chunk, a share's parts, data files and receipt."""
+    """Write like the score job: chunk by chunk, with a share's parts, data files and receipt."""
     pa.set_cpu_count(1)
     chunks: list[Any] = [rows.slice(first, CHUNK_ROWS) for first in range(0, rows.num_rows, CHUNK_ROWS)]
     if values:
@@ -79,9 +79,9 @@ def by_columns(
 
 
 def by_rows(schema: PredictionSchema, rows: pa.Table, values: list[Any], folder: Path) -> Callable[[], None]:
-    """Write row by row, as the score job did before it wrote columns: gzip 6, and Parquet with Snappy."""
+    """Write row by row, like the score job before it wrote columns: gzip 6, and Parquet with Snappy."""
     contract, texts = row_contract(schema), sorted(schema.names)
-    # In name order, in which lines are checked fastest.
+    # Lines are checked fastest if columns are in order of their names.
     columns = {name: values if name not in rows.column_names else rows[name].to_pylist() for name in texts}
 
     def write() -> None:
@@ -107,7 +107,7 @@ def by_rows(schema: PredictionSchema, rows: pa.Table, values: list[Any], folder:
 
 
 def by_pandas(level: int) -> Callable[..., Callable[[], None]]:
-    """Return pandas' `to_json` and `to_parquet`; decimals are floats, and nothing is checked."""
+    """Return a writer with pandas' `to_json` and `to_parquet`: decimals become floats; without checks."""
 
     def prepare(
         _schema: PredictionSchema, rows: pa.Table, values: list[Any], folder: Path
@@ -137,13 +137,13 @@ def by_pandas(level: int) -> Callable[..., Callable[[], None]]:
 def by_polars(
     _schema: PredictionSchema, rows: pa.Table, _values: list[Any], folder: Path
 ) -> Callable[[], None]:
-    """Write with Polars' `write_ndjson` and `write_parquet`; without checksums, decimals as strings."""
+    """Write with Polars' `write_ndjson` and `write_parquet`: decimals become strings; without checksums."""
     import polars as pl  # noqa: PLC0415  # each process imports its own writer
 
     frame = pl.DataFrame(rows)
 
     def write() -> None:
-        # Polars' own gzip takes longer.
+        # Faster than Polars' own gzip.
         file: Any = igzip.open(folder / "part.jsonl.gz", "wb", compresslevel=1)
         with file:
             frame.write_ndjson(file)
@@ -160,7 +160,7 @@ WRITERS = {
     "Polars": by_polars,
 }
 PLAIN = tuple(WRITERS)
-# The others write JSON columns as something else.
+# The other writers do not keep JSON columns as JSON.
 WITH_JSON = ("mlpipe", "row by row")
 
 

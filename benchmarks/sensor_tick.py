@@ -2,9 +2,9 @@
 
     python -m benchmarks.sensor_tick [--history 1000000] [--without-peer]
 
-S3, SQS and DynamoDB are canned and speak their protocols to boto3; their work is part of the figures. The
-peer is dagster-aws's `get_objects` on a tenth of the files. Writes `benchmarks/results/sensor_tick.json`, and
-fails beyond 2 seconds or 5 list calls.
+S3, SQS and DynamoDB are canned and speak their protocols to boto3; the figures include their work. The peer
+is dagster-aws's `get_objects` on a tenth of the files. Writes `benchmarks/results/sensor_tick.json`, and
+fails above 2 seconds or 5 list calls.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ RESULT = Path(__file__).resolve().parent / "results" / "sensor_tick.json"
 NEW, PER_DAY = 20, 1000
 MAX_SECONDS, MAX_LIST_CALLS = 2.0, 5
 _SMALL_HISTORY = 10_000
-# It takes ten times as long for ten times as many files.
+# The peer's time grows linearly with the number of files, so fewer are enough.
 _PEER_HISTORY = 100_000
 _REPEATS = 5
-# What S3, DynamoDB and SQS take within a region, rounded up.
+# The latency of S3, DynamoDB and SQS within a region, rounded up.
 _ANSWER_SECONDS = 0.02
 
 
 def measured(history: int) -> dict[str, dict[str, Any]]:
-    """Return the ticks of a history: new files told by the queue, found by listing, and none at all."""
+    """Return the figures of a history's ticks: new files from the queue, from a listing, and none."""
     figures: dict[str, list[TickFigures]] = {"told": [], "listed": [], "nothing_new": []}
     with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
         for _ in range(_REPEATS):
@@ -56,7 +56,7 @@ def measured(history: int) -> dict[str, dict[str, Any]]:
 
 
 def peers(history: int) -> dict[str, float]:
-    """Return what dagster-aws's listing of the same files costs, as a sensor of it would at each tick."""
+    """Return the cost of listing the same files with dagster-aws, as its sensor would at each tick."""
     with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
         new = sensor.canned.add(NEW, tell=False)
         seconds, found = _listed_by_peer(sensor, new[0])
@@ -76,7 +76,7 @@ def _listed_by_peer(sensor: CannedSensor, first_new: str) -> tuple[float, int]:
 
 
 def main() -> int:
-    """Measure, print and write the result; fail beyond a limit."""
+    """Measure, print and write the result; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--history", type=int, default=1_000_000)
     parser.add_argument("--without-peer", action="store_true", help="leave out what takes a minute")

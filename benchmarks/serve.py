@@ -43,7 +43,7 @@ _DEAD = "http://127.0.0.1:1"
 
 @contextmanager
 def canned_store() -> Iterator[dict[str, str]]:
-    """Run the canned store and give what it says of itself."""
+    """Run the canned store and yield its connection data."""
     command = [sys.executable, "-m", "benchmarks.canned.canned_serving_store"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -54,7 +54,7 @@ def canned_store() -> Iterator[dict[str, str]]:
 
 
 class Bench:
-    """Measures handlers against one canned store."""
+    """Measures handlers with one canned store."""
 
     def __init__(self, store: dict[str, str], rounds: int, requests: int) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class Bench:
         self._requests = requests
 
     def side_by_side(self, kind: str, *, byte_code: bool = True) -> dict[str, dict[str, float]]:
-        """Return each handler's medians over the rounds, one handler after another in each."""
+        """Return each handler's medians over the rounds; each round measures all handlers in turn."""
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in HANDLERS}
         for _ in range(self._rounds):
             for name, module in HANDLERS.items():
@@ -70,7 +70,7 @@ class Bench:
         return _medians(measured)
 
     def in_turns(self, enrichments: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-        """Return our point lookups with each of these, medians over the rounds."""
+        """Return the medians of our point lookups with each set of enrichments, measured in turn."""
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in enrichments}
         for _ in range(self._rounds):
             for name, declared in enrichments.items():
@@ -78,7 +78,7 @@ class Bench:
         return _medians(measured)
 
     def ours(self, enrichments: list[dict[str, Any]], *, requests: int) -> dict[str, float]:
-        """Return our point lookups with these enrichments."""
+        """Return the figures of our point lookups with these enrichments."""
         self._publish(enrichments)
         try:
             return self._measure(HANDLERS["mlpipe"], "point", requests=requests)
@@ -143,14 +143,14 @@ def _medians(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str,
 
 
 def provider_at(url: str) -> list[dict[str, Any]]:
-    """Return the enrichment by a provider there."""
+    """Return the enrichment by a provider at this address."""
     return [{"name": "weather", "url": f"{url}/{{origin}}", "fields": ["temp"], "timeout_milliseconds": 5000}]
 
 
 def measure(rounds: int, requests: int) -> dict[str, Any]:
-    """Return everything that was measured."""
+    """Return all figures."""
     with canned_store() as store, socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
-        # It accepts connections by its backlog, and never says a word.
+        # Connections are accepted into its backlog and never answered.
         store["silent"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
         bench = Bench(store, rounds, requests)
         found: dict[str, Any] = {
@@ -162,7 +162,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
         }
         found["providers"] = {
             **bench.in_turns({"none": [], "dead": provider_at(_DEAD)}),
-            # Few: before the breaker opens each costs the budget, and then nothing.
+            # A few requests only: until the breaker opens each costs the whole budget, afterwards nothing.
             "black_holed": bench.ours(provider_at(store["silent"]), requests=_BEFORE_OPENING),
         }
     archive = build_api_archive(ROOT / "build" / "packages")
@@ -171,7 +171,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "machine": platform.machine(),
             "python": platform.python_version(),
-            # Other load disturbs ratios less than milliseconds.
+            # Recorded, because other load distorts milliseconds more than ratios.
             "load_average": round(os.getloadavg()[0], 1),
         },
         **found,
@@ -180,7 +180,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
 
 
 def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each limit with the measured figure."""
+    """Return each limit with its measured figure."""
     cold, bare, point = found["cold"], found["cold_without_byte_code"], found["point"]
     providers = found["providers"]
 

@@ -41,22 +41,22 @@ _SECONDS = 900
 
 
 class FolderS3:
-    """A bucket whose objects are files; as much of a boto3 client as fetching a part needs."""
+    """A bucket whose objects are files, with the methods of a boto3 client that fetching a part needs."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803  # boto3's names
-        """Answer with a file's size."""
+        """Return a file's size."""
         return {"ContentLength": (self._folder / Bucket / Key).stat().st_size}
 
     def download_fileobj(self, bucket: str, key: str, file: IO[bytes], **_options: Any) -> None:
-        """Write a file's content."""
+        """Copy a file's content."""
         file.write((self._folder / bucket / key).read_bytes())
 
 
 def sink_part(task: tuple[str, PartSource]) -> int:
-    """Do with a part all that a load does before the wire; return how many rows there were."""
+    """Process a part like a load, except for sending its items; return the number of rows."""
     folder, source = task
     text = OnlineItemTexts(source.schema, source.batch_id, _EXPIRY).text
     rows = 0
@@ -68,8 +68,8 @@ def sink_part(task: tuple[str, PartSource]) -> int:
 
 
 def run_on_spark(description: Path, parts: int) -> None:
-    """Load the described part so many times on the Spark that the environment gives; print the seconds."""
-    # By name, as the load does: it is locked by itself, and may not be there when types are checked.
+    """Load the described part `parts` times on the environment's Spark; print rows and seconds."""
+    # Imported by name like in the load: pyspark is locked separately and may be missing for type checks.
     session = import_module("pyspark.sql").SparkSession.builder.getOrCreate()
     described = json.loads(description.read_text())
     part = JsonPart(described["key"], described["rows"], described["bytes"], described["sha256"])
@@ -84,10 +84,10 @@ def run_on_spark(description: Path, parts: int) -> None:
 
 
 def measure(cores: int, description: Path, parts: int) -> float:
-    """Return the rows a second of a load on so many cores, in a process of its own.
+    """Return the rows per second of a load on this many cores, in a process of its own.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The process failed.
     """
     environment = {
         **os.environ,
@@ -120,7 +120,7 @@ def measure(cores: int, description: Path, parts: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 if two cores do as many times the work of one as they must."""
+    """Measure, print and write; return 0 if two cores reach the least ratio to one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=32)
     parser.add_argument("--rows", type=int, default=40_000)

@@ -59,7 +59,7 @@ _CHECKSUM_STEP = 7_919_000_003
 
 
 def predictions(first: int, rows: int) -> pa.Table:
-    """Return rows as the score job commits them; each has a checksum of its own."""
+    """Return rows as the score job commits them, all with different checksums."""
     numbers = np.arange(first, first + rows, dtype=np.int64)
     columns = {
         "flight": [f"AA-{number}-JFK" for number in numbers],
@@ -79,7 +79,7 @@ def predictions(first: int, rows: int) -> pa.Table:
 
 
 def deliver(port: int, rows: int, files: int) -> Manifest:
-    """Write the Delta table in so many files, and return the manifest of its batch."""
+    """Write the Delta table in this many files, and return the manifest of its batch."""
     endpoint = f"http://127.0.0.1:{port}"
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     boto3.client("s3", endpoint_url=endpoint, **keys).create_bucket(Bucket=BUCKET)
@@ -142,7 +142,7 @@ def arguments(manifest: Manifest) -> LoadArguments:
 
 @contextmanager
 def warehouse(port: int, bucket: str) -> Iterator[Any]:
-    """Connect to an empty warehouse that may read a bucket's predictions."""
+    """Connect to an empty warehouse that can read a bucket's predictions."""
     connection = snowflake.connector.connect(
         account="local",
         user="test",
@@ -167,17 +167,17 @@ def warehouse(port: int, bucket: str) -> Iterator[Any]:
 
 
 class Stopwatch:
-    """Measures seconds, and the CPU seconds of this process and of the stack's.
+    """Measures seconds, and the CPU seconds of this process and of the stack's processes.
 
     Args:
-        processes: The stack's.
+        processes: The stack's processes.
     """
 
     def __init__(self, processes: Sequence[psutil.Process]) -> None:
         self._processes = [*processes, psutil.Process()]
 
     def read(self) -> Spent:
-        """Return both, since some moment in the past."""
+        """Return the seconds and CPU seconds so far; only differences are meaningful."""
         times = [process.cpu_times() for process in self._processes]
         return Spent(time.perf_counter(), sum(each.user + each.system for each in times))
 
@@ -194,7 +194,7 @@ class Spent(NamedTuple):
 
 
 def copied(watch: Stopwatch, connection: Any, manifest: Manifest) -> Spent:
-    """Copy the files into an empty table; return what it took."""
+    """Copy the files into an empty table; return the time."""
     table = WarehouseTable(MODEL, manifest.schema)
     bare = WarehouseLoad(table, BATCH, "bare")
     with closing(connection.cursor()) as cursor:
@@ -210,7 +210,7 @@ def copied(watch: Stopwatch, connection: Any, manifest: Manifest) -> Spent:
 
 
 class WatchedLoader(WarehouseLoader):
-    """The job's loader, which also adds up what it spends on verifying."""
+    """The job's loader, which also sums its time for verification."""
 
     watch: Stopwatch
     verification = Spent(0.0, 0.0)
@@ -226,7 +226,7 @@ class WatchedLoader(WarehouseLoader):
 
 
 def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: str) -> tuple[Spent, Spent]:
-    """Load the batch as the job does; return what it took but for its counting, and what that took."""
+    """Load the batch like the job; return the time without counting, and the time for counting."""
     accepted = RowTally(rows=manifest.row_count, checksum=int(manifest.checksum))
     survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], b"")], [])
     loader = WatchedLoader(connection, DeliveredBatch(manifest), arguments(manifest), job_run_id)
@@ -242,11 +242,11 @@ def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: st
 
 
 def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespace) -> dict[str, list[Spent]]:
-    """Return what each round took, of the bare COPY, of the load and of its verification."""
+    """Return the times of each round for the bare COPY, the load and its verification."""
     manifest = deliver(ports["aws"], options.rows, options.files)
     found: dict[str, list[Spent]] = {"copy": [], "load": [], "verification": []}
     with warehouse(ports["snowflake"], BUCKET) as connection:
-        # The first ones of both are not counted: tables are made, files come into the cache.
+        # The first round is not counted: it creates tables and fills the cache.
         for number in range(options.rounds + 1):
             found["copy"].append(copied(watch, connection, manifest))
             load, verification = loaded(watch, connection, manifest, f"jr_{number}")
@@ -256,7 +256,7 @@ def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespac
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; 0 if the load reaches its share of the bare COPY's throughput."""
+    """Measure, print and write; return 0 if the load reaches its share of a bare COPY's throughput."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--files", type=int, default=8)

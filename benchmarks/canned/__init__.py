@@ -1,1 +1,1 @@
-"""Services that answer the benchmarks from memory, and count what they are asked."""
+"""Services that answer the benchmarks from memory and count the requests."""

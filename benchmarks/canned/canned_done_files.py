@@ -1,4 +1,4 @@
-"""A million done files behind the wire protocols of S3, SQS and DynamoDB, from memory, every call counted."""
+"""A million done files in memory behind the wire protocols of S3, SQS and DynamoDB; counts all calls."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _SCHEMA = PredictionSchema((Column("entity_id", ColumnType.parse("string"), null
 
 @dataclass
 class CannedDoneFiles:
-    """Done files of many days, as many on each, and the requests that were made for them.
+    """Done files of many days, and counts of the requests for them.
 
     Attributes:
         today: The newest day.
-        history: How many files there are.
-        per_day: How many of them on each day.
-        answer_seconds: How long each answer takes beside the work for it, as over a network.
-        refused: Calls that are answered with a refusal, by name.
-        unlisted: Days whose listing is refused.
+        history: The total number of files.
+        per_day: The number of files of each day.
+        answer_seconds: A delay added to each answer, like a network's.
+        refused: The names of calls to refuse.
+        unlisted: The days whose listing is refused.
     """
 
     today: date
@@ -53,16 +53,16 @@ class CannedDoneFiles:
     unlisted: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Name the files."""
+        """Create the files' keys."""
         days = -(-self.history // self.per_day)
         for back in range(days - 1, -1, -1):
             day = self.today - timedelta(days=back)
-            # As `done_key` makes them, which would take most of a minute for a million.
+            # Like `done_key`, which would take most of a minute for a million keys.
             prefix = f"{done_prefix(day)}{MODEL}/{day:%Y%m%d}T010203Z-"
             self.keys += [f"{prefix}{number:08x}.json" for number in range(self.per_day)]
 
     def add(self, count: int, *, tell: bool) -> list[str]:
-        """Put further files of today, and tell the queue of them or not; return their keys."""
+        """Add files of today, and send messages about them if `tell`; return their keys."""
         day = f"{self.today:%Y%m%d}"
         first = len(self.keys)
         added = [done_key(MODEL, f"{day}T020304Z-{first + number:08x}") for number in range(count)]
@@ -79,7 +79,7 @@ class CannedDoneFiles:
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve on a port of this machine for as long as the context lasts, and give the address."""
+        """Serve on a local port for the duration of the context, and yield the address."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"canned": self}))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -114,16 +114,16 @@ def manifest_bytes(key: str) -> bytes:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers what the sensor asks; whatever else is asked is an error."""
+    """Answers the sensor's requests; fails on any other."""
 
     canned: CannedDoneFiles
     protocol_version = "HTTP/1.1"
-    # An answer is one packet, as a real service sends it.
+    # Sends an answer as one packet, like the real services.
     wbufsize = -1
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """List, or give a file."""
+        """Answer a listing or return a file."""
         address = urlsplit(self.path)
         options = {name: values[0] for name, values in parse_qs(address.query).items()}
         if options.get("list-type") == "2":
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"", "application/json", {"ETag": f'"{_etag(self._key())}"', **_dates()})
 
     def do_POST(self) -> None:
-        """Answer SQS and DynamoDB: a message is given once, no record is known, every change is taken."""
+        """Answer SQS and DynamoDB: each message is delivered once, no record exists, all changes succeed."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         action = self.headers["X-Amz-Target"].rpartition(".")[2]
         self.canned.calls[action] += 1
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(json.dumps(answers[action]()).encode(), "application/x-amz-json-1.0")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-        """Tell nothing."""
+        """Log nothing."""
 
     def _key(self) -> str:
         return unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")

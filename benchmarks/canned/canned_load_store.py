@@ -1,8 +1,8 @@
-"""DynamoDB's writes and one S3 object, answered from memory: by nginx where it is installed, else by asyncio.
+"""Answers DynamoDB's writes and serves S3 objects from files: with nginx if installed, else with asyncio.
 
     python -m benchmarks.canned.canned_load_store PORT FOLDER
 
-serves by asyncio until it is ended. Objects are files below the folder, as `/bucket/key`.
+serves with asyncio until it is terminated. Objects are files below the folder, as `/bucket/key`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _READY_SECONDS = 20
 _WRITTEN = json.dumps(
     {"UnprocessedItems": {}, "ConsumedCapacity": [{"TableName": TABLE, "CapacityUnits": 25.0}]}
 )
-# awswrangler asks for the keys.
+# awswrangler asks for the table's keys.
 _DESCRIBED = json.dumps(
     {
         "Table": {
@@ -64,10 +64,10 @@ http {{
 
 @contextmanager
 def canned_load_store(folder: Path) -> Iterator[tuple[str, str]]:
-    """Serve a folder's files and every write; give the address and what serves it.
+    """Serve a folder's files and accept all writes; yield the address and the server's name.
 
     Raises:
-        RuntimeError: It was not ready in time.
+        RuntimeError: The server was not ready in time.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,7 +77,7 @@ def canned_load_store(folder: Path) -> Iterator[tuple[str, str]]:
         config = folder / "nginx.conf"
         answers = {"written": _WRITTEN, "described": _DESCRIBED}
         config.write_text(_NGINX.format(folder=folder, port=port, largest=MAX_BATCH_WRITE_BYTES, **answers))
-        # Its workers must read the folder, which was made for this user alone.
+        # nginx's workers run as another user and must be able to read the folder.
         folder.chmod(0o755)
         command = [nginx, "-c", str(config), "-p", str(folder)]
     else:

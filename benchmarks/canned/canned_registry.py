@@ -1,6 +1,6 @@
-"""A registry and its projection in memory, as their clients find them, which count what is asked of them.
+"""An in-memory registry and projection that count the requests of their clients.
 
-The registry applies changes and judges none of their conditions: the rules are tested elsewhere.
+The registry applies changes without checking their conditions, which other tests cover.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from prediction_contract.registry.stored_record import Attributes, encode_value
 
-# DynamoDB ends a page there.
+# DynamoDB ends a page at this size.
 _PAGE_BYTES = 1_000_000
 _CLAUSES = re.compile("(SET|REMOVE|ADD) (.*?)(?= (?:SET|REMOVE|ADD) |$)")
 
@@ -25,12 +25,12 @@ _TYPES = re.compile(r"::[A-Z_]+(?:\([0-9, ]+\))?")
 
 @dataclass
 class CannedRegistry:
-    """The records of one table, behind the methods of boto3's DynamoDB client, and what was asked of them.
+    """The records of one table behind the methods of boto3's DynamoDB client, with counts of requests.
 
     Attributes:
-        requests: How many requests came, by operation; each page of a query is one.
-        items: How many items were read.
-        bytes: Their size as JSON.
+        requests: The number of requests by operation; each page of a query is one.
+        items: The number of items read.
+        bytes: The size of these items as JSON.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -40,7 +40,7 @@ class CannedRegistry:
     _sorted: dict[str, list[str]] = field(default_factory=dict)
 
     def put(self, attributes: Attributes) -> None:
-        """Put a record, whatever was there; it counts as no request."""
+        """Put a record, replacing an existing one; not counted as a request."""
         self._keep({name: encode_value(value) for name, value in attributes.items()})
 
     def reset(self) -> None:
@@ -48,12 +48,12 @@ class CannedRegistry:
         self.requests, self.items, self.bytes = Counter(), 0, 0
 
     def get_item(self, *, Key: Mapping[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803  # boto3's name
-        """Answer as boto3 does."""
+        """Answer like boto3."""
         self.requests["GetItem"] += 1
         return self._answer(Key)
 
     def transact_get_items(self, *, TransactItems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Answer as boto3 does."""
+        """Answer like boto3."""
         self.requests["TransactGetItems"] += 1
         return {"Responses": [self._answer(item["Get"]["Key"]) for item in TransactItems]}
 
@@ -66,17 +66,17 @@ class CannedRegistry:
         return {}
 
     def describe_table(self, **_: Any) -> dict[str, Any]:
-        """Answer as boto3 does of a table that is there."""
+        """Answer like boto3 for an existing table."""
         self.requests["DescribeTable"] += 1
         return {"Table": {"TableStatus": "ACTIVE"}}
 
     def describe_time_to_live(self, **_: Any) -> dict[str, Any]:
-        """Answer as boto3 does of a table whose items expire."""
+        """Answer like boto3 for a table whose items expire."""
         self.requests["DescribeTimeToLive"] += 1
         return {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED"}}
 
     def get_paginator(self, operation: str) -> CannedRegistry:
-        """Return what pages; a registry is queried and never scanned."""
+        """Return itself as the paginator of queries; scans are not supported."""
         if operation != "query":
             raise NotImplementedError(operation)
         return self
@@ -89,7 +89,7 @@ class CannedRegistry:
         PaginationConfig: Mapping[str, int | None],  # noqa: N803
         **_: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a range of one model's records, each when it is asked for."""
+        """Yield the pages of a range of one model's records; each is counted when it is requested."""
         asked = {name: value["S"] for name, value in ExpressionAttributeValues.items()}
         model = asked[":model"]
         names = self._sorted.get(model, [])
@@ -141,11 +141,11 @@ class CannedRegistry:
 
 
 class CannedProjection:
-    """Snowflake's projection of the publications in SQLite: a connection and its cursor in one.
+    """Snowflake's projection of publications in SQLite; serves as connection and cursor.
 
     Attributes:
-        statements: How many were sent.
-        rows: How many rows came back.
+        statements: The number of statements.
+        rows: The number of returned rows.
     """
 
     def __init__(self) -> None:
@@ -162,15 +162,15 @@ class CannedProjection:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Keep everything."""
+        """Leave the connection open."""
 
     def insert(self, table: str, values: Sequence[Any]) -> None:
-        """Put a row into a table; it counts as no statement."""
+        """Insert a row into a table; not counted as a statement."""
         places = ", ".join("?" * len(values))
         self._connection.execute(f"INSERT INTO {table} VALUES ({places})", values)  # noqa: S608  # ours
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
-        """Carry a statement out."""
+        """Execute a statement."""
         self.statements += 1
         made = self._connection.execute(_TYPES.sub("", statement).replace("%s", "?"), parameters or ())
         self._answer = made.fetchall()

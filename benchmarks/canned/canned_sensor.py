@@ -1,4 +1,4 @@
-"""The sensor of done files on canned ones: what a tick asks for, and how long it takes."""
+"""Runs the done-file sensor on canned services, and measures a tick's requests and time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PARTITIONS = {MODEL: dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-0
 
 @dataclass(frozen=True)
 class TickFigures:
-    """What one tick did and cost.
+    """The results and costs of one tick.
 
     Attributes:
-        runs: How many runs it asked for.
-        list_calls: How often it listed.
-        calls: All its requests, by kind.
-        seconds: How long it took.
-        cpu_seconds: Of this process, the canned services included.
-        cursor_bytes: The size of what it keeps.
+        runs: The number of requested runs.
+        list_calls: The number of list calls.
+        calls: The number of all requests, by kind.
+        seconds: The wall-clock time.
+        cpu_seconds: The CPU time of this process, including the canned services.
+        cursor_bytes: The size of the new cursor.
     """
 
     runs: int
@@ -47,14 +47,14 @@ class TickFigures:
 
 @dataclass
 class CannedSensor:
-    """The sensor with the boto3 clients of canned services.
+    """The sensor, with boto3 clients of canned services.
 
     Attributes:
         canned: The done files.
-        address: Where they are served.
-        instance: Holds no run.
-        cursor: What the sensor has kept before each tick.
-        kept: What the last tick would have it keep.
+        address: The address of the canned services.
+        instance: A Dagster instance without runs.
+        cursor: The cursor at the start of each tick.
+        kept: The new cursor of the last tick; the next tick does not use it.
     """
 
     canned: CannedDoneFiles
@@ -68,7 +68,7 @@ class CannedSensor:
         return canned_client(service, self.address)
 
     def mark_all_processed(self) -> None:
-        """Let the cursor know all files of the window, as if each had been loaded, and the sweep be due."""
+        """Set the cursor as if all files of the window had been loaded, with a sweep due."""
         cursor, bucket = Cursor(sweep=Sweep(began_at=0, turn=0)), DataBucket(self.client("s3"), BUCKET)
         for back in range(WINDOW_DAYS + 1):
             after, more = "", True
@@ -82,7 +82,7 @@ class CannedSensor:
         self.canned.calls.clear()
 
     def tick(self, *, lists: bool) -> TickFigures:
-        """Look once, with or without a listing being due."""
+        """Run one tick, with or without a listing due."""
         cursor = Cursor.parse(self.cursor)
         cursor.sweep = Sweep(began_at=0 if lists else int(NOW.timestamp()))
         self.canned.calls.clear()
@@ -123,7 +123,7 @@ def canned_client(service: str, address: str) -> Any:
 
 @contextmanager
 def canned_sensor(*, history: int, per_day: int, answer_seconds: float = 0) -> Iterator[CannedSensor]:
-    """Give a sensor that has dealt with all of a history; every answer takes so long on its way."""
+    """Yield a sensor that has processed a whole history; each answer is delayed by `answer_seconds`."""
     canned = CannedDoneFiles(NOW.date(), history, per_day, answer_seconds)
     with canned.served() as address, dg.DagsterInstance.ephemeral() as instance:
         sensor = CannedSensor(canned, address, instance)

@@ -1,8 +1,8 @@
-"""DynamoDB, an issuer's keys and a provider in a process of their own, answering from memory at once.
+"""DynamoDB, an issuer's keys and a provider, answered from memory by a process of its own.
 
     python -m benchmarks.canned.canned_serving_store
 
-Prints one JSON line of what a client needs, then serves until it is ended.
+Prints one JSON line with what a client needs, then serves until it is terminated.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _SCHEMA = PredictionSchema.from_document(
 
 
 def entity_id(number: int) -> str:
-    """Return the id of an entity from 0 to `ROWS`."""
+    """Return the id of an entity; `number` is from 0 to `ROWS`."""
     return f"AA-{number}-JFK"
 
 
 class CannedStore:
-    """What is served, as the answers' bytes."""
+    """The canned records and predictions, and the answers made from them."""
 
     def __init__(self) -> None:
         self.batch_id = mint_batch_id(MODEL, _PARTITION, "benchmark", datetime.now(UTC))
@@ -65,7 +65,7 @@ class CannedStore:
         self._records: dict[str, dict[str, Any]] = {}
 
     def publish(self, *enrichments: Enrichment) -> None:
-        """Make the batch live, with these enrichments."""
+        """Make the batch live with these enrichments."""
         serving = ServingRecord(_SCHEMA, "v1", ROWS, "0", enrichments).to_json()
         moment = {"S": "2013-02-01T06:00:00Z"}
         shared = {
@@ -86,7 +86,7 @@ class CannedStore:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """Many tokens, no two the same."""
+        """Many different tokens."""
         return [_token(self.key, number) for number in range(ROWS)]
 
     def get_item(self, request: dict[str, Any]) -> dict[str, Any]:

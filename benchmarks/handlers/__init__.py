@@ -1,1 +1,1 @@
-"""Handlers that do what the API does, made of what others would take."""
+"""Handlers that do the same as the API, built with widely used libraries for comparison."""

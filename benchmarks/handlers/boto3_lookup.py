@@ -1,4 +1,4 @@
-"""What both comparison handlers share: PyJWT for tokens, a boto3 client for pointer and item."""
+"""The common part of both comparison handlers: PyJWT for tokens, boto3 for pointer and item."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _pointers: dict[str, tuple[float, str]] = {}
 
 
 class RefusedError(Exception):
-    """The token does not allow it."""
+    """The token does not grant access."""
 
 
 def require_reader(authorization: str) -> None:
-    """Let a reader pass."""
+    """Raise unless the token grants read access."""
     token = authorization.removeprefix("Bearer ")
     key = _keys.get_signing_key_from_jwt(token)
     claims = jwt.decode(
@@ -65,5 +65,5 @@ def _live(model: str) -> str:
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
     values = {name: _deserialize(value) for name, value in item.items()}
-    # They lose digits here, which is what most such handlers do.
+    # Decimals lose digits here, as in most handlers of this kind.
     return {name: float(value) if isinstance(value, Decimal) else value for name, value in values.items()}

@@ -1,6 +1,6 @@
-"""The lookup behind FastAPI, called through Mangum."""
+"""The lookup with FastAPI, called through Mangum."""
 
-# FastAPI reads the annotations of its routes while it is imported.
+# FastAPI evaluates the annotations of its routes at import time.
 import json
 import sys
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""The lookup behind Powertools' resolver for load balancers."""
+"""The lookup with Powertools' resolver for load balancers."""
 
 from __future__ import annotations
 

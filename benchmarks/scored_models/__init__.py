@@ -1,1 +1,1 @@
-"""Models that cost next to nothing, so that what is measured is the scoring around them."""
+"""Models that cost almost nothing, so that the benchmark measures the scoring around them."""

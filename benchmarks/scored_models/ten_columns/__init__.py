@@ -1,1 +1,1 @@
-"""Ten columns of six types, corrected by what became of the previous batch."""
+"""A model with ten columns of six types, corrected by the outcomes of the previous batch."""

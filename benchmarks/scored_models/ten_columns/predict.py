@@ -1,6 +1,6 @@
 """Predictions of ten columns."""
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions at import time, so type checkers do not see them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOST_MINUTES = 600
 
 
 def predict(features: pa.Table, model: dict[str, float], previous: pa.Table | None) -> pa.Table:
-    """Return a row for each flight; what the previous batch was wrong by corrects its next prediction."""
+    """Return a row for each flight, with a correction from the previous batch's error."""
     minutes = pc.multiply(features["wind"], model["minutes"])
     columns: dict[str, Any] = {
         name: features[name]

@@ -1,1 +1,1 @@
-"""Three hundred columns."""
+"""A model with three hundred columns."""

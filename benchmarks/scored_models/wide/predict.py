@@ -1,6 +1,6 @@
 """Predictions of many columns."""
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions at import time, so type checkers do not see them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ COLUMNS = 300
 
 
 def predict(features: pa.Table, model: dict[str, float], _previous: None) -> pa.Table:
-    """Return as many numbers of each flight, each another one."""
+    """Return this many columns for each flight, all with different numbers."""
     scores = {
         f"score_{number:03}": pc.add(features["wind"], number * model["minutes"])
         for number in range(COLUMNS - 1)
