@@ -1,7 +1,7 @@
 """The CDK app: `python -m infra.app dev prod` writes the templates of a project's stages.
 
-It looks nothing up, so it needs neither an account nor a network. Findings of the CDK's validation and of
-the AWS Solutions rules are errors.
+Nothing is looked up, so it needs neither an account nor a network. Findings of the CDK's own validation and
+of AWS Solutions' rules fail it.
 """
 
 from __future__ import annotations

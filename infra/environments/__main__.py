@@ -1,6 +1,6 @@
-"""Make an environment if it does not exist, and print its Python: `python -m infra.environments stack`.
+"""Make an environment if it is not there, and print its Python: `python -m infra.environments stack`.
 
-The names are `stack`, `sagemaker`, `cdk`, `cdk-cli` (the CDK with its command line), `base` and the
+The names are `stack`, `sagemaker`, `cdk` (with the CDK's command line: `cdk-cli`), `base` and the
 project's own families.
 """
 

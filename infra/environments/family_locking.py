@@ -2,7 +2,7 @@
 
     python -m infra.environments.family_locking [family ...] [--upgrade]
 
-uv receives the platform's lock file as a requirement, so a family cannot change the platform's pins.
+The platform's lock file is given to uv as a requirement: all its pins stay, whatever a family adds.
 """
 
 from __future__ import annotations
