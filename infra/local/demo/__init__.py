@@ -1,1 +1,1 @@
-"""`mlpipe demo`: the whole path on the local stack, from sample data to a live prediction, and what held."""
+"""`mlpipe demo`: the whole path on the local stack, from sample data to a live prediction."""

@@ -19,14 +19,14 @@ def main(argv: list[str]) -> int:
     """Run the demo.
 
     Returns:
-        0 if every statement held.
+        0 if every check succeeded.
     """
     parser = stack_parser("python -m infra.local.demo", __doc__)
     options = parser.parse_args(argv)
-    # Asked to end by a program, it ends its Dagster as after Ctrl-C.
+    # On SIGTERM, end Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        # So does a terminal that is closed; `nohup` has it ignored.
+        # The same when the terminal is closed, unless `nohup` ignores the signal.
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     progress = DemoProgress(sys.stdout)
     try:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"mlpipe demo: {error}\n")
         progress.say(json.dumps({"ok": False, "error": str(error)}))
         return 1
-    except Exception as error:  # noqa: BLE001  # whatever it is, the last line and the status must tell
+    except Exception as error:  # noqa: BLE001  # any error must be reported in the last line and the status
         traceback.print_exc()
         progress.say(json.dumps({"ok": False, "error": f"{type(error).__name__}: {error}"}))
         return 1

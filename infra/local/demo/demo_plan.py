@@ -1,4 +1,4 @@
-"""What a project's demo shows: its `demo.yaml`, beside `pyproject.toml`."""
+"""The plan of a project's demo: the file `demo.yaml` next to `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class DemoTexts(DeclarationPart):
     """Words for the steps' lines.
 
     Attributes:
-        sample_data: What the sample data are.
-        entity: What an entity is, in the singular.
+        sample_data: A description of the sample data.
+        entity: The word for an entity, in the singular.
     """
 
     sample_data: str = "sample data"
@@ -39,16 +39,16 @@ class DemoTexts(DeclarationPart):
 
 
 class DemoPlan(DeclarationPart):
-    """What the demo shows.
+    """The plan of a demo.
 
     Attributes:
-        model: The model that is scored, loaded, published, asked for, rolled back and published again.
-        partitions: What is scored, earliest first.
-        entity_id: Whose prediction is asked for; each of the batches has it.
-        unknown_entity_id: One that no batch has.
-        retrained: The last partition that each version of the model is judged on, for a model that declares a
-            training. A second one makes the version that takes the first one's place and is then demoted.
-        also_trained: Further models that are retrained, up to the last of these partitions.
+        model: The model that is scored, loaded, published, served, rolled back and published again.
+        partitions: The partitions to score, earliest first.
+        entity_id: The entity whose prediction is requested; every batch has it.
+        unknown_entity_id: An entity that no batch has.
+        retrained: For a model with `training`, the last partition on which each version is judged. The second
+            one gives a version that replaces the first and is then demoted.
+        also_trained: Other models to retrain, judged up to the last of these partitions.
         texts: Words for the steps' lines.
     """
 
@@ -62,7 +62,7 @@ class DemoPlan(DeclarationPart):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
-        """Refuse partitions out of order: a later batch or version must take the place of an earlier one."""
+        """Refuse partitions out of order, because later batches and versions must replace earlier ones."""
         for name in ("partitions", "retrained"):
             given = getattr(self, name)
             if sorted(set(given)) != given:
@@ -71,10 +71,10 @@ class DemoPlan(DeclarationPart):
 
 
 def demo_plan(project: Project) -> DemoPlan:
-    """Return what a project's demo shows.
+    """Return the plan of a project's demo.
 
     Raises:
-        StackError: There is no such file, or it is wrong: file, line and field of each fault are told.
+        StackError: The file is missing or wrong. The message has each fault's file, line and field.
     """
     path = project.root / FILE_NAME
     try:
@@ -93,12 +93,12 @@ def demo_plan(project: Project) -> DemoPlan:
 
 
 class PlannedVersions(NamedTuple):
-    """The versions of a model that the demo makes.
+    """The versions of a model that the demo trains.
 
     Attributes:
-        ranges: What each one learns from and is judged on, in order.
-        has_metrics: Whether each one must be better than naive baselines.
-        is_approved_by_rule: Whether each one becomes the champion without a person.
+        ranges: The partitions to learn from and to be judged on, for each version in order.
+        has_metrics: Whether each version must be better than naive baselines.
+        is_approved_by_rule: Whether each version becomes the champion without a person's approval.
     """
 
     ranges: tuple[RetrainingRange, ...]
@@ -107,11 +107,10 @@ class PlannedVersions(NamedTuple):
 
 
 def planned_versions(project: Project, plan: DemoPlan) -> dict[str, PlannedVersions]:
-    """Return the versions by model; none of a model that declares no training.
+    """Return the planned versions by model, without models that declare no training.
 
     Raises:
-        StackError: `retrained` does not fit what is declared, or a model that is only to be trained has no
-            training.
+        StackError: `retrained` does not fit the declaration, or a model of `also_trained` has no `training`.
         ContractError: A model is not declared, its declaration is wrong, or no partition is left to learn
             from.
     """

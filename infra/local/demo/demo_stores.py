@@ -1,4 +1,4 @@
-"""What the stores themselves hold of a batch, counted row by row: no report of a job is believed here."""
+"""The rows of a batch in every store, counted in the stores themselves without trusting any job's report."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SNOWFLAKE_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRows:
-    """Rows of one batch, by where they are.
+    """The numbers of one batch's rows, by place.
 
     Attributes:
-        promised: By the manifest.
-        json: Lines of its JSON parts.
+        promised: Rows in the manifest.
+        json: Lines of the JSON parts.
         delta: Rows of the batch in the version of the Delta table that the manifest names.
-        dynamodb: Items.
-        snowflake: Rows of the table.
+        dynamodb: Items in DynamoDB.
+        snowflake: Rows of the Snowflake table.
         quarantine: Rows that the load refused.
     """
 
@@ -49,7 +49,7 @@ class BatchRows:
 
     @property
     def disagreements(self) -> list[str]:
-        """What does not add up, in words; empty if all of it does."""
+        """The disagreements between the numbers, in words."""
         statements = {
             f"JSON holds {self.json} rows of {self.promised} promised": self.json == self.promised,
             f"Delta holds {self.delta} rows of {self.promised} promised": self.delta == self.promised,
@@ -68,7 +68,7 @@ class Stores:
     """The stores of a running stack.
 
     Args:
-        variables: What `mlpipe up` wrote.
+        variables: The variables that `mlpipe up` wrote.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
@@ -83,10 +83,10 @@ class Stores:
         self.registry = RegistryTable(self._dynamodb, self.deployment.registry_table)
 
     def manifest(self, record: BatchRecord) -> tuple[Manifest, datetime]:
-        """Return a batch's manifest, validated, and the moment when S3 took it.
+        """Return a batch's validated manifest, and the time when it was written to S3.
 
         Raises:
-            StackError: It is not what it must be.
+            StackError: The manifest is invalid.
         """
         answer = self.s3.get_object(Bucket=self.bucket, Key=record.manifest_key)
         try:
@@ -107,10 +107,10 @@ class Stores:
         return [line for part in manifest.json_parts for line in self._unpacked(part.key).splitlines()]
 
     def served(self, manifest: Manifest, entity_id: str) -> str | None:
-        """Return what the API must answer for an entity, by its line of the JSON parts; None without one."""
+        """Return the API's expected answer for an entity, from its line in the JSON parts, or None."""
         contract, items = row_contract(manifest.schema), OnlineItems(manifest.schema)
         for line in self.lines(manifest):
-            # The key stands in the line as it is; a row of another entity is not worth its validation.
+            # The key appears unchanged in the line. Lines of other entities are skipped without validation.
             if entity_id.encode() in line and (row := contract.accept(line)).key == entity_id:
                 return items.render_json(row)
         return None
@@ -127,13 +127,13 @@ class Stores:
         )
 
     def live_in_snowflake(self, manifest: Manifest) -> dict[str, int]:
-        """Return how many rows of which batch the live view of the manifest's model shows."""
+        """Return the number of rows by batch in the live view of the manifest's model."""
         view = WarehouseTable(manifest.model, manifest.schema).view
         rows = self._query(f'SELECT "BATCH_ID", COUNT(*) FROM {view} GROUP BY 1')  # noqa: S608  # validated
         return {str(batch_id): int(count) for batch_id, count in rows}
 
     def _in_delta(self, manifest: Manifest) -> int:
-        # Heavy, and needed only when the waiting is over.
+        # Imported here because it is slow, and needed only after the waiting.
         from deltalake import DeltaTable, QueryBuilder  # noqa: PLC0415
 
         variables = self._variables
@@ -180,7 +180,7 @@ class Stores:
         return sum(len(self._unpacked(key).splitlines()) for key in keys)
 
     def _query(self, statement: str) -> list[Any]:
-        import snowflake.connector  # noqa: PLC0415  # takes seconds, as above
+        import snowflake.connector  # noqa: PLC0415  # slow to import, as above
 
         prefix = "SNOWFLAKE_"
         given = {

@@ -1,4 +1,4 @@
-"""The API as an application sees it: through the load balancer, with a token of the local Cognito."""
+"""A client of the API, like an application's: through the load balancer, with a token from Cognito."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ServedAnswer:
 
     Attributes:
         status: The HTTP status.
-        body: Its text.
+        body: The body's text.
     """
 
     status: int
@@ -28,7 +28,7 @@ class ServedAnswer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body's JSON; empty if it is none."""
+        """The body's JSON object; empty if the body is not one."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -37,7 +37,7 @@ class ServedAnswer:
 
     @property
     def batch_id(self) -> str | None:
-        """The batch that the answer comes from, if it is a prediction."""
+        """The batch of the prediction; None if the answer is not a prediction."""
         return self.document.get("provenance", {}).get("batch_id")
 
     @property
@@ -61,10 +61,10 @@ class LiveApi:
     token: str
 
     def ask(self, entity_id: str, *, with_token: bool = True) -> ServedAnswer:
-        """Ask for an entity's prediction; errors of the API are answers too.
+        """Request an entity's prediction; error responses are returned as answers.
 
         Raises:
-            StackError: Nobody answers.
+            StackError: The API does not answer.
         """
         address = f"{self.url}/v1/models/{self.model}/predictions/{quote(entity_id, safe='')}"
         headers = {"Authorization": f"Bearer {self.token}"} if with_token else {}
@@ -82,10 +82,10 @@ class LiveApi:
             ) from error
 
     def require(self, entity_id: str, status: int, *, with_token: bool = True) -> ServedAnswer:
-        """Return the answer if it has a status.
+        """Request an entity's prediction, and return the answer if it has the given status.
 
         Raises:
-            StackError: It has another.
+            StackError: The answer has another status.
         """
         answer = self.ask(entity_id, with_token=with_token)
         if answer.status != status:

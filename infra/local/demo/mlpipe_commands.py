@@ -1,4 +1,4 @@
-"""The `mlpipe` command, as a person would type it on the stack."""
+"""Runs the `mlpipe` command on the stack, as a person would type it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TOLD_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class StartedCommand:
-    """A command that runs.
+    """A running command.
 
     Attributes:
-        line: What was typed.
+        line: The command line.
         process: The process.
     """
 
@@ -31,10 +31,10 @@ class StartedCommand:
     process: subprocess.Popen[str]
 
     def answer(self, *, seconds: float = _COMMAND_SECONDS) -> dict[str, Any]:
-        """Wait for the end, and return the document that the command printed.
+        """Wait for the command's end, and return the JSON document that it printed.
 
         Raises:
-            StackError: It failed, or did not end in time.
+            StackError: The command failed, or did not end in time.
         """
         try:
             document, told = self.process.communicate(timeout=seconds)
@@ -51,16 +51,16 @@ class StartedCommand:
 
 @dataclass(frozen=True)
 class MlpipeCommands:
-    """Runs commands, each in a process of its own.
+    """Runs each command in a new process.
 
     Attributes:
-        environment: Of the processes.
+        environment: Environment variables of the processes.
     """
 
     environment: Mapping[str, str]
 
     def start(self, *words: str) -> StartedCommand:
-        """Start a command that answers with a document, and go on."""
+        """Start a command that prints a JSON document, without waiting for it."""
         process = subprocess.Popen(
             [sys.executable, "-m", "mlpipe_dagster.cli", *words, "--json"],
             cwd=PLATFORM,
@@ -73,5 +73,5 @@ class MlpipeCommands:
         return StartedCommand(" ".join(("mlpipe", *words)), process)
 
     def run(self, *words: str) -> dict[str, Any]:
-        """Run a command to its end, and return the document that it printed; errors as `answer`."""
+        """Run a command, and return the document that it printed; raises like `StartedCommand.answer`."""
         return self.start(*words).answer()

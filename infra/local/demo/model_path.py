@@ -1,4 +1,4 @@
-"""One model through the platform: score, notice, load, publish, serve, roll back."""
+"""The path of one model through the platform: score, notice, load, publish, serve, roll back."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _ANSWERED_SECONDS = 10
 
 @dataclass(frozen=True)
 class Delivered:
-    """A partition's batch once it is live or history.
+    """A partition's batch that was loaded and is live or history.
 
     Attributes:
         partition: The partition.
-        manifest: Its manifest.
-        is_live: Whether it became live; else it is history, because a newer partition was live already.
-        seconds: From the done file to the first answer of the API from it; None if it is history.
+        manifest: The batch's manifest.
+        is_live: Whether it became live. Otherwise it is history, because a newer partition was already live.
+        seconds: Seconds from the done file to the API's first answer from the batch; None if it is history.
     """
 
     partition: str
@@ -47,26 +47,26 @@ class Delivered:
 
     @property
     def batch_id(self) -> str:
-        """The batch."""
+        """The batch's id."""
         return str(self.manifest.batch_id)
 
     @property
     def version(self) -> int | None:
-        """The version of the model that scored it; None for a model without versions."""
+        """The model's version that scored the batch; None for a model without versions."""
         package = self.manifest.model_package
         return None if package is None else package.version
 
 
 @dataclass(frozen=True)
 class ModelPath:
-    """One model, taken through the platform.
+    """The steps of one model's path.
 
     Attributes:
         model: The model.
-        entity_id: The entity that is asked for.
-        dagster: Runs it.
-        stores: What it leaves.
-        api: What it serves.
+        entity_id: The entity whose prediction is requested.
+        dagster: The Dagster that runs the model.
+        stores: The stores with its batches.
+        api: The API that serves it.
         commands: The `mlpipe` command.
     """
 
@@ -78,7 +78,7 @@ class ModelPath:
     commands: MlpipeCommands
 
     def score(self, partition: str) -> str:
-        """Score a partition by a Dagster run; return its batch."""
+        """Score a partition by a Dagster run; return the batch's id."""
         before = {batch.batch_id for batch in self.stores.registry.batches(self.model)}
         run_id = self.dagster.launch_job(f"{self.model}_score", partition=_dagster_key(partition))
         run = self.dagster.await_run(
@@ -93,7 +93,7 @@ class ModelPath:
         return batch_id
 
     def deliver(self, partition: str, batch_id: str) -> Delivered:
-        """Wait until the sensor of the running daemon has noticed a batch and its run has published it."""
+        """Wait until the daemon's sensor has noticed a batch and the run that it started has published it."""
         manifest, done_at = self.stores.manifest(self._record(batch_id))
         pointer = self.stores.registry.pointer(self.model, self.stores.deployment.home)
         live_before = pointer.partition if pointer and pointer.partition else ""
@@ -134,7 +134,7 @@ class ModelPath:
         return Delivered(partition, manifest, is_live, None if seconds is None else round(seconds, 1))
 
     def _noticed(self, batch_id: str, load_job: str, tags: Mapping[str, str]) -> Run | None:
-        """Return the run that the sensor asked for, or None yet; raise if the batch is refused."""
+        """Return the run that the sensor requested, or None so far; raise if the batch is refused."""
         record = self._record(batch_id)
         if record.load_state == LoadState.REFUSED:
             raise StackError(
@@ -143,10 +143,10 @@ class ModelPath:
         return self.dagster.newest_run(load_job, tags)
 
     def await_answer(self, batch_id: str) -> tuple[ServedAnswer, datetime]:
-        """Wait until the API answers from a batch; return the answer and its moment.
+        """Wait until the API answers from a batch; return the answer and its time.
 
         Raises:
-            StackError: It does not within 10 seconds.
+            StackError: The API does not answer from the batch within 10 seconds.
         """
 
         def look() -> tuple[ServedAnswer, datetime] | None:
@@ -162,10 +162,10 @@ class ModelPath:
         )
 
     def batch_before(self, live: Delivered) -> str:
-        """Return the batch to roll back to: the newest of the nearest earlier partition that was live before.
+        """Return the batch to roll back to: the newest one of the nearest earlier partition that was live.
 
         Raises:
-            StackError: There is none.
+            StackError: There is no such batch.
         """
         earlier = [
             (record.partition, record.batch_id)
@@ -180,14 +180,13 @@ class ModelPath:
         return max(earlier)[1]
 
     def switch(self, command: str, batch_id: str) -> tuple[ServedAnswer, float]:
-        """Roll back to a batch or publish it by the `mlpipe` command, and see that the API answers from it.
+        """Roll back to a batch or publish it by the `mlpipe` command, and check that the API answers from it.
 
         Args:
             command: `rollback` or `publish`.
-            batch_id: The batch.
-
-        Returns:
-            The answer, and the seconds that it came after the command's end.
+            batch_id: The batch's id.
+            Returns:
+            The answer, and the seconds from the command's end to the answer.
 
         Raises:
             StackError: The command fails, or the API does not answer from the batch within 10 seconds.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prediction_contract.registry.version_records import ModelVersion
 
 _RETRAINING_SECONDS = 420
-# The sensor of model versions looks every few seconds, and lists all packages every three minutes.
+# The sensor of model versions reads events every few seconds, and lists all packages every three minutes.
 _PROMOTION_SECONDS = 240
 _TAKEN = (VersionState.CANDIDATE, VersionState.APPROVED, VersionState.CHAMPION)
 _REASON = ("--reason", "shown by mlpipe demo")
@@ -24,7 +24,7 @@ _REASON = ("--reason", "shown by mlpipe demo")
 
 @dataclass(frozen=True)
 class JudgedVersion:
-    """A version and how it was judged.
+    """A version and its verdict.
 
     Attributes:
         record: The registry's record.
@@ -41,12 +41,12 @@ class JudgedVersion:
 
     @property
     def waits(self) -> bool:
-        """Whether a person must approve it."""
+        """Whether the version waits for a person's approval."""
         return self.record.state == VersionState.CANDIDATE
 
     @property
     def is_taken(self) -> bool:
-        """Whether it is the champion or may become it: it was neither refused nor replaced."""
+        """Whether the version is the champion or may become it: it was neither refused nor replaced."""
         return self.record.state in _TAKEN
 
 
@@ -56,7 +56,7 @@ class ModelVersions:
 
     Attributes:
         model: The model.
-        stores: What retraining leaves.
+        stores: The stores with the results of retrainings.
         commands: The `mlpipe` command.
     """
 
@@ -65,7 +65,7 @@ class ModelVersions:
     commands: MlpipeCommands
 
     def champion(self) -> JudgedVersion | None:
-        """Return the version that scores new batches."""
+        """Return the version that scores new batches, or None."""
         pointer = self.stores.registry.champion(self.model)
         return self._judged(pointer.version) if pointer and pointer.version is not None else None
 
@@ -73,17 +73,17 @@ class ModelVersions:
         """Start a retraining.
 
         Args:
-            last: The last partition to judge on.
-            again: Whether to train once more what an earlier demo has trained.
+            last: The last partition on which to judge the version.
+            again: Whether to train again if an earlier demo has trained the same.
         """
         repeated = ("--again",) if again else ()
         return self.commands.start("retrain", self.model, "--last", last, *repeated, "--yes", "--wait")
 
     def await_version(self, retraining: StartedCommand) -> JudgedVersion:
-        """Wait for the end of a retraining, and return its version; the champion if training gave it again.
+        """Wait for a retraining, and return its version, or the champion if training reproduced it.
 
         Raises:
-            StackError: It failed, or made no version.
+            StackError: The retraining failed, or made no version.
         """
         number = retraining.answer(seconds=_RETRAINING_SECONDS)["version"]
         judged = self.champion() if number is None else self._judged(number)
@@ -99,7 +99,7 @@ class ModelVersions:
         """Wait until a version is the champion.
 
         Raises:
-            StackError: It did not become it in time.
+            StackError: The version did not become the champion in time.
         """
 
         def look() -> bool | None:
@@ -114,7 +114,7 @@ class ModelVersions:
         )
 
     def demote(self) -> tuple[int, int | None]:
-        """Withdraw the champion; return its number and that of the champion now."""
+        """Withdraw the champion; return its number and the new champion's number."""
         answer = self.commands.run("demote", self.model, *_REASON)
         return answer["version"], answer["after"]["version"]
 
@@ -129,10 +129,10 @@ class ModelVersions:
 
 
 def require_better_than_baselines(judged: JudgedVersion) -> str:
-    """Return the figures of a version on held-out partitions, which must beat every naive baseline.
+    """Return a version's figures on held-out partitions as text; they must beat every naive baseline.
 
     Raises:
-        StackError: Nothing was compared, or they do not.
+        StackError: There was no comparison, or a baseline is at least as good.
     """
     metrics = judged.verdict.metrics
     report = "; ".join(

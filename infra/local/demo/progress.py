@@ -1,4 +1,4 @@
-"""Prints one line per step of the demo, with its seconds."""
+"""Prints one line per step of the demo, with its duration in seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DemoProgress:
-    """Writes the steps as they end.
+    """Writes each step when it ends.
 
     Args:
         stream: Receives the lines.
@@ -24,17 +24,17 @@ class DemoProgress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the demo began."""
         return time.monotonic() - self._started
 
     def say(self, line: str = "") -> None:
-        """Write a line at once."""
+        """Write a line and flush the stream."""
         self._stream.write(f"{line}\n")
         self._stream.flush()
 
     @contextmanager
     def step(self, title: str) -> Iterator[list[str]]:
-        """Do a step, and write its line when it ends: what came of it is appended to the list given."""
+        """Write the line of a step when it ends; the caller appends its results to the yielded list."""
         begun = time.monotonic()
         found: list[str] = []
         try:

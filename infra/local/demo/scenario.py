@@ -1,4 +1,4 @@
-"""What the demo shows, in its order, and the statements that must hold."""
+"""The steps of the demo in their order, and the checks that must succeed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from model_declaration.declaration_files import declaration_of
 _SENSOR = "done_files"
 _SENSOR_SECONDS = 120
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
-# What a table's first column is called, by the kind of the model's partitions.
+# The name of a table's first column, by the kind of the model's partitions.
 _UNITS = {"hourly": "hour", "daily": "day", "weekly": "week", "monthly": "month"}
 
 
@@ -43,8 +43,8 @@ class Demo:
 
     Attributes:
         stack: The stack.
-        plan: What is shown.
-        progress: Tells of it.
+        plan: The demo's plan.
+        progress: Prints the steps.
     """
 
     stack: ChosenStack
@@ -52,10 +52,10 @@ class Demo:
     progress: DemoProgress
 
     def run(self) -> dict[str, Any]:
-        """Show everything; return the result for a program.
+        """Run all steps; return the result for the final JSON line.
 
         Raises:
-            StackError: A statement does not hold, or the stack or Dagster does not run.
+            StackError: A check failed, or the stack or Dagster does not run.
         """
         planned = planned_versions(self.stack.project, self.plan)
         declared = declaration_of(self.plan.model, self.stack.project.defs)
@@ -104,7 +104,7 @@ class Demo:
         )
         self._upload_sample_data(stores)
         own = steps.pop(path.model, None)
-        # Beside Dagster's start: retraining needs Dagster for the promotion only.
+        # While Dagster starts: retraining needs Dagster only for the promotion.
         retraining = own and own.start_first()
         self._await_dagster(dagster)
         champion = own.await_first(retraining) if own and retraining else None
@@ -135,12 +135,12 @@ class Demo:
         others: Mapping[str, VersionSteps],
         unit: str,
     ) -> list[Delivered]:
-        """Score and deliver all partitions, the second one by the version that takes the champion's place."""
+        """Score and deliver all partitions, the second one with the version that replaces the champion."""
         first, second, *later = self.plan.partitions
-        # Beside the first partition: both mostly wait.
+        # In parallel with the first partition, since both mostly wait.
         started = {model: steps.start_first() for model, steps in others.items()}
         batch_id = self._score(path, first)
-        # Not before the first batch has chosen its version.
+        # Only after the first batch has chosen its version.
         replacing = own.start_second() if own and own.replaces else None
         delivered = [self._deliver(path, first, batch_id, champion, unit)]
         for model, retraining in started.items():
@@ -238,7 +238,7 @@ class Demo:
 
     @staticmethod
     def _require_right(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
-        """Raise unless an answer is the live batch's row as the model wrote it, number by number."""
+        """Raise unless an answer equals the live batch's row as the model wrote it."""
         if answer.batch_id != live.batch_id or answer.version != live.version:
             raise StackError(
                 f"The API answers from {answer.batch_id} of version {answer.version}, live is"
@@ -265,10 +265,10 @@ class Demo:
 
 
 def require_version(delivered: Delivered, version: int) -> None:
-    """Refuse a batch that another version scored.
+    """Check that a version scored a batch.
 
     Raises:
-        StackError: It did.
+        StackError: Another version scored it.
     """
     if delivered.version != version:
         raise StackError(
@@ -278,7 +278,7 @@ def require_version(delivered: Delivered, version: int) -> None:
 
 
 def table(delivered: list[Delivered], counted: dict[str, BatchRows], unit: str) -> list[str]:
-    """Return a line for each partition: rows by store, and the seconds from done file to live."""
+    """Return a table with a line per partition: rows by store, and the seconds from done file to live."""
     width = max(12, *(len(each.partition) + 2 for each in delivered))
     stores = f"{'version':>9}{'json':>7}{'delta':>7}{'dynamodb':>10}{'snowflake':>11}{'quarantine':>12}"
     lines = [f"{unit:<{width}}{'batch':<28}{stores}  done to live"]

@@ -1,4 +1,4 @@
-"""The demo's steps about one model's versions, and the statements that must hold of them."""
+"""The demo's steps for one model's versions, with their checks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VersionSteps:
-    """The versions of one model, step by step.
+    """The steps for one model's versions.
 
     Attributes:
-        versions: The model's.
-        planned: What is shown of them.
-        progress: Tells of it.
+        versions: The model's versions.
+        planned: The plan for them.
+        progress: Prints the steps.
     """
 
     versions: ModelVersions
@@ -31,13 +31,13 @@ class VersionSteps:
 
     @property
     def replaces(self) -> bool:
-        """Whether a second version takes the first one's place."""
+        """Whether a second version replaces the first."""
         return len(self.planned.ranges) > 1
 
     def start_first(self) -> StartedCommand:
         """Start the retraining that makes the first champion.
 
-        A champion that an interrupted demo left, and that knows what this one is judged on, is demoted.
+        A champion of an interrupted demo is demoted if it has learned from partitions that judge this one.
         """
         champion = self.versions.champion()
         if champion is not None and self._knows_too_much(champion):
@@ -48,9 +48,9 @@ class VersionSteps:
         return self.versions.start_retraining(self._end(0), again=champion is None)
 
     def await_first(self, retraining: StartedCommand) -> int:
-        """Wait for the first champion, which must be better than naive; return its number.
+        """Wait for the first champion, which must be better than naive baselines; return its number.
 
-        An earlier demo's champion stays if the same training gives it once more, or nothing better.
+        An earlier demo's champion stays if the training reproduces it or gives nothing better.
 
         Raises:
             StackError: There is no champion, or it is not better than naive baselines.
@@ -68,14 +68,14 @@ class VersionSteps:
         return judged.number
 
     def start_second(self) -> StartedCommand:
-        """Start the retraining on the later range, once more if an earlier demo did."""
+        """Start the retraining on the later range, even if an earlier demo has trained the same."""
         return self.versions.start_retraining(self._end(1), again=True)
 
     def await_second(self, retraining: StartedCommand, champion: int) -> int:
-        """Wait for the version that takes the champion's place, and return its number.
+        """Wait for the version that replaces the champion, and return its number.
 
         Raises:
-            StackError: It was not judged against the champion, or is not better.
+            StackError: The version was not judged against the champion, or is not better.
         """
         with self.progress.step(self._title(1)) as found:
             judged = self.versions.await_version(retraining)
@@ -118,7 +118,7 @@ class VersionSteps:
             self.versions.await_champion(judged.number)
 
     def _knows_too_much(self, champion: JudgedVersion) -> bool:
-        """Tell whether a version has learned from what the first one is judged on."""
+        """Return whether a version has learned from the partitions on which the first version is judged."""
         held_out, learned = self.planned.ranges[0].first_held_out, champion.record.trained_until
         return held_out is not None and learned is not None and learned >= held_out
 
