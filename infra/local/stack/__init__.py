@@ -1,1 +1,1 @@
-"""The local stack as a whole: up, down, status, and what it keeps."""
+"""The local stack as a whole: up, down, status, Dagster and the environment file."""

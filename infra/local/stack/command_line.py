@@ -1,4 +1,4 @@
-"""What the commands of the local stack share: their lines for the reader, and which stack they are about."""
+"""Shared parts of the local stack's commands: printing of lines and the choice of the stack."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from model_declaration.project import Project
 
 @dataclass(frozen=True)
 class ChosenStack:
-    """The stack that a command is about.
+    """The stack on which a command works.
 
     Attributes:
-        project: Whose it is.
-        directory: Its state directory.
-        environment_file: Where its addresses are written for clients.
+        project: The stack's project.
+        directory: The stack's state directory.
+        environment_file: The file with the stack's addresses for clients.
     """
 
     project: Project
@@ -29,13 +29,13 @@ class ChosenStack:
 
 
 def say(line: str, *, stream: TextIO | None = None) -> None:
-    """Write a line at once, to standard output unless told otherwise."""
+    """Write a line and flush the stream, by default standard output."""
     output = stream or sys.stdout
     try:
         output.write(f"{line}\n")
         output.flush()
     except BrokenPipeError:
-        # The reader left, as `head` does; that must not stop a start halfway.
+        # The reading program has ended, such as `head`. That must not interrupt a start.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
@@ -43,7 +43,7 @@ def stack_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Return a command's parser with the options that name a stack."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     for option, default in (("--state-dir", ".mlpipe/stack"), ("--env-file", ".env")):
-        # Resolved, because the path is the mark by which the stack's processes are known.
+        # Resolved, because the stack's processes are found by this path in their environment.
         parser.add_argument(
             option, type=lambda text: Path(text).resolve(), help=f"{default} of the project by default"
         )
@@ -51,7 +51,7 @@ def stack_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def chosen_stack(options: argparse.Namespace) -> ChosenStack:
-    """Return the stack that the options of `stack_parser` name, by default that of the present project.
+    """Return the stack chosen by the options of `stack_parser`, by default the current project's.
 
     Raises:
         ProjectError: There is no project, or it is wrong.

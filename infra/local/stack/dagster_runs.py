@@ -1,4 +1,4 @@
-"""Dagster's GraphQL interface, as its web page uses it: launch a run, follow it, see why it failed."""
+"""A client of Dagster's GraphQL interface: launches runs, follows them, finds why they failed."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ query Sensor($selector: SensorSelector!) {
 
 @dataclass(frozen=True)
 class Run:
-    """A Dagster run as it was last seen.
+    """A Dagster run as last read.
 
     Attributes:
-        run_id: Its id.
-        job: Its job.
+        run_id: The run's id.
+        job: The run's job.
         status: `QUEUED`, `STARTED`, `SUCCESS`, `FAILURE` ...
-        tags: Its tags.
+        tags: The run's tags.
     """
 
     run_id: str
@@ -104,23 +104,23 @@ class Run:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it failed, or was ended, and no automatic retry follows."""
+        """Whether the run failed or was cancelled, and no automatic retry follows."""
         return self.status in _FAILED and self.tags.get("dagster/will_retry") != "true"
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Run:
-        """Return the run of its GraphQL document."""
+        """Return the run of a GraphQL document."""
         tags = {tag["key"]: tag["value"] for tag in found["tags"]}
         return cls(found["runId"], found["jobName"], found["status"], tags)
 
 
 @dataclass(frozen=True)
 class Dagster:
-    """Dagster, asked through its web server.
+    """A client of Dagster's web server.
 
     Attributes:
-        service: Where it runs.
-        location: What the project calls its code location.
+        service: The running Dagster.
+        location: The name of the project's code location.
     """
 
     service: DagsterService
@@ -132,26 +132,26 @@ class Dagster:
         """Start a run of a job and return its id.
 
         Args:
-            job: Its name.
-            partition: What a partitioned job runs for.
+            job: The job's name.
+            partition: The partition of a partitioned job.
             config: The run config.
 
         Raises:
-            StackError: Dagster refuses.
+            StackError: Dagster refused to start the run.
         """
         tags = {} if partition is None else {"dagster/partition": partition}
         return self._launch({"jobName": job}, tags, config)
 
     def launch_assets(self, assets: Sequence[str], *, first: str, last: str) -> str:
-        """Start one run that materializes assets, partitioned ones over a range, and return its id.
+        """Start one run that materializes assets, partitioned ones for a range of partitions; return its id.
 
         Args:
-            assets: Their keys, as `churn/features`.
+            assets: The assets' keys, such as `churn/features`.
             first: The first partition.
-            last: The last, itself included.
+            last: The last partition, inclusive.
 
         Raises:
-            StackError: Dagster refuses.
+            StackError: Dagster refused to start the run.
         """
         selection = [{"path": asset.split("/")} for asset in assets]
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -161,7 +161,7 @@ class Dagster:
         """Wait until a run succeeded.
 
         Raises:
-            StackError: It failed, or the deadline passed.
+            StackError: The run failed, or the deadline passed.
         """
 
         def look() -> Run | None:
@@ -186,10 +186,10 @@ class Dagster:
         return Run.of(results[0]) if results else None
 
     def cancel_dead_runs(self) -> int:
-        """Mark what was under way before this Dagster started as cancelled, and return how many runs it was.
+        """Mark runs from before this Dagster's start as cancelled, and return their number.
 
-        Their processes ended with the last Dagster, whose launcher cannot find that out: they would hold the
-        places of the runs to come for hours.
+        Their processes ended with the earlier Dagster, but the launcher cannot detect that. Without this they
+        would count as running for hours and block new runs.
         """
         before = {"statuses": list(_UNDER_WAY), "updatedBefore": self.service.started_at}
         dead = [found["runId"] for found in self._ask(_RUNS, {"filter": before})["runsOrError"]["results"]]
@@ -203,7 +203,7 @@ class Dagster:
         return len(dead)
 
     def failure(self, run: Run, what: str) -> StackError:
-        """Return the error that tells why a run failed."""
+        """Return an error with the reason why a run failed."""
         answer = self._ask(_FAILURES, {"id": run.run_id})
         reasons = []
         for event in answer["logsForRun"].get("events", ()):
@@ -219,7 +219,7 @@ class Dagster:
         )
 
     def materialization(self, asset: str) -> dict[str, str]:
-        """Return the metadata of an asset's newest materialization as text by label; empty without one."""
+        """Return the metadata texts of an asset's newest materialization by label; empty if there is none."""
         answer = self._ask(_MATERIALIZATION, {"key": {"path": asset.split("/")}})
         found = answer["assetOrError"].get("assetMaterializations") or [{"metadataEntries": []}]
         return {
@@ -228,7 +228,7 @@ class Dagster:
         }
 
     def sensor_runs(self, sensor: str) -> bool:
-        """Tell whether the daemon is to evaluate a sensor."""
+        """Return whether a sensor is switched on in Dagster."""
         selector = {
             "repositoryLocationName": self.location,
             "repositoryName": _REPOSITORY,
@@ -238,7 +238,7 @@ class Dagster:
         return bool(state) and state["status"] == "RUNNING"
 
     def page(self, run_id: str) -> str:
-        """Return the address of a run's page."""
+        """Return the address of a run's web page."""
         return f"{self.service.url}/runs/{run_id}"
 
     def _launch(
@@ -265,7 +265,7 @@ class Dagster:
         return str(answer["run"]["runId"])
 
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the data of an answer.
+        """Send a query and return the answer's data.
 
         Raises:
             StackError: There is none.
@@ -304,14 +304,14 @@ def wait_for(
     see: str,
     pause_seconds: float = _PAUSE_SECONDS,
 ) -> _Found:
-    """Look until there is something, and return it.
+    """Call `look` until it returns a value, and return the value.
 
     Args:
-        look: Returns what is waited for, or None.
+        look: Returns the value, or None as long as there is none.
         seconds: The deadline.
-        what: What is waited for, for the message.
-        see: Where the reader finds out why it did not come.
-        pause_seconds: Between two looks.
+        what: Describes the awaited thing, for the message.
+        see: Where the user can find the reason for a failure, for the message.
+        pause_seconds: The pause between two calls.
 
     Raises:
         StackError: The deadline passed.

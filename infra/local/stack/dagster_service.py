@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 _USUAL_PORT = 3000
 _READY_SECONDS = 240
 _ANSWER_SECONDS = 10
-# The processes end their children in order; a run under way is recorded as ended.
+# The processes need time to end their children in order and to record running runs as ended.
 _GRACE_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class DagsterService:
-    """Where Dagster runs.
+    """A running Dagster.
 
     Attributes:
         url: The address of the web server, without a slash at the end.
-        log: Its log.
-        process: The process, if this program started it; None if it was found running.
-        started_at: When this program started or found it, in seconds since 1970.
+        log: The log file.
+        process: The process, if this program started it; None if it was already running.
+        started_at: When this program started it or found it running, in seconds since 1970.
     """
 
     url: str
@@ -61,7 +61,7 @@ class DagsterService:
         """Raise if the process that this program started has ended.
 
         Raises:
-            StackError: It has.
+            StackError: The process has ended.
         """
         if self.process is not None and self.process.poll() is not None:
             raise StackError(
@@ -71,12 +71,12 @@ class DagsterService:
             )
 
     def is_ready(self) -> bool:
-        """Tell whether the web server answers."""
+        """Return whether the web server answers."""
         return answers(f"{self.url}/server_info")
 
 
 def prepared_home(directory: StackDirectory) -> Path:
-    """Return the folder of the stack's Dagster instance, configured if it was not yet."""
+    """Return the folder of the stack's Dagster instance, and configure the instance if needed."""
     home = directory.root / "dagster"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (home / "dagster.yaml").is_file():
@@ -89,7 +89,7 @@ def _configure(home: Path, instance_file: Path) -> None:
 
 
 def _instance_file() -> Path:
-    # Found without its import, which would bring Dagster.
+    # Located without importing it, since that would import Dagster.
     spec = importlib.util.find_spec("mlpipe_dagster")
     if spec is None or spec.origin is None:
         raise StackError("The package mlpipe_dagster is not installed", remedy="Install mlpipe again")
@@ -99,14 +99,14 @@ def _instance_file() -> Path:
 def dagster_environment(
     directory: StackDirectory, project: Project, variables: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of Dagster and of the `mlpipe` command: the stack's variables, little else.
+    """Return the environment of Dagster and of the `mlpipe` command: the stack's variables and little else.
 
-    The marks among them are the stack's, so that `mlpipe down` finds whatever Dagster has started.
+    It has the variables that mark the stack's processes, so `mlpipe down` finds all processes of Dagster.
 
     Args:
         directory: The stack's state directory.
-        project: Whose code location it is.
-        variables: What `mlpipe up` wrote.
+        project: The project of the code location.
+        variables: The variables that `mlpipe up` wrote.
     """
     return {
         **clean_environment(directory.root, DAGSTER_ROLE),
@@ -128,20 +128,20 @@ def running_dagster(
     instance_file: Path | None = None,
     port: int | None = None,
 ) -> Iterator[DagsterService]:
-    """Start Dagster, or take the one that runs on this stack already; end what was started.
+    """Yield the Dagster of this stack; start it if it does not run, and end it afterwards if it was started.
 
-    It is returned while it starts: see `await_ready`.
+    It may still be starting: see `await_ready`.
 
     Args:
         directory: The stack's state directory.
-        project: Whose code location it serves.
-        variables: What `mlpipe up` wrote.
-        say: Receives lines for the reader.
-        instance_file: How the instance is configured; None as the platform does it.
-        port: Of the web server; None for the usual one if it is free, and any otherwise.
+        project: The project of the code location.
+        variables: The variables that `mlpipe up` wrote.
+        say: Receives the lines of output.
+        instance_file: The instance's configuration; None for the platform's own.
+        port: The web server's port; None for the usual port if it is free, else any.
 
     Raises:
-        StackError: Another one runs and does not say where, or something else listens on the port.
+        StackError: Another Dagster runs at an unknown address, or the port is in use.
     """
     home = prepared_home(directory)
     address, log = home / "address", directory.log("dagster")
@@ -173,7 +173,7 @@ def await_ready(service: DagsterService) -> None:
     """Wait until the web server answers.
 
     Raises:
-        StackError: It ended, or did not answer in time.
+        StackError: Dagster ended, or did not answer in time.
     """
     deadline = time.monotonic() + _READY_SECONDS
     while not service.is_ready():
@@ -188,8 +188,8 @@ def await_ready(service: DagsterService) -> None:
 
 
 def answers(url: str) -> bool:
-    """Tell whether a loopback address answers with success."""
-    # A proxy of the machine cannot reach this machine's loopback.
+    """Return whether a loopback address answers with status 200."""
+    # A configured proxy cannot reach this machine's loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=_ANSWER_SECONDS) as answer:
@@ -200,10 +200,10 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def _chosen_port(wanted: int | None) -> Iterator[int]:
-    """Choose the wanted port, else the usual one if it is free, else any.
+    """Yield the wanted port, else the usual one if it is free, else any.
 
-    Many seconds lie between the choice and its use. The lock keeps another stack of the same user, which
-    starts just then, from the same choice of the usual one.
+    Many seconds pass between the choice and its use. A lock prevents another stack of the same user from
+    choosing the usual port in that time.
 
     Raises:
         StackError: Something listens on the wanted port.
@@ -224,15 +224,15 @@ def _chosen_port(wanted: int | None) -> Iterator[int]:
 
 
 def _write_workspace(home: Path, project: Project) -> Path:
-    """Write what tells Dagster where the project's code location is, and return the file."""
+    """Write the workspace file with the project's code location, and return its path."""
     location = {
         "module_name": f"{project.package}.definitions",
-        # The package need not be installed.
+        # Because the package may not be installed.
         "working_directory": str(project.source_folder),
         "location_name": project.location_name,
     }
     path = home / "workspace.yaml"
-    # JSON is YAML, too.
+    # JSON is also YAML.
     write_atomically(path, json.dumps({"load_from": [{"python_module": location}]}, indent=2) + "\n")
     return path
 
@@ -243,15 +243,15 @@ def _start(environment: Mapping[str, str], workspace: Path, log: Path, port: int
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--log-format", "colored", "--workspace", str(workspace)],
-            # Dagster reads the .env of its working directory above all else, which may be another stack's.
+            # Dagster prefers the .env of its working directory, which may belong to another stack.
             cwd=workspace.parent,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C at the terminal is for the program that started it, which then ends it in order.
+            # Ctrl-C goes to this program only, which then ends Dagster in order.
             start_new_session=True,
-            # A shell's background job ignores the interrupt, and so would all its descendants.
+            # Background jobs of a shell ignore the interrupt, and their descendants inherit that.
             preexec_fn=_heed_interrupts,  # noqa: PLW1509  # no thread runs before it
         )
     return DagsterService(f"http://127.0.0.1:{port}", log, process, started_at)
@@ -262,7 +262,7 @@ def _heed_interrupts() -> None:
 
 
 def _stop(directory: StackDirectory, service: DagsterService) -> None:
-    """End `dagster dev`, which ends its servers, and then whatever is left of them."""
+    """End `dagster dev`, which ends its servers, and then all remaining processes."""
     process = service.process
     if process is not None and process.poll() is None:
         process.send_signal(signal.SIGINT)

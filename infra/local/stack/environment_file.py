@@ -1,4 +1,4 @@
-"""The `.env` file: one block that `mlpipe up` owns, read alike by a shell and by python-dotenv."""
+"""The `.env` file with the block of `mlpipe up`; shells and python-dotenv read the same values from it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def write_environment_file(path: Path, values: Mapping[str, str]) -> None:
     """Write the block of values into the file, mode 0600, and keep every line outside it.
 
     Args:
-        path: The file; made if it does not exist.
-        values: By variable name (`[A-Z_][A-Z0-9_]*`).
+        path: The file, which is created if it does not exist.
+        values: The values by variable name (`[A-Z_][A-Z0-9_]*`).
 
     Raises:
         StackError: A name or value cannot be written, or the file has half a block.
@@ -50,7 +50,7 @@ def read_environment_file(path: Path) -> dict[str, str]:
 
 
 def _parts(path: Path) -> tuple[str, str, str]:
-    """Return what stands before the block, in it, and after it."""
+    """Return the text before the block, the block, and the text after it."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -70,12 +70,12 @@ def _parts(path: Path) -> tuple[str, str, str]:
 
 
 def _quoted(name: str, value: str) -> str:
-    """Return the value in the quotes under which a shell and python-dotenv read the same."""
+    """Return the value quoted so that a shell and python-dotenv read it the same way."""
     if not _NAME.fullmatch(name):
         raise StackError(
             f"{name!r} cannot be a variable of .env", remedy="Use capitals, digits and underscores"
         )
-    # Even in single quotes python-dotenv expands ${...} and unescapes \\ and \'; a shell does neither.
+    # In single quotes python-dotenv still expands ${...} and unescapes \\ and \'; a shell does neither.
     common = value.isprintable() and "${" not in value
     if common and "'" not in value and "\\\\" not in value and not value.endswith("\\"):
         return f"'{value}'"

@@ -1,4 +1,4 @@
-"""Bring a local stack up, down, and say how it is: what `mlpipe up`, `mlpipe down` and `mlpipe status` do."""
+"""Start and stop a local stack and show its state: `mlpipe up`, `mlpipe down` and `mlpipe status`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from infra.local.supervision.components import Component
     from model_declaration.project import Project
 
-# Each component has a deadline of its own, which the supervisor keeps; these are for the supervisor.
+# Deadlines for the supervisor; the supervisor enforces those of the components.
 _SETTLED_SECONDS = 180
 _SILENT_SECONDS = 150
 _PROGRESS_SECONDS = 5
@@ -68,13 +68,13 @@ class StackControl:
     """The commands on one stack.
 
     Attributes:
-        directory: Its state directory.
-        environment_file: Where its endpoints are written for clients.
-        project: Whose stack it is.
-        say: Receives the lines for the reader.
-        names: The components to run; all of them if there are none.
+        directory: The stack's state directory.
+        environment_file: The file for the stack's addresses.
+        project: The stack's project.
+        say: Receives the lines of output.
+        names: The components to run; all if empty.
         provisioned: Whether resources are created and the environment file is written.
-        enforces_iam: Whether AWS checks signatures and permissions of all but the root key.
+        enforces_iam: Whether the AWS emulator checks signatures and permissions, except for the root key.
     """
 
     directory: StackDirectory
@@ -87,10 +87,10 @@ class StackControl:
     enforces_iam: bool = False
 
     def up(self) -> None:
-        """Start what does not run, provision it, write the environment file.
+        """Start missing components, provision resources, write the environment file.
 
         Raises:
-            StackError: A component did not become ready, or what it saved is corrupt.
+            StackError: A component did not become ready, or its saved state is corrupt.
         """
         started = time.monotonic()
         if "'" in str(self.directory.root):
@@ -98,7 +98,7 @@ class StackControl:
                 f"Snowflake's stand-in cannot keep databases in {self.directory.root}, whose path holds a '",
                 remedy="Move the project to a folder of another name",
             )
-        # Whatever the stack's own place is, archives and sample data lie there.
+        # Archives and sample data lie there, even if the stack's directory is elsewhere.
         self.project.make_state_folder()
         self.directory.create()
         with self._alone():
@@ -115,13 +115,13 @@ class StackControl:
             else:
                 self._mend(supervisor)
             if self.provisioned:
-                # Of a stack that is up too: a model may have been added, or a resource removed by hand.
+                # Also if the stack already ran: a model may have been added, or a resource removed by hand.
                 provision_stack(self.directory, self.environment_file, self.project, say=self.say)
             self.say(f"The stack is up ({time.monotonic() - started:.1f} s).")
             say_next_steps(self.directory, self.environment_file if self.provisioned else None, say=self.say)
 
     def down(self) -> None:
-        """Stop everything; what the components keep on disk stays.
+        """Stop all processes; the components' data on disk stays.
 
         Raises:
             StackError: A process could not be ended, or a component ended without saving its state.
@@ -129,7 +129,7 @@ class StackControl:
         if not self.directory.root.exists() and not stack_processes(self.directory.root):
             self.say(f"The stack is down: it was never started in {self.directory.root}.")
             return
-        # Whoever removed it while the stack was up still wants its processes ended.
+        # If it was removed while the stack was up, the processes must still be ended.
         self.directory.create()
         with self._alone():
             supervisor = find_supervisor(self.directory)
@@ -150,10 +150,10 @@ class StackControl:
             self.say("The stack is down. Its data stays; `mlpipe up` brings it back.")
 
     def status(self) -> bool:
-        """Say how each component is.
+        """Print the state of each component.
 
         Returns:
-            Whether the supervisor runs, and all components are ready and answer.
+            Whether the supervisor runs and all components are ready and answer.
         """
         status = read_status(self.directory)
         supervised = find_supervisor(self.directory) is not None
@@ -180,7 +180,7 @@ class StackControl:
         return self.names or component_names(self.project)
 
     def _alone(self) -> AbstractContextManager[IO[str]]:
-        """Keep other commands on this stack waiting."""
+        """Hold the stack's lock, so that other commands on this stack wait."""
         return locked(
             self.directory.root / "lock",
             wait_seconds=_OTHER_COMMAND_SECONDS,
@@ -188,7 +188,7 @@ class StackControl:
         )
 
     def _is_running(self) -> bool:
-        """Tell whether all that is asked for runs and answers."""
+        """Return whether all requested components run and answer."""
         status = read_status(self.directory)
         if status is None:
             return False
@@ -205,7 +205,7 @@ class StackControl:
         deadline = time.monotonic() + _ANSWER_SECONDS
         for component in running_components(self.directory, self.project, status):
             state, detail = current_state(component, status)
-            # A machine or a component that is busy with its clients answers late.
+            # A busy machine or component may answer late.
             while state == "silent" and time.monotonic() < deadline:
                 time.sleep(0.5)
                 state, detail = current_state(component, status)
@@ -226,7 +226,7 @@ class StackControl:
             self.directory.iam_file.unlink(missing_ok=True)
 
     def _start_afresh(self) -> None:
-        """Start a supervisor, and tell what an end out of order lost."""
+        """Start a supervisor, and report what the last stack lost if it was not stopped in order."""
         previous = read_status(self.directory)
         ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
         if ended or killed:
@@ -239,7 +239,8 @@ class StackControl:
         self.say(f"Starting in {self.directory.root}: {listed}")
         only = [argument for name in self._names for argument in ("--only", name)]
         with self.directory.log("supervisor").open("ab") as log:
-            # Detached from the caller's session and pipes: who waits for them would wait for the stack's end.
+            # Detached from the caller's session and pipes: a caller that waits for their end would never
+            # return.
             supervisor = subprocess.Popen(
                 [
                     sys.executable,
@@ -264,7 +265,7 @@ class StackControl:
         self._say_losses(lost)
 
     def _mend(self, supervisor: psutil.Process) -> None:
-        """Let the running supervisor start what failed or died, and tell what that lost."""
+        """Let the running supervisor restart failed or dead components, and report what was lost."""
         self._await_status(supervisor.pid, lambda: is_alive(supervisor), lambda _status: True)
         before = read_status(self.directory)
         supervisor.send_signal(signal.SIGHUP)
@@ -273,15 +274,15 @@ class StackControl:
         self._say_losses(lost)
 
     def _follow(self, pid: int, alive: Callable[[], bool], *, mended: int) -> list[tuple[str, str]]:
-        """Say each component's outcome as it comes, until all have one.
+        """Print each component's outcome when it is known, until all have one.
 
         Args:
             pid: The supervisor's process id.
             alive: Whether the supervisor still runs.
-            mended: How often it must have been asked to mend for its status to count.
+            mended: The number of restart requests that its status must include to be current.
 
         Returns:
-            What the deaths seen before the mending had lost, by component.
+            The losses from deaths before the restart, by component.
 
         Raises:
             StackError: A component did not become ready.
@@ -312,7 +313,7 @@ class StackControl:
     def _await_status(
         self, pid: int, alive: Callable[[], bool], accept: Callable[[StackStatus], bool]
     ) -> StackStatus:
-        """Wait until the supervisor of that process id has written a status that is accepted."""
+        """Wait until the supervisor with this process id has written a status for which `accept` is true."""
         ports = read_ports(self.directory)
         components = build_components(
             self.directory, self.project, {name: ports[name] for name in self._names}
@@ -336,7 +337,7 @@ class StackControl:
         )
 
     def _wait_for_end(self, supervisor: psutil.Process) -> None:
-        """Wait for the supervisor to stop everything; kill it if it does not and tells nothing."""
+        """Wait for the supervisor to stop everything; kill it if it neither ends nor reports progress."""
         tell = self._now_and_then()
         status, heard = read_status(self.directory), time.monotonic()
         while is_alive(supervisor):
@@ -355,7 +356,7 @@ class StackControl:
             time.sleep(0.05)
 
     def _now_and_then(self) -> Callable[[str], None]:
-        """Return what says the progress of something that takes long, every few seconds."""
+        """Return a function that prints the progress of a long operation at most every few seconds."""
         said = time.monotonic()
 
         def tell(progress: str) -> None:
@@ -367,7 +368,7 @@ class StackControl:
         return tell
 
     def _raise_if_unsaved(self) -> None:
-        """Raise if a component was stopped and did not save what it had."""
+        """Raise if a component was stopped without saving its state."""
         status = read_status(self.directory)
         unsaved = [
             f"{name}: {entry.detail}; lost: {entry.loss}"
@@ -378,13 +379,13 @@ class StackControl:
             raise StackError("; ".join(unsaved), remedy=f"See {self.directory.root / 'logs'}")
 
     def _say_losses(self, lost: Sequence[tuple[str, str]]) -> None:
-        """Say what was lost by components that ended without being asked to."""
+        """Print the losses of components that ended by themselves."""
         for name, loss in lost:
             self.say(f"{name} had ended without being asked to. Lost: {loss}.")
 
 
 def _settled(component: Component, status: StackStatus) -> str | None:
-    """Return what to know of a component that has an outcome, or None as long as it has none."""
+    """Return the details of a component's outcome, or None as long as it has none."""
     entry = status.components[component.name]
     if entry.state in _SETTLED_STATES:
         return entry.detail
@@ -393,11 +394,11 @@ def _settled(component: Component, status: StackStatus) -> str | None:
 
 
 def _has_running(status: StackStatus) -> bool:
-    """Tell whether a component was last seen running."""
+    """Return whether any component was running in the last status."""
     return any(entry.state not in _DOWN_STATES for entry in status.components.values())
 
 
 def _line(component: Component, state: str, detail: str, *, seconds: float | None = None) -> str:
-    """Return the line that tells one component's state."""
+    """Return the output line for one component's state."""
     how = state if seconds is None or state != "ready" else f"ready in {seconds:5.1f} s"
     return f"  {component.name:<10}{component.title:<32}{how}{f': {detail}' if detail else ''}"

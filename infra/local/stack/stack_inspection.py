@@ -1,4 +1,4 @@
-"""See how a stack is now: its supervisor, its components, what it lost, what a dead supervisor left."""
+"""The present state of a stack: its supervisor, components, losses, and processes of a dead supervisor."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def find_supervisor(directory: StackDirectory) -> psutil.Process | None:
 
 
 def running_components(directory: StackDirectory, project: Project, status: StackStatus) -> list[Component]:
-    """Return the components that the status names, with the ports they have."""
+    """Return the components in the status, with their ports."""
     ports = {name: entry.port for name, entry in status.components.items()}
     return build_components(directory, project, ports)
 
 
 def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
-    """Return a component's state and what to know of it as it is now, not as it was last written.
+    """Return a component's state and details as they are now, which may differ from the last status.
 
-    Besides the states of `ComponentStatus` a component can be `silent`: it runs and does not answer.
+    In addition to the states of `ComponentStatus` there is `silent`: it runs but does not answer.
     """
     entry = status.components[component.name]
     if entry.state != "ready" or entry.pid is None:
@@ -54,14 +54,14 @@ def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
 
 
 def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> tuple[set[int], set[int]]:
-    """End the processes that a dead supervisor left, in the order in which it would have.
+    """End the processes of a dead supervisor in the supervisor's order.
 
     Args:
         directory: The stack's state directory.
-        tell: Receives how far the emulator is with saving its state.
+        tell: Receives the emulator's progress in saving its state.
 
     Returns:
-        The ids of those that ended when asked, and of those that had to be killed.
+        The ids of the processes that ended when asked, and of those that had to be killed.
     """
     ended: set[int] = set()
     killed: set[int] = set()
@@ -69,7 +69,7 @@ def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> 
     last = stack_processes(directory.root, role=_LAST_ROLE)
     emulator = [process for process in last if leads_session(process)]
     first = [process for process in everything if process not in last]
-    # Its workers inherit the role and save nothing: they are waited for together.
+    # The emulator's workers inherit its role but save nothing, so they are ended together.
     workers = [process for process in last if process not in emulator]
     for group, saves_to in ((first, None), (emulator, state_of_aws(directory)), (workers, None)):
         found = end_processes(group, grace_seconds=_GRACE_SECONDS, saves_to=saves_to, tell=tell)
@@ -82,13 +82,13 @@ def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> 
 def losses(
     directory: StackDirectory, project: Project, previous: StackStatus, *, ended_in_order: Collection[int]
 ) -> list[tuple[str, str]]:
-    """Return what is gone since the last start, by component.
+    """Return the losses since the last start, by component.
 
     Args:
         directory: The stack's state directory.
-        project: Whose stack it is.
-        previous: The status the last supervisor wrote.
-        ended_in_order: The processes known to have ended when asked, although no supervisor saw it.
+        project: The stack's project.
+        previous: The last supervisor's status.
+        ended_in_order: Processes that ended when asked, which no supervisor recorded.
     """
     found = []
     for component in running_components(directory, project, previous):

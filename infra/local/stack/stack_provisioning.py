@@ -1,4 +1,4 @@
-"""Create a running stack's resources, write its environment file, and say where everything is."""
+"""Create a running stack's resources, write its environment file, and print the addresses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def provision_stack(
     directory: StackDirectory, environment_file: Path, project: Project, *, say: Callable[[str], None]
 ) -> None:
-    """Create the resources that are not there yet and write the environment file.
+    """Create or repair the resources and write the environment file.
 
     Raises:
         StackError: The stack is not running, or the environment file cannot be written.
     """
-    # Heavy, and of no use to `down` and `status`.
+    # Imported here because it is slow, and `down` and `status` do not need it.
     from infra.local.provisioning import provision  # noqa: PLC0415
 
     started = time.monotonic()
@@ -56,11 +56,11 @@ def provision_stack(
 def say_next_steps(
     directory: StackDirectory, environment_file: Path | None, *, say: Callable[[str], None]
 ) -> None:
-    """Say where everything is and what to do next.
+    """Print the stack's addresses and the next steps.
 
     Args:
         directory: The stack's state directory.
-        environment_file: The file that was written, if one was.
+        environment_file: The environment file, if it was written.
         say: Receives the lines.
     """
     status = read_status(directory)

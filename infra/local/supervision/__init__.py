@@ -1,1 +1,1 @@
-"""The processes of a local stack: started, watched, ended."""
+"""Starts, watches and ends the processes of a local stack."""

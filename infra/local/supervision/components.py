@@ -1,4 +1,4 @@
-"""The components of a project's local stack: how each is started, asked, stopped, what its death costs."""
+"""The components of a project's local stack: their commands, probes, deadlines and possible losses."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from model_declaration.project import Project, ProjectService
 
 REGION = "us-east-1"
-# The emulator's fixed root credential; anything else is checked against its own identities.
+# The emulator's fixed root credential. All other keys are checked against its identities.
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 -- a stand-in's, not a secret
-# Of any stack; a project's services come beside them.
+# The components of every stack; a project's services are added to them.
 SERVERS = ("aws", "snowflake", "jobs")
 
 _LEAST_BYTES_LOADED_PER_SECOND = 1_000_000
@@ -38,22 +38,22 @@ class Component:
     """One server of the local stack.
 
     Attributes:
-        name: By which it is called in messages, logs and files.
-        title: What it stands in for.
-        command: The argument list that starts it.
-        environment: Its whole environment.
-        port: The loopback port it is told to serve.
-        probe: Asks it over its own protocol; None is good, else what is wrong.
-        loss: What is gone when it ends without being asked to.
-        folder: Where it runs; Python finds the platform's own modules there.
-        ready_seconds: The deadline from its start to its first good answer.
-        stop_seconds: How long it may take to end when asked, or idle if it then saves its state.
-        saves_to: Where it saves its state when it is asked to end.
+        name: The name in messages, logs and files.
+        title: The service that it replaces.
+        command: The command line.
+        environment: All environment variables.
+        port: The loopback port that it serves.
+        probe: Checks it over its own protocol; returns None if it answers, else the fault.
+        loss: The data that is lost when it ends by itself.
+        folder: The working folder; Python imports the platform's modules from it.
+        ready_seconds: The deadline from its start to its first successful answer.
+        stop_seconds: The time that it has to end when asked. If it saves its state, the time it may be idle.
+        saves_to: The folder to which it saves its state when it is asked to end.
         needs: The components that must be ready before it is started.
-        check_state: Raises StackError if its saved state would be replaced in silence.
-        start_fault: Finds in the log, from a byte offset on, that it started without its state.
-        stop_fault: Finds in the log, from a byte offset on, that it ended without saving its state.
-        children_outlive_it: Whether it finds its children again after a restart, so that they are left alone.
+        check_state: Raises StackError if it would silently replace its saved state.
+        start_fault: Finds the log line, after a byte offset, that says it started without its state.
+        stop_fault: Finds the log line, after a byte offset, that says it ended without saving its state.
+        children_outlive_it: Whether its children must survive, because it finds them again after a restart.
     """
 
     name: str
@@ -75,14 +75,14 @@ class Component:
 
 
 def aws_environment(aws_port: int, jobs_port: int | None) -> dict[str, str]:
-    """Return the variables by which any AWS client finds the stack; without an executor the emulator only."""
+    """Return the variables with which AWS clients reach the stack, and the job executor if it has a port."""
     endpoints = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_port}"}
     if jobs_port is not None:
         endpoints["AWS_ENDPOINT_URL_GLUE"] = f"http://127.0.0.1:{jobs_port}"
         endpoints["AWS_ENDPOINT_URL_SAGEMAKER"] = f"http://127.0.0.1:{jobs_port}"
     return {
         **endpoints,
-        # deltalake refuses addresses without TLS unless it is told that this one is meant.
+        # deltalake refuses addresses without TLS unless this is set.
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -111,12 +111,12 @@ def build_components(
 
 
 def state_of_aws(directory: StackDirectory) -> Path:
-    """Return the folder in which the AWS emulator keeps all but S3's objects."""
+    """Return the folder with the AWS emulator's state, except S3's objects."""
     return directory.data / "aws" / "services"
 
 
 def _stack_python() -> str:
-    """Return the Python that has the packages of the emulators; `up` makes it."""
+    """Return the Python with the emulators' packages; `up` makes its environment."""
     return str(platform_environment("stack", cache_folder(os.environ)).python)
 
 
@@ -125,7 +125,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
     data, state = directory.data / "aws", state_of_aws(directory)
     temporary = data / "tmp"
     temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # All it sees leaks into the Lambdas it runs.
+    # The Lambdas that the emulator runs inherit its whole environment.
     environment = {
         **clean_environment(directory.root, "aws"),
         **import_variables(cache_folder(os.environ)),
@@ -142,7 +142,7 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         "SFTP_ENABLED": "0",
     }
     if directory.iam_file.exists():
-        # What is called by whom is then worth knowing, too.
+        # Record the calls too, to show which identity called what.
         environment |= {"AUTH": "true", "CLOUDTRAIL_RECORDING": "1", "CLOUDTRAIL_MAX_EVENTS": "1000000"}
     return Component(
         name="aws",
@@ -211,7 +211,7 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         port=ports["jobs"],
         probe=partial(answers_http, ports["jobs"], "/health"),
         loss="nothing that was recorded; see the states of the job runs that were under way",
-        # It gives running jobs 25 s to end.
+        # The executor gives running jobs 25 s to end.
         stop_seconds=40,
         needs=("aws",),
         children_outlive_it=True,
@@ -227,7 +227,7 @@ def _service(directory: StackDirectory, project: Project, service: ProjectServic
         environment={
             **clean_environment(directory.root, service.name),
             VARIABLE: str(project.root),
-            # The package need not be installed.
+            # Because the package may not be installed.
             "PYTHONPATH": str(project.source_folder),
         },
         folder=project.root,

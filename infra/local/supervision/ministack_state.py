@@ -1,4 +1,4 @@
-"""Guard the AWS emulator's saved state: over a file it cannot read it starts empty, and overwrites it."""
+"""Protects the AWS emulator's saved state: if it cannot read a file, it starts empty and overwrites it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infra.local.supervision.stack_state import StackError
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What ministack 1.5.33 logs when it goes on without a part of its state (core/persistence.py, app.py).
+# Log lines of ministack 1.5.33 when it continues without a part of its state (core/persistence.py, app.py).
 _NOT_LOADED = ("Persistence: failed to load", "refusing to load", "Failed to restore persisted state")
 _NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
 _OBJECT_SUFFIX = ".meta.json"
@@ -22,14 +22,14 @@ _REMEDY = (
 
 
 def check_saved_state(state_directory: Path, objects: Path) -> None:
-    """Read every state file before the emulator does.
+    """Check every state file before the emulator reads it.
 
     Args:
-        state_directory: Holds one `<service>.json` per service, and keys; may not exist yet.
-        objects: Holds the S3 objects, each with what is known of it in `<object>.meta.json`; may not exist.
+        state_directory: The folder with one `<service>.json` per service, and keys; may not exist yet.
+        objects: The folder with the S3 objects, each with metadata in `<object>.meta.json`; may not exist.
 
     Raises:
-        StackError: A file is not what the emulator wrote, who would take it for empty without a word.
+        StackError: A file is corrupt. The emulator would silently treat it as empty.
     """
     for file in sorted(state_directory.glob("*.json")):
         _require_document(file)
@@ -37,7 +37,7 @@ def check_saved_state(state_directory: Path, objects: Path) -> None:
         if not file.read_bytes().startswith(b"-----BEGIN "):
             raise StackError(f"the saved AWS state {file} is not a key", remedy=_REMEDY)
     for file in objects.rglob(f"*{_OBJECT_SUFFIX}"):
-        # An object may bear such a name itself, and hold anything.
+        # An object may have such a name itself, with any content.
         if file.with_name(file.name.removesuffix(_OBJECT_SUFFIX)).is_file():
             _require_document(file)
 
@@ -53,24 +53,24 @@ def _require_document(file: Path) -> None:
 
 
 def unloaded_state(log: Path, *, offset: int) -> str | None:
-    """Return the first line in which the emulator says that it goes on without a part of its state.
+    """Return the first log line that says the emulator continues without a part of its state.
 
     Args:
         log: The emulator's log.
-        offset: Where this start's lines begin, in bytes.
+        offset: The byte offset at which the lines of this start begin.
     """
     return _first_line(log, offset, _NOT_LOADED)
 
 
 def unsaved_state(log: Path, *, offset: int) -> str | None:
-    """Return the first line in which the emulator says that it stopped without saving a part of its state."""
+    """Return the first log line that says the emulator stopped without saving a part of its state."""
     return _first_line(log, offset, _NOT_SAVED)
 
 
 def _first_line(log: Path, offset: int, phrases: tuple[str, ...]) -> str | None:
-    """Return the first line of a log, from an offset on, that holds one of the phrases."""
+    """Return the first line after an offset of a log that has one of the phrases."""
     if not log.exists():
-        return None  # Removed by hand while the stack was up: that must not keep it from being stopped.
+        return None  # Removed by hand while the stack was up. Stopping must still work.
     with log.open("rb") as stream:
         stream.seek(offset)
         for line in stream:

@@ -1,4 +1,4 @@
-"""Find and end the processes of a stack: each carries the stack's state directory in its environment."""
+"""Find and end the processes of a stack: each has the stack's state directory in its environment."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from infra.environments.environment_cache import CACHE_VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-# A process id alone is no identity: ids are used again. The environment that a process started with is one,
-# and its descendants inherit it even when their parent was killed.
+# A process id does not identify a process, because ids are reused. The environment at its start does, and
+# descendants inherit it even if their parent was killed.
 STACK_VARIABLE = "MLPIPE_LOCAL_STACK"
 ROLE_VARIABLE = "MLPIPE_LOCAL_ROLE"
 SUPERVISOR_ROLE = "supervisor"
 DAGSTER_ROLE = "dagster"
 
-# What a component may see of its caller's environment: enough to run programs, no credentials or settings.
+# The variables that components inherit: enough to run programs, but no credentials or settings.
 _INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME", "LD_LIBRARY_PATH", "SYSTEMROOT"),
     *CACHE_VARIABLES,
 )
 
-# Less of a processor than this is the idling of a process that hangs.
+# A process that uses a smaller share of a processor counts as idle.
 _WORKING_SHARE = 0.02
 _LOOK_SECONDS = 0.2
-# One that saves writes something in such a time, however much it has to gather first.
+# A process that saves its state writes something within this time, even if it must gather much first.
 _COMPUTING_SECONDS = 15 * 60
 
 
 def clean_environment(state_directory: Path, role: str) -> dict[str, str]:
-    """Return a stack process's environment: the few inherited variables and the marks it is known by."""
+    """Return a stack process's environment: few inherited variables and the variables that mark the stack."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**inherited, "PYTHONUNBUFFERED": "1", STACK_VARIABLE: str(state_directory), ROLE_VARIABLE: role}
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether the process runs; one that ended and was not yet waited for does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -51,7 +51,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def stack_processes(state_directory: Path, *, role: str | None = None) -> list[psutil.Process]:
-    """Return the running processes of the stack, of one role if it is given, without the calling one."""
+    """Return the running processes of the stack, or of one of its roles, without the calling process."""
     found = []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
@@ -59,7 +59,7 @@ def stack_processes(state_directory: Path, *, role: str | None = None) -> list[p
         try:
             environment = process.environ()
         except (psutil.Error, OSError):
-            continue  # Another user's, or just ended: none of ours either way.
+            continue  # Another user's, or just ended: not one of the stack's.
         own_role = _role(environment, state_directory)
         if own_role is not None and role in (None, own_role) and is_alive(process):
             found.append(process)
@@ -67,7 +67,7 @@ def stack_processes(state_directory: Path, *, role: str | None = None) -> list[p
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return the descendants of a process and the members of its session, whether it lives itself or not."""
+    """Return the descendants of a process and the members of its session, even if the process has ended."""
     members: dict[int, psutil.Process] = {}
     try:
         for process in psutil.Process(pid).children(recursive=True):
@@ -84,7 +84,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def leads_session(process: psutil.Process) -> bool:
-    """Tell whether a process leads a session, as each component does that a supervisor started."""
+    """Return whether a process leads a session, as components started by a supervisor do."""
     try:
         return os.getsid(process.pid) == process.pid
     except ProcessLookupError:
@@ -98,16 +98,16 @@ def end_processes(
     saves_to: Path | None = None,
     tell: Callable[[str], None] = lambda _progress: None,
 ) -> list[psutil.Process]:
-    """Ask the processes to end, and after the grace kill them.
+    """Ask the processes to end, and kill them after a grace period.
 
     Args:
-        processes: Those to end.
-        grace_seconds: How long they have; if they save their state, how long they may do nothing for it.
-        saves_to: The folder of the state that they save.
-        tell: Receives how far they are with it.
+        processes: The processes to end.
+        grace_seconds: The time that they have to end. If they save their state, the time they may be idle.
+        saves_to: The folder of their saved state.
+        tell: Receives the progress of saving.
 
     Returns:
-        Those that had to be killed.
+        The processes that had to be killed.
     """
     waiting = [process for process in processes if _signal(process, signal.SIGTERM)]
     if saves_to is None:
@@ -132,17 +132,17 @@ def wait_while_it_saves(
     tell: Callable[[str], None],
     computing_seconds: float = _COMPUTING_SECONDS,
 ) -> bool:
-    """Wait for a process that was asked to end, for as long as it works on saving its state.
+    """Wait for a process that was asked to end, as long as it saves its state.
 
     Args:
-        process: Is computing or writing as long as it saves.
-        saves_to: The folder of its state.
-        idle_seconds: How long it may do neither.
-        tell: Receives how far it is, some five times a second.
+        process: The process, which computes or writes while it saves.
+        saves_to: The folder of its saved state.
+        idle_seconds: How long it may neither compute nor write.
+        tell: Receives the progress about five times a second.
         computing_seconds: How long it may compute without writing.
 
     Returns:
-        Whether it ended; False if it does nothing any more, or spins.
+        Whether it ended; False if it is idle, or computes without writing.
     """
     started = worked_at = wrote_at = time.monotonic()
     seen: tuple[float, int] | None = None
@@ -167,7 +167,7 @@ def wait_while_it_saves(
 
 
 def size_of(folder: Path) -> int:
-    """Return how many bytes the files of a folder have; those that vanish meanwhile count nothing."""
+    """Return the total bytes of a folder's files, without files that vanish meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -177,9 +177,9 @@ def size_of(folder: Path) -> int:
 
 
 def holds_port(pid: int, port: int) -> bool:
-    """Tell whether the process, or a descendant of it, listens on the loopback port.
+    """Return whether the process or one of its descendants listens on the loopback port.
 
-    Uses the process's own list of sockets, because an answer alone may come from a foreign process.
+    It uses the process's list of sockets, because an answer on the port may come from another process.
     """
     try:
         process = psutil.Process(pid)
@@ -189,7 +189,7 @@ def holds_port(pid: int, port: int) -> bool:
 
 
 def port_holder(port: int) -> str:
-    """Return who listens on the port as far as this user may know, for messages."""
+    """Return a description of the process that listens on the port, for messages."""
     for process in psutil.process_iter():
         try:
             if _listens(process, port):
@@ -200,17 +200,17 @@ def port_holder(port: int) -> str:
 
 
 def _role(environment: Mapping[str, str], state_directory: Path) -> str | None:
-    """Return the part that a process with this environment has in the stack, None if it has none."""
+    """Return the role of a process with this environment in the stack, or None."""
     if environment.get(STACK_VARIABLE) == str(state_directory):
         return environment.get(ROLE_VARIABLE)
-    # A job sees nothing of the executor's environment, but its temporary files lie below the executor's data.
+    # A job does not inherit the executor's environment, but its TMPDIR lies below the executor's data.
     data = state_directory / "state"
     temporary = Path(environment.get("TMPDIR", "/"))
     return temporary.relative_to(data).parts[0] if data in temporary.parents else None
 
 
 def _listens(process: psutil.Process, port: int) -> bool:
-    """Tell whether this very process listens on the loopback port; False if this user may not know."""
+    """Return whether the process itself listens on the loopback port; False if that is not readable."""
     try:
         connections = process.net_connections(kind="tcp")
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -222,7 +222,7 @@ def _listens(process: psutil.Process, port: int) -> bool:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> bool:
-    """Send a signal to a process that still is the one that was found; False if it is gone."""
+    """Send a signal to the process, unless its id was reused; return False if the process is gone."""
     try:
         process.send_signal(number)
     except psutil.NoSuchProcess:
@@ -231,7 +231,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> bool:
 
 
 def _wait_gone(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait until the processes are gone and return those that are not after that many seconds."""
+    """Wait for the processes to end; return those that still run after this many seconds."""
     deadline = time.monotonic() + seconds
     remaining = [process for process in processes if is_alive(process)]
     while remaining and time.monotonic() < deadline:

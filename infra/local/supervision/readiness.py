@@ -1,4 +1,4 @@
-"""Ask a component of the local stack whether it serves: by its own protocol, with a deadline."""
+"""Checks whether a component of the local stack answers over its own protocol, with a deadline."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _OK = 200
 
 
 def answers_http(port: int, path: str) -> str | None:
-    """Ask for a path on the loopback port.
+    """Request a path on the loopback port.
 
     Returns:
-        None if the answer is 200, else what is wrong.
+        None if the status is 200, else the fault.
     """
     try:
         status, _ = _request(port, "GET", path)
@@ -24,12 +24,12 @@ def answers_http(port: int, path: str) -> str | None:
 
 
 def answers_snowflake(port: int) -> str | None:
-    """Log in, select and log out, as a connector does.
+    """Log in, run a SELECT and log out, like a connector.
 
-    The import of the real connector costs a second of CPU; these are the three requests it would send.
+    These are the three requests of the real connector, whose import would take a second of CPU.
 
     Returns:
-        None if the statement succeeded, else what is wrong.
+        None if the statement succeeded, else the fault.
     """
     try:
         login = _snowflake(

@@ -1,4 +1,4 @@
-"""What a local stack keeps in its state directory: ports, the status of its processes, locks, logs, data."""
+"""A local stack's state directory: ports, the status of its processes, locks, logs, data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-# Below the ephemeral ports of Linux and macOS: no outgoing connection takes a port of a stopped stack.
+# Below the ephemeral ports of Linux and macOS, so outgoing connections do not take a stopped stack's ports.
 _PORT_RANGE = range(20_000, 32_000)
 _HIGHEST_PORT = 65_535
 
 
 class StackError(Exception):
-    """The local stack cannot do what was asked.
+    """A command on the local stack failed.
 
     Args:
-        what: One sentence without a full stop: the fault, and the component or file that has it.
-        remedy: One sentence without a full stop: what the reader can do about it.
+        what: The fault with its component or file, as one sentence without a full stop.
+        remedy: What the user can do, as one sentence without a full stop.
     """
 
     def __init__(self, what: str, *, remedy: str) -> None:
@@ -37,16 +37,16 @@ class StackError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentStatus:
-    """What the supervisor knows of one component.
+    """The state of one component.
 
     Attributes:
         state: `waiting`, `starting`, `ready`, `failed` (never ready), `dead` (ended by itself), `stopped`.
-        since: When it entered the state, in seconds since the epoch.
-        port: The loopback port it serves.
-        pid: Its process, if one was started.
-        started_at: When that process was started, in seconds since the epoch.
-        detail: What a reader should know: why it failed or died, and what to do.
-        loss: What its death lost, if it died; kept until it is ready again, and reported then.
+        since: When the component entered the state, in seconds since 1970.
+        port: The component's loopback port.
+        pid: The id of its process, if one was started.
+        started_at: When that process was started, in seconds since 1970.
+        detail: The reason why it failed or died, and the remedy.
+        loss: What was lost when it died; kept until it is ready again, and reported then.
     """
 
     state: str
@@ -58,7 +58,7 @@ class ComponentStatus:
     loss: str = ""
 
     def entering(self, state: str, *, detail: str = "") -> ComponentStatus:
-        """Return this status moved to another state now."""
+        """Return this status changed to another state as of now."""
         return replace(self, state=state, since=time.time(), detail=detail)
 
 
@@ -68,8 +68,8 @@ class StackStatus:
 
     Attributes:
         supervisor_pid: The process that wrote it.
-        mended: How many times the supervisor was asked to start what had died.
-        components: By component name, in the order of their start.
+        mended: How often the supervisor was asked to restart dead components.
+        components: The components by name, in the order of their start.
     """
 
     supervisor_pid: int
@@ -85,22 +85,22 @@ class StackDirectory:
 
     @property
     def ports_file(self) -> Path:
-        """The ports each component had at the last start."""
+        """The file with each component's port at the last start."""
         return self.root / "ports.json"
 
     @property
     def iam_file(self) -> Path:
-        """There as long as the stack's AWS checks signatures and permissions."""
+        """A file that exists while the AWS emulator checks signatures and permissions."""
         return self.root / "enforces-iam"
 
     @property
     def status_file(self) -> Path:
-        """The supervisor's account of its components."""
+        """The file with the status of the components."""
         return self.root / "status.json"
 
     @property
     def data(self) -> Path:
-        """Where the components keep what must survive a stop."""
+        """The folder for the components' data, which survives a stop."""
         return self.root / "state"
 
     def log(self, component: str) -> Path:
@@ -108,15 +108,15 @@ class StackDirectory:
         return self.root / "logs" / f"{component}.log"
 
     def create(self) -> None:
-        """Make the directories, readable by their owner only."""
+        """Create the directories, readable by their owner only."""
         for directory in (self.root, self.root / "logs", self.data):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file as a whole, mode 0600, so that no reader ever sees half of it."""
+    """Replace a file atomically, with mode 0600."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # Removed first: the mode below is only applied to a file that open() creates.
+    # Removed first, because open() applies the mode only to new files.
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -130,7 +130,7 @@ def read_ports(directory: StackDirectory) -> dict[str, int]:
     """Return the recorded ports by component; empty before the first start.
 
     Raises:
-        StackError: The file is there and is not a mapping of names to ports.
+        StackError: The file exists, but is not a mapping of names to ports.
     """
     document = _read_json(directory.ports_file, remedy="Remove it to get new ports; no data is kept in it")
     if document is None:
@@ -147,14 +147,14 @@ def read_ports(directory: StackDirectory) -> dict[str, int]:
 
 
 def choose_ports(directory: StackDirectory, components: Sequence[str]) -> dict[str, int]:
-    """Return and record a free loopback port for each component: the recorded one while it is free."""
+    """Choose and record a free loopback port for each component, if possible the recorded one."""
     recorded = read_ports(directory)
     chosen: dict[str, int] = {}
     held: list[socket.socket] = []
     try:
         for name in components:
             candidates = [recorded[name]] if name in recorded else []
-            # Not a secret; spread out so that stacks that start at once do not ask for the same ports.
+            # Random, so that stacks that start at the same time rarely choose the same ports.
             candidates += random.SystemRandom().sample(_PORT_RANGE, 50)
             for port in [*candidates, 0]:
                 listener = _bind(port)
@@ -173,7 +173,7 @@ def choose_ports(directory: StackDirectory, components: Sequence[str]) -> dict[s
 
 
 def port_is_free(port: int) -> bool:
-    """Tell whether a server could listen on the loopback port now."""
+    """Return whether a server could listen on the loopback port now."""
     listener = _bind(port)
     if listener is None:
         return False
@@ -182,10 +182,10 @@ def port_is_free(port: int) -> bool:
 
 
 def read_status(directory: StackDirectory) -> StackStatus | None:
-    """Return what the supervisor last wrote, or None if no stack was ever started here.
+    """Return the supervisor's last status, or None if no stack was ever started here.
 
     Raises:
-        StackError: The file is there and is not a status.
+        StackError: The file exists, but is not a status.
     """
     remedy = "Run `mlpipe down` and remove it; no data is kept in it"
     document = _read_json(directory.status_file, remedy=remedy)
@@ -204,13 +204,13 @@ def read_status(directory: StackDirectory) -> StackStatus | None:
 
 
 def write_status(directory: StackDirectory, status: StackStatus) -> None:
-    """Write the supervisor's account of its components."""
+    """Write the status file."""
     write_atomically(directory.status_file, json.dumps(asdict(status), indent=2) + "\n")
 
 
 @contextmanager
 def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> Iterator[IO[str]]:
-    """Hold an advisory lock that ends with the process, however it ends.
+    """Hold an advisory lock, which is released when the process ends in any way.
 
     Args:
         path: The lock file; its directory must exist.
@@ -218,7 +218,7 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
         on_wait: Called once if there is another holder.
 
     Raises:
-        StackError: Another process held the lock all the time.
+        StackError: Another process held the lock for all of that time.
     """
     deadline = time.monotonic() + wait_seconds
     announced = False
@@ -241,7 +241,7 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
 
 
 def log_tail(path: Path, *, lines: int = 15) -> str:
-    """Return the last lines of a log, indented; a sentence if there is none."""
+    """Return the last lines of a log, indented, or a sentence if there is no log."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - 16_384))
@@ -254,7 +254,7 @@ def log_tail(path: Path, *, lines: int = 15) -> str:
 def _bind(port: int) -> socket.socket | None:
     """Listen on a loopback port, or return None if another process does."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    # As servers do, or a port just left would count as taken while old connections linger.
+    # As servers do. Otherwise a released port would seem in use while old connections linger.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
@@ -266,7 +266,7 @@ def _bind(port: int) -> socket.socket | None:
 
 
 def _read_json(path: Path, *, remedy: str) -> Any:
-    """Return a JSON file's document, None if there is no file."""
+    """Return a JSON file's document, or None if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One component under the supervisor: its process, and the state it is in."""
+"""One component under the supervisor: its process and its state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SupervisedComponent:
     """Starts, watches and stops one component's process.
 
     Args:
-        component: What to run.
+        component: The component to run.
         directory: The stack's state directory.
     """
 
@@ -61,14 +61,14 @@ class SupervisedComponent:
         self._last_answer = "it was not asked yet"
 
     def revive(self) -> None:
-        """Let a component that failed or died be started again; forget what earlier deaths of others lost."""
+        """Allow a failed or dead component to start again. For others, clear the recorded loss."""
         if self.status.state in ("failed", "dead"):
             self.status = self.status.entering("waiting")
         else:
             self.status = replace(self.status, loss="")
 
     def advance(self, ready: Collection[str]) -> None:
-        """Take the next step that is due: start, ask whether it is ready, or see that it ended.
+        """Take the next step: start the process, check whether it is ready, or notice that it ended.
 
         Args:
             ready: The names of the components that are ready.
@@ -85,16 +85,17 @@ class SupervisedComponent:
     def ask_to_stop(self) -> None:
         """Send the process the signal on which it saves its state and ends."""
         if self._process is not None and self._process.poll() is None:
-            # Looked up before: once it has ended, nothing leads from it to its descendants.
+            # Looked up now, because descendants cannot be found once the process has ended.
             self._relatives = family(self._process.pid)
             self._process.terminate()
 
     def finish_stop(self, *, deadline: float, on_progress: Callable[[], None]) -> None:
-        """Wait for a process that was asked to stop, then end whatever it left.
+        """Wait for a process that was asked to stop, then end its remaining descendants.
 
         Args:
-            deadline: When to kill it, by the monotonic clock; one that saves its state is let finish.
-            on_progress: Is called when the status tells how far it is.
+            deadline: When to kill it, by the monotonic clock; a process that saves its state may finish
+                first.
+            on_progress: Called when the status has new progress.
         """
         if self._process is None or self.status.state not in ("starting", "ready"):
             self._end_leftovers()
@@ -120,7 +121,7 @@ class SupervisedComponent:
     def _has_ended(
         self, process: subprocess.Popen[bytes], deadline: float, on_progress: Callable[[], None]
     ) -> bool:
-        """Wait for the process's end until the deadline, or as long as it saves its state."""
+        """Wait for the process to end, until the deadline or as long as it saves its state."""
 
         def tell(progress: str) -> None:
             self.status = replace(self.status, detail=progress)
@@ -154,7 +155,8 @@ class SupervisedComponent:
             self._log.replace(self._log.with_suffix(".log.1"))
         with self._log.open("ab") as log:
             self._log_offset = log.tell()
-            # A session of its own: no terminal's Ctrl-C reaches it, and its children can be found by it.
+            # In a new session: a terminal's Ctrl-C does not reach it, and its children can be found by
+            # session.
             self._process = subprocess.Popen(
                 self.component.command,
                 cwd=self.component.folder,
@@ -166,14 +168,14 @@ class SupervisedComponent:
             )
         self._answers = None
         now = time.time()
-        # What a death lost stays in the status, so that whoever asked for the start can tell it.
+        # The loss stays in the status, so that the command that requested the start can report it.
         self.status = replace(self.status.entering("starting"), pid=self._process.pid, started_at=now)
         _logger.info(
             "%s starts as process %d on port %d", self.component.name, self._process.pid, self.component.port
         )
 
     def _require_free_port(self) -> None:
-        """Refuse to start beside a process that would answer in the component's place."""
+        """Raise if another process uses the port: it would answer instead of the component."""
         port = self.component.port
         if not port_is_free(port):
             raise StackError(
@@ -208,7 +210,7 @@ class SupervisedComponent:
         """Become ready, unless it started without the state it had."""
         fault = self.component.start_fault(self._log, offset=self._log_offset)
         if fault is not None:
-            # Killed, not asked to end: it would save its emptiness over what it could not read.
+            # Killed instead of asked to end: it would overwrite the saved state with its empty one.
             self._kill()
             self._fail(
                 f"it could not load its saved state and would have replaced it: {fault}. "
@@ -220,7 +222,7 @@ class SupervisedComponent:
         _logger.info("%s is ready", self.component.name)
 
     def _note_end(self, exit_code: int) -> None:
-        """Say that the process ended without being asked to."""
+        """Record that the process ended by itself."""
         how = (
             f"was killed by {signal.Signals(-exit_code).name}"
             if exit_code < 0
@@ -236,7 +238,7 @@ class SupervisedComponent:
         _logger.error("%s is dead: %s. Lost: %s", self.component.name, detail, loss)
 
     def _fail(self, detail: str) -> None:
-        """Say that the component did not start."""
+        """Record that the component did not start."""
         self.status = self.status.entering("failed", detail=detail)
         _logger.error("%s failed: %s", self.component.name, detail)
 
@@ -250,14 +252,14 @@ class SupervisedComponent:
         end_processes(relatives, grace_seconds=1)
 
     def _end_leftovers(self) -> None:
-        """End what a killed process left, such as its workers, unless it finds them again by itself."""
+        """End the children of a killed process, unless the component finds them again after a restart."""
         if not self.component.children_outlive_it or self.status.state == "stopped":
             leftovers = stack_processes(self._directory.root, role=self.component.name)
             end_processes(leftovers, grace_seconds=2)
 
 
 def _asked(probe: Callable[[], str | None]) -> queue.SimpleQueue[str | None]:
-    """Ask in a thread of its own: a component that does not answer must not hide the death of another."""
+    """Run the probe in a thread, so that a silent component does not delay noticing another one's death."""
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(probe()), daemon=True).start()
     return answers

@@ -1,4 +1,4 @@
-"""The supervisor: starts the components, says within a second when one ended, stops them in order."""
+"""The supervisor: starts the components, reports a component's end within a second, stops them in order."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from model_declaration.project import Project
 
 _PERIOD_SECONDS = 0.25
-# A component that others need is asked to stop after them.
+# Other components need it, so it is stopped after them.
 _STOPPED_LAST = "aws"
 
 _logger = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs the components of one stack until it is told to end.
+    """Runs the components of one stack until a signal ends it.
 
-    SIGTERM and SIGINT stop everything; SIGHUP starts what failed or died. Nothing is started again without
-    being asked to, because what a death lost has to be told to someone.
+    SIGTERM and SIGINT stop everything; SIGHUP restarts failed and dead components. Nothing is restarted
+    without a request, because someone must be told what was lost.
 
     Args:
         directory: The stack's state directory; its ports must be recorded.
-        project: Whose stack it is.
+        project: The stack's project.
         names: The components to run.
     """
 
@@ -51,7 +51,7 @@ class Supervisor:
         self._home = directory.root.stat()
 
     def run(self) -> None:
-        """Supervise until a signal says to stop; then leave no process of the stack behind."""
+        """Supervise until a stop signal, then end all processes of the stack."""
         signal.signal(signal.SIGTERM, self._note_signal)
         signal.signal(signal.SIGINT, self._note_signal)
         signal.signal(signal.SIGHUP, self._note_signal)
@@ -73,7 +73,7 @@ class Supervisor:
             )
             self._write_status()
         if mend:
-            # After a look at each, or a death not seen yet would be missed.
+            # Only after every component was checked, or a death that is not noticed yet would be missed.
             self._mend_asked = False
             for supervised in self._components:
                 supervised.revive()
@@ -81,7 +81,7 @@ class Supervisor:
             self._write_status()
 
     def _stop(self) -> None:
-        """Stop Dagster, which writes to the components, then these, the one that others write to last."""
+        """Stop Dagster, then the components, and last the one that the others write to."""
         end_processes(stack_processes(self._directory.root, role=DAGSTER_ROLE), grace_seconds=20)
         for last in (False, True):
             group = [each for each in self._components if (each.component.name == _STOPPED_LAST) is last]
@@ -93,12 +93,12 @@ class Supervisor:
                     deadline=asked + supervised.component.stop_seconds, on_progress=self._write_status
                 )
                 self._write_status()
-        # What a component started in a session of its own and did not end.
+        # Processes that a component started in another session and did not end.
         end_processes(stack_processes(self._directory.root), grace_seconds=5)
         _logger.info("the supervisor ends")
 
     def _is_homeless(self) -> bool:
-        """Tell whether the state directory was removed, as `git clean` does: nobody could find us by it."""
+        """Return whether the state directory was removed, for example by `git clean`."""
         try:
             homeless = not os.path.samestat(self._home, self._directory.root.stat())
         except FileNotFoundError:
@@ -118,13 +118,13 @@ class Supervisor:
             try:
                 write_status(self._directory, status)
             except OSError as error:
-                # A full disk, say: the components must be watched and stopped all the same.
+                # For example a full disk. The components must still be watched and stopped.
                 _logger.error("the status cannot be written: %s", error)  # noqa: TRY400 -- the reason says all
             else:
                 self._written = status
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Remember what was asked; the loop does it between two steps."""
+        """Record the request; the loop handles it between two steps."""
         if number == signal.SIGHUP:
             self._mend_asked = True
         else:
