@@ -1,4 +1,4 @@
-"""SDK clients of the local stack: loopback only, stand-in credentials only, a deadline on every call."""
+"""SDK clients for the local stack: only loopback, only stand-in credentials, a deadline on every call."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from infra.local.supervision.stack_state import StackError
 
 
 class ProvisioningError(StackError):
-    """A resource of the local stack cannot be brought to its definition."""
+    """A resource of the local stack cannot be created or repaired."""
 
 
 def require_loopback(url: str, what: str) -> str:
     """Return the address without a trailing slash if it is an HTTP address on this machine.
 
     Raises:
-        ProvisioningError: It names another machine: provisioning must never touch a real account.
+        ProvisioningError: The address is of another machine; provisioning must never touch a real account.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -37,7 +37,7 @@ def require_loopback(url: str, what: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only be this machine."""
+    """Return whether a host name or address can only be this machine."""
     if host == "localhost":
         return True
     try:
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Clients:
-    """The clients that provisioning speaks through.
+    """The SDK clients that provisioning uses.
 
     Args:
         aws: Address of the AWS emulator.
@@ -65,7 +65,7 @@ class Clients:
         """Return the clients of the stack that `.env` describes.
 
         Raises:
-            ProvisioningError: An address names another machine.
+            ProvisioningError: An address is of another machine.
         """
         aws, jobs = (
             require_loopback(variables[name], f"address in {name}")
@@ -74,19 +74,19 @@ class Clients:
         return cls(aws, jobs, variables["AWS_REGION"])
 
     def client(self, service: str) -> Any:
-        """Return a client of the service, which is Glue's or SageMaker's from the job executor."""
+        """Return a client of the service, for Glue and SageMaker with the job executor's address."""
         return boto3.client(
             service,
             endpoint_url=self.jobs if service in {"glue", "sagemaker"} else self.aws,
             region_name=self.region,
-            # Given by hand, so that a developer's own AWS profile is never even read.
+            # Explicit, so that a developer's own AWS profile is never read.
             aws_access_key_id=ACCESS_KEY_ID,
             aws_secret_access_key=SECRET_ACCESS_KEY,
             config=Config(
                 connect_timeout=5,
                 read_timeout=30,
                 retries={"mode": "standard", "total_max_attempts": 4},
-                # A proxy of the machine cannot reach this machine's loopback.
+                # A configured proxy cannot reach this machine's loopback interface.
                 proxies={},
                 s3={"addressing_style": "path"},
             ),
@@ -94,10 +94,10 @@ class Clients:
 
 
 def answer_unless(code: str, call: Callable[..., Any], **arguments: Any) -> Any:
-    """Return what AWS answers to a call, or None if it refuses with this error code.
+    """Return AWS's response to a call, or None if AWS refuses with this error code.
 
     Raises:
-        botocore.exceptions.ClientError: It refuses with another.
+        botocore.exceptions.ClientError: AWS refused with another error code.
     """
     try:
         return call(**arguments)

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _STATEMENT = "load-balancer"
-# The emulator's own network; nothing is routed there.
+# Subnets of the emulator's default network; nothing is routed through them.
 _SUBNETS = ["subnet-00000001", "subnet-00000002"]
 _WAIT = {"Delay": 1, "MaxAttempts": 60}
 
 
 def ensure_function(functions: Any, definition: FunctionDefinition, archive: Archive) -> str:
-    """Create the function if it is missing, bring code and settings to the definition, return its ARN."""
+    """Create the function or update its code and settings to the definition; return its ARN."""
     name, wanted = definition.name, definition.configuration()
     digest = base64.b64encode(bytes.fromhex(archive.sha256)).decode()
     current = answer_unless(
@@ -54,7 +54,7 @@ def ensure_load_balancer(
     group: TargetGroupDefinition,
     function_arn: str,
 ) -> None:
-    """Create what is missing between the load balancer and the function, and repair the rest."""
+    """Create or repair the load balancer, its listener and rules, and the target group."""
     group_arn = _ensure_target_group(balancing, group)
     _ensure_permission(functions, function_arn, group_arn)
     _ensure_target(balancing, group, group_arn, function_arn)
@@ -116,7 +116,7 @@ def _ensure_target(balancing: Any, group: TargetGroupDefinition, group_arn: str,
     registered = [entry["Target"]["Id"] for entry in health]
     if registered == [function_arn]:
         return
-    # A target group takes one function only.
+    # A target group can have only one function.
     foreign = [{"Id": name} for name in registered if name != function_arn]
     if foreign:
         balancing.deregister_targets(TargetGroupArn=group_arn, Targets=foreign)

@@ -1,4 +1,4 @@
-"""Roles and the jobs that run under them."""
+"""The roles, the images and the Glue job."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ANSWER_SECONDS = 30
 
 
 def local_trust(role: RoleDefinition, account_id: str) -> dict[str, Any]:
-    """Return a role's trust policy, and beside it that of whoever acts in its service's stead here.
+    """Return a role's trust policy, extended so that local stand-ins of the service can assume the role.
 
-    No local client can call as `glue.amazonaws.com`: the job executor takes a role on by the root key.
+    No local client can call as `glue.amazonaws.com`: the job executor assumes roles with the root key.
     """
     policy = role.trust_policy()
     stand_in = {
@@ -36,7 +36,7 @@ def local_trust(role: RoleDefinition, account_id: str) -> dict[str, Any]:
 
 
 def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
-    """Create the role if it is missing and bring its trust and its permissions to the definition."""
+    """Create the role or update its trust and permissions to the definition."""
     trust = local_trust(role, account_id)
     current = answer_unless("NoSuchEntity", iam.get_role, RoleName=role.name)
     if current is None:
@@ -54,23 +54,23 @@ def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
 
 
 def _document(policy: Any) -> Any:
-    # botocore decodes the URL-quoted document of AWS; an emulator may send it plain.
+    # botocore decodes AWS's URL-quoted document, but an emulator may send a plain one.
     return json.loads(unquote(policy)) if isinstance(policy, str) else policy
 
 
 def add_images(jobs_url: str, document: bytes) -> None:
-    """Tell the job executor which images exist, beside those that it knows.
+    """Add images to those that the job executor knows.
 
     Args:
-        jobs_url: Its address.
-        document: As `images_document` makes it.
+        jobs_url: The address of the job executor.
+        document: The result of `images_document`.
 
     Raises:
-        ProvisioningError: It does not take them.
+        ProvisioningError: The job executor refuses them.
     """
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{jobs_url}/_executor/images", data=document, headers=headers)  # noqa: S310 -- loopback
-    # A proxy of the machine cannot reach this machine's loopback.
+    # A configured proxy cannot reach this machine's loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
@@ -87,7 +87,7 @@ def add_images(jobs_url: str, document: bytes) -> None:
 
 
 def ensure_glue_job(glue: Any, job: GlueJobDefinition) -> None:
-    """Create the Glue job if it is missing and bring its definition back; job runs go on."""
+    """Create the Glue job or restore its definition; job runs continue."""
     wanted = job.job_update()
     current = answer_unless("EntityNotFoundException", glue.get_job, JobName=job.name)
     if current is None:
@@ -96,6 +96,6 @@ def ensure_glue_job(glue: Any, job: GlueJobDefinition) -> None:
         return
     drifted = sorted(name for name, value in wanted.items() if current["Job"].get(name) != value)
     if drifted:
-        # UpdateJob replaces the whole definition, so it always gets all of it.
+        # UpdateJob replaces the whole definition, so send all of it.
         glue.update_job(JobName=job.name, JobUpdate=wanted)
         _LOG.info("set %s of Glue job %s back", ", ".join(drifted), job.name)

@@ -23,7 +23,7 @@ def ensure_queue(
     dead_letter_arn: str | None = None,
     policy_statement: dict[str, Any] | None = None,
 ) -> str:
-    """Create the queue if it is missing, bring its attributes to the definition, and return its URL."""
+    """Create the queue or update its attributes to the definition; return its URL."""
     attributes = {
         "VisibilityTimeout": str(queue.visibility_timeout_seconds),
         "MessageRetentionPeriod": str(queue.retention_seconds),
@@ -35,7 +35,7 @@ def ensure_queue(
         )
     if policy_statement is not None:
         attributes["Policy"] = json.dumps({"Version": POLICY_VERSION, "Statement": [policy_statement]})
-    # Without attributes the call is the same whether the queue exists or not.
+    # Without attributes the call also succeeds if the queue exists.
     url = sqs.create_queue(QueueName=queue.name)["QueueUrl"]
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
     changed = {name: value for name, value in attributes.items() if not _same(current.get(name), value)}
@@ -50,17 +50,17 @@ def _same(current: str | None, wanted: str) -> bool:
         return True
     if current is None or not wanted.startswith("{"):
         return False
-    # A service may order a document's keys its own way.
+    # A service may reorder a document's keys.
     return _with_text_numbers(json.loads(current)) == _with_text_numbers(json.loads(wanted))
 
 
 def _with_text_numbers(document: dict[str, Any]) -> dict[str, Any]:
-    # SQS gives maxReceiveCount back as text or as a number, as it was last written.
+    # SQS returns maxReceiveCount as a text or a number, depending on how it was written.
     return {key: str(value) if isinstance(value, int) else value for key, value in document.items()}
 
 
 def ensure_rule(events: Any, name: str, *, pattern: dict[str, Any], queue_arn: str) -> None:
-    """Create or repair the rule on the default bus so that it is enabled and feeds the queue, and only it."""
+    """Create or repair the rule on the default bus, so that it is enabled and sends only to the queue."""
     if not _rule_holds(events, name, pattern):
         events.put_rule(Name=name, EventPattern=json.dumps(pattern), State="ENABLED")
         _LOG.info("set rule %s", name)

@@ -1,4 +1,4 @@
-"""What retrains models: the groups of their versions, pipelines and schedules."""
+"""The package groups of models, and SageMaker pipelines with their schedules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     )
 
 _LOG = logging.getLogger(__name__)
-# SageMaker's model of groups has no error for what is not there.
+# SageMaker has no specific error for a missing group.
 _NO_GROUP = "ValidationException"
 
 
 def ensure_package_group(sagemaker: Any, group: PackageGroupDefinition) -> None:
-    """Create the group if it is missing and bring its policy to the definition; versions stay."""
+    """Create the group or update its policy to the definition; versions stay."""
     place = {"ModelPackageGroupName": group.name}
     if answer_unless(_NO_GROUP, sagemaker.describe_model_package_group, **place) is None:
         sagemaker.create_model_package_group(**place, ModelPackageGroupDescription=group.description)
@@ -37,15 +37,15 @@ def ensure_package_group(sagemaker: Any, group: PackageGroupDefinition) -> None:
 def ensure_pipelines(
     sagemaker: Any, scheduler: Any, pipelines: Iterable[PipelineDefinition], *, prefix: str
 ) -> None:
-    """Create or repair pipelines and their schedules; executions go on by the definition they began with.
+    """Create or repair pipelines and their schedules. Running executions keep the definition they began with.
 
-    Schedules of this kind that are declared no more are deleted: they would start what nobody wants.
+    Schedules of this kind that are no longer declared are deleted.
 
     Args:
         sagemaker: A client of SageMaker.
         scheduler: A client of EventBridge Scheduler.
         pipelines: All pipelines of one kind.
-        prefix: What the names of this kind begin with.
+        prefix: The prefix of this kind's names.
     """
     scheduled = set()
     for pipeline in pipelines:
@@ -97,6 +97,6 @@ def _ensure_schedule(scheduler: Any, name: str, schedule: ScheduleDefinition) ->
         scheduler.create_schedule(Name=name, **wanted)
         _LOG.info("created schedule %s", name)
     elif drifted := sorted(setting for setting, value in wanted.items() if current.get(setting) != value):
-        # The update replaces the whole schedule, so it always gets all of it.
+        # The update replaces the whole schedule, so send all of it.
         scheduler.update_schedule(Name=name, **wanted)
         _LOG.info("set %s of schedule %s", ", ".join(drifted), name)

@@ -1,4 +1,4 @@
-"""What the models' sources name beside the data bucket: other buckets, and secrets to log in with."""
+"""Buckets and secrets of the models' sources, other than the data bucket."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LOG = logging.getLogger(__name__)
 def ensure_sources(
     clients: Clients, models: Sequence[ProvisionedModel], connection: WarehouseConnection
 ) -> None:
-    """Create the missing buckets, empty, and let each secret hold the connection of Snowflake's stand-in.
+    """Create missing buckets, empty, and write the connection of Snowflake's stand-in into each secret.
 
     Args:
-        clients: Of the local stack.
-        models: Whose sources.
-        connection: The stand-in's.
+        clients: The clients of the local stack.
+        models: The models with the sources.
+        connection: The connection of the stand-in.
     """
     s3, secrets = clients.client("s3"), clients.client("secretsmanager")
     for bucket in named_buckets(models):

@@ -1,4 +1,4 @@
-"""Provision the whole local stack, in the order in which its parts refer to one another."""
+"""Provision the whole local stack; resources are created before others refer to them."""
 
 from __future__ import annotations
 
@@ -63,25 +63,25 @@ def provision(
     region: str = "us-east-1",
     say: Callable[[str], None] = _LOG.info,
 ) -> dict[str, str]:
-    """Create everything on the running local stack, or bring it back to its definition; data stays.
+    """Create or repair all resources on the running local stack; data stays.
 
     Args:
         aws_endpoint_url: Address of the AWS emulator.
         jobs_endpoint_url: Address of the job executor (Glue and SageMaker).
-        snowflake_host: Host of Snowflake's stand-in.
-        snowflake_port: Its port.
+        snowflake_host: The host of Snowflake's stand-in.
+        snowflake_port: The port of Snowflake's stand-in.
         service_urls: Addresses of the project's services, by name.
-        project: Whose models they are.
+        project: The project of the models.
         region: The region of the stack.
-        say: Is told when packages are installed, which may take minutes.
+        say: Receives a message when packages are installed, which may take minutes.
 
     Returns:
-        The variables that clients of the stack need, for `.env`. Passwords among them are stand-ins; the
-        token client's secret is not among them, only the name of the secret that holds it.
+        The variables that clients of the stack need, for `.env`. Their passwords are stand-ins. Of the
+        token client's secret they have only the name.
 
     Raises:
-        ProvisioningError: An address is not on this machine, a part does not answer, or a resource cannot
-            be brought to its definition.
+        ProvisioningError: An address is not on this machine, a component does not answer, or a resource
+            cannot be created or repaired.
     """
     clients = Clients(
         aws=require_loopback(aws_endpoint_url, "address of the AWS emulator"),
@@ -131,7 +131,7 @@ def provision(
         "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix,
         **{f"MLPIPE_{name.upper()}_URL": url for name, url in services.items()},
         "MLPIPE_API_URL": api_url,
-        # The one command of Dagster's that looks in neither workspace.yaml nor pyproject.toml.
+        # For `dagster asset materialize`, which reads neither workspace.yaml nor pyproject.toml.
         "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": f"{project.package}.definitions",
     }
 
@@ -146,7 +146,7 @@ def _storage(clients: Clients, deployment: Deployment, models: Sequence[Provisio
 
 
 def _notices(clients: Clients, deployment: Deployment) -> dict[str, str]:
-    """Provision queues and rules, and return the variables that name the queues."""
+    """Provision queues and rules; return the variables with the queues' addresses."""
     sqs, events = clients.client("sqs"), clients.client("events")
     ensure_queue(sqs, resource_definitions.dead_letter_queue(deployment))
     done_files = ensure_queue(
@@ -249,7 +249,7 @@ def _api(
     *,
     provider_origins: Sequence[str],
 ) -> str:
-    """Deploy the API and return the address that its routes lie under."""
+    """Deploy the API and return the base address of its routes."""
     functions = clients.client("lambda")
     function = api_definitions.api_function(
         deployment,
@@ -270,7 +270,7 @@ def _api(
         arn,
     )
     _LOG.info("function %s answers behind load balancer %s", function.name, deployment.api_load_balancer)
-    # Nothing answers for DNS names on the local stack, so the emulator takes the name as a path.
+    # The local stack has no DNS, so the emulator takes the load balancer's name as a path.
     return f"{clients.aws}/_alb/{deployment.api_load_balancer}"
 
 
@@ -287,7 +287,7 @@ def _variables(
         "MLPIPE_LOAD_JOB": deployment.load_job,
         "MLPIPE_SAGEMAKER_ROLE_ARN": deployment.role_arn(deployment.sagemaker_role),
         "MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": deployment.job_image_address,
-        # Tokens name Cognito's public address as their issuer, on the local stack too.
+        # The issuer in tokens is Cognito's public address, on the local stack too.
         "MLPIPE_TOKEN_ISSUER": f"https://cognito-idp.{region}.amazonaws.com/{client.pool_id}",
         "MLPIPE_JWKS_URL": f"{clients.aws}/{client.pool_id}/.well-known/jwks.json",
         "MLPIPE_TOKEN_URL": f"{clients.aws}/oauth2/token",

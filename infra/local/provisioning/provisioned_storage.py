@@ -15,20 +15,20 @@ _PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "R
 
 
 def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
-    """Create the bucket if it is missing and bring its settings to the definition; objects stay."""
+    """Create the bucket or update its settings to the definition; objects stay."""
     if answer_unless("404", s3.head_bucket, Bucket=bucket.name) is None:
-        # S3 refuses its first region as a location constraint.
+        # S3 refuses us-east-1 as a location constraint.
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=bucket.name, **where)
         _LOG.info("created bucket %s", bucket.name)
     _ensure_notifications(s3, bucket)
-    # The rest is written each time: the puts replace a setting whole, so they repair and repeat alike.
+    # Each put replaces the whole setting, so all of them are repeated every time.
     s3.put_bucket_encryption(
         Bucket=bucket.name,
         ServerSideEncryptionConfiguration={
             "Rules": [
                 {
-                    # The alias names no key here: the emulator encrypts nothing.
+                    # The alias has no key here, because the emulator does not encrypt.
                     "ApplyServerSideEncryptionByDefault": {
                         "SSEAlgorithm": bucket.encryption,
                         "KMSMasterKeyID": bucket.key_alias,
@@ -77,7 +77,7 @@ def _ensure_notifications(s3: Any, bucket: BucketDefinition) -> None:
     configuration.pop("ResponseMetadata", None)
     if ("EventBridgeConfiguration" in configuration) == bucket.event_bridge_enabled:
         return
-    # The put replaces all notifications, so those that somebody added go back in with it.
+    # The put replaces all notifications, so include those that somebody added.
     s3.put_bucket_notification_configuration(
         Bucket=bucket.name, NotificationConfiguration={**configuration, "EventBridgeConfiguration": {}}
     )
@@ -85,23 +85,23 @@ def _ensure_notifications(s3: Any, bucket: BucketDefinition) -> None:
 
 
 def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
-    """Create the table if it is missing and bring its settings to the definition; items stay.
+    """Create the table or update its settings to the definition; items stay.
 
     Raises:
-        ProvisioningError: A table of that name has other keys, which no update can change.
+        ProvisioningError: A table of that name has other keys, which cannot be updated.
     """
     found = answer_unless("ResourceNotFoundException", dynamodb.describe_table, TableName=table.name)
     described = found["Table"] if found else _create(dynamodb, table)
     _require_keys(described, table)
     changes: dict[str, Any] = {}
-    # DynamoDB leaves the summary out for tables that were always provisioned.
+    # DynamoDB omits the summary for tables that always had provisioned capacity.
     mode = described.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED")
     if mode != table.billing_mode:
         changes["BillingMode"] = table.billing_mode
     if described.get("DeletionProtectionEnabled", False) != table.deletion_protection:
         changes["DeletionProtectionEnabled"] = table.deletion_protection
     for setting, value in changes.items():
-        # One at a time: DynamoDB takes only one kind of change in a call.
+        # DynamoDB accepts only one kind of change per call.
         dynamodb.update_table(TableName=table.name, **{setting: value})
         _wait_until_active(dynamodb, table.name)
         _LOG.info("set %s of table %s back to %s", setting, table.name, value)
@@ -112,7 +112,7 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
 def _create(dynamodb: Any, table: TableDefinition) -> dict[str, Any]:
     keys = (table.partition_key, table.sort_key)
     created = answer_unless(
-        # Another `mlpipe up` of the same stack was faster.
+        # Another `mlpipe up` of the same stack has created it.
         "ResourceInUseException",
         dynamodb.create_table,
         TableName=table.name,

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenClient:
-    """What Cognito made of the definition: the pool's id and the client's id and secret."""
+    """The pool's id, and the client's id and secret."""
 
     pool_id: str
     client_id: str
@@ -27,10 +27,10 @@ class TokenClient:
 
 
 def ensure_token_issuer(cognito: Any, issuer: TokenIssuerDefinition) -> TokenClient:
-    """Create what is missing of pool, domain, resource server and client, and repair the rest.
+    """Create or repair the pool, its domain, the resource server and the client.
 
     Raises:
-        ProvisioningError: Two pools or clients carry the name, so that none can be chosen.
+        ProvisioningError: Two pools or two clients have the name, so none can be chosen.
     """
     pool_id = _ensure_pool(cognito, issuer)
     _ensure_domain(cognito, issuer, pool_id)
@@ -71,7 +71,7 @@ def _ensure_pool(cognito: Any, issuer: TokenIssuerDefinition) -> str:
 
 
 def _covers(current: Any, wanted: Any) -> bool:
-    """Tell whether every setting wanted holds, whatever else the service adds."""
+    """Return whether `current` has every wanted setting; it may have more."""
     if isinstance(wanted, dict):
         return isinstance(current, dict) and all(_covers(current.get(k), v) for k, v in wanted.items())
     return bool(current == wanted)
@@ -120,14 +120,14 @@ def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
         place = {"UserPoolId": pool_id, "ClientId": client_id}
         client = cognito.describe_user_pool_client(**place)["UserPoolClient"]
         if not _covers(client, settings):
-            # The update replaces all settings: the name goes with it or would be lost.
+            # The update replaces all settings, so send the name as well.
             cognito.update_user_pool_client(**place, ClientName=issuer.client, **settings)
             _LOG.info("set the settings of Cognito client %s back", issuer.client)
     return TokenClient(pool_id, client["ClientId"], client["ClientSecret"])
 
 
 def ensure_secret(secrets: Any, name: str, value: Mapping[str, Any]) -> None:
-    """Create the secret if it is missing and make the value its current version; the value is not logged."""
+    """Create the secret or write the value as its current version. The value is not logged."""
     document = json.dumps(value, sort_keys=True)
     current = answer_unless("ResourceNotFoundException", secrets.get_secret_value, SecretId=name)
     if current is None:

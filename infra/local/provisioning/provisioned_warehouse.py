@@ -1,4 +1,4 @@
-"""The Snowflake database and schema, in the local stand-in, through the real connector."""
+"""The Snowflake database and schema in the local stand-in, created through the real connector."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _LOGIN_DEADLINE_SECONDS = 60
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WarehouseConnection:
-    """How a client reaches the warehouse; the fields are the Snowflake connector's own names.
+    """The connection to the warehouse; the fields have the Snowflake connector's names.
 
     Args:
-        network_timeout: Seconds. The stand-in answers HTTP 500 to a statement it does not know, which the
-            connector repeats until then; against Snowflake itself the setting stays unset.
+        network_timeout: Seconds for which the connector retries. The stand-in answers HTTP 500 to statements
+            it
+            does not know, and the connector retries those. It is not set for Snowflake itself.
     """
 
     host: str
@@ -42,7 +43,7 @@ class WarehouseConnection:
     network_timeout: int = 1
 
     def secret(self) -> dict[str, str | int]:
-        """Return the JSON document that jobs and runs read from the secret."""
+        """Return the secret's JSON document, which jobs and runs read."""
         return dataclasses.asdict(self)
 
     def variables(self) -> dict[str, str]:
@@ -51,7 +52,7 @@ class WarehouseConnection:
 
 
 def warehouse_connection(deployment: Deployment, *, host: str, port: int) -> WarehouseConnection:
-    """Return how to reach the deployment's warehouse behind the stand-in's address."""
+    """Return the connection to the deployment's warehouse at the stand-in's address."""
     return WarehouseConnection(
         host=host,
         port=port,
@@ -62,20 +63,20 @@ def warehouse_connection(deployment: Deployment, *, host: str, port: int) -> War
 
 
 def ensure_warehouse(connection: WarehouseConnection, deployment: Deployment) -> None:
-    """Set the account up by the statements that a person runs on Snowflake; tables are the product's own.
+    """Set the account up with the statements that a person runs on Snowflake. Loads create the tables.
 
-    The share's views are left out: they need a loaded batch of each model.
+    The share's views are left out, because they need a loaded batch of each model.
 
     Raises:
-        ProvisioningError: The stand-in does not answer, or refuses.
+        ProvisioningError: The stand-in does not answer, or refuses a statement.
     """
     sql = setup_sql(deployment, [], retention_days=MAX_STANDARD_TIME_TRAVEL_DAYS)
     login = {**connection.secret(), "login_timeout": _LOGIN_DEADLINE_SECONDS}
-    # The database does not exist yet, so the session starts outside it.
+    # The database may not exist yet, so the session starts without it.
     del login["database"], login["schema"]
-    # A proxy of the machine cannot reach this machine's loopback.
+    # A configured proxy cannot reach this machine's loopback interface.
     login["no_proxy"] = connection.host
-    # A statement may wait behind a load on a busy machine; only unknown statements need the short limit.
+    # On a busy machine statements may wait for a load. Only unknown statements need the short limit.
     login["network_timeout"] = _LOGIN_DEADLINE_SECONDS
     try:
         with (
