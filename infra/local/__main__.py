@@ -18,7 +18,7 @@ def main() -> int:
     """Run one command.
 
     Returns:
-        0 if it did what was asked; 1 if it could not, or if `status` found the stack not whole.
+        0 on success; 1 if the command failed, or if `status` found a component that does not run.
     """
     arguments = _parser().parse_args()
     try:

@@ -35,7 +35,7 @@ _NEEDED = (
 
 
 def read_variables(file: Path) -> dict[str, str]:
-    """Read what the token needs from `.env`.
+    """Read the variables that are needed for a token from `.env`.
 
     Raises:
         StackError: The file is unreadable or one of the variables is missing.
@@ -51,10 +51,10 @@ def obtain_token(variables: dict[str, str]) -> str:
     """Return an access token with the read scope, valid for an hour.
 
     Args:
-        variables: Those of `.env`.
+        variables: The variables from `.env`.
 
     Raises:
-        StackError: The local stack does not answer, or refuses.
+        StackError: The local stack does not answer, or refuses the request.
     """
     try:
         endpoint = require_loopback(variables["AWS_ENDPOINT_URL"], "address in AWS_ENDPOINT_URL")
@@ -79,7 +79,7 @@ def obtain_token(variables: dict[str, str]) -> str:
         data=urllib.parse.urlencode(form).encode(),
         headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
     )
-    # A proxy of the machine cannot reach this machine's loopback.
+    # A configured proxy cannot reach this machine's loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_DEADLINE_SECONDS) as response:
@@ -95,7 +95,7 @@ def obtain_token(variables: dict[str, str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print a token, or why there is none."""
+    """Print a token, or the reason why there is none."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.access_token", description=__doc__)
     parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
     options = parser.parse_args(arguments)

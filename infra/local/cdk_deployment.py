@@ -43,10 +43,10 @@ class LocalDeployment:
     """The stage on a running emulator.
 
     Args:
-        port: The emulator's.
-        folder: For templates and logs.
-        tools: The CDK.
-        say: Tells what happens.
+        port: The emulator's port.
+        folder: The folder for templates and logs.
+        tools: The CDK's tools.
+        say: Receives the lines of output.
     """
 
     def __init__(self, port: int, folder: Path, tools: CdkTools, say: Callable[[str], None]) -> None:
@@ -58,10 +58,10 @@ class LocalDeployment:
         self._say = say
 
     def deploy(self) -> None:
-        """Deploy all stacks: first the one that makes the token issuer, which the API then knows.
+        """Deploy all stacks, first the one with the token issuer, since the API's settings need its ids.
 
         Raises:
-            CdkCommandError: A command fails.
+            CdkCommandError: A command of the CDK failed.
         """
         zone = self._zone()
         self._cdk.synthesise("--hosted-zone", zone)
@@ -75,10 +75,10 @@ class LocalDeployment:
         self._register_target()
 
     def differences(self) -> str:
-        """Return what `cdk diff` says.
+        """Return the output of `cdk diff`.
 
         Raises:
-            CdkCommandError: It finds a difference.
+            CdkCommandError: There is a difference.
         """
         return self._cdk.run("diff", "--all", "--fail")
 
@@ -86,11 +86,11 @@ class LocalDeployment:
         """Return the API's answer to a request with a token, through the load balancer.
 
         Raises:
-            StackError: It is none, or another than 200.
+            StackError: There is no answer, or its status is not 200.
         """
         request = urllib.request.Request(  # noqa: S310  # the emulator's own address
             f"{self.endpoint}/_alb/{self.deployment.api_load_balancer}{path}",
-            # The emulator finds the listener by the port that a client names, and speaks no TLS itself.
+            # The emulator finds the listener by the port in `Host`, and does not speak TLS.
             headers={"Authorization": f"Bearer {self._token()}", "Host": "127.0.0.1:443"},
         )
         try:
@@ -106,8 +106,8 @@ class LocalDeployment:
         """Destroy all stacks.
 
         Raises:
-            CdkCommandError: A command fails.
-            StackError: Something is left.
+            CdkCommandError: A command of the CDK failed.
+            StackError: A stack or resource is left.
         """
         self._cdk.run("destroy", "--all", "--force")
         stacks = self.clients.client("cloudformation").describe_stacks()["Stacks"]
@@ -126,13 +126,13 @@ class LocalDeployment:
         self._say(f"deployed {' '.join(stacks)}")
 
     def _zone(self) -> str:
-        """Return the id of the hosted zone, which a company has before it deploys anything."""
+        """Create the hosted zone, which a company already has, and return its id."""
         route53 = self.clients.client("route53")
         made = route53.create_hosted_zone(Name=DOMAIN, CallerReference=str(time.time_ns()))
         return made["HostedZone"]["Id"].rpartition("/")[2]
 
     def _keep_client_credentials(self, pool: str, client: str) -> None:
-        """Write the token client's secret where clients look for it, as a person does after deploying."""
+        """Write the token client's credentials into the clients' secret, as a person does after deploying."""
         cognito = self.clients.client("cognito-idp")
         found = cognito.describe_user_pool_client(UserPoolId=pool, ClientId=client)["UserPoolClient"]
         document = {"client_id": client, "client_secret": found["ClientSecret"]}
@@ -160,7 +160,7 @@ class LocalDeployment:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Deploy, compare, ask, destroy; return 0 if all of it held."""
+    """Deploy, compare, send a request, destroy; return 0 if all of it succeeded."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_deployment", description=__doc__)
     parser.add_argument(
         "--folder", type=Path, help="work folder; .mlpipe/cdk-local of the project by default"

@@ -17,7 +17,7 @@ from prediction_contract.errors import ContractError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the templates; return 0 if no rule finds anything."""
+    """Write the templates; return 0 if no rule has findings."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_synthesis", description=__doc__)
     parser.add_argument("stages", nargs="*", help="all unless named")
     stages = parser.parse_args(arguments).stages

@@ -24,11 +24,11 @@ _LOOK_SECONDS = 2
 
 
 class CodeWatch:
-    """Compares the code that Dagster's jobs run with that which lies here, and tells of each edit once.
+    """Compares the uploaded code of jobs with the local files, and reports each edit once.
 
     Args:
-        code_prefix: Where the uploaded code lies.
-        project: Whose code comes with the platform's.
+        code_prefix: The prefix of the uploaded code.
+        project: The project whose code is uploaded with the platform's.
     """
 
     def __init__(self, code_prefix: str, project: Project) -> None:
@@ -36,11 +36,11 @@ class CodeWatch:
         self._project = project
 
     def news(self) -> str:
-        """Return what has changed since the last look as one line, or nothing."""
+        """Return one line about edits since the last call, or an empty text."""
         try:
             present = code_digest(sagemaker_files(self._project))
         except OSError:
-            # An editor is replacing a file: the next look sees it whole.
+            # An editor is replacing a file: the next call finds it complete.
             return ""
         if self._uploaded is None or present == self._present:
             return ""
@@ -58,15 +58,15 @@ def main(argv: list[str]) -> int:
     """Keep Dagster running on the stack until it is interrupted.
 
     Returns:
-        0 after Ctrl-C or a request to end; 1 if something could not be started, or ended by itself.
+        0 after Ctrl-C or a termination signal; 1 if something could not be started, or ended by itself.
     """
     parser = stack_parser("python -m infra.local.dev", __doc__)
     parser.add_argument("--port", type=_port, help="of Dagster's page; 3000 if it is free unless given")
     options = parser.parse_args(argv)
-    # Asked to end by a program, it ends Dagster as after Ctrl-C.
+    # On SIGTERM, end Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        # So does a terminal that is closed; `nohup` has it ignored.
+        # The same when the terminal is closed, unless `nohup` ignores the signal.
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         _run(chosen_stack(options), options.port)
@@ -96,7 +96,7 @@ def _run(stack: ChosenStack, port: int | None) -> None:
 
 
 def _keep(service: DagsterService, watch: CodeWatch) -> None:
-    """Wait for the interrupt and tell of edits that are not uploaded; raise if Dagster ends before."""
+    """Wait for the interrupt and report edits that are not uploaded; raise if Dagster ends first."""
     while service.process is not None:
         service.require_running()
         if news := watch.news():

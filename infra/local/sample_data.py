@@ -25,7 +25,7 @@ from model_declaration.project import Project
 from model_declaration.sample_data import sample_data_folder
 from prediction_contract.errors import ContractError
 
-# A bucket is listed below the first folders of its keys, say `raw/orders/`, not as a whole.
+# A bucket is listed below the first folders of the keys, such as `raw/orders/`, not as a whole.
 _LISTED_FOLDERS = 2
 
 
@@ -53,12 +53,12 @@ def _upload_folder(folder: Path, project: Project, s3: Any, bucket: str) -> int:
 
 
 def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -> int:
-    """Put those objects on S3 that are not there, or differ; return how many it were.
+    """Write the objects that are missing on S3 or differ; return their number.
 
     Args:
         s3: A boto3 S3 client.
         bucket: The bucket.
-        objects: Key and content of each; one is held at a time.
+        objects: The key and content of each object. Only one content is in memory at a time.
     """
     listed: dict[str, dict[str, int]] = {}
     written = 0
@@ -66,7 +66,7 @@ def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -
         prefix = "/".join(key.split("/")[:-1][:_LISTED_FOLDERS])
         if prefix not in listed:
             listed[prefix] = _sizes(s3, bucket, prefix)
-        # Its ETag does not tell what an object holds.
+        # The content is compared, because the ETag does not identify it.
         if (
             listed[prefix].get(key) != len(content)
             or s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content
@@ -79,7 +79,7 @@ def upload_objects(s3: Any, bucket: str, objects: Iterable[tuple[str, bytes]]) -
 def _objects(folder: Path, beginnings: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder).as_posix()
-        # A beginning is a folder or a key: `raw/orders` does not begin `raw/orders-secret/x.csv`.
+        # A beginning is a folder or a key: `raw/orders` does not match `raw/orders-secret/x.csv`.
         is_wanted = any(f"{key}/".startswith(f"{each.rstrip('/')}/" if each else "") for each in beginnings)
         if is_wanted and path.is_file():
             yield key, path.read_bytes()
@@ -98,7 +98,7 @@ def _variables(environment_file: Path) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the sample data and upload what differs; return 0 if all of it is there."""
+    """Write the sample data and upload what differs; return 0 on success."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.sample_data", description=__doc__)
     parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
     options = parser.parse_args(arguments)
