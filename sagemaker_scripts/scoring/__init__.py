@@ -1,1 +1,1 @@
-"""A batch divided into shares, which processes of one or several hosts work on."""
+"""Scoring a batch in shares, by the processes of one or several hosts."""

@@ -1,6 +1,6 @@
-"""How a challenger's predictions compare with those of the batch that the champion scored, as a document."""
+"""Compares a challenger's predictions with those of the batch that the champion scored."""
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from prediction_contract.rows.schema import Kind, PredictionSchema
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.learning.metric_values import EvaluationError, metric_value
 
-# Values whose order and distance say how far they moved.
+# The kinds whose values have an order and a distance, so that a move can be measured.
 _MEASURED = frozenset({Kind.LONG, Kind.DECIMAL, Kind.DOUBLE, Kind.BOOLEAN})
-# The bins' edges are those of so many rows of the champion's, taken from all over the batch.
+# The number of the champion's rows, spread over the batch, from which the bins' edges are computed.
 _EDGE_ROWS = 500_000
-# Outcomes that are joined at once; a batch that has more is compared on these.
+# The maximum number of outcomes to join; a batch with more is compared on this number only.
 MOST_OUTCOMES = 2_000_000
 _READ_ROWS = 50_000
 _DECIMALS = 6
@@ -40,12 +40,12 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class PredictedRows:
-    """Data files of predictions, read in pieces; each file is on disk while it is read.
+    """Reads data files of predictions in pieces; each file is on disk only while it is read.
 
     Attributes:
         store: The bucket.
-        keys: The files.
-        folder: Where copies are kept.
+        keys: The keys of the files.
+        folder: The folder for local copies.
     """
 
     store: ObjectStore
@@ -58,8 +58,8 @@ class PredictedRows:
         """Yield some columns of the rows.
 
         Args:
-            columns: Which.
-            chosen: Tells which row groups are read, by their number over all files.
+            columns: The names of the columns.
+            chosen: Selects the row groups to read, by their number across all files.
         """
         number = 0
         for place, key in enumerate(self.keys):
@@ -75,7 +75,7 @@ class PredictedRows:
 
 
 def shared_numbers(schema: PredictionSchema, other: PredictionSchema) -> list[str]:
-    """Return the columns, but the key, whose values have an order and a distance in both schemas."""
+    """Return the columns of both schemas whose values have an order and a distance, without the key."""
     return [
         column.name
         for column in schema.columns
@@ -86,13 +86,13 @@ def shared_numbers(schema: PredictionSchema, other: PredictionSchema) -> list[st
 def moved_columns(
     names: Sequence[str], champion: PredictedRows, challenger: PredictedRows, rows: int
 ) -> list[dict[str, Any]]:
-    """Return how far each column of the challenger lies from the champion's, the farthest first.
+    """Return the distance of each of the challenger's columns from the champion's, largest first.
 
     Args:
         names: The columns.
         champion: The batch's rows.
-        challenger: Those of the challenger.
-        rows: How many the batch has; too few tell nothing.
+        challenger: The challenger's rows.
+        rows: The batch's number of rows; too few rows give no result.
     """
     bins = bins_for(rows)
     if not names or not bins:
@@ -112,8 +112,8 @@ def moved_columns(
 
 
 def _edges(rows: PredictedRows, names: Sequence[str], bins: int, total: int) -> dict[str, np.ndarray]:
-    """Return the edges of bins that are equally full, by column."""
-    # Row groups have 100,000 rows at most.
+    """Return the edges of equally full bins, by column."""
+    # A row group has at most 100,000 rows.
     step = max(1, total // _EDGE_ROWS)
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for piece in rows.pieces(names, lambda number: number % step == 0):
@@ -145,7 +145,7 @@ def _distributions(rows: PredictedRows, edges: dict[str, np.ndarray]) -> dict[st
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
-    """Return the values that are there as floats, truth values as 0 and 1, NaN as none."""
+    """Return the values as floats, with booleans as 0 and 1, without nulls and NaN."""
     numbers = pc.cast(pc.drop_null(column), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return numbers[~np.isnan(numbers)]
 
@@ -157,14 +157,14 @@ def compared_metrics(
     challenger: PredictedRows,
     outcomes: pa.Table,
 ) -> list[dict[str, Any]]:
-    """Return each metric of both, on the entities whose outcome is known.
+    """Return each metric of both models, on the entities whose outcome is known.
 
     Args:
-        metrics: The model's.
-        schema: Of the predictions.
+        metrics: The model's metrics.
+        schema: The predictions' schema.
         champion: The batch's rows.
-        challenger: Those of the challenger.
-        outcomes: Of the batch's partition, one row per entity.
+        challenger: The challenger's rows.
+        outcomes: The outcomes of the batch's partition, one row per entity.
     """
     if not metrics or not outcomes.num_rows:
         return []
@@ -177,7 +177,7 @@ def compared_metrics(
 
 
 def _of_entities(rows: PredictedRows, key: str, names: Sequence[str], entities: pa.Array) -> dict[str, Any]:
-    """Return the predicted numbers of entities, in their order; NaN where there is none."""
+    """Return the predicted numbers of entities, in their order; NaN for entities without a prediction."""
     found = {name: np.full(len(entities), np.nan) for name in names}
     for piece in rows.pieces([key, *names]):
         places = pc.index_in(piece[key].cast(pa.large_string()), value_set=entities)
@@ -203,7 +203,7 @@ def _compared(metric: Metric, sides: Sequence[dict[str, Any]], outcomes: pa.Tabl
 
 
 def outcomes_of(tables: Iterator[pa.RecordBatch], partition: str) -> pa.Table | None:
-    """Return the outcomes of a partition among those of several, at most `MOST_OUTCOMES`; None for none."""
+    """Return one partition's outcomes, at most `MOST_OUTCOMES`; None if there are none."""
     kept, rows = [], 0
     for table in tables:
         own = table.filter(pc.equal(table[PARTITION].cast(pa.large_string()), partition))

@@ -1,4 +1,4 @@
-"""What a challenger predicts: Parquet below `shadow/`, which no load, commit or publication ever reads."""
+"""A challenger's predictions: Parquet below `shadow/`, which loads, commits and publications never read."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from prediction_contract.rows.schema import PredictionSchema
 
 @dataclass(frozen=True, kw_only=True)
 class ChallengerOutput(BatchIdentity):
-    """The predictions of one attempt to score a batch's features by its challenger.
+    """The predictions of one attempt to score a batch's features with a challenger.
 
     Attributes:
-        version: The challenger.
+        version: The challenger's version.
     """
 
     version: int
 
     @property
     def prefix(self) -> str:
-        """Below it lies all that the attempt writes."""
+        """The prefix of all that the attempt writes."""
         return f"{self._root}{data_file_prefix(self.batch_id, self.attempt)}"
 
     @property
@@ -49,22 +49,22 @@ class ChallengerOutput(BatchIdentity):
         return ChallengerWriter(location, self.schema, self.digest)
 
     def rows(self, shares: Iterable[str], store: ObjectStore) -> int:
-        """Return the rows of shares that are whole."""
+        """Return the number of rows of complete shares."""
         keys = (f"{self.prefix}{receipt_name(share)}" for share in shares)
         return sum(int(json.loads(store.get(key, largest=RECEIPT_BYTES))["rows"]) for key in keys)
 
 
 def data_keys(store: ObjectStore, prefix: str) -> list[str]:
-    """Return the keys of an attempt's data files; they are all there once each share has its receipt."""
+    """Return the keys of an attempt's data files; they are complete once each share has its receipt."""
     return [entry.key for entry in store.listing(prefix) if entry.key.endswith(".parquet")]
 
 
 @dataclass(frozen=True)
 class ChallengerLocation(ShareLocation):
-    """Where a share of a challenger's predictions lies.
+    """The location of a share of a challenger's predictions.
 
     Attributes:
-        root: The prefix of all that the challenger predicted for the partition.
+        root: The prefix of the challenger's predictions for the partition.
     """
 
     root: str
@@ -80,12 +80,12 @@ class ChallengerLocation(ShareLocation):
 
 
 class ChallengerWriter:
-    """Writes the data files of one share, then a receipt; what is there already is adopted.
+    """Writes the data files of one share, then a receipt; existing objects are adopted.
 
     Args:
         location: The share.
         schema: The model's columns.
-        digest: Which attempt and columns the receipt is for.
+        digest: The digest of attempt and columns, for the receipt.
     """
 
     def __init__(self, location: ChallengerLocation, schema: PredictionSchema, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""A challenger scored beside a batch: the same features and previous batch, another model, no batch."""
+"""Scores a batch's features and previous batch with a challenger, without making another batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LARGEST_COMPARISON = 4 * 1024 * 1024
 
 
 class ChallengerError(ContractError):
-    """The batch cannot be scored by a challenger."""
+    """The batch's features cannot be scored with a challenger."""
 
 
 def score_challenger(
@@ -55,19 +55,20 @@ def score_challenger(
     registry: ScoringRegistry,
     send: SendMessage | None,
 ) -> dict[str, Any]:
-    """Score the features of a batch by the version that the arguments name, and compare; return how.
+    """Score a batch's features with the version in the arguments, and return the comparison.
 
-    It may be killed at any point and run again. A comparison that is there is returned as it is.
+    It may be killed at any point and run again. An existing comparison is returned unchanged.
 
     Args:
-        arguments: Of a score job for the batch that is done, with `version`, the challenger.
-        attempt: The batch, and which attempt to score it by the challenger this is.
+        arguments: The arguments of a score job for the done batch; `version` is the challenger's version.
+        attempt: The attempt to score the batch's features with the challenger.
         store: The data bucket.
-        registry: Asked for the challenger and the previous batch.
-        send: Tells Dagster how it goes on.
+        registry: The registry, read for the challenger and the previous batch.
+        send: Sends progress to Dagster.
 
     Raises:
-        ContractError: The batch is not done, an input of it is gone or altered, or the challenger fails.
+        ContractError: The batch is not done, one of its inputs is missing or altered, or the challenger
+            fails.
     """
     model, version = arguments.model, arguments.version or 0
     key = challenger_comparison_key(model, version, attempt.partition, attempt.batch_id)
@@ -142,7 +143,7 @@ def score_challenger(
 
 
 def _features(store: ObjectStore, manifest: Manifest) -> FeatureSet:
-    """Return the features that the batch was scored from."""
+    """Return the features from which the batch was scored."""
     index = manifest.inputs.features[0].key if manifest.inputs.features else ""
     features = feature_set(store, manifest.model, manifest.partition, f"{index.rpartition('/')[0]}/")
     if [(each.key, each.sha256) for each in features.inputs] != [
@@ -158,7 +159,7 @@ def _features(store: ObjectStore, manifest: Manifest) -> FeatureSet:
 
 
 def _previous(store: ObjectStore, registry: ScoringRegistry, manifest: Manifest) -> PreviousBatch | None:
-    """Return the previous batch that the batch was scored upon."""
+    """Return the previous batch that was used when the batch was scored."""
     if manifest.previous_batch_id is None:
         return None
     found = usable_batch(store, registry.batch, manifest.model, manifest.previous_batch_id)
@@ -180,9 +181,9 @@ def _data_files(manifest: Manifest) -> list[str]:
 def _earlier(
     store: ObjectStore, inputs: ModelInputs, manifest: Manifest, version: int, folder: Path
 ) -> dict[str, Any] | None:
-    """Return the metrics of both models on the partition before, whose outcomes this one's features tell.
+    """Return both models' metrics on the partition before, whose outcomes are in this partition's features.
 
-    None for a model without metrics, and where the challenger has not scored that partition.
+    Return None for a model without metrics, or if the challenger has not scored that partition.
     """
     if not inputs.metrics or not inputs.outcomes:
         return None
@@ -207,7 +208,7 @@ def _earlier(
 def _newest_comparison(
     store: ObjectStore, model: str, version: int, partition: Partition
 ) -> dict[str, Any] | None:
-    """Return what was found of the newest batch of a partition that the challenger was compared with."""
+    """Return the challenger's newest comparison for a partition."""
     for name in sorted(store.folders(shadow_prefix(model, version, partition)), reverse=True):
         key = challenger_comparison_key(model, version, partition, name)
         content = store.find(key, largest=_LARGEST_COMPARISON)

@@ -1,4 +1,4 @@
-"""Pieces of the tables that are divided into buckets of keys, before chunks are made of the buckets."""
+"""Pieces of tables; processes divide them into buckets of keys, from which chunks are made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from sagemaker_scripts.batches.previous_rows import PreviousFile
 from sagemaker_scripts.features.feature_files import FeatureFile
 
-# What one process divides before the next piece; only the last pieces leave processes without work.
+# The rows of a piece. Pieces are small, so that all processes have work until nearly the end.
 _PIECE_ROWS = 500_000
 
 
@@ -16,12 +16,12 @@ class Piece(NamedTuple):
     """Consecutive rows of features or outcomes.
 
     Attributes:
-        table: Which of them.
-        file: The file's place among those of the table, from 0.
+        table: The table of the rows.
+        file: The file's position among those of the table, from 0.
         first_group: The first row group, from 0.
-        groups: How many.
-        first_row: How many rows of the table come before.
-        rows: How many these are.
+        groups: The number of row groups.
+        first_row: The number of the first row in the table, from 0.
+        rows: The number of rows.
     """
 
     table: Literal["features", "outcomes"]

@@ -1,4 +1,4 @@
-"""What one host does of a batch: its own shares in processes, and the first host's wait for the others."""
+"""One host's work on a batch: it scores its shares, and the first host waits for the others."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class HostShares:
     """The shares of one host.
 
     Args:
-        work: What all shares have in common.
+        work: The part of the work that all shares have in common.
         store: The bucket.
-        hosts: The job's.
-        watch: How hosts hear of one another; None where there is one host.
-        progress: How scoring goes on.
-        is_done: Tells whether the batch is done, be it by another attempt. Hosts that find it done have
-            nothing to write, and give no sign.
+        hosts: The job's hosts.
+        watch: The messages between hosts; None for a single host.
+        progress: The progress of scoring.
+        is_done: Returns whether the batch is done, by this or another attempt. Hosts that find it done write
+        nothing and give no sign of life.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class HostShares:
         self._is_done = is_done
 
     def write(self) -> None:
-        """Write this host's shares that are not written yet; on the first host, wait until all are.
+        """Write this host's missing shares; on the first host, also wait for the shares of all hosts.
 
-        The wait ends, too, once the batch is done.
+        The wait also ends once the batch is done.
 
         Raises:
-            HostLostError: Another host failed, or is silent for too long.
+            HostLostError: Another host failed, or gave no sign of life for too long.
             ContractError: A share cannot be scored.
         """
         plan = self._work.plan
@@ -89,14 +89,14 @@ class HostShares:
                     self._progress.complete()
 
     def _drop_copies(self, files: Sequence[FeatureFile], unread: Iterable[Share]) -> None:
-        """Delete the copies of files that no share needs any more: the disk need not hold all of them."""
+        """Delete copies of files that no share needs any more, because the disk may not hold all of them."""
         needed = {span.file for share in unread for span in share.spans}
         for number, file in enumerate(files):
             if number not in needed:
                 file.drop_copy(self._work.folder)
 
     def _divide(self, work: ShareWork, features: FeatureSet, processes: ScoringProcesses) -> None:
-        """Divide features, outcomes and previous rows into buckets, of which each host keeps its own."""
+        """Divide features, outcomes and previous rows into buckets; each host keeps only its own buckets."""
         store = self._store
         pieces = list(pieces_of_files("features", features.features))
         previous = planned_previous(work.plan, work.arguments, store)
@@ -122,7 +122,7 @@ class HostShares:
     def _meanwhile(self) -> None:
         watch = self._watch
         if watch is not None and self._hosts.is_first and watch.misses_any(self._hosts.others):
-            # One that was done before this watch began gives no sign either.
+            # A host that was done before this watch began gives no sign either.
             self._others_have_work(watch)
 
     def _await_others(self, watch: HostWatch) -> None:
@@ -130,9 +130,9 @@ class HostShares:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _others_have_work(self, watch: HostWatch) -> bool:
-        """Tell whether other hosts have shares to write; each of these hosts must live."""
+        """Return whether other hosts have shares to write; raise an error if one of these hosts is lost."""
         shares = self._work.plan.shares
-        # In this order: a host puts its receipts before it says that it has ended.
+        # The order matters: a host writes its receipts before it reports its end.
         ended = watch.ended()
         written = self._written()
         missing = [share for share in shares if share.name not in written]
@@ -153,9 +153,9 @@ class HostShares:
 
 
 def _process_count(shares: Sequence[Share], left: Sequence[Share]) -> int | None:
-    """Return how many processes work on what is left of shares, one on each core; None for this process.
+    """Return the number of processes for the remaining shares, at most one per core; None for this process.
 
-    The plan alone decides whether libraries have one thread or all: with more threads they add numbers in
+    Whether libraries use one thread or all depends only on the plan. With more threads they add numbers in
     another order, and a share that is scored again would differ in its last digits.
     """
     return None if len(shares) == 1 else max(1, min(core_count(), len(left)))

@@ -1,4 +1,4 @@
-"""The hosts of one score job: which shares are whose, how far each has come, and which went silent."""
+"""The hosts of a score job: which shares each works on, its progress, and whether it is alive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from prediction_contract.naming.s3_layout import progress_name
 from sagemaker_scripts.container import ProcessingJob
 from sagemaker_scripts.scoring.shares import Share
 
-# Hosts of one job start minutes apart: each fetches its image by itself.
+# Hosts of one job start minutes apart, because each pulls its image separately.
 START_PATIENCE_SECONDS = 900.0
-# A host says something every ten seconds, and S3 may be slow.
+# A host reports every ten seconds, and S3 may be slow.
 SILENCE_PATIENCE_SECONDS = 180.0
 ENDED = "ended"
 _LONGEST_ERROR = 500
@@ -24,17 +24,17 @@ _NAMED_SHARES = 5
 
 
 class HostLostError(ContractError):
-    """Another host of the job failed, or has given no sign of life for too long."""
+    """Another host of the job failed, or gave no sign of life for too long."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of a job, as one of them sees them.
+    """The hosts of a job, from the point of view of one host.
 
     Attributes:
         own: This host's name.
-        names: All hosts' names, in the same order on each.
-        job: Tells the job from every other; empty outside of one.
+        names: All hosts' names, in the same order on every host.
+        job: The job's unique id; empty outside of a job.
     """
 
     own: str
@@ -43,7 +43,7 @@ class Hosts:
 
     @classmethod
     def of_job(cls, job: ProcessingJob | None) -> Self:
-        """Return the hosts of a processing job; outside of one, this machine alone."""
+        """Return the hosts of a processing job; outside of a job, only this machine."""
         return cls("here", ("here",)) if job is None else cls(job.host, job.hosts, job.arn or job.name or "")
 
     @property
@@ -62,11 +62,11 @@ class Hosts:
         return tuple(name for name in self.names if name != self.own)
 
     def own_shares(self, shares: Sequence[Share]) -> tuple[Share, ...]:
-        """Return the shares that this host works on: consecutive ones, which lie in few files of features."""
+        """Return this host's shares; they are consecutive, so that the host reads few files of features."""
         return self._shares_of(self.own, shares)
 
     def owners(self, shares: Sequence[Share], missing: Iterable[Share]) -> dict[str, list[Share]]:
-        """Return the hosts that work on the missing ones of all shares, and on which."""
+        """Return the missing shares by the host that works on them."""
         owned = {share: name for name in self.names for share in self._shares_of(name, shares)}
         found: dict[str, list[Share]] = {}
         for share in missing:
@@ -80,15 +80,15 @@ class Hosts:
 
 @dataclass(frozen=True)
 class HostState:
-    """What a host says of itself.
+    """The state that a host reports.
 
     Attributes:
-        host: Its name.
-        step: What it does; `ended` once its shares are written.
-        rows: How many rows of the step it has done.
-        beat: Counts what it has said, so that no two sayings are alike.
-        error: Why it has failed; None if it has not.
-        job: Whose host it is.
+        host: The host's name.
+        step: The current step; `ended` once its shares are written.
+        rows: The number of rows done in the step.
+        beat: A text that makes every report different.
+        error: The error if the host has failed; None otherwise.
+        job: The id of the host's job.
     """
 
     host: str
@@ -100,15 +100,15 @@ class HostState:
 
 
 class HostWatch:
-    """What hosts say through objects below the attempt's prefix, and when they last said something new.
+    """Exchanges reports between hosts as objects below the attempt's prefix, and notes when each arrived.
 
-    An object that an earlier run of the attempt left says nothing until it changes, and one of another job
-    says nothing at all.
+    A report that existed before this watch began is ignored until it changes. Reports of another job are
+    always ignored.
 
     Args:
         store: The bucket.
-        prefix: The attempt's.
-        hosts: The job's.
+        prefix: The attempt's prefix.
+        hosts: The job's hosts.
     """
 
     def __init__(self, store: ObjectStore, prefix: str, hosts: Hosts) -> None:
@@ -120,31 +120,31 @@ class HostWatch:
         self._seen: dict[str, tuple[float, HostState]] = {}
 
     def tell(self, state: HostState) -> None:
-        """Tell the other hosts how far this one is."""
+        """Report this host's state to the other hosts."""
         told = {**asdict(state), "job": self._hosts.job}
         self._store.put(self._key(state.host), json.dumps(told).encode())
 
     def look(self) -> dict[str, HostState]:
-        """Return what hosts last said, of those that have said something since this watch began."""
+        """Return the newest report of each host that has reported since this watch began."""
         for host in self._hosts.others:
             content = self._read(host)
             if content is not None and content != self._last[host]:
                 self._last[host] = content
                 state = HostState(**json.loads(content))
-                # Hosts of a job that was stopped may tell of their end after the next job began.
+                # Hosts of a stopped job may still report after the next job has begun.
                 if state.job == self._hosts.job:
                     self._seen[host] = (time.monotonic(), state)
         return {host: state for host, (_, state) in self._seen.items()}
 
     def ended(self) -> frozenset[str]:
-        """Return the hosts that have said that their shares are written."""
+        """Return the hosts that have reported that all their shares are written."""
         return frozenset(host for host, (_, state) in list(self._seen.items()) if state.step == ENDED)
 
     def require_first(self) -> None:
-        """Refuse to wait for the first host once it has failed, even before this watch began.
+        """Raise an error if the first host has failed, even if it failed before this watch began.
 
         Raises:
-            HostLostError: It failed in this job.
+            HostLostError: The first host failed in this job.
         """
         first = self._hosts.first
         content = self._read(first)
@@ -156,17 +156,17 @@ class HostWatch:
             )
 
     def misses_any(self, hosts: Iterable[str]) -> bool:
-        """Tell whether one of the hosts failed or gives no sign of life, whether it has work left or not."""
+        """Return whether one of the hosts failed or gives no sign of life, even if it has no work left."""
         return any(self._loss(host) is not None for host in hosts)
 
     def require_signs(
         self, waited_for: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
     ) -> None:
-        """Refuse to wait any longer for hosts that have failed or went silent.
+        """Raise an error if hosts with missing shares have failed or give no sign of life.
 
         Args:
-            waited_for: Their names, with the shares that are missing.
-            ended: Those that ended before the shares were found to be missing.
+            waited_for: The missing shares by the host's name.
+            ended: The hosts that had ended before these shares were found to be missing.
 
         Raises:
             HostLostError: A host failed, ended without its shares, or gave no sign of life for too long.

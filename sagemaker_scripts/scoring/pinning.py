@@ -1,4 +1,4 @@
-"""The model of a batch: chosen at its first attempt, kept by all later ones."""
+"""The model of a batch: the first attempt chooses it, and all later attempts use it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST_PIN = 64 * 1024
 
 
 class PinnedModelError(ContractError):
-    """The batch is pinned to another model than this attempt was told to use."""
+    """The batch is pinned to another model version than the one in the arguments."""
 
 
 def pinned_model(
@@ -35,24 +35,23 @@ def pinned_model(
     inputs: ModelInputs,
     registry: VersionRegistry,
 ) -> PinnedModel:
-    """Return the model of a batch; the first attempt that asks chooses it.
+    """Return the model of a batch; the first attempt that calls this chooses it.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         attempt: The attempt.
         store: The data bucket.
-        inputs: The model's.
-        registry: Asked for the champion, or the version that the arguments name.
+        inputs: The model's inputs.
+        registry: The registry, read for the champion or the version in the arguments.
 
     Raises:
-        ContractError: There is no model that may score, or the arguments name another version than the
-            batch's.
+        ContractError: No model may score, or the arguments name another version than the batch's.
     """
     key = pinned_model_key(arguments.model, attempt.partition, attempt.batch_id)
     content = store.find(key, largest=_LARGEST_PIN)
     if content is None:
         chosen = _chosen(arguments, inputs, registry).to_bytes()
-        # Whoever comes first decides, an earlier attempt that is not dead yet among them.
+        # The first writer decides; it may be an earlier attempt that is still running.
         content = chosen if store.put_new(key, chosen) else store.get(key, largest=_LARGEST_PIN)
     pinned = PinnedModel.parse(content)
     if arguments.version not in {None, pinned.version}:
@@ -77,12 +76,12 @@ def _chosen(arguments: ScoreArguments, inputs: ModelInputs, registry: VersionReg
 
 
 def pinned_source(pinned: PinnedModel) -> InputObject:
-    """Return the archive or file of a pinned model, as a manifest names it."""
+    """Return the archive or file of a pinned model, for the manifest."""
     return InputObject(pinned.key, pinned.sha256, pinned.bucket)
 
 
 def package_of(pinned: PinnedModel) -> ModelPackage | None:
-    """Return the registered version of a pinned model; None for one that no registry knows."""
+    """Return the registered version of a pinned model; None for an unregistered model."""
     if pinned.version is None or pinned.package_arn is None:
         return None
     return ModelPackage(pinned.package_arn, pinned.version, pinned.digest, pinned.approved_by)

@@ -1,4 +1,4 @@
-"""How an attempt is planned: by what there is when its first host begins, which later runs of it keep to."""
+"""Makes an attempt's plan from the data that exists when its first host begins."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from sagemaker_scripts.scoring.scoring_plan import (
 from sagemaker_scripts.scoring.shares import Share, shares_of_buckets, shares_of_groups
 
 _CHUNK_ROWS = 100_000
-# Of features and predictions together, as Arrow holds them; pandas and JSON take several times as much.
+# The maximum bytes of a chunk's features and predictions in Arrow. pandas and JSON take several times as
+# much.
 _CHUNK_BYTES = 32 * 1024 * 1024
 _PREDICTED_VALUE_BYTES = 24
 _ROWS_LOOKED_AT = 1000
 
 
 class ScoringRegistry(VersionRegistry, Protocol):
-    """What a plan asks of the registry."""
+    """The part of the registry that a plan reads."""
 
     def batch(self, model: str, batch_id: str) -> BatchRecord | None:
         """Return a batch's record, or None."""
@@ -52,20 +53,20 @@ def make_plan(
     registry: ScoringRegistry,
     folder: Path,
 ) -> ScoringPlan:
-    """Return a plan for what there is now.
+    """Return a plan for the existing features, model and previous batch.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         batch: The attempt.
         store: The bucket.
-        inputs: The model's.
+        inputs: The model's inputs.
         schema: The predictions' schema.
-        cleaning: The rules that the load will clean them by.
-        registry: Asked for earlier batches and for the model.
-        folder: Where copies of features are kept.
+        cleaning: The load's cleaning rules.
+        registry: The registry, read for earlier batches and the model.
+        folder: The folder for local copies of features.
 
     Raises:
-        ContractError: Features or model are missing or wrong.
+        ContractError: Features or model are missing or invalid.
     """
     features = feature_set(store, arguments.model, batch.partition, batch.features_prefix)
     model = pinned_model(arguments, batch, store, inputs, registry)
@@ -102,18 +103,18 @@ def plan_of(
     cleaning: Cleaning,
     folder: Path,
 ) -> ScoringPlan:
-    """Return the plan of scoring some features by a model.
+    """Return the plan for scoring features with a model.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The bucket.
-        inputs: The model's.
-        features: What is scored.
-        model: By which.
+        inputs: The model's inputs.
+        features: The features to score.
+        model: The model that scores.
         previous: The previous batch; None if there is none.
         schema: The predictions' schema.
-        cleaning: The rules that the load will clean them by.
-        folder: Where copies of features are kept.
+        cleaning: The load's cleaning rules.
+        folder: The folder for local copies of features.
     """
     chunk_rows = arguments.chunk_rows or _chunk_rows(features, schema, store, folder)
     buckets = 0
@@ -146,7 +147,7 @@ def plan_of(
 
 
 def _chunk_rows(features: FeatureSet, schema: PredictionSchema, store: ObjectStore, folder: Path) -> int:
-    """Return how many rows make a chunk of bounded size, by the first rows of features."""
+    """Return the number of rows in a chunk of bounded size, estimated from the first rows of features."""
     first = next((file for file in features.features if file.rows), None)
     if first is None:
         return _CHUNK_ROWS
@@ -155,12 +156,12 @@ def _chunk_rows(features: FeatureSet, schema: PredictionSchema, store: ObjectSto
 
 
 def chunk_rows_of(feature_bytes: int, columns: int) -> int:
-    """Return how many rows make a chunk, given the bytes of a row of features and the predicted columns."""
+    """Return the rows of a chunk for the bytes of a row of features and the number of predicted columns."""
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // (feature_bytes + _PREDICTED_VALUE_BYTES * columns)))
 
 
 def _trims_key(schema: PredictionSchema, cleaning: Cleaning) -> bool:
-    """Tell whether two keys of features can become one in the stores: then rows must meet to be compared."""
+    """Return whether cleaning can make two keys equal; then such rows must be in the same chunk."""
     return any(rule.column == schema.key and rule.trim for rule in cleaning.rules)
 
 
@@ -170,7 +171,7 @@ def planned_features(
     """Return the features of a plan.
 
     Raises:
-        ScoringPlanError: They were prepared again since.
+        ScoringPlanError: The features were prepared again since.
     """
     features = feature_set(store, arguments.model, batch.partition, plan.features_prefix)
     if features.digest != plan.features_digest:
@@ -187,7 +188,7 @@ def planned_previous(
     """Return the previous batch of a plan; None if there is none.
 
     Raises:
-        ScoringPlanError: It is gone, or another manifest lies in its place.
+        ScoringPlanError: The batch is gone, or its manifest has changed.
     """
     planned = plan.previous
     if planned is None:

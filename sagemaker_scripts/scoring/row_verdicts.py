@@ -1,6 +1,6 @@
-"""Which rows of a chunk the load will refuse: those that do not fit the schema, and all that share a key."""
+"""Finds the rows of a chunk that the load will refuse: invalid rows, and all rows that share a key."""
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
 from prediction_contract.errors import InvalidRowError
 from prediction_contract.rows.row_contract import Row
 
-# Together they fit the 1024 characters of a job's message.
+# This many rows fit into the 1024 characters of a job's message.
 _NAMED_ROWS = 5
 _SHARED_KEY = Refusal("duplicate_key", "another row has its key")
 
-# Cleans and checks a line as the load will; raises InvalidRowError.
+# Cleans and checks a line like the load; raises InvalidRowError.
 ParseRow = Callable[[bytes], Row]
 
 
 class RefusedRows:
-    """The rows that the load will refuse, counted as they come. As text: reasons, and the first ones."""
+    """Counts the rows that the load will refuse; as text, their number by reason and the first rows."""
 
     def __init__(self) -> None:
         self._reasons: Counter[str] = Counter()
         self._first: list[str] = []
 
     def add(self, rows: EncodedRows, first_row: int) -> None:
-        """Count the refused ones of some rows.
+        """Count the refused rows among these rows.
 
         Args:
             rows: The rows.
-            first_row: How many rows of the batch come before them.
+            first_row: The number of the batch's rows before them.
         """
         for number, refusal in sorted(rows.refusals.items()):
             self._reasons[refusal.reason] += 1
@@ -46,7 +46,7 @@ class RefusedRows:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of refused rows."""
         return self._reasons.total()
 
     def __str__(self) -> str:
@@ -55,12 +55,12 @@ class RefusedRows:
 
 
 def judged(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) -> list[EncodedRows]:
-    """Return the rows with the verdicts of the load.
+    """Return the rows with the refusals of the load.
 
     Args:
         pieces: All rows that may share a key.
         key: The schema's key.
-        parse_row: Cleans and checks a line as the load will; None where nothing is cleaned.
+        parse_row: Cleans and checks a line like the load; None if nothing is cleaned.
     """
     refusals: list[dict[int, Refusal]] = []
     keys: list[pa.Array] = []
@@ -79,7 +79,7 @@ def judged(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) 
 def _verdicts(
     piece: EncodedRows, key: str, parse_row: ParseRow | None
 ) -> tuple[dict[int, Refusal], pa.Array]:
-    """Return what is refused by itself, and the keys that are stored: null for refused rows."""
+    """Return the rows refused without regard to other rows, and the stored keys, null for refused rows."""
     if parse_row is None:
         keys = piece.columns.column(key)
         if piece.refusals:
@@ -99,7 +99,7 @@ def _verdicts(
 
 
 def _shared(keys: pa.ChunkedArray) -> pa.Array:
-    """Return the keys that more than one row has."""
+    """Return the keys of more than one row."""
     given = keys.drop_null()
     if len(given.unique()) == len(given):
         return pa.array([], pa.string())

@@ -1,4 +1,4 @@
-"""How scoring goes on: every ten seconds in the job's log and in Dagster, and among the hosts of a job."""
+"""Reports the progress of scoring every ten seconds: to the log, to Dagster and to the job's other hosts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SendMessage = Callable[[str, Mapping[str, Any]], None]
 
 
 class ScoreProgress:
-    """The rows of the present step, reported while it runs.
+    """The progress of the current step, reported while it runs.
 
     Args:
         host: This host.
-        watch: How hosts hear of one another; None where there is one host.
-        send: Receives each message's kind and values; None on hosts that report to the first one only.
+        watch: The messages between hosts; None for a single host.
+        send: Receives each message's kind and values; None on hosts that report only to the first host.
     """
 
     def __init__(self, host: str, watch: HostWatch | None, send: SendMessage | None) -> None:
@@ -41,22 +41,22 @@ class ScoreProgress:
         self._is_complete = False
 
     def count_rows(self, rows: int) -> None:
-        """Add rows that were done."""
+        """Add to the number of done rows."""
         with self._lock:
             self._rows += rows
 
     def _all_rows(self) -> int:
-        """Return the rows of the step that this host has done, and the others as far as the first knows."""
+        """Return the step's done rows of this host; on the first host, plus those reported by the others."""
         told = self._watch.look().values() if self._watch and self._send else ()
         return self._rows + sum(state.rows for state in told if state.step == self._step)
 
     def end(self) -> None:
-        """Tell the other hosts that this one has written its shares."""
+        """Report to the other hosts that this host has written its shares."""
         self._step = ENDED
         self._tell(None)
 
     def complete(self) -> None:
-        """Note that all hosts have done all rows of the step, whatever they told last."""
+        """Note that all rows of the step are done on all hosts, whatever their last reports."""
         self._is_complete = True
 
     @contextmanager
@@ -64,9 +64,9 @@ class ScoreProgress:
         """Report a step's progress while it runs, and its failure to the other hosts.
 
         Args:
-            name: The step's.
-            total: The rows of all hosts.
-            done: The rows that were done before it began.
+            name: The step's name.
+            total: The number of rows of all hosts.
+            done: The number of rows done before the step began.
         """
         with self._lock:
             self._step, self._rows, self._is_complete = name, done, False
@@ -118,5 +118,5 @@ class ScoreProgress:
         try:
             self._watch.tell(state)
         except (BotoCoreError, ClientError) as fault:
-            # The next one may arrive; without any, the first host will say that this one is silent.
+            # The next report may arrive. If none does, the first host will report that this host is lost.
             _LOG.warning("the other hosts cannot be told now: %s", fault)

@@ -1,4 +1,4 @@
-"""The plan of one attempt at a batch: what it is made of, and its shares; decided once, followed by all."""
+"""The plan of one attempt at a batch: its inputs and shares, decided once and followed by all hosts."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.naming.s3_layout import PLAN_NAME
 from sagemaker_scripts.scoring.shares import Share
 
-# In bytes; a plan of a thousand shares has some hundred thousand.
+# In bytes; a plan with a thousand shares has about a hundred thousand.
 _LARGEST_PLAN = 64 * 1024 * 1024
 _SECONDS_BETWEEN_LOOKS = 1.0
-# Hosts of one job start minutes apart: each fetches its image by itself.
+# Hosts of one job start minutes apart, because each pulls its image separately.
 PLAN_PATIENCE_SECONDS = 900.0
 
 
 class ScoringPlanError(ContractError):
-    """There is no plan, or it is not what this job was to score."""
+    """The plan is missing, or is not for this job's arguments or data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedPrevious:
-    """The previous batch, as the plan's host found it.
+    """The previous batch at the time of planning.
 
     Attributes:
         batch_id: The batch.
-        manifest_digest: Its manifest's.
-        cleaning: How its load cleaned it, as `Cleaning.to_argument` writes it; None for not at all.
+        manifest_digest: The digest of its manifest.
+        cleaning: The cleaning rules of its load, as written by `Cleaning.to_argument`; None without cleaning.
     """
 
     batch_id: str
@@ -46,17 +46,17 @@ class ScoringPlan:
     """The plan of one attempt.
 
     Attributes:
-        schema_key: The document of the predictions' schema.
-        inputs_key: The document of the model's inputs.
-        code_version: The version of the code that scores.
-        features_prefix: The folder of the features.
-        features_digest: Of their files' names and digests.
+        schema_key: The key of the predictions' schema.
+        inputs_key: The key of the model's inputs.
+        code_version: The version of the scoring code.
+        features_prefix: The prefix of the features.
+        features_digest: The digest of the names and digests of the features' files.
         model: The trained model, which all attempts at the batch use.
         previous: The previous batch; None if there is none.
-        rows: The rows of features.
-        chunk_rows: How many of them `predict` receives at once at most.
-        buckets: Into how many buckets of keys they are divided; 0 where they are read in their order.
-        shares: The pieces of the work, by name.
+        rows: The number of rows of features.
+        chunk_rows: The maximum number of rows that `predict` receives at once.
+        buckets: The number of buckets of keys; 0 if the features are read in their order.
+        shares: The pieces of the work, ordered by name.
     """
 
     schema_key: str
@@ -78,7 +78,7 @@ class ScoringPlan:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the plan of its JSON.
+        """Parse a plan from its JSON.
 
         Raises:
             ScoringPlanError: It has another form.
@@ -101,10 +101,10 @@ class ScoringPlan:
             ) from error
 
     def require_for(self, arguments: ScoreArguments) -> None:
-        """Refuse to go on with what was planned for other arguments.
+        """Refuse a plan that was made for other arguments.
 
         Raises:
-            ScoringPlanError: Schema, inputs or code are others.
+            ScoringPlanError: Schema, inputs or code differ.
         """
         for name in ("schema_key", "inputs_key", "code_version"):
             planned, wanted = getattr(self, name), getattr(arguments, name)
@@ -116,12 +116,12 @@ class ScoringPlan:
 
 
 def settled_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan]) -> ScoringPlan:
-    """Return the plan that is there, or else make one and put it there.
+    """Return the existing plan, or make and write one.
 
     Args:
         store: The bucket.
-        prefix: The attempt's.
-        make: Makes one.
+        prefix: The attempt's prefix.
+        make: Makes a plan.
     """
     key = f"{prefix}{PLAN_NAME}"
     content = store.find(key, largest=_LARGEST_PLAN)
@@ -134,16 +134,16 @@ def settled_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan
 def awaited_plan(
     store: ObjectStore, prefix: str, first_host: str, is_done: Callable[[], bool]
 ) -> ScoringPlan | None:
-    """Return the plan once the first host has put it there; None once the batch is done.
+    """Wait for the first host's plan and return it; None once the batch is done.
 
     Args:
         store: The bucket.
-        prefix: The attempt's.
-        first_host: Its name.
-        is_done: Tells whether the batch has a manifest; raises an error once the first host has failed.
+        prefix: The attempt's prefix.
+        first_host: The first host's name.
+        is_done: Returns whether the batch has a manifest; raises an error once the first host has failed.
 
     Raises:
-        ScoringPlanError: It did not come in time.
+        ScoringPlanError: The plan did not appear in time.
     """
     key = f"{prefix}{PLAN_NAME}"
     deadline = time.monotonic() + PLAN_PATIENCE_SECONDS

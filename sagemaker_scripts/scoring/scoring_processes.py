@@ -1,6 +1,6 @@
-"""Processes of one host that open the same work and run its tasks, each one task after another.
+"""Runs tasks in several processes of one host; each process opens the same work once.
 
-Tasks and results are small records: what they name, each process reads and writes by itself.
+Tasks and results are small records. Each process itself reads and writes the data that they refer to.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from prediction_contract.errors import ContractError
 from sagemaker_scripts.container import log_to_stdout
 
 _LOG = logging.getLogger(__name__)
-# Neither forked from this process nor each started anew: Arrow and the AWS client hold threads and
-# connections here, and a server without them forks at once.
+# This process cannot be forked, because Arrow and the AWS client have threads and connections in it. A fork
+# server has none, and it is faster than starting each process anew.
 _CONTEXT = get_context("forkserver")
-# Libraries would start as many threads in each process as the machine has cores.
+# Otherwise, libraries would start one thread per core in each process.
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -40,14 +40,14 @@ RunTask = Callable[[Any], Any]
 
 
 class ProcessEndedError(ContractError):
-    """A process ended in the middle of a task."""
+    """A process ended during a task."""
 
 
 class Work(Protocol):
-    """What tasks have in common. It is sent to each process and opened there once."""
+    """The common part of all tasks; each process receives it and opens it once."""
 
     def open(self, count_rows: CountRows) -> RunTask:
-        """Return what runs a task and returns its result; it counts rows as they are done."""
+        """Return a function that runs a task, counts rows as they are done, and returns the result."""
         ...
 
 
@@ -60,12 +60,13 @@ class _Failed(NamedTuple):
 
 
 class ScoringProcesses:
-    """Runs tasks in processes of one thread each, or in this one with all its threads. Use it as a context.
+    """Runs tasks in processes with one thread each, or in this process; use it as a context manager.
 
     Args:
-        work: What the tasks have in common.
-        processes: How many processes run at once; None to run the tasks in this one.
-        count_rows: Receives the rows that any process has done.
+        work: The common part of all tasks.
+        processes: The number of concurrent processes; None to run the tasks in this process with all its
+        threads.
+        count_rows: Receives the number of rows done, from all processes.
     """
 
     def __init__(self, work: Work, processes: int | None, count_rows: CountRows) -> None:
@@ -90,10 +91,10 @@ class ScoringProcesses:
         self._processes.clear()
 
     def run(self, tasks: Sequence[Any], meanwhile: Callable[[], None] = lambda: None) -> Iterator[Any]:
-        """Yield the results as they come; the first error ends it.
+        """Yield the results as they come; the first error ends the iteration.
 
         Args:
-            tasks: What to run; `str` of one names it in errors.
+            tasks: The tasks; errors refer to a task by its `str`.
             meanwhile: Called about every second, and between tasks.
 
         Raises:
@@ -141,7 +142,7 @@ class ScoringProcesses:
         busy.pop(end, None)
         if waiting:
             busy[end] = waiting.popleft()
-            # A process that has ended is told of by its side of the connection.
+            # The end of a process is detected when its connection is read.
             try:
                 end.send(busy[end])
             except (BrokenPipeError, ConnectionResetError):
@@ -166,13 +167,13 @@ class ScoringProcesses:
 
 
 def core_count() -> int:
-    """Return how many cores this process may use."""
-    # macOS does not keep a process to some of them.
+    """Return the number of cores that this process may use."""
+    # macOS cannot restrict a process to some cores.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(end: connection.Connection, work: Work) -> None:
-    """Run the tasks that come, until none can come any more."""
+    """Run tasks until the connection is closed."""
     log_to_stdout()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_parent()
@@ -188,14 +189,14 @@ def _serve(end: connection.Connection, work: Work) -> None:
                 run = work.open(end.send)
             answer: _Done | _Failed = _Done(run(task))
         except Exception as error:  # noqa: BLE001  # the process that sent the task raises it
-            # The traceback does not leave this process.
+            # The traceback is lost when the error is sent to the other process.
             _LOG.exception("%s failed", task)
             answer = _Failed(_portable(error))
         end.send(answer)
 
 
 def _end_with_parent() -> None:
-    """End with the process that started this one: an orphan would go on writing, then wait forever."""
+    """End this process with its parent; an orphan would go on writing, then wait forever."""
     parent = parent_process()
 
     def watch() -> None:
@@ -207,7 +208,7 @@ def _end_with_parent() -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that another process can raise."""
+    """Return the error in a form that another process can raise."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # this process's own
     except Exception:  # noqa: BLE001  # any error may be unable to be pickled, in any way
@@ -217,7 +218,7 @@ def _portable(error: Exception) -> Exception:
 
 @contextmanager
 def _environment(given: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set, for as long as processes are started."""
+    """Set the variables that are not set yet while processes are started."""
     added = given.keys() - os.environ.keys()
     os.environ.update({name: given[name] for name in added})
     try:
@@ -229,7 +230,7 @@ def _environment(given: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this process as an error does, so that what it has started ends first."""
+    """Make SIGTERM raise an error in this process, so that its child processes are ended first."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""One share of a batch: chunks of its features, what `predict` returns of them, and its rows written."""
+"""Scores one share: reads its features in chunks, calls `predict` on each, and writes the rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from sagemaker_scripts.scoring.shares import Share
 
 
 class ShareWriter(Protocol):
-    """Writes the rows of one share; a context manager, which leaves no receipt after an error."""
+    """Writes the rows of one share; a context manager, which writes no receipt after an error."""
 
     def __enter__(self) -> Self: ...
 
@@ -58,16 +58,16 @@ class ShareWriter(Protocol):
         ...
 
     def close(self) -> Receipt:
-        """Write what is left, then the receipt."""
+        """Write the remaining rows, then the receipt."""
         ...
 
 
 class ScoredOutput(Protocol):
-    """What shares are written to, as it is sent to processes."""
+    """The destination of shares; it is sent to processes."""
 
     @property
     def prefix(self) -> str:
-        """Below it lie the receipts of the shares that are whole."""
+        """The prefix of the receipts of complete shares."""
         ...
 
     def writer(self, share: str, store: ObjectStore) -> ShareWriter:
@@ -77,17 +77,17 @@ class ScoredOutput(Protocol):
 
 @dataclass(frozen=True)
 class ShareWork:
-    """What the shares of one attempt have in common, as it is sent to processes.
+    """The common part of all shares of one attempt; it is sent to processes.
 
     Attributes:
-        arguments: The job's.
+        arguments: The job's arguments.
         attempt: The attempt.
-        output: What shares are written to: the batch, or a challenger's predictions.
+        output: The destination of the shares: the batch, or a challenger's predictions.
         schema: The predictions' schema.
-        cleaning: The rules that the load will clean them by.
-        plan: The attempt's.
-        kept: The buckets that this host makes chunks of.
-        folder: Where this host keeps copies of files, and buckets.
+        cleaning: The load's cleaning rules.
+        plan: The attempt's plan.
+        kept: The buckets from which this host makes chunks.
+        folder: The folder for copies of files and for buckets on this host.
     """
 
     arguments: ScoreArguments
@@ -100,22 +100,22 @@ class ShareWork:
     folder: Path
 
     def joined(self, previous: PreviousBatch | None) -> JoinedChunks:
-        """Return the chunks of this host's buckets, given the plan's previous batch."""
+        """Return the source of chunks from this host's buckets, given the plan's previous batch."""
         return JoinedChunks(KeyBuckets(self.folder / "buckets", self.plan.buckets, self.kept), previous)
 
     def open(self, count_rows: CountRows) -> RunTask:
-        """Return what runs a task: it scores a share and returns its receipt, or divides a piece."""
+        """Return a function that scores a share and returns its receipt, or divides a piece."""
         scorer = ShareScorer(self, ObjectStore.of_job(self.arguments.bucket), count_rows)
         return lambda task: scorer.score(task) if isinstance(task, Share) else scorer.divide(task)
 
 
 class _Chunk(NamedTuple):
-    """What `predict` receives at once.
+    """The arguments of one call of `predict`.
 
     Attributes:
-        prepared: Features, and the outcomes of their entities.
+        prepared: The features, and the outcomes of their entities.
         previous: The previous rows of these entities.
-        numbers: The number of each row among all features, from 0; None if these are all.
+        numbers: The number of each row among all features, from 0; None if the chunk has all rows.
     """
 
     prepared: PreparedTables
@@ -125,7 +125,7 @@ class _Chunk(NamedTuple):
 
 @contextmanager
 def _named_in_errors(number: int, chunk: _Chunk, share: Share) -> Iterator[None]:
-    """Tell of any error in which chunk it happened; rows that it names are counted within the chunk."""
+    """Add the chunk to any error, because row numbers in the error are counted within the chunk."""
     try:
         yield
     except Exception as error:
@@ -135,12 +135,12 @@ def _named_in_errors(number: int, chunk: _Chunk, share: Share) -> Iterator[None]
 
 
 class ShareScorer:
-    """Scores shares one after the other, with one model loaded for all of them.
+    """Scores shares one after another with the same loaded model.
 
     Args:
-        work: What they have in common.
+        work: The common part of all shares.
         store: The bucket.
-        count_rows: Receives the rows of features that are done.
+        count_rows: Receives the number of scored rows of features.
     """
 
     def __init__(self, work: ShareWork, store: ObjectStore, count_rows: CountRows) -> None:
@@ -159,11 +159,11 @@ class ShareScorer:
         self._joined = work.joined(self._previous)
 
     def score(self, share: Share) -> Receipt:
-        """Return the receipt of a share, after scoring it.
+        """Score a share and return its receipt.
 
         Raises:
-            ContractError: An input is missing or wrong, `predict` did not return what was asked for, or the
-                share alone has more refused rows than the batch may have.
+            ContractError: An input is missing or invalid, `predict` returned missing or additional entities,
+                or this share alone has more refused rows than the whole batch may have.
         """
         refused, rows, features = RefusedRows(), 0, 0
         with self._work.output.writer(share.name, self._store) as writer:
@@ -174,9 +174,9 @@ class ShareScorer:
                     refused.add(piece, rows)
                     rows += len(piece)
                 features += chunk.prepared.features.num_rows
-                # A row too many shares its key with another one, so it is among the refused ones.
+                # An additional row shares its key with another row, so it is counted as refused.
                 self._refuse_too_many(share, refused, more_rows=rows - features)
-                # None of them is held while the next chunk is scored.
+                # Release each piece after writing, so that memory is free for the next chunk.
                 pieces.reverse()
                 while pieces:
                     writer.write_encoded(pieces.pop())
@@ -184,8 +184,8 @@ class ShareScorer:
             return writer.close()
 
     def divide(self, piece: Piece | PreviousPiece) -> ReadRows:
-        """Divide the rows of a piece into buckets, and return what was read of the previous batch."""
-        # No other process of this host writes under its number.
+        """Divide a piece's rows into buckets, and return the counts of rows read from the previous batch."""
+        # The process id is unique among this host's running processes.
         writer = str(os.getpid())
         if isinstance(piece, PreviousPiece):
             read = self._joined.spill_previous(self._store, piece.file, writer=writer)
@@ -236,7 +236,7 @@ class ShareScorer:
         return _Chunk(prepared, scored, None)
 
     def _encoded(self, chunk: _Chunk) -> list[EncodedRows]:
-        """Return what `predict` returns of a chunk, after comparing its keys with those of the features."""
+        """Return the predictions for a chunk, after checking their keys against those of the features."""
         predictions = predictions_of(
             self._functions, self._work.attempt.partition, chunk.prepared, self._artifact, chunk.previous
         )
@@ -247,12 +247,12 @@ class ShareScorer:
         return pieces
 
     def _refuse_too_many(self, share: Share, refused: RefusedRows, *, more_rows: int) -> None:
-        """End the share once it is certain that the batch cannot be delivered.
+        """Raise an error once it is certain that the batch cannot be delivered.
 
         Args:
             share: The share.
-            refused: Its refused rows up to now.
-            more_rows: How many rows more than features it has up to now.
+            refused: The share's refused rows up to now.
+            more_rows: The number of rows up to now minus the number of rows of features.
         """
         arguments, plan = self._work.arguments, self._work.plan
         fault = arguments.tolerance.fault(plan.rows + more_rows, refused.count)

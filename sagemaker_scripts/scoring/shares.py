@@ -1,13 +1,13 @@
-"""The shares of a batch: pieces of work that are the same however many processes and hosts there are."""
+"""The shares of a batch: pieces of work that do not depend on the number of processes and hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
-# Fewer would leave processes without work at the end, more would make small files.
+# With fewer shares, processes would be without work at the end. With more, files would be small.
 _WANTED_SHARES = 32
-# What is done again where a process dies, and what a data file holds.
+# The maximum chunks of a share; it limits the work repeated after a crash and the size of a data file.
 _MOST_CHUNKS = 10
 
 
@@ -15,9 +15,9 @@ class Span(NamedTuple):
     """Consecutive row groups of one file of features.
 
     Attributes:
-        file: The file's place among the files of features, from 0.
+        file: The file's position among the files of features, from 0.
         first_group: The first row group, from 0.
-        groups: How many.
+        groups: The number of row groups.
     """
 
     file: int
@@ -29,11 +29,11 @@ class Share(NamedTuple):
     """One piece of the work.
 
     Attributes:
-        name: Names it in keys and messages.
-        rows: The rows of features that it scores; None for a share of buckets, which are not filled yet.
-        first_row: How many rows of features come before it.
-        spans: The rows, as they lie in the files; none for a share of buckets.
-        buckets: Its buckets; none for a share of row groups.
+        name: The share's name in keys and messages.
+        rows: The number of rows of features; None for a share of buckets, which are not filled yet.
+        first_row: The number of rows of features before it.
+        spans: The row groups with its rows; empty for a share of buckets.
+        buckets: The numbers of its buckets; empty for a share of row groups.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Share(NamedTuple):
         return f"share {self.name}"
 
     def rows_of_chunk(self, chunk_rows: int) -> int:
-        """Return into how many rows at a time to divide the share's, so that its chunks are alike."""
+        """Return the rows of a chunk, so that the share's chunks have about the same size."""
         rows = self.rows or 1
         chunks = -(-rows // chunk_rows)
         return -(-rows // chunks)
 
     @classmethod
     def of_document(cls, document: Any) -> Self:
-        """Return a share of its JSON form."""
+        """Return a share from its JSON form."""
         return cls(
             str(document["name"]),
             document["rows"],
@@ -64,13 +64,13 @@ class Share(NamedTuple):
 
 
 def shares_of_groups(files: Sequence[Sequence[int]], chunk_rows: int) -> tuple[Share, ...]:
-    """Return shares of consecutive row groups, each of at least so many rows that `predict` gets what it may.
+    """Return shares of consecutive row groups, each with enough rows for full chunks.
 
-    There is at least one share, which may have no row.
+    There is at least one share; it may have no rows.
 
     Args:
         files: The rows of each row group of each file.
-        chunk_rows: The rows that `predict` receives at once at most.
+        chunk_rows: The maximum number of rows that `predict` receives at once.
     """
     wanted = chunk_rows * _chunks_of_share(sum(map(sum, files)), chunk_rows)
     shares: list[Share] = []
@@ -99,7 +99,7 @@ def shares_of_groups(files: Sequence[Sequence[int]], chunk_rows: int) -> tuple[S
 
 
 def shares_of_buckets(buckets: int) -> tuple[Share, ...]:
-    """Return shares of consecutive buckets, each of which is one chunk."""
+    """Return shares of consecutive buckets; each bucket is one chunk."""
     each = _chunks_of_share(buckets, 1)
     return tuple(
         Share(_name(number), buckets=tuple(range(first, min(first + each, buckets))))
