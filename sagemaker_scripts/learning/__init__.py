@@ -1,1 +1,1 @@
-"""Trained models: outcomes, evaluation, the artifact."""
+"""Trained models: their artifacts, outcomes and evaluation."""

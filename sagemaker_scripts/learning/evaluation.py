@@ -1,6 +1,6 @@
-"""How good a model is on days it was not trained on, with exactly what would have been known on each."""
+"""Evaluates a model on partitions it was not trained on, with the data known at each partition's start."""
 
-# pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
+# pandas' annotations type every column as "Series | DataFrame", and every aggregate as a scalar too.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _NAMED_ROWS = 5
 
 
 class Backtest(NamedTuple):
-    """What scoring would have delivered.
+    """The predictions that scoring would have delivered.
 
     Attributes:
-        scored: The predictions of each partition that a load accepts.
-        rows_left_out: How many predictions a load would refuse, by reason.
+        scored: The predictions of each partition that a load would accept.
+        rows_left_out: The number of predictions that a load would refuse, by reason.
     """
 
     scored: list[ScoredPartition]
@@ -52,21 +52,21 @@ def backtest(
     schema: PredictionSchema,
     cleaning: Cleaning = NO_CLEANING,
 ) -> Backtest:
-    """Return the predictions that scoring each partition in its turn would have made.
+    """Return the predictions that scoring the partitions one after another would have made.
 
-    Each partition is scored from its own features; the previous batch is that of the partition before it,
-    joined with the outcomes that are known when this one begins.
+    Each partition is scored from its own features. Its previous batch is the one of the partition before,
+    joined with the outcomes known when the partition begins.
 
     Args:
-        functions: The model's own part.
+        functions: The model's functions.
         artifact: The trained model.
-        days: Each partition and what was prepared for it, in order, without gaps. One at a time is held.
-        schema: Of the predictions. Rows that the load would refuse are left out, counted and logged.
-        cleaning: How the load cleans them before it checks them.
+        days: Each partition with its prepared data, in order, without gaps. Memory holds one at a time.
+        schema: The predictions' schema. Rows that the load would refuse are left out, counted and logged.
+        cleaning: The load's cleaning rules.
 
     Raises:
-        EvaluationError: No row is left.
-        PredictionsError: As `loaded_rows`.
+        EvaluationError: No rows are left.
+        PredictionsError: As in `loaded_rows`.
     """
     scored: list[ScoredPartition] = []
     left_out: Counter[str] = Counter()
@@ -104,17 +104,17 @@ def evaluate(
     outcomes: pa.Table | None,
     examples: pa.Table,
 ) -> list[dict[str, Any]]:
-    """Return each metric's value beside that of the naive baselines, which know the training days' outcomes.
+    """Return each metric's value for the model and for naive baselines from the training outcomes.
 
     Args:
         metrics: The model's metrics.
-        scored: The evaluated partitions.
-        outcomes: What became of them in the end.
-        examples: What the model was trained on.
+        scored: The predictions of the evaluated partitions.
+        outcomes: The newest known outcomes of these partitions.
+        examples: The rows that the model was trained on.
 
     Raises:
-        EvaluationError: None of the predicted entities has an outcome, or a metric that tells two outcomes
-            apart finds only one.
+        EvaluationError: No predicted entity has an outcome, or all outcomes are equal and a metric needs two
+            different ones.
     """
     known = pd.concat([with_known_outcomes(each, outcomes) for each in scored], ignore_index=True)
     if known.empty:
@@ -127,7 +127,7 @@ def evaluate(
 
 def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[str, Any]:
     require_outcome_column(metric, known.columns, examples.column_names)
-    # A column that cleaning leaves out may lack a value, as may one that takes null.
+    # Nullable columns may lack a value, and so may columns that cleaning leaves out.
     known = known.dropna(subset=[metric.predicted, metric.actual])
     if known.empty:
         raise EvaluationError(
@@ -148,10 +148,10 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
 
 
 def require_outcome_column(metric: Metric, known: Iterable[str], learned: Iterable[str]) -> None:
-    """Refuse a metric of what is no outcome of the evaluated rows, or of those that were learned from.
+    """Refuse a metric of a column that is not an outcome of the evaluated rows and the training rows.
 
     Raises:
-        EvaluationError: It names another column than they have.
+        EvaluationError: The rows have no such outcome column.
     """
     if metric.actual not in known:
         raise EvaluationError(
@@ -167,20 +167,20 @@ def require_outcome_column(metric: Metric, known: Iterable[str], learned: Iterab
 
 
 def trained_values(metric: Metric, examples: pa.Table) -> np.ndarray:
-    """Return what became of the rows that a model learned from, which naive baselines know."""
+    """Return the outcomes of the training rows, from which naive baselines are computed."""
     return numbers_of(pandas_table(examples.select([metric.actual]))[metric.actual].dropna(), metric)
 
 
 def numbers_of(values: pd.Series, metric: Metric) -> np.ndarray:
-    """Return a column without missing values as floats, truth values as 0 and 1.
+    """Return a column without missing values as floats, with booleans as 0 and 1.
 
     Raises:
-        EvaluationError: It holds no numbers, or infinite ones.
+        EvaluationError: The column holds other values than numbers, or infinities.
     """
     try:
         numbers = values.astype("float64").to_numpy()
     except (TypeError, ValueError) as error:
-        # The words of the error quote a value, and it is not known which are sensitive.
+        # The error's message quotes a value, which may be sensitive.
         raise EvaluationError(
             f"{values.name} holds {values.dtype}, and the metric {metric.name} is of numbers",
             remedy="Correct the metrics in the model's defs.yaml",

@@ -1,10 +1,10 @@
-"""Chunks of features and what is known of their entities, previous rows and outcomes: a join on disk.
+"""Joins features with the previous rows and outcomes of their entities, in chunks on disk.
 
-First the three tables are divided into buckets of keys, by any number of processes. Then each bucket is one
-chunk, whoever makes it.
+First, any number of processes divide the three tables into buckets of keys. Then each bucket becomes one
+chunk, in any process.
 """
 
-# PyArrow makes its compute functions when it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _FEATURES, _OUTCOMES, _PREVIOUS = "features", "outcomes", "previous"
 
 
 class JoinedChunk(NamedTuple):
-    """What `predictions_of` takes of one bucket.
+    """The arguments of `predictions_of` for one bucket.
 
     Attributes:
-        prepared: Features in their own order, and the outcomes of their entities.
-        previous: The previous rows of these entities, those of a key that comes twice left out; None if there
-            is no previous batch.
+        prepared: The features in their own order, and the outcomes of their entities.
+        previous: The previous rows of these entities, without rows that share a key; None without a previous
+        batch.
         numbers: The number of each row among all features, from 0.
     """
 
@@ -51,11 +51,11 @@ class JoinedChunk(NamedTuple):
 
 @dataclass(frozen=True)
 class JoinedChunks:
-    """The chunks of one machine; it travels to other processes.
+    """Makes the chunks of one machine; it is sent to other processes.
 
     Attributes:
-        buckets: Where they are divided.
-        previous: The previous batch; None if there is none, and features alone are divided.
+        buckets: The buckets of the three tables.
+        previous: The previous batch; None if there is none. Then only features are divided.
     """
 
     buckets: KeyBuckets
@@ -64,13 +64,15 @@ class JoinedChunks:
     def spill_features(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
     ) -> None:
-        """Divide consecutive rows of features; arguments as `KeyBuckets.spill`."""
+        """Divide consecutive rows of features; arguments as in `KeyBuckets.spill`."""
         self.buckets.spill(_FEATURES, schema, batches, key=ENTITY, first_row=first_row, writer=writer)
 
     def spill_outcomes(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
     ) -> None:
-        """Divide consecutive rows of outcomes, those of other partitions left out; arguments as above."""
+        """Divide consecutive rows of outcomes, only the previous partition's; arguments as in
+        `spill_features`.
+        """
         own = self._own_outcomes(batches)
         self.buckets.spill(_OUTCOMES, schema, own, key=ENTITY, first_row=first_row, writer=writer)
 
@@ -80,25 +82,25 @@ class JoinedChunks:
             yield from of_partitions(pa.Table.from_batches([batch]), own).to_batches()
 
     def spill_previous(self, store: ObjectStore, file: PreviousFile, *, writer: str) -> ReadRows:
-        """Divide a file of the previous batch, and return what was read; errors as `file_rows`."""
+        """Divide a file of the previous batch, and return counts of its rows; errors as in `file_rows`."""
         read = ReadRows()
         if self.previous is None:
             return read
         rows = file_rows(store, self.previous, file, read)
-        # They are joined in the order of the features, so theirs does not matter.
+        # Rows are joined in the order of the features, so the order of these rows does not matter.
         schema = arrow_schema(self.previous.manifest.schema)
         self.buckets.spill(_PREVIOUS, schema, rows, key=ENTITY, first_row=0, writer=writer)
         return read
 
     def forget_previous(self) -> None:
-        """Drop what was divided of the previous batch, to divide other files of it."""
+        """Delete the divided rows of the previous batch, before other files of it are divided."""
         self.buckets.drop(_PREVIOUS)
 
     def chunk(self, bucket: int) -> JoinedChunk:
-        """Return a bucket's chunk once all three tables are divided; it may have no rows.
+        """Return a bucket's chunk, which may have no rows; all three tables must be divided before.
 
         Raises:
-            BucketsError: A column has types that no type holds all values of.
+            BucketsError: A column has types without a common type.
         """
         features = self.buckets.read(_FEATURES, bucket)
         outcomes = self.buckets.read(_OUTCOMES, bucket)
@@ -110,7 +112,7 @@ class JoinedChunks:
         schema = self.previous.manifest.schema
         rows = previous.rows if previous else arrow_schema(schema).empty_table()
         entities = prepared.features[ENTITY].cast(pa.string())
-        # A key may come any number of times, so what is left is joined before it is held.
+        # A key may occur any number of times, so filter the rows before pandas holds them.
         unique = without_duplicates(self.previous, rows)
         found = unique.filter(pc.is_in(unique[ENTITY], value_set=entities))
         scored = ScoredPartition(self.previous.manifest.partition, frame_of_columns(schema, found))

@@ -1,4 +1,4 @@
-"""What each metric says of predictions, beside naive baselines that know the training's outcomes alone."""
+"""Computes metrics of predictions, and of naive baselines that know only the training outcomes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.metrics import KINDS_OF_TWO_OUTCOMES, Metric
 
-# A probability of exactly 0 or 1 that turns out wrong would cost infinitely much.
+# A wrong probability of exactly 0 or 1 would have an infinite loss.
 _LEAST_PROBABILITY = 1e-15
 _DECIMALS = 4
 _SMALL = 0.1
@@ -25,18 +25,18 @@ class EvaluationError(ContractError):
 
 
 class UndecidedMetricError(EvaluationError):
-    """The rows happen to be such that a metric says nothing of any model."""
+    """A metric is undefined for these outcomes, whatever the model."""
 
 
 class MetricValue(NamedTuple):
     """A metric of a model.
 
     Attributes:
-        value: The model's.
-        baselines: What naive predictions reach, by name.
-        beats_baselines: Whether the model is better than all of them.
-        rows: How many rows were judged.
-        rows_left_out: How many were not, because the metric says nothing of them: for `mape`, an actual 0.
+        value: The model's value.
+        baselines: The values of naive predictions, by name.
+        beats_baselines: Whether the model is better than all baselines.
+        rows: The number of evaluated rows.
+        rows_left_out: The number of rows for which the metric is undefined: for `mape`, an actual 0.
     """
 
     value: float
@@ -53,12 +53,12 @@ def metric_value(
 
     Args:
         metric: The metric.
-        actual: What became of each row, as floats; 0 and 1 for truth values. At least one.
-        predicted: What was predicted of it.
-        trained: What became of the rows that the model learned from.
+        actual: The actual outcome of each row, at least one, as floats; booleans are 0 and 1.
+        predicted: The prediction for each row.
+        trained: The outcomes of the training rows.
 
     Raises:
-        EvaluationError: The values are not such that the metric says something of them.
+        EvaluationError: The metric is undefined for these values.
     """
     rows = len(actual)
     if metric.kind == "mape":
@@ -83,7 +83,7 @@ def metric_value(
 
 
 def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
-    """Return what somebody would predict of every row who knows the training's outcomes alone."""
+    """Return the naive predictions, each the same for every row, from the training outcomes."""
     mean = {"train_mean": float(trained.mean())}
     median = {"train_median": float(np.median(trained))}
     if metric.kind in KINDS_OF_TWO_OUTCOMES:
@@ -94,10 +94,11 @@ def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
 
 
 def require_decidable(metric: Metric, actual: np.ndarray) -> None:
-    """Refuse outcomes of which a metric says nothing, whatever is predicted.
+    """Refuse outcomes for which a metric is undefined, whatever is predicted.
 
     Raises:
-        UndecidedMetricError: There are none, or they are all alike and the metric compares different ones.
+        UndecidedMetricError: There are no outcomes, or they are all equal and the metric needs different
+            ones.
     """
     if not len(actual):
         raise UndecidedMetricError(
@@ -108,7 +109,7 @@ def require_decidable(metric: Metric, actual: np.ndarray) -> None:
             if metric.kind == "mape"
             else "Correct the model's predict function, or the metrics in its defs.yaml",
         )
-    # Both divide by how different the outcomes are.
+    # Both metrics divide by a measure of the outcomes' differences.
     if metric.kind in {"roc_auc", "r2"} and np.all(actual == actual[0]):
         raise UndecidedMetricError(
             f"All entities of the evaluated partitions have the same {metric.actual}, "
@@ -118,10 +119,10 @@ def require_decidable(metric: Metric, actual: np.ndarray) -> None:
 
 
 def require_suitable(metric: Metric, actual: np.ndarray, predicted: np.ndarray) -> None:
-    """Refuse values that a metric is not of, whatever other rows have.
+    """Refuse values that are invalid for a metric.
 
     Raises:
-        EvaluationError: An outcome is no truth value, or a prediction no probability.
+        EvaluationError: An outcome is not a boolean, or a prediction is not a probability.
     """
     other = sorted(set(np.unique(actual)) - {0.0, 1.0})
     if metric.kind in KINDS_OF_TWO_OUTCOMES and other:
@@ -139,7 +140,7 @@ def require_suitable(metric: Metric, actual: np.ndarray, predicted: np.ndarray) 
 
 
 def loss_of(metric: Metric) -> Loss:
-    """Return what computes a metric of actual and predicted values."""
+    """Return the function that computes a metric from actual and predicted values."""
     if metric.function is not None:
         return _function(metric, metric.function)
     if metric.kind == "r2":
@@ -153,7 +154,7 @@ def loss_of(metric: Metric) -> Loss:
 
 
 def row_losses(metric: Metric) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return what each row contributes to a metric that is a mean over rows, or to the square of `rmse`."""
+    """Return the function for the loss of each row, for metrics that are means over rows and for `rmse`."""
     return {
         "mae": lambda actual, predicted: np.abs(actual - predicted),
         "rmse": lambda actual, predicted: np.square(actual - predicted),
@@ -174,7 +175,7 @@ def _r2(actual: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _roc_auc(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """Return how often a row that came true was given more than one that did not; a tie counts half."""
+    """Return the share of pairs in which a true row has the higher prediction; ties count half."""
     _, place, count = np.unique(predicted, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(count) - (count - 1) / 2)[place]
     true = actual == 1
@@ -193,7 +194,7 @@ def _pinball_losses(error: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def _function(metric: Metric, path: str) -> Loss:
-    """Return a function of the project's; its faults are told by its name."""
+    """Return a metric function of the project; its errors name the function."""
     module, _, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
@@ -205,7 +206,8 @@ def _function(metric: Metric, path: str) -> Loss:
 
     def loss(actual: np.ndarray, predicted: np.ndarray) -> float:
         try:
-            # Copies, because a function that changes them would change what the next metric judges.
+            # Pass copies, because a function that changes its arguments would change the next metric's
+            # values.
             value: Any = function(actual.copy(), predicted.copy())
             number = float(value)
         except Exception as error:
@@ -225,5 +227,5 @@ def _function(metric: Metric, path: str) -> Loss:
 
 
 def shown_value(value: float) -> float:
-    """Return four decimals, and of small values four digits."""
+    """Round to four decimals, and small values to four significant digits."""
     return round(value, _DECIMALS) if abs(value) >= _SMALL else float(f"{value:.{_DECIMALS}g}")

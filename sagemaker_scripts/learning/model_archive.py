@@ -1,4 +1,4 @@
-"""The archive of a trained model: its files, their bounds, and the index of them."""
+"""The archive of a trained model: its files, their limits and their index."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sagemaker_scripts.codecs.codec import NAME_FORM
 
 INDEX_FILE = "model.json"
 OBJECTS_FOLDER = "objects"
-# Of the one object of a model whose `train` returns no dict of named ones.
+# The name of the object if the model's `train` returns a single object instead of a dict.
 ONLY_OBJECT = "model"
 OBJECT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")
 MOST_OBJECTS = 1000
-# Of an archive: SageMaker packs what else lies in the model's folder, too.
+# The maximum members of an archive. SageMaker also packs other files in the model's folder.
 _MOST_MEMBERS = 10 * MOST_OBJECTS
-# Of an archive, and of all that it unpacks to.
+# The maximum bytes of an archive, and of its unpacked content.
 LARGEST_MODEL = 2 * 1024 * 1024 * 1024
 VERSION_DIGITS = 16
 _BLOCK = 1024 * 1024
@@ -29,7 +29,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class TrainedObject(NamedTuple):
-    """An object in the index: SHA-256 and size are the file's, the digest is of what the file holds."""
+    """An object in the index: `sha256` and `bytes` describe the file, `digest` its content."""
 
     name: str
     codec: str
@@ -44,13 +44,13 @@ class TrainedObject(NamedTuple):
 
 
 def version_of(stored: Sequence[TrainedObject]) -> str:
-    """Return the digest of all objects: names, codecs and what they hold, in any order."""
+    """Return the digest of all objects' names, codecs and contents, in any order."""
     known = sorted((each.name, each.codec, each.digest) for each in stored)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def stored_objects(index: Mapping[str, Any], members: Mapping[str, bytes]) -> list[TrainedObject]:
-    """Return the objects of an index; each has its file, of the size and the SHA-256 that it states."""
+    """Return the objects of an index, after checking each file's size and SHA-256."""
     stored = [TrainedObject(**each) for each in index["objects"]]
     for each in stored:
         if not (OBJECT_NAME.fullmatch(each.name) and NAME_FORM.fullmatch(each.codec)):
@@ -71,7 +71,7 @@ def stored_objects(index: Mapping[str, Any], members: Mapping[str, bytes]) -> li
 
 
 class _BoundedReader(io.RawIOBase):
-    """What a gzip file unpacks to, up to a limit: few bytes may unpack to any number."""
+    """Unpacks a gzip file up to a limit, because a small file may unpack to any size."""
 
     def __init__(self, archive: bytes) -> None:
         self._file = gzip.GzipFile(fileobj=io.BytesIO(archive))
@@ -87,19 +87,19 @@ class _BoundedReader(io.RawIOBase):
 
 
 def archive_members(archive: bytes) -> dict[str, bytes]:
-    """Return the index and the files of objects; what else lies in the archive is passed over unread."""
+    """Return the index and the files of objects; other members are skipped."""
     found: dict[str, bytes] = {}
     size = 0
-    # As a stream: it reads forwards only, so that all that is unpacked counts.
+    # A stream reads only forwards, so that all unpacked bytes count towards the limit.
     with tarfile.open(fileobj=_BoundedReader(archive), mode="r|", bufsize=_BLOCK) as packed:
         for number, member in enumerate(packed):
-            # Each takes memory, whatever it holds.
+            # Each member takes memory, whatever its size.
             if number > _MOST_MEMBERS:
                 raise ValueError(f"it has more than {_MOST_MEMBERS} members")
             name = member.name.removeprefix("./")
             if not member.isfile() or not (name == INDEX_FILE or name.startswith(f"{OBJECTS_FOLDER}/")):
                 continue
-            # A sparse member has a size of its own, whatever the archive unpacks to.
+            # A sparse member may be larger than the unpacked archive.
             size += member.size
             if size > LARGEST_MODEL or name in found or len(found) > MOST_OBJECTS:
                 raise ValueError(f"{name[:80]} is too large, there twice, or one too many")

@@ -1,4 +1,4 @@
-"""The trained model as `model.tar.gz`: one file per trained object, and an index of them, `model.json`."""
+"""The trained model as `model.tar.gz`: one file per trained object, and their index `model.json`."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ _FORMAT = 2
 
 
 class ModelArtifactError(ContractError):
-    """A trained model is missing, damaged, or holds what must not be built."""
+    """A trained model is missing, damaged, or holds objects that must not be loaded."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model as scoring uses it.
+    """A loaded model for scoring.
 
     Attributes:
-        artifact: What the model's `train` returned, or the object of the file that was trained elsewhere.
-        version: The digest of the trained objects; equal ones have the same.
-        source: The archive or file.
+        artifact: The value that the model's `train` returned, or the object in a file that was trained
+            elsewhere.
+        version: The digest of the trained objects; equal objects have the same digest.
+        source: The object on S3: an archive, or a file trained elsewhere.
     """
 
     artifact: Any
@@ -55,7 +56,7 @@ class TrainedModel:
 
 
 class _OpenedArchive(NamedTuple):
-    """An archive whose index was read, and none of its objects."""
+    """An archive whose index was read, but none of its objects."""
 
     version: str
     members: Mapping[str, bytes]
@@ -64,11 +65,11 @@ class _OpenedArchive(NamedTuple):
 
 
 class SavedModel(NamedTuple):
-    """What was written of a model.
+    """A description of a saved model.
 
     Attributes:
         version: The model's version.
-        libraries: Versions of the libraries that its objects are of.
+        libraries: The versions of its objects' libraries.
     """
 
     version: str
@@ -78,21 +79,21 @@ class SavedModel(NamedTuple):
 def save_model(
     folder: Path, model: str, artifact: Any, facts: Mapping[str, Any], codecs: Codecs
 ) -> SavedModel:
-    """Write the files that SageMaker packs into `model.tar.gz`, and return what is known of it.
+    """Write the files that SageMaker packs into `model.tar.gz`, and return a description.
 
-    The index is written last: SageMaker also packs what a stopped job leaves behind.
+    The index is written last, because SageMaker also packs the files of a stopped job.
 
     Args:
         folder: `/opt/ml/model`.
         model: The model's name.
-        artifact: What the model's `train` returned: a dict of objects by name, or one object.
-        facts: What else the index shall hold.
-        codecs: The model's.
+        artifact: The value that the model's `train` returned: a dict of objects by name, or one object.
+        facts: Additional members of the index.
+        codecs: The model's codecs.
 
     Raises:
-        ModelArtifactError: There are too many objects, they are too large to be loaded again, or their codec
+        ModelArtifactError: There are too many objects, they are too large to be loaded again, or a codec
             cannot write or read one.
-        CodecError: No codec takes an object.
+        CodecError: No codec accepts an object.
     """
     is_named = _is_named(artifact)
     objects = artifact if is_named else {ONLY_OBJECT: artifact}
@@ -110,7 +111,7 @@ def save_model(
         content, digest = _written(codec, value, name, model)
         sha256 = hashlib.sha256(content).hexdigest()
         stored.append(TrainedObject(name, codec.name, sha256, digest, len(content)))
-        # Scoring would find out too late that it cannot be read back.
+        # Read the file back now, because scoring would detect an unreadable file too late.
         _read(codec, content, f"{name}, which train returned", model, stored[-1].digest)
         libraries |= library_versions(codec)
         (folder / stored[-1].file).write_bytes(content)
@@ -136,11 +137,11 @@ def save_model(
 
 
 def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
-    """Return what names the archive that lies under a key now; its objects are not read.
+    """Return a reference to the archive that is now at a key; its objects are not read.
 
     Raises:
-        InputMissingError: There is none.
-        ModelArtifactError: It is another model's or damaged.
+        InputMissingError: The archive does not exist.
+        ModelArtifactError: It belongs to another model or is damaged.
     """
     archive = store.get(key, largest=LARGEST_MODEL)
     opened = _opened(archive, key, model)
@@ -148,7 +149,7 @@ def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
 
 
 def declared_model(elsewhere: TrainedElsewhere) -> PinnedModel:
-    """Return what names the file of a declaration; its digest is the beginning of the file's."""
+    """Return a reference to a declared model file; its digest is the beginning of the file's SHA-256."""
     return PinnedModel(
         digest=elsewhere.sha256[:VERSION_DIGITS],
         key=elsewhere.key,
@@ -159,19 +160,19 @@ def declared_model(elsewhere: TrainedElsewhere) -> PinnedModel:
 
 
 def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Codecs) -> TrainedModel:
-    """Return a pinned model: an archive of a training job, or a file that was trained elsewhere.
+    """Load a pinned model: an archive of a training job, or a file that was trained elsewhere.
 
     Args:
         store: The data bucket.
         model: The model's name.
-        pinned: Which.
-        codecs: The model's.
+        pinned: The reference to the model.
+        codecs: The model's codecs.
 
     Raises:
-        InputMissingError: There is no such object.
-        ModelArtifactError: It is not the one of the SHA-256, which is compared before anything is parsed; or
-            it is another model's or damaged, or an object cannot be read.
-        CodecError: An object's codec is not there.
+        InputMissingError: The object on S3 does not exist.
+        ModelArtifactError: Its SHA-256, which is compared before parsing, differs; it belongs to another
+        model or is damaged; or a trained object cannot be read.
+        CodecError: A trained object's codec is missing.
     """
     codec = None if pinned.codec is None else codecs.named(pinned.codec)
     bucket = store if pinned.bucket is None else store.beside(pinned.bucket)
@@ -240,14 +241,14 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
 
 
 def _is_named(artifact: Any) -> bool:
-    """Tell whether `train` returned objects by name; a dict of other keys is one object."""
+    """Return whether `train` returned objects by name; a dict with other keys is a single object."""
     return type(artifact) is dict and all(
         isinstance(name, str) and OBJECT_NAME.fullmatch(name) for name in artifact
     )
 
 
 def _written(codec: Codec, value: Any, name: str, model: str) -> tuple[bytes, str]:
-    """Return an object as a file, and the digest of what it holds."""
+    """Return an object's file, and the digest of its content."""
     try:
         content = codec.save(value)
         if not isinstance(content, bytes):
@@ -270,7 +271,7 @@ def _object(stored: TrainedObject, content: bytes, archive_key: str, model: str,
 
 
 def _read(codec: Codec, content: bytes, file: str, model: str, digest: str | None = None) -> Any:
-    """Return the object of a file whose SHA-256 was checked; its own digest, if given, is checked as well."""
+    """Load an object from a file whose SHA-256 was checked, after checking the content's digest if given."""
     try:
         if digest is not None and content_digest(codec, content) != digest:
             raise ValueError("it holds another object than its index says")  # noqa: TRY301  # reported alike

@@ -1,7 +1,7 @@
-"""What became of predictions: how outcomes are joined with them, and how the next partition is corrected."""
+"""Joins predictions with their actual outcomes, and passes them to the next partition's predictions."""
 
-# pandas' own annotations call every column "Series | DataFrame".
-# PyArrow makes its compute functions when it is imported.
+# pandas' annotations type every column as "Series | DataFrame". PyArrow creates its compute functions when it
+# is imported.
 # pyright: reportArgumentType=false, reportReturnType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.tables.given_tables import pandas_table
 
-# Tables of Polars and Arrow have no attributes to tell it by, as pandas' have.
+# Tables of Polars and Arrow have no attributes like a DataFrame of pandas, so this column holds the
+# partition.
 PREVIOUS_PARTITION = "previous_partition"
 _OUTCOME_KEY = [PARTITION, ENTITY]
 
 
 class OutcomesError(ContractError):
-    """Outcomes cannot be joined with what was predicted."""
+    """Outcomes cannot be joined with predictions."""
 
 
 class PreparedTables(NamedTuple):
-    """What was prepared for one partition.
+    """The prepared data of one partition.
 
     Attributes:
-        features: One row per entity.
-        outcomes: What was known of earlier partitions' entities when it began, as far as the model has any.
+        features: The features, one row per entity.
+        outcomes: The outcomes of earlier partitions' entities known when it began; None for a model without
+        outcomes.
     """
 
     features: pa.Table
@@ -45,7 +47,7 @@ class ScoredPartition(NamedTuple):
 
     Attributes:
         partition: The partition.
-        predictions: Its rows as `entity_frame` gives them.
+        predictions: The predictions, in the form of `entity_frame`.
     """
 
     partition: str
@@ -53,17 +55,17 @@ class ScoredPartition(NamedTuple):
 
 
 def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
-    """Return the rows of tables one after the other, their columns in the widest of their types.
+    """Concatenate tables, with each column in the widest of its types.
 
     Args:
-        tables: At least one.
-        what: What they hold, to begin a sentence with.
+        tables: At least one table.
+        what: A description of the tables that begins the error message.
 
     Raises:
-        OutcomesError: A column has types that no type holds all values of.
+        OutcomesError: A column has types without a common type.
     """
     found = list(tables)
-    # A table without rows has columns of any type, or of none.
+    # Tables without rows do not count, because their columns may have any type or none.
     found = [table for table in found if table.num_rows] or found[:1]
     try:
         return pa.concat_tables(found, promote_options="permissive")
@@ -82,9 +84,9 @@ def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
 
 
 def newest_outcomes(tables: Iterable[pa.Table]) -> pa.Table:
-    """Return what is known of each entity, given tables of outcomes of which later ones know more.
+    """Return the newest outcome of each entity from tables ordered by age, oldest first.
 
-    Of tables that are read one after the other, no more is held than twice what is returned and one table.
+    Memory holds at most one table and twice the result, if the tables are read one after another.
     """
     held: list[pa.Table] = []
     known = unmerged = 0
@@ -104,8 +106,8 @@ def _newest(tables: list[pa.Table]) -> pa.Table:
 
 
 def of_partitions(outcomes: pa.Table, partitions: Iterable[str]) -> pa.Table:
-    """Return the outcomes of some partitions."""
-    # A table without rows may have a column of no type.
+    """Return the outcomes of these partitions."""
+    # A column of a table without rows may have no type.
     if not outcomes.num_rows:
         return outcomes
     named = pa.array([str(each) for each in partitions], pa.large_string())
@@ -113,15 +115,15 @@ def of_partitions(outcomes: pa.Table, partitions: Iterable[str]) -> pa.Table:
 
 
 def with_outcomes(rows: pa.Table, outcomes: pa.Table, partition: str) -> pa.Table:
-    """Return the rows of a partition whose outcome is known, in their order, joined with it.
+    """Return the rows of a partition whose outcome is known, in their order, joined with the outcome.
 
     Args:
-        rows: Named by `entity_id`.
-        outcomes: Of any partitions.
-        partition: Whose rows these are.
+        rows: The rows, with `entity_id`.
+        outcomes: The outcomes of any partitions.
+        partition: The partition of the rows.
 
     Raises:
-        OutcomesError: They share another column.
+        OutcomesError: Rows and outcomes share another column.
     """
     places, found = _found_outcomes(rows[ENTITY], rows.column_names, outcomes, partition)
     joined = rows.filter(pc.is_valid(places))
@@ -133,7 +135,7 @@ def with_outcomes(rows: pa.Table, outcomes: pa.Table, partition: str) -> pa.Tabl
 def _found_outcomes(
     entities: pa.Array | pa.ChunkedArray, columns: Iterable[str], outcomes: pa.Table, partition: str
 ) -> tuple[pa.Array | pa.ChunkedArray, pa.Table]:
-    """Return for each entity of a partition a number, null if no outcome is known, and the outcomes found."""
+    """Return a value for each entity, null without a known outcome, and the outcomes that were found."""
     known = of_partitions(outcomes, [partition])
     own = [name for name in known.column_names if name not in _OUTCOME_KEY]
     _refuse_shared(columns, own)
@@ -145,10 +147,10 @@ def _found_outcomes(
 
 
 def with_known_outcomes(scored: ScoredPartition, outcomes: pa.Table | None) -> pd.DataFrame:
-    """Return the predictions of a partition whose outcome is known, joined with it.
+    """Return the predictions of a partition whose outcome is known, joined with the outcome.
 
-    Without outcomes all predictions are returned. `partition` is an attribute of the DataFrame and no column:
-    a model may have a column of that name.
+    If `outcomes` is None, all predictions are returned. `partition` is an attribute of the DataFrame instead
+    of a column, because a model may have a column of this name.
 
     Raises:
         OutcomesError: An outcome has the name of a predicted column.
@@ -164,7 +166,7 @@ def with_known_outcomes(scored: ScoredPartition, outcomes: pa.Table | None) -> p
 
 
 def _refuse_shared(columns: Iterable[str], outcomes: Iterable[str]) -> None:
-    # pandas would rename both columns, and the model would find neither.
+    # pandas would rename both columns, and the model would not find them.
     shared = sorted(set(columns) & set(outcomes))
     if shared:
         raise OutcomesError(
@@ -174,12 +176,13 @@ def _refuse_shared(columns: Iterable[str], outcomes: Iterable[str]) -> None:
 
 
 def previous_table(scored: ScoredPartition, outcomes: pa.Table | None) -> pa.Table:
-    """Return what `with_known_outcomes` does as an Arrow table, for functions that take no pandas.
+    """Return the result of `with_known_outcomes` as an Arrow table, for functions without pandas.
 
-    The partition stands in the column `previous_partition`, and values of `json` columns are JSON.
+    The column `previous_partition` holds the partition. Values of `json` columns are JSON.
 
     Raises:
-        OutcomesError: An outcome has the name of a predicted column, or a predicted column is named so.
+        OutcomesError: An outcome has the name of a predicted column, or a predicted column is named
+            `previous_partition`.
     """
     frame = scored.predictions
     if PREVIOUS_PARTITION in frame.columns:
@@ -195,7 +198,7 @@ def previous_table(scored: ScoredPartition, outcomes: pa.Table | None) -> pa.Tab
 
 
 def _arrow_column(values: pd.Series) -> pa.Array:
-    # Only `json` columns hold Python values.
+    # Only `json` columns have Python objects.
     if values.dtype == object:
         texts = [None if value is None else canonical_json(value) for value in values]
         return pa.array(texts, pa.string())
@@ -204,7 +207,7 @@ def _arrow_column(values: pd.Series) -> pa.Array:
 
 
 def of_entities(scored: ScoredPartition, entities: pa.ChunkedArray) -> ScoredPartition:
-    """Return the predictions of some entities, in the order of these."""
+    """Return the predictions of these entities, in the order of `entities`."""
     predicted = _arrow_column(scored.predictions[ENTITY]).cast(pa.large_string())
     places = pc.index_in(entities.cast(pa.large_string()), value_set=predicted).drop_null()
     return ScoredPartition(scored.partition, scored.predictions.take(places).reset_index(drop=True))
@@ -217,23 +220,22 @@ def predictions_of(
     artifact: Any,
     previous: ScoredPartition | None,
 ) -> pd.DataFrame:
-    """Return a model's predictions, as scoring, evaluation and trials make them alike.
+    """Return a model's predictions; scoring, evaluation and trials all use this function.
 
-    Of the previous batch a model is given the entities that it is given features of: scoring hands it chunks
-    of them. A model that declares `whole` is given all of it.
+    Scoring calls it with chunks of features. A model receives the previous batch's rows only for the entities
+    of the chunk; a model that declares `whole` receives the whole previous batch.
 
     Args:
-        functions: The model's own part.
+        functions: The model's functions.
         partition: The partition.
-        prepared: Its features or some of them, and what is known of these entities of earlier partitions when
-            it begins.
+        prepared: All or some of its features, and the outcomes of these entities known when it begins.
         artifact: The trained model.
-        previous: The previous batch, or what it holds of these entities; None if there is none.
+        previous: The previous batch, or its rows of these entities; None if there is none.
 
     Raises:
         OutcomesError: An outcome has the name of a predicted column.
         FunctionError: The function `predict` is missing or failed.
-        ReturnedTableError: It returned no table.
+        ReturnedTableError: `predict` did not return a table.
     """
     known: pd.DataFrame | pa.Table | None = None
     if previous is not None:

@@ -1,4 +1,4 @@
-"""Prepared features of consecutive partitions, which a model learns from or is evaluated on."""
+"""Prepared features of consecutive partitions, for training or evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sagemaker_scripts.learning.outcomes import (
 
 @dataclass(frozen=True)
 class PreparedPartitions:
-    """Prepared features, read one partition at a time, and the outcomes of their entities.
+    """Reads prepared features, one partition at a time, and the outcomes of their entities.
 
     Attributes:
         store: The bucket.
         sets: The features of each partition, in order.
-        outcomes: As far as they are known when `known_at` begins; None for a model without outcomes.
-        known_at: The last partition whose features hold outcomes of them.
-        sources: SHA-256 of every file that was read.
+        outcomes: The outcomes that are known when `known_at` begins; None for a model without outcomes.
+        known_at: The last partition whose prepared outcomes were read.
+        sources: The SHA-256 of every file that was read.
     """
 
     store: ObjectStore
@@ -41,16 +41,16 @@ class PreparedPartitions:
     def of_sets(
         cls, store: ObjectStore, sets: list[FeatureSet], later: list[FeatureSet], *, has_outcomes: bool
     ) -> PreparedPartitions:
-        """Read the outcomes of features that are found.
+        """Read the outcomes of prepared features.
 
         Args:
             store: The bucket.
             sets: The features of each partition, in order.
-            later: Those of later partitions, asked for outcomes alone.
-            has_outcomes: Whether the model has outcomes at all.
+            later: The features of later partitions, read only for their outcomes.
+            has_outcomes: Whether the model has outcomes.
 
         Raises:
-            FeaturesError: Some were prepared when the model had no outcomes.
+            FeaturesError: Some of the features were prepared when the model had no outcomes.
         """
         if not has_outcomes:
             sources = [file.object.sha256 for each in sets for file in each.features]
@@ -67,7 +67,8 @@ class PreparedPartitions:
         )
 
     def examples(self) -> pa.Table:
-        """Return the features whose outcome is known, joined with it; without outcomes all features.
+        """Return the features whose outcome is known, joined with the outcome; all for a model without
+        outcomes.
 
         Raises:
             OutcomesError: Features and outcomes share a column, or partitions differ in a column's type.
@@ -75,9 +76,9 @@ class PreparedPartitions:
         return joined_tables(map(self._examples_of, self.sets), "The features")
 
     def known_values(self) -> pa.Table:
-        """Return the outcome columns of `examples`, of a model that has outcomes.
+        """Return the outcome columns of `examples`, for a model with outcomes.
 
-        The features of one partition at a time are held.
+        Memory holds the features of one partition at a time.
         """
         assert self.outcomes is not None  # noqa: S101  # asked of models with outcomes alone
         names = [name for name in self.outcomes.column_names if name not in {PARTITION, ENTITY}]
@@ -88,7 +89,7 @@ class PreparedPartitions:
         return rows if self.outcomes is None else with_outcomes(rows, self.outcomes, prepared.partition)
 
     def partitions(self) -> Iterator[tuple[str, PreparedTables]]:
-        """Yield each partition and what was prepared for it, in order."""
+        """Yield each partition and its prepared data, in order."""
         for each in self.sets:
             outcomes = None if self.outcomes is None else each.read_outcomes(self.store)
             yield each.partition, PreparedTables(each.read_features(self.store), outcomes)

@@ -1,4 +1,4 @@
-"""Models of the registry: the champion, or a version that a person names. Only approved ones score."""
+"""Finds models in the registry: the champion, or a named version. Only approved versions score."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prediction_contract.errors import ContractError
 from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
 
-# A promotion between two reads costs one more look; nobody promotes so often.
+# The reads are repeated if a promotion happens between them; this many in a row are not expected.
 _MOST_LOOKS = 5
 _APPROVED_ONCE = frozenset(
     {VersionState.APPROVED, VersionState.CHAMPION, VersionState.SUPERSEDED, VersionState.WITHDRAWN}
@@ -21,11 +21,11 @@ _REFUSALS: dict[str, str] = {
 
 
 class ModelVersionError(ContractError):
-    """The registry has no model version that may score."""
+    """The registry has no suitable model version."""
 
 
 class VersionRegistry(Protocol):
-    """What is read of the registry; each read is consistent."""
+    """The part of the registry that is read here; each read is consistent."""
 
     def champion(self, model: str) -> ChampionPointer | None:
         """Return a model's champion pointer, or None before the first promotion."""
@@ -40,8 +40,8 @@ def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
     """Return a model's champion.
 
     Raises:
-        ModelVersionError: No version was promoted yet, the last champion was demoted and none took its place,
-            or pointer and record of the champion contradict each other.
+        ModelVersionError: No version was promoted yet, the last champion was demoted without a successor, or
+            the champion's pointer and record contradict each other.
     """
     contradiction = ""
     for _ in range(_MOST_LOOKS):
@@ -70,10 +70,10 @@ def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
 
 
 def approved_version(registry: VersionRegistry, model: str, version: int) -> ModelVersion:
-    """Return a version that was approved, whatever became of it since.
+    """Return a version that was approved, whatever its state is now.
 
     Raises:
-        ModelVersionError: It is not registered, was never approved, or its artifact was removed.
+        ModelVersionError: The version is not registered, was never approved, or its artifact was removed.
     """
     record = registry.model_version(model, version)
     if record is not None and record.state in _APPROVED_ONCE:
@@ -87,10 +87,10 @@ def approved_version(registry: VersionRegistry, model: str, version: int) -> Mod
 
 
 def challenging_version(registry: VersionRegistry, model: str, version: int) -> ModelVersion:
-    """Return a version that may be scored beside the champion: nobody serves that, so it may be a candidate.
+    """Return a version that may score as a challenger; it may be a candidate, because it is not served.
 
     Raises:
-        ModelVersionError: It is not registered, was refused, or its artifact was removed.
+        ModelVersionError: The version is not registered, was refused, or its artifact was removed.
     """
     record = registry.model_version(model, version)
     if record is not None and record.state == VersionState.CANDIDATE:
@@ -99,7 +99,7 @@ def challenging_version(registry: VersionRegistry, model: str, version: int) -> 
 
 
 def pin_of(record: ModelVersion) -> PinnedModel:
-    """Return what a batch keeps of a version."""
+    """Return the reference to a version that batches store."""
     return PinnedModel(
         digest=record.digest,
         key=record.artifact_key,

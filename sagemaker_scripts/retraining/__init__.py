@@ -1,1 +1,1 @@
-"""Retraining: what one execution works on, its candidate, and how that is judged beside the champion."""
+"""Retraining: the plan of an execution, its candidate, and the comparison with the champion."""

@@ -1,4 +1,4 @@
-"""The candidate of a retraining: what the model's `train` learns from the planned features."""
+"""Trains the candidate of a retraining on the planned features."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LOG = logging.getLogger(__name__)
 def train_candidate(
     arguments: RetrainingStepArguments, store: ObjectStore, model_folder: Path
 ) -> dict[str, Any]:
-    """Train and save the candidate of an execution, and return what is known of it.
+    """Train and save the candidate of an execution, and return a summary of it.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The data bucket.
-        model_folder: What SageMaker packs into the archive.
+        model_folder: The folder that SageMaker packs into the archive.
 
     Raises:
-        ContractError: The plan's features are gone or were prepared again, no outcome is known, a function of
-            the model's failed, or no codec takes what it returned.
+        ContractError: The plan's features are missing or were prepared again, no outcome is known, a function
+            of the model failed, or no codec accepts the trained object.
     """
     plan, inputs = found_plan(arguments, store), read_inputs(store, arguments)
     functions = ModelFunctions(inputs)

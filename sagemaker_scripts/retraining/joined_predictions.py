@@ -1,6 +1,6 @@
-"""What two models predicted of the same entities, side by side with what became of them."""
+"""Joins two models' predictions of the same entities with the actual outcomes."""
 
-# pandas' own annotations call every column "Series | DataFrame".
+# pandas' annotations type every column as "Series | DataFrame".
 # pyright: reportArgumentType=false, reportReturnType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sagemaker_scripts.learning.metric_values import EvaluationError
 from sagemaker_scripts.learning.outcomes import ScoredPartition, with_known_outcomes
 from sagemaker_scripts.retraining.paired_bootstrap import PairedRows
 
-# Outcomes and predictions have no such names: a space keeps them apart.
+# Columns of outcomes and predictions have no spaces in their names, so these names are distinct.
 _CANDIDATE, _CHAMPION, _SLICE, _NUMBER = "candidate ", "champion ", "slice ", "partition number"
 _LONGEST_VALUE = 80
 
@@ -31,8 +31,8 @@ class JoinedPredictions:
     """The rows of all held-out partitions whose outcome is known.
 
     Attributes:
-        rows: One for each entity of a partition that at least one of the models answered.
-        partitions: How many partitions are held out.
+        rows: One row for each partition's entity that at least one of the models predicted.
+        partitions: The number of held-out partitions.
         has_champion: Whether there are two models.
     """
 
@@ -53,11 +53,11 @@ class JoinedPredictions:
         """Join the predictions of the same partitions.
 
         Args:
-            candidate: Each partition's predictions by the candidate.
-            champion: By the champion; None if there is none.
-            outcomes: What became of them in the end.
-            metrics: Whose columns are kept.
-            slices: The columns that divide the rows.
+            candidate: The candidate's predictions of each partition.
+            champion: The champion's predictions; None without a champion.
+            outcomes: The newest known outcomes.
+            metrics: The metrics; their columns are kept.
+            slices: The columns that divide the rows into slices.
 
         Raises:
             OutcomesError: An outcome has the name of a predicted column.
@@ -77,10 +77,10 @@ class JoinedPredictions:
         return cls(pd.concat(frames, ignore_index=True), len(candidate), champion is not None)
 
     def require_outcomes(self, metric: Metric) -> None:
-        """Refuse to judge before anything is known of what became of the held-out partitions.
+        """Refuse to judge while no outcome of the held-out partitions is known.
 
         Raises:
-            EvaluationError: No outcome of the metric's is known.
+            EvaluationError: No value of the metric's outcome column is known.
         """
         if not len(self.rows[metric.actual].dropna()):
             raise EvaluationError(
@@ -90,21 +90,21 @@ class JoinedPredictions:
             )
 
     def paired(self, metric: Metric, chosen: np.ndarray | None = None) -> PairedRows:
-        """Return the rows that all models answered for a metric; without a champion the candidate's alone.
+        """Return the rows with a prediction from every model and an outcome for a metric.
 
         Args:
             metric: The metric.
-            chosen: Which rows to look at; None for all.
+            chosen: A mask of the rows to use; None for all.
 
         Raises:
-            EvaluationError: A column holds no numbers.
+            EvaluationError: A column holds other values than numbers.
         """
         rows = self.rows if chosen is None else self.rows[chosen]
         candidate = rows[f"{_CANDIDATE}{metric.predicted}"]
         champion = rows[f"{_CHAMPION}{metric.predicted}"] if self.has_champion else candidate
         kept = rows[metric.actual].notna() & candidate.notna() & champion.notna()
         if metric.kind == "mape":
-            # It says nothing of an outcome of 0.
+            # The metric is undefined for an outcome of 0.
             kept &= rows[metric.actual] != 0
         return PairedRows(
             numbers_of(rows[metric.actual][kept], metric),
@@ -114,22 +114,22 @@ class JoinedPredictions:
         )
 
     def left_out(self, metric: Metric) -> tuple[int, int]:
-        """Return how many rows with an outcome the champion answered, and how many the candidate did not."""
+        """Return how many rows with an outcome the champion predicted, and how many the candidate lacks."""
         answered = self.rows[metric.actual].notna() & self.rows[f"{_CHAMPION}{metric.predicted}"].notna()
         return int(answered.sum()), int(
             (answered & self.rows[f"{_CANDIDATE}{metric.predicted}"].isna()).sum()
         )
 
     def slices(self, column: str, most: int) -> list[tuple[str, np.ndarray]]:
-        """Return the values of a column that most rows have, each with which rows they are.
+        """Return the most frequent values of a column, each with the mask of its rows.
 
         Args:
             column: The column.
-            most: How many values at most.
+            most: The maximum number of values.
         """
         codes, values = pd.factorize(self.rows[f"{_CANDIDATE}{_SLICE}{column}"], use_na_sentinel=False)
         counts = np.bincount(codes, minlength=len(values))
-        # Of values that as many rows have, those that come first.
+        # Among equally frequent values, those that occur first are kept.
         order = np.argsort(-counts, kind="stable")[:most]
         return [(_shown(values[place]), codes == place) for place in order]
 
@@ -141,7 +141,7 @@ def _shown(value: Any) -> str:
 def _of_model(
     predictions: pd.DataFrame, columns: Sequence[str], slices: Sequence[str], model: str
 ) -> pd.DataFrame:
-    """Return the columns that judging needs, named by the model."""
+    """Return the columns needed for judging, with the model's prefix in their names."""
     kept = {f"{model}{name}": predictions[name] for name in columns}
     dividing = {f"{model}{_SLICE}{name}": predictions[name] for name in slices}
     return pd.DataFrame({ENTITY: predictions[ENTITY], **kept, **dividing})

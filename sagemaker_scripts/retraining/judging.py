@@ -1,4 +1,4 @@
-"""The verdict of a retraining: candidate and champion on the same bytes, which neither learned from."""
+"""The verdict of a retraining: compares candidate and champion on the same held-out data."""
 
 from __future__ import annotations
 
@@ -53,26 +53,27 @@ from sagemaker_scripts.retraining.verdict_rules import Judgement, judged, left_t
 from sagemaker_scripts.tables.returned_tables import ReturnedTableError
 
 _LOG = logging.getLogger(__name__)
-# A share of fewer rows says more of chance than of a model.
+# The difference in a slice of fewer rows is mostly chance.
 LEAST_SLICE_ROWS = 200
-# By column, those of most rows: a column of many values would make a verdict that nobody reads.
+# The largest slices of a column; with more, a verdict would be too long to read.
 MOST_SLICES = 100
-# Of the rows that the champion answers: a candidate that answers the easy ones alone would look better.
+# The share of the champion's rows that the candidate may lack. A candidate that predicts only easy rows would
+# look better.
 _MOST_LEFT_OUT = 0.001
 _DECIMALS = 6
 
 
 class JudgingError(ContractError):
-    """A candidate cannot be judged, because something is not what the job was told."""
+    """A candidate cannot be judged, because an input does not match the job's arguments."""
 
 
 class _Models(NamedTuple):
-    """What the models of a retraining predicted.
+    """The predictions of a retraining's models.
 
     Attributes:
-        candidate: Of each held-out partition.
-        champion: The same; None if there is no champion, or it cannot predict.
-        doubts: Why a person must decide.
+        candidate: The candidate's predictions of each held-out partition.
+        champion: The champion's predictions; None if there is no champion, or it cannot predict.
+        doubts: The reasons why a person must decide.
     """
 
     candidate: list[ScoredPartition]
@@ -81,16 +82,16 @@ class _Models(NamedTuple):
 
 
 def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: ModelInputs) -> Verdict:
-    """Return the verdict of an execution, and make it if there is none; repeated, it changes nothing.
+    """Return the verdict of an execution; the first call makes it, and later calls return the same.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The data bucket.
-        inputs: The model's.
+        inputs: The model's inputs.
 
     Raises:
-        ContractError: The plan's features, the candidate or the champion are gone or altered, no outcome is
-            known, the champion knows the held-out partitions, or a function of the model's fails.
+        ContractError: The plan's features, the candidate or the champion are missing or altered, no outcome
+            is known, the champion was trained on held-out partitions, or a function of the model fails.
     """
     plan, candidate_key = found_plan(arguments, store), _candidate_key(arguments, store)
     key = f"{retraining_prefix(arguments.model, arguments.execution_id)}{VERDICT_NAME}"
@@ -98,7 +99,7 @@ def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: Model
     if content is None:
         candidate = found_model(store, arguments.model, candidate_key)
         made = _verdict(plan, store, inputs, candidate).to_bytes()
-        # Another run of the same execution may have been quicker.
+        # Another run of the same execution may have written it first.
         content = made if store.put_new(key, made) else store.get(key, largest=LARGEST_VERDICT)
     verdict = Verdict.parse(content)
     if verdict.candidate_key != candidate_key:
@@ -111,7 +112,7 @@ def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: Model
 
 
 def _candidate_key(arguments: JudgeArguments, store: ObjectStore) -> str:
-    """Return the key of an archive that a retraining of this model made."""
+    """Return the key of the candidate's archive, which must be from a retraining of this model."""
     beginning = store.address(candidates_prefix(arguments.model))
     if not arguments.candidate.startswith(beginning):
         raise JudgingError(
@@ -155,7 +156,7 @@ def _verdict(
 
 
 class _Comparison:
-    """The comparison of one candidate."""
+    """Compares one candidate with the champion."""
 
     def __init__(
         self, plan: RetrainingPlan, store: ObjectStore, inputs: ModelInputs, candidate: PinnedModel
@@ -165,13 +166,13 @@ class _Comparison:
         self._inputs = inputs
         self._candidate = candidate
         self._judging = inputs.judging or Judging()
-        # The same inputs give the same draws, and so the same verdict.
+        # The same inputs must give the same draws and so the same verdict.
         names = [[each.partition, each.digest] for each in plan.features]
         champion = plan.champion and plan.champion.digest
         self._seed = json.dumps([names, candidate.digest, champion])
 
     def judgement(self, metrics: list[MetricComparison], slices: list[SliceComparison]) -> Judgement:
-        """Return what follows from the figures, which are added to the lists."""
+        """Return the judgement, and add the figures to the lists."""
         held_out = partitions_to_judge_on(self._plan, self._store)
         try:
             models = self._predictions(held_out)
@@ -226,7 +227,7 @@ class _Comparison:
         try:
             champion = self._scored(plan.champion, held_out)
         except (EvaluationError, FunctionError, PredictionsError, ReturnedTableError) as error:
-            # The candidate passed by the same code.
+            # The candidate was scored successfully with the same code.
             doubts.append(
                 f"the champion, version {plan.champion.version}, cannot predict with this code: {error.what}"
             )

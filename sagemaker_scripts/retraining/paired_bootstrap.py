@@ -1,7 +1,7 @@
-"""Whether a gain is more than noise: a paired bootstrap over partitions, the same for the same inputs.
+"""Tests whether a gain is more than noise, by a deterministic paired bootstrap over partitions.
 
-Rows of a partition share its season, its holidays, its outages; so whole partitions are drawn, with
-replacement, and the same draw judges candidate and champion.
+Rows of a partition share season, holidays and outages. So whole partitions are drawn with replacement, and
+each draw is used for both candidate and champion.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from prediction_contract.jobs.metrics import Metric
 from sagemaker_scripts.learning.metric_values import EvaluationError, loss_of, row_losses
 
 DRAWS = 1000
-# Fewer partitions give hardly any different draws.
+# With fewer partitions there are too few different draws.
 LEAST_PARTITIONS = 3
-# One side each: a gain lies below the lower end in one of twenty cases.
+# The probability on each side: a gain is below the lower end in one of twenty cases.
 _TAIL = 0.05
-# A draw may hold one outcome only, of which some metrics say nothing.
+# Some metrics are undefined for draws in which all outcomes are equal.
 _LEAST_SHARE_OF_DRAWS = 0.5
-# Of a function of the project's, which is called for each draw on all its rows.
+# The limit for a metric function of the project, which is called with all rows of each draw.
 _MOST_ROWS_CALLED = 50_000_000
 _LEAST_CALLS = 100
 
 
 class PairedRows(NamedTuple):
-    """Rows that both models answered and whose outcome is known.
+    """Rows that both models predicted and whose outcome is known.
 
     Attributes:
-        actual: What became of them, as floats.
-        candidate: What the candidate predicted.
-        champion: What the champion predicted.
+        actual: The actual outcomes, as floats.
+        candidate: The candidate's predictions.
+        champion: The champion's predictions.
         partitions: The number of each row's partition, from 0.
     """
 
@@ -43,18 +43,18 @@ class PairedRows(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Where a gain lies, noise considered."""
+    """The confidence interval of a gain."""
 
     low: float
     high: float
 
 
 def drawn_weights(seed: str, partitions: int) -> np.ndarray:
-    """Return how often each partition is in each draw, one row for each draw.
+    """Return how often each partition occurs in each draw, one row per draw.
 
     Args:
-        seed: Any text; the same gives the same draws.
-        partitions: How many there are.
+        seed: Any text; the same text gives the same draws.
+        partitions: The number of partitions.
     """
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:16], "big")
     chances = np.full(partitions, 1 / partitions)
@@ -62,22 +62,22 @@ def drawn_weights(seed: str, partitions: int) -> np.ndarray:
 
 
 def gain_of(metric: Metric, candidate: np.ndarray, champion: np.ndarray) -> np.ndarray:
-    """Return by how much a candidate's values are better, as shares of the champion's; of 0, as they are."""
+    """Return the candidate's gains relative to the champion's values; absolute where the champion's is 0."""
     better_by = champion - candidate if metric.is_lower_better else candidate - champion
     size = np.abs(champion)
     return better_by / np.where(size == 0, 1, size)
 
 
 def gain_interval(metric: Metric, rows: PairedRows, weights: np.ndarray) -> Interval | None:
-    """Return where the gain lies, or None if the rows are of too few partitions to tell.
+    """Return the confidence interval of the gain; None if there are too few partitions or valid draws.
 
     Args:
         metric: The metric.
-        rows: At least one.
-        weights: Of `drawn_weights`.
+        rows: At least one row.
+        weights: The result of `drawn_weights`.
 
     Raises:
-        EvaluationError: A function of the project's cannot judge the rows.
+        EvaluationError: A metric function of the project fails for the rows.
     """
     if len(np.unique(rows.partitions)) < LEAST_PARTITIONS:
         return None
@@ -95,7 +95,7 @@ def gain_interval(metric: Metric, rows: PairedRows, weights: np.ndarray) -> Inte
 def _drawn_values(
     metric: Metric, actual: np.ndarray, predicted: np.ndarray, partitions: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Return the metric of each draw, made of sums by partition wherever there are such."""
+    """Return the metric of each draw, computed from sums by partition where possible."""
 
     def sums(values: np.ndarray) -> np.ndarray:
         return weights @ np.bincount(partitions, weights=values, minlength=weights.shape[1])
@@ -106,7 +106,7 @@ def _drawn_values(
     if metric.kind == "roc_auc":
         return _roc_aucs(actual, predicted, partitions, weights)
     if metric.kind == "r2":
-        # About the mean of all, so that squares of large numbers lose no digits.
+        # Subtract the mean first, so that squares of large numbers lose no digits.
         distance = actual - actual.mean()
         spread = sums(np.square(distance)) - np.square(sums(distance)) / rows
         return 1 - sums(np.square(actual - predicted)) / spread
@@ -117,10 +117,11 @@ def _drawn_values(
 def _roc_aucs(
     actual: np.ndarray, predicted: np.ndarray, partitions: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Return the area under the curve of each draw, made of how partitions compare two by two."""
+    """Return the area under the curve of each draw, from pairwise comparisons of partitions."""
     count, is_true = weights.shape[1], actual == 1
     true_values, true_partitions = predicted[is_true], partitions[is_true]
-    # How many rows that did not come true were given less than each that did; a tie counts half.
+    # For each pair of partitions: the pairs of rows whose true row has the higher prediction; ties count
+    # half.
     above = np.zeros((count, count))
     for number in range(count):
         others = np.sort(predicted[~is_true & (partitions == number)])
@@ -134,9 +135,9 @@ def _roc_aucs(
 def _called_values(
     metric: Metric, actual: np.ndarray, predicted: np.ndarray, partitions: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Return what a function of the project's says of each draw; of fewer draws where there are many rows."""
+    """Return a metric function's value for each draw; for many rows, only of the first draws."""
     loss = loss_of(metric)
-    # The function's own faults are told by its name, once.
+    # Call it once on all rows, so that its own errors are raised.
     loss(actual, predicted)
     calls = min(len(weights), max(_LEAST_CALLS, _MOST_ROWS_CALLED // len(actual)))
     places = [np.flatnonzero(partitions == number) for number in range(weights.shape[1])]
@@ -147,6 +148,6 @@ def _called_values(
         try:
             values[draw] = loss(actual[chosen], predicted[chosen]) if len(chosen) else np.nan
         except EvaluationError:
-            # It says nothing of this draw, say because all outcomes are alike.
+            # The metric is undefined for this draw, for example because all outcomes are equal.
             continue
     return values

@@ -1,4 +1,4 @@
-"""The features of a plan: those that were planned, and no newer ones."""
+"""Reads the features of a plan; features that were prepared again since are refused."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sagemaker_scripts.retraining.retraining_planning import RetrainingPlanError
 def partitions_to_learn_from(
     plan: RetrainingPlan, store: ObjectStore, *, has_outcomes: bool
 ) -> PreparedPartitions:
-    """Return what the candidate learns from, and the outcomes known when the first held-out partition begins.
+    """Return the training partitions, and the outcomes known when the first held-out partition begins.
 
     Raises:
-        ContractError: Features were prepared again since, or were removed.
+        ContractError: Features were removed, or prepared again after planning.
     """
     until = plan.first_held_out or plan.features[-1].partition
     return _between(plan, store, plan.first_partition, plan.last_partition, until, has_outcomes=has_outcomes)
 
 
 def partitions_to_judge_on(plan: RetrainingPlan, store: ObjectStore) -> PreparedPartitions:
-    """Return the held-out partitions, and all that the plan's features tell of what became of them.
+    """Return the held-out partitions, and all their outcomes in the plan's features.
 
     Raises:
-        ContractError: As `partitions_to_learn_from`.
+        ContractError: As in `partitions_to_learn_from`.
     """
     first, last = str(plan.first_held_out), str(plan.last_held_out)
     return _between(plan, store, first, last, plan.features[-1].partition, has_outcomes=True)

@@ -1,4 +1,4 @@
-"""The plan of a retraining: claimed once for its range, made once, kept to by all later steps."""
+"""The plan of a retraining: one execution claims the range and makes the plan for all later steps."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from sagemaker_scripts.learning.registered_models import VersionRegistry, champi
 from sagemaker_scripts.retraining.settled_range import settled_range
 
 _LOG = logging.getLogger(__name__)
-# A plan of ten thousand partitions has some two million bytes.
+# A plan of ten thousand partitions has about two million bytes.
 _LARGEST_PLAN = 64 * 1024 * 1024
 _LARGEST_CLAIM = 64 * 1024
 LARGEST_VERDICT = 16 * 1024 * 1024
-# So many candidates in a row, this one among them, may be no better than naive before a person must look.
+# After this number of consecutive candidates no better than naive, including this one, a person must look.
 MOST_UNBEATEN = 3
 
 
 class RetrainingPlanError(ContractError):
-    """A retraining cannot be planned, or a step does not find what was planned."""
+    """A retraining cannot be planned, or a step's data differs from the plan."""
 
 
 class PlanningRegistry(VersionRegistry, Protocol):
-    """What a plan reads of the registry."""
+    """The part of the registry that a plan reads."""
 
     def model_versions(
         self, model: str, *, newest_first: bool = True, page_size: int | None = None
     ) -> Iterator[ModelVersion]:
-        """Yield the records of a model's versions by number."""
+        """Yield the records of a model's versions, ordered by number."""
         ...
 
 
@@ -55,32 +55,32 @@ def settled_plan(
     *,
     now: datetime,
 ) -> RetrainingPlan:
-    """Return the plan of an execution, and make it if there is none; repeated, it changes nothing.
+    """Return the plan of an execution; the first call makes it, and later calls return the same.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The data bucket.
-        registry: Asked for the champion and the newest versions.
-        inputs: The model's.
-        now: The present, aware of its time zone.
+        registry: The registry, read for the champion and the newest versions.
+        inputs: The model's inputs.
+        now: The current time, with a time zone.
 
     Raises:
-        ContractError: There is too little to learn from, features cannot be prepared, or the champion has
-            learned from what it would be judged on.
+        ContractError: There are too few partitions to learn from, features cannot be prepared, or the
+            champion was trained on held-out partitions.
     """
     key = _plan_key(arguments)
     if store.find(key, largest=_LARGEST_PLAN) is None:
         store.put_new(key, _made(arguments, store, registry, inputs, now).to_bytes())
-    # Another run of the same execution may have been quicker.
+    # Another run of the same execution may have written the plan first.
     return found_plan(arguments, store)
 
 
 def found_plan(arguments: RetrainingStepArguments, store: ObjectStore) -> RetrainingPlan:
-    """Return the plan of an execution that was planned.
+    """Return the existing plan of an execution.
 
     Raises:
-        InputMissingError: It was not planned.
-        RetrainingPlanError: It was planned for another model, code or declaration.
+        InputMissingError: There is no plan.
+        RetrainingPlanError: The plan is for another model, code or declaration.
     """
     plan = RetrainingPlan.parse(store.get(_plan_key(arguments), largest=_LARGEST_PLAN))
     for name in ("model", "execution_id", "code_version", "inputs_key", "schema_key"):
@@ -108,7 +108,7 @@ def _made(
     model = arguments.model
     span = settled_range(arguments, store, is_judged=bool(inputs.metrics), now=now)
     pointer = registry.champion(model)
-    # After a demotion there may be none left: then the candidate is judged as the first one was.
+    # After a demotion there may be no champion. Then the candidate is judged like the first one.
     champion = None if pointer is None or pointer.version is None else champion_of(registry, model)
     trained_until = None if champion is None else champion.trained_until
     require_unseen(trained_until, span.first_held_out, model)
@@ -144,10 +144,10 @@ def _made(
 
 
 def require_unseen(trained_until: str | None, first_held_out: str | None, model: str) -> None:
-    """Refuse to judge a champion on partitions that it has learned from.
+    """Refuse to judge a champion on partitions that it was trained on.
 
     Raises:
-        RetrainingPlanError: It has.
+        RetrainingPlanError: The champion was trained on a held-out partition.
     """
     if trained_until is None or first_held_out is None:
         return
@@ -162,7 +162,7 @@ def require_unseen(trained_until: str | None, first_held_out: str | None, model:
 
 
 def _claimed_by(arguments: PlanRetrainingArguments, span: RetrainingRange, store: ObjectStore) -> str:
-    """Return the execution that came first for this range, code and attempt."""
+    """Return the execution that first claimed this range, code and attempt."""
     key = retraining_claim_key(arguments.model, span.digest(arguments.code_version, arguments.attempt))
     own = json.dumps({"execution_id": arguments.execution_id}).encode()
     content = own if store.put_new(key, own) else store.get(key, largest=_LARGEST_CLAIM)
@@ -183,12 +183,12 @@ def _prepared(
     inputs: ModelInputs,
     now: datetime,
 ) -> list[FeatureSet]:
-    """Return the features of all partitions, prepared where they are missing, and of later ones."""
+    """Return the features of all partitions and the two after them; missing features are prepared."""
     model, newest = arguments.model, span.newest
     after, second = newest.later(1), newest.later(2)
     wanted: list[str] = [*partitions_between(span.first, newest), after, second]
     found = {each: _usable(inputs, newest_features(store, model, each)) for each in wanted}
-    # Features of a partition that has not begun would pass for those of one that has.
+    # Features prepared before a partition begins could later be mistaken for complete ones.
     can_be_prepared = PartitionSchedule.parse(arguments.schedule).has(after) and after.start <= now
     kept_missing = {second} if inputs.outcomes and can_be_prepared else {after, second}
     missing = [each for each, features in found.items() if features is None and each not in kept_missing]
@@ -206,12 +206,12 @@ def _prepared(
 
 
 def _usable(inputs: ModelInputs, found: FeatureSet | None) -> FeatureSet | None:
-    """Return features, unless they were prepared when the model had no outcomes."""
+    """Return the features; None if they were prepared when the model had no outcomes."""
     return None if found is not None and inputs.outcomes and found.outcomes is None else found
 
 
 def _unbeaten(registry: PlanningRegistry, store: ObjectStore, model: str) -> int:
-    """Return how many of the newest versions, one after another, were no better than naive."""
+    """Return the number of consecutive newest versions that were no better than naive."""
     count = 0
     for version in registry.model_versions(model, page_size=MOST_UNBEATEN - 1):
         if count == MOST_UNBEATEN - 1 or version.verdict_key is None:
@@ -223,7 +223,7 @@ def _unbeaten(registry: PlanningRegistry, store: ObjectStore, model: str) -> int
 
 
 def _beats_baselines(store: ObjectStore, verdict_key: str) -> bool:
-    """Tell whether a verdict says so, or says nothing of it."""
+    """Return whether a version beat the baselines; also true if its verdict does not tell."""
     content = store.find(verdict_key, largest=LARGEST_VERDICT)
     try:
         metrics = () if content is None else Verdict.parse(content).metrics

@@ -1,4 +1,4 @@
-"""The range of an execution: decided by its first run, kept to by all later ones."""
+"""The range of an execution: its first run decides it, and all later runs use it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _LARGEST_RANGE = 64 * 1024
 def settled_range(
     arguments: PlanRetrainingArguments, store: ObjectStore, *, is_judged: bool, now: datetime
 ) -> RetrainingRange:
-    """Return the range of an execution; its first run decides, and later ones keep to that.
+    """Return the range of an execution; its first run decides it, and later runs return the same.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The data bucket.
-        is_judged: Whether partitions are held out at all.
-        now: The present, aware of its time zone.
+        is_judged: Whether partitions are held out.
+        now: The current time, with a time zone.
 
     Raises:
-        JobArgumentsError: The named partition is none of the model's, or has not ended.
-        RetrainingRangeError: Nothing is prepared, or too few partitions are left to learn from.
+        JobArgumentsError: The named partition is not one of the model's, or has not ended.
+        RetrainingRangeError: No features are prepared, or too few partitions are left to learn from.
     """
     key = f"{retraining_prefix(arguments.model, arguments.execution_id)}{RANGE_NAME}"
     content = store.find(key, largest=_LARGEST_RANGE)
@@ -57,7 +57,7 @@ def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetim
     if arguments.last_partition != NEWEST:
         named, argument = Partition(arguments.last_partition), "last_partition"
     elif arguments.scheduled_at != NONE:
-        # What became of a partition's entities is told by the partition after it.
+        # The outcomes of a partition are in the features of the next partition.
         due = schedule.due_partition(parse_utc(arguments.scheduled_at))
         named, argument = due.earlier(1), "scheduled_at"
     else:
@@ -75,7 +75,7 @@ def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetim
 
 
 def _newest_known(model: str, schedule: PartitionSchedule, store: ObjectStore) -> Partition:
-    """Return the newest partition that is prepared as is the one after it, which tells its outcomes."""
+    """Return the newest partition with features whose next partition also has them, with its outcomes."""
     for partition in _prepared(model, schedule.start.kind, store):
         if (
             schedule.has(partition)
@@ -92,7 +92,7 @@ def _newest_known(model: str, schedule: PartitionSchedule, store: ObjectStore) -
 
 
 def _prepared(model: str, kind: PartitionKind, store: ObjectStore) -> Iterator[Partition]:
-    """Yield the partitions of a kind below which features were written, the newest first."""
+    """Yield the partitions of a kind for which features were written, newest first."""
     prefix = model_features_prefix(model)
     for folder in reversed(store.folders(prefix)):
         folders = [folder]

@@ -1,4 +1,4 @@
-"""What follows from the comparison of candidate and champion: better or not, and whose approval it takes."""
+"""The rules that turn a comparison of candidate and champion into a judgement and an approval status."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sagemaker_scripts.retraining.retraining_planning import MOST_UNBEATEN
 
 
 class Judgement(NamedTuple):
-    """What a verdict says beside its figures; flags are 0 or 1.
+    """The conclusion of a verdict; flags are 0 or 1.
 
     Attributes:
-        better: Whether the candidate may become the champion as far as the metrics tell.
-        worse_slices: In how many slices it is worse.
-        needs_person: Whether the pipeline's execution fails, so that a person looks.
-        approval: The approval status that the candidate's package is born with.
-        reason: Why, in one sentence.
+        better: Whether the candidate is better by its metrics.
+        worse_slices: The number of slices in which it is worse.
+        needs_person: Whether the pipeline's execution fails, so that a person looks at it.
+        approval: The approval status with which the candidate's package is registered.
+        reason: The reason, in one sentence.
     """
 
     better: int
@@ -35,12 +35,12 @@ class Judgement(NamedTuple):
 
 
 def refused(reason: str) -> Judgement:
-    """Return the judgement on a candidate that cannot be taken, whatever its metrics."""
+    """Return the judgement on a candidate that is rejected regardless of its metrics."""
     return Judgement(0, 0, 0, REJECTED, reason)
 
 
 def left_to_a_person(reason: str) -> Judgement:
-    """Return the judgement on a candidate that nothing can be compared with."""
+    """Return the judgement on a candidate that cannot be compared, so that a person decides."""
     return Judgement(1, 0, 0, PENDING, reason)
 
 
@@ -52,14 +52,14 @@ def judged(
     doubts: Sequence[str],
     unbeaten: int,
 ) -> Judgement:
-    """Return the judgement that figures give.
+    """Return the judgement that follows from the figures.
 
     Args:
-        deciding: The first metric.
-        slices: The slices, by the first metric.
-        judging: What is declared.
-        doubts: Why a person must decide even on a better candidate, each to go on after "because".
-        unbeaten: How many candidates before this one, one after another, were no better than naive.
+        deciding: The comparison by the first metric.
+        slices: The comparisons of the slices by the first metric.
+        judging: The declared rules.
+        doubts: The reasons why a person must decide even on a better candidate, each to follow "because".
+        unbeaten: The number of consecutive candidates before this one that were no better than naive.
     """
     worse = [each for each in slices if each.is_worse]
     is_better, reason = _compared(deciding, judging.margin)
@@ -84,7 +84,7 @@ def _compared(metric: MetricComparison, margin: float) -> tuple[bool, str]:
     if metric.gain is None:
         naive = f"than every naive baseline in {metric.name}, without a champion to compare it with"
         return metric.beats_baselines, f"{'Better' if metric.beats_baselines else 'Not better'} {naive}"
-    # Without noise to compare it with, the gain itself has to do.
+    # Without a confidence interval, use the gain itself.
     least = metric.gain if metric.gain_low is None else metric.gain_low
     is_better = metric.gain > 0 and least >= margin
     noise = "" if metric.gain_low is None else f" (at least {_percent(metric.gain_low)}, noise considered)"
