@@ -70,9 +70,7 @@ class JoinedChunks:
     def spill_outcomes(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
     ) -> None:
-        """Divide consecutive rows of outcomes, only the previous partition's; arguments as in
-        `spill_features`.
-        """
+        """Divide rows of outcomes, only the previous partition's; arguments as in `spill_features`."""
         own = self._own_outcomes(batches)
         self.buckets.spill(_OUTCOMES, schema, own, key=ENTITY, first_row=first_row, writer=writer)
 

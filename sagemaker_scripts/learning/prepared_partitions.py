@@ -67,8 +67,7 @@ class PreparedPartitions:
         )
 
     def examples(self) -> pa.Table:
-        """Return the features whose outcome is known, joined with the outcome; all for a model without
-        outcomes.
+        """Return the features whose outcome is known, joined with it; all features if there are no outcomes.
 
         Raises:
             OutcomesError: Features and outcomes share a column, or partitions differ in a column's type.
