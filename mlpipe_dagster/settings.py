@@ -1,4 +1,4 @@
-"""The settings, read once from the environment: names, addresses and access of services."""
+"""The settings, read once from the environment: names, service addresses and credentials."""
 
 from __future__ import annotations
 

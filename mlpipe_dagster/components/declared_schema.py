@@ -13,8 +13,8 @@ def attributes_schema() -> dict[str, Any]:
     """Return the schema that `dg check yaml` applies to a file's attributes.
 
     Each value may also be a text, because it may be a template. Alternatives of different types become one
-    schema with several types, so that for a 0 with a minimum of 1 a validator names the minimum, and not only
-    that no alternative matches.
+    schema with several types. For a 0 with a minimum of 1, a validator then names the minimum instead of only
+    saying that no alternative matches.
     """
     schema = ModelDeclaration.model_json_schema()
     # A model is named after its folder.

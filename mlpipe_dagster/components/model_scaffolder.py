@@ -17,7 +17,7 @@ from prediction_contract.naming.batch import ModelName
 
 
 class ModelScaffolder(dg.Scaffolder):
-    """Writes a small model that loads, trains and scores as it stands; a person makes their own of it."""
+    """Writes a small but complete model that loads, trains and scores; users then adapt it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         """Write `defs.yaml` and the functions into the new folder, and add missing files to the project.

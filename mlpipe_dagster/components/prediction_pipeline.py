@@ -62,20 +62,20 @@ class PredictionPipeline(dg.Component):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """Return the model of what a file may hold."""
+        """Return the pydantic model of a file's attributes."""
         return WrittenAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Return the model that a file declares and its folder names, with all templates filled in.
+        """Return the model declared in a file, named after its folder, with all templates filled in.
 
         Raises:
-            InvalidNameError: The folder does not lie directly below `defs`.
-            DeclarationError: What the file declares is wrong.
+            InvalidNameError: The folder is not directly below `defs`.
+            DeclarationError: The declaration is wrong.
         """
         folder = context.path if context.path.is_dir() else context.path.parent
         if folder.parent.resolve() != context.defs_module_path.resolve():
-            # Tables and permissions are made for the folders directly below.
+            # Tables and permissions are created only for the folders directly below `defs`.
             raise InvalidNameError(
                 f"{folder} does not lie directly below {context.defs_module_path}",
                 remedy="Move the folder there: it is called like its model",
@@ -90,7 +90,7 @@ class PredictionPipeline(dg.Component):
 
 
 def _filled(value: Any, context: dg.ResolutionContext) -> Any:
-    """Return a value with its templates filled in; Dagster would read a text without any as Python, too."""
+    """Return a value with its templates filled in; Dagster would also evaluate texts without templates."""
     if isinstance(value, dict):
         return {name: _filled(member, context.at_path(name)) for name, member in value.items()}
     if isinstance(value, list):
@@ -137,7 +137,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
 
 
 def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.AssetSpec:
-    """Return the trained model, wherever it comes from."""
+    """Return the asset of the trained model: the champion, or the file that the declaration names."""
     if declaration.retraining is not None:
         return champion_asset(declaration)
     if declaration.model_file is not None:
@@ -145,9 +145,9 @@ def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.As
     return champion_spec(declaration)
 
 
-# Dagster has no public name for what `define_asset_job` returns.
+# Dagster has no public name for the type that `define_asset_job` returns.
 def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> list[Any]:
-    """Return the jobs that train, score and measure, as far as Dagster does, and the one that publishes."""
+    """Return the job that publishes, and those that train, score and measure if Dagster does that."""
     model = declaration.name
     keys = {
         asset: asset_key(model, asset)

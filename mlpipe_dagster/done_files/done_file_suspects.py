@@ -14,7 +14,7 @@ import dagster as dg
 _MAX_SECONDS = 20
 # How many ticks may die on a file before it is set aside. More than one, as other causes can end a tick.
 MAX_DEATHS = 3
-# For how many ticks suspects wait behind new files before one of them is parsed first.
+# The number of ticks that suspects wait behind new files before one of them is parsed first.
 MAX_WAITS = 10
 
 
@@ -55,7 +55,7 @@ class Suspects:
 
     @property
     def are_due(self) -> bool:
-        """Whether suspects have waited so long that one is parsed before the new files."""
+        """Whether suspects have waited long enough for one to be parsed before the new files."""
         return self._waits > MAX_WAITS
 
     def acquit(self, key: str) -> None:

@@ -145,8 +145,8 @@ def first_stored_key(
         cleaning: The batch's cleaning rules.
 
     Returns:
-        The first key that the table holds. If it holds none of these keys, the first key of all: asking
-        readers for it shows that it is missing.
+        The first key that the table holds. If it holds none of them, the batch's first key, which
+        readers will not find.
 
     Raises:
         ObjectMissingError: A JSON part is missing.
@@ -213,7 +213,7 @@ def _looked_up(
         try:
             while chunk := list(islice(left, MAX_BATCH_READS)):
                 waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
-                # No more than run in parallel, so that answers do not pile up.
+                # Limited to the requests in parallel, so that answers do not pile up.
                 if len(waiting) == _AT_ONCE:
                     asked, found = waiting.popleft()
                     yield asked, found.result()

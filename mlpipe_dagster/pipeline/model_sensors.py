@@ -133,7 +133,7 @@ class UnreadableModels:
     ) -> dg.SensorResult:
         """Return a tick's result for Dagster, including the collected errors.
 
-        Dagster shows no reason beside run requests; then the next tick shows the errors.
+        Dagster shows no reason together with run requests; then the next tick shows the errors.
 
         Args:
             previous_cursor: The cursor with which the tick began.

@@ -19,7 +19,7 @@ from prediction_contract.text.utc_time import parse_utc
 
 @dataclass(frozen=True, slots=True)
 class CheckVerdict:
-    """Whether a check passed, and the reason as a sentence."""
+    """A check's result: whether it passed, and the reason as a sentence."""
 
     passed: bool
     text: str

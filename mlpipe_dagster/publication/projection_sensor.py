@@ -175,7 +175,7 @@ def projection_tick(
     unreadable, gaps = UnreadableModels(), UnreadableModels()
     home = platform.settings.deployment.home
     newest = newest_sequences(registry, models, home, unreadable)
-    # Reported before Snowflake, which may fail the tick, is asked: Dagster stores each report at once.
+    # Reported before Snowflake is queried, which may fail the tick: Dagster stores each report at once.
     reports = PublicationReporter(instance=context.instance, registry=registry, now=now)
     cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, unreadable))
     is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()

@@ -57,7 +57,7 @@ class PublicationResult:
         model: The model.
         outcome: `live`: the batch is live. `history`: it stays loaded without becoming live. `waiting`: a
             person must publish it. `unchanged`: the request was already carried out. `held`, `released`:
-            automatic publication was stopped or goes on.
+            automatic publication was stopped or resumed.
         batch_id: The requested batch.
         live_batch_id: The batch that is live now.
         sequence: The newest publication's number.
@@ -105,7 +105,7 @@ class Publisher:
         """Make a batch live, or leave it as history if the rules do not allow automatic publication.
 
         Raises:
-            RuleViolationError: A rule forbids it, and not only for automatic publication.
+            RuleViolationError: A rule forbids it for any publication, not only for an automatic one.
             UnknownBatchError: The registry does not know the batch.
             PublishingError: The batch failed its checks and the request is automatic, or the model is in
                 shadow and the request is not.

@@ -1,4 +1,4 @@
-"""Examines a batch in the warehouse: column rules, rows beside the live batch, and drift."""
+"""Examines a batch in the warehouse: column rules, comparison with the live batch, and drift."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Examination:
         facts: The counts.
         live_batch_id: The batch that it was compared with, if any.
         by_column: Violations of the rules of single columns.
-        against_live: Violations of the rules on rows and entities beside the live batch.
+        against_live: Violations of the rules on rows and entities compared with the live batch.
         drift: How far each column moved; empty without a live batch, or with too few rows.
         live_model_version: The model version in the live batch's manifest if it differs from the batch's own,
             else None.
@@ -115,7 +115,7 @@ class Examiner:
     def examine(
         self, batch_id: str, live_batch_id: str | None, *, live_model_version: str | None = None
     ) -> Examination:
-        """Examine a batch, beside the live one if there is one.
+        """Examine a batch, and compare it with the live one if there is one.
 
         Args:
             batch_id: The batch.

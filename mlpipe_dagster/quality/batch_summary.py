@@ -59,7 +59,7 @@ def drift_table(found: Examination) -> dict[str, Any]:
 
 
 def pictures(batch_id: str, found: Examination) -> dict[str, Any]:
-    """Return a chart of each measured column that people may see, beside the live batch's."""
+    """Return a chart of each measured column that people may see, with the live batch's values."""
     visible = [each for each in found.pictures if each.column in found.visible_columns][:_MAX_PICTURES]
     return {
         f"distribution_{each.column}": markdown_image(

@@ -1,4 +1,4 @@
-"""A chart of one column's distribution beside the live batch's."""
+"""A chart that compares one column's distribution with the live batch's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of a model's quality rules: columns, rows and entities beside the live batch, and drift."""
+"""The checks of a model's quality rules: columns, comparison with the live batch, and drift."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def batch_examiner(
 def examine_batch(
     examiner: Examiner, platform: Platform, record: BatchRecord, manifest: Manifest
 ) -> Examination:
-    """Examine a loaded batch beside the live one, and record the verdict in the registry.
+    """Check a loaded batch against the rules and the live batch, and record the verdict.
 
     Args:
         examiner: The batch's examiner.

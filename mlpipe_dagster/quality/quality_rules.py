@@ -1,4 +1,4 @@
-"""The rules of quality: judge a batch by itself and beside the live batch, and explain faults in words."""
+"""The rules of quality: check a batch alone and against the live batch, and explain faults in words."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _shown(bound: str | None, otherwise: str) -> str:
 
 
 def comparison_findings(quality: Quality, facts: BatchFacts) -> list[QualityFinding]:
-    """Return the violations of the rules on rows and entities beside the live batch."""
+    """Return the violations of the rules on rows and entities compared with the live batch."""
     if not facts.live_rows:
         return []
     found = []

@@ -39,7 +39,7 @@ from prediction_contract.text.utc_time import format_utc, parse_utc
 
 # If the sweep fails on the day a file is due, a sweep of the next days deletes it.
 _VACUUM_WITHIN = timedelta(days=2)
-# For this time, a refused done file may be delivered again, and a batch whose load failed be loaded again.
+# How long a refused done file may be delivered again, and a batch whose load failed loaded again.
 _NOT_LOADED_FOR = timedelta(days=30)
 MAX_BATCHES = 500
 

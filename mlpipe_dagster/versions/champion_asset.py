@@ -23,7 +23,7 @@ from prediction_contract.jobs.retraining_arguments import NEWEST
 
 
 class RetrainConfig(dg.Config):
-    """Says what to retrain on.
+    """The options of a retraining.
 
     Attributes:
         last_partition: The last partition to judge on, as in file names; `newest` for the newest partition

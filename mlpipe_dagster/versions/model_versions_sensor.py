@@ -168,7 +168,7 @@ class VersionsTick:
         for model, versions in named.items():
             if not self._is_late():
                 self._look(model, versions)
-        # Events may be deleted although this tick can still fail: the next one shows what the registry holds.
+        # Events may be deleted although this tick can still fail: the next one reads the registry again.
         settled = [
             event
             for event in events

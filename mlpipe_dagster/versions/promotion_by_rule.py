@@ -56,7 +56,7 @@ def promote_by_rule(
         if pointer and pointer.version is not None and version.version < pointer.version:
             break
         request = ChangeRequest(
-            # Whoever promotes, the id is the same: a version is promoted by rule at most once.
+            # The id does not depend on the actor, so a version is promoted by rule at most once.
             request_id=f"promotion-by-rule:{version.version}",
             actor=actor,
             reason=f"approved by {version.approved_by}",

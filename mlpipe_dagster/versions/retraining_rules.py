@@ -20,7 +20,7 @@ class JudgedBatch:
         partition: Its partition.
         model_version: The version that scored it, as its manifest names it.
         has_moved: Whether its values moved from those of the live batch, which the same version had scored.
-            It is false beside a batch of another version, where a shift is expected.
+            It is false if another version scored the live batch, because a shift is then expected.
     """
 
     batch_id: str

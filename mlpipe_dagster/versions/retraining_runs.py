@@ -58,7 +58,7 @@ class WantedRetraining:
     Attributes:
         model: The model's name.
         cause: Why it starts, one of the causes of `PlanRetrainingArguments`.
-        requested_by: Who asks.
+        requested_by: The person or sensor that requests it.
         code_version: The version of the code that runs.
         last_partition: The last partition to judge on; `newest` for the newest whose outcomes are known.
         intent: Distinguishes retrainings on `newest`; all retries of one request share it.

@@ -1,4 +1,4 @@
-"""A bar chart of a verdict: the candidate beside the champion, for each metric and slice."""
+"""A bar chart of a verdict: candidate and champion for each metric and slice."""
 
 from __future__ import annotations
 
