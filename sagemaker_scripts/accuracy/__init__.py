@@ -1,1 +1,1 @@
-"""Accuracy: what became of a published batch, metric by metric and slice by slice."""
+"""The accuracy of published batches, by metric and slice."""

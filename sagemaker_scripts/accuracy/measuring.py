@@ -1,4 +1,4 @@
-"""The accuracy of one batch: its rows joined with the outcomes that are known by now, bucket by bucket."""
+"""Measures the accuracy of a batch: joins its rows with the known outcomes, bucket by bucket."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from sagemaker_scripts.learning.outcomes import (
 )
 
 _LOG = logging.getLogger(__name__)
-# Outcomes that come later are measured when somebody asks again.
+# The number of later partitions whose outcomes are read. Later outcomes need another measurement.
 LATER_PARTITIONS = 7
 _CHUNK_ROWS = 100_000
 _BATCH, _OUTCOMES = "batch", "outcomes"
@@ -53,19 +53,19 @@ class MeasuringError(ContractError):
 def measured_accuracy(
     arguments: AccuracyArguments, store: ObjectStore, inputs: ModelInputs, batch: PreviousBatch
 ) -> MeasuredAccuracy:
-    """Return the accuracy of a batch by the outcomes that are known now.
+    """Return the accuracy of a batch from the outcomes that are known now.
 
-    Rows whose outcome is not known are counted, and measured by nobody.
+    Rows without a known outcome are counted but not measured.
 
     Args:
-        arguments: The job's.
+        arguments: The job's arguments.
         store: The data bucket.
-        inputs: The model's.
-        batch: The batch, and how its load cleaned it.
+        inputs: The model's inputs.
+        batch: The batch, with the cleaning rules of its load.
 
     Raises:
-        ContractError: The model has no metrics or no outcomes, no later partition is prepared, a file is gone
-            or altered, or the metrics are not of such values.
+        ContractError: The model has no metrics or no outcomes, no later partition is prepared, a file is
+            missing or altered, or a metric is undefined for the values.
     """
     manifest = batch.manifest
     if not (inputs.metrics and inputs.outcomes):
@@ -116,7 +116,7 @@ def measured_accuracy(
 
 
 def _later_features(store: ObjectStore, model: str, partition: str) -> list[FeatureSet]:
-    """Return the features of later partitions, which tell what became of this one, in order."""
+    """Return the features of later partitions, in order; they hold this partition's outcomes."""
     named = [Partition(partition).later(steps) for steps in range(1, LATER_PARTITIONS + 1)]
     features = (newest_features(store, model, each) for each in named)
     found = [each for each in features if each is not None and each.outcomes is not None]
@@ -131,7 +131,7 @@ def _later_features(store: ObjectStore, model: str, partition: str) -> list[Feat
 
 
 def _require_columns(inputs: ModelInputs, known: pd.DataFrame, model: str) -> None:
-    """Refuse metrics and slices of what the batch or its outcomes do not have."""
+    """Refuse metrics and slices of columns that the batch and its outcomes do not have."""
     named = [name for metric in inputs.metrics for name in (metric.predicted, metric.actual)]
     named += (inputs.judging or Judging()).slices
     missing = sorted(set(named) - set(known.columns))
@@ -144,7 +144,7 @@ def _require_columns(inputs: ModelInputs, known: pd.DataFrame, model: str) -> No
 
 
 class _JoinedBatch:
-    """A batch and its outcomes, divided on disk by their keys."""
+    """Joins a batch with its outcomes, both divided on disk by their keys."""
 
     def __init__(
         self, store: ObjectStore, batch: PreviousBatch, later: list[FeatureSet], folder: Path
@@ -159,7 +159,7 @@ class _JoinedBatch:
         self._outcomes = [self._spill_outcomes(number, each) for number, each in enumerate(later)]
 
     def chunks(self) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Yield of each bucket how many rows of the batch it has, and those whose outcome is known."""
+        """Yield for each bucket its number of rows of the batch, and the rows whose outcome is known."""
         schema, partition = self._batch.manifest.schema, self._batch.manifest.partition
         for bucket in range(self._buckets.count):
             found = self._buckets.read(_BATCH, bucket)
@@ -186,7 +186,7 @@ class _JoinedBatch:
         return read
 
     def _spill_outcomes(self, number: int, features: FeatureSet) -> str:
-        """Divide what one later partition tells of the batch's, and return the table's name."""
+        """Divide the batch's outcomes in one later partition, and return the table's name."""
         name, first_row = f"{_OUTCOMES}-{number}", 0
         for place, file in enumerate(features.outcome_files):
             local = file.fetched(self._store, self._folder)

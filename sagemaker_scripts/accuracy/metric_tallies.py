@@ -1,6 +1,6 @@
-"""Metrics of rows that come piece by piece: sums where a metric is a mean, all numbers elsewhere."""
+"""Computes metrics of rows that come in pieces: from sums for means, otherwise from all numbers."""
 
-# pandas' own annotations call every column "Series | DataFrame".
+# pandas' annotations type every column as "Series | DataFrame".
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from sagemaker_scripts.learning.metric_values import (
     shown_value,
 )
 
-# They need all rows at once: sixteen bytes for each, once more for each column that slices them.
+# These metrics need all rows at once: sixteen bytes per row, and as many for each slicing column.
 _OF_ALL_ROWS = frozenset({"r2", "roc_auc", "function"})
-# A share of fewer rows says more of chance than of a model.
+# The metric of a slice with fewer rows is mostly chance.
 LEAST_SLICE_ROWS = 200
 MOST_SLICES = 100
-# A column of more values tells entities apart, not kinds of them.
+# A column with more values identifies entities rather than groups of them.
 _MOST_VALUES = 1000
 _LONGEST_VALUE = 80
 
 
 class MetricTally:
-    """One metric.
+    """Computes one metric.
 
     Args:
         metric: The metric.
@@ -51,7 +51,7 @@ class MetricTally:
         """Add rows.
 
         Raises:
-            EvaluationError: The metric is not of such values.
+            EvaluationError: The values are invalid for the metric.
         """
         require_suitable(self.metric, actual, predicted)
         self.rows += len(actual)
@@ -62,10 +62,10 @@ class MetricTally:
                 self._sum += float(row_losses(self.metric)(actual, predicted).sum())
 
     def value(self) -> float | None:
-        """Return the metric of all rows; None if they say nothing of it.
+        """Return the metric of all rows; None if it is undefined for them.
 
         Raises:
-            EvaluationError: A function of the project's cannot judge the rows.
+            EvaluationError: A metric function of the project fails for the rows.
         """
         if not self.rows:
             return None
@@ -83,18 +83,18 @@ class MetricTally:
 
 
 def measured_columns(metric: Metric, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which rows a metric speaks of, and their actual and predicted values.
+    """Return the mask of the rows that a metric uses, and their actual and predicted values.
 
     Args:
         metric: The metric.
         known: Predictions joined with their outcomes.
 
     Raises:
-        EvaluationError: A column holds no numbers.
+        EvaluationError: A column holds other values than numbers.
     """
     kept = known[metric.actual].notna() & known[metric.predicted].notna()
     if metric.kind == "mape":
-        # It says nothing of an outcome of 0.
+        # The metric is undefined for an outcome of 0.
         kept &= known[metric.actual] != 0
     mask = kept.to_numpy(dtype=bool)
     return (
@@ -105,7 +105,7 @@ def measured_columns(metric: Metric, known: pd.DataFrame) -> tuple[np.ndarray, n
 
 
 class SliceTallies:
-    """One metric, for each value of some columns.
+    """Computes one metric for each value of several columns.
 
     Args:
         metric: The metric.
@@ -118,7 +118,7 @@ class SliceTallies:
         self.left_out: list[str] = []
 
     def add(self, known: pd.DataFrame) -> None:
-        """Add rows: predictions joined with their outcomes. Errors as `MetricTally.add`."""
+        """Add predictions joined with their outcomes; errors as in `MetricTally.add`."""
         mask, actual, predicted = measured_columns(self._metric, known)
         for column in list(self._tallies):
             codes, values = pd.factorize(known[column][mask], use_na_sentinel=False)
@@ -132,7 +132,7 @@ class SliceTallies:
                 self.left_out.append(column)
 
     def slices(self) -> list[MeasuredSlice]:
-        """Return the slices that have enough rows, of each column those of most rows first."""
+        """Return the slices with enough rows, for each column the largest first."""
         found = []
         for column, tallies in self._tallies.items():
             large = [(text, tally) for text, tally in tallies.items() if tally.rows >= LEAST_SLICE_ROWS]

@@ -1,1 +1,1 @@
-"""Codecs: how a trained object of one library becomes a file and comes back, without running code."""
+"""Codecs write a library's trained objects to files and read them back without running code."""

@@ -1,7 +1,7 @@
 """Boosted trees: XGBoost's `Booster` as UBJSON, LightGBM's as its text.
 
-Both parsers are native code that a damaged file can abort or make allocate without end. So a file comes here
-only after its digest was compared.
+Both parsers are native code. A damaged file can make them abort or allocate memory without limit. So a file's
+digest is compared before it is parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sagemaker_scripts.codecs.codec import is_instance_of
 
 
 class XgboostModel:
-    """XGBoost's `Booster`; a wrapper's is its `get_booster()`."""
+    """XGBoost's `Booster`; wrappers return it from `get_booster()`."""
 
     name = "xgboost"
     libraries = ("xgboost",)
@@ -22,14 +22,14 @@ class XgboostModel:
         return is_instance_of(value, "xgboost", "Booster")
 
     def save(self, value: Any) -> bytes:
-        """Return the booster as UBJSON; equal ones give the same bytes."""
+        """Return the booster as UBJSON; equal boosters give the same bytes."""
         return bytes(value.save_raw("ubj"))
 
     def load(self, content: bytes) -> Any:
-        """Return the booster of UBJSON or of XGBoost's JSON."""
+        """Return the booster from UBJSON or XGBoost's JSON."""
         import xgboost  # noqa: PLC0415  # only models of this library have it
 
-        # Both formats begin so; XGBoost would take other bytes for its old binary format.
+        # Both formats begin with this byte. XGBoost would parse other bytes as its old binary format.
         if content[:1] != b"{":
             raise ValueError("it is neither UBJSON nor JSON")
         booster = xgboost.Booster()
@@ -38,7 +38,7 @@ class XgboostModel:
 
 
 class LightgbmModel:
-    """LightGBM's `Booster`; a wrapper's is its `booster_`."""
+    """LightGBM's `Booster`; wrappers have it as `booster_`."""
 
     name = "lightgbm"
     libraries = ("lightgbm",)
@@ -48,11 +48,11 @@ class LightgbmModel:
         return is_instance_of(value, "lightgbm", "Booster")
 
     def save(self, value: Any) -> bytes:
-        """Return the booster as text, up to its best iteration if it knows one."""
+        """Return the booster as text, up to its best iteration if there is one."""
         return str(value.model_to_string()).encode()
 
     def load(self, content: bytes) -> Any:
-        """Return the booster of a text."""
+        """Return the booster from its text."""
         import lightgbm  # noqa: PLC0415  # only models of this library have it
 
         text = content.decode()

@@ -1,4 +1,4 @@
-"""What a codec is, and how it tells a library's objects without importing the library."""
+"""The interface of codecs, and functions that recognize a library's objects without importing it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ class CodecError(ContractError):
 
 
 class Codec(Protocol):
-    """One file format of trained objects.
+    """A file format of trained objects.
 
-    A project's own codec is a class of this shape that takes no arguments. It need not inherit from anything.
-    It may also have `digest(content) -> str`, which is the same for equal objects whose files differ, and
-    `libraries`, the names of the modules whose versions the training records.
+    A project's own codec is a class with these members and a constructor without arguments. It needs no base
+    class. It may also have `digest(content) -> str`, for equal objects whose files differ, and `libraries`,
+    the names of modules whose versions are recorded at training.
 
     Attributes:
-        name: It stands in `model.json` and ends the file's name: lower-case letters, digits, underscores.
+        name: The name in `model.json` and the ending of the file's name: lower-case letters, digits,
+            underscores.
     """
 
     name: str
 
     def takes(self, value: Any) -> bool:
-        """Tell whether this codec writes such an object; must not import the object's library."""
+        """Tell whether this codec can write the object; must not import the object's library."""
         ...
 
     def save(self, value: Any) -> bytes:
@@ -39,25 +40,25 @@ class Codec(Protocol):
         ...
 
     def load(self, content: bytes) -> Any:
-        """Return the object of a file, without running code that the file brings. May raise anything."""
+        """Return the object from a file, without running code in the file. May raise any error."""
         ...
 
 
 def content_digest(codec: Codec, content: bytes) -> str:
-    """Return what tells an object from another: the codec's own digest, or the SHA-256 of the file."""
+    """Return the digest that identifies an object: the codec's own, or the SHA-256 of the file."""
     own = getattr(codec, "digest", None)
     return hashlib.sha256(content).hexdigest() if own is None else str(own(content))
 
 
 def library_versions(codec: Codec) -> dict[str, str]:
-    """Return the versions of the codec's libraries, as far as they are imported and tell them."""
+    """Return the versions of the codec's libraries that are imported and have a `__version__`."""
     names: Sequence[str] = getattr(codec, "libraries", ())
     versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
     return {name: str(version) for name, version in versions.items() if version is not None}
 
 
 def is_instance_of(value: Any, library: str, *classes: str) -> bool:
-    """Tell whether an object is of one of a library's classes, or of one derived from them."""
+    """Tell whether an object is an instance of one of a library's classes or of a subclass."""
     return any(
         base.__module__.partition(".")[0] == library and base.__name__ in classes
         for base in type(value).__mro__
@@ -65,5 +66,5 @@ def is_instance_of(value: Any, library: str, *classes: str) -> bool:
 
 
 def library_of(value: Any) -> str:
-    """Return the name of the library that an object's class comes from."""
+    """Return the name of the library of an object's class."""
     return type(value).__module__.partition(".")[0]

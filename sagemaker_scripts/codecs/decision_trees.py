@@ -1,7 +1,7 @@
-"""Decision trees of scikit-learn out of a file: their nodes lead to later nodes and known columns.
+"""Checks decision trees of scikit-learn from a file: nodes may refer only to later nodes and known columns.
 
-scikit-learn follows a node's numbers without looking where they lead. A forged file could make a prediction
-read memory beyond the tree, or go in circles.
+scikit-learn does not check a node's references. With a forged file, a prediction could read memory outside
+the tree or never end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _LEAF = -1
 
 
 def check_trees(value: Any) -> None:
-    """Refuse an object that holds a tree whose nodes lead elsewhere.
+    """Refuse an object that holds a tree with invalid references between nodes.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a tree.
     """
     for tree, features in _trees(value):
         if is_instance_of(tree, "sklearn", "Tree"):
@@ -48,7 +48,7 @@ def check_trees(value: Any) -> None:
 def _leads_on(
     splits: np.ndarray, children: tuple[np.ndarray, np.ndarray], column: np.ndarray, features: int
 ) -> bool:
-    """Tell whether each split leads to two later nodes, by a column that there is."""
+    """Tell whether each split refers to two later nodes and to an existing column."""
     number = np.arange(len(splits))
     return bool(
         len(splits)
@@ -58,7 +58,7 @@ def _leads_on(
 
 
 def _trees(value: Any) -> Iterator[tuple[Any, int]]:
-    """Yield each tree, and how many columns the estimator that holds it checks its rows to have."""
+    """Yield each tree with the number of columns that its estimator requires of rows."""
     seen: set[int] = set()
     pending: list[tuple[Any, int]] = [(value, 0)]
     while pending:

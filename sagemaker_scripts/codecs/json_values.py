@@ -1,4 +1,4 @@
-"""JSON: numbers, texts, truth values, and lists and dicts of them."""
+"""JSON: numbers, texts, booleans, and lists and dicts of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class JsonValues:
-    """Takes exactly what comes back equal: no tuples, no NaN, no keys but texts."""
+    """Accepts only values that are equal after reading: no tuples, no NaN, only texts as keys."""
 
     name = "json"
 
     def takes(self, value: Any) -> bool:
-        """Tell whether a value is plain throughout."""
+        """Tell whether a value and all values in it are plain."""
         if value is None or type(value) in {bool, int, str}:
             return True
         if type(value) is float:
@@ -30,10 +30,10 @@ class JsonValues:
         return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
 
     def load(self, content: bytes) -> Any:
-        """Return the value of JSON."""
+        """Return the value from JSON."""
         return json.loads(content)
 
     def digest(self, content: bytes) -> str:
-        """Return the SHA-256 of the value, whatever the order of its dicts."""
+        """Return the SHA-256 of the value, which does not depend on the order of dicts."""
         canonical = json.dumps(json.loads(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""All codecs of a model: the project's own first, then the platform's."""
+"""All codecs of a model: first the project's, then the platform's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sagemaker_scripts.codecs.safetensors_weights import SafetensorsWeights
 from sagemaker_scripts.codecs.skops_objects import SkopsObjects
 
 _OWN_CODECS = "Name a class of the project in `codecs` of defs.yaml that has takes, save and load"
-# The objects that their users return first, and what to return in their place.
+# Remedies for the objects that users of these libraries often return.
 _IN_PLACE_OF = {
     "lightgbm": "Return its `booster_`, and call the booster's predict in the model's predict function",
     "xgboost": "Return its `get_booster()`, and call the booster's predict in the model's predict function",
@@ -30,14 +30,14 @@ class Codecs:
     """The codecs of a model.
 
     Args:
-        own: Those of its project, as `module:Class`; they are asked first.
+        own: The project's codecs, as `module:Class`; they are tried first.
 
     Raises:
-        CodecError: One of them is not there, or is no codec.
+        CodecError: One of the project's codecs is missing, or is not a codec.
     """
 
     def __init__(self, own: Sequence[str] = ()) -> None:
-        # JSON before skops, which takes plain values as well.
+        # JSON comes before skops, which also accepts plain values.
         self._known: list[Codec] = [
             *map(_own_codec, own),
             JsonValues(),
@@ -50,7 +50,7 @@ class Codecs:
 
     @property
     def names(self) -> list[str]:
-        """Their names, in the order that they are asked in."""
+        """The names of the codecs, in the order in which they are tried."""
         return [codec.name for codec in self._known]
 
     def of(self, value: Any, name: str) -> Codec:
@@ -58,10 +58,10 @@ class Codecs:
 
         Args:
             value: The object.
-            name: What the model's `train` calls it.
+            name: The name that the model's `train` gave it.
 
         Raises:
-            CodecError: No codec takes it, or one of the project's own fails.
+            CodecError: No codec accepts it, or a codec of the project fails.
         """
         for codec in self._known:
             try:
@@ -80,10 +80,10 @@ class Codecs:
         )
 
     def named(self, name: str) -> Codec:
-        """Return the codec of a name.
+        """Return the codec with a name.
 
         Raises:
-            CodecError: There is none.
+            CodecError: There is no such codec.
         """
         for codec in self._known:
             if codec.name == name:

@@ -1,4 +1,4 @@
-"""ONNX: a graph goes in, a session of onnxruntime comes out."""
+"""ONNX: writes a graph, and reads it as a session of onnxruntime."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sagemaker_scripts.codecs.codec import is_instance_of
 
 
 class OnnxGraph:
-    """Takes `onnx.ModelProto`; loading needs onnxruntime alone.
+    """Accepts `onnx.ModelProto`; loading needs only onnxruntime.
 
-    A graph must hold its weights itself: a file that names other files is refused by onnxruntime, because the
-    graph comes to it without a folder. No library of operators is registered.
+    A graph must contain its weights. onnxruntime refuses references to other files, because it receives the
+    graph without a folder. No library of custom operators is registered.
     """
 
     name = "onnx"
@@ -22,7 +22,7 @@ class OnnxGraph:
         return is_instance_of(value, "onnx", "ModelProto")
 
     def save(self, value: Any) -> bytes:
-        """Return the graph as protobuf; equal ones give the same bytes."""
+        """Return the graph as protobuf; equal graphs give the same bytes."""
         return bytes(value.SerializeToString(deterministic=True))
 
     def load(self, content: bytes) -> Any:

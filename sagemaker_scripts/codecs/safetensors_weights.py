@@ -1,4 +1,4 @@
-"""safetensors: PyTorch's tensors, one or a dict of them; the network itself is the model's own code."""
+"""safetensors: a tensor of PyTorch or a dict of tensors; the network itself is in the model's code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _HEADER_BYTES = 8
 
 
 class SafetensorsWeights:
-    """Takes a tensor, and what `state_dict()` of a module returns.
+    """Accepts a tensor or the result of a module's `state_dict()`.
 
-    A file that PyTorch did not write, say one that was trained elsewhere, comes back as NumPy arrays.
+    A file that was not written here, for example of a model trained elsewhere, is read as NumPy arrays.
     """
 
     name = "safetensors"
     libraries = ("safetensors", "torch")
 
     def takes(self, value: Any) -> bool:
-        """Tell whether an object is a tensor of PyTorch or a dict of some."""
+        """Tell whether an object is a tensor of PyTorch or a dict of tensors."""
         if is_instance_of(value, "torch", "Tensor"):
             return True
         return (
@@ -35,11 +35,11 @@ class SafetensorsWeights:
         )
 
     def save(self, value: Any) -> bytes:
-        """Return the tensors; equal ones give the same bytes, in whatever order they come."""
+        """Return the tensors as a file; equal tensors give the same bytes in any order."""
         from safetensors.torch import save  # noqa: PLC0415  # only models of PyTorch have it
 
         tensors = value if isinstance(value, dict) else {_ALONE: value}
-        # Tied weights share their memory, which safetensors refuses.
+        # safetensors refuses tied weights, because they share memory, so copy all tensors.
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         return bytes(save(whole, metadata={_MADE_BY: _PYTORCH}))
 
@@ -54,7 +54,7 @@ class SafetensorsWeights:
 
 
 def _metadata(content: bytes) -> dict[str, Any]:
-    """Return what the writer said of a file: JSON in its header, whose size comes first."""
+    """Return the metadata in the file's JSON header, which follows the header's size."""
     size = int.from_bytes(content[:_HEADER_BYTES], "little")
     header = json.loads(content[_HEADER_BYTES : _HEADER_BYTES + size])
     return header.get("__metadata__", {})

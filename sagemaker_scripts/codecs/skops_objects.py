@@ -1,4 +1,4 @@
-"""skops: estimators of scikit-learn, arrays, and lists, tuples and dicts of them."""
+"""skops: scikit-learn's estimators, arrays, and lists, tuples and dicts of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from sagemaker_scripts.codecs.codec import CodecError, library_of
 from sagemaker_scripts.codecs.decision_trees import check_trees
 
-# What skops does not trust by itself, and what building it does. None of them runs code of the file's: skops
-# makes an object without its constructor and gives it arrays, numbers and texts.
+# Types that skops does not trust by default, with notes on how they are built. None of them runs code from
+# the file: skops creates an object without its constructor and sets arrays, numbers and texts.
 TRUSTED_TYPES = [
     # `__setstate__` checks types and shapes of the arrays and copies them: random forests and single trees.
-    # Where the nodes lead is checked afterwards, here and of the next.
+    # The references between nodes of this and the next type are checked afterwards.
     "sklearn.tree._tree.Tree",
     # `__setstate__` keeps three arrays and casts one: HistGradientBoosting.
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -24,12 +24,12 @@ TRUSTED_TYPES = [
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    # Functions of numbers alone, which `predict` never calls: SelectKBest and its like.
+    # Functions of numbers, which `predict` never calls: SelectKBest and similar classes.
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
-    # A dict whose keys are attributes, too: VotingRegressor and StackingRegressor.
+    # A dict whose keys are also attributes: VotingRegressor and StackingRegressor.
     "sklearn.utils._bunch.Bunch",
-    # Calls a function that must be trusted as well; this one judges an array: HistGradientBoosting again.
+    # It calls a function that must be trusted too. The next one checks an array: HistGradientBoosting.
     "functools.partial",
     "sklearn.utils.validation.check_array",
     # The type of an array's elements: SimpleImputer and KBinsDiscretizer.
@@ -42,13 +42,13 @@ _MOST_MEMBERS = 100_000
 
 
 class SkopsObjects:
-    """scikit-learn's, NumPy's and SciPy's objects."""
+    """Objects of scikit-learn, NumPy and SciPy."""
 
     name = "skops"
     libraries = ("sklearn", "skops")
 
     def takes(self, value: Any) -> bool:
-        """Tell whether a value is one of these libraries', or holds only such and plain values."""
+        """Tell whether a value is from one of these libraries, or holds only such values and plain values."""
         if type(value) in _PLAIN or library_of(value) in _LIBRARIES:
             return True
         if type(value) is dict:
@@ -56,10 +56,10 @@ class SkopsObjects:
         return type(value) in {list, tuple} and all(map(self.takes, value))
 
     def save(self, value: Any) -> bytes:
-        """Return the file.
+        """Return the object as a file.
 
         Raises:
-            CodecError: It would hold types that are not trusted when it is read.
+            CodecError: The object holds types that would not be trusted when it is read.
         """
         import skops.io  # noqa: PLC0415  # 1 s that models of other libraries need not wait
 
@@ -71,8 +71,8 @@ class SkopsObjects:
         """Return the object.
 
         Raises:
-            CodecError: It holds types that are not trusted.
-            ValueError: It unpacks to too much, or holds a decision tree whose nodes lead out of it.
+            CodecError: The file holds types that are not trusted.
+            ValueError: The file is too large when unpacked, or holds a decision tree with invalid references.
         """
         import skops.io  # noqa: PLC0415  # as above
 
@@ -84,9 +84,9 @@ class SkopsObjects:
         return value
 
     def digest(self, content: bytes) -> str:
-        """Return the digest of what a file holds: the same for equal objects, whenever they were saved.
+        """Return the digest of a file's content, which is the same for equal objects.
 
-        The file's own bytes differ each time, because skops keeps the objects' addresses and the time.
+        The file's bytes differ each time, because skops writes the objects' addresses and the time.
         """
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             _refuse_much(packed)
@@ -103,7 +103,7 @@ class SkopsObjects:
 
 
 def _refuse_much(packed: zipfile.ZipFile) -> None:
-    """Refuse what unpacks to more than a model may have; zipfile reads no more than a member states."""
+    """Refuse a file that is too large when unpacked; zipfile reads at most the stated size of a member."""
     members = packed.infolist()
     size = sum(member.file_size for member in members)
     if len(members) > _MOST_MEMBERS or size > _LARGEST_CONTENT:

@@ -1,1 +1,1 @@
-"""Prepared features: made of raw data as it was known, and kept on S3."""
+"""Prepared features: made from the raw data known at a time, and stored on S3."""

@@ -1,4 +1,4 @@
-"""Entities that features name more than once, found in bounded memory."""
+"""Finds entities with several rows of features, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MOST = 1000
 
 
 class EntityKeys:
-    """Gathers the entities that rows name, as digests on disk. Use it as a context.
+    """Collects the entities of rows as digests on disk; use it as a context manager.
 
     Args:
-        rows: What the rows are.
+        rows: A description of the rows, for errors.
     """
 
     def __init__(self, rows: SourceRows) -> None:
@@ -44,14 +44,14 @@ class EntityKeys:
         self._digests.add(b"".join(map(key_digest, features[ENTITY].to_pylist())))
 
     def refuse_doubled(self, store: ObjectStore, files: Iterable[FeatureFile]) -> None:
-        """Refuse rows that name an entity more than once.
+        """Refuse several rows of the same entity.
 
         Args:
             store: The data bucket.
-            files: All that was added, which is read again to name some of the entities.
+            files: The files of all added rows; they are read again to name some of the entities.
 
         Raises:
-            EntityRowsError: There are such rows.
+            EntityRowsError: An entity has several rows.
         """
         doubled = self._digests.duplicates(_MOST)
         if not doubled:

@@ -1,4 +1,4 @@
-"""Files of prepared rows: named by an index, and kept on local disk while they are read."""
+"""Files of prepared rows, which an index lists and which are copied to local disk for reading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagemaker_scripts.sources.source_files import batch_rows
 
 
 class FeaturesError(ContractError):
-    """Prepared features are missing, or not what their index says."""
+    """Prepared features are missing, or do not match their index."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class FeatureFile:
     """One Parquet file of prepared rows.
 
     Attributes:
-        object: The file; it lies in the data bucket unless it names another.
-        row_groups: How many rows each of its row groups gives.
-        elsewhere: How its rows become features, if it was prepared elsewhere.
-        constants: Name and text of the columns of such a file that it does not hold.
+        object: The file; it is in the data bucket unless it names another bucket.
+        row_groups: The number of rows from each of its row groups.
+        elsewhere: The conversion of its rows to features, if it was prepared elsewhere.
+        constants: The names and values of columns that such a file does not contain.
     """
 
     object: InputObject
@@ -41,26 +41,26 @@ class FeatureFile:
 
     @property
     def bucket(self) -> str | None:
-        """Its bucket; None for the data bucket."""
+        """The file's bucket; None for the data bucket."""
         return self.object.bucket
 
     @property
     def rows(self) -> int:
-        """The rows that it gives."""
+        """The number of rows."""
         return sum(self.row_groups)
 
     def fetched(self, store: ObjectStore, folder: Path) -> LocalRows:
-        """Return its rows on local disk, after fetching it unless it is there.
+        """Return the file's rows on local disk, after downloading the file unless there is a copy.
 
-        Several processes may ask for it at once: one of them fetches it.
+        Several processes may call this at the same time; one of them downloads the file.
 
         Args:
             store: The data bucket.
-            folder: Where copies are kept.
+            folder: The folder for copies.
 
         Raises:
-            InputMissingError: The file is gone.
-            ObjectAlteredError: It is not the one that was indexed.
+            InputMissingError: The file is missing.
+            ObjectAlteredError: The file has changed since it was indexed.
         """
         path = self._copy(folder)
         with (folder / f"{path.name}.lock").open("w") as lock:
@@ -92,11 +92,11 @@ class FeatureFile:
 
     @classmethod
     def parse(cls, document: object, elsewhere: RowsElsewhere | None) -> Self:
-        """Return a file of its entry in an index.
+        """Parse a file's entry in an index.
 
         Args:
             document: The entry.
-            elsewhere: How rows become features, if the index names files that were prepared elsewhere.
+            elsewhere: The conversion of rows to features, if the files were prepared elsewhere.
 
         Raises:
             ValueError: The entry has another form.
@@ -109,7 +109,7 @@ class FeatureFile:
         return cls(object_of_entry(entry), tuple(groups), elsewhere, tuple(constants.items()))
 
     def to_document(self) -> dict[str, Any]:
-        """Return its entry in an index."""
+        """Return the file's entry in an index."""
         document = {
             "bucket": self.bucket,
             "key": self.object.key,
@@ -121,7 +121,7 @@ class FeatureFile:
 
 
 def object_of_entry(entry: Mapping[str, Any]) -> InputObject:
-    """Return the object that an entry of an index names.
+    """Return the object of an entry in an index.
 
     Raises:
         ValueError: The entry has another form.
@@ -135,8 +135,8 @@ class LocalRows:
     """The rows of one file, on local disk.
 
     Attributes:
-        path: The file.
-        file: What it is a copy of.
+        path: The local copy.
+        file: The file that was copied.
     """
 
     path: Path
@@ -144,20 +144,20 @@ class LocalRows:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of each batch."""
+        """The schema of all batches."""
         known = self.file.elsewhere and self.file.elsewhere.schema
         return known or pyarrow.parquet.read_schema(self.path)
 
     def batches(
         self, first_group: int = 0, groups: int | None = None, rows_per_batch: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of some row groups in their order.
+        """Yield the rows of consecutive row groups in their order.
 
         Args:
-            first_group: The first row group, counted from 0.
-            groups: How many row groups; None for all from the first on.
-            rows_per_batch: The rows of each batch but the last, which may have fewer; None for batches of
-                some 8 MB at most.
+            first_group: The first row group, from 0.
+            groups: The number of row groups; None for all from the first on.
+            rows_per_batch: The rows of each batch except the last, which may have fewer; None for batches of
+                at most about 8 MB.
         """
         end = len(self.file.row_groups) if groups is None else first_group + groups
         found = self._batches(range(first_group, end))
@@ -178,7 +178,7 @@ class LocalRows:
 
 
 def of_size(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the same rows in batches of one size; the last may have fewer."""
+    """Yield the same rows in batches of equal size; the last may have fewer rows."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -189,7 +189,7 @@ def of_size(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
             first += piece.num_rows
             count += piece.num_rows
             if count == rows:
-                # Nothing but the batch is held while it is used.
+                # Release the other batches while this one is used.
                 whole, held, count = _one(held), [], 0
                 yield whole
     if held:

@@ -1,4 +1,4 @@
-"""Prepared features on S3: one folder per partition and run, whole once its `features.json` is there."""
+"""Prepared features on S3: one folder per partition and run; `features.json` marks it as complete."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ INDEX_NAME = "features.json"
 
 
 class PreparedPartition(NamedTuple):
-    """What is prepared of one partition.
+    """The prepared data of one partition.
 
     Attributes:
-        features: One row per entity of the partition; `entity_id` names it.
-        outcomes: What became of the entities of earlier partitions as far as it is known: one row per
-            `partition` (text, as `2013-02-01`) and `entity_id`; None for a model without outcomes.
-        sources: What was read of the sources, each as it stands in the index.
+        features: The features, one row per entity, with its key as `entity_id`.
+        outcomes: The known outcomes of earlier partitions: one row per `partition` (a text like `2013-02-01`)
+            and `entity_id`; None for a model without outcomes.
+        sources: The records of what was read from sources, for the index.
     """
 
     features: pa.Table
@@ -45,15 +45,15 @@ class PreparedPartition(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of a partition as one run prepared them.
+    """The features of a partition that one run prepared.
 
     Attributes:
         model: The model's name.
         partition: The partition.
         prefix: The folder, ending with `/`.
-        index: Names the files.
+        index: The index of the files.
         features: The files of features, in the order of their rows.
-        outcomes: The files of what was known of earlier partitions' entities; None for none.
+        outcomes: The files of the known outcomes of earlier partitions; None without outcomes.
         code_version: The version of the code that prepared them.
     """
 
@@ -67,17 +67,17 @@ class FeatureSet:
 
     @property
     def rows(self) -> int:
-        """The rows of features."""
+        """The number of rows of features."""
         return sum(file.rows for file in self.features)
 
     @property
     def inputs(self) -> tuple[InputObject, ...]:
-        """Its index, by which all else is found, and its files."""
+        """The index and all files."""
         return (self.index, *(file.object for file in (*self.features, *(self.outcomes or ()))))
 
     @property
     def digest(self) -> str:
-        """Of names and contents of all files, so that none of them can change unseen."""
+        """The digest of the names and contents of all files, so that no change goes unnoticed."""
         named = [(each.key, each.sha256) for each in self.inputs]
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
@@ -85,21 +85,21 @@ class FeatureSet:
         """Return all features, with the partition as a column.
 
         Raises:
-            InputMissingError: A file is gone.
-            ObjectAlteredError: A file is not the one that was indexed.
+            InputMissingError: A file is missing.
+            ObjectAlteredError: A file has changed since it was indexed.
         """
         return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pa.Table:
-        """Return all outcomes, for a model that has some; errors as above and below."""
+        """Return all outcomes of a model with outcomes; errors as in `read_features` and `outcome_files`."""
         return _read(store, self.outcome_files)
 
     @property
     def outcome_files(self) -> tuple[FeatureFile, ...]:
-        """The files of outcomes of a model that has some.
+        """The files of outcomes of a model with outcomes.
 
         Raises:
-            FeaturesError: They were prepared when the model had none.
+            FeaturesError: The features were prepared when the model had no outcomes.
         """
         if self.outcomes is None:
             raise FeaturesError(
@@ -113,14 +113,14 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class FeatureFolder:
-    """Where one run writes the features of a partition; the same features give the same bytes again.
+    """The folder for the features of a partition that one run writes; equal features give equal bytes.
 
     Attributes:
         store: The data bucket.
         model: The model's name.
         partition: The partition.
-        run_id: Names the folder.
-        code_version: The version of the code that runs.
+        run_id: The run's id, which names the folder.
+        code_version: The version of the running code.
     """
 
     store: ObjectStore
@@ -135,7 +135,7 @@ class FeatureFolder:
         return features_prefix(self.model, self.partition, self.run_id)
 
     def writer(self, name: str, schema: pa.Schema) -> FeatureFileWriter:
-        """Return what writes rows, say `features`, that come batch by batch."""
+        """Return a writer for rows that come in batches, for example of `features`."""
         what = f"The {name} of {self.partition}"
         return FeatureFileWriter(self.store, f"{self.prefix}{name}", schema, what, self.model)
 
@@ -150,7 +150,7 @@ class FeatureFolder:
             return writer.close()
 
     def write_all(self, prepared: PreparedPartition) -> FeatureSet:
-        """Write features and outcomes that are held, the index last; errors as `write`."""
+        """Write features and outcomes from memory, then the index; errors as in `write`."""
         features = self.write("features", with_partition(prepared.features, self.partition))
         outcomes = None if prepared.outcomes is None else self.write("outcomes", prepared.outcomes)
         return self.finish(features, outcomes, prepared.sources)
@@ -164,9 +164,9 @@ class FeatureFolder:
         """Write the index, by which the features are found.
 
         Args:
-            features: The files of features: all of this folder, or all prepared elsewhere.
-            outcomes: The files of outcomes; None for a model without.
-            sources: What was read, each as it stands in the index.
+            features: The files of features, all in this folder or all prepared elsewhere.
+            outcomes: The files of outcomes; None for a model without outcomes.
+            sources: The records of what was read from sources.
         """
         elsewhere = features[0].elsewhere
         document = {
@@ -187,10 +187,10 @@ class FeatureFolder:
 
 
 def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | None = None) -> FeatureSet:
-    """Return the features below a prefix, or the newest of the partition.
+    """Return the features below a prefix, or the partition's newest features.
 
     Raises:
-        FeaturesError: There are none, or those of the prefix are another model's or partition's.
+        FeaturesError: There are no features, or they belong to another model or partition.
     """
     folder = prefix or _newest(store, model, partition)
     content = store.find(f"{folder}{INDEX_NAME}") if folder else None
@@ -220,21 +220,21 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
 
 
 def newest_features(store: ObjectStore, model: str, partition: str) -> FeatureSet | None:
-    """Return the newest features of a partition; None if it is not prepared. Errors as `feature_set`."""
+    """Return the newest features of a partition; None if it is not prepared; errors as in `feature_set`."""
     folder = _newest(store, model, partition)
     return None if folder is None else feature_set(store, model, partition, folder)
 
 
 def has_features(store: ObjectStore, model: str, partition: str) -> bool:
-    """Tell whether a partition has features at all."""
+    """Tell whether a partition has features."""
     return _newest(store, model, partition) is not None
 
 
 def partitions_between(first: str, last: str) -> list[Partition]:
-    """Return all partitions of a kind from the first to the last, both included.
+    """Return all partitions from the first to the last, both included.
 
     Raises:
-        FeaturesError: They are of two kinds, or the last comes before the first.
+        FeaturesError: The partitions are of different kinds, or the last is before the first.
     """
     found = [Partition(last)]
     if len(first) != len(last) or last < first:
@@ -289,7 +289,7 @@ def _files(
     elsewhere: RowsElsewhere | None = None,
 ) -> tuple[FeatureFile, ...]:
     if isinstance(index.get(name), dict):
-        # An earlier version of the platform wrote one file, and did not say how it is divided.
+        # An earlier version of the platform wrote a single file without its row groups in the index.
         only = object_of_entry(index[name])
         _require_folder(only, folder)
         metadata = pyarrow.parquet.read_metadata(io.BytesIO(store.get_verified(only)))

@@ -1,4 +1,4 @@
-"""Prepared rows written to S3 as Parquet files of bounded size."""
+"""Writes prepared rows to S3 as Parquet files of bounded size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prediction_batches.object_store import ObjectStore
 from sagemaker_scripts.features.feature_files import FeatureFile, FeaturesError
 from sagemaker_scripts.functions.entity_rows import ENTITY
 
-# A row group is read at once, and is the least that scoring divides its work by.
+# The size of a row group, which is the smallest unit of scoring's work and is read at once.
 GROUP_ROWS = 100_000
 GROUP_BYTES = 32 * 1024 * 1024
 FILE_ROWS = 1_000_000
@@ -22,15 +22,15 @@ FILE_BYTES = 256 * 1024 * 1024
 
 
 class FeatureFileWriter:
-    """Writes rows as Parquet files of bounded size, whose names count from 0.
+    """Writes rows as numbered Parquet files of bounded size; use it as a context manager.
 
-    Use it as a context. The same rows, given in the same pieces, make the same bytes.
+    The same rows in the same pieces give the same bytes.
 
     Args:
         store: The bucket.
-        prefix: What their keys begin with: `<prefix>-00000.parquet`.
-        schema: Of all rows.
-        what: What they hold, to begin a sentence with.
+        prefix: The beginning of their keys: `<prefix>-00000.parquet`.
+        schema: The schema of all rows.
+        what: A description of the rows that begins the error message.
         model: The model's name.
     """
 
@@ -59,7 +59,7 @@ class FeatureFileWriter:
         """Add rows.
 
         Raises:
-            FeaturesError: A column is of a type that Parquet does not have.
+            FeaturesError: Parquet does not have a column's type.
         """
         first = 0
         while first < rows.num_rows:
@@ -75,7 +75,7 @@ class FeatureFileWriter:
             first += piece.num_rows
 
     def close(self) -> tuple[FeatureFile, ...]:
-        """Write what is left, and return the files: at least one, which may have no row."""
+        """Write the remaining rows, and return the files: at least one, which may have no rows."""
         if self._pending or not self._written:
             self._write_group()
         if self._groups:
@@ -87,7 +87,7 @@ class FeatureFileWriter:
         self._pending = []
         try:
             if self._parquet is None:
-                # A dictionary of values that hardly repeat takes memory of the reader, and saves nothing.
+                # A dictionary of values that rarely repeat costs the reader memory and saves nothing.
                 repeating = [
                     field.name
                     for field in self._schema

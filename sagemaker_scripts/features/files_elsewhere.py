@@ -1,4 +1,4 @@
-"""Parquet files that were prepared elsewhere, and how their rows become features while they are read."""
+"""Converts rows of Parquet files that were prepared elsewhere to features during reading."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from sagemaker_scripts.sources.known_rows import known_rows
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_files import group_batches, named_damage
 
-# As much of each column's packed values is held while a row group is read.
+# The compressed bytes of each column in memory while a row group is read.
 _BUFFER_BYTES = 64 * 1024
 
 Constants = tuple[tuple[str, str | None], ...]
 
 
 def local_parquet(path: Path, **options: Any) -> pyarrow.parquet.ParquetFile:
-    """Return a file on local disk, opened to be read with little memory."""
-    # By default pyarrow holds all packed row groups that it is asked for until the last is read.
+    """Open a file on local disk for reading with little memory."""
+    # By default, pyarrow keeps all requested row groups compressed in memory until the last is read.
     return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES, **options)
 
 
 @dataclass(frozen=True)
 class RowsElsewhere:
-    """What makes features of the rows of a source's files.
+    """The conversion of rows in a source's files to features.
 
     Attributes:
-        rows: What makes features of rows.
-        columns: Name and type of the declared columns; empty for those that are there.
-        known_at: The column that says when a row became known; None for none.
-        given: The columns of a Delta table, of which its files may lack some; None for plain files.
-        schema: Of the features; None as long as not all files are known.
+        rows: The conversion of a source's rows to features.
+        columns: The names and types of the declared columns; empty to read all columns.
+        known_at: The column with the time when a row became known; None without such a column.
+        given: The columns of a Delta table, whose files may lack some; None for plain files.
+        schema: The schema of the features; None until all files are known.
     """
 
     rows: SourceRows
@@ -60,19 +60,19 @@ class RowsElsewhere:
         first_row: int = 0,
         first_feature: int = 0,
     ) -> Iterator[pa.Table]:
-        """Yield the features that the rows of a row group are.
+        """Yield the features from the rows of a row group.
 
         Args:
             file: The file.
-            number: The row group, counted from 0.
+            number: The row group, from 0.
             where: The file's address, for errors.
-            constants: The columns that the file does not hold.
-            first_row: How many rows of the file came before these, for errors.
-            first_feature: How many features of the partition came before these, for errors.
+            constants: The columns that the file does not contain.
+            first_row: The number of the file's rows before these, for errors.
+            first_feature: The number of the partition's features before these, for errors.
 
         Raises:
             SourceError: The file is damaged, or a row does not fit.
-            EntityRowsError: A row does not name its entity.
+            EntityRowsError: A row has no entity.
         """
         columns = self._source_columns()
         start = Partition(self.rows.partition).start
@@ -92,12 +92,12 @@ class RowsElsewhere:
 
     @contextmanager
     def opened(self, path: Path, where: str) -> Iterator[pyarrow.parquet.ParquetFile]:
-        """Hold a file open that is read as the rows need it.
+        """Open a file with the options that these rows need.
 
         Raises:
-            SourceError: It is no Parquet file.
+            SourceError: The file is not Parquet.
         """
-        # Spark's files of a Delta table hold times in nanoseconds, and the table has microseconds.
+        # Files of Delta tables written by Spark have times in nanoseconds, but the table has microseconds.
         unit = None if self.given is None else "us"
         with named_damage(where, self.rows.source):
             file = local_parquet(path, coerce_int96_timestamp_unit=unit)
@@ -105,7 +105,7 @@ class RowsElsewhere:
             yield file
 
     def features_of_none(self, names: pa.Schema, where: str) -> pa.Table:
-        """Return features without rows, of a file's columns or the table's."""
+        """Return a table of features without rows, for a file's columns or the Delta table's."""
         columns = self._source_columns()
         given = (self.given or names).empty_table()
         wanted = given.select(columns.wanted(given.column_names, where))
@@ -118,10 +118,10 @@ class RowsElsewhere:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], partition: str, model: str) -> Self:
-        """Return what an index says.
+        """Parse the conversion from its JSON form in an index.
 
         Raises:
-            ValueError: It has another form.
+            ValueError: The document has another form.
         """
         known_at, given = document.get("known_at"), document.get("given")
         rows = SourceRows(member(document, "source", str), member(document, "entity", str), partition, model)
@@ -134,7 +134,7 @@ class RowsElsewhere:
         )
 
     def to_document(self) -> dict[str, Any]:
-        """Return what an index says; partition and model stand in it anyway."""
+        """Return the JSON form for an index, without partition and model, which the index has itself."""
         return {
             "source": self.rows.source,
             "entity": self.rows.entity,
@@ -146,7 +146,7 @@ class RowsElsewhere:
 
 
 def _as_given(batch: pa.Table, given: pa.Schema, constants: Mapping[str, str | None]) -> pa.Table:
-    """Return rows in a Delta table's types, with the columns that their file does not hold."""
+    """Return rows in a Delta table's types, with the columns that their file does not contain."""
     arrays = []
     for field in given:
         if field.name in batch.column_names:

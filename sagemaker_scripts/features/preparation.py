@@ -1,4 +1,4 @@
-"""The features of a partition, made of its sources by the model's functions or taken as they are."""
+"""Prepares a partition's features: the model's functions make them, or they are a source's rows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def prepared_partition(inputs: ModelInputs, sources: SourceTables, partition: str) -> PreparedPartition:
-    """Return the features of a partition, and what is known of earlier ones when it begins.
+    """Return the features of a partition, and the outcomes of earlier ones known when it begins.
 
     Args:
-        inputs: The model's.
-        sources: Its sources.
-        partition: Not before the one that these sources were asked for last.
+        inputs: The model's inputs.
+        sources: The model's sources.
+        partition: The partition; not before the last one read from these sources.
 
     Raises:
-        ContractError: A source is missing or wrong, a function failed, or rows do not name their entities.
+        ContractError: A source is missing or invalid, a function failed, or rows have no or duplicate
+            entities.
     """
     functions = ModelFunctions(inputs)
     tables, reads = sources.read(partition)
@@ -50,18 +51,18 @@ def write_partitions(
     code_version: str,
     optional: Collection[str] = (),
 ) -> list[FeatureSet]:
-    """Prepare and write the features of partitions, one after another, and return them in order.
+    """Prepare and write the features of partitions one after another, and return them in order.
 
     Args:
-        inputs: The model's.
+        inputs: The model's inputs.
         store: The data bucket.
-        partitions: In order; there may be gaps between them.
-        run_id: Names the folder of each partition's features.
-        code_version: The version of the code that runs.
-        optional: Partitions that are left out if a source has nothing for them.
+        partitions: The partitions in order; gaps are allowed.
+        run_id: The run's id, which names the folders.
+        code_version: The version of the running code.
+        optional: Partitions that are left out if a source has no data for them.
 
     Raises:
-        ContractError: As `prepared_partition`.
+        ContractError: As in `prepared_partition`.
     """
     written: list[FeatureSet] = []
     with SourceTables(
@@ -86,15 +87,15 @@ def _secret_text(name: str) -> str:
 
 
 def write_partition(folder: FeatureFolder, inputs: ModelInputs, sources: SourceTables) -> FeatureSet:
-    """Prepare and write the features of a partition. Those that are a source's rows are never held whole.
+    """Prepare and write the features of a partition; a source's rows are streamed.
 
     Args:
-        folder: Where they are written, and whose they are.
-        inputs: The model's.
-        sources: Its sources, which were asked for no later partition.
+        folder: The folder to write, with the model and the partition.
+        inputs: The model's inputs.
+        sources: The model's sources, from which no later partition was read.
 
     Raises:
-        ContractError: As `prepared_partition`.
+        ContractError: As in `prepared_partition`.
     """
     partition = folder.partition
     if inputs.prepared is None:

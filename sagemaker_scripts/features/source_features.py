@@ -1,4 +1,4 @@
-"""Features that are a source's rows: read where they lie if they are Parquet, else written batch by batch."""
+"""Features that are a source's rows: Parquet files are used in place, other formats are copied in batches."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from sagemaker_scripts.sources.source_tables import SourceTables
 def features_of_source(
     folder: FeatureFolder, inputs: ModelInputs, sources: SourceTables
 ) -> tuple[tuple[FeatureFile, ...], list[SourceRead]]:
-    """Return the files of a partition's features, and what was read for them.
+    """Return the files of a partition's features, and the records of what was read.
 
     Args:
-        folder: Where files are written that must be, and whose features they are.
-        inputs: The model's, whose features are a source's rows.
-        sources: Its sources, which were asked for no later partition.
+        folder: The folder for new files, with the model and the partition.
+        inputs: The inputs of a model whose features are a source's rows.
+        sources: The model's sources, from which no later partition was read.
 
     Raises:
-        SourceError: The source has nothing for the partition, or holds something else than is declared.
-        EntityRowsError: Its rows do not name each entity once.
+        SourceError: The source has no data for the partition, or does not match its declaration.
+        EntityRowsError: A row has no entity, or an entity has several rows.
     """
     (source,) = (each for each in inputs.sources if each.name == inputs.prepared)
     rows = SourceRows(source.name, str(inputs.entity), str(folder.partition), inputs.model)
@@ -66,7 +66,7 @@ def _can_be_named(found: SourceFiles) -> bool:
 def _where_they_lie(
     folder: FeatureFolder, elsewhere: RowsElsewhere, found: SourceFiles, keys: EntityKeys
 ) -> tuple[FeatureFile, ...]:
-    """Return a source's files that have rows, each read once for its digest, entities and row groups."""
+    """Return a source's files with rows, after reading each once for its digest, entities and row groups."""
     files: list[FeatureFile] = []
     pieces: list[SourcePiece] = []
     before = 0
@@ -90,7 +90,7 @@ def _where_they_lie(
 def _measured(
     path: Path, source: SourceFile, elsewhere: RowsElsewhere, keys: EntityKeys, before: int
 ) -> tuple[pa.Table, tuple[int, ...]]:
-    """Return the columns of a file's features, and how many of them each row group gives."""
+    """Return an empty table of a file's features, and the number of features in each row group."""
     groups: list[int] = []
     first_row = 0
     where = source.object.address

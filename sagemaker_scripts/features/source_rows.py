@@ -1,6 +1,6 @@
-"""Rows of a source that are features as they are: the key renamed, everything else unchanged."""
+"""Uses a source's rows as features: renames the key and leaves everything else unchanged."""
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sagemaker_scripts.functions.entity_rows import (
 
 @dataclass(frozen=True)
 class SourceRows:
-    """What makes features of a source's rows.
+    """The conversion of a source's rows to features.
 
     Attributes:
         source: The source's name.
-        entity: The column that names the entity.
-        partition: Whose features the rows are.
+        entity: The column with the entity's key.
+        partition: The partition of the features.
         model: The model's name.
     """
 
@@ -37,18 +37,18 @@ class SourceRows:
 
     @property
     def who(self) -> str:
-        """What gave the rows, to begin a sentence with."""
+        """The origin of the rows, as the beginning of a sentence."""
         return f"Source {self.source}"
 
     def features(self, rows: pa.Table, first_row: int = 0) -> pa.Table:
-        """Return the features that rows are; rows that name another partition are left out.
+        """Return the features from rows; rows with another partition are left out.
 
         Args:
-            rows: As they were read, those alone that were known.
-            first_row: How many features came before these, for errors.
+            rows: The rows that were known, as they were read.
+            first_row: The number of features before these, for errors.
 
         Raises:
-            EntityRowsError: The rows do not name each entity once.
+            EntityRowsError: A row has no entity, or an entity has several rows.
         """
         if self.entity not in rows.column_names:
             raise EntityRowsError(
@@ -67,7 +67,7 @@ class SourceRows:
             rows = rows.filter(pc.equal(rows[PARTITION], self.partition)).drop_columns(PARTITION)
         entities = rows[self.entity]
         if pa.types.is_integer(entities.type):
-            # A number names an entity as its digits.
+            # The key of a number is its digits.
             entities = entities.cast(pa.large_string())
         rows = rows.set_column(rows.column_names.index(self.entity), ENTITY, entities)
         return checked_features(rows, self.partition, self.who, model=self.model, first_row=first_row)

@@ -1,1 +1,1 @@
-"""A model's own functions, as its project has written them."""
+"""Calls of a model's functions, which its project defines."""

@@ -1,6 +1,6 @@
-"""Rows that name entities: features have each one once, outcomes each one once per partition."""
+"""Checks entities: features have one row per entity, outcomes one row per partition and entity."""
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _LONGEST_SHOWN = 80
 
 
 class EntityRowsError(ContractError):
-    """Features or outcomes do not name their entities as the platform needs it."""
+    """Features or outcomes have rows without an entity, or several rows of the same entity."""
 
 
 def checked_features(
     table: pa.Table, partition: str, who: str, *, model: str, first_row: int = 0
 ) -> pa.Table:
-    """Return features that name each entity once, in a column of texts, and have no column of the platform's.
+    """Return features after checking that `entity_id` is a unique text and no column name is reserved.
 
     Args:
         table: The rows.
-        partition: Whose features they are.
-        who: What made them, to begin a sentence with.
+        partition: The partition of the features.
+        who: The origin of the rows, as the beginning of a sentence.
         model: The model's name.
-        first_row: How many rows came before these, for errors.
+        first_row: The number of rows before these, for errors.
 
     Raises:
-        EntityRowsError: The rows are wrong; the error names column, rows or keys.
+        EntityRowsError: The rows are invalid; the error names column, rows or keys.
     """
     table = _with_texts(table, (ENTITY,), partition, who, model, first_row=first_row)
     if PARTITION in table.column_names:
@@ -51,7 +51,7 @@ def checked_features(
 
 
 def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
-    """Return outcomes that name an entity once per partition; arguments and errors as above."""
+    """Return outcomes after checking that they have one row per partition and entity; otherwise as above."""
     table = with_partitions(table, partition, who, model=model)
     table = _with_texts(table, (ENTITY,), partition, who, model)
     _check_once(table, (PARTITION, ENTITY), partition, who, model)
@@ -59,7 +59,7 @@ def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -
 
 
 def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
-    """Return rows that name partitions of one kind in a column `partition`; arguments and errors as above."""
+    """Return rows after checking that all partitions are of the same kind; otherwise as above."""
     table = _with_texts(table, (PARTITION,), partition, who, model)
     for named in pc.unique(table[PARTITION]).to_pylist():
         if not _is_alike(named, partition):
@@ -82,7 +82,7 @@ def _is_alike(named: str, partition: str) -> bool:
 def _with_texts(
     table: pa.Table, names: Sequence[str], partition: str, who: str, model: str, *, first_row: int = 0
 ) -> pa.Table:
-    """Return the table after finding a text in each row of some columns."""
+    """Return the table after checking that these columns have a text in each row."""
     for name in names:
         if name not in table.column_names:
             columns = ", ".join(table.column_names) or "none"
@@ -92,7 +92,7 @@ def _with_texts(
                 model=model,
             )
         column = table[name]
-        # A table without rows may have a column of no type.
+        # A column of a table without rows may have no type.
         if not is_any_string(column.type) and column.null_count < len(column):
             raise EntityRowsError(
                 f"{who} returned for {partition} the column {name} as {column.type}, which is no text",
@@ -128,18 +128,18 @@ def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str,
 
 
 def shown_key(key: str) -> str:
-    """Return a key as it stands in an error, quoted and cut off."""
+    """Return a key for an error message, quoted and cut."""
     return repr(key[:_LONGEST_SHOWN])
 
 
 def doubled_entities(who: str, partition: str, keys: Iterable[str], more: str, model: str) -> EntityRowsError:
-    """Return the error of rows that name the same entity.
+    """Return the error for several rows of the same entity.
 
     Args:
-        who: What made them, to begin a sentence with.
-        partition: For which they were made.
+        who: The origin of the rows, as the beginning of a sentence.
+        partition: The partition for which they were made.
         keys: Some of the keys, quoted.
-        more: How many others there are, in words.
+        more: The number of other keys, in words.
         model: The model's name.
     """
     return EntityRowsError(

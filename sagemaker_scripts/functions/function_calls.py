@@ -1,13 +1,13 @@
-"""The functions of a model: found by the declared package, given tables, and their results checked.
+"""Finds a model's functions in the declared package, calls them with tables, and checks their results.
 
     features(partition, **sources) -> one row per entity, named by `entity_id`
-    outcomes(partition, **sources) -> what became of entities of earlier partitions: `partition`, `entity_id`
-        and the model's own outcome columns
+    outcomes(partition, **sources) -> outcomes of earlier partitions: `partition`, `entity_id` and the model's
+        outcome columns
     train(examples) -> the model
     predict(features, model, previous) -> the declared columns
 
-`features` and `outcomes` get the sources that they name. They import nothing of the platform, do no input and
-no output, and give the same for the same.
+`features` and `outcomes` receive the sources that are their parameters. They import nothing from the
+platform, do no I/O, and return equal results for equal arguments.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _LONGEST_WORDS = 500
 
 
 class FunctionError(ContractError):
-    """A model's own function is missing, takes other arguments, or failed."""
+    """A model's function is missing, takes other arguments, or failed."""
 
 
 @dataclass(frozen=True)
 class ModelFunctions:
-    """A model's functions; each module is imported when it is first called, so no job loads all of them.
+    """A model's functions; each module is imported at its first call, so that jobs load only what they use.
 
     Attributes:
-        inputs: Say where the functions are and which tables they take.
+        inputs: The model's inputs, with the functions' package and the kind of tables.
     """
 
     inputs: ModelInputs
@@ -51,23 +51,23 @@ class ModelFunctions:
 
         Args:
             partition: The partition.
-            sources: What was known of each source when the partition began, by name.
+            sources: The rows of each source known when the partition began, by name.
 
         Raises:
             FunctionError: The function is missing, takes other arguments, or failed.
-            ReturnedTableError: It returned no table that can be kept.
-            EntityRowsError: Its rows do not name each entity once.
+            ReturnedTableError: The function did not return a valid table.
+            EntityRowsError: A row has no entity, or an entity has several rows.
         """
         table = self._table_of_sources("features", partition, sources)
         return checked_features(table, partition, self._owner("features"), model=self.inputs.model)
 
     def outcomes(self, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
-        """Return what is known of earlier partitions when a partition begins; errors as `features`."""
+        """Return earlier partitions' outcomes known when a partition begins; errors as in `features`."""
         table = self._table_of_sources("outcomes", partition, sources)
         return checked_outcomes(table, partition, self._owner("outcomes"), model=self.inputs.model)
 
     def sources_of_outcomes(self) -> list[str]:
-        """Return the names of the sources that `outcomes` takes.
+        """Return the names of the sources that are parameters of `outcomes`.
 
         Raises:
             FunctionError: The function is missing.
@@ -75,7 +75,7 @@ class ModelFunctions:
         return self._sources_of("outcomes", [source.name for source in self.inputs.sources])
 
     def train(self, examples: pa.Table) -> Any:
-        """Return the model that was learnt from features joined with outcomes.
+        """Return the model trained on features joined with outcomes.
 
         Raises:
             FunctionError: The function is missing, takes other arguments, or failed.
@@ -86,18 +86,18 @@ class ModelFunctions:
     def predict(
         self, features: pa.Table, model: Any, previous: pd.DataFrame | pa.Table | None, *, partition: str
     ) -> pd.DataFrame:
-        """Return a partition's predictions: what pandas made as it is, the rest in Arrow's types.
+        """Return a partition's predictions: a DataFrame unchanged, other tables with Arrow's types.
 
         Args:
             features: The partition's features. A column `partition` is left out.
-            model: What `train` returned.
-            previous: The previous batch joined with what became of it, a DataFrame for a model that takes
-                pandas, else an Arrow table; None if there is none.
+            model: The value that `train` returned.
+            previous: The previous batch joined with its outcomes: a DataFrame for a model with pandas,
+                otherwise an Arrow table; None if there is none.
             partition: The partition, for errors.
 
         Raises:
             FunctionError: The function is missing, takes other arguments, or failed.
-            ReturnedTableError: It returned no table.
+            ReturnedTableError: The function did not return a table.
         """
         own = [name for name in features.column_names if name != "partition"]
         given = given_table(features.select(own), self.inputs.tables)
@@ -114,7 +114,7 @@ class ModelFunctions:
         return returned_table(result, self._owner(name))
 
     def _sources_of(self, name: str, sources: Iterable[str]) -> list[str]:
-        """Return the sources that a function names; one that only another function needs is left out."""
+        """Return the sources that are parameters of a function."""
         named = list(inspect.signature(self._function(name)).parameters.values())
         if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in named):
             return list(sources)
@@ -124,8 +124,8 @@ class ModelFunctions:
         return given_table(previous, self.inputs.tables) if isinstance(previous, pa.Table) else previous
 
     def _nan_apart_from_null(self) -> Any:
-        # A NaN that the model computes from nullable columns stays one. By default pandas makes it NA, and a
-        # number that went wrong would pass for no value.
+        # Keep a NaN that the model computes from nullable columns. By default, pandas turns it into NA, and
+        # an invalid number would look like a missing value.
         return pd.option_context("future.distinguish_nan_and_na", True)  # pairs of name and value
 
     def _owner(self, name: str) -> str:
@@ -186,7 +186,7 @@ class ModelFunctions:
         return function
 
     def _is_there(self, module: str) -> bool:
-        """Tell whether a module is there; its packages are imported, and what they lack is raised."""
+        """Tell whether a module exists; its packages are imported, and their import errors are raised."""
         try:
             return importlib.util.find_spec(module) is not None
         except ModuleNotFoundError as error:

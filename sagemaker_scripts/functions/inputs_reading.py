@@ -1,4 +1,4 @@
-"""What a job is told of its model: the document of its inputs on S3."""
+"""Reads the document of a model's inputs from S3."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_inputs(
     """Return the inputs of a job's model.
 
     Raises:
-        InputMissingError: There is no document.
-        InvalidInputsError: It was altered, has another form, or is another model's.
+        InputMissingError: The document does not exist.
+        InvalidInputsError: The document was altered, has another form, or belongs to another model.
     """
     model, key = arguments.model, arguments.inputs_key
     content = store.get(key)
@@ -27,7 +27,7 @@ def read_inputs(
             remedy="Pass the inputs_key of this model",
         )
     if key != document_key(model, content):
-        # It names what a job imports and calls.
+        # The document names the modules that a job imports and calls, so it must be unaltered.
         raise InvalidInputsError(
             f"s3://{store.bucket}/{key} was altered: its name is made of other content",
             remedy="Start the step again in Dagster, or run `mlpipe upload-code`: both write it anew",

@@ -40,7 +40,7 @@ class JoinedChunk(NamedTuple):
     Attributes:
         prepared: The features in their own order, and the outcomes of their entities.
         previous: The previous rows of these entities, without rows that share a key; None without a previous
-        batch.
+            batch.
         numbers: The number of each row among all features, from 0.
     """
 

@@ -35,7 +35,7 @@ class PreparedTables(NamedTuple):
     Attributes:
         features: The features, one row per entity.
         outcomes: The outcomes of earlier partitions' entities known when it began; None for a model without
-        outcomes.
+            outcomes.
     """
 
     features: pa.Table

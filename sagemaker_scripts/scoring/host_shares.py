@@ -35,7 +35,7 @@ class HostShares:
         watch: The messages between hosts; None for a single host.
         progress: The progress of scoring.
         is_done: Returns whether the batch is done, by this or another attempt. Hosts that find it done write
-        nothing and give no sign of life.
+            nothing and give no sign of life.
     """
 
     def __init__(

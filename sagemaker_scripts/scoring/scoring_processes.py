@@ -65,7 +65,7 @@ class ScoringProcesses:
     Args:
         work: The common part of all tasks.
         processes: The number of concurrent processes; None to run the tasks in this process with all its
-        threads.
+            threads.
         count_rows: Receives the number of rows done, from all processes.
     """
 
