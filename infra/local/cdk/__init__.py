@@ -1,4 +1,4 @@
-"""The CDK app as a stage of its own on the emulator."""
+"""The CDK app, deployed to the emulator as a separate stage."""
 
 STAGE = "cdk"
 ACCOUNT_ID = "000000000000"

@@ -1,4 +1,4 @@
-"""The real command line of the CDK, spoken to the emulator."""
+"""Runs the CDK's command line against the emulator."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 _COMMAND_SECONDS = 300
 _SHOWN = 3000
-# What decides how the command line runs here; no credentials and no proxies of the caller's.
+# The inherited variables: no credentials or proxies of the caller.
 _KEPT = ("HOME", "LANG", "TMPDIR")
 
 
 class CdkCommandError(StackError):
-    """A command of the CDK failed; the message ends with what it said."""
+    """A command of the CDK failed. The message ends with the command's output."""
 
 
 @dataclass(frozen=True)
 class CdkCommand:
-    """Runs commands on one app.
+    """Runs the CDK's commands on one app.
 
     Attributes:
-        port: The emulator's.
+        port: The emulator's port.
         app: The folder with the synthesised app.
-        log: Where everything that the commands say is kept.
-        tools: The CDK.
+        log: The file for the commands' output.
+        tools: The CDK's tools.
     """
 
     port: int
@@ -49,23 +49,23 @@ class CdkCommand:
         """Write the app's templates.
 
         Args:
-            arguments: Of `infra.local.cdk.emulated_stage`, beside address and folder.
+            arguments: Arguments of `infra.local.cdk.emulated_stage` other than address and folder.
 
         Raises:
-            CdkCommandError: It fails.
+            CdkCommandError: The synthesis failed.
         """
         place = ("--endpoint-url", f"http://127.0.0.1:{self.port}", "--out", str(self.app))
         python = str(self.tools.environment.python)
-        # It may install the function's packages: for that it needs what the caller knows of the registry.
+        # Installing the function's packages may need the caller's settings of the package index.
         known = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDK_"))}
         path = import_variables(cache_folder(os.environ))
         self._run([python, "-m", "infra.local.cdk.emulated_stage", *place, *arguments], {**known, **path})
 
     def run(self, *arguments: str) -> str:
-        """Run a command such as `deploy --all`, and return what it said.
+        """Run a command such as `deploy --all`, and return its output.
 
         Raises:
-            CdkCommandError: It fails, or does not end in time.
+            CdkCommandError: The command failed, or did not end in time.
         """
         program = str(self.tools.program)
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}

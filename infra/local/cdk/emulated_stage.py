@@ -30,7 +30,7 @@ from infra.settings import (
 from infra.source_access import named_buckets, named_secrets
 from model_declaration.project import Project
 
-# Stands for pool and client until the stack that makes them is there.
+# Stands for the ids of pool and client until their stack exists.
 _UNKNOWN = "unknown"
 
 
@@ -39,9 +39,9 @@ def settings(endpoint_url: str, hosted_zone: str, token_pool: str, token_client:
 
     Args:
         endpoint_url: The emulator's address, without a slash at the end.
-        hosted_zone: The id that Route 53 gave the zone of `DOMAIN`.
-        token_pool: The id that Cognito gave the pool.
-        token_client: The id that it gave the client.
+        hosted_zone: The id of the hosted zone of `DOMAIN`.
+        token_pool: The id of the Cognito pool.
+        token_client: The id of the pool's client.
     """
     is_arm = platform.machine().lower() in {"aarch64", "arm64"}
     return StageSettings(
@@ -50,7 +50,7 @@ def settings(endpoint_url: str, hosted_zone: str, token_pool: str, token_client:
         regions=(RegionSettings(name=REGION, availability_zones=(f"{REGION}a", f"{REGION}b")),),
         domain=DomainSettings(hosted_zone_id=hosted_zone, api_name=f"predictions.{DOMAIN}"),
         tokens=TokenSettings(
-            # Tokens name Cognito's public address as their issuer, on the emulator too.
+            # The issuer in tokens is Cognito's public address, on the emulator too.
             issuer=f"https://cognito-idp.{REGION}.amazonaws.com/{token_pool}",
             jwks_url=f"{endpoint_url}/{token_pool}/.well-known/jwks.json",
             client_ids=(token_client,),
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = settings(
         options.endpoint_url.rstrip("/"), options.hosted_zone, options.token_pool, options.token_client
     ).model_copy(
-        # What models name is there, whatever the project's own stages allow.
+        # Allow all buckets and secrets that models name, whatever the project's own stages allow.
         update={
             "source_buckets": tuple(SourceBucket(name=bucket) for bucket in named_buckets(models)),
             "source_secrets": named_secrets(models),

@@ -1,4 +1,4 @@
-"""Take out of templates what the emulator cannot deploy; everything else stays as it is on AWS."""
+"""Removes resources from templates that the emulator cannot deploy, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ UNSUPPORTED = frozenset(
         "AWS::WAFv2::WebACLAssociation",
     }
 )
-# An action of the load balancer that it answers with 502; the function checks tokens once more by itself.
+# An action of the load balancer for which the emulator answers 502. The function also checks tokens itself.
 _UNSUPPORTED_ACTION = "jwt-validation"
 
 
 def leave_out_of_assembly(folder: Path) -> dict[str, dict[str, int]]:
-    """Change every template of a synthesised app; return how many of each type were left out of each.
+    """Change every template of a synthesised app; return counts of removed resources by template and type.
 
     Args:
-        folder: Of the assembly.
+        folder: The folder of the assembly.
     """
     found = {}
     for path in sorted(folder.glob("*.template.json")):
@@ -52,7 +52,7 @@ def leave_out_of_assembly(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def _name_by_content(folder: Path, template: Path) -> None:
-    """Give a changed template its own name: the CDK does not upload again what is there under the old one."""
+    """Rename a changed template, because the CDK does not upload a known name again."""
     assets = template.with_name(template.name.replace(".template.json", ".assets.json"))
     files = json.loads(assets.read_text())["files"]
     (old,) = [digest for digest, each in files.items() if each["source"]["path"] == template.name]
@@ -62,7 +62,7 @@ def _name_by_content(folder: Path, template: Path) -> None:
 
 
 def without_unsupported(template: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return a template without unsupported resources and all that refers to them, and how many of each."""
+    """Return a template without unsupported resources and those that refer to them, and counts by type."""
     resources = dict(template.get("Resources", {}))
     gone = {name for name, each in resources.items() if each["Type"] in UNSUPPORTED}
     while followers := _referring(resources, gone):
@@ -79,7 +79,7 @@ def without_unsupported(template: dict[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def _referring(resources: Mapping[str, Any], gone: set[str]) -> set[str]:
-    """Return the resources that cannot be without those that are gone."""
+    """Return the resources that need one of the removed resources."""
     return {
         name
         for name, each in resources.items()
@@ -102,7 +102,7 @@ def _references(document: Any) -> Iterator[str]:
 
 
 def _cleared(resource: dict[str, Any], gone: set[str]) -> dict[str, Any]:
-    """Return a resource that waits for nothing that is gone, without actions that are not supported."""
+    """Return a resource without dependencies on removed resources and without unsupported actions."""
     cleared = dict(resource)
     waits = cleared.pop("DependsOn", [])
     left = [name for name in ([waits] if isinstance(waits, str) else waits) if name not in gone]
