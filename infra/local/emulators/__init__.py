@@ -1,1 +1,1 @@
-"""AWS and Snowflake as the local stack serves them, as unkind as the real ones."""
+"""The emulators of AWS and Snowflake, with limits like those of the real services."""

@@ -1,4 +1,4 @@
-"""Serve AWS's protocols by ministack, with limits and rules of AWS that it does not have.
+"""Serve AWS's protocols with ministack, and add limits and rules of AWS that it lacks.
 
 Runs in the environment `stack`, the only one that has its packages.
 """
@@ -34,14 +34,14 @@ _action_of = iam_actions.extract_iam_action
 
 
 def _etag_of_a_put(_content: bytes) -> str:
-    """Return an ETag that no other put has: under SSE-KMS, equal bytes get a new one at each put."""
+    """Return a unique ETag, because with SSE-KMS equal bytes get a new ETag at each put."""
     return secrets.token_hex(16)
 
 
 async def _limited_dynamodb(
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
 ) -> Any:
-    """Refuse a BatchWriteItem that transmits more than DynamoDB takes."""
+    """Refuse a BatchWriteItem that is larger than DynamoDB allows."""
     is_write = headers.get("x-amz-target", "").endswith(".BatchWriteItem")
     if is_write and len(body) > MAX_BATCH_WRITE_BYTES:
         message = f"The request has {len(body)} bytes of {MAX_BATCH_WRITE_BYTES}"
@@ -50,7 +50,7 @@ async def _limited_dynamodb(
 
 
 def _limited_items(request: dict[str, Any]) -> Any:
-    """Answer a BatchGetItem of one table with the items that fit, and name the keys of all others."""
+    """Answer a BatchGetItem of one table with the items that fit, and list the other keys as unprocessed."""
     answer = _get_items(request)
     if len(answer[2]) <= MAX_BATCH_READ_BYTES:
         return answer
@@ -69,7 +69,7 @@ def _limited_items(request: dict[str, Any]) -> Any:
 async def _limited_s3(
     method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], **more: Any
 ) -> Any:
-    """Refuse Signature Version 2, as for objects under KMS keys; deny what is missing where none may list."""
+    """Refuse Signature Version 2, as with KMS keys; answer 403 for missing keys if listing is not allowed."""
     if "AWSAccessKeyId" in query:
         message = "Requests specifying Server Side Encryption with AWS KMS managed keys require "
         return s3._error("InvalidArgument", f"{message}AWS Signature Version 4.", 400)
@@ -80,7 +80,7 @@ async def _limited_s3(
 
 
 def _authorized_action(service: str, *request: Any) -> str | None:
-    """Return the action that a request is authorised by: in SQS, a batch by that of a single message.
+    """Return the action that authorises a request; for SQS's batch requests the action on a single message.
 
     Source: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
     """
@@ -89,7 +89,7 @@ def _authorized_action(service: str, *request: Any) -> str | None:
 
 
 def _may_list(path: str, headers: dict[str, str], query: dict[str, Any]) -> bool:
-    """Tell whether a caller may list the bucket; no prefix is asked for, so none can meet a condition.
+    """Return whether a caller may list the bucket; statements with a condition on the prefix do not count.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
     """
@@ -104,21 +104,21 @@ def _may_list(path: str, headers: dict[str, str], query: dict[str, Any]) -> bool
 
 
 def _limited_put(bucket: str, key: str, body: bytes, headers: dict[str, str]) -> Any:
-    """Refuse an object whose key is longer than S3 takes."""
+    """Refuse an object whose key is longer than S3 allows."""
     if len(key.encode()) > MAX_OBJECT_KEY_BYTES:
         return s3._error("KeyTooLongError", "Your key is too long", 400)
     return _put_object(bucket, key, body, headers)
 
 
 def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
-    """Refuse to delete more objects at once than S3 does."""
+    """Refuse to delete more objects in one request than S3 allows."""
     if body.count(b"<Key>") > MAX_DELETED_OBJECTS:
         return s3._error("MalformedXML", f"More than {MAX_DELETED_OBJECTS} keys", 400)
     return _delete_objects(bucket, body, headers)
 
 
 async def _forward_as_sent(group: str, method: str, path: str, *more: Any) -> Any:
-    """Hand path and query on still encoded, with each value of a repeated name, as a load balancer does."""
+    """Forward path and query still encoded, with all values of repeated names, like a load balancer."""
     headers, body, query, sent_query, sent_path = more
     if sent_query is not None:
         query = {}
@@ -128,7 +128,7 @@ async def _forward_as_sent(group: str, method: str, path: str, *more: Any) -> An
     return await _forward(group, method, sent_path or path, headers, body, query, sent_query, sent_path)
 
 
-# Of ministack 1.5.33: all that its S3 takes an MD5 of is an object's or a part's ETag.
+# In ministack 1.5.33 S3 uses MD5 only for the ETags of objects and parts.
 s3.md5_hash = _etag_of_a_put
 s3.handle_request = _limited_s3
 s3._put_object = _limited_put

@@ -1,7 +1,7 @@
-"""What Snowflake refuses and DuckDB would take, and the objects of an account that DuckDB does not have.
+"""Refuses statements that Snowflake refuses but DuckDB accepts, and emulates account objects DuckDB lacks.
 
-The stand-in asks about every statement's text before it runs it. It stands for an account of the Standard
-edition, whose buckets are private.
+The stand-in passes every statement's text through this before it runs it. It acts as an account of the
+Standard edition whose buckets are private.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prediction_contract.limits import (
 
 TEXT_LITERAL = re.compile(r"('(?:[^'\\]|\\.|'')*')", re.DOTALL)
 _DONE = "SELECT 'Statement executed successfully.' AS \"status\""
-# Of format options of Parquet files, all that COPY takes.
+# All of Parquet's format options that COPY accepts.
 _PARQUET_OPTIONS = frozenset(
     {
         "TYPE",
@@ -40,11 +40,11 @@ _VECTORIZED_ON_ERROR = frozenset({"ABORT_STATEMENT", "SKIP_FILE"})
 
 
 def _pattern(words: str) -> re.Pattern[str]:
-    """Return a pattern in which a blank is any whitespace and case counts for nothing."""
+    """Return a case-insensitive pattern in which a blank matches any whitespace."""
     return re.compile(words.replace(" ", r"\s+"), re.IGNORECASE | re.DOTALL)
 
 
-# Roles, users, virtual warehouses, shares and rights do nothing here.
+# Roles, users, virtual warehouses, shares and rights have no effect here.
 _WITHOUT_EFFECT = _pattern(r"(CREATE (ROLE|USER|WAREHOUSE|SHARE)|GRANT|ALTER DATABASE \w+ SET) ")
 _INTEGRATION = _pattern(r"CREATE (OR REPLACE )?STORAGE INTEGRATION (IF NOT EXISTS )?(\w+) ")
 _DESCRIBED_INTEGRATION = _pattern(r"DESC(?:RIBE)? (?:STORAGE )?INTEGRATION (\w+)\s*$")
@@ -67,13 +67,13 @@ _ON_ERROR = _pattern(r"\bON_ERROR\s*=\s*'?(\w+%?)")
 
 
 class SnowflakeAccount:
-    """The storage integrations that were made, and what the account refuses."""
+    """An account: its storage integrations, and the statements that it refuses."""
 
     def __init__(self) -> None:
         self._allowed: dict[str, tuple[str, ...]] = {}
 
     def admitted(self, statement: str) -> str:
-        """Return what DuckDB is to run in a statement's place.
+        """Return the statement for DuckDB to run instead of the given one.
 
         Raises:
             ProgrammingError: Snowflake refuses the statement.
@@ -97,7 +97,7 @@ class SnowflakeAccount:
         return self._answered(statement)
 
     def _answered(self, statement: str) -> str:
-        """Return the statement, or what answers one about objects that DuckDB does not have."""
+        """Return the statement, or a substitute if it is about objects that DuckDB lacks."""
         if found := _INTEGRATION.match(statement):
             name = found[3].upper()
             if found[1] or name not in self._allowed:
@@ -129,7 +129,7 @@ class SnowflakeAccount:
         integration = _USED_INTEGRATION.search(outside_texts)
         if integration is None:
             if "CREDENTIALS" not in outside_texts.upper():
-                # Snowflake makes such a stage, which then reads public buckets only.
+                # Snowflake would create such a stage, but it could only read public buckets.
                 raise _refusal("The stage has neither STORAGE_INTEGRATION nor CREDENTIALS", 3127, "42601")
         elif not url[1].startswith(self._locations(integration[1])):
             raise _refusal(

@@ -31,15 +31,15 @@ from sqlglot import exp
 
 from infra.local.emulators.snowflake_account import TEXT_LITERAL, SnowflakeAccount
 
-# Snowflake waits five minutes before it aborts an idle transaction that others wait for.
+# Snowflake waits five minutes before it aborts an idle transaction that blocks others.
 IDLE_TRANSACTION_SECONDS = 30.0
 
 
 class _PlainParquet(ReadParquet):
-    """Reads a Parquet file's own columns only, as Snowflake does."""
+    """Reads only the columns inside a Parquet file, like Snowflake."""
 
     def read_expression(self, url: str) -> exp.Expression:
-        """Return DuckDB's call without the columns it would invent from `name=value` in a path."""
+        """Return DuckDB's call without the columns that it would derive from `name=value` in a path."""
         return exp.func("read_parquet", self.file_literal(url), self.make_eq("hive_partitioning", False))
 
 
@@ -47,7 +47,7 @@ _stock_integer_precision = transforms.integer_precision
 
 
 def _all_digits(expression: exp.Expression) -> exp.Expression:
-    """Keep the 38 digits of NUMBER and NUMBER(38,0), which the stock server stores in 64 bits."""
+    """Keep the 38 digits of NUMBER and NUMBER(38,0), which fakesnow itself stores in 64 bits."""
     is_number = isinstance(expression, exp.DataType) and expression.this == exp.DataType.Type.DECIMAL
     if is_number and [str(parameter) for parameter in expression.expressions] in ([], ["38", "0"]):
         return exp.DataType.build("DECIMAL(38, 0)")
@@ -58,7 +58,7 @@ _stock_timestamp_struct = arrow.timestamp_to_sf_struct
 
 
 def _timestamps_or_null(moments: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Return timestamps as the connector takes them; the stock server makes 1970 of NULL."""
+    """Return timestamps in the connector's form; fakesnow itself turns NULL into 1970."""
     if isinstance(moments, pa.ChunkedArray):
         moments = moments.combine_chunks()
     structs = _stock_timestamp_struct(moments)
@@ -70,7 +70,7 @@ _stock_inline_variables = Variables.inline_variables
 
 
 def _variables_outside_texts(variables: Variables, sql: str) -> str:
-    """Put session variables in; the stock server looks for them inside of text literals as well."""
+    """Replace session variables outside text literals; fakesnow itself also replaces them inside."""
     pieces = TEXT_LITERAL.split(sql)
     pieces[::2] = [_stock_inline_variables(variables, piece) for piece in pieces[::2]]
     return "".join(pieces)
@@ -78,18 +78,18 @@ def _variables_outside_texts(variables: Variables, sql: str) -> str:
 
 _stock_execute = FakeSnowflakeCursor.execute
 _account = SnowflakeAccount()
-# By connection with an open transaction: since when it is idle; infinite while a statement runs.
+# For each connection with an open transaction, since when it is idle; infinite while a statement runs.
 _idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 def _execute(cursor: FakeSnowflakeCursor, command: str, *arguments: Any, **options: Any) -> Any:
-    """Execute a statement; if another transaction stands in its way, end those whose clients are gone.
+    """Execute a statement; if another transaction blocks it, end idle transactions.
 
     Snowflake waits for the other transaction, and aborts an idle one. DuckDB refuses at once, so here the
-    client has to come again.
+    client must retry.
     """
     command = _account.admitted(command)
-    connection = cursor._conn  # noqa: SLF001  # fakesnow has no other way to it
+    connection = cursor._conn  # noqa: SLF001  # fakesnow has no public access to it
     word = command.split(maxsplit=1)[0].upper()
     if word == "BEGIN" or connection in _idle_since:
         _idle_since[connection] = math.inf
@@ -106,7 +106,7 @@ def _execute(cursor: FakeSnowflakeCursor, command: str, *arguments: Any, **optio
 
 
 def _end_idle_transactions() -> None:
-    """End the sessions of transactions that have been idle for too long: a dead client cannot roll back."""
+    """End the sessions of transactions that are idle for too long, because dead clients never roll back."""
     latest = time.monotonic() - IDLE_TRANSACTION_SECONDS
     for token, connection in list(fakesnow.server.sessions.items()):
         if _idle_since.get(connection, math.inf) < latest:
@@ -115,18 +115,18 @@ def _end_idle_transactions() -> None:
 
 
 def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
-    """Open every database of the directory behind one shared engine that reads the local S3.
+    """Open every database in the directory with one shared engine that reads the local S3.
 
     Args:
-        database_directory: Holds one DuckDB file `<DATABASE>.db` per database; must exist.
-        s3_endpoint_url: Where stages of `s3://` addresses are read from.
+        database_directory: The folder with one DuckDB file `<DATABASE>.db` per database; must exist.
+        s3_endpoint_url: The S3 endpoint for stages with `s3://` addresses.
 
     Raises:
-        SystemExit: A database file does not open; it is named, and left as it is.
+        SystemExit: A database file cannot be opened. The message names it, and it is not changed.
     """
-    # Shared, because a DuckDB file can be attached once only; a path, because the default is in memory.
+    # Shared, because a DuckDB file can be attached only once. With a path, because the default is in memory.
     warehouse = FakeSnow(db_path=database_directory)
-    # DuckDB's own S3 reader would be downloaded at run time. A listing kept would hide new files.
+    # Used because DuckDB would download its own S3 reader at run time. A cached listing would hide new files.
     filesystem = s3fs.S3FileSystem(
         key="test",
         secret="test",  # noqa: S106 -- the emulator's fixed credential
@@ -152,7 +152,7 @@ def open_warehouse(database_directory: Path, s3_endpoint_url: str) -> FakeSnow:
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until a termination signal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--database-directory", type=Path, required=True)
@@ -175,7 +175,7 @@ def main() -> None:
             timeout_graceful_shutdown=5,
         )
     finally:
-        # Folds the write-ahead logs into the files; after a kill DuckDB replays them instead.
+        # Merges the write-ahead logs into the files. After a kill DuckDB replays the logs instead.
         warehouse.duck_conn.close()
 
 
