@@ -47,7 +47,7 @@ def serve(settings: ExecutorSettings) -> int:
     """Serve until SIGTERM or SIGINT, then end every job.
 
     Returns:
-        The process's exit code: 0, 1 if a job did not end in time, 3 for a damaged or foreign state, 4 for a
+        The exit code: 0, 1 if a job did not end in time, 3 if the state is damaged or in use, 4 for a
         port in use.
     """
     try:
@@ -103,7 +103,7 @@ def serve(settings: ExecutorSettings) -> int:
     )
 
     def stop(_number: int, _frame: object) -> None:
-        # `shutdown` waits for the serving loop, which is what this handler interrupted.
+        # In a thread, because `shutdown` waits for the serving loop, which this handler interrupts.
         threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, stop)

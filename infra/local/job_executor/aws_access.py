@@ -1,4 +1,4 @@
-"""The executor's own way to the rest of AWS, and the credentials it hands to jobs."""
+"""The executor's access to the AWS emulator, and the credentials of jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# The access key that signed the request that this thread answers.
+# The access key that signed the current thread's request.
 CALLER_KEY: ContextVar[str | None] = ContextVar("caller_key", default=None)
 
 
@@ -30,7 +30,7 @@ class RoleUnusableError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class AwsCredentials:
-    """Keys of one identity."""
+    """The keys of one identity."""
 
     access_key_id: str
     secret_access_key: str
@@ -38,7 +38,7 @@ class AwsCredentials:
 
 
 class AwsAccess:
-    """Clients for the emulator, for the executor itself or for a job's role.
+    """Clients of the emulator, for the executor itself or for a job's role.
 
     Args:
         settings: Endpoint, region and the executor's own keys.
@@ -49,10 +49,10 @@ class AwsAccess:
         self._own = AwsCredentials(
             access_key_id=settings.access_key_id, secret_access_key=settings.secret_access_key
         )
-        # boto3 sessions may not be shared while a client is made.
+        # boto3 sessions are not thread-safe while they create clients.
         self._lock = threading.Lock()
         self._session = Session()
-        # Clients are safe to share, and take a while to make.
+        # Clients are thread-safe, and slow to create.
         self._clients: dict[tuple[str, int, int], Any] = {}
         self._acting: dict[str, str] = {settings.access_key_id: f"arn:aws:iam::{ACCOUNT_ID}:root"}
 
@@ -67,10 +67,10 @@ class AwsAccess:
         """Return a client; `attempts` of 1 means that a request is never sent twice.
 
         Args:
-            service: botocore's name.
-            credentials: Whose it is; the executor's own without.
-            attempts: How often a request is sent at most.
-            read_seconds: How long an answer may take.
+            service: botocore's name of the service.
+            credentials: The client's credentials; by default the executor's own.
+            attempts: The most times that a request is sent.
+            read_seconds: The time limit for an answer.
         """
         if credentials is not None:
             with self._lock:
@@ -103,12 +103,12 @@ class AwsAccess:
         return role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT_ID}:role/{role}"
 
     def check_role(self, role_arn: str, principal: str) -> None:
-        """Make sure that a service may act under a role, as AWS does before it accepts a job.
+        """Check that a service may assume a role, as AWS does before it accepts a job.
 
-        The emulator lets its root key assume anything, even a role that does not exist.
+        The emulator lets its root key assume any role, even one that does not exist.
 
         Raises:
-            RoleUnusableError: It may not.
+            RoleUnusableError: The service may not.
         """
         name = role_arn.rsplit("/", 1)[-1]
         try:
@@ -123,15 +123,15 @@ class AwsAccess:
             raise RoleUnusableError(f"the trust policy of {role_arn} does not name {principal}")
 
     def allows(self, role_arn: str, action: str, resource: str, *, service: str) -> bool:
-        """Tell whether a role's policies allow an action, as the emulator judges them.
+        """Return whether a role's policies allow an action, according to the emulator's policy simulation.
 
-        The emulator's simulation knows no `iam:PassedToService`, so that condition is settled beforehand.
+        The simulation does not support `iam:PassedToService`, so that condition is evaluated beforehand.
 
         Args:
             role_arn: The role.
-            action: Say `iam:PassRole`.
-            resource: The ARN that it is about.
-            service: To which a role is passed.
+            action: The action, such as `iam:PassRole`.
+            resource: The ARN of the resource.
+            service: The service to which a role is passed.
         """
         iam, name = self.client("iam"), role_arn.rsplit("/", 1)[-1]
         documents = [
@@ -146,12 +146,12 @@ class AwsAccess:
         return judged["EvaluationResults"][0]["EvalDecision"] == "allowed"
 
     def caller_arn(self) -> str | None:
-        """Return who signed the request that is answered, if it is the root key or a role assumed here."""
+        """Return the signer of the current request, if it is the root key or a role assumed here."""
         key = CALLER_KEY.get()
         return None if key is None else self._acting.get(key)
 
     def assume(self, role_arn: str, session_name: str) -> AwsCredentials:
-        """Return the credentials of a role for one job; they last as long as the role's sessions do."""
+        """Return the credentials of a role for one job; they last as long as the role's sessions."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
         _LOG.info("access key %s acts as %s", answer["AccessKeyId"], role_arn)
         self._acting[answer["AccessKeyId"]] = role_arn
@@ -173,7 +173,7 @@ def _trusts(statement: dict[str, Any], principal: str) -> bool:
 
 
 def _with_service(statements: list[dict[str, Any]], service: str) -> list[dict[str, Any]]:
-    """Return the statements that hold for a role that is passed to the service, without that condition."""
+    """Return the statements that apply to a role passed to the service, without that condition."""
     found = []
     for statement in statements:
         conditions = {operator: dict(keys) for operator, keys in statement.get("Condition", {}).items()}

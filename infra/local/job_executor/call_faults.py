@@ -13,14 +13,14 @@ _EFFECTS_OF_CALLS = ("error", "latency_seconds", "lost_answer", "ends_as")
 _EFFECTS_OF_EVENTS = ("dropped", "doubled", "latency_seconds")
 _EFFECTS = tuple(dict.fromkeys((*_EFFECTS_OF_CALLS, *_EFFECTS_OF_EVENTS)))
 _MEMBERS = {"service", "operation", *_EFFECTS, "count"}
-# Where a job run's fate is put into the request that starts it: no request has a member of this name.
+# The request member for a job run's forced end. No real request has a member of this name.
 ENDS_AS = "<ends_as>"
-# SageMaker's words for a job that failed by no fault of its script, by what reasons of failure begin with.
+# SageMaker's messages for jobs that fail through no fault of the script, by the prefix of the failure reason.
 JOB_FAILURES = {
     "InternalServerError": "We encountered an internal error. Please try again.",
     "CapacityError": "Unable to provision requested ML compute capacity. Please retry later.",
 }
-# What may become of a job before its script begins, by the operation that starts it.
+# The ways in which a job may end before its script begins, by the operation that starts it.
 _FATES = {
     ("glue", "StartJobRun"): ("EXPIRED", "ERROR", "TIMEOUT", "STOPPED"),
     ("sagemaker", "CreateProcessingJob"): tuple(JOB_FAILURES),
@@ -33,20 +33,20 @@ _MAX_LATENCY_SECONDS = 600
 
 @dataclass
 class CallFault:
-    """One rule: what happens to the next `count` calls of an operation, or to the next events of a type.
+    """A rule for the next `count` calls of an operation, or for the next events of a type.
 
     Args:
         service: `glue` or `sagemaker`; `events` for SageMaker's events.
-        operation: Its name in the service model; an event's detail type.
-        error: Answer with this code; the operation is not carried out.
-        latency_seconds: Answer so much later, or send the event so much later than those that follow.
-        lost_answer: Carry the operation out, then close the connection without an answer.
-        ends_as: Let the job that is started end before its script begins: in this state of Glue's, or failed
-            for this reason of SageMaker's.
+        operation: The operation's name in the service model; for events the detail type.
+        error: Answer with this error code, without carrying out the operation.
+        latency_seconds: Delay the answer; for an event, send it this much later than those that follow.
+        lost_answer: Carry out the operation, then close the connection without an answer.
+        ends_as: End the started job before its script begins, in this state of Glue or with this failure
+            reason of SageMaker.
         dropped: Do not send the event.
         doubled: Send the event twice.
-        count: Calls still to be hit.
-        fired: Calls hit.
+        count: The number of remaining calls.
+        fired: The number of affected calls.
     """
 
     service: str
@@ -67,7 +67,7 @@ class CallFault:
 
 
 class FaultBook:
-    """All rules and what they hit; gone when the executor ends."""
+    """All rules with their counts, in memory only."""
 
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, frozenset[str]]] = {}
@@ -76,20 +76,20 @@ class FaultBook:
         self._lock = threading.Lock()
 
     def know_calls(self, service: str, errors: Mapping[str, Collection[str]]) -> None:
-        """Take faults of a service's operations from now on.
+        """Accept faults of a service's operations from now on.
 
         Args:
-            service: botocore's name.
+            service: botocore's name of the service.
             errors: The modelled errors by operation.
         """
         self._calls[service] = {name: frozenset(codes) for name, codes in errors.items()}
 
     def know_events(self, source: str, detail_types: Collection[str]) -> None:
-        """Take faults of events from now on.
+        """Accept faults of events from now on.
 
         Args:
-            source: What faults name as their service.
-            detail_types: What they name as operations.
+            source: The service name in these faults.
+            detail_types: The operation names in these faults.
         """
         self._events[source] = frozenset(detail_types)
 
@@ -97,7 +97,7 @@ class FaultBook:
         """Add a rule.
 
         Raises:
-            ValueError: It is not well-formed, and so would never fire or fire otherwise than meant.
+            ValueError: The rule is malformed, so it would not fire as intended.
         """
         if not isinstance(document, dict) or set(document) - _MEMBERS:
             raise ValueError(f"a fault is an object with members of {sorted(_MEMBERS)}")
@@ -134,7 +134,7 @@ class FaultBook:
             raise ValueError(f"ends_as must be one of what the operation knows: {fates}")
 
     def take(self, service: str, operation: str) -> CallFault | None:
-        """Return the rule that hits this call, the oldest first, and count it down."""
+        """Return the oldest rule for this call, and count it down."""
         with self._lock:
             for fault in self._faults:
                 if (fault.service, fault.operation) == (service, operation) and fault.count > 0:
@@ -144,11 +144,11 @@ class FaultBook:
         return None
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return all rules with what is left of them and how often they fired."""
+        """Return all rules with their remaining and past calls."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
 
     def clear(self) -> None:
-        """Forget all rules."""
+        """Remove all rules."""
         with self._lock:
             self._faults.clear()

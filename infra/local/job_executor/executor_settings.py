@@ -7,26 +7,26 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# The emulator's account, which ARNs name.
+# The emulator's account id.
 ACCOUNT_ID = "000000000000"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings:
-    """All that the executor is told from outside.
+    """The executor's settings.
 
     Args:
-        port: Loopback port to listen on; 0 takes a free one, printed at start.
-        state_dir: Directory of the durable state and of the job processes' files.
-        aws_endpoint_url: Endpoint of everything of AWS but Glue and SageMaker.
+        port: The loopback port; 0 for any free port, which is printed at the start.
+        state_dir: The folder of the durable state and of the job processes' files.
+        aws_endpoint_url: The endpoint of all AWS services except Glue and SageMaker.
         region: AWS region of ARNs, credentials and job environments.
-        access_key_id: Key id with which roles are read and assumed and logs are written.
-        secret_access_key: Its secret.
+        access_key_id: The id of the key with which roles are read and assumed and logs are written.
+        secret_access_key: The secret of that key.
         seconds_per_minute: Length of a minute of Glue's `Timeout`, in seconds; tests shorten it.
         stop_grace_seconds: Time between SIGTERM and SIGKILL; 120 s on SageMaker.
-        instance_limit: Instances that SageMaker jobs may use at once, the account's service limit.
-        host_stagger_seconds: Time between the starts of two hosts of a job, whose first host starts last.
-        enforce_iam: Whether a pipeline's role must be allowed to do what the pipeline does.
+        instance_limit: The most instances of SageMaker jobs at once, an account's service limit.
+        host_stagger_seconds: Time between the starts of two hosts of a job. The first host starts last.
+        enforce_iam: Whether a pipeline's role must be allowed to make the pipeline's calls.
     """
 
     port: int
@@ -45,7 +45,7 @@ class ExecutorSettings:
 def parse_settings(argv: list[str]) -> ExecutorSettings:
     """Build the settings from command line arguments and the two AWS key variables.
 
-    Without these it is the emulator's well-known root key.
+    Without these variables the emulator's well-known root key is used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.job_executor", description=__doc__, argument_default=argparse.SUPPRESS

@@ -1,4 +1,4 @@
-"""The HTTP side: loopback only, bounded bodies, AWS's targets and errors, and the control endpoints."""
+"""The HTTP server: loopback only, limited bodies, AWS's operations and errors, and control endpoints."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Operations = dict[str, "Callable[[dict[str, Any]], dict[str, Any]]"]
 
 
 class Dispatcher:
-    """Finds the operation of a request, carries it out and applies faults.
+    """Finds and carries out the operation of a request, and applies faults.
 
     Args:
-        operations: What can be carried out, by service and operation.
-        images: Those that SageMaker's jobs can run in.
-        faults: Is told which operations there are.
+        operations: The supported operations by service and name.
+        images: The images of SageMaker's jobs.
+        faults: The faults; receives the names of all operations.
     """
 
     def __init__(self, operations: Mapping[str, Operations], images: ImageStore, faults: FaultBook) -> None:
@@ -53,7 +53,7 @@ class Dispatcher:
             faults.know_calls(protocol.service, errors)
 
     def dispatch(self, target: str, body: bytes) -> bytes | None:
-        """Answer one call; nothing where the answer is to be lost.
+        """Answer one call; None if the answer is to be lost.
 
         Raises:
             ApiError: The answer is an error.
@@ -83,14 +83,14 @@ class Dispatcher:
 
 
 class ExecutorServer(ThreadingHTTPServer):
-    """The listening socket on 127.0.0.1.
+    """The HTTP server on 127.0.0.1.
 
     Args:
-        port: Port, 0 for a free one.
+        port: The port; 0 for any free port.
     """
 
     daemon_threads = True
-    # A client opens a connection per poll; the default backlog of 5 is short on a busy machine.
+    # Clients open a connection per poll, so the default backlog of 5 is too short on a busy machine.
     request_queue_size = 128
 
     def __init__(self, port: int) -> None:
@@ -99,19 +99,19 @@ class ExecutorServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Address for clients."""
+        """The server's address for clients."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60
-    # An answer goes out in one segment; delayed acknowledgements would cost 40 ms.
+    # Send an answer in one segment: delayed acknowledgements would cost 40 ms.
     wbufsize = -1
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer the health check, the list of faults and that of images."""
+        """Answer the health check, the list of faults and the list of images."""
         if self.path == "/health" and self._is_local():
             self._send(200, {"status": "ok", "services": ["glue", "sagemaker"]})
         elif self.path == _FAULTS and self._is_local():
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"message": f"nothing is at {self.path}"})
 
     def do_DELETE(self) -> None:
-        """Forget all faults."""
+        """Remove all faults."""
         if self.path != _FAULTS or not self._is_local():
             self._send(404, {"message": f"nothing is at {self.path}"})
             return
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ApiError as error:
             self._send_error(error)
         except Exception as error:  # noqa: BLE001 - a boundary, see below
-            # The boundary of a request: the caller gets AWS's internal failure, the log the reason.
+            # The boundary of a request: the caller gets AWS's InternalFailure, and the log gets the reason.
             _LOG.exception("call %s failed", self.headers.get("X-Amz-Target"))
             self._send_error(ApiError("InternalFailure", f"The job executor failed: {error!r}", status=500))
         else:
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._dispatcher().dispatch(self.headers.get("X-Amz-Target", ""), body)
 
     def _note_call(self, body: bytes) -> None:
-        """Log what is called, on what, and with which access key: nobody checks here whether its role may."""
+        """Log the operation, the resource and the access key, since permissions are not checked here."""
         signed = _ACCESS_KEY.search(self.headers.get("Authorization", ""))
         CALLER_KEY.set(signed[1] if signed else None)
         try:
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _add(self, body: bytes) -> None:
-        # A page in a browser cannot send this content type elsewhere without being asked first.
+        # A web page cannot send this content type to another origin without a preflight request.
         if self.headers.get_content_type() != "application/json":
             self._send(400, {"message": "the content type must be application/json"})
             return
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, added)
 
     def _is_local(self) -> bool:
-        """Tell whether the request names this machine: a rebound DNS name would not."""
+        """Return whether `Host` is this machine, as protection against DNS rebinding."""
         name = self.headers.get("Host", "").rsplit(":", 1)[0]
         return name in _LOOPBACK_NAMES and "Origin" not in self.headers
 
@@ -241,5 +241,5 @@ class _Handler(BaseHTTPRequestHandler):
         return cast("Dispatcher", cast("ExecutorServer", self.server).dispatcher)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Log requests at debug level only: clients poll."""
+        """Log requests only at debug level, because clients poll."""
         _LOG.debug(format, *args)

@@ -1,7 +1,7 @@
-"""The images that exist here, as a registry of images would know them: each stands for an environment.
+"""The container images that exist on this machine; each is replaced by an environment.
 
-`mlpipe up` makes the environments and adds them by `POST /_executor/images`. They are kept across restarts,
-and those of earlier lock files stay: a job that was asked for before still finds its packages.
+`mlpipe up` makes the environments and adds the images by `POST /_executor/images`. They are kept across
+restarts. Images of earlier lock files stay, so that jobs requested before still find their packages.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class StoredImage:
     """An image.
 
     Attributes:
-        packages: What it says of itself: its tag, made of its lock file.
-        environment: The folder of the environment that stands for it.
+        packages: The image's tag, derived from its lock file.
+        environment: The folder of the environment that replaces it.
     """
 
     packages: str
@@ -36,15 +36,15 @@ class StoredImage:
 
     @property
     def python(self) -> Path:
-        """The Python that jobs run in it."""
+        """The Python of the environment."""
         return MadeEnvironment(Path(self.environment)).python
 
 
 class ImageStore:
-    """The images by the address that jobs name them by.
+    """The images by the address that jobs use.
 
     Args:
-        path: The file that they are kept in.
+        path: The file in which they are stored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,18 +60,18 @@ class ImageStore:
                 )
 
     def find(self, uri: str) -> StoredImage | None:
-        """Return an image, or None where there is none or its environment was removed."""
+        """Return an image, or None if it does not exist or its environment was removed."""
         image = self._images.get(uri)
         return image if image is not None and image.python.exists() else None
 
     def add(self, document: Any) -> None:
-        """Add images, or replace those of the same address.
+        """Add images, replacing those with the same address.
 
         Args:
-            document: As `infra.environments.job_environments` writes it.
+            document: The document of `infra.environments.job_environments`.
 
         Raises:
-            ValueError: It has another form, or names an environment that is not there.
+            ValueError: The document is malformed, or an environment does not exist.
         """
         added = _parsed(document)
         for uri, image in added.items():
@@ -85,7 +85,7 @@ class ImageStore:
             self._images = images
 
     def listed(self) -> dict[str, Any]:
-        """Return all of them as a document."""
+        """Return all images as a document."""
         return _document(self._images)
 
 

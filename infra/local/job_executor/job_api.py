@@ -1,4 +1,4 @@
-"""What Glue's and SageMaker's operations share: records, the job's role, pages of a list."""
+"""Shared parts of Glue's and SageMaker's operations: records, the job's role, pages of a list."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class RecordApi:
     """Operations on durable records; each takes a validated request and returns an answer.
 
     Args:
-        settings: Region, length of a minute, instance limit.
-        store: Durable records.
+        settings: The executor's settings.
+        store: The durable records.
     """
 
     settings: ExecutorSettings
     store: RecordStore
 
-    # The code of the error for a request that the service refuses.
+    # The error code for requests that the service refuses.
     refusal: ClassVar[str]
 
     def answer_page(
@@ -45,18 +45,18 @@ class RecordApi:
         member: str,
         show: Callable[[Record], dict[str, Any]],
     ) -> dict[str, Any]:
-        """Answer a request for a list with one page of it, and the token of the next.
+        """Answer a list request with one page and the token of the next.
 
         Args:
             records: All records in their final order.
-            request: Its `NextToken` and `MaxResults`.
-            key: The record's member with its unique name.
-            size: Records a page, unless the request says it.
+            request: The request, with optional `NextToken` and `MaxResults`.
+            key: The member of a record with its unique name.
+            size: Records per page, if the request does not set it.
             member: The answer's member that lists the records.
-            show: Returns a record as the answer shows it.
+            show: Returns a record in the answer's form.
 
         Raises:
-            ApiError: The token was not given by this executor, or its record is gone.
+            ApiError: The token was not issued by this executor, or its record is gone.
         """
         try:
             names = [record[key] for record in records]
@@ -69,10 +69,10 @@ class RecordApi:
 
 @dataclass(frozen=True)
 class RoleApi(RecordApi):
-    """Operations that name a role under which something is carried out.
+    """Operations that take a role for their work.
 
     Args:
-        access: Reads roles.
+        access: Access to roles.
     """
 
     access: AwsAccess
@@ -83,10 +83,10 @@ class RoleApi(RecordApi):
         Args:
             role_arn: The role.
             principal: The service.
-            message: AWS's words for it.
+            message: AWS's message for the refusal.
 
         Raises:
-            ApiError: It cannot be assumed.
+            ApiError: The role cannot be assumed.
         """
         try:
             self.access.check_role(role_arn, principal)
@@ -96,25 +96,25 @@ class RoleApi(RecordApi):
 
 @dataclass(frozen=True)
 class JobApi(RoleApi):
-    """One service's operations that start jobs.
+    """The operations of a service that start jobs.
 
     Args:
-        start: Hands a recorded job to the runner.
+        start: Passes a recorded job to the runner.
     """
 
     start: Callable[[str, str], None]
 
 
 def page(names: list[str], *, token: str | None, size: int) -> tuple[range, str | None]:
-    """Return the positions of one page and the token of the next, which survives records added meanwhile.
+    """Return the positions of one page and the token of the next, which stays valid when records are added.
 
     Args:
         names: The unique names of all records in their final order.
-        token: The caller's token, nothing for the first page.
-        size: Records a page.
+        token: The caller's token; None for the first page.
+        size: Records per page.
 
     Raises:
-        ValueError: The token was not given by this function, or its record is gone.
+        ValueError: The token was not issued by this function, or its record is gone.
     """
     start = 0
     if token:

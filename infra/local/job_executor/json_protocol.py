@@ -1,4 +1,4 @@
-"""AWS JSON 1.1: raw bodies become validated requests, and answers become validated bodies."""
+"""The AWS JSON 1.1 protocol: parses and validates requests, validates and serializes answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class ApiError(Exception):
-    """An answer that is an error, with AWS's code.
+    """An error answer with AWS's error code.
 
     Args:
-        code: The modelled or common error code, say `EntityNotFoundException`.
-        message: AWS's message for it.
-        status: HTTP status: 400 for the caller's faults, 500 for the service's.
+        code: The modelled or common error code, such as `EntityNotFoundException`.
+        message: AWS's message for the error.
+        status: The HTTP status: 400 for the caller's faults, 500 for the service's.
     """
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
@@ -51,12 +51,12 @@ class JsonProtocol:
             raise ApiError("UnknownOperationException", f"{self.service} has no operation {name}.") from error
 
     def error_names(self, operation: str) -> list[str]:
-        """Return the errors that the model gives an operation."""
+        """Return the errors of an operation in the model."""
         shapes: Any = self.operation(operation).error_shapes
         return [shape.name for shape in shapes]
 
     def parse(self, operation: OperationModel, body: bytes) -> dict[str, Any]:
-        """Turn a request body into validated parameters; timestamps stay seconds since 1970.
+        """Parse a request body into validated parameters; timestamps stay seconds since 1970.
 
         Raises:
             ApiError: `SerializationException` or `ValidationException`.
@@ -79,10 +79,10 @@ class JsonProtocol:
         return request
 
     def serialize(self, operation: OperationModel, answer: dict[str, Any]) -> bytes:
-        """Turn an answer into its body.
+        """Serialize an answer.
 
         Raises:
-            ApiError: The answer breaks the service model: a fault of the executor, said loudly.
+            ApiError: The answer violates the service model, which is a fault of the executor.
         """
         shape: Any = operation.output_shape
         if shape is None:
@@ -98,7 +98,7 @@ class JsonProtocol:
 
 
 def _known(shape: Any, raw: Any) -> Any:
-    """Drop nulls and members that the model does not know, as AWS's deserializers do."""
+    """Drop nulls and unknown members, as AWS's deserializers do."""
     if shape.type_name == "structure" and isinstance(raw, dict):
         members = shape.members
         return {
@@ -112,7 +112,7 @@ def _known(shape: Any, raw: Any) -> Any:
 
 
 def _with_datetimes(shape: Any, value: Any) -> Any:
-    """Return a copy in which timestamps are what botocore's validator expects; the wire has seconds."""
+    """Return a copy with timestamps as datetimes, which botocore's validator expects."""
     if shape.type_name == "timestamp":
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ApiError("SerializationException", f"{value!r} is not a timestamp in seconds.")

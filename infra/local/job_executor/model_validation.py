@@ -1,7 +1,7 @@
-"""Requests and answers against botocore's service models, constraint by constraint.
+"""Validates requests and answers against all constraints of botocore's service models.
 
-botocore's own `ParamValidator` checks types, required members and lower bounds, but neither enums, patterns
-nor upper bounds; AWS checks all of them, so the walk here does too.
+botocore's `ParamValidator` checks types, required members and lower bounds, but not enums, patterns and upper
+bounds. AWS checks all of them, so this module does too.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any
 
 from botocore.validate import ParamValidator
 
-# AWS writes the characters beyond the basic plane as surrogate pairs, which Python cannot compile.
+# AWS writes characters beyond the basic plane as surrogate pairs, which Python's patterns do not support.
 _SURROGATES = "\\uD800\\uDC00-\\uDBFF\\uDFFF"
 _SHOWN_CHARACTERS = 200
 _ASTRAL = "\\U00010000-\\U0010FFFF"
-# Unicode's classes, which Python's patterns lack; the models write them between brackets only.
+# Unicode classes, which Python's patterns do not support. The models use them only between brackets.
 _CLASS = re.compile(r"\\p\{(\w+)\}")
 _JAVA_ALNUM = "0-9A-Za-z"
-# A repeated end of the text, as the models write a length that they state once more elsewhere.
+# A quantifier after the end anchor, by which some models repeat the length limit. It has no effect.
 _REPEATED_END = re.compile(r"\$\{\d+,\d+\}$")
 
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a model's pattern, which is written in Java's dialect."""
+    """Compile a model's pattern, which is in Java's syntax."""
     text = _REPEATED_END.sub("", pattern.replace(_SURROGATES, _ASTRAL))
     return re.compile(_CLASS.sub(lambda found: _characters(found[1]), text))
 
 
 @lru_cache
 def _characters(name: str) -> str:
-    """Return the characters of a Unicode class, say `L` for letters, as ranges of a pattern."""
+    """Return the characters of a Unicode class, such as `L` for letters, as ranges of a pattern."""
     if name == "Alnum":
         return _JAVA_ALNUM
     codes = (code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith(name))
-    # In a run of neighbours, code and position grow together.
+    # In a run of consecutive codes, the difference of code and position is constant.
     runs = itertools.groupby(enumerate(codes), key=lambda item: item[1] - item[0])
     return "".join(_range([code for _, code in run]) for _, run in runs)
 
@@ -49,7 +49,7 @@ def _range(codes: list[int]) -> str:
 
 
 def violations(shape: Any, value: Any) -> list[str]:
-    """List what is wrong with a value, in the words of AWS's validation errors."""
+    """Return the faults of a value, in the words of AWS's validation errors."""
     report = ParamValidator().validate(value, shape)
     if report.has_errors():
         return [line.strip() for line in report.generate_report().splitlines()]

@@ -31,7 +31,7 @@ _MAX_TIMEOUT_MINUTES = 10_080
 _DEFAULT_TIMEOUT_MINUTES = 480
 _OLD_DEFAULT_TIMEOUT_MINUTES = 2_880
 _FIRST_SHORT_VERSION = 5
-# Members of a definition that a job run shows too.
+# Members of a definition that also appear in job runs.
 _SHOWN_BY_RUNS = ("GlueVersion", "WorkerType", "NumberOfWorkers", "MaxCapacity", "ExecutionClass")
 _OVERRIDES = ("WorkerType", "NumberOfWorkers", "MaxCapacity", "ExecutionClass")
 
@@ -47,7 +47,7 @@ class GlueApi(JobApi):
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "CreateJob": self.create_job,
             "UpdateJob": self.update_job,
@@ -72,7 +72,7 @@ class GlueApi(JobApi):
         return {"Name": request["Name"]}
 
     def update_job(self, request: Request) -> dict[str, Any]:
-        """Replace a definition wholly, as Glue does."""
+        """Replace the whole definition, as Glue does."""
         name, update = request["JobName"], request["JobUpdate"]
         created = self._definition(name)["CreatedOn"]
         for needed in ("Role", "Command"):
@@ -98,12 +98,12 @@ class GlueApi(JobApi):
         )
 
     def delete_job(self, request: Request) -> dict[str, Any]:
-        """Delete a definition; one that is not there is no error on Glue either."""
+        """Delete a definition; as on Glue, a missing one is not an error."""
         self.store.delete(_JOB, request["JobName"])
         return {"JobName": request["JobName"]}
 
     def start_job_run(self, request: Request) -> dict[str, Any]:
-        """Start a run, or another attempt at an ended one where `JobRunId` names it."""
+        """Start a run, or another attempt of the ended run that `JobRunId` names."""
         job = self.store.get(_JOB, request["JobName"])
         if job is None:
             raise ApiError("EntityNotFoundException", "Failed to start job run due to missing metadata")
@@ -136,7 +136,7 @@ class GlueApi(JobApi):
         return self.answer_page(newest_first, request, key="id", size=200, member="JobRuns", show=_shown_run)
 
     def batch_stop_job_run(self, request: Request) -> dict[str, Any]:
-        """Ask runs to stop; what cannot be stopped is listed, not raised."""
+        """Ask runs to stop; runs that cannot be stopped are listed in the answer."""
         submitted, errors = [], []
         for run_id in request["JobRunIds"]:
             named = {"JobName": request["JobName"], "JobRunId": run_id}
@@ -207,7 +207,7 @@ class GlueApi(JobApi):
             "timeout_minutes": timeout,
             "limit_seconds": timeout * self.settings.seconds_per_minute,
             "host_count": 1,
-            # A job run expires in a queue, and not while it starts.
+            # A job run expires only while it waits in a queue.
             "state": "WAITING" if fate == "EXPIRED" else "STARTING",
             "phase": Phase.PREPARING,
             "ending": None if fate is None else _ENDINGS[fate],

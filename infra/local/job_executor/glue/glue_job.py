@@ -1,4 +1,4 @@
-"""How a Glue job run is carried out: script from S3, arguments in argv, Glue's logs and states."""
+"""Runs Glue jobs: script from S3, arguments in argv, Glue's logs and states."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ _STATES = {
 
 
 def merged_arguments(record: Record) -> dict[str, str]:
-    """Return a run's arguments: defaults, overlaid by the run's own and by those not to be overridden."""
+    """Return a run's arguments: defaults, overridden by the run's own and then by non-overridable ones."""
     return {**record["default_arguments"], **record["arguments"], **record["fixed_arguments"]}
 
 
 def log_group_prefix(record: Record) -> str:
-    """Return what the names of a run's log groups begin with."""
+    """Return the prefix of a run's log groups."""
     return merged_arguments(record).get(_LOG_GROUP_ARGUMENT, _LOG_GROUP_PREFIX)
 
 
 def error_message(stderr: bytes, returncode: int | None) -> str:
-    """Return what Glue shows of a failed script: its last exception, else the last line it wrote.
+    """Return Glue's message for a failed script: its last exception, else its last line.
 
     Args:
         stderr: The end of the script's standard error.
-        returncode: Exit code, negative for a signal, nothing if the process vanished.
+        returncode: The exit code, negative for a signal, None if the process vanished.
     """
     lines = [line.rstrip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     traces = [
@@ -70,11 +70,11 @@ def error_message(stderr: bytes, returncode: int | None) -> str:
 
 
 class GlueJobKind:
-    """Job runs of Glue, one process each.
+    """Job runs of Glue, with one process each.
 
     `--extra-py-files` and `--extra-files` act as on Glue. All arguments, defaults and special ones included,
-    are in argv as on Glue. The wheels of `--additional-python-modules` are checked, and not installed: the
-    product's own environment has the modules. Spark settings are passed on but not acted on.
+    are in argv as on Glue. The wheels of `--additional-python-modules` are checked but not installed, since
+    the product's environment has the modules. Spark settings are passed on but have no effect.
     """
 
     record_kind = "glue_run"
@@ -82,14 +82,14 @@ class GlueJobKind:
     session_name = "GlueJobRunnerSession"
 
     def grace_seconds(self, stop_grace_seconds: float) -> float:
-        """Return Glue's short grace: it promises none."""
+        """Return a short grace period, because Glue documents none."""
         return min(stop_grace_seconds, 10.0)
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
         """Download script, modules and files.
 
         Raises:
-            JobExecutionError: A file is missing, or a module would come from a package index.
+            JobExecutionError: A file is missing, or a module would be installed from a package index.
         """
         host = hosts[0]
         arguments = merged_arguments(record)
@@ -107,7 +107,7 @@ class GlueJobKind:
         argv += ["--JOB_RUN_ID", record["id"], "--JOB_ID", f"j_{job_id}"]
         for key, value in arguments.items():
             argv += [key, value]
-        # A single module is found through its directory, an archive by its own path.
+        # Python finds a single module through its folder, an archive by its own path.
         paths = dict.fromkeys(str(path.parent if path.suffix == ".py" else path) for path in modules)
         return [
             HostCommand(
@@ -115,7 +115,7 @@ class GlueJobKind:
                 directory=str(host.work),
                 environment={
                     "PYTHONPATH": ":".join(paths),
-                    # Glue's Spark session is made outside of the script too.
+                    # Spark is configured outside the script, as on Glue.
                     "PYSPARK_SUBMIT_ARGS": "--master local[2] pyspark-shell",
                     "PYSPARK_PYTHON": sys.executable,
                     "SPARK_LOCAL_IP": "127.0.0.1",
@@ -137,7 +137,7 @@ class GlueJobKind:
         return targets
 
     def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return Glue's two streams, named by the job run."""
+        """Return Glue's two log streams, named after the job run."""
         prefix = log_group_prefix(record)
         return [
             LogFile(path=host.stdout, group=f"{prefix}/output", stream=record["id"]),
@@ -147,7 +147,7 @@ class GlueJobKind:
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
     ) -> None:
-        """Upload nothing: a Glue script writes to S3 by itself."""
+        """Do nothing: a Glue script writes to S3 itself."""
 
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
         """Take the error message from standard error."""

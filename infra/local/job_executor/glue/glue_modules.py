@@ -1,7 +1,7 @@
-"""What a Glue job installs before its script starts: only wheels that come with it, pinned and hashed.
+"""Checks what a Glue job installs before its script: only its own wheels, pinned and hashed.
 
-Glue itself also installs from a package index. The executor refuses that, because whatever an index offers at
-a start was never tested.
+Glue itself also installs from a package index. The executor refuses that, because packages from an index may
+never have been tested.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PINNED = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
 
 
 def check_installer(arguments: Mapping[str, str]) -> str:
-    """Return the zips of wheels that a job's arguments name, separated by commas.
+    """Return the zips of wheels in a job's arguments, separated by commas.
 
     Raises:
-        JobExecutionError: The arguments let the installer ask an index.
+        JobExecutionError: The arguments allow the installer to use an index.
     """
     modules = arguments.get(MODULES, "")
     for module in filter(None, modules.split(",")):
@@ -47,7 +47,7 @@ def check_zip_of_wheels(path: Path) -> None:
     """Check that a zip of wheels holds exactly the wheels that its requirements pin, each with its hash.
 
     Raises:
-        JobExecutionError: It does not.
+        JobExecutionError: The zip is malformed, or wheels and requirements differ.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -69,7 +69,7 @@ def check_zip_of_wheels(path: Path) -> None:
 
 
 def _described(name: str, content: bytes) -> tuple[str, str, str]:
-    """Return name, version and SHA-256 of a wheel; a file that is none matches no requirement."""
+    """Return name, version and SHA-256 of a wheel; for other files, values that match no requirement."""
     package, _, rest = name.removeprefix("wheels/").partition("-")
     version = rest.partition("-")[0] if name.endswith(".whl") else ""
     return package.replace("_", "-").lower(), version, hashlib.sha256(content).hexdigest()

@@ -1,1 +1,1 @@
-"""Any job: its record, its processes, its output."""
+"""Jobs of all kinds: records, processes and output."""

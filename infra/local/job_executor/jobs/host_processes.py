@@ -29,14 +29,14 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 def job_environment(
     settings: ExecutorSettings, credentials: AwsCredentials, *, own_url: str, host: HostWorkspace
 ) -> dict[str, str]:
-    """Return the variables that every job has: what AWS would give it, and nothing of the executor's own.
+    """Return the variables that every job has: those that AWS would set, and none of the executor's.
 
     Args:
-        settings: Region and endpoints.
-        credentials: The job's role.
-        own_url: Address of the executor, the endpoint of Glue and SageMaker.
-        host: Its home and temporary directory are the process's own, so that no AWS profile of the person at
-            the laptop is ever read.
+        settings: The region and endpoints.
+        credentials: The credentials of the job's role.
+        own_url: The executor's address, the endpoint of Glue and SageMaker.
+        host: The host, with a home and temporary folder of its own, so that the user's AWS profile is never
+            read.
     """
     environment = {
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
@@ -53,7 +53,7 @@ def job_environment(
         "TMPDIR": str(host.temporary),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
-        # Both services' images set it: output arrives while the script runs.
+        # Both services' images set this, so that output arrives while the script runs.
         "PYTHONUNBUFFERED": "1",
     }
     if "JAVA_HOME" in os.environ:
@@ -62,14 +62,14 @@ def job_environment(
 
 
 def cpu_share(number: int, hosts: int) -> list[int] | None:
-    """Return the processor cores of a host, which shares the machine with the job's other hosts.
+    """Return a host's share of the machine's processor cores.
 
     Args:
         number: 1 for the first host.
-        hosts: How many the job has.
+        hosts: The job's number of hosts.
 
     Returns:
-        At least one core; None for all of them, and where the system cannot keep a process to some.
+        At least one core; None for all cores, or if the system does not support CPU affinity.
     """
     if hosts == 1 or not hasattr(os, "sched_getaffinity"):
         return None
@@ -81,7 +81,7 @@ class HostProcesses:
     """All processes of one job.
 
     Args:
-        hosts: Their workspaces, each with a `spec.json`.
+        hosts: The processes' workspaces, each with a `spec.json`.
     """
 
     def __init__(self, hosts: list[HostWorkspace]) -> None:
@@ -92,38 +92,38 @@ class HostProcesses:
         self._killed = False
 
     def none_started(self) -> bool:
-        """Tell whether no process was ever started."""
+        """Return whether no process was ever started."""
         return not any(self._started(host) for host in self._hosts)
 
     def abandon(self) -> None:
-        """Make sure that a process still on its way up ends before it runs the script."""
+        """Make processes that are still starting end before they run the script."""
         for host in self._hosts:
             (host.home / "started.json").write_text("{}")
 
     def launch(self, environment: Callable[[HostWorkspace], dict[str, str]]) -> None:
-        """Start every process that has not been started, by this executor or by one before it.
+        """Start every process that neither this executor nor an earlier one has started.
 
         Args:
-            environment: The variables that every job has, per host; those of the spec come on top.
+            environment: Returns a host's variables that every job has; the spec's variables override them.
 
         Raises:
-            JobExecutionError: One of them did not start; none is left running.
+            JobExecutionError: A process did not start. No process is left running.
         """
         try:
             self._launch(environment)
         except Exception as error:
-            # Whatever it was, such as credentials that could not be had: no process may run on unwatched.
+            # After any error, such as missing credentials, no process may continue unwatched.
             self._withdraw()
             raise JobExecutionError(
                 f"InternalServerError: the job's processes did not start: {error}"
             ) from error
 
     def _withdraw(self) -> None:
-        """End what was started of a job that cannot be started whole."""
+        """End the started processes of a job that cannot be started completely."""
         for host in self._hosts:
             child = self._children.get(host.number)
             if child is not None and not self._started(host):
-                # It takes no signals yet.
+                # It does not handle signals yet.
                 child.kill()
                 child.wait(timeout=_START_SECONDS)
         self._signal(signal.SIGUSR1)
@@ -137,7 +137,7 @@ class HostProcesses:
                 argv = [sys.executable, "-I", str(_WRAPPER), str(host.home / "spec.json")]
                 if spec["mount"]:
                     argv = ["unshare", "--mount", *argv]
-                # A session of its own: the job outlives an executor that is killed.
+                # In a new session, so that the job survives if the executor is killed.
                 self._children[host.number] = subprocess.Popen(
                     argv,
                     env={**environment(host), **spec["environment"]},
@@ -155,28 +155,28 @@ class HostProcesses:
                 time.sleep(0.02)
 
     def all_ended(self) -> bool:
-        """Tell whether every process has ended, and note the exit codes."""
+        """Return whether every process has ended, and record the exit codes."""
         for host in self._hosts:
             if host.number not in self._ended:
                 self._look(host)
         return len(self._ended) == len(self._hosts)
 
     def any_failed(self) -> bool:
-        """Tell whether a process has ended badly while others may still run."""
+        """Return whether a process has failed, while others may still run."""
         return any(code != 0 for code in self._ended.values())
 
     def returncodes(self) -> list[int | None]:
-        """Return the exit codes in host order; nothing for a process that vanished."""
+        """Return the exit codes in host order; None for a process that vanished."""
         return [self._ended[host.number] for host in self._hosts]
 
     def terminate(self) -> None:
-        """Ask every process to end; each kills its own group when its grace is over."""
+        """Ask every process to end; each kills its own group after its grace period."""
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
             self._signal(signal.SIGTERM)
 
     def kill_after(self, seconds: float) -> None:
-        """Kill what still runs so long after it was asked to end."""
+        """Kill processes that still run this long after they were asked to end."""
         overdue = self._terminated_at is not None and time.monotonic() - self._terminated_at > seconds
         if overdue and not self._killed:
             self._killed = True
@@ -184,7 +184,7 @@ class HostProcesses:
 
     def _signal(self, number: signal.Signals) -> None:
         for host in self._hosts:
-            # Only a held lock proves that the process id is still the wrapper's.
+            # Only a held lock proves that the process id still belongs to the wrapper.
             if host.number not in self._ended and self._started(host) and self._alive(host):
                 try:
                     os.kill(self._read(host, "started.json")["pid"], number)
@@ -194,7 +194,7 @@ class HostProcesses:
     def _look(self, host: HostWorkspace) -> None:
         if child := self._children.get(host.number):
             child.poll()
-        # The order matters: a wrapper writes its exit code before it lets go of the lock.
+        # In this order, because a wrapper writes its exit code before it releases the lock.
         alive = self._alive(host)
         if (host.home / "exit.json").exists():
             self._ended[host.number] = self._read(host, "exit.json")["returncode"]

@@ -1,11 +1,11 @@
-"""The parent of one job's script: it outlives the executor and leaves the exit code on disk.
+"""The parent process of one job's script: it survives the executor and writes the exit code to disk.
 
 Started as `python -I job_process.py SPEC`, standard library only. SPEC is a JSON file with `argv`,
 `directory`, `stdout`, `stderr`, `grace_seconds`, `delay_seconds` before the script begins, the `cpus` that it
 may use (null for all) and, for a private `/opt/ml`, `mount` (source and target).
-The script's environment is this process's own, so that no credential lies on disk.
+The script inherits this process's environment, so credentials are never on disk.
 
-Beside SPEC it keeps `lock` (held while it lives: a liveness test that no reused process id can fool),
+Next to SPEC it keeps `lock` (held while it lives, which proves its life even if process ids are reused),
 `started.json` and, at the end, `exit.json`.
 """
 
@@ -33,7 +33,7 @@ _DELAY_STEP_SECONDS = 0.05
 
 
 def main(spec_path: Path) -> int:
-    """Run the script of a spec once, whoever else was started for the same spec."""
+    """Run the script of a spec once, even if other processes were started for the same spec."""
     home = spec_path.parent
     lock = (home / "lock").open("w")
     if not _acquired(lock) or (home / "started.json").exists():
@@ -51,7 +51,7 @@ def main(spec_path: Path) -> int:
 
 
 class _ScriptProcess:
-    """The script's process group, and the polite and the final way to end it."""
+    """The script's process group, which can be asked to end or killed."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
@@ -85,20 +85,20 @@ class _ScriptProcess:
             if self._terminated:
                 self._end_group()
             code = self._child.wait()
-        # Like a container's, the job's other processes end with its first.
+        # As in a container, the job's other processes end with the first.
         self._signal_group(signal.SIGKILL)
         _end_orphans()
         return code
 
     def _waited(self, seconds: float) -> bool:
-        """Wait until the script may start. Return False if it was stopped while waiting."""
+        """Wait until the script may start; return False if it was stopped meanwhile."""
         starts_at = time.monotonic() + seconds
         while not self._terminated and time.monotonic() < starts_at:
             time.sleep(_DELAY_STEP_SECONDS)
         return not self._terminated
 
     def on_terminate(self, _number: int, _frame: object) -> None:
-        """Ask the group to end, and kill it when its grace is over."""
+        """Ask the group to end, and kill it after its grace period."""
         if self._terminated:
             return
         self._terminated = True
@@ -106,7 +106,7 @@ class _ScriptProcess:
             self._end_group()
 
     def on_kill(self, _number: int, _frame: object) -> None:
-        """Kill the group at once: whoever asks cannot wait for its grace."""
+        """Kill the group at once, without a grace period."""
         self._signal_group(signal.SIGKILL)
 
     def _end_group(self) -> None:
@@ -125,13 +125,13 @@ class _ScriptProcess:
 
 
 def _adopt_orphans() -> None:
-    """Let Linux make this process the parent of what the script leaves behind in sessions of its own."""
+    """Make this process the parent of processes that the script leaves in other sessions (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _end_orphans() -> None:
-    """Kill the children that are left, and theirs as they come to be this process's own."""
+    """Kill the remaining children, and their children once this process has adopted them."""
     deadline = time.monotonic() + _SWEEP_SECONDS
     while (children := _children()) and time.monotonic() < deadline:
         for pid in children:
@@ -144,11 +144,11 @@ def _end_orphans() -> None:
 
 
 def _children() -> list[int]:
-    """Return the ids of this process's children, ended ones that were not waited for included."""
+    """Return the ids of this process's children, including zombies."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name before the last parenthesis may hold anything; then come state and parent.
+            # The name before the last parenthesis may have any characters. State and parent follow it.
             parent = entry.read_text(errors="replace").rpartition(")")[2].split()[1]
         except OSError:
             continue
@@ -158,13 +158,13 @@ def _children() -> list[int]:
 
 
 def _end_with_parent() -> None:
-    """Let Linux kill the script if this process is killed: nobody could stop it any more."""
+    """Let Linux kill the script if this process is killed, since nothing else could stop it then."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _acquired(lock: TextIO) -> bool:
-    """Take the lock, patiently: the executor holds it for moments to see whether it is held."""
+    """Take the lock, with retries: the executor briefly takes it to check whether it is held."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,7 +176,7 @@ def _acquired(lock: TextIO) -> bool:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    """Replace a file so that a reader sees all of it or none."""
+    """Replace a file atomically."""
     draft = path.with_suffix(".draft")
     with draft.open("w") as file:
         json.dump(document, file)

@@ -1,4 +1,4 @@
-"""What the runner and the three kinds of job agree on: phases, outcomes, workspaces, commands."""
+"""Types shared by the runner and the three kinds of job: phases, outcomes, workspaces, commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 class JobExecutionError(Exception):
-    """A job cannot start or its results cannot be stored; the message becomes its failure reason."""
+    """A job cannot start, or its results cannot be stored. The message becomes the job's failure reason."""
 
 
 class Phase(StrEnum):
-    """How far the executor is with a job; kept in its record, so that a restart goes on from there."""
+    """The executor's progress with a job; stored in its record, so that a restart continues from there."""
 
     PREPARING = "preparing"
     LAUNCHED = "launched"
@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why a job was told to end before it ended by itself."""
+    """The reason why a job was asked to end."""
 
     STOP = "stop"
     TIMEOUT = "timeout"
@@ -45,12 +45,12 @@ class JobOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class HostWorkspace:
-    """The files of one of a job's processes.
+    """The files of one process of a job.
 
     Args:
-        home: Directory that belongs to this process alone.
+        home: The process's own folder.
         number: 1 for the first host.
-        private_mounts: Whether the process sees `ml` as `/opt/ml`.
+        private_mounts: Whether the process has `ml` mounted as `/opt/ml`.
     """
 
     home: Path
@@ -59,22 +59,22 @@ class HostWorkspace:
 
     @property
     def ml(self) -> Path:
-        """The `/opt/ml` layout, as the executor sees it."""
+        """The path of the `/opt/ml` layout for the executor."""
         return self.home / "ml"
 
     @property
     def ml_root(self) -> str:
-        """The `/opt/ml` layout, as the script sees it."""
+        """The path of the `/opt/ml` layout for the script."""
         return "/opt/ml" if self.private_mounts else str(self.ml)
 
     @property
     def work(self) -> Path:
-        """The fresh working directory."""
+        """The working folder, empty at the start."""
         return self.home / "work"
 
     @property
     def temporary(self) -> Path:
-        """The folder for temporary files, which lies elsewhere: a socket's path has 107 bytes at most."""
+        """The folder for temporary files, outside `home` because a socket's path has at most 107 bytes."""
         return self._temporary_link.resolve()
 
     @property
@@ -83,21 +83,21 @@ class HostWorkspace:
 
     @property
     def stdout(self) -> Path:
-        """The script's standard output."""
+        """The file with the script's standard output."""
         return self.home / "stdout"
 
     @property
     def stderr(self) -> Path:
-        """The script's standard error."""
+        """The file with the script's standard error."""
         return self.home / "stderr"
 
     @property
     def name(self) -> str:
-        """SageMaker's name of the host."""
+        """SageMaker's name for the host."""
         return f"algo-{self.number}"
 
     def reset(self) -> None:
-        """Make the directories again."""
+        """Remove the folders and create them again."""
         self.discard_data()
         shutil.rmtree(self.home, ignore_errors=True)
         for directory in (self.work, self.ml):
@@ -105,7 +105,7 @@ class HostWorkspace:
         self._temporary_link.symlink_to(tempfile.mkdtemp(prefix="mlpipe-job-"))
 
     def discard_data(self) -> None:
-        """Remove what the job worked on; its output and exit code stay for a look afterwards."""
+        """Remove the job's data; its output and exit code stay for inspection."""
         for directory in (self.work, self.ml, self.temporary):
             shutil.rmtree(directory, ignore_errors=True)
         self._temporary_link.unlink(missing_ok=True)
@@ -113,13 +113,13 @@ class HostWorkspace:
 
 @dataclass(frozen=True, kw_only=True)
 class HostCommand:
-    """What one host runs.
+    """The command of one host.
 
     Args:
-        argv: Command line.
-        environment: Variables beyond those that every job has.
-        directory: Working directory, as the script sees it.
-        one_output: Whether standard error joins standard output, as in a container's log.
+        argv: The command line.
+        environment: Variables in addition to those that every job has.
+        directory: The working folder, as the script's path.
+        one_output: Whether standard error goes to standard output, as in a container's log.
         private_ml: Whether the host needs `/opt/ml`.
     """
 
@@ -132,7 +132,7 @@ class HostCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class LogFile:
-    """One output file and the CloudWatch Logs stream that it goes to."""
+    """An output file and its CloudWatch Logs stream."""
 
     path: Path
     group: str

@@ -1,4 +1,4 @@
-"""Carries every job through its phases, one thread each, so that a restart can go on from any of them."""
+"""Takes every job through its phases, one thread per job. A restart can continue from any phase."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ SHUTDOWN_MESSAGE = (
 
 
 class _ShuttingDownError(Exception):
-    """The executor ends before the job was launched."""
+    """The executor is shutting down before the job was launched."""
 
 
 class JobKind(Protocol):
-    """One kind of job: how it is prepared, where it logs, what is kept of it and how its end is told."""
+    """One kind of job: its preparation, logs, uploads and reported end."""
 
     record_kind: str
     principal: str
@@ -59,38 +59,38 @@ class JobKind(Protocol):
         ...
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
-        """Bring the script and its inputs, and return one command per host."""
+        """Download the script and its inputs, and return one command per host."""
         ...
 
     def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return a host's output files and their streams."""
+        """Return a host's output files with their log streams."""
         ...
 
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
     ) -> None:
-        """Upload what is left of a job; safe to repeat."""
+        """Upload a job's results; safe to repeat."""
         ...
 
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
-        """Return what the files say of the end: `failure` of a failed job, `exit_message`, `metrics`."""
+        """Return details from the job's files: `failure` of a failed job, `exit_message`, `metrics`."""
         ...
 
     def enter(self, record: Record, phase: Phase, outcome: JobOutcome | None, now: float) -> None:
-        """Set the record's service-facing state for a new phase."""
+        """Set the service's state in the record for a new phase."""
         ...
 
 
 class JobRunner:
-    """Runs jobs, takes up those of an executor that was killed, and ends all at a shutdown.
+    """Runs jobs, continues those of a killed executor, and ends all at a shutdown.
 
     Args:
-        settings: Endpoints, grace times, state directory.
-        store: Durable records.
-        access: Clients and roles.
+        settings: The executor's settings.
+        store: The durable records.
+        access: Access to clients and roles.
         kinds: The kinds of job by record kind.
-        own_url: Address of the executor, for the jobs' environment.
-        private_mounts: Whether each process can have an `/opt/ml` of its own.
+        own_url: The executor's address, for the jobs' environment.
+        private_mounts: Whether each process can have a private `/opt/ml`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class JobRunner:
         self._threads: list[threading.Thread] = []
 
     def start(self, record_kind: str, name: str) -> None:
-        """Begin with a recorded job, or go on with it."""
+        """Start or continue a recorded job."""
         thread = threading.Thread(
             target=self._run, args=(self._kinds[record_kind], name), name=name, daemon=True
         )
@@ -121,7 +121,7 @@ class JobRunner:
         thread.start()
 
     def resume(self) -> int:
-        """Take up every job that has not ended, and return how many there were."""
+        """Continue every job that has not ended, and return their number."""
         open_jobs = [
             (kind, record["name"])
             for kind in self._kinds
@@ -133,7 +133,7 @@ class JobRunner:
         return len(open_jobs)
 
     def shut_down(self, deadline_seconds: float) -> bool:
-        """End every running job and record that; false if some thread did not come to its end in time."""
+        """End every running job and record that; return False if a thread did not end in time."""
         self._shutdown.set()
         deadline = time.monotonic() + deadline_seconds
         for thread in self._threads:
@@ -149,7 +149,7 @@ class JobRunner:
             _LOG.warning("%s cannot run: %s", name, error)
             self._conclude(kind, name, JobOutcome.FAILED, {"failure": str(error)})
         except Exception as error:  # noqa: BLE001 - a boundary, see below
-            # A thread's boundary: whatever went wrong, the client must see the job end and not wait for ever.
+            # The boundary of a thread: after any error the client must see the job end and not wait for ever.
             _LOG.exception("the executor failed on %s", name)
             self._conclude(
                 kind, name, JobOutcome.FAILED, {"failure": f"InternalServerError: job executor: {error!r}"}
@@ -189,7 +189,7 @@ class JobRunner:
                 "environment": command.environment,
                 "mount": mount,
                 "grace_seconds": kind.grace_seconds(self._settings.stop_grace_seconds),
-                # On SageMaker, the first host may start after the others.
+                # As on SageMaker, the first host may start after the others.
                 "delay_seconds": self._settings.host_stagger_seconds * (len(hosts) - host.number),
                 "cpus": cpu_share(host.number, len(hosts)),
             }
@@ -206,7 +206,7 @@ class JobRunner:
         processes: HostProcesses,
         credentials: AwsCredentials | None,
     ) -> Record:
-        """Start or adopt the processes and stay with them to their end."""
+        """Start or adopt the processes and watch them until they end."""
 
         def environment(host: HostWorkspace) -> dict[str, str]:
             identity = credentials or self._access.assume(record["role_arn"], kind.session_name)
@@ -226,7 +226,7 @@ class JobRunner:
                 for shipper in shippers:
                     shipper.ship(seconds=_SHIP_SECONDS)
                 shipped_at = time.monotonic()
-            # The event is set for good at a shutdown: then the pause has to be a real one.
+            # At a shutdown the event stays set, so waiting for it would not pause.
             if self._shutdown.is_set():
                 time.sleep(_POLL_SECONDS)
             else:
@@ -238,7 +238,7 @@ class JobRunner:
         )
 
     def _watch(self, kind: JobKind, record: Record, processes: HostProcesses) -> Record:
-        """Look at one job once: stop it if it was told to end, is over its time or lost a host."""
+        """Check one job: stop it if it was asked to end, exceeded its time or lost a host."""
         record = self._record(kind, record["name"])
         if self._shutdown.is_set():
             record = self._set_ending(kind, record, Ending.SHUTDOWN)
@@ -251,7 +251,7 @@ class JobRunner:
         return record
 
     def _set_ending(self, kind: JobKind, record: Record, ending: Ending) -> Record:
-        """Note why the job is made to end; the first reason stays."""
+        """Record why the job is ended, unless a reason is recorded already."""
         if record["ending"] is not None:
             return record
 
@@ -261,7 +261,7 @@ class JobRunner:
         return self._store.update(kind.record_kind, record["name"], change)
 
     def _ship_rest(self, shippers: list[LogShipper]) -> None:
-        """Make the logs complete before anyone can see that the job has ended."""
+        """Ship the rest of the logs before the job's end becomes visible."""
         allowed = _SHUTDOWN_GRACE_SECONDS if self._shutdown.is_set() else _FINAL_SHIP_SECONDS
         deadline = time.monotonic() + allowed
         for shipper in shippers:
@@ -281,7 +281,7 @@ class JobRunner:
         if record["ending"] == Ending.SHUTDOWN:
             described["failure"] = SHUTDOWN_MESSAGE
         else:
-            # The job's first credentials may have expired while it ran.
+            # The credentials from the job's start may have expired.
             identity = self._access.assume(record["role_arn"], kind.session_name)
             kind.collect(record, hosts, S3Transfer(self._access.client("s3", identity)), outcome)
         if outcome is not JobOutcome.FAILED:

@@ -1,4 +1,4 @@
-"""Durable records of the executor: every transition is on disk before anyone can see it."""
+"""Durable records of the executor: every change is on disk before it becomes visible."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ CREATE TABLE records (
 
 
 class StateCorruptError(Exception):
-    """The durable state cannot be read; nothing is replaced, a person decides."""
+    """The durable state cannot be read. It is not replaced: a person must decide."""
 
 
 def _check(database: sqlite3.Connection) -> None:
     verdict = database.execute("PRAGMA quick_check").fetchone()[0]
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    # An emptied file passes as a new database.
+    # SQLite opens an emptied file as a new database, so read the table.
     database.execute("SELECT 1 FROM records LIMIT 1")
 
 
 class RecordStore:
-    """JSON records by kind and name in one SQLite file, owned by one executor at a time.
+    """JSON records by kind and name in one SQLite file, used by one executor at a time.
 
     Args:
-        state_dir: Directory of the file; made with access for the current user only.
+        state_dir: The folder of the file; created with access for the current user only.
 
     Raises:
-        StateCorruptError: The file is damaged, or another executor holds it.
+        StateCorruptError: The file is damaged, or another executor uses it.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -81,9 +81,9 @@ class RecordStore:
         return database
 
     def _create(self) -> None:
-        """Make the file as a whole: one that is there and empty, or without the table, was damaged."""
+        """Create the file atomically, so that an existing file without the table is known to be damaged."""
         if self._path.with_name(f"{self._path.name}-wal").exists():
-            # SQLite would add its records, which may be half of a change, to the new file.
+            # SQLite would apply the -wal file's records, perhaps half of a change, to the new file.
             raise sqlite3.DatabaseError("the file is gone, its -wal file is there")
         draft = self._path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ class RecordStore:
         draft.replace(self._path)
 
     def insert(self, kind: str, name: str, record: Record) -> bool:
-        """Add a record; false if the name is taken."""
+        """Add a record; return False if the name exists."""
         with self._lock:
             cursor = self._database.execute(
                 "INSERT OR IGNORE INTO records (kind, name, body) VALUES (?, ?, ?)",
@@ -102,7 +102,7 @@ class RecordStore:
             return cursor.rowcount == 1
 
     def get(self, kind: str, name: str) -> Record | None:
-        """Return one record, or nothing."""
+        """Return one record, or None."""
         with self._lock:
             row = self._database.execute(
                 "SELECT body FROM records WHERE kind = ? AND name = ?", (kind, name)
@@ -118,7 +118,7 @@ class RecordStore:
         return [json.loads(body) for (body,) in rows]
 
     def update(self, kind: str, name: str, change: Callable[[Record], None]) -> Record:
-        """Apply a change to one record, atomically; what the change raises leaves it untouched."""
+        """Apply a change to one record atomically; if the change raises, the record stays as it was."""
         with self._lock:
             record = self.get(kind, name)
             if record is None:
@@ -130,16 +130,16 @@ class RecordStore:
             return record
 
     def delete(self, kind: str, name: str) -> None:
-        """Remove a record if it is there."""
+        """Remove a record if it exists."""
         with self._lock:
             self._database.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind, name))
 
     def exclusively(self) -> threading.RLock:
-        """Return the lock under which a check and the write that relies on it belong together."""
+        """Return the lock for a check together with a write that depends on it."""
         return self._lock
 
     def close(self) -> None:
-        """Flush and give the state directory free."""
+        """Flush the database and release the state directory."""
         with self._lock:
             self._database.close()
             self._owner.close()

@@ -1,4 +1,4 @@
-"""A job's output files to CloudWatch Logs: in order, while it runs, no line lost and none twice."""
+"""Ships a job's output to CloudWatch Logs while it runs: in order, every line exactly once."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _EVENT_OVERHEAD = 26
 _MAX_EVENT_BYTES = 256 * 1024 - _EVENT_OVERHEAD
 _MAX_BATCH_BYTES = 1_048_576
 _MAX_BATCH_EVENTS = 10_000
-# The two high bits of a byte that goes on with a UTF-8 character.
+# The two high bits that mark a continuation byte in UTF-8.
 _CONTINUATION_MASK = 0xC0
 _CONTINUATION = 0x80
 _READ_BYTES = 4 * 1024 * 1024
 
-# One byte for one byte: what is not UTF-8 must not grow beyond the event limit.
+# Replace each invalid byte by one byte, so that an event does not grow beyond its limit.
 codecs.register_error("question-mark", lambda error: ("?", getattr(error, "start", 0) + 1))
 
 
 def split_events(data: bytes, *, final: bool) -> Iterator[tuple[bytes, int]]:
-    """Cut output into events, the same way wherever it is cut again.
+    """Split output into events; splitting again from any event's end gives the same events.
 
     Args:
-        data: Output from the end of an event on.
-        final: Whether nothing will follow.
+        data: The output after the end of an event.
+        final: Whether the output is complete.
 
     Yields:
-        Each line without its end, long ones in pieces of at most 256 KB less CloudWatch's overhead, and the
-        number of bytes of `data` used up with it.
+        Each line without its line end, and the number of bytes of `data` that it used. Long lines come in
+        pieces of at most 256 KB less CloudWatch's overhead.
     """
     position = 0
     while position < len(data):
@@ -62,14 +62,14 @@ def split_events(data: bytes, *, final: bool) -> Iterator[tuple[bytes, int]]:
 class LogShipper:
     """Ships one growing file to one log stream.
 
-    How far it came is not stored here: the stream itself says it, by the number of its events. So an executor
-    that was killed between a put and a note about it neither repeats nor loses a line.
+    The position is not stored here: it follows from the number of events in the stream. So an executor that
+    is killed right after a put neither repeats nor loses a line.
 
     Args:
-        client: A boto3 CloudWatch Logs client that never sends a request twice by itself.
+        client: A boto3 CloudWatch Logs client without automatic retries.
         path: The file.
-        group: Log group; made if absent.
-        stream: Log stream; made if absent.
+        group: The log group; created if it does not exist.
+        stream: The log stream; created if it does not exist.
     """
 
     def __init__(self, client: Any, path: Path, *, group: str, stream: str) -> None:
@@ -82,14 +82,14 @@ class LogShipper:
         self._last_time = 0
 
     def ship(self, *, seconds: float, final: bool = False) -> bool:
-        """Ship what is new, for so long: a script that writes faster must not keep its watcher from a stop.
+        """Ship new output for a limited time, so that a fast script cannot keep its watcher busy for ever.
 
         Args:
-            seconds: When to leave off, at the latest after the request under way.
-            final: Whether the file is complete, so that a last line without an end is a line too.
+            seconds: The time after which no further request is sent.
+            final: Whether the file is complete, so that a last line without a line end counts.
 
         Returns:
-            False if there is more, or if CloudWatch Logs did not take it and it must be tried again.
+            False if there is more output, or if CloudWatch Logs refused and the call must be repeated.
         """
         deadline = time.monotonic() + seconds
         try:
@@ -148,7 +148,7 @@ class LogShipper:
         return data, len(data) < _READ_BYTES
 
     def _ship_batch(self, *, final: bool) -> bool:
-        """Ship what fits into one request and tell whether there may be more."""
+        """Ship what fits into one request; return whether there may be more."""
         data, at_end = self._read()
         self._last_time = now = max(self._last_time, int(time.time() * 1000))
         batch: list[dict[str, Any]] = []

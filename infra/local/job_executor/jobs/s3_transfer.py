@@ -1,4 +1,4 @@
-"""S3 to local files and back, under a job's own credentials."""
+"""Transfers between S3 and local files, with a job's own credentials."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class S3Location:
 
     @classmethod
     def parse(cls, uri: str) -> S3Location:
-        """Read an `s3://bucket/key` address.
+        """Parse an `s3://bucket/key` address.
 
         Raises:
-            JobExecutionError: It is not one.
+            JobExecutionError: The text is not such an address.
         """
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
@@ -44,7 +44,7 @@ def inside(directory: Path, relative: str) -> Path:
     """Return a path below a directory.
 
     Raises:
-        JobExecutionError: The relative path, taken from an S3 key, leads out of it.
+        JobExecutionError: The relative path, which comes from an S3 key, leads out of the directory.
     """
     target = (directory / relative).resolve()
     if not target.is_relative_to(directory.resolve()) or target == directory.resolve():
@@ -55,7 +55,7 @@ def inside(directory: Path, relative: str) -> Path:
 
 
 class S3Transfer:
-    """Downloads and uploads of one job.
+    """The downloads and uploads of one job.
 
     Args:
         client: A boto3 S3 client with the credentials of the job's role.
@@ -74,14 +74,14 @@ class S3Transfer:
             raise JobExecutionError(f"ClientError: {uri} cannot be downloaded: {error}") from error
 
     def keys(self, uri: str, data_type: str) -> list[tuple[S3Location, str]]:
-        """List what a data source names, in key order: each object and its path below the local directory.
+        """List the objects of a data source in key order, each with its path below the local directory.
 
         Args:
-            uri: A key prefix, or a manifest that names objects.
+            uri: The address of a key prefix, or of a manifest that lists objects.
             data_type: `S3Prefix` or `ManifestFile`.
 
         Raises:
-            JobExecutionError: Nothing is there, or it cannot be read.
+            JobExecutionError: There are no objects, or the manifest cannot be read.
         """
         location = S3Location.parse(uri)
         try:
@@ -109,7 +109,7 @@ class S3Transfer:
             self.download_object(f"s3://{location.bucket}/{location.key}", inside(directory, relative))
 
     def upload_tree(self, directory: Path, uri: str) -> int:
-        """Upload all files below a directory under a prefix, and return how many there were."""
+        """Upload all files below a directory to a prefix, and return their number."""
         files = sorted(path for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else []
         for path in files:
             self.upload_object(path, S3Location.parse(uri).under(path.relative_to(directory).as_posix()))
@@ -140,12 +140,12 @@ class S3Transfer:
 
 
 def _below(prefix: str, key: str) -> str:
-    """Return an object's path below the local directory, as SageMaker lays a prefix out."""
+    """Return an object's path below the local directory, as SageMaker does for a prefix."""
     if prefix in {"", key}:
         return key.rsplit("/", 1)[-1] if prefix else key
     if prefix.endswith("/"):
         return key[len(prefix) :]
     if key.startswith(f"{prefix}/"):
         return key[len(prefix) + 1 :]
-    # The prefix ends inside a name: paths count from the last whole folder.
+    # The prefix ends inside a name, so paths begin after the last whole folder.
     return key[prefix.rfind("/") + 1 :]

@@ -1,1 +1,1 @@
-"""SageMaker's API, processing and training jobs."""
+"""SageMaker's API: jobs, model packages, pipelines, events and schedules."""

@@ -1,4 +1,4 @@
-"""What processing and training jobs share: the `/opt/ml` layout, hosts, the container's log and its end."""
+"""Shared parts of processing and training jobs: the `/opt/ml` layout, hosts, the container's log and end."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ML = "/opt/ml"
 
 
 def private_mounts_work(scratch: Path) -> bool:
-    """Try once whether each process can be given an `/opt/ml` of its own, which needs root on Linux.
+    """Return whether each process can have a private `/opt/ml`, which needs root on Linux.
 
     Args:
-        scratch: A directory to mount for the trial.
+        scratch: A directory to mount for the test.
     """
     unshare = shutil.which("unshare")
     if os.geteuid() != 0 or unshare is None or shutil.which("mount") is None:
@@ -49,18 +49,18 @@ def private_mounts_work(scratch: Path) -> bool:
 
 
 class ContainerJobKind:
-    """What processing and training jobs have in common."""
+    """The base of processing and training jobs."""
 
     principal = "sagemaker.amazonaws.com"
     session_name = "SageMaker"
     log_group: str
 
     def grace_seconds(self, stop_grace_seconds: float) -> float:
-        """Return SageMaker's grace, 120 s unless the executor is told otherwise."""
+        """Return SageMaker's grace period, 120 s by default."""
         return stop_grace_seconds
 
     def log_files(self, record: Record, host: HostWorkspace) -> list[LogFile]:
-        """Return the one stream of a host: job, host and the second the job was created."""
+        """Return the only log stream of a host, named after job, host and the job's creation time."""
         stream = f"{record['name']}/{host.name}-{int(record['created_at'])}"
         return [LogFile(path=host.stdout, group=self.log_group, stream=stream)]
 
@@ -68,16 +68,16 @@ class ContainerJobKind:
 def container_command(
     record: Record, host: HostWorkspace, argv: list[str], variables: Mapping[str, str]
 ) -> HostCommand:
-    """Return how a host runs a container's command, in the environment that stands for the job's image.
+    """Return a host's command: a container's command in the environment that replaces the job's image.
 
     Args:
-        record: The job's.
+        record: The job's record.
         host: The host.
         argv: The container's command line.
-        variables: Of the job itself, beside those that every container has.
+        variables: The job's own variables, in addition to those that every container has.
 
     Raises:
-        JobExecutionError: The environment was removed since the job was created.
+        JobExecutionError: The environment was removed after the job was created.
     """
     image = StoredImage(**record["image"])
     if not image.python.exists():
@@ -100,12 +100,12 @@ def container_command(
 
 
 def layout_path(host: HostWorkspace, container_path: str) -> Path:
-    """Return where the executor sees a path that the container calls `/opt/ml/...`."""
+    """Return the executor's path for a container's path `/opt/ml/...`."""
     return host.ml / Path(container_path).relative_to(ML)
 
 
 def _script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
-    """Point `/opt/ml` paths of a command line to the layout where the process has no `/opt/ml` of its own."""
+    """Replace `/opt/ml` paths in a command line by the layout's path if the process has no private one."""
     if host.private_mounts:
         return argv
     return [
@@ -114,21 +114,21 @@ def _script_paths(host: HostWorkspace, argv: list[str]) -> list[str]:
 
 
 def _image_python(argv: list[str], image: StoredImage) -> list[str]:
-    """Return a container's command with the environment's Python in place of the container's."""
+    """Return a container's command with the environment's Python instead of the container's."""
     if argv and Path(argv[0]).name in {"python", "python3"}:
         return [str(image.python), *argv[1:]]
     return argv
 
 
 def write_config(host: HostWorkspace, name: str, document: Any) -> None:
-    """Write one of the JSON files that SageMaker leaves for the container."""
+    """Write one of the JSON files that SageMaker provides to the container."""
     path = host.ml / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
 
 
 def host_names(hosts: list[HostWorkspace]) -> list[str]:
-    """Return the names of a job's hosts as SageMaker sorts them: `algo-10` before `algo-2`."""
+    """Return the names of a job's hosts in SageMaker's order: `algo-10` before `algo-2`."""
     return sorted(host.name for host in hosts)
 
 
@@ -141,8 +141,8 @@ def fetch_input(source: dict[str, Any], directory: str, hosts: list[HostWorkspac
     """Download an S3 input to every host's layout.
 
     Args:
-        source: `S3Uri`, `S3DataType` and perhaps `S3DataDistributionType`.
-        directory: The container's path of it.
+        source: The source with `S3Uri`, `S3DataType` and optionally `S3DataDistributionType`.
+        directory: The container's path for the input.
         hosts: All hosts of the job.
         s3: Transfers under the job's role.
     """
@@ -153,7 +153,7 @@ def fetch_input(source: dict[str, Any], directory: str, hosts: list[HostWorkspac
 
 
 def read_message(host: HostWorkspace, name: str) -> str | None:
-    """Return what a script left under `/opt/ml/output`, cut to SageMaker's 1,024 characters."""
+    """Return a script's message from `/opt/ml/output`, cut to SageMaker's 1,024 characters."""
     path = host.ml / "output" / name
     if not path.is_file():
         return None
@@ -162,7 +162,7 @@ def read_message(host: HostWorkspace, name: str) -> str | None:
 
 
 def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspace, int | None]:
-    """Return the host that ended badly before the others were ended for it, and its exit code."""
+    """Return the host that failed first, and its exit code."""
     ended = list(zip(hosts, record["returncodes"], strict=True))
     failed = [(host, code) for host, code in ended if code != 0]
     return min(failed, key=lambda pair: _ended_at(pair[0]), default=ended[0])
@@ -170,18 +170,18 @@ def failed_host(record: Record, hosts: list[HostWorkspace]) -> tuple[HostWorkspa
 
 def _ended_at(host: HostWorkspace) -> float:
     path = host.home / "exit.json"
-    # A process that vanished left no time; whatever else failed is more telling.
+    # A process that vanished has no end time; any other failure is more informative.
     return json.loads(path.read_text())["ended_at"] if path.exists() else math.inf
 
 
 def failure_reason(message: str | None, code: int | None) -> str:
-    """Return SageMaker's reason of a failed job, by the script's own message and exit code."""
+    """Return SageMaker's failure reason, from the script's message and exit code."""
     shown = message or "See job logs for more information"
     return f"AlgorithmError: {shown}, {_exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
 
 
 def _exit_words(code: int | None) -> str:
-    """Say how a process ended; a signal counts from 128 as in a container."""
+    """Return in words how a process ended; signals are 128 plus their number, as in a container."""
     if code is None:
         return "the process was killed from outside and left no exit code"
     return f"exit code: {code if code >= 0 else 128 - code}"

@@ -1,7 +1,7 @@
-"""SageMaker's events, sent to the targets of EventBridge's rules: hints, which may be late, doubled or lost.
+"""Sends SageMaker's events to the targets of EventBridge's rules. Events may be late, doubled or lost.
 
-The emulator refuses `PutEvents` of AWS's own sources, as AWS does. So the executor asks EventBridge which
-rules an event matches, and sends the event to the queues that these rules name.
+Like AWS, the emulator refuses `PutEvents` with AWS's own sources. So the executor asks EventBridge which
+rules match an event, and sends the event to the queues of these rules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 PACKAGE_CHANGE = "SageMaker Model Package State Change"
 EXECUTION_CHANGE = "SageMaker Model Building Pipeline Execution Status Change"
 STEP_CHANGE = "SageMaker Model Building Pipeline Execution Step Status Change"
-# Under which faults name them, as if they were operations of a service.
+# The service name of events in faults.
 EVENTS = "events"
 DETAIL_TYPES = (PACKAGE_CHANGE, EXECUTION_CHANGE, STEP_CHANGE)
 
@@ -38,22 +38,22 @@ _MOST_WAITING = 1_000
 _CALL_SECONDS = 5
 _CALL_ATTEMPTS = 2
 _SQS_ARN = "arn:aws:sqs:"
-# They change what a target receives; the executor sends the event as it is.
+# Not supported: they change what a target receives, but the executor sends events unchanged.
 _REWRITES = ("Input", "InputPath", "InputTransformer")
 
 
 def event_time(seconds: float) -> str:
-    """Return a moment as events write it, say `2021-02-24T17:00:14Z`."""
+    """Return a time in the format of events, such as `2021-02-24T17:00:14Z`."""
     return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class EventBus:
-    """Delivers events in the background, in the order in which they were sent.
+    """Delivers events in the background, in the order of their sending.
 
     Args:
-        region: Named in each event.
+        region: The region in the events.
         access: Clients of the emulator.
-        faults: Events to drop, double or delay.
+        faults: The faults, by which events are dropped, doubled or delayed.
     """
 
     def __init__(self, region: str, access: AwsAccess, faults: FaultBook) -> None:
@@ -64,16 +64,16 @@ class EventBus:
         self._thread = threading.Thread(target=self._deliver_all, name="events", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the delivery."""
         self._thread.start()
 
     def send(self, detail_type: str, resources: list[str], detail: dict[str, Any]) -> None:
-        """Send an event; it returns at once, and an event that cannot be delivered is logged and lost.
+        """Queue an event and return at once. An event that cannot be delivered is logged and lost.
 
         Args:
             detail_type: One of `DETAIL_TYPES`.
-            resources: The ARNs that the event is about.
-            detail: What happened.
+            resources: The ARNs of the event's resources.
+            detail: The event's detail.
         """
         event = {
             "version": "0",
@@ -100,7 +100,7 @@ class EventBus:
             self._wait_with(event)
 
     def close(self, deadline_seconds: float) -> None:
-        """Deliver what waits, as far as the time goes."""
+        """Deliver waiting events until the deadline."""
         self._wait_with(None)
         self._thread.join(timeout=deadline_seconds)
 
@@ -115,7 +115,7 @@ class EventBus:
             try:
                 self._deliver(event)
             except Exception:  # noqa: BLE001 - a boundary, see below
-                # A thread's boundary: later events must not wait for ever.
+                # The boundary of a thread: after any error later events must still be sent.
                 _LOG.exception("an event was lost: %s", _named(event))
 
     def _deliver(self, event: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""SageMaker's model packages: numbered versions, their approvals; each change sends events."""
+"""SageMaker's model packages: numbered versions and their approvals. Each change sends events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from infra.local.job_executor.sagemaker.event_bus import EventBus
 
 _MOST_PROPERTIES = 50
-# Whatever else is in an update replaces what the package had.
+# The other members of an update replace the package's.
 _UPDATABLE = (
     "ModelApprovalStatus",
     "ModelPackageRegistrationType",
@@ -41,17 +41,17 @@ _IN_EVENTS = ("InferenceSpecification", "MetadataProperties", "ModelMetrics", "M
 
 @dataclass(frozen=True)
 class ModelPackagesApi(RegistryApi):
-    """The operations on packages.
+    """The operations on model packages.
 
     Args:
-        events: Is told of each package that is made or changed.
+        events: Receives an event for each created or changed package.
     """
 
     events: EventBus
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "CreateModelPackage": self.create_package,
             "DescribeModelPackage": self.describe_package,
@@ -62,9 +62,9 @@ class ModelPackagesApi(RegistryApi):
         }
 
     def create_package(self, request: Request) -> dict[str, Any]:
-        """Register a package: the next version of a group, or one without a group under its own name.
+        """Register a package as the next version of a group, or without a group under its own name.
 
-        The same token with the same content returns the same package, with other content it is refused.
+        The same token with the same content returns the same package; other content is refused.
         """
         _check_package(request)
         content = {name: value for name, value in request.items() if name != "ClientToken"}
@@ -81,7 +81,7 @@ class ModelPackagesApi(RegistryApi):
             record = self._new_package(request, content, digest)
             if not self.store.insert(PACKAGE, record["name"], record):
                 refuse(f"Model Package already exists with ARN {record['arn']}.")
-        # SageMaker may send several events for one change, and sends some for a creation.
+        # SageMaker may send several events for one change, and does so for a creation.
         self._send(record, status="Pending")
         self._send(record)
         return {"ModelPackageArn": record["arn"]}
@@ -91,7 +91,7 @@ class ModelPackagesApi(RegistryApi):
         record = self.registered(PACKAGE, request["ModelPackageName"])
         described = {name: value for name, value in record["request"].items() if name != "Tags"}
         described |= _summary(record)
-        # A version bears the name of its group.
+        # A version has the name of its group.
         described["ModelPackageName"] = record["group"] or record["name"]
         described["ModelPackageStatusDetails"] = {"ValidationStatuses": [], "ImageScanStatuses": []}
         described["CreatedBy"] = identity(record["created_by"])
@@ -102,7 +102,7 @@ class ModelPackagesApi(RegistryApi):
         return described
 
     def list_packages(self, request: Request) -> dict[str, Any]:
-        """List a group's versions, or without a group the packages that have none; the oldest first."""
+        """List a group's versions, or without a group the packages without one; oldest first."""
         records = self.store.all(PACKAGE)
         kind = request.get("ModelPackageType", "Unversioned")
         if "ModelPackageGroupName" in request:
@@ -123,7 +123,7 @@ class ModelPackagesApi(RegistryApi):
         )
 
     def update_package(self, request: Request) -> dict[str, Any]:
-        """Change a package; there is no condition, so the last writer wins."""
+        """Change a package, without a condition, so the last writer wins."""
         arn = request["ModelPackageArn"]
         changed: list[str] = []
 
@@ -140,12 +140,12 @@ class ModelPackagesApi(RegistryApi):
         return {"ModelPackageArn": arn}
 
     def delete_package(self, request: Request) -> dict[str, Any]:
-        """Delete a package; its number is not used again."""
+        """Delete a package; its number is not reused."""
         self.store.delete(PACKAGE, self.registered(PACKAGE, request["ModelPackageName"])["name"])
         return {}
 
     def describe_packages(self, request: Request) -> dict[str, Any]:
-        """Describe versions by their ARNs, and say of each that cannot be described why."""
+        """Describe versions by their ARNs, with an error for each that cannot be described."""
         found: dict[str, Any] = {}
         errors: dict[str, Any] = {}
         for arn in request["ModelPackageArnList"]:
@@ -172,7 +172,7 @@ class ModelPackagesApi(RegistryApi):
             def count(record: Record) -> None:
                 record["last_version"] += 1
 
-            # Before the package is recorded: a kill in between loses a number, and gives none twice.
+            # Before the package is recorded: a kill in between skips a number, but never gives one twice.
             version = self.store.update(GROUP, group, count)["last_version"]
             content.setdefault("ModelApprovalStatus", "PendingManualApproval")
         name = request["ModelPackageName"] if group is None else f"{group}/{version}"
@@ -212,7 +212,7 @@ class ModelPackagesApi(RegistryApi):
 
 
 def _check_package(request: Request) -> None:
-    """Refuse what SageMaker refuses beyond its service model, and what the executor cannot carry out."""
+    """Refuse requests that SageMaker refuses beyond its service model, or that are not supported here."""
     if "ModelPackageName" in request and "ModelPackageGroupName" in request:
         refuse(
             "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine "
@@ -256,7 +256,7 @@ def _update(record: Record, request: Request) -> None:
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    """Return a package as lists show it: without metadata, metrics and artifact."""
+    """Return a package in the form of lists, without metadata, metrics and artifact."""
     request = record["request"]
     summary = {
         "ModelPackageName": record["name"] if record["group"] is None else None,

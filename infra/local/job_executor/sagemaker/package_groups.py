@@ -1,4 +1,4 @@
-"""SageMaker's model package groups: what a model's versions are registered in, and a policy of its own."""
+"""SageMaker's model package groups, with their resource policies."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 GROUP = "model_package_group"
 PACKAGE = "model_package"
 _WORD = {GROUP: "ModelPackageGroup", PACKAGE: "ModelPackage"}
-# AWS does not say how long a page is unless the request does: a short one lets clients forget no page.
+# AWS does not document the default length of a page. A short one tests that clients read all pages.
 PAGE = 10
 
 
 @dataclass(frozen=True)
 class RegistryApi(RecordApi):
-    """What operations on groups and packages share.
+    """The base of operations on groups and packages.
 
     Args:
-        access: Knows who calls.
+        access: Identifies the caller.
     """
 
     access: AwsAccess
     refusal: ClassVar = "ValidationException"
 
     def group(self, request: Request) -> Record:
-        """Return the group that a request names, or raise AWS's error."""
+        """Return the group in a request, or raise AWS's error."""
         return self.registered(GROUP, request["ModelPackageGroupName"])
 
     def registered(self, kind: str, arn_or_name: str) -> Record:
@@ -47,7 +47,7 @@ class RegistryApi(RecordApi):
         given = arn_or_name if arn_or_name.startswith("arn:") else self.arn(kind, arn_or_name)
         record = self.store.get(kind, given.rpartition(":")[2].partition("/")[2])
         if record is None or record["arn"] != given:
-            # The model has no error of its own for this.
+            # The service model has no specific error for this.
             raise ApiError("ValidationException", f"{_WORD[kind]} {given} does not exist.")
         return record
 
@@ -61,7 +61,7 @@ class PackageGroupsApi(RegistryApi):
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "CreateModelPackageGroup": self.create_group,
             "DescribeModelPackageGroup": self.describe_group,
@@ -73,7 +73,7 @@ class PackageGroupsApi(RegistryApi):
         }
 
     def create_group(self, request: Request) -> dict[str, Any]:
-        """Create a group, whose versions count from 1."""
+        """Create a group; its versions are numbered from 1."""
         name = request["ModelPackageGroupName"]
         arn = self.arn(GROUP, name)
         record = {
@@ -82,7 +82,7 @@ class PackageGroupsApi(RegistryApi):
             "request": request,
             "created_at": time.time(),
             "created_by": self.access.caller_arn(),
-            # Of the last version, so that no number is used again.
+            # The last version's number, so that numbers are not reused.
             "last_version": 0,
         }
         if not self.store.insert(GROUP, name, record):
@@ -95,7 +95,7 @@ class PackageGroupsApi(RegistryApi):
         return {**_group_summary(group), "CreatedBy": identity(group["created_by"])}
 
     def list_groups(self, request: Request) -> dict[str, Any]:
-        """List groups, the oldest first unless asked otherwise."""
+        """List groups, by default oldest first."""
         return self.answer_page(
             ordered(self.store.all(GROUP), request),
             request,
@@ -118,7 +118,7 @@ class PackageGroupsApi(RegistryApi):
         return {}
 
     def put_group_policy(self, request: Request) -> dict[str, Any]:
-        """Give a group a resource policy, which nothing evaluates."""
+        """Set a group's resource policy, which is never evaluated."""
         try:
             json.loads(request["ResourcePolicy"])
         except ValueError as error:
@@ -137,7 +137,7 @@ class PackageGroupsApi(RegistryApi):
         return {"ResourcePolicy": group["policy"]}
 
     def delete_group_policy(self, request: Request) -> dict[str, Any]:
-        """Take a group's resource policy away."""
+        """Delete a group's resource policy."""
         group = self.group(request)
         if group.get("policy") is None:
             refuse(f"Cannot find resource policy for: {group['arn']}")
@@ -158,7 +158,7 @@ def refuse(message: str) -> None:
 
 
 def ordered(records: list[Record], request: Request) -> list[Record]:
-    """Return the records that a list request asks for, in its order; ascending unless it says otherwise."""
+    """Return the records of a list request in its order, by default ascending."""
     chosen = [
         record
         for record in records
@@ -172,7 +172,7 @@ def ordered(records: list[Record], request: Request) -> list[Record]:
 
 
 def identity(arn: str | None) -> dict[str, Any]:
-    """Return who did something, as far as it is known."""
+    """Return the document of the identity, empty if it is not known."""
     return {} if arn is None else {"IamIdentity": {"Arn": arn}}
 
 

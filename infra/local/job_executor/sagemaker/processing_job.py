@@ -1,4 +1,4 @@
-"""How a SageMaker processing job is carried out."""
+"""Runs SageMaker processing jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
-# The service model says only that a job past its limit "is stopped": it ends as Stopped, as training jobs do.
+# The service model says that a job past its time limit "is stopped". It ends as Stopped, like training jobs.
 _STATES = {
     JobOutcome.SUCCEEDED: "Completed",
     JobOutcome.FAILED: "Failed",
@@ -36,13 +36,13 @@ _STATES = {
 
 
 class ProcessingJobKind(ContainerJobKind):
-    """Processing jobs: any command, S3 in, S3 out."""
+    """Processing jobs: any command, with inputs and outputs on S3."""
 
     record_kind = "processing_job"
     log_group = PROCESSING_LOG_GROUP
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
-        """Lay out `/opt/ml` on every host."""
+        """Create the `/opt/ml` layout on every host."""
         request = record["request"]
         self._write_configs(record, hosts)
         for item in request.get("ProcessingInputs", ()):
@@ -66,7 +66,7 @@ class ProcessingJobKind(ContainerJobKind):
         for host in hosts:
             (host.ml / "output").mkdir(parents=True, exist_ok=True)
             write_config(host, "config/processingjobconfig.json", described)
-            # Each machine of a job is set up at a moment of its own.
+            # The machines of a job are set up at different times.
             written_at = time.time() - len(hosts) + host.number
             os.utime(host.ml / "config/processingjobconfig.json", (written_at, written_at))
             resources = {"current_host": host.name, "hosts": host_names(hosts)}
@@ -75,7 +75,7 @@ class ProcessingJobKind(ContainerJobKind):
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
     ) -> None:
-        """Upload the outputs of a job that succeeded."""
+        """Upload the outputs of a succeeded job."""
         if outcome is not JobOutcome.SUCCEEDED:
             return
         for item in record["request"].get("ProcessingOutputConfig", {}).get("Outputs", ()):

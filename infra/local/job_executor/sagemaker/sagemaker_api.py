@@ -1,4 +1,4 @@
-"""SageMaker's processing and training operations: jobs, their names, limits, tags and errors."""
+"""SageMaker's operations on processing and training jobs, with their limits, tags and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PROCESSING = "processing_job"
 _TRAINING = "training_job"
-# Records that carry tags, as the ARNs write their kinds with hyphens.
+# The kinds of records with tags. ARNs have these names with hyphens.
 _TAGGED = {_PROCESSING, _TRAINING, "model_package_group", "model_package"}
 _WORD = {_PROCESSING: "Processing", _TRAINING: "Training"}
 _DEFAULT_RUNTIME_SECONDS = 86_400
@@ -34,7 +34,7 @@ class SageMakerApi(JobApi):
     """SageMaker's operations.
 
     Args:
-        images: Those that jobs can run in.
+        images: The images of jobs.
     """
 
     images: ImageStore
@@ -42,7 +42,7 @@ class SageMakerApi(JobApi):
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "CreateProcessingJob": self.create_processing_job,
             "DescribeProcessingJob": lambda request: self._describe(_PROCESSING, request),
@@ -57,21 +57,21 @@ class SageMakerApi(JobApi):
         }
 
     def create_processing_job(self, request: Request) -> dict[str, Any]:
-        """Create a processing job, which starts it."""
+        """Create and start a processing job."""
         check_processing(request)
         cluster = request["ProcessingResources"]["ClusterConfig"]
         image = request["AppSpecification"]["ImageUri"]
         return {"ProcessingJobArn": self._create(_PROCESSING, request, cluster["InstanceCount"], image)}
 
     def create_training_job(self, request: Request) -> dict[str, Any]:
-        """Create a training job, which starts it."""
+        """Create and start a training job."""
         check_training(request)
         count = request["ResourceConfig"]["InstanceCount"]
         image = request["AlgorithmSpecification"]["TrainingImage"]
         return {"TrainingJobArn": self._create(_TRAINING, request, count, image)}
 
     def add_tags(self, request: Request) -> dict[str, Any]:
-        """Add tags to a resource, the last value of a key winning."""
+        """Add tags to a resource; the last value of a key wins."""
         added = {tag["Key"]: tag for tag in request["Tags"]}
 
         def change(record: Record) -> None:
@@ -82,7 +82,7 @@ class SageMakerApi(JobApi):
         return {"Tags": self.store.update(kind, record["name"], change)["request"]["Tags"]}
 
     def list_tags(self, request: Request) -> dict[str, Any]:
-        """List a resource's tags; there are 50 at most, which is one page."""
+        """List a resource's tags on one page, since there are at most 50."""
         return {"Tags": self._by_arn(request["ResourceArn"])[1]["request"].get("Tags", [])}
 
     def _create(self, kind: str, request: Request, instances: int, image_uri: str) -> str:
@@ -130,7 +130,7 @@ class SageMakerApi(JobApi):
         return arn
 
     def _image(self, uri: str) -> StoredImage:
-        """Return the image of an address, or refuse it in SageMaker's words."""
+        """Return the image of an address, or raise SageMaker's error."""
         image = self.images.find(uri)
         if image is None:
             raise ApiError(
@@ -209,7 +209,7 @@ class SageMakerApi(JobApi):
         name = request[f"{_WORD[kind]}JobName"]
         record = self.store.get(kind, name)
         if record is None:
-            # The waiters look for this code, and AWS answers it; `ResourceNotFound` is only in the model.
+            # AWS answers with this code, and waiters expect it. `ResourceNotFound` is only in the model.
             raise ApiError("ValidationException", f"Could not find requested job with name: {name}")
         return record
 

@@ -1,4 +1,4 @@
-"""What SageMaker refuses beyond its service model, and what this executor cannot carry out and says so."""
+"""Refuses requests that SageMaker refuses beyond its service model, or that are not supported here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_processing(request: Request) -> None:
     """Refuse a processing job that could not run.
 
     Raises:
-        ApiError: `ValidationException` with what is wrong.
+        ApiError: `ValidationException` with the fault.
     """
     if not request["AppSpecification"].get("ContainerEntrypoint"):
         _refuse(
@@ -52,7 +52,7 @@ def check_training(request: Request) -> None:
     """Refuse a training job that could not run.
 
     Raises:
-        ApiError: `ValidationException` with what is wrong.
+        ApiError: `ValidationException` with the fault.
     """
     algorithm = request.get("AlgorithmSpecification")
     if algorithm is None or "ResourceConfig" not in request or "StoppingCondition" not in request:

@@ -1,7 +1,7 @@
-"""EventBridge Scheduler's schedules that start pipelines: kept by the emulator, carried out here.
+"""Starts pipelines by EventBridge Scheduler's schedules, which the emulator stores but does not carry out.
 
-The emulator takes a schedule with the target `startPipelineExecution` and does nothing when it is due. So the
-executor reads the schedules each minute, and starts what is due under the schedule's own role.
+The emulator accepts a schedule with the target `startPipelineExecution` but does nothing when it is due. So
+the executor reads the schedules each minute, and starts due pipelines under the schedule's role.
 """
 
 from __future__ import annotations
@@ -36,38 +36,38 @@ _LOOK_SECONDS = 5.0
 _CALL_SECONDS = 5
 _CALL_ATTEMPTS = 2
 _MINUTE = dt.timedelta(minutes=1)
-# EventBridge's own limits of a retry policy; ticks older than a day are nobody's any more.
+# EventBridge's limits of a retry policy. Ticks older than a day are dropped.
 _MOST_AGE_SECONDS = 86_400
 _MOST_RETRIES = 185
-# What another attempt may not meet again.
+# Errors that another attempt may not have.
 _PASSING = {"ThrottlingException", "InternalFailure", "ServiceUnavailableException", "ResourceLimitExceeded"}
 
 _PART = re.compile(r"(?:\*|([0-9]{1,4})(?:-([0-9]{1,4}))?)(?:/([0-9]{1,2}))?")
 _CRON = re.compile(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)")
-# Least and greatest value of minute, hour, day of the month, month, day of the week, year.
+# The least and greatest values of minute, hour, day of the month, month, day of the week and year.
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (1, 7), (1970, 2199))
 
 
 class ScheduleError(Exception):
-    """A schedule says what this executor does not carry out."""
+    """A schedule uses a feature that this executor does not support."""
 
 
 def is_due(expression: str, minute: dt.datetime) -> bool:
-    """Tell whether a schedule's expression names a minute.
+    """Return whether a schedule's expression includes a minute.
 
     Args:
-        expression: `cron(...)` of numbers, lists, ranges and steps; `?` for one of the two kinds of day.
-        minute: In UTC.
+        expression: `cron(...)` with numbers, lists, ranges and steps; `?` for one of the two day fields.
+        minute: The minute in UTC.
 
     Raises:
-        ScheduleError: It has another form.
+        ScheduleError: The expression has another form.
     """
     fields = _CRON.fullmatch(expression)
     if fields is None or (fields[3] == "?") == (fields[5] == "?"):
         raise ScheduleError(
             f"{expression!r} is not carried out: give cron(minute hour day month weekday year)"
         )
-    # EventBridge counts from 1 for Sunday.
+    # EventBridge numbers weekdays from 1 for Sunday.
     weekday = minute.isoweekday() % 7 + 1
     values = (minute.minute, minute.hour, minute.day, minute.month, weekday, minute.year)
     texts = fields.groups()
@@ -85,7 +85,7 @@ def _values(text: str, low: int, high: int) -> set[int]:
             raise ScheduleError(f"{part!r} in a schedule's expression is not carried out")
         first, last, step = match.groups()
         begin = low if first is None else int(first)
-        # A step without an end goes on to the last.
+        # A step without an end goes to the greatest value.
         end = int(last) if last else (high if first is None or step else begin)
         if not low <= begin <= end <= high:
             raise ScheduleError(f"{part!r} in a schedule's expression is out of its bounds")
@@ -95,12 +95,12 @@ def _values(text: str, low: int, high: int) -> set[int]:
 
 @dataclass
 class _Tick:
-    """A start that is due.
+    """A due start of a pipeline.
 
     Attributes:
-        schedule: As EventBridge Scheduler describes it.
-        moment: The minute that it is due at.
-        attempts: Made so far.
+        schedule: EventBridge Scheduler's description of the schedule.
+        moment: The minute at which it is due.
+        attempts: The number of attempts so far.
     """
 
     schedule: dict[str, Any]
@@ -109,11 +109,11 @@ class _Tick:
 
     @property
     def target(self) -> dict[str, Any]:
-        """What is called, with what, as whom."""
+        """The target: the operation, its input and the role."""
         return self.schedule["Target"]
 
     def request(self) -> bytes:
-        """Return the call's body: the target's input with the moment and this attempt filled in."""
+        """Return the call's body: the target's input with the tick's time and this attempt filled in."""
         filled = {
             "scheduled-time": self.moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "schedule-arn": self.schedule["Arn"],
@@ -126,20 +126,20 @@ class _Tick:
         return text.encode()
 
     def is_over(self, now: dt.datetime) -> bool:
-        """Tell whether its retry policy allows no further attempt."""
+        """Return whether the retry policy allows no further attempt."""
         policy = self.target.get("RetryPolicy", {})
         age = dt.timedelta(seconds=policy.get("MaximumEventAgeInSeconds", _MOST_AGE_SECONDS))
         return self.attempts > policy.get("MaximumRetryAttempts", _MOST_RETRIES) or now - self.moment > age
 
 
 class ScheduleClock:
-    """Starts pipelines when their schedules are due.
+    """Starts pipelines whose schedules are due.
 
     Args:
-        settings: Region, and whether a schedule's role must be allowed to start the pipeline.
-        access: Clients of the emulator, and its roles.
-        start: Carries out `StartPipelineExecution` with a body; returns nothing if the answer was lost.
-        since: From when on ticks are started, in UTC.
+        settings: The region, and whether a schedule's role must be allowed to start the pipeline.
+        access: Access to the emulator's clients and roles.
+        start: Carries out `StartPipelineExecution` with a body; returns None if the answer was lost.
+        since: The time in UTC from which ticks are started.
     """
 
     def __init__(
@@ -159,19 +159,19 @@ class ScheduleClock:
         self._thread = threading.Thread(target=self._run, name="schedules", daemon=True)
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Start the clock."""
         self._thread.start()
 
     def close(self, deadline_seconds: float) -> None:
-        """Tick no more."""
+        """Stop the clock."""
         self._ending.set()
         self._thread.join(timeout=deadline_seconds)
 
     def look(self, now: dt.datetime) -> None:
-        """Start what has become due since the last look, and try again what could not be started.
+        """Start pipelines that became due since the last call, and retry those that could not be started.
 
         Args:
-            now: In UTC.
+            now: The time in UTC.
         """
         since = max(self._seen, now - dt.timedelta(seconds=_MOST_AGE_SECONDS))
         first = since.replace(second=0, microsecond=0) + _MINUTE
@@ -195,7 +195,7 @@ class ScheduleClock:
             except (BotoCoreError, ClientError) as error:
                 _LOG.warning("schedules cannot be read, and are looked at again: %s", error)
             except Exception:  # noqa: BLE001 - a boundary, see below
-                # A thread's boundary: later ticks must come.
+                # The boundary of a thread: after any error later ticks must still come.
                 _LOG.exception("the executor failed on schedules")
 
     def _schedules(self) -> list[dict[str, Any]]:
@@ -209,7 +209,7 @@ class ScheduleClock:
         ]
 
     def _is_settled(self, tick: _Tick, now: dt.datetime) -> bool:
-        """Try a start, and tell whether nothing is left to do for it."""
+        """Try a start, and return whether the tick is finished."""
         tick.attempts += 1
         try:
             failure = self._try(tick)
@@ -253,7 +253,7 @@ class ScheduleClock:
             raise RoleUnusableError(f"{role_arn} is not authorized to perform: {_START} on resource: {arn}")
 
     def _give_up(self, tick: _Tick, failure: str) -> None:
-        """Keep what did not start where its schedule wants it."""
+        """Send a tick that was not started to the schedule's dead-letter queue."""
         _LOG.error("schedule %s did not start at %s: %s", tick.schedule["Name"], tick.moment, failure)
         arn = tick.target.get("DeadLetterConfig", {}).get("Arn")
         if arn is None:
@@ -270,7 +270,7 @@ class ScheduleClock:
 
 
 def _names(schedule: dict[str, Any], minute: dt.datetime) -> bool:
-    """Tell whether a schedule is due; one that is not carried out is logged and never due."""
+    """Return whether a schedule is due; an unsupported schedule is logged and never due."""
     if schedule.get("ScheduleExpressionTimezone", "UTC") != "UTC":
         _LOG.error("schedule %s never starts: only schedules in UTC are carried out", schedule["Name"])
         return False

@@ -1,4 +1,4 @@
-"""How a SageMaker training job is carried out, in script mode or by an entry point."""
+"""Runs SageMaker training jobs, in script mode or with an entry point."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.jobs.s3_transfer import S3Transfer
 
-# Status and secondary status.
+# The status and secondary status for each outcome.
 _STATES = {
     JobOutcome.SUCCEEDED: ("Completed", "Completed"),
     JobOutcome.FAILED: ("Failed", "Failed"),
@@ -46,7 +46,7 @@ _LOG_BYTES = 16 * 1024 * 1024
 
 
 def plain_value(hyperparameter: str) -> Any:
-    """Return a hyperparameter's value: the SageMaker SDK writes each as JSON, people write plain text."""
+    """Return a hyperparameter's value, given as JSON (as the SageMaker SDK writes it) or as plain text."""
     try:
         return json.loads(hyperparameter)
     except ValueError:
@@ -54,13 +54,13 @@ def plain_value(hyperparameter: str) -> Any:
 
 
 class TrainingJobKind(ContainerJobKind):
-    """Training jobs: channels in, `/opt/ml/model` out as `model.tar.gz`."""
+    """Training jobs: channels as inputs, and `/opt/ml/model` uploaded as `model.tar.gz`."""
 
     record_kind = "training_job"
     log_group = TRAINING_LOG_GROUP
 
     def prepare(self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer) -> list[HostCommand]:
-        """Lay out `/opt/ml` on every host."""
+        """Create the `/opt/ml` layout on every host."""
         request = record["request"]
         self._write_configs(request, hosts)
         for channel in request.get("InputDataConfig", ()):
@@ -128,7 +128,7 @@ class TrainingJobKind(ContainerJobKind):
     def collect(
         self, record: Record, hosts: list[HostWorkspace], s3: S3Transfer, outcome: JobOutcome
     ) -> None:
-        """Pack and upload the model, also of a job that was stopped, and the output data of every job."""
+        """Upload the output data of every job, and the packed model of succeeded and stopped jobs."""
         base = S3Location.parse(record["request"]["OutputDataConfig"]["S3OutputPath"])
         for host in hosts:
             suffix = "" if host.number == 1 else f"-{host.name}"
@@ -141,7 +141,7 @@ class TrainingJobKind(ContainerJobKind):
             s3.upload_object(packed, base.under(f"{record['name']}/output/model.tar.gz"))
 
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
-        """Take the failure from `/opt/ml/output/failure`, and the metrics from the log."""
+        """Return the failure from `/opt/ml/output/failure`, and the metrics from the log."""
         host, code = failed_host(record, hosts)
         return {
             "failure": failure_reason(read_message(host, "failure"), code),
@@ -159,7 +159,7 @@ class TrainingJobKind(ContainerJobKind):
 
 
 def add_transition(record: Record, secondary: str, now: float) -> None:
-    """Close the secondary status a training job is in and open the next."""
+    """End a training job's current secondary status and begin the next."""
     history = record["transitions"]
     if history and history[-1]["Status"] == secondary:
         return
@@ -171,7 +171,7 @@ def add_transition(record: Record, secondary: str, now: float) -> None:
 
 
 def user_arguments(parameters: dict[str, str]) -> list[str]:
-    """Return the hyperparameters that are the script's own as `--key value`, in key order."""
+    """Return the script's own hyperparameters as `--key value`, in key order."""
     words = []
     for key, value in sorted(parameters.items()):
         if not key.startswith("sagemaker_"):
@@ -220,7 +220,7 @@ def _pack(directory: Path, target: Path) -> Path:
 
 
 def _metrics(record: Record, host: HostWorkspace) -> list[dict[str, Any]]:
-    """Return the last value of every metric that the job defines and its log shows."""
+    """Return the last value in the log of every metric that the job defines."""
     definitions = record["request"]["AlgorithmSpecification"].get("MetricDefinitions", ())
     if not definitions or not host.stdout.exists():
         return []

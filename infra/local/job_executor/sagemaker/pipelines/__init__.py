@@ -1,1 +1,1 @@
-"""SageMaker Pipelines: definitions, executions, and the steps that they start."""
+"""SageMaker Pipelines: definitions, executions and their steps."""

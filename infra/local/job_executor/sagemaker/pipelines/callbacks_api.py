@@ -1,4 +1,4 @@
-"""SageMaker's operations by which whoever got a callback step's token ends the step."""
+"""SageMaker's operations that end a callback step by its token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CallbacksApi(RecordApi):
     """Operations of callback steps.
 
     Args:
-        records: What is written down of steps.
+        records: The records of steps.
     """
 
     records: StepRecords
@@ -31,28 +31,28 @@ class CallbacksApi(RecordApi):
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "SendPipelineExecutionStepSuccess": self.send_success,
             "SendPipelineExecutionStepFailure": self.send_failure,
         }
 
     def send_success(self, request: Request) -> dict[str, Any]:
-        """End a callback step well, with its outputs."""
+        """End a callback step as succeeded, with its outputs."""
         outputs = request.get("OutputParameters", [])
         answer = {"OutputParameters": {each["Name"]: each["Value"] for each in outputs}}
         return self._called_back(request, StepState.SUCCEEDED, answer=answer)
 
     def send_failure(self, request: Request) -> dict[str, Any]:
-        """End a callback step badly, with a reason."""
+        """End a callback step as failed, with a reason."""
         failure = request.get("FailureReason", "The callback failed.")
         return self._called_back(request, StepState.FAILED, failure=failure)
 
     def _called_back(self, request: Request, status: StepState, **found: Any) -> dict[str, Any]:
-        """End a callback step once, however often the same request comes.
+        """End a callback step once, even if the same request is repeated.
 
         Raises:
-            ApiError: No step has the token, or the step has ended.
+            ApiError: No step has the token, or the step has already ended.
         """
         token, found["answered"] = request["CallbackToken"], request["ClientRequestToken"]
         for record in self.store.all(EXECUTION):

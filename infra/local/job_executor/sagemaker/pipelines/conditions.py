@@ -1,4 +1,4 @@
-"""Conditions of a Condition step: their form, and whether they hold."""
+"""Conditions of Condition steps: validation and evaluation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MEMBERS = {
 
 
 class ConditionError(ValueError):
-    """A condition has another form, or compares values of different types."""
+    """A condition is malformed, or compares values of different types."""
 
 
 def check_condition(condition: Any) -> None:
-    """Check the form of a condition and of those in it.
+    """Check the form of a condition and of nested conditions.
 
     Raises:
-        ConditionError: It has another form.
+        ConditionError: A condition is malformed.
     """
     kind = condition.get("Type") if isinstance(condition, dict) else None
     if kind not in _MEMBERS or set(condition) != _MEMBERS[kind]:
@@ -45,10 +45,10 @@ def check_condition(condition: Any) -> None:
 
 
 def holds(condition: dict[str, Any], value_of: Callable[[Any], Any]) -> bool:
-    """Tell whether a condition holds.
+    """Return whether a condition is true.
 
     Args:
-        condition: One that was checked.
+        condition: A condition that was checked.
         value_of: Returns the value of a literal, a reference or a function call.
 
     Raises:
@@ -58,7 +58,7 @@ def holds(condition: dict[str, Any], value_of: Callable[[Any], Any]) -> bool:
     if kind == "Not":
         return not holds(condition["Condition"], value_of)
     if kind == "Or":
-        # All are looked at, so that a wrong one is found whatever the others say.
+        # Evaluate all, so that a wrong one is always found.
         held = [holds(inner, value_of) for inner in condition["Conditions"]]
         return any(held)
     if kind == "In":

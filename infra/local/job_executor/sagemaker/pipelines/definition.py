@@ -1,8 +1,8 @@
-"""A pipeline's definition of version 2020-12-01: checked as a whole, its steps in one flat list.
+"""Reads pipeline definitions of version 2020-12-01: checks the whole, and returns a flat list of steps.
 
     https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 
-The published schema refuses what the SDK writes, so the checks here are the executor's own.
+The published schema refuses definitions that the SDK writes, so the executor has its own checks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from infra.local.job_executor.sagemaker.pipelines.references import StepProperty
 
-# Step type by the operation that it calls, and the request's member that the pipeline fills in.
+# For each step type its operation, and the request's member that the pipeline fills in.
 CREATED_BY = {
     "Processing": ("CreateProcessingJob", "ProcessingJobName"),
     "Training": ("CreateTrainingJob", "TrainingJobName"),
@@ -78,7 +78,7 @@ _MAX_STEPS = 50
 
 
 class DefinitionError(ValueError):
-    """The definition is not one that an execution could follow."""
+    """An execution could not follow the definition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +86,16 @@ class Step:
     """One step.
 
     Args:
-        name: Unique in the pipeline.
-        kind: Its type.
-        arguments: As written, functions included; of a Condition step without the steps of its branches.
-        after: Steps that must have succeeded before: those it depends on, refers to, and its condition.
-        branch: The Condition step and the outcome under which it runs; None for a step that always does.
-        property_files: OutputName and FilePath of each by its name.
-        retries: What is repeated, and how often.
-        labels: DisplayName and Description, as given.
-        queue_url: Where a Callback step sends its token.
-        outputs: Types of a Callback step's output parameters by name.
+        name: The step's name, unique in the pipeline.
+        kind: The step's type.
+        arguments: The arguments as written, with functions; for a Condition step without its branches' steps.
+        after: Steps that must have succeeded before: dependencies, referenced steps and the Condition step.
+        branch: The Condition step and the outcome for which it runs; None for a step that always runs.
+        property_files: OutputName and FilePath of each property file by name.
+        retries: The retry policies.
+        labels: DisplayName and Description, if given.
+        queue_url: The queue for a Callback step's token.
+        outputs: The types of a Callback step's output parameters by name.
     """
 
     name: str
@@ -115,8 +115,8 @@ class Definition:
     """A checked definition.
 
     Args:
-        parameters: By name.
-        steps: By name in the order of the document, a Condition step before the steps of its branches.
+        parameters: The parameters by name.
+        steps: The steps by name in the document's order, a Condition step before the steps of its branches.
     """
 
     parameters: dict[str, Parameter]
@@ -127,7 +127,7 @@ def read_definition(text: str) -> Definition:
     """Read a definition.
 
     Raises:
-        DefinitionError: It is not well-formed, or asks for what the executor does not carry out.
+        DefinitionError: The definition is malformed, or uses features that the executor does not support.
     """
     try:
         document = json.loads(text)

@@ -1,4 +1,4 @@
-"""Carries every execution to its end, one thread each, so that a restart can go on from any step."""
+"""Runs every execution to its end, one thread per execution. A restart can continue from any step."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _STEPS_FAILED = "Step failure: One or multiple steps failed."
 
 
 class ExecutionRunner:
-    """Runs executions, and takes up those of an executor that was killed.
+    """Runs executions, and continues those of a killed executor.
 
     Args:
-        settings: Length of a minute.
-        store: Durable records.
-        calls: What is done under a pipeline's role.
-        events: Is told of every change.
+        settings: The executor's settings, for the length of a minute.
+        store: The durable records.
+        calls: Makes calls under a pipeline's role.
+        events: Receives an event for every change.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class ExecutionRunner:
         self._threads: list[threading.Thread] = []
 
     def start(self, execution_id: str) -> None:
-        """Begin with a recorded execution, or go on with it."""
+        """Start or continue a recorded execution."""
         thread = threading.Thread(target=self._run, args=(execution_id,), name=execution_id, daemon=True)
         self._threads = [*(old for old in self._threads if old.is_alive()), thread]
         thread.start()
 
     def resume(self) -> int:
-        """Take up every execution that has not ended, and return how many there were."""
+        """Continue every execution that has not ended, and return their number."""
         live = [record["name"] for record in self._store.all(EXECUTION) if record["state"] in LIVE]
         for execution_id in live:
             self.start(execution_id)
         return len(live)
 
     def begin_no_more(self) -> None:
-        """Let no step begin any more, before the jobs are ended."""
+        """Prevent new steps; called before the jobs are ended."""
         self._shutdown.set()
 
     def shut_down(self, deadline_seconds: float) -> bool:
-        """Wait until every execution is reported as failed; false if some thread did not end in time."""
+        """Wait until every execution is recorded as failed; return False if a thread did not end in time."""
         self._shutdown.set()
         deadline = time.monotonic() + deadline_seconds
         for thread in self._threads:
@@ -81,7 +81,7 @@ class ExecutionRunner:
         return not any(thread.is_alive() for thread in self._threads)
 
     def tell(self, execution: Record, before: str | None) -> None:
-        """Send the event of a change of an execution's status."""
+        """Send the event of a changed execution status."""
         detail = {
             "pipelineExecutionDisplayName": execution["display_name"],
             "currentPipelineExecutionStatus": execution["state"],
@@ -99,7 +99,7 @@ class ExecutionRunner:
         try:
             self._drive(execution_id)
         except Exception as error:  # noqa: BLE001 - a boundary, see below
-            # A thread's boundary: whatever went wrong, the client must see the execution end.
+            # The boundary of a thread: after any error the client must see the execution end.
             _LOG.exception("the executor failed on execution %s", execution_id)
             failure = f"InternalServerError: job executor: {error!r}"
             for name, state in self._record(execution_id)["steps"].items():
@@ -117,14 +117,14 @@ class ExecutionRunner:
             if self._advance(execution_id, definition):
                 return
             if self._shutdown.is_set():
-                # The event is set for good: then the pause has to be a real one.
+                # The event stays set, so waiting for it would not pause.
                 time.sleep(_POLL_SECONDS)
             else:
                 self._shutdown.wait(_POLL_SECONDS)
             record = self._record(execution_id)
 
     def _advance(self, execution_id: str, definition: Definition) -> bool:
-        """Look at open steps, begin those that are due; end the execution, and say so, if nothing is left."""
+        """Advance open steps and begin due ones. End the execution and return True if none is left."""
         for step in definition.steps.values():
             record = self._record(execution_id)
             state = record["steps"].get(step.name)
@@ -144,7 +144,7 @@ class ExecutionRunner:
         return True
 
     def _is_due(self, record: Record, step: Step) -> bool:
-        """Tell whether a step that has not begun may begin."""
+        """Return whether a step that has not begun may begin."""
         states = record["steps"]
         if step.name in states or record["state"] != ExecutionState.EXECUTING:
             return False

@@ -1,4 +1,4 @@
-"""SageMaker's operations of executions: started, stopped, retried, described, their steps listed."""
+"""SageMaker's operations on pipeline executions: start, stop, retry, describe, list."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _RETRIED = {ExecutionState.FAILED, ExecutionState.STOPPED}
 
 @dataclass(frozen=True)
 class ExecutionsApi(RecordApi):
-    """Operations of executions.
+    """The operations on executions.
 
     Args:
-        runner: Carries executions out.
+        runner: Runs executions.
     """
 
     runner: ExecutionRunner
@@ -50,7 +50,7 @@ class ExecutionsApi(RecordApi):
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "StartPipelineExecution": self.start_execution,
             "StopPipelineExecution": self.stop_execution,
@@ -63,7 +63,7 @@ class ExecutionsApi(RecordApi):
         }
 
     def start_execution(self, request: Request) -> dict[str, Any]:
-        """Start an execution; the same token again gives the same execution."""
+        """Start an execution; a repeated token returns the same execution."""
         for member in _NOT_CARRIED_OUT:
             if member in request:
                 raise not_carried_out(member)
@@ -120,11 +120,11 @@ class ExecutionsApi(RecordApi):
         )
 
     def stop_execution(self, request: Request) -> dict[str, Any]:
-        """Ask an execution to stop: what runs is stopped, nothing begins any more."""
+        """Ask an execution to stop: running steps are stopped, and no step begins."""
         return self._changed(request, "stop", {ExecutionState.EXECUTING}, _stop)
 
     def retry_execution(self, request: Request) -> dict[str, Any]:
-        """Let an execution that failed or was stopped go on where it ended."""
+        """Continue a failed or stopped execution from where it ended."""
         parallelism = request.get("ParallelismConfiguration", {})
 
         def change(record: Record) -> None:
@@ -141,7 +141,7 @@ class ExecutionsApi(RecordApi):
     def _changed(
         self, request: Request, verb: str, states: set[ExecutionState], change: Any
     ) -> dict[str, Any]:
-        """Change an execution's state once, however often the request comes.
+        """Change an execution's state once, even if the request is repeated.
 
         Raises:
             ApiError: There is no such execution, or it is in another state.
@@ -202,7 +202,7 @@ class ExecutionsApi(RecordApi):
         return {"PipelineDefinition": version["definition"], "CreationTime": version["created_at"]}
 
     def list_executions(self, request: Request) -> dict[str, Any]:
-        """List a pipeline's executions, newest first unless asked otherwise."""
+        """List a pipeline's executions, by default newest first."""
         if "PipelineVersionAlias" in request:
             raise not_carried_out("PipelineVersionAlias")
         pipeline = found_pipeline(self, request["PipelineName"])
@@ -219,7 +219,7 @@ class ExecutionsApi(RecordApi):
         )
 
     def list_steps(self, request: Request) -> dict[str, Any]:
-        """List the steps that have begun, the last one first unless asked otherwise."""
+        """List the steps that have begun, by default the last one first."""
         if "PipelineExecutionArn" not in request:
             raise ApiError("ValidationException", "PipelineExecutionArn is needed.")
         steps = [{"name": name, **step} for name, step in self._execution(request)["steps"].items()]
@@ -231,7 +231,7 @@ class ExecutionsApi(RecordApi):
         )
 
     def list_parameters(self, request: Request) -> dict[str, Any]:
-        """List an execution's parameters as text, defaults included."""
+        """List an execution's parameters as text, including defaults."""
         values = self._execution(request)["values"]
         return self.answer_page(
             [{"name": name, "value": value} for name, value in values.items()],

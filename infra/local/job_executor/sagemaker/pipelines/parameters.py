@@ -1,4 +1,4 @@
-"""Parameters of a pipeline: declared with types and defaults, given as text."""
+"""Parameters of a pipeline, declared with types and defaults and given as text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Value = str | int | float | bool
 
 
 class ParameterError(ValueError):
-    """A parameter is declared or given in a form that it cannot have."""
+    """A parameter's declaration or value is invalid."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Parameter:
     """A parameter.
 
     Args:
-        name: Its name.
+        name: The parameter's name.
         kind: `String`, `Integer`, `Float` or `Boolean`.
-        default: Its value where none is given; None if one must be given.
-        allowed: All that it may be; empty for anything of its type.
+        default: The default value; None if a value must be given.
+        allowed: The allowed values; empty for any value of its type.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Parameter:
     allowed: tuple[Value, ...]
 
     def value(self, text: str) -> Value:
-        """Return the value of a text.
+        """Parse a value.
 
         Raises:
-            ParameterError: It is of another type, or not one of the allowed values.
+            ParameterError: The value has another type, or is not one of the allowed values.
         """
         value = self._converted(text)
         if self.allowed and value not in self.allowed:
@@ -71,7 +71,7 @@ def read_parameters(documents: Any) -> dict[str, Parameter]:
     """Read the parameters of a definition.
 
     Raises:
-        ParameterError: One is not well-formed.
+        ParameterError: A parameter is malformed.
     """
     if not isinstance(documents, list) or len(documents) > _MAX_PARAMETERS:
         raise ParameterError(f"Parameters must be a list of at most {_MAX_PARAMETERS}")
@@ -106,11 +106,11 @@ def values_of(parameters: dict[str, Parameter], given: list[dict[str, str]]) -> 
     """Return the value of every parameter of an execution.
 
     Args:
-        parameters: Those of the definition.
-        given: Name and text of each that the caller gave.
+        parameters: The parameters of the definition.
+        given: The name and text of each parameter that the caller gave.
 
     Raises:
-        ParameterError: One is unknown, missing, given twice, or has a value that it cannot have.
+        ParameterError: A parameter is unknown, missing, given twice, or has an invalid value.
     """
     texts = {item["Name"]: item["Value"] for item in given}
     if len(texts) < len(given):
@@ -130,5 +130,5 @@ def values_of(parameters: dict[str, Parameter], given: list[dict[str, str]]) -> 
 
 
 def text_of(value: Value) -> str:
-    """Return a value as text, as the API shows it and `Std:Join` takes it."""
+    """Return a value as text, for the API and `Std:Join`."""
     return str(value).lower() if isinstance(value, bool) else str(value)

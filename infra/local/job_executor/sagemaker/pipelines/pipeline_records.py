@@ -1,4 +1,4 @@
-"""Records of pipelines and their executions, and the names and ARNs in them."""
+"""The states, names and ARNs in records of pipelines and executions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pipeline_arn(region: str, name: str) -> str:
 
 
 def version_name(pipeline: str, number: int) -> str:
-    """Return the name of the record of a definition."""
+    """Return the name of a definition's record."""
     return f"{pipeline}/{number}"
 
 
@@ -64,7 +64,7 @@ def new_callback_token() -> str:
 
 
 def new_job_name(execution_id: str, step: str) -> str:
-    """Return a name for one attempt of a step's job; a long name of a step is cut."""
+    """Return a job name for one attempt of a step; long step names are cut."""
     suffix = _random(_SUFFIX_CHARACTERS)
     left = _JOB_NAME_CHARACTERS - len(f"pipelines-{execution_id}--{suffix}")
     plain = step.replace("_", "-").strip("-")[:left].strip("-")
@@ -76,7 +76,7 @@ def _random(characters: int) -> str:
 
 
 def execution_variables(execution: Record, now: float) -> dict[str, str]:
-    """Return what `Execution.<name>` means in an execution."""
+    """Return the values of `Execution.<name>` in an execution, by name."""
     return {
         "PipelineExecutionId": execution["name"],
         "PipelineExecutionArn": execution["arn"],
@@ -88,18 +88,18 @@ def execution_variables(execution: Record, now: float) -> dict[str, str]:
 
 
 def _utc_text(seconds: float) -> str:
-    """Return a moment as variables hold it."""
+    """Return a time in the format of variables."""
     moment = dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def without_nothing(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that have a value."""
+    """Return the members that are not None."""
     return {name: value for name, value in document.items() if value is not None}
 
 
 def event_members(document: Any) -> Any:
-    """Return a document of the API with its members as events spell them, beginning with a small letter."""
+    """Return a document of the API with the member names of events, which begin with a small letter."""
     if isinstance(document, dict):
         return {name[:1].lower() + name[1:]: event_members(value) for name, value in document.items()}
     return [event_members(item) for item in document] if isinstance(document, list) else document

@@ -1,4 +1,4 @@
-"""SageMaker's operations of pipelines, whose every new definition is a version."""
+"""SageMaker's operations on pipelines; every new definition is a version."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _SHOWN = ("PipelineDisplayName", "PipelineDescription", "RoleArn", "ParallelismC
 
 @dataclass(frozen=True)
 class PipelinesApi(RoleApi):
-    """Operations of pipelines."""
+    """The operations on pipelines."""
 
     refusal: ClassVar = "ValidationException"
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """What is carried out, by the operation's name."""
+        """The supported operations by name."""
         return {
             "CreatePipeline": self.create_pipeline,
             "UpdatePipeline": self.update_pipeline,
@@ -49,7 +49,7 @@ class PipelinesApi(RoleApi):
         }
 
     def create_pipeline(self, request: Request) -> dict[str, Any]:
-        """Create a pipeline; the same token again gives the same pipeline."""
+        """Create a pipeline; a repeated token returns the same pipeline."""
         name = request["PipelineName"]
         arn = pipeline_arn(self.settings.region, name)
         token = {"token": request["ClientRequestToken"], "content": content_of(request)}
@@ -83,7 +83,7 @@ class PipelinesApi(RoleApi):
         return {"PipelineArn": arn}
 
     def update_pipeline(self, request: Request) -> dict[str, Any]:
-        """Change a pipeline; running executions keep the definition that they began with."""
+        """Change a pipeline; running executions keep their definition."""
         name = request["PipelineName"]
         self._pipeline(name)
         has_definition = "PipelineDefinition" in request or "PipelineDefinitionS3Location" in request
@@ -102,7 +102,7 @@ class PipelinesApi(RoleApi):
         return {"PipelineArn": record["arn"], "PipelineVersionId": record["version"]}
 
     def describe_pipeline(self, request: Request) -> dict[str, Any]:
-        """Describe a pipeline with its newest definition, or that of the version asked for."""
+        """Describe a pipeline with its newest definition, or with the definition of the requested version."""
         if "PipelineVersionAlias" in request:
             raise not_carried_out("PipelineVersionAlias")
         record = self._pipeline(request["PipelineName"])
@@ -124,7 +124,7 @@ class PipelinesApi(RoleApi):
         )
 
     def delete_pipeline(self, request: Request) -> dict[str, Any]:
-        """Delete a pipeline that has no running execution, and all of its executions."""
+        """Delete a pipeline without running executions, and all of its executions."""
         name = request["PipelineName"]
         with self.store.exclusively():
             record = self._pipeline(name)
@@ -142,7 +142,7 @@ class PipelinesApi(RoleApi):
         return {"PipelineArn": record["arn"]}
 
     def list_pipelines(self, request: Request) -> dict[str, Any]:
-        """List pipelines, newest first unless asked otherwise."""
+        """List pipelines, by default newest first."""
         field = "name" if request.get("SortBy") == "Name" else "created_at"
         descending = request.get("SortOrder", "Descending") == "Descending"
         records = sorted(self.store.all(PIPELINE), key=lambda record: record[field], reverse=descending)
@@ -160,7 +160,7 @@ class PipelinesApi(RoleApi):
         return found_pipeline(self, name_or_arn)
 
     def _add_version(self, name: str, number: int, definition: str) -> None:
-        """Store a definition before the pipeline names it, in place of one that a killed executor left."""
+        """Store a definition before the pipeline refers to it, replacing one that a killed executor left."""
         self.store.delete(VERSION, version_name(name, number))
         record = {"definition": definition, "created_at": time.time()}
         self.store.insert(VERSION, version_name(name, number), record)
@@ -173,10 +173,10 @@ class PipelinesApi(RoleApi):
         self.require_role(role_arn, _PRINCIPAL, message)
 
     def _checked_definition(self, request: Request) -> str:
-        """Return the definition of a request, from S3 if it lies there.
+        """Return the definition in a request, read from S3 if the request gives a location.
 
         Raises:
-            ApiError: There is none, there are two, it cannot be read, or no execution could follow it.
+            ApiError: There is no definition, there are two, it cannot be read, or it is invalid.
         """
         if ("PipelineDefinition" in request) == ("PipelineDefinitionS3Location" in request):
             message = "Give either PipelineDefinition or PipelineDefinitionS3Location."
@@ -224,24 +224,24 @@ def found_pipeline(api: RecordApi, name_or_arn: str) -> Record:
 
 
 def content_of(request: Request) -> str:
-    """Return what a request says beside its token, for comparison with a later one of the same token."""
+    """Return a request's content without its token, for comparison with later requests of the same token."""
     return json.dumps(
         {key: request[key] for key in sorted(request) if key != "ClientRequestToken"}, sort_keys=True
     )
 
 
 def reused_token(token: str) -> ApiError:
-    """Return the error for a token that came with another request before."""
+    """Return the error for a token that was used before with other content."""
     return ApiError("ConflictException", f"ClientRequestToken {token} was used before with other content.")
 
 
 def not_carried_out(member: str) -> ApiError:
-    """Return the error for a member of a request that the executor does not know how to follow."""
+    """Return the error for a member of a request that the executor does not support."""
     return ApiError("ValidationException", f"{member} is not carried out by the local job executor.")
 
 
 def created_between(record: Record, request: Request) -> bool:
-    """Tell whether a record was made between the request's `CreatedAfter` and `CreatedBefore`."""
+    """Return whether a record was created between the request's `CreatedAfter` and `CreatedBefore`."""
     after, before = request.get("CreatedAfter", 0), request.get("CreatedBefore", float("inf"))
     return after <= record["created_at"] <= before
 

@@ -1,4 +1,4 @@
-"""What an argument of a step may refer to: parameters, the execution, other steps, their property files."""
+"""References in a step's arguments: to parameters, the execution, other steps and their property files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EXECUTION_VARIABLES = (
     "StartDateTime",
     "CurrentDateTime",
 )
-# A step's properties are what this operation answers.
+# The operation whose answer has the step's properties, by step type.
 DESCRIBED_BY = {
     "Processing": "DescribeProcessingJob",
     "Training": "DescribeTrainingJob",
     "RegisterModel": "DescribeModelPackage",
 }
-# By these members a list's item is found by name.
+# The members by which a list's items are found by name.
 _NAME_MEMBERS = ("OutputName", "InputName")
 _PART = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_-]*)|\[(\d+)\]|\['([^']*)'\]|\[\"([^\"]*)\"\]")
 
 
 class BadReferenceError(ValueError):
-    """A reference is malformed, or what it names does not exist."""
+    """A reference is malformed, or refers to something that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StepProperty:
 
     Args:
         step: The step's name.
-        path: Members, positions and names that lead to it.
+        path: The members, positions and names that lead to the property.
     """
 
     step: str
@@ -50,21 +50,21 @@ class StepProperty:
 
     @property
     def property_file(self) -> str | None:
-        """The name of the property file that it means, or None."""
+        """The name of the property file, or None if it is another property."""
         return str(self.path[-1]) if self.path[:-1] == ("PropertyFiles",) else None
 
     @property
     def callback_output(self) -> str | None:
-        """The name of the callback step's output parameter that it means, or None."""
+        """The name of the callback step's output parameter, or None if it is another property."""
         return str(self.path[-1]) if self.path[:-1] == ("OutputParameters",) else None
 
 
 @lru_cache(maxsize=1024)
 def path_parts(text: str) -> tuple[str | int, ...]:
-    """Read a path such as `a.b[0]['c']`.
+    """Parse a path such as `a.b[0]['c']`.
 
     Raises:
-        BadReferenceError: It is no path.
+        BadReferenceError: The text is not a path.
     """
     parts: list[str | int] = []
     position = 0
@@ -81,7 +81,7 @@ def path_parts(text: str) -> tuple[str | int, ...]:
 
 
 def step_property(reference: str) -> StepProperty | None:
-    """Return what a `Get` of a step names, or None for a `Get` of something else."""
+    """Return the step property of a `Get`, or None for a `Get` of something else."""
     head, _, rest = reference.partition(".")
     if head != "Steps":
         return None
@@ -90,10 +90,10 @@ def step_property(reference: str) -> StepProperty | None:
 
 
 def property_file(call: dict[str, Any]) -> StepProperty | None:
-    """Return the property file that a `Std:JsonGet` reads, or None where it names an address.
+    """Return the property file that a `Std:JsonGet` reads, or None if it reads an S3 address.
 
     Raises:
-        BadReferenceError: It names something else.
+        BadReferenceError: It refers to something else.
     """
     if "PropertyFile" not in call:
         return None
@@ -105,17 +105,17 @@ def property_file(call: dict[str, Any]) -> StepProperty | None:
 
 
 def referenced_step(function: str, argument: Any) -> StepProperty | None:
-    """Return what a checked function call needs of a step, or None if it needs none."""
+    """Return the step property that a checked function call needs, or None."""
     if function == GET:
         return step_property(argument)
     return property_file(argument) if function == JSON_GET else None
 
 
 def functions_in(document: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and argument of each function call in a document, outer ones first.
+    """Yield the name and argument of each function call in a document, outer calls first.
 
     Raises:
-        BadReferenceError: An object is neither data nor one function call.
+        BadReferenceError: An object is neither data nor a single function call.
     """
     if isinstance(document, dict):
         called = [name for name in document if name == GET or str(name).startswith("Std:")]
@@ -124,7 +124,7 @@ def functions_in(document: Any) -> Iterator[tuple[str, Any]]:
         if called:
             yield called[0], document[called[0]]
         if called == [JSON_GET] and isinstance(document[JSON_GET], dict):
-            # What names a property file names no property.
+            # A reference to a property file is not a reference to a property.
             yield from functions_in(document[JSON_GET].get("S3Uri"))
             return
         for value in document.values():
@@ -138,7 +138,7 @@ def check_function(name: str, argument: Any) -> None:
     """Check the form of a function call.
 
     Raises:
-        BadReferenceError: It has another form.
+        BadReferenceError: The call is malformed.
     """
     if name == GET:
         is_whole = isinstance(argument, str)
@@ -153,7 +153,7 @@ def check_function(name: str, argument: Any) -> None:
         is_whole = (
             isinstance(argument, dict)
             and set(argument) in ({"PropertyFile", "Path"}, {"S3Uri", "Path"})
-            # No function may stand in a path.
+            # A path must not contain functions.
             and isinstance(argument["Path"], str)
         )
     else:
@@ -165,10 +165,10 @@ def check_function(name: str, argument: Any) -> None:
 
 
 def check_described(kind: str, found: StepProperty) -> None:
-    """Check that a step of a type has the property.
+    """Check that steps of a type have the property.
 
     Raises:
-        BadReferenceError: It has not, or the property is no single value.
+        BadReferenceError: They do not, or the property is not a single value.
     """
     shown = f"Steps.{found.step}.{'.'.join(str(part) for part in found.path)}"
     if kind not in DESCRIBED_BY:
@@ -193,10 +193,10 @@ def _is_named(shape: Any) -> bool:
 
 
 def follow(document: Any, path: tuple[str | int, ...]) -> Any:
-    """Return what lies at a path of an answer or of a JSON file.
+    """Return the value at a path in an answer or a JSON file.
 
     Raises:
-        BadReferenceError: Nothing lies there.
+        BadReferenceError: There is no value at the path.
     """
     value = document
     for part in path:
@@ -208,7 +208,7 @@ def follow(document: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def _below(value: Any, part: str | int) -> tuple[Any] | None:
-    """Return one level of a path, in a tuple so that a null can be told from nothing."""
+    """Return the value one level down in a tuple, or None, so that null differs from no value."""
     if isinstance(value, dict) and part in value:
         return (value[part],)
     if isinstance(value, list) and isinstance(part, int):

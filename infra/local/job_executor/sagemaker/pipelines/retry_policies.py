@@ -1,4 +1,4 @@
-"""Which failures of a step are repeated, how often, and after what pause."""
+"""Retry policies of steps: the retried failures, the number of retries and the pauses."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class RetryPolicyError(ValueError):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """One policy.
+    """A retry policy.
 
     Args:
-        kinds: The failures that it is for.
-        interval_seconds: Pause before the first repetition.
-        backoff: By how much each pause is longer than the one before.
-        max_attempts: Repetitions; None if only time limits them.
-        expire_minutes: How long after the step's start it is repeated; None if only their number limits them.
+        kinds: The failures to retry.
+        interval_seconds: The pause before the first retry.
+        backoff: The factor from each pause to the next.
+        max_attempts: The most retries; None if only time limits them.
+        expire_minutes: The time after the step's start during which it is retried; None for no limit.
     """
 
     kinds: frozenset[str]
@@ -37,11 +37,11 @@ class RetryPolicy:
     expire_minutes: float | None = None
 
     def pause(self, repetitions: int, age_minutes: float) -> float | None:
-        """Return the seconds to the next repetition, or None if there is none.
+        """Return the seconds to the next retry, or None if there is none.
 
         Args:
-            repetitions: How many there were by this policy.
-            age_minutes: Time since the step began.
+            repetitions: The number of retries by this policy so far.
+            age_minutes: The time since the step began.
         """
         if self.max_attempts is not None and repetitions >= self.max_attempts:
             return None
@@ -50,7 +50,7 @@ class RetryPolicy:
         return self.interval_seconds * self.backoff**repetitions
 
 
-# SageMaker repeats these without being told to.
+# SageMaker retries these failures without a policy.
 UNASKED = RetryPolicy(frozenset({THROTTLING, SERVICE_FAULT}))
 
 
@@ -58,7 +58,7 @@ def read_policies(documents: Any, what: str) -> tuple[RetryPolicy, ...]:
     """Read a step's policies.
 
     Raises:
-        RetryPolicyError: One is not well-formed.
+        RetryPolicyError: A policy is malformed.
     """
     if not isinstance(documents, list):
         raise RetryPolicyError(f"RetryPolicies of {what} must be a list")

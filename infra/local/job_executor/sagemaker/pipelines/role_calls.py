@@ -1,4 +1,4 @@
-"""What a pipeline does under its role: SageMaker's operations, files on S3, messages to queues."""
+"""Calls of a pipeline under its role: SageMaker's operations, files on S3, messages to queues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SESSION = "SageMaker"
 _MAX_FILE_BYTES = 4 * 1024 * 1024
 _INTERNAL_STATUS = 500
 
-# The kinds of resource that an operation is allowed on, with the request's member that names it.
+# For each operation, its resource in policies and the request's member that names the resource.
 _RESOURCES = {
     "CreateProcessingJob": ("processing-job/{}", "ProcessingJobName"),
     "DescribeProcessingJob": ("processing-job/{}", "ProcessingJobName"),
@@ -45,10 +45,11 @@ class RoleCalls:
     """Calls under a pipeline's role.
 
     Args:
-        settings: Region, and whether the role's policies count.
+        settings: The region, and whether the role's policies are enforced.
         access: Reads and assumes roles.
-        dispatch: Carries out an operation of this executor: its target and body, and the answer's body, or
-            nothing if the answer is lost.
+        dispatch: Carries out an operation of this executor, given target and body. It returns the answer's
+            body,
+            or None if the answer is lost.
     """
 
     settings: ExecutorSettings
@@ -56,10 +57,10 @@ class RoleCalls:
     dispatch: Callable[[str, bytes], bytes | None]
 
     def call(self, role_arn: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out an operation of SageMaker as a client of this executor would, faults included.
+        """Carry out an operation of SageMaker like a client of this executor, including faults.
 
         Raises:
-            ApiError: The answer is an error, was lost, or the role may not ask.
+            ApiError: The answer is an error or was lost, or the role may not call the operation.
         """
         form, member = _RESOURCES[operation]
         name = request.get(member, "")
@@ -84,7 +85,7 @@ class RoleCalls:
         """Return the content of an object.
 
         Raises:
-            JobExecutionError: It cannot be read, or is too large.
+            JobExecutionError: The object cannot be read, or is too large.
         """
         location = S3Location.parse(uri)
         client = self.access.client("s3", self._credentials(role_arn))
@@ -100,7 +101,7 @@ class RoleCalls:
         """Send a message to a queue.
 
         Raises:
-            JobExecutionError: The queue did not take it.
+            JobExecutionError: The message could not be sent.
         """
         client = self.access.client("sqs", self._credentials(role_arn))
         try:
@@ -112,7 +113,7 @@ class RoleCalls:
         """Assume the role.
 
         Raises:
-            ApiError: It cannot be assumed.
+            ApiError: The role cannot be assumed.
         """
         try:
             self.access.check_role(role_arn, _PRINCIPAL)
@@ -123,10 +124,10 @@ class RoleCalls:
             raise ApiError("InternalFailure", f"{role_arn}: {error}", status=_INTERNAL_STATUS) from error
 
     def _require(self, role_arn: str, action: str, resource: str) -> None:
-        """Refuse what the role's policies do not allow, where permissions are enforced.
+        """Refuse an action that the role's policies do not allow, if permissions are enforced.
 
         Raises:
-            ApiError: They do not.
+            ApiError: The policies do not allow it.
         """
         if not self.settings.enforce_iam or self.access.allows(
             role_arn, action, resource, service=_PRINCIPAL
@@ -141,5 +142,5 @@ class RoleCalls:
 
 
 def _note_call(operation: str, resource: str, credentials: AwsCredentials) -> None:
-    """Log what is called, in the words of calls from outside."""
+    """Log the call in the same format as calls from outside."""
     _LOG.info("call SageMaker.%s on %s with access key %s", operation, resource, credentials.access_key_id)

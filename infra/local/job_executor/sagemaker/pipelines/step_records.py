@@ -1,4 +1,4 @@
-"""What is written down of the steps of an execution, and the events that tell of it."""
+"""The records of an execution's steps, and the events about their changes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from infra.local.job_executor.sagemaker.event_bus import EventBus
     from infra.local.job_executor.sagemaker.pipelines.definition import Step
 
-# Types of steps that are jobs, by the kind of their records.
+# The kind of job record for each step type that starts a job.
 JOB_KINDS = {"Processing": "processing_job", "Training": "training_job"}
 _REASON_CHARACTERS = 1024
 
 
 @dataclass(frozen=True)
 class StepRecords:
-    """The steps in the records of executions.
+    """The steps in the execution records.
 
     Args:
-        store: Durable records.
-        events: Is told of every change.
+        store: The durable records.
+        events: Receives an event for every change.
     """
 
     store: RecordStore
     events: EventBus
 
     def begin(self, execution: Record, step: Step) -> None:
-        """Write down that a step begins."""
+        """Record that a step begins."""
         begun = {
             "kind": step.kind,
             "labels": step.labels,
@@ -52,13 +52,13 @@ class StepRecords:
         self.change(execution["name"], step.name, begun)
 
     def end(self, execution_id: str, step: str, status: StepState, **found: Any) -> bool:
-        """End a step, unless it has ended; return whether it had not.
+        """End a step that has not ended; return False if it had already ended.
 
         Args:
-            execution_id: Of the execution.
+            execution_id: The execution's id.
             step: The step's name.
-            status: How it ended.
-            found: What else is known of it; nothing where a value is None.
+            status: The step's final state.
+            found: Other members of the step's record; None values are left out.
         """
         changes = {"status": status, "ended_at": time.time(), **without_nothing(found)}
         if "failure" in changes:
@@ -66,7 +66,7 @@ class StepRecords:
         return self.change(execution_id, step, changes)
 
     def change(self, execution_id: str, step: str, changes: dict[str, Any]) -> bool:
-        """Write down what became of a step that has not ended, and send an event if its status is another."""
+        """Record changes of a step that has not ended, and send an event if its status changes."""
         before: list[str | None] = []
 
         def change(record: Record) -> None:
@@ -100,7 +100,7 @@ class StepRecords:
 
 
 def attempt_names(execution: Record, step: Step) -> dict[str, str]:
-    """Return the names that belong to one attempt at a step."""
+    """Return the names for one attempt of a step."""
     if step.kind in JOB_KINDS:
         return {"job": new_job_name(execution["name"], step.name)}
     return {"token": new_callback_token()} if step.kind == "Callback" else {}

@@ -1,7 +1,7 @@
-"""Carries one step on to its end; each transition is on disk before the next call.
+"""Runs one step to its end; each change is on disk before the next call.
 
-What a step calls is written down before it is called, under a name of its own: who finds a step at its start
-after a kill calls again, and is told that the job exists already.
+A step's call is recorded before it is made, with a unique job name. After a kill the call is repeated, and
+the answer is that the job already exists.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ SHUTDOWN_MESSAGE = (
 
 
 class StepFailedError(Exception):
-    """A step cannot go on.
+    """A step cannot continue.
 
     Args:
-        reason: What is shown as its failure.
-        kind: What retry policies call the failure, or None if it is never repeated.
-        in_place: Whether a question about the step's job failed, and not the job.
+        reason: The step's failure reason.
+        kind: The failure's name in retry policies, or None if it is never retried.
+        in_place: Whether a call about the step's job failed, not the job itself.
     """
 
     def __init__(self, reason: str, kind: str | None = None, *, in_place: bool = False) -> None:
@@ -72,13 +72,13 @@ class StepFailedError(Exception):
 
 @dataclass(frozen=True)
 class StepRunner:
-    """Looks after steps that have begun, and ends them.
+    """Advances steps that have begun, and ends them.
 
     Args:
-        store: Durable records, of jobs too.
-        calls: What is done under the pipeline's role.
-        records: What is written down of steps.
-        seconds_per_minute: Length of a minute of `ExpireAfterMin`.
+        store: The durable records, including those of jobs.
+        calls: Makes calls under the pipeline's role.
+        records: The records of steps.
+        seconds_per_minute: The length of a minute of `ExpireAfterMin`.
     """
 
     store: RecordStore
@@ -87,13 +87,13 @@ class StepRunner:
     seconds_per_minute: float
 
     def look(self, execution: Record, definition: Definition, step: Step, *, may_start: bool) -> None:
-        """Take a step on as far as it goes without waiting.
+        """Advance a step as far as possible without waiting.
 
         Args:
-            execution: Its record.
-            definition: Of the pipeline.
-            step: One that is open.
-            may_start: False while the executor shuts down: what is no job fails then.
+            execution: The execution's record.
+            definition: The pipeline's definition.
+            step: A step that has begun and not ended.
+            may_start: False while the executor shuts down. Steps without a job then fail.
         """
         state = execution["steps"][step.name]
         stopping = execution["state"] == ExecutionState.STOPPING
@@ -110,7 +110,7 @@ class StepRunner:
             elif step.kind in JOB_KINDS:
                 self._look_at_job(execution, step, state, stopping=stopping)
             elif stopping and state["status"] == StepState.EXECUTING:
-                # It waits for its token all the same.
+                # It still waits for its token.
                 self._stop_callback(execution, step, state)
         except StepFailedError as failure:
             self._fail(execution, step, state, failure)
@@ -147,7 +147,7 @@ class StepRunner:
             self._call_back(execution, step, state, values)
 
     def _decide(self, execution: Record, step: Step, values: Values) -> None:
-        # All are looked at, so that a wrong one is found whatever the others say.
+        # Evaluate all, so that a wrong one is always found.
         held = [holds(each, values.filled) for each in step.arguments["Conditions"]]
         metadata = {"Condition": {"Outcome": str(all(held))}}
         self.records.end(
@@ -160,7 +160,7 @@ class StepRunner:
         try:
             self._called(execution, operation, request)
         except StepFailedError:
-            # The answer to an earlier call was lost, or an executor was killed right after it.
+            # The answer to an earlier call was lost, or the executor was killed right after the call.
             if not self._job_exists(step, state):
                 raise
         job = self._job(step, state)
@@ -190,7 +190,7 @@ class StepRunner:
 
     def _register(self, execution: Record, step: Step, values: Values) -> None:
         request = values.filled(step.arguments)
-        # The same for every call of this step, so that a repeated one registers nothing again.
+        # The same for every call of this step, so that a repeated call does not register twice.
         token = hashlib.sha256(f"{execution['arn']} {step.name}".encode()).hexdigest()[:_TOKEN_CHARACTERS]
         generated = {"GeneratedBy": execution["arn"]} | request.get("MetadataProperties", {})
         request |= {"MetadataProperties": generated, "ClientToken": token}
@@ -207,7 +207,7 @@ class StepRunner:
             "arguments": values.filled(step.arguments),
         }
         metadata = {"Callback": {"CallbackToken": state["token"], "SqsQueueUrl": queue_url}}
-        # Before the message: its receiver may answer at once.
+        # Before the message is sent, because its receiver may answer at once.
         self.records.change(execution["name"], step.name, {"metadata": metadata, "message": message})
         self.calls.send(execution["role_arn"], queue_url, message)
         self.records.change(execution["name"], step.name, {"status": StepState.EXECUTING})
@@ -235,7 +235,7 @@ class StepRunner:
             raise StepFailedError(reason, _kind_of_error(error), in_place=in_place) from error
 
     def _fail(self, execution: Record, step: Step, state: Record, failure: StepFailedError) -> None:
-        """End a step that failed, or let it begin again as its retry policies say."""
+        """End a failed step, or let it begin again according to its retry policies."""
         policies = [UNASKED] if failure.in_place else [*step.retries, UNASKED]
         fitting = [(number, policy) for number, policy in enumerate(policies) if failure.kind in policy.kinds]
         pause = None
@@ -252,7 +252,7 @@ class StepRunner:
         _LOG.info("step %s of %s again in %.1f s: %s", step.name, execution["name"], pause, failure.reason)
         again: dict[str, Any] = {"retry_at": time.time() + pause, "repetitions": counts}
         if not failure.in_place and self._job_exists(step, state):
-            # A job that exists keeps its name; the next attempt has another.
+            # An existing job keeps its name, so the next attempt needs another.
             again |= {
                 "attempt": state["attempt"] + 1,
                 "status": StepState.STARTING,
@@ -271,7 +271,7 @@ class StepRunner:
 
 
 def _kind_of(reason: str) -> str | None:
-    """Return what retry policies call a job's failure; what a script did wrong is never repeated."""
+    """Return a job failure's name in retry policies; None for the script's faults, which are not retried."""
     words = {"InternalServerError": INTERNAL_ERROR, "CapacityError": CAPACITY_ERROR}
     return words.get(reason.partition(":")[0])
 

@@ -1,4 +1,4 @@
-"""Arguments of a step with all references and function calls replaced by their values."""
+"""Replaces all references and function calls in a step's arguments by their values."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _refused(constant: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """What an execution knows when it begins with a step.
+    """The values that are known when a step begins.
 
     Args:
-        steps: The definition's, by name.
-        parameters: Values by name.
-        variables: Of the execution, by name.
-        answers: What the Describe operation said of each step that has ended well.
+        steps: The definition's steps by name.
+        parameters: The parameters' values by name.
+        variables: The execution's variables by name.
+        answers: The Describe operation's answer for each succeeded step.
         read: Returns the content of an S3 address under the pipeline's role.
     """
 
@@ -52,7 +52,7 @@ class Values:
         """Return a document with values in place of functions.
 
         Raises:
-            BadReferenceError: A reference leads to nothing.
+            BadReferenceError: A reference has no value.
         """
         if isinstance(document, list):
             return [self.filled(item) for item in document]
