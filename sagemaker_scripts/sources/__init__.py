@@ -1,1 +1,1 @@
-"""Data that features are made of: declared formats, and the readers of a project."""
+"""The sources of features: declared formats, and the project's readers."""

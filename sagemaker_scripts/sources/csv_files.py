@@ -1,4 +1,4 @@
-"""CSV as a source: every value is text, read in the declared types."""
+"""CSV as a source: every value is text and is converted to its declared type."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LACKING = re.compile("Column '(.*)' in include_columns")
 
 
 def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Iterator[pa.Table]:
-    """Yield the rows of a file of CSV, whose columns are declared.
+    """Yield the rows of a CSV file with declared columns.
 
     Raises:
-        SourceError: It lacks a column, or a row does not fit; the error names them.
+        SourceError: A column is missing, or a row does not fit; the error names the column or row.
     """
     wrong: list[Any] = []
 
@@ -37,7 +37,7 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
         bounded = BoundedFile(opened, found, columns.source)
         reader = pyarrow.csv.open_csv(
             bounded,
-            # Rows of a threaded reader have no numbers.
+            # A reader with threads gives no row numbers.
             read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -48,7 +48,7 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
                 quoted_strings_can_be_null=False,
             ),
         )
-        # Arrow takes the first of two columns of one name.
+        # Arrow would read the first of two columns with the same name.
         columns.refuse_doubled(names, _header(bounded.beginning), found.address)
         row = 0
         for batch in reader:
@@ -70,7 +70,7 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
 
 
 def _header(beginning: bytes) -> list[str]:
-    """Return the names at the head of a file, none if only Arrow can read them."""
+    """Return the column names in a file's header; empty if only Arrow can parse it."""
     try:
         rows = csv.reader(io.StringIO(beginning.decode("utf-8-sig", "replace"), newline=""))
         return next((row for row in rows if row), [])

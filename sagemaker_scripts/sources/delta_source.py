@@ -1,4 +1,4 @@
-"""A Delta table as a source: one version of it, as batches."""
+"""A Delta table as a source: reads its newest version in batches."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from sagemaker_scripts.sources.source_objects import (
 
 _TABLE = "source"
 _FEATURES_VERSION = 3
-# Of what a reader must know of, what changes nothing of the files.
+# Reader features that do not change how files are read.
 _PLAIN_FEATURES = frozenset({"timestampNtz"})
 
 
 def delta_batches(
     store: ObjectStore, path: str, columns: SourceColumns, storage_options: dict[str, str]
 ) -> tuple[Iterator[pa.Table], SourceRead] | None:
-    """Return the rows of a table's newest version and which one that is, or None if there is no table.
+    """Return the rows of a table's newest version and the record of the version; None if there is no table.
 
-    The first batch has the columns and no rows. Reading raises SourceError where a value does not fit.
+    The first batch has the columns and no rows. Reading raises SourceError if a value does not fit.
 
     Args:
         store: The table's bucket.
@@ -58,7 +58,7 @@ def delta_batches(
 def delta_files(
     store: ObjectStore, path: str, columns: SourceColumns, storage_options: dict[str, str]
 ) -> SourceFiles | None:
-    """Return the files of a table's newest version, without those of which no row became known in time.
+    """Return the files of a table's newest version, without files whose rows all became known too late.
 
     Args:
         store: The table's bucket.
@@ -67,8 +67,8 @@ def delta_files(
         storage_options: How deltalake reaches the bucket.
 
     Returns:
-        None if there is no table, or if its files alone do not say what its rows are: for a table with
-        deletion vectors or renamed columns.
+        None if there is no table, or if its files alone do not define its rows, as with deletion vectors or
+        renamed columns.
 
     Raises:
         SourceError: The table cannot be read, or lacks a column.
@@ -88,7 +88,7 @@ def delta_files(
     least = f"min.{columns.known_at}"
     known = adds[least].to_pylist() if least in adds.column_names else [None] * adds.num_rows
     files = [
-        # The log has keys with escapes.
+        # Keys in the log are URL-encoded.
         SourceFile(SourceObject(store.bucket, f"{path.rstrip('/')}/{unquote(key)}", size, None), constant)
         for key, size, constant, first in zip(
             adds["path"].to_pylist(), adds["size_bytes"].to_pylist(), constants, known, strict=True
@@ -108,7 +108,7 @@ def _is_plain(table: DeltaTable) -> bool:
 
 
 def _constants(adds: pa.Table, names: list[str]) -> list[tuple[tuple[str, str | None], ...]] | None:
-    """Return the columns that a file's place in the table gives it; None if their texts say less."""
+    """Return each file's partition columns as texts; None if a value cannot be restored from its text."""
     columns = []
     for name in names:
         values = adds[f"partition.{name}"]
@@ -131,7 +131,7 @@ def _opened(
 
 
 def _wanted(table: DeltaTable, columns: SourceColumns) -> tuple[str, list[str]]:
-    """Return a name of the version that is read, and the columns to read of it."""
+    """Return a name for the table's version, and the names of the columns to read."""
     where = f"{table.table_uri.rstrip('/')} version {table.version()}"
     return where, columns.wanted((field.name for field in table.schema().fields), where)
 
@@ -164,7 +164,7 @@ def _batches(table: DeltaTable, names: list[str], columns: SourceColumns) -> Any
     query = f"select {', '.join(map(_quoted, names))} from {_TABLE}"  # noqa: S608  # the table's own names
     times = {field.name for field in table.schema().fields if field.type == PrimitiveType("timestamp")}
     if columns.until is not None and columns.known_at in times:
-        # Files of later rows are left out by their statistics.
+        # Their statistics exclude files that have only later rows.
         query += f" where {_quoted(columns.known_at)} < {_moment(columns.until)}"
     return QueryBuilder().register(_TABLE, table).execute(query)
 

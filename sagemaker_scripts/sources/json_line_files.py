@@ -1,4 +1,4 @@
-"""Lines of JSON as a source, read block by block in the declared types."""
+"""JSON lines as a source: reads blocks and converts values to the declared types."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _BLOCK = 4 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 _LONG_END = 2**63
 _TEXTS = frozenset({Kind.STRING, Kind.DATE, Kind.TIMESTAMP})
-# Arrow would make doubles of decimals, and one type of all JSON values.
+# Arrow would read decimals as doubles, and all JSON values of a column as one type.
 _PARSED = frozenset({Kind.DECIMAL, Kind.JSON})
 
 
 def json_line_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Iterator[pa.Table]:
-    """Yield the rows of a file of JSON lines, whose columns are declared.
+    """Yield the rows of a file of JSON lines with declared columns.
 
     Raises:
-        SourceError: No line has one of the columns, or a line does not fit; the error names them.
+        SourceError: A column is missing in all lines, or a line does not fit; the error names column or line.
     """
     plain = [
         (name, pa.string() if kind.kind in _TEXTS else arrow_type(kind))
@@ -52,13 +52,14 @@ def json_line_batches(opened: Any, found: SourceObject, columns: SourceColumns) 
             yield columns.converted(table, found.address, first_row=rows, spelled=SPELLED_IN_JSON)
             rows += table.num_rows
         lines += len(block.splitlines())
-    # A member that a line leaves out is no value, but a file in which no line has it has another form.
+    # A member missing in one line is a missing value. If it is missing in all lines, the file has another
+    # form.
     if rows and lacking:
         raise columns.lacks(next(name for name in columns.declared if name in lacking), found.address)
 
 
 def _blocks_of_lines(opened: BoundedFile, found: SourceObject, source: str) -> Iterator[bytes]:
-    """Yield the file in blocks that end with a line."""
+    """Yield the file in blocks of whole lines."""
     rest = b""
     while content := opened.read(_BLOCK):
         rest += content
@@ -76,7 +77,7 @@ def _blocks_of_lines(opened: BoundedFile, found: SourceObject, source: str) -> I
 
 
 def _plain_members(content: bytes, schema: pa.Schema) -> dict[str, Any]:
-    """Return the members whose values Arrow reads exactly, by name."""
+    """Return the members that Arrow reads exactly, by name."""
     if not schema.names:
         return {}
     table = pyarrow.json.read_json(
@@ -88,10 +89,10 @@ def _plain_members(content: bytes, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _parsed_members(content: bytes, kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return decimals with all digits that are written, and JSON values as text, by name.
+    """Return decimals with all their digits, and JSON values as text, by name.
 
     Raises:
-        ValueError: A line is no JSON object, or has a number that no JSON value may be.
+        ValueError: A line is not a JSON object, or has an invalid number.
         RecursionError: A line has too many levels.
     """
     if not kinds:
@@ -122,14 +123,14 @@ def _refuse_constant(name: str) -> None:
 
 
 def _finite_float(value: Decimal) -> float:
-    # An encoder does not look for infinities in what it is given here.
+    # The encoder does not check the result of this function for infinities.
     if not isfinite(number := float(value)):
         raise ValueError("too large")
     return number
 
 
 def _faulty_line(content: bytes, before: int, columns: SourceColumns, found: SourceObject) -> SourceError:
-    """Return the error of the first line that is no object of the declared columns, after some lines."""
+    """Return the error for the first line that is not an object with the declared columns."""
     where = f"{found.address} of source {columns.source}"
     for number, line in enumerate(content.splitlines(), before + 1):
         if not line.strip():

@@ -1,6 +1,6 @@
-"""Point in time: which rows of a source were known when a partition began."""
+"""Point in time: selects a source's rows that were known when a partition began."""
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from sagemaker_scripts.sources.source_objects import SourceError
 
 
 def known_rows(rows: pa.Table, known_at: str | None, moment: datetime) -> pa.Table:
-    """Return the rows that became known before a moment; a row that does not say when is left out.
+    """Return the rows that became known before a time; rows without a time are left out.
 
     Args:
-        rows: Of a source.
-        known_at: The time column that says it; None where nothing does, and all rows are returned.
+        rows: A source's rows.
+        known_at: The column with the time when a row became known; None to return all rows.
         moment: The beginning of a partition.
     """
     if known_at is None or not rows.num_rows:
         return rows
     known = _before(rows[known_at], moment)
-    # A filter copies what it keeps.
+    # Do not filter without need, because a filter copies the rows.
     return rows if pc.all(known, skip_nulls=False).as_py() else rows.filter(known)
 
 
 def refuse_later_rows(rows: pa.Table, known_at: str | None, moment: datetime, who: str) -> None:
-    """Refuse rows that did not become known before a moment.
+    """Refuse rows that did not become known before a time.
 
     Args:
-        rows: What a reader showed.
-        known_at: As for `known_rows`.
+        rows: The rows that a reader returned.
+        known_at: As in `known_rows`.
         moment: The beginning of a partition.
-        who: What showed them, to begin a sentence with.
+        who: The origin of the rows, as the beginning of a sentence.
 
     Raises:
-        SourceError: There is such a row; the error names the first.
+        SourceError: There is such a row; the error names the first one.
     """
     if known_at is None or not rows.num_rows:
         return

@@ -1,4 +1,4 @@
-"""What a partition is shown of a source: its own data, its history, and nothing it could not know."""
+"""Reads a source for a partition: its own data and its history, as known when the partition began."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagemaker_scripts.sources.source_pieces import SourcePiece, SourceStream, j
 
 _LOG = logging.getLogger(__name__)
 
-# Opens what a partition's filled texts give; nothing if there is nothing.
+# Opens the data for a partition's filled texts; yields nothing if there is no data.
 OpenTexts = Callable[[tuple[str, ...]], Iterator[SourceStream]]
 # Finds the files of a partition's filled texts; None if they cannot be read one by one.
 FindFiles = Callable[[tuple[str, ...]], SourceFiles | None]
@@ -28,7 +28,7 @@ FindFiles = Callable[[tuple[str, ...]], SourceFiles | None]
 
 @dataclass
 class PiecesReading:
-    """A source that is read by texts with placeholders: each filled text once, while a history needs it."""
+    """Reads a source by texts with placeholders; each filled text is read once and kept for histories."""
 
     source: Source
     columns: SourceColumns
@@ -41,11 +41,11 @@ class PiecesReading:
         self._held: dict[tuple[str, ...], SourcePiece | None] = {}
 
     def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
-        """Return what was known of the source when the partition began, and what was read."""
+        """Return the source's rows known when the partition began, and the records of what was read."""
         own, window = self._filled(partition), self._window(partition)
         names_it = names_partition(self.texts, partition)
-        # Partitions come in their order, and no later one needs what has left the window: it goes before
-        # more is read.
+        # Partitions are read in their order, and later ones do not need data before the window. It is
+        # released before more is read.
         self._held = {texts: self._held[texts] for texts in window if texts in self._held}
         for texts, each in window.items():
             if texts not in self._held:
@@ -67,13 +67,13 @@ class PiecesReading:
         return joined_pieces(known, self.source.name), [read for piece in pieces for read in piece.reads]
 
     def stream(self, partition: Partition, reads: list[SourceRead]) -> Iterator[pa.Table]:
-        """Yield what was known of the partition itself, batch by batch; the first batch has the columns.
+        """Yield the partition's own rows known when it began, in batches; the first batch has the columns.
 
-        Rows of other partitions are among them where a column `partition` tells them apart.
+        If the source has a column `partition`, rows of other partitions are included.
 
         Args:
             partition: The partition.
-            reads: Gets what was read, once all of it is.
+            reads: Receives the records of what was read, after all batches.
         """
         opened = 0
         for texts in self._own_texts(partition):
@@ -86,7 +86,7 @@ class PiecesReading:
             raise self._nothing_for(partition)
 
     def files(self, partition: Partition) -> SourceFiles | None:
-        """Return the Parquet files that hold what `stream` yields; None if that is not possible."""
+        """Return the Parquet files with the rows of `stream`; None if there are no such files."""
         if self.find_files is None:
             return None
         files: list[SourceFile] = []
@@ -98,15 +98,15 @@ class PiecesReading:
                 return None
             files.extend(found.files)
             reads.extend(found.reads)
-        # The partition's own come last.
+        # The partition's own files come last.
         return SourceFiles(files, found.given, reads) if found and found.files else None
 
     def _own_texts(self, partition: Partition) -> list[tuple[str, ...]]:
-        """Return the filled texts that give rows of the partition itself."""
+        """Return the filled texts whose data has rows of the partition itself."""
         own, window = self._filled(partition), self._window(partition)
         if len(window) == 1 or not names_partition(self.texts, partition):
             return list(window)
-        # The rows of a path are those of the partition that it names, unless they say it themselves.
+        # The rows of a path belong to the partition in the path, unless they have a partition column.
         names = list(self.columns.declared)
         if not names and (first := next(self.open_texts(own), None)):
             names = next(first.batches).column_names
@@ -114,7 +114,7 @@ class PiecesReading:
 
     def _window(self, partition: Partition) -> dict[tuple[str, ...], Partition]:
         """Return the filled texts of the history and of the partition."""
-        # The path of a day is that of all its hours, and a path without placeholders that of all partitions.
+        # All hours of a day may have the same path, and all partitions if the path has no placeholders.
         return {
             self._filled(each): each
             for each in (*(partition.earlier(back) for back in range(self.source.history, 0, -1)), partition)
@@ -131,7 +131,7 @@ class PiecesReading:
         return SourcePiece(joined_pieces(pieces, self.source.name), reads, pieces[0].where)
 
     def _known(self, stream: SourceStream) -> Iterator[pa.Table]:
-        """Yield the batches of a stream without the rows that no partition is to be shown."""
+        """Yield the batches of a stream without rows that became known too late for every partition."""
         until, late = self.columns.until, 0
         for batch in stream.batches:
             known = batch if until is None else known_rows(batch, self.columns.known_at, until)
@@ -153,7 +153,7 @@ class PiecesReading:
 
 
 class ReaderReading:
-    """A source that a reader of the project reads."""
+    """Reads a source with the project's reader."""
 
     def __init__(self, source: Source, columns: SourceColumns, store: ObjectStore) -> None:
         self._source = source
@@ -161,7 +161,7 @@ class ReaderReading:
         self._reader = ProjectReader(source, store)
 
     def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
-        """Return what was known of the source when the partition began, and what was read."""
+        """Return the source's rows known when the partition began, and the records of what was read."""
         returned, reads = self._reader.read(str(partition))
         who = f"{self._reader.name} for {partition}"
         rows = self._columns.converted(returned, f"What {self._source.reader} returned for {partition}")
@@ -174,17 +174,17 @@ class ReaderReading:
         return rows, reads
 
     def stream(self, partition: Partition, reads: list[SourceRead]) -> Iterator[pa.Table]:
-        """Yield what was known of the source when the partition began."""
+        """Yield the source's rows known when the partition began, as one batch."""
         rows, read = self.read(partition)
         reads.extend(read)
         yield rows
 
     def files(self, _partition: Partition) -> None:
-        """Say that what a reader shows is in no files that could be read by themselves."""
+        """Return None, because a reader's rows are not in separately readable files."""
 
 
 def _with_partition(piece: SourcePiece, partition: Partition) -> SourcePiece:
-    """Add the partition that a path names, unless the source has a column of that name."""
+    """Add the partition in the path as a column, unless the source has a column of that name."""
     if PARTITION in piece.rows.column_names:
         return piece
     values = pa.repeat(pa.scalar(str(partition), pa.large_string()), piece.rows.num_rows)

@@ -1,4 +1,4 @@
-"""Readers of a project: classes that read what no declared format covers.
+"""A project's readers: classes that read data for which there is no declared format.
 
     class Orders:
         point_in_time = True   # it shows only what was known when the partition began
@@ -7,7 +7,7 @@
             content = files.read(files.path(partition))
             return pandas.read_json(content)
 
-One object of the class reads all partitions of a job, in their order, so it may keep what it has parsed.
+One instance reads all partitions of a job in their order, so it may keep parsed data.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ReaderError(SourceError):
 
 @dataclass
 class ReaderFiles:
-    """What a reader reads objects by; each object that it reads is recorded.
+    """A reader's access to objects; records each object that is read.
 
     Attributes:
         source: The declared source.
@@ -63,7 +63,7 @@ class ReaderFiles:
         """Return an object's bytes.
 
         Raises:
-            SourceMissingError: There is none.
+            SourceMissingError: The object does not exist.
         """
         content = self.find(key)
         if content is None:
@@ -74,7 +74,7 @@ class ReaderFiles:
         return content
 
     def find(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is none."""
+        """Return an object's bytes, or None if it does not exist."""
         self._asked[key] = None
         if key not in self._held:
             self._held[key] = find_object(self.store, key)
@@ -90,30 +90,31 @@ class ReaderFiles:
         return filled(self.source.path, partition)
 
     def earlier(self) -> list[str]:
-        """Return the partitions before the one that is read, as many as the history has, oldest first."""
+        """Return the partitions of the history before the one being read, oldest first."""
         return [str(Partition(self._partition).earlier(back)) for back in range(self.source.history, 0, -1)]
 
     def begin(self, partition: str) -> None:
-        """Begin with a partition: what the one before did not need is dropped."""
+        """Begin a partition, and release objects that the one before did not read."""
         self._partition = partition
         self._held = {key: found for key, found in self._held.items() if key in self._asked}
         self._asked = {}
 
     def recorded(self) -> list[SourceRead]:
-        """Return what was read for the partition, in order."""
+        """Return the records of what was read for the partition, in order."""
         objects = [found[0] for key in self._asked if (found := self._held[key]) is not None]
         return [each.as_read(self.source.name) for each in objects]
 
 
 class ProjectReader:
-    """A reader of the project's, found by its name.
+    """A project's reader, found by its name.
 
     Args:
         source: The declared source.
         store: The source's bucket.
 
     Raises:
-        ReaderError: There is no such class, it cannot be made, or nothing says when its rows became known.
+        ReaderError: The class does not exist or cannot be instantiated, or neither `point_in_time` nor
+            `known_at` tells when rows became known.
     """
 
     def __init__(self, source: Source, store: ObjectStore) -> None:
@@ -131,19 +132,19 @@ class ProjectReader:
             )
 
     def read(self, partition: str) -> tuple[pa.Table, list[SourceRead]]:
-        """Return what the reader shows of a partition, and what it read.
+        """Return the reader's rows for a partition, and the records of what it read.
 
         Raises:
-            ReaderError: It failed.
-            ReturnedTableError: It returned no table.
-            SourceMissingError: An object that it needs is not there.
+            ReaderError: The reader failed.
+            ReturnedTableError: The reader did not return a table.
+            SourceMissingError: An object that it needs does not exist.
         """
         self._files.begin(partition)
         result = self._guarded(f"failed for {partition}", partial(self._reader.read, partition, self._files))
         return returned_table(self._wanted(result), f"{self.name} for {partition}"), self._files.recorded()
 
     def _wanted(self, result: Any) -> Any:
-        """Leave out columns that are not declared before they cost anything."""
+        """Drop undeclared columns before they are converted."""
         declared = {name for name, _ in self._source.columns}
         if not declared or not isinstance(result, pd.DataFrame):
             return result
@@ -151,14 +152,14 @@ class ProjectReader:
 
     @property
     def name(self) -> str:
-        """What it is called, to begin a sentence with."""
+        """The reader's name, as the beginning of a sentence."""
         return f"The reader {self._source.reader} of source {self._source.name}"
 
     def _guarded(self, what: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except ContractError:
-            # It says what is missing by itself.
+            # Such an error already has a clear message.
             raise
         except Exception as error:
             words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]

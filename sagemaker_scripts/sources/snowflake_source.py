@@ -1,4 +1,4 @@
-"""A Snowflake query as a source: its parameters bound, its answer in the declared types."""
+"""A Snowflake query as a source: binds its parameters and converts its result to the declared types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.csv
 from sagemaker_scripts.sources.source_columns import SourceColumns
 from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
 
-# What a secret may set of the connector's arguments.
+# The connector's arguments that a secret may set.
 _SETTINGS = frozenset(
     {
         "account",
@@ -39,9 +39,9 @@ _QUERY_SECONDS = 3600
 def connection_arguments(name: str, secret: str) -> dict[str, Any]:
     """Return the connector's arguments for a secret's JSON document.
 
-    It has `account`, `user`, and `private_key` (PEM, with `private_key_passphrase` if it has one) or
-    `password`. Optional are `role`, `warehouse`, `database`, `schema`, `host`, `port`, `protocol` and
-    `network_timeout`; others are ignored.
+    The document has `account`, `user`, and either `private_key` (PEM, with `private_key_passphrase` if
+    encrypted) or `password`. Optional are `role`, `warehouse`, `database`, `schema`, `host`, `port`,
+    `protocol` and `network_timeout`; others are ignored.
 
     Raises:
         SourceError: The document has another form; the message never quotes it.
@@ -49,7 +49,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
     try:
         document = json.loads(secret)
     except (ValueError, RecursionError):
-        # Not chained: the cause holds the document.
+        # The error is not chained, because the cause contains the document.
         document = None
     if not isinstance(document, dict) or not all(document.get(each) for each in ("account", "user")):
         raise _bad_secret(name, "is no JSON object with account and user")
@@ -69,7 +69,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
 
 
 def _private_key(name: str, document: Mapping[str, Any]) -> bytes:
-    # The connector brings it, and only a model with such a source needs either.
+    # This package comes with the connector, and only models with such a source need them.
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     phrase = document.get("private_key_passphrase")
@@ -92,12 +92,12 @@ def _bad_secret(name: str, what: str) -> SourceError:
 
 @contextmanager
 def connected(name: str, secret: str) -> Iterator[Any]:
-    """Hold a connection in UTC; it is closed in the end.
+    """Open a connection in UTC, and close it at the end of the context.
 
     Raises:
-        SourceError: The secret's document has another form, or Snowflake lets nobody in.
+        SourceError: The secret's document has another form, or Snowflake refuses the connection.
     """
-    # Costs a second, and only a model with such a source needs it.
+    # This import takes a second, and only models with such a source need it.
     import snowflake.connector  # noqa: PLC0415
 
     try:
@@ -123,11 +123,11 @@ def query_batches(
     """Yield the rows of a query in the declared types; the first batch has the columns and no rows.
 
     Args:
-        connection: To Snowflake.
-        query: With `%(name)s` for each parameter.
-        parameters: Their values, which the connector binds.
-        columns: Name and type of each column. A name of the answer is taken without regard to case.
-        reads: Gets the query's id and the digest of the rows, once all of them are read.
+        connection: The connection to Snowflake.
+        query: The query, with `%(name)s` for each parameter.
+        parameters: The values of the parameters, which the connector binds.
+        columns: The name and type of each column; names are compared without regard to case.
+        reads: Receives the query's id and the digest of the rows, after all rows.
 
     Raises:
         SourceError: Snowflake refuses the query, a column is missing, or a value does not fit.
@@ -157,12 +157,12 @@ def query_batches(
 
 
 def _batches(cursor: Any) -> Iterable[pa.Table]:
-    # Times beyond those of nanoseconds stay readable.
+    # Nanoseconds could not represent all times.
     return cursor.fetch_arrow_batches(force_microsecond_precision=True)
 
 
 def _as_declared(names: Iterable[str], declared: Iterable[str]) -> list[str]:
-    """Return the names as they are declared: Snowflake answers in capitals what was not quoted."""
+    """Return the names in their declared spelling, because Snowflake returns unquoted names in capitals."""
     known = {name.upper(): name for name in declared}
     return [known.get(name.upper(), name) for name in names]
 
@@ -172,15 +172,15 @@ def _words(error: Any) -> str:
 
 
 class RowsDigest:
-    """A SHA-256 that equal rows in the same order share, however they are divided into batches.
+    """Computes a SHA-256 of rows in their order, which does not depend on the division into batches.
 
     Args:
-        schema: Of the rows.
+        schema: The schema of the rows.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
         self._digest = hashlib.sha256(str(schema).encode())
-        # As text, because Arrow's own bytes may differ where a value is missing.
+        # Write rows as text, because Arrow's bytes for a missing value may differ.
         self._writer = pyarrow.csv.CSVWriter(
             pa.PythonFile(_DigestFile(self._digest), mode="w"),
             schema,
@@ -192,13 +192,13 @@ class RowsDigest:
         self._writer.write_table(rows)
 
     def hexdigest(self) -> str:
-        """Return the digest of all rows, of which no more come."""
+        """Return the digest of all rows; no rows may be added afterwards."""
         self._writer.close()
         return self._digest.hexdigest()
 
 
 class _DigestFile(io.RawIOBase):
-    """A file that keeps nothing but the digest of what is written."""
+    """A file that only updates a digest with the written bytes."""
 
     def __init__(self, digest: Any) -> None:
         super().__init__()

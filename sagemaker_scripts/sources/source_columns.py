@@ -1,4 +1,4 @@
-"""The columns of a source: the declared ones in their types, or those that are there in plain types."""
+"""The columns of a source: the declared columns in their types, or all columns in plain types."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sagemaker_scripts.tables.column_casts import CastError, cast_column
 
 @dataclass(frozen=True)
 class SourceColumns:
-    """What is read of a source, and what is said where it does not fit.
+    """The columns to read from a source, their conversion, and its errors.
 
     Attributes:
         source: The source's name.
-        declared: Name and type of each column; empty for those that are there.
-        known_at: The time column that says when a row became known; None for none.
-        until: No row that became known then or later is needed; None if all rows are.
+        declared: The name and type of each column; empty to read all columns.
+        known_at: The column with the time when a row became known; None without such a column.
+        until: Rows that became known at this time or later are not needed; None if all rows are needed.
     """
 
     source: str
@@ -36,8 +36,8 @@ class SourceColumns:
         """Return the columns of a declared source.
 
         Raises:
-            SourceError: `known_at` is no declared timestamp.
-            SchemaError: A column's type is none.
+            SourceError: `known_at` is not a declared timestamp.
+            SchemaError: A column's type is invalid.
         """
         declared = {name: ColumnType.parse(kind) for name, kind in source.columns}
         if source.known_at is not None and declared:
@@ -55,10 +55,10 @@ class SourceColumns:
         return pa.schema([(name, arrow_type(kind)) for name, kind in self.declared.items()])
 
     def wanted(self, there: Iterable[str], where: str) -> list[str]:
-        """Return the names of the columns to read of those that are there.
+        """Return the names of the columns to read, given the existing columns.
 
         Raises:
-            SourceError: A declared one is not, or one of them is there more than once.
+            SourceError: A declared column is missing, or a column to read exists more than once.
         """
         names = list(there)
         for name in self.declared:
@@ -69,10 +69,10 @@ class SourceColumns:
         return wanted
 
     def refuse_doubled(self, wanted: Iterable[str], there: list[str], where: str) -> None:
-        """Refuse a column that is read and is there more than once: nobody can tell which is meant.
+        """Refuse a column to read that exists more than once, because it is ambiguous.
 
         Raises:
-            SourceError: There is one.
+            SourceError: There is such a column.
         """
         for name in wanted:
             if there.count(name) > 1:
@@ -87,14 +87,14 @@ class SourceColumns:
         """Return rows with the declared columns in their types, or all columns in plain types.
 
         Args:
-            rows: As they were read.
-            where: Where they were read, for errors.
-            first_row: How many rows of the same file came before.
-            spelled: The kinds whose values the format may spell as text.
+            rows: The rows as they were read.
+            where: The file or table, for errors.
+            first_row: The number of rows of the same file before these.
+            spelled: The kinds whose values the format may write as text.
 
         Raises:
-            SourceError: A column is missing or there twice, a value does not fit its declared type, or the
-                time column holds no times.
+            SourceError: A column is missing or duplicate, a value does not fit its declared type, or the
+                `known_at` column does not hold times.
         """
         self.wanted(rows.column_names, where)
         if not self.declared:
@@ -110,7 +110,7 @@ class SourceColumns:
 
     def _plain(self, rows: pa.Table, where: str) -> pa.Table:
         try:
-            # Arrow takes the bytes of a file's texts as they are.
+            # Arrow does not check that a file's texts are UTF-8.
             rows.validate(full=True)
             plain = rows.cast(pa.schema([(field.name, plain_type(field.type)) for field in rows.schema]))
         except pa.ArrowException as error:
@@ -133,14 +133,14 @@ class SourceColumns:
         return plain
 
     def lacks(self, name: str, where: str) -> SourceError:
-        """Return the error of a declared column that is not there."""
+        """Return the error for a missing declared column."""
         return SourceError(
             f"{where} of source {self.source} has no column {name}, which is declared",
             remedy="Deliver it with this column, or correct the source in defs.yaml",
         )
 
     def wrong(self, name: str, row: int | None, what: str, where: str) -> SourceError:
-        """Return the error of a value that does not fit its column."""
+        """Return the error for a value that does not fit its column."""
         place = "" if row is None else f", row {row}"
         return SourceError(
             f"{where} of source {self.source}, column {name}{place}: {what}",

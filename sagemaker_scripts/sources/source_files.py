@@ -1,4 +1,4 @@
-"""Files of a source: Parquet, CSV and JSONL, read batch by batch."""
+"""Reads a source's files in batches: Parquet, CSV and JSONL."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ BUFFER_BYTES = 4 * 1024 * 1024
 def file_batches(
     store: ObjectStore, found: SourceObject, file_format: str, columns: SourceColumns
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a file, batch by batch; first a table of its columns without rows.
+    """Yield the rows of a file in batches; the first batch has the columns and no rows.
 
     Args:
         store: The file's bucket.
         found: The file.
-        file_format: `parquet`, `csv` or `jsonl`; a name that ends in `.gz` says that the last two are packed.
-        columns: Which columns are read. Those of `csv` and `jsonl` are declared.
+        file_format: `parquet`, `csv` or `jsonl`; the last two are gzipped if the file's name ends in `.gz`.
+        columns: The columns to read; for `csv` and `jsonl` they must be declared.
 
     Raises:
-        SourceError: The file is damaged, lacks a column, or a row does not fit; the error names them.
+        SourceError: The file is damaged or lacks a column, or a row does not fit; the error names column or
+            row.
     """
     in_order = file_format != "parquet"
     with named_damage(found.address, columns.source), open_object(store, found, in_order=in_order) as opened:
@@ -49,7 +50,7 @@ def file_batches(
 
 @contextmanager
 def named_damage(where: str, source: str) -> Iterator[None]:
-    """Say of an error of Arrow's which file it is of; its own words may quote a value."""
+    """Replace an error of Arrow, which may quote a value, by an error that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
@@ -61,7 +62,7 @@ def named_damage(where: str, source: str) -> Iterator[None]:
 
 def _parquet_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Iterator[pa.Table]:
     metadata = pyarrow.parquet.read_metadata(opened)
-    # A row group is fetched at once, unless that is more than may be held.
+    # Fetch a row group at once, unless it is too large for memory.
     is_small = _largest_group(metadata) <= GROUP_BYTES
     with pyarrow.parquet.ParquetFile(
         opened, metadata=metadata, pre_buffer=is_small, buffer_size=0 if is_small else BUFFER_BYTES
@@ -90,13 +91,13 @@ def _largest_group(metadata: pyarrow.parquet.FileMetaData) -> int:
 def group_batches(
     file: pyarrow.parquet.ParquetFile, number: int, names: Iterable[str], columns: SourceColumns
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the rows of a row group as they are, unless it says of itself that all became known too late.
+    """Yield the rows of a row group, unless its statistics tell that all became known too late.
 
     Args:
         file: The file.
-        number: The row group, counted from 0.
+        number: The row group, from 0.
         names: The columns to read.
-        columns: Say until when rows are known.
+        columns: The source's columns, with `known_at` and `until`.
 
     Returns:
         Batches of bounded size, each with the number of rows before it in the row group.
@@ -110,15 +111,15 @@ def group_batches(
 
 
 def batch_rows(file: pyarrow.parquet.ParquetFile, number: int) -> int:
-    """Return how many rows of a row group are read at a time, so that their memory is bounded."""
+    """Return how many rows of a row group to read at a time, so that their memory is bounded."""
     group = file.metadata.row_group(number)
-    # Packed values tell little of their size unpacked: 8 bytes a value are the least that is reckoned with.
+    # The size of encoded values may be far below their size in memory, so assume at least 8 bytes per value.
     row_bytes = max(8 * group.num_columns, group.total_byte_size // max(1, group.num_rows))
     return min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes))
 
 
 def _is_late(group: Any, columns: SourceColumns) -> bool:
-    """Tell whether a row group says of itself that all its rows became known too late."""
+    """Tell whether a row group's statistics show that all its rows became known too late."""
     if columns.until is None or columns.known_at is None:
         return False
     for number in range(group.num_columns):
@@ -129,8 +130,8 @@ def _is_late(group: Any, columns: SourceColumns) -> bool:
 
 
 def is_too_late(first: object, columns: SourceColumns) -> bool:
-    """Tell whether rows that became known at a moment, or later, are shown to no partition."""
-    # Without a zone it is no moment that can be compared, so the rows are read.
+    """Tell whether rows that became known at this time or later are needed by no partition."""
+    # A time without a zone cannot be compared, so the rows are read.
     if columns.until is None or not isinstance(first, datetime) or first.tzinfo is None:
         return False
     return first >= columns.until

@@ -1,4 +1,4 @@
-"""The objects that sources are read from: listed once, and read in the version that was listed."""
+"""Reads sources' objects: lists them once, and reads the version that was listed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _GONE = {"NoSuchKey", "404", "NotFound"}
 
 
 class SourceError(ContractError):
-    """A source holds something else than its declaration says, or cannot be read."""
+    """A source does not match its declaration, or cannot be read."""
 
 
 class SourceMissingError(SourceError):
-    """A source has nothing for the partition itself."""
+    """A source has no data for the partition itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRead:
-    """Something that was read for a source, as the features' index records it.
+    """The record of an object, table or query that was read for a source, for the features' index.
 
     Attributes:
         source: The source's name.
@@ -53,19 +53,19 @@ class SourceRead:
     sha256: str | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return what is known of it."""
+        """Return the members that have a value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """One object in the version that was found.
+    """The version of an object that was found.
 
     Attributes:
-        bucket: Its bucket.
-        key: Its key.
-        size: Its bytes.
-        etag: Its ETag, without quotes; None where only its key is known.
+        bucket: The object's bucket.
+        key: The object's key.
+        size: The object's size in bytes.
+        etag: The object's ETag, without quotes; None if it is not known.
     """
 
     bucket: str
@@ -75,11 +75,11 @@ class SourceObject:
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
+        """The object's address, for people."""
         return f"s3://{self.bucket}/{self.key}"
 
     def as_read(self, source: str) -> SourceRead:
-        """Return the record of its reading."""
+        """Return the record that the object was read."""
         return SourceRead(source, bucket=self.bucket, key=self.key, size=self.size, etag=self.etag)
 
 
@@ -89,8 +89,8 @@ class SourceFile:
 
     Attributes:
         object: The file.
-        constants: Name and text of each column that the file itself does not hold, because all its rows have
-            the same value.
+        constants: The name and value of each column that is not in the file because all its rows have the
+            same value.
     """
 
     object: SourceObject
@@ -98,12 +98,12 @@ class SourceFile:
 
 
 class SourceFiles(NamedTuple):
-    """The Parquet files of a source that are shown to a partition.
+    """The Parquet files of a source for a partition.
 
     Attributes:
-        files: In the order of their rows.
-        given: The columns to read, of a Delta table, whose files may lack some; None for plain files.
-        reads: What the features' index records.
+        files: The files, in the order of their rows.
+        given: The columns of a Delta table to read, whose files may lack some; None for plain files.
+        reads: The records for the features' index.
     """
 
     files: list[SourceFile]
@@ -122,7 +122,7 @@ def objects_below(store: ObjectStore, prefix: str) -> list[SourceObject]:
 
 
 def find_object(store: ObjectStore, key: str) -> tuple[SourceObject, bytes] | None:
-    """Return an object and its bytes, or None if there is none."""
+    """Return an object and its bytes, or None if it does not exist."""
     try:
         answer = store.client.get_object(Bucket=store.bucket, Key=key)
     except ClientError as error:
@@ -136,10 +136,10 @@ def find_object(store: ObjectStore, key: str) -> tuple[SourceObject, bytes] | No
 
 
 def save_object(store: ObjectStore, found: SourceObject, path: Path) -> str:
-    """Save an object in the version that was found as a file, and return the SHA-256 of its bytes.
+    """Save the found version of an object as a file, and return the SHA-256 of its bytes.
 
     Raises:
-        SourceError: It was overwritten or deleted since.
+        SourceError: The object was overwritten or deleted since.
     """
     try:
         with path.open("wb") as file:
@@ -149,14 +149,14 @@ def save_object(store: ObjectStore, found: SourceObject, path: Path) -> str:
 
 
 def open_object(store: ObjectStore, found: SourceObject, *, in_order: bool) -> Any:
-    """Return a binary file of an object's bytes, read by ranges of the version that was found.
+    """Return a binary file that reads ranges of the found version of an object.
 
-    Reading raises SourceError where the object was overwritten or deleted since.
+    Reading raises SourceError if the object was overwritten or deleted since.
 
     Args:
         store: The object's bucket.
         found: The object.
-        in_order: Whether it is read from its beginning to its end; else each read is one range.
+        in_order: Whether the file is read from beginning to end; otherwise each read is one range.
     """
     file = _ObjectFile(store, found)
     if found.size <= _CHUNK:
@@ -165,7 +165,7 @@ def open_object(store: ObjectStore, found: SourceObject, *, in_order: bool) -> A
 
 
 class _ObjectFile(io.RawIOBase):
-    """The bytes of one version of an object, by ranges."""
+    """Reads ranges of one version of an object."""
 
     def __init__(self, store: ObjectStore, found: SourceObject) -> None:
         super().__init__()

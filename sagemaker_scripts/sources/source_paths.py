@@ -1,4 +1,4 @@
-"""Paths and parameters of a source: the placeholders of a partition, and what a path says of it."""
+"""Placeholders in the paths and parameters of a source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PLACEHOLDER = re.compile(r"\{(partition|date|hour)\}")
 
 
 def filled(text: str, partition: str) -> str:
-    """Return a text with `{partition}`, `{date}` and `{hour}` replaced by those of a partition.
+    """Return a text with `{partition}`, `{date}` and `{hour}` replaced by a partition's values.
 
-    The date and hour are those of the partition's beginning in UTC: 2013-02-01 and 05.
+    Date and hour are those of the partition's start in UTC, for example 2013-02-01 and 05.
     """
     start = Partition(partition).start
     values = {"partition": str(partition), "date": f"{start:%Y-%m-%d}", "hour": f"{start:%H}"}
@@ -21,9 +21,9 @@ def filled(text: str, partition: str) -> str:
 
 
 def names_partition(texts: Sequence[str], partition: str) -> bool:
-    """Tell whether texts with placeholders are filled in differently for each partition.
+    """Tell whether the filled texts differ for each partition.
 
-    With the date alone they are the same for all hours of a day.
+    With only the date, they are the same for all hours of a day.
     """
     named = {found for text in texts for found in _PLACEHOLDER.findall(text)}
     is_hour = "T" in partition
@@ -31,15 +31,16 @@ def names_partition(texts: Sequence[str], partition: str) -> bool:
 
 
 def fixed_prefix(path: str) -> str:
-    """Return what keys that match a path begin with."""
+    """Return the common prefix of all keys that match a path."""
     return path.split("*", 1)[0]
 
 
 def key_pattern(path: str) -> re.Pattern[str]:
-    """Return the pattern of the keys that a path stands for; `*` is any text without `/`."""
+    """Return the pattern of the keys that match a path; `*` is any text without `/`."""
     first, *parts = (re.escape(part) for part in path.split("*"))
     if not parts:
         return re.compile(first)
-    # What follows a `*` is taken where it comes first: to try all places of all takes minutes for some keys.
+    # Match the text after a `*` only at its first occurrence, because trying all combinations takes minutes
+    # for some keys.
     between = "".join(f"(?>[^/]*?{part})" for part in parts[:-1])
     return re.compile(f"{first}{between}[^/]*{parts[-1]}")

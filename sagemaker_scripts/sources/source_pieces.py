@@ -1,4 +1,4 @@
-"""Pieces of a source's rows, each of one file, table or query, that are shown as one."""
+"""Pieces of a source's rows, each from one file, table or query, and their concatenation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
 
 
 class SourceStream(NamedTuple):
-    """What is read of a source for one filled path or query, or for one of its files.
+    """Reads a source for one filled path or query, or one of its files.
 
     Attributes:
-        batches: Its rows; the first batch has the columns and no rows.
-        reads: What was read, once the batches are.
-        where: A name of it, for errors.
+        batches: The rows; the first batch has the columns and no rows.
+        reads: The records of what was read; complete after all batches.
+        where: The file, table or query, for errors.
     """
 
     batches: Iterator[pa.Table]
@@ -25,12 +25,12 @@ class SourceStream(NamedTuple):
 
 
 class SourcePiece(NamedTuple):
-    """What was read of a source for one filled path or query.
+    """A source's rows for one filled path or query.
 
     Attributes:
-        rows: All of it.
-        reads: What was read.
-        where: A name of it, for errors.
+        rows: All rows.
+        reads: The records of what was read.
+        where: The file, table or query, for errors.
     """
 
     rows: pa.Table
@@ -39,12 +39,12 @@ class SourcePiece(NamedTuple):
 
 
 def joined_pieces(pieces: list[SourcePiece], source: str) -> pa.Table:
-    """Return the rows of all pieces; those whose columns nobody declared must have the same.
+    """Return the rows of all pieces, which must have the same columns.
 
     Raises:
-        SourceError: Two have other columns; the error names both.
+        SourceError: Two pieces have different columns; the error names both.
     """
-    # Of each column the first piece that says its type: where no row of a file has a value, it has none.
+    # The first piece that has a type for each column; a column of a file without any value has no type.
     typed: dict[str, SourcePiece] = {}
     before = None
     for piece in pieces:
@@ -69,10 +69,10 @@ def _require_alike(name: str, first: SourcePiece, other: SourcePiece, source: st
 
 
 def aligned(rows: pa.Table, schema: pa.Schema, source: str) -> pa.Table:
-    """Return rows in the columns of those that came before.
+    """Return rows with the schema of the earlier rows.
 
     Raises:
-        SourceError: They have other columns.
+        SourceError: The rows have other columns.
     """
     if rows.schema == schema:
         return rows

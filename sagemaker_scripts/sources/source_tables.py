@@ -1,4 +1,4 @@
-"""The sources of a model, partition by partition: what was known of each when the partition began."""
+"""Reads a model's sources for partitions, as they were known when each partition began."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class PartitionSources(NamedTuple):
     """The sources of one partition.
 
     Attributes:
-        tables: By name, what was known when the partition began.
-        reads: What was read for them.
+        tables: The rows known when the partition began, by the source's name.
+        reads: The records of what was read.
     """
 
     tables: dict[str, pa.Table]
@@ -44,16 +44,16 @@ class PartitionSources(NamedTuple):
 
 
 class SourceTables:
-    """The sources of a model over consecutive partitions; what their histories share is read once.
+    """Reads a model's sources for partitions in their order; data that histories share is read once.
 
-    Use it as a context, which ends the connections that it has opened.
+    Use it as a context manager, which closes its connections.
 
     Args:
-        inputs: The model's.
+        inputs: The model's inputs.
         store: The data bucket.
-        last: The last partition that will be asked for. No row that became known later is read.
+        last: The last partition to be read. Rows that became known later are not read.
         secret_text: Returns a secret's document by its name.
-        storage_options: How deltalake reaches S3.
+        storage_options: The options of deltalake for S3.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class SourceTables:
         """Return the sources of a partition, each as a table.
 
         Args:
-            partition: Not before the one that was asked for last.
-            names: Those to read; None for all.
+            partition: The partition; not before the last one read.
+            names: The sources to read; None for all.
 
         Raises:
-            SourceError: A source has nothing for the partition, or holds something else than is declared.
+            SourceError: A source has no data for the partition, or does not match its declaration.
         """
         found = PartitionSources({}, [])
         for name in self._readings if names is None else names:
@@ -97,24 +97,24 @@ class SourceTables:
         return found
 
     def stream(self, name: str, partition: str, reads: list[SourceRead]) -> Iterator[pa.Table]:
-        """Yield what was known of the partition itself in a source; errors as `read`.
+        """Yield a source's rows of the partition itself known when it began; errors as in `read`.
 
         Args:
-            name: The source's.
+            name: The source's name.
             partition: The partition.
-            reads: Gets what was read, once all of it is.
+            reads: Receives the records of what was read, after all batches.
 
         Returns:
-            Batches, of which the first has the columns. Rows of other partitions are among them where a
-            column `partition` tells them apart.
+            Batches; the first has the columns. Rows of other partitions are included if there is a column
+            `partition`.
         """
         return self._readings[name].stream(Partition(partition), reads)
 
     def files(self, name: str, partition: str) -> SourceFiles | None:
-        """Return the Parquet files that hold what `stream` yields.
+        """Return the Parquet files with the rows of `stream`.
 
         Returns:
-            None if the source has other files, or there is nothing for the partition.
+            None if the source has other files, or no data for the partition.
         """
         return self._readings[name].files(Partition(partition))
 
@@ -157,7 +157,7 @@ class SourceTables:
 def _table_of(
     columns: SourceColumns, store: ObjectStore, storage_options: dict[str, str], texts: tuple[str, ...]
 ) -> Iterator[SourceStream]:
-    # Costs half a second, and only a model with such a source needs it.
+    # This import takes half a second, and only models with such a source need it.
     from sagemaker_scripts.sources.delta_source import delta_batches  # noqa: PLC0415
 
     (path,) = texts

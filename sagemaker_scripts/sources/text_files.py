@@ -1,4 +1,4 @@
-"""Files of text, read forwards up to the bytes that one may have unpacked."""
+"""Reads text files forwards, up to a limit of unpacked bytes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from sagemaker_scripts.sources.source_objects import SourceError, SourceObject
 
-# Few bytes unpack to any number.
+# A small file may unpack to any size.
 LARGEST_TEXT_FILE = 8 * 1024 * 1024 * 1024
 
 
 class BoundedFile(io.RawIOBase):
-    """A file that is read forwards, up to the largest that a file of text may be.
+    """A file that is read forwards, up to `LARGEST_TEXT_FILE` bytes.
 
     Args:
         opened: The file, unpacked.
-        found: The object that it is.
+        found: The file's object.
         source: The source's name.
 
     Attributes:
-        beginning: What came first.
+        beginning: The first bytes of the file.
     """
 
     def __init__(self, opened: Any, found: SourceObject, source: str) -> None:
@@ -32,14 +32,14 @@ class BoundedFile(io.RawIOBase):
         self.beginning = b""
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return true: the file is readable."""
         return True
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes.
 
         Raises:
-            SourceError: The file has more than it may have.
+            SourceError: The file is larger than the limit.
         """
         content: bytes = self._opened.read(size)
         self._left -= len(content)

@@ -1,1 +1,1 @@
-"""Tables: Arrow inside, pandas, Polars or Arrow in a model's functions."""
+"""Tables: Arrow in the platform; pandas, Polars or Arrow in a model's functions."""

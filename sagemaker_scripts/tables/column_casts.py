@@ -1,4 +1,4 @@
-"""Casts of a source's columns to the declared types, judged by kind: a value that would change is refused.
+"""Casts a source's columns to the declared types; a value that would change is refused.
 
 | declared     | taken from                                                                             |
 |--------------|----------------------------------------------------------------------------------------|
@@ -11,12 +11,12 @@
 | timestamp    | times of any unit and zone; one without a zone is UTC; nanoseconds are cut off         |
 | json         | text as it is; anything else as its JSON, which has no NaN and no infinity             |
 
-In CSV every value is text, and in JSONL dates, times and decimals may be. A double too large for its type,
-say 1e400, is refused. So is a decimal with more than 38 digits behind its point, or with an exponent of 30
-and more.
+In CSV every value is text; in JSONL dates, times and decimals may be text. A double that is too large, for
+example 1e400, is refused. So is a decimal with more than 38 decimal places, or with an exponent of 30 or
+more.
 """
 
-# PyArrow makes its compute functions while it is imported, where no type checker sees them.
+# PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ import pyarrow.compute as pc
 from prediction_batches.arrow_types import ANY_DECIMAL, arrow_type, is_any_string
 from prediction_contract.rows.schema import ColumnType, Kind
 
-# What each text format spells as text.
+# The kinds whose values each format may write as text.
 SPELLED_IN_CSV = frozenset(Kind)
 SPELLED_IN_JSON = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.DECIMAL})
 _EXACT_IN_DOUBLE = 2**53
 _NO_VALUE = pa.array(["", "NA", "N/A", "null", "NULL"], pa.string())
 _HAS_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 _SAYS_INFINITE = r"^[+-]?(?i:inf|infinity)$"
-# Of smaller numbers Arrow makes 0, or ends the process.
+# Arrow turns smaller numbers into 0, or crashes.
 _DECIMAL_TEXT = r"^[+-]?[0-9]*[.]?[0-9]{0,38}([eE][+-]?0*[12]?[0-9])?$"
-# Of a decimal of any type.
+# The limits of a decimal of any type.
 _MOST_DIGITS, _DECIMALS_BELOW = 38, 1e38
-# How many bits of an integer a float type keeps.
+# The number of bits up to which each float type represents every integer exactly.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 _AS_THEY_ARE = frozenset({Kind.STRING, Kind.JSON})
 
 
 class CastError(Exception):
-    """A column does not hold values of its declared type.
+    """A column has a value that does not fit its declared type.
 
     Args:
-        what: What it holds instead, without a value.
-        row: The first row at fault, counted from 1; None where the whole column is.
+        what: The fault, without quoting a value.
+        row: The first row at fault, from 1; None if the whole column is at fault.
     """
 
     def __init__(self, what: str, row: int | None = None) -> None:
@@ -64,12 +64,12 @@ class CastError(Exception):
 def cast_column(
     values: pa.Array | pa.ChunkedArray, declared: ColumnType, spelled: frozenset[Kind] = frozenset()
 ) -> pa.Array | pa.ChunkedArray:
-    """Return a column's values in the Arrow type of the declared one.
+    """Return a column's values in the Arrow type of its declared type.
 
     Args:
-        values: As they were read.
+        values: The values as they were read.
         declared: The declared type.
-        spelled: The kinds whose values the format may spell as text.
+        spelled: The kinds whose values the format may write as text.
 
     Raises:
         CastError: A value, or the column's own type, does not fit.
@@ -87,15 +87,15 @@ def cast_column(
 
 
 def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind]) -> Callable[[Any], Any]:
-    """Return what casts a column of a type.
+    """Return the function that casts a column of a type.
 
     Raises:
-        CastError: Nothing does.
+        CastError: The type cannot be cast.
     """
     kind, target = declared.kind, arrow_type(declared)
     if is_any_string(given) and kind not in _AS_THEY_ARE:
         if kind in spelled:
-            # Other formats have a null of their own.
+            # Only CSV has no null and needs texts for missing values.
             no_value = _NO_VALUE if spelled == SPELLED_IN_CSV else _NO_VALUE.slice(0, 0)
             return lambda values: _of_text(values, kind, target, no_value)
     elif cast := _CASTS[kind](given):
@@ -128,7 +128,7 @@ def _decimal_of_text(values: Any, target: pa.DataType) -> Any:
 
 
 def _holds(conditions: Any) -> bool:
-    """Tell whether a condition holds of each value; of no value it does."""
+    """Tell whether all conditions are true, ignoring nulls."""
     return bool(pc.all(conditions, min_count=0).as_py())
 
 
@@ -137,7 +137,7 @@ def _text(given: pa.DataType) -> Callable[..., Any] | None:
 
 
 def _valid_text(values: Any, target: pa.DataType) -> Any:
-    # Arrow takes the bytes of Parquet and JSON as they are.
+    # Arrow does not check that texts in Parquet and JSON are UTF-8.
     values.validate(full=True)
     return values.cast(target)
 
@@ -151,7 +151,7 @@ def _long(given: pa.DataType) -> Callable[..., Any] | None:
 def _long_of_float(values: Any, target: pa.DataType) -> Any:
     values = values.cast(pa.float64())
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-    # From there on a float may stand for an integer that it is not.
+    # From this value on, a float may not be the integer that was written.
     if pc.any(pc.greater_equal(pc.abs(values), float(_EXACT_IN_DOUBLE))).as_py():
         raise ValueError
     return values.cast(target)
@@ -180,7 +180,7 @@ def _decimal_of_decimal(values: Any, target: pa.DataType) -> Any:
 
 
 def _decimal_of_float(values: Any, target: pa.DataType) -> Any:
-    # From there on a float has lost the digits that were written.
+    # From this value on, a float may have lost digits.
     limit = 2.0 ** _EXACT_BITS[values.type] / 10**target.scale
     if pc.any(pc.greater_equal(pc.abs(values.cast(pa.float64())), limit)).as_py():
         raise ValueError
@@ -206,7 +206,7 @@ def _timestamp(given: pa.DataType) -> Callable[..., Any] | None:
 
 
 def utc_times(values: Any, target: pa.DataType) -> Any:
-    """Return times of any unit as UTC; those without a zone are taken for UTC."""
+    """Return times of any unit in UTC; times without a zone are taken as UTC."""
     if values.type.tz is None:
         values = values.cast(pa.timestamp(values.type.unit, tz="UTC"))
     return values.cast(target, safe=values.type.unit != "ns")
@@ -239,7 +239,7 @@ _CASTS: dict[Kind, Callable[[pa.DataType], Callable[..., Any] | None]] = {
 
 
 def _first_bad_row(values: Any, cast: Callable[[Any], Any]) -> int:
-    """Return the number of the first row that a cast refuses, found by halving."""
+    """Return the number of the first row that a cast refuses, found by bisection."""
     good, bad = 0, len(values)
     while bad - good > 1:
         middle = (good + bad) // 2

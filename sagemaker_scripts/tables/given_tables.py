@@ -1,9 +1,9 @@
-"""What a model's functions are given: an Arrow table as pandas, Polars or itself.
+"""Converts Arrow tables for a model's functions: to pandas, Polars or unchanged.
 
-In pandas every integer and boolean column has a nullable type, whether or not a value is missing: the types
-of a column depend on its data alone otherwise, and pandas rounds integers beyond 2^53 beside a null. In lists
-and structs integers stand beside None for the same reason. Floats are `float64`, where a missing value is
-NaN. The other columns are as PyArrow's `to_pandas` gives them.
+In pandas, every integer and boolean column has a nullable type, whether or not a value is missing. Otherwise
+a column's type would depend on its data, and pandas would round integers beyond 2^53 in a column with a null.
+For the same reason, lists and structs have integers and None. Floats are `float64` with NaN for a missing
+value. Other columns are as in PyArrow's `to_pandas`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _NULLABLE = {
 
 
 class TablesError(ContractError):
-    """A model's functions cannot be given the tables that its declaration asks for."""
+    """The declared kind of tables is not available for a model's functions."""
 
 
 def given_table(table: pa.Table, tables: str) -> Any:
-    """Return a table as a model's functions receive it.
+    """Return a table in the form that a model's functions receive.
 
     Args:
         table: The rows.
         tables: `pandas`, `polars` or `arrow`.
 
     Raises:
-        TablesError: The environment has no Polars, or `tables` is none of these.
+        TablesError: Polars is not installed, or `tables` is another value.
     """
     if tables == "arrow":
         return table
@@ -56,13 +56,13 @@ def given_table(table: pa.Table, tables: str) -> Any:
 
 def pandas_table(table: pa.Table) -> pd.DataFrame:
     """Return a table as a DataFrame with nullable integers and booleans, and a plain index."""
-    # Integers in lists and structs would become floats beside a null.
+    # Without this option, integers in lists and structs with a null would become floats.
     return table.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True, integer_object_nulls=True)
 
 
 def _polars() -> Any:
     try:
-        # Only the environments of models that ask for it have the package.
+        # The package is installed only for models that declare it.
         import polars as pl  # noqa: PLC0415
     except ImportError as error:
         raise TablesError(

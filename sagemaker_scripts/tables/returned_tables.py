@@ -1,6 +1,6 @@
-"""What a function or a reader returned, as an Arrow table: judged by what it is, with errors that say where.
+"""Converts the result of a function or a reader to an Arrow table.
 
-An error names column and row and quotes no value: it is not known which values are sensitive.
+Errors name column and row and quote no value, because values may be sensitive.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ _WAYS = "a DataFrame of pandas or Polars, an Arrow table, or anything else with 
 
 
 class ReturnedTableError(ContractError):
-    """What a function or a reader returned is no table that the platform can keep."""
+    """The result of a function or a reader is not a table, or not one that can be stored."""
 
 
 def returned_table(result: Any, who: str) -> pa.Table:
-    """Return the Arrow table of what was returned, read once, with columns of plain types.
+    """Return a result as an Arrow table with columns of plain types; the result is read once.
 
     Args:
-        result: What was returned.
-        who: What returned it, to begin a sentence with: `features`, `The reader acme.readers:Orders`.
+        result: The returned value.
+        who: The function or reader, as the beginning of a sentence: `features`, `The reader
+            acme.readers:Orders`.
 
     Raises:
-        ReturnedTableError: It is no table, names a column twice, has an index that would be lost, or a
-            column holds values of several types.
+        ReturnedTableError: The result is not a table, has two columns with the same name, has an index that
+            would be lost, or has a column with values of several types.
     """
     table = _of_pandas(result, who) if isinstance(result, pd.DataFrame) else _of_stream(result, who)
     _refuse_doubled(table.column_names, who)
@@ -46,12 +47,12 @@ def returned_table(result: Any, who: str) -> pa.Table:
 
 
 def returned_frame(result: Any, who: str) -> pd.DataFrame:
-    """Return what `predict` returned as a DataFrame: pandas' own as it is, any other in Arrow's types.
+    """Return the result of `predict` as a DataFrame: a DataFrame unchanged, other tables with Arrow's types.
 
-    A NaN stays apart from a missing value: one is a number that went wrong.
+    NaN, an invalid number, stays different from a missing value.
 
     Raises:
-        ReturnedTableError: As `returned_table`.
+        ReturnedTableError: As in `returned_table`.
     """
     if isinstance(result, pd.DataFrame):
         _refuse_lost_index(result, who)
@@ -72,10 +73,10 @@ def _of_stream(result: Any, who: str) -> pa.Table:
             f"{who} returned {_named_type(result)}, which is no table", remedy=f"Return {_WAYS}"
         )
     try:
-        # The table is read here once: a reader of batches is empty at the second reading.
+        # Read the table only once, because a reader of batches is empty afterwards.
         return pa.table(result)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        # A column alone speaks the same interface.
+        # A single column has the same interface.
         raise ReturnedTableError(
             f"{who} returned {_named_type(result)}, which Arrow cannot read as a table: {_words(error)}",
             remedy=f"Return {_WAYS}",
@@ -93,7 +94,7 @@ def _of_pandas(frame: pd.DataFrame, who: str) -> pa.Table:
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # Arrow's own words quote the value.
+        # Arrow's own message quotes the value.
         raise ReturnedTableError(
             f"{who} returned a table that cannot be kept: {_mixed_column(frame)}",
             remedy="Give each column values of one type",

@@ -1,1 +1,1 @@
-"""A model tried on sample data: its functions run as its jobs run them, and nothing is delivered."""
+"""Tries a model on sample data: runs its functions like its jobs do, and delivers nothing."""

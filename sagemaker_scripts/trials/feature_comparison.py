@@ -1,4 +1,4 @@
-"""Features that were prepared twice for one partition: which entities and columns differ."""
+"""Compares features that were prepared twice for one partition, by entity and column."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pyarrow as pa
 
 _ENTITY = "entity_id"
 _MOST = 20
-# Sums over the same numbers in another order differ by as much.
+# The tolerance for sums of the same numbers in another order.
 _RELATIVE = 1e-9
 
 
 def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, Any]]:
-    """Return entity and column of each value that later data changed; values are not told.
+    """Return entity and column of the values that later data changed, without the values.
 
-    An entity or a column that is there only once is told with None in place of the other. Of each column the
-    first entities are told, and how many there are.
+    For an entity that exists only with or only without later data, the column is None. For such a column, the
+    entity is None. The result has only the first entities of each difference, and their total number.
     """
     before, after = _by_entity(without_later), _by_entity(all_data)
     found: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A folder that is laid out as a bucket, behind the calls of boto3's S3 client that jobs make to read one."""
+"""A folder with the layout of a bucket, behind the reading calls of boto3's S3 client that jobs use."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _RANGE = re.compile("bytes=([0-9]+)-([0-9]+)")
 
 
 class FolderClient:
-    """Reads files as objects; every bucket is the one folder, and nothing can be written.
+    """Reads files as objects; every bucket is the same folder, and nothing can be written.
 
     Args:
-        folder: Its files are objects; their paths below it are the keys.
+        folder: The folder; the keys of objects are the files' paths below it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,19 +46,19 @@ class FolderClient:
         return {"Body": io.BytesIO(content), "ETag": etag, "ContentLength": len(content)}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803  # boto3's names
-        """Return what is known of a file without reading it."""
+        """Return a file's metadata without reading the file."""
         entry = _entry(Key, self._path(Bucket, Key))
         return {"ContentLength": entry["Size"], **{name: entry[name] for name in ("ETag", "LastModified")}}
 
     def get_paginator(self, operation: str) -> _Listing:
-        """Return what lists the files; there is no other operation of several pages."""
+        """Return the paginator that lists the files; there are no other paginated operations."""
         if operation != "list_objects_v2":
             raise NotImplementedError(operation)
         return _Listing(self.folder)
 
     def _path(self, bucket: str, key: str) -> Path:
         path = self.folder / key
-        # A bucket tells a//b from a/b, and has nothing above itself.
+        # In a bucket, a//b and a/b are different keys, and nothing is above the bucket.
         is_key = path.is_relative_to(self.folder) and path.relative_to(self.folder).as_posix() == key
         if not is_key or ".." in path.parts or not path.is_file():
             raise _refusal("NoSuchKey", f"{self.folder} has no file {key} for the bucket {bucket}")
@@ -66,7 +66,7 @@ class FolderClient:
 
 
 class FolderStore(ObjectStore):
-    """A folder as a bucket, whose Delta tables are folders below it."""
+    """A folder as a bucket; Delta tables are folders below it."""
 
     client: FolderClient
 
@@ -76,7 +76,7 @@ class FolderStore(ObjectStore):
 
 
 class _Listing:
-    """The pages of a listing: one, in the order of keys."""
+    """A listing with a single page, in the order of keys."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -88,7 +88,7 @@ class _Listing:
         Prefix: str = "",  # noqa: N803
         Delimiter: str = "",  # noqa: N803
     ) -> Iterator[Mapping[str, Any]]:
-        """Yield the page."""
+        """Yield the only page."""
         contents, folders = [], dict[str, None]()
         for key, path in self._files(Prefix):
             rest, is_below, _ = key[len(Prefix) :].partition(Delimiter) if Delimiter else (key, "", "")
@@ -99,7 +99,7 @@ class _Listing:
         yield {"Contents": contents, "CommonPrefixes": [{"Prefix": each} for each in folders]}
 
     def _files(self, prefix: str) -> list[tuple[str, Path]]:
-        # Only what can begin with the prefix is walked.
+        # Search only the folder that can contain keys with the prefix.
         beginning = self._folder / prefix.rpartition("/")[0]
         if ".." in beginning.parts or not beginning.is_relative_to(self._folder):
             return []

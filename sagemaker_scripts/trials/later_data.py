@@ -1,9 +1,10 @@
-"""A folder of data as it lay in the bucket when a partition began: what came later is taken away.
+"""Copies a folder of data without what came after a partition began.
 
-Files whose path names a later partition go, and rows whose `known_at` is not before its beginning.
+It removes files whose path has a later partition, and rows whose `known_at` is not before the partition's
+start.
 """
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from prediction_contract.naming.partition_kind import kind_of_text
 
 
 class TakenAway(NamedTuple):
-    """How much later data was taken away.
+    """The amount of later data that was removed.
 
     Attributes:
-        files: Of later partitions, or not there yet as the sample data's generator says.
-        rows: Of other files, that became known later.
+        files: The number of files of later partitions, or not delivered yet according to the sample data's
+            generator.
+        rows: The number of rows in other files that became known later.
     """
 
     files: int
@@ -44,12 +46,12 @@ class TakenAway(NamedTuple):
 
 
 def without_later_data(folder: Path, target: Path, sources: Iterable[Source], partition: str) -> TakenAway:
-    """Write what lay in a folder when a partition began, and return what did not.
+    """Copy the data in a folder that existed when a partition began, and return the amount left out.
 
     Args:
-        folder: All data, laid out as the data bucket.
-        target: Does not exist yet.
-        sources: What says by path and `known_at` when data became known.
+        folder: All data, in the layout of the data bucket.
+        target: The folder to create.
+        sources: The sources, whose path and `known_at` tell when data became known.
         partition: The partition.
     """
     shutil.copytree(folder, target)
@@ -65,12 +67,12 @@ def without_later_data(folder: Path, target: Path, sources: Iterable[Source], pa
 
 
 def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partition: str) -> int:
-    """Return how many files of the sources the sample data's generator held back, or gave other content.
+    """Return how many of the sources' files the sample data's generator left out or wrote differently.
 
     Args:
         folder: All data.
-        earlier: What the generator gave as it was when the partition began.
-        sources: Whose files count.
+        earlier: The generator's data at the time when the partition began.
+        sources: The sources whose files count.
         partition: The partition.
     """
     kind = kind_of_text(partition)
@@ -86,7 +88,7 @@ def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partit
         if not then.is_file():
             count += 1
         elif any(place <= mine for place, mine in places):
-            # Later ones that are still there are taken away, and counted so.
+            # Files of later partitions are removed and counted elsewhere.
             count += int(not filecmp.cmp(path, then, shallow=False))
     return count
 
@@ -119,7 +121,7 @@ def _later(texts: Iterable[object], start: datetime) -> list[bool]:
     moments = pd.to_datetime(
         pd.Series(list(texts), dtype=object), utc=True, format="ISO8601", errors="coerce"
     )
-    # What is no moment is for the source's own check to refuse.
+    # Invalid times are left to the source's own check.
     return (moments >= pd.Timestamp(start)).tolist()
 
 
@@ -159,7 +161,7 @@ def _take_jsonl_rows(path: Path, known_at: str, start: datetime) -> int:
 
 
 def _take_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
-    # Not by `read_table`, which takes columns out of the path.
+    # `read_table` would add columns from the path.
     table = pq.ParquetFile(path).read()
     if known_at not in table.column_names or not pa.types.is_timestamp(table[known_at].type):
         return 0

@@ -1,6 +1,6 @@
-"""Times from a partition's beginning on, in sources that do not say when their rows became known."""
+"""Finds times after a partition's start in sources that do not tell when their rows became known."""
 
-# PyArrow makes its compute functions when it is imported.
+# PyArrow creates its compute functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _MOMENT = pa.timestamp("us", "UTC")
 
 
 class LaterTimes(NamedTuple):
-    """Rows that the functions see, and that may have become known too late.
+    """Rows that the functions receive and that may have become known too late.
 
     Attributes:
         source: The source's name.
         column: A column of times.
-        rows: In how many rows it is not before the partition's beginning.
+        rows: The number of rows whose time is not before the partition's start.
     """
 
     source: str
@@ -34,14 +34,14 @@ class LaterTimes(NamedTuple):
 def later_times(
     sources: Sequence[Source], tables: Mapping[str, pa.Table], partition: str
 ) -> list[LaterTimes]:
-    """Return the columns with later times; a reader says itself that it shows none, or has `known_at`.
+    """Return the columns with later times, except of sources with `known_at` or a reader.
 
-    A meeting of tomorrow that is planned today is such a time as well, so this is no fault.
+    A later time is not a fault in itself: a meeting planned for tomorrow has one too.
 
     Args:
-        sources: The model's.
-        tables: What its functions receive, by the source's name.
-        partition: For which partition.
+        sources: The model's sources.
+        tables: The tables for its functions, by the source's name.
+        partition: The partition.
     """
     start = pa.scalar(Partition(partition).start, _MOMENT)
     found = []

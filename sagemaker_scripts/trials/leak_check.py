@@ -1,4 +1,4 @@
-"""Whether features or outcomes of a partition change without all later data: if so, they saw the future."""
+"""Checks for leaks: features and outcomes of a partition must not change when later data is removed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sagemaker_scripts.trials.trial_request import TrialRequest
 
 
 def leaks(request: TrialRequest) -> dict[str, Any]:
-    """Return what later data changes in the features and outcomes of a partition.
+    """Return the differences that later data makes in the features and outcomes of a partition.
 
     Raises:
-        ContractError: Data is missing or wrong, or a function failed.
+        ContractError: Data is missing or invalid, or a function failed.
     """
     if request.folder is None:
         raise TrialError(
@@ -66,7 +66,7 @@ def _later_times(trial: ModelTrial, store: ObjectStore, partition: str) -> list[
 
 
 def _prepared(trial: ModelTrial, store: ObjectStore, partition: str) -> dict[str, pa.Table]:
-    """Return what each function made, by its name, with entities of outcomes named by partition too."""
+    """Return the table of each function by its name; outcomes have the partition in their entity's key."""
     no_secret = secret_text(is_sample=True)
     prepared = prepare(trial.inputs, store, [partition], needed=partition, secret_text=no_secret)
     found = {"features": prepared.features(partition)}

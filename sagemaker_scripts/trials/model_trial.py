@@ -1,4 +1,4 @@
-"""A model tried in this process: features, training on a few partitions, predictions, metrics."""
+"""Tries a model in this process: features, training on a few partitions, predictions, metrics."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from sagemaker_scripts.trials.secrets_at_hand import secret_text
 from sagemaker_scripts.trials.stored_rows import StoredRows, stored_rows
 from sagemaker_scripts.trials.trial_request import TrialRequest
 
-# A trial is to take seconds: it learns little, and what it says of the model's worth is no evaluation.
+# A trial should take seconds, so it trains on little data, and its metrics are not an evaluation.
 _TRAINED_PARTITIONS = 5
 _EVALUATED_PARTITIONS = 2
 _TRAINED_ROWS = 20_000
 _ARCHIVE = "/model.tar.gz"
-# Outcomes of a partition come later; so many partitions after it are asked for them.
+# The number of later partitions whose features are read for a partition's outcomes.
 _LATER = 2
 
 
@@ -54,10 +54,10 @@ class ModelTrial:
     """One trial.
 
     Args:
-        request: What is tried.
+        request: The request.
 
     Attributes:
-        inputs: The model's, with queries answered by sample data.
+        inputs: The model's inputs, with queries answered by sample data.
     """
 
     def __init__(self, request: TrialRequest) -> None:
@@ -67,7 +67,7 @@ class ModelTrial:
         if is_folder:
             answers = [entry.key for entry in self._store.listing(QUERIES)]
             self.inputs = with_sample_queries(request.inputs, answers)
-        # A folder stands for all buckets. What lies in another bucket is looked for when it is read.
+        # A folder represents all buckets. Data in another bucket is not listed but found when it is read.
         known = [each for each in self.inputs.sources if each.path and (is_folder or each.bucket is None)]
         keys = [entry.key for source in known for entry in self._store.listing(source.beginning)]
         self._keys = SourceKeys(known, keys, Partition(request.first).kind)
@@ -75,10 +75,10 @@ class ModelTrial:
         self._seconds: dict[str, float] = {}
 
     def run(self) -> dict[str, Any]:
-        """Return what the model made of the data.
+        """Return the results of the trial.
 
         Raises:
-            ContractError: Data is missing or wrong, a function failed, or its result does not fit.
+            ContractError: Data is missing or invalid, a function failed, or its result is invalid.
         """
         request, partition = self._request, self.partition()
         trained, evaluated = self._chosen(partition)
@@ -122,11 +122,11 @@ class ModelTrial:
         }
 
     def partition(self) -> str:
-        """Return the partition that is tried.
+        """Return the partition to try.
 
         Raises:
-            TrialError: The one that was asked for is none of the model's; or none was asked for, and there
-                is no partition that all sources have data of.
+            TrialError: The requested partition is not one of the model's; or none was requested, and no
+                partition has data from all sources.
         """
         request = self._request
         if request.partition is not None:
@@ -135,7 +135,7 @@ class ModelTrial:
         if newest is not None:
             return newest
         if not self._keys.lacking(request.first):
-            # Nothing that is read says by its path which partition it belongs to.
+            # No path of a source has a partition.
             return request.first
         raise TrialError(
             "There is no partition that all sources have data of; the first one lacks "
@@ -156,7 +156,7 @@ class ModelTrial:
             )
 
     def _chosen(self, partition: str) -> tuple[list[str], list[str]]:
-        """Return the partitions to learn from, and the later ones to be evaluated on."""
+        """Return the partitions for training, and the later ones for evaluation."""
         if not self._request.is_trained_here:
             return [], []
         evaluated_most = _EVALUATED_PARTITIONS if self.inputs.metrics else 0
@@ -164,13 +164,13 @@ class ModelTrial:
         own = Partition(partition)
         before = self._with_data(self._request.first, own.earlier(1), most)
         if not before:
-            # Nothing is known of earlier ones: what follows is better than nothing.
+            # Without data of earlier partitions, train on the tried one and those after it.
             return self._with_data(own, own.later(_TRAINED_PARTITIONS - 1), most), []
         evaluated = before[1:][-evaluated_most:] if evaluated_most else []
         return before[: len(before) - len(evaluated)], evaluated
 
     def _with_data(self, first: str, last: Partition, most: int) -> list[str]:
-        """Return the last partitions of a range that there is data of, in order."""
+        """Return the last partitions of a range that have data, in order."""
         found: list[str] = []
         each = last
         while each >= first and len(found) < most:
@@ -202,7 +202,7 @@ class ModelTrial:
         return model, {"training": training, "model_version": model.version}
 
     def _newest_archive(self) -> str:
-        """Return the key of the newest archive of a registered model: a trial has no registry to ask."""
+        """Return the key of a registered model's newest archive, because a trial has no registry."""
         prefix = f"models/{self.inputs.model}/"
         found = [entry for entry in self._store.listing(prefix) if entry.key.endswith(_ARCHIVE)]
         if not found:
@@ -214,7 +214,7 @@ class ModelTrial:
         return max(found, key=lambda entry: (entry.modified, entry.key)).key
 
     def _read_back(self, artifact: Any, codecs: Codecs) -> TrainedModel:
-        """Return a model as scoring gets it: written by its codecs, packed, unpacked and read."""
+        """Return the model after writing and reading it with its codecs, like scoring."""
         name = self.inputs.model
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
@@ -245,7 +245,7 @@ class ModelTrial:
     def _previous(
         self, prepared: PreparedTrial, before: list[str], model: TrainedModel
     ) -> ScoredPartition | None:
-        """Return the batch of the partition before, scored without one of its own."""
+        """Return the batch of the partition before, scored without a previous batch."""
         for partition in before:
             if partition in prepared.partitions:
                 return self._scored(prepared, partition, model, None)
@@ -270,7 +270,7 @@ class ModelTrial:
         try:
             return evaluate(self.inputs.metrics, scored, prepared.known_outcomes(), examples)
         except EvaluationError as error:
-            # So few rows may all have one outcome: that says nothing of the model.
+            # With so few rows, all outcomes may be equal, which does not mean that the model is bad.
             return [{"name": "none", "why": str(error)}]
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The lines of a traceback that the author of a function can change: those of the project."""
+"""Extracts the project's lines from a traceback."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _MOST_LINES = 20
 
 
 def own_lines(error: BaseException, folder: Path) -> list[str]:
-    """Return file, line, function and text of each of the project's frames in an error and its causes.
+    """Return file, line, function and text of the project's frames in an error and its causes.
 
     The innermost call comes last, as in a traceback.
 
     Args:
-        error: What was raised.
+        error: The error.
         folder: The project's source folder; frames of other files are left out.
     """
     lines: list[str] = []

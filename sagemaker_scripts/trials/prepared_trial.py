@@ -1,4 +1,4 @@
-"""Features and outcomes of a few partitions, prepared in memory as the job prepares them."""
+"""Features and outcomes of a few partitions, prepared in memory like in the features job."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sagemaker_scripts.sources.source_tables import SourceTables
 
 
 class TrialError(ContractError):
-    """A model cannot be tried with the data that there is."""
+    """A model cannot be tried with the existing data."""
 
 
 @dataclass
 class PreparedTrial:
-    """Tables of the partitions that a trial needs.
+    """The prepared data of the partitions of a trial.
 
     Attributes:
-        partitions: What was prepared for each partition that there is data of, in order.
+        partitions: The prepared data of each partition with data, in order.
         missing: The partitions without data.
     """
 
@@ -43,17 +43,17 @@ class PreparedTrial:
         return self.partitions[partition].features
 
     def at(self, partition: str) -> PreparedTables:
-        """Return what was prepared for a partition, with what was known when it began."""
+        """Return the features of a partition, with the outcomes known when it began."""
         known = self._outcomes(partition)
         return PreparedTables(self.features(partition), newest_outcomes(known) if known else None)
 
     def known_outcomes(self) -> pa.Table | None:
-        """Return what is known of each entity in the end; None if the model has no outcomes."""
+        """Return the newest outcome of each entity; None if the model has no outcomes."""
         known = self._outcomes()
         return newest_outcomes(known) if known else None
 
     def examples(self, partitions: Iterable[str], most: int) -> pa.Table:
-        """Return features joined with their outcomes, up to so many rows."""
+        """Return features joined with their outcomes, at most `most` rows."""
         outcomes = self.known_outcomes()
         joined = [
             self.features(each) if outcomes is None else with_outcomes(self.features(each), outcomes, each)
@@ -77,17 +77,17 @@ def prepare(
     needed: str,
     secret_text: Callable[[str], str],
 ) -> PreparedTrial:
-    """Return features and outcomes of partitions, read in their order.
+    """Prepare and return features and outcomes of partitions, in their order.
 
     Args:
-        inputs: The model's.
-        store: Where the data lies.
-        partitions: Those that are asked for.
+        inputs: The model's inputs.
+        store: The bucket or folder with the data.
+        partitions: The partitions to prepare.
         needed: The partition that must have data.
         secret_text: Returns a secret's document by its name.
 
     Raises:
-        ContractError: The needed partition has no data, a source is wrong, or a function failed.
+        ContractError: The needed partition has no data, a source is invalid, or a function failed.
     """
     found = PreparedTrial()
     every = sorted(set(partitions))

@@ -1,4 +1,4 @@
-"""Secrets of a trial: from AWS with the credentials at hand, and none for sample data."""
+"""Secrets of a trial: read from AWS with the user's credentials; sample data has none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sagemaker_scripts.sources.source_objects import SourceError
 
 
 def secret_text(*, is_sample: bool) -> Callable[[str], str]:
-    """Return what gives a secret's document by its name.
+    """Return a function that returns a secret's document by its name.
 
     Args:
         is_sample: Whether the data is sample data, which needs no secret.

@@ -1,4 +1,4 @@
-"""A trial's rows as both stores would hold them, and each row that would be quarantined with its reason."""
+"""A trial's rows in the form of both stores, and the rows that would be quarantined with their reasons."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sagemaker_scripts.batches.key_comparison import key_fault
 from sagemaker_scripts.batches.loaded_rows import loaded_rows
 
 _HIDDEN = "(sensitive)"
-# More say nothing new, and a terminal is no place for them.
+# More refused rows give no new information and are too many for a terminal.
 _MOST_REFUSALS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """What a load would make of predictions.
+    """The result of a load of predictions.
 
     Attributes:
-        document: What `mlpipe try` prints of them.
-        accepted: Lines, and the row that the stores hold of each; rows that share a key are not among them.
+        document: The document for `mlpipe try`.
+        accepted: Each accepted line with its row for the stores, without rows that share a key.
     """
 
     document: dict[str, Any]
@@ -45,19 +45,19 @@ def stored_rows(
     sensitive: Collection[str],
     most: int,
 ) -> StoredRows:
-    """Return what a load would make of predictions.
+    """Return the result of a load of predictions.
 
     Args:
-        schema: The columns that the model declares.
-        cleaning: What becomes of them on their way into the stores.
-        predictions: What `predict` returned.
-        entities: What it was given features of.
+        schema: The declared columns.
+        cleaning: The load's cleaning rules.
+        predictions: The result of `predict`.
+        entities: The entities of its features.
         tolerance: How many rows may be refused.
-        sensitive: The columns, as the stores call them, whose values nobody is to be shown.
-        most: How many rows are shown.
+        sensitive: The columns whose values are hidden, by their names in the stores.
+        most: The maximum number of rows to show.
 
     Raises:
-        PredictionsError: The columns are not the schema's, or a value has no JSON.
+        PredictionsError: The columns are not the schema's, or a value has no JSON form.
     """
     found = loaded_rows(schema, cleaning, predictions)
     return StoredRows(

@@ -1,4 +1,4 @@
-"""What `mlpipe try` and `mlpipe check --leaks` ask of the process that runs a model's functions."""
+"""The request of `mlpipe try` and `mlpipe check --leaks` to the process that runs a model's functions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class TrialRequest:
 
     Attributes:
         action: `try` or `leaks`.
-        inputs: What the model's jobs are told.
-        schema: The columns of its predictions.
-        cleaning: What becomes of them on their way into the stores.
+        inputs: The inputs of the model's jobs.
+        schema: The columns of the model's predictions.
+        cleaning: The load's cleaning rules.
         tolerance: How many rows may be refused.
-        sensitive: Columns, as the stores call them, whose values are not shown.
-        partition: The partition to try; None for the newest one that there is data of.
+        sensitive: The columns whose values are hidden, by their names in the stores.
+        partition: The partition to try; None for the newest one with data.
         first: The model's first partition.
-        end: The first that is no longer one; None for no end.
-        is_trained_here: Whether the trial trains the model; otherwise it takes one that is there.
-        looks_back: Whether the model gets a previous batch.
-        rows: How many rows are shown.
-        folder: The data, laid out as the data bucket; None for the bucket.
-        earlier_folder: For `leaks`, the data as far as the project can tell what lay there earlier.
-        bucket: The bucket's name; also of a folder, for messages.
-        source_folder: The project's, for tracebacks.
+        end: The first partition after the model's last one; None for no end.
+        is_trained_here: Whether the trial trains the model; otherwise it uses an existing one.
+        looks_back: Whether the model receives a previous batch.
+        rows: The maximum number of rows to show.
+        folder: The data, in the layout of the data bucket; None to use the bucket.
+        earlier_folder: For `leaks`, the earlier state of the data if the project can generate it.
+        bucket: The bucket's name; with a folder, only for messages.
+        source_folder: The project's source folder, for tracebacks.
     """
 
     action: str
@@ -61,7 +61,7 @@ class TrialRequest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the request that a folder holds; the command of the same version wrote it."""
+        """Read the request in a folder, which a command of the same version has written."""
         document: dict[str, Any] = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
         written = FolderStore(FolderClient(folder), "request")
         schema, cleaning = read_columns(written, COLUMNS_FILE)
@@ -82,11 +82,11 @@ class TrialRequest:
         )
 
     def store(self) -> ObjectStore:
-        """Return where the data lies."""
+        """Return the bucket or folder with the data."""
         return self.store_at(self.folder)
 
     def store_at(self, folder: Path | None) -> ObjectStore:
-        """Return a folder as the bucket, or the bucket itself with the credentials at hand."""
+        """Return a folder as a bucket, or the bucket itself with the user's credentials."""
         if folder is None:
             return ObjectStore.of_job(self.bucket)
         return FolderStore(FolderClient(folder), self.bucket)
