@@ -38,8 +38,7 @@ from prediction_contract.jobs.retraining_arguments import CAUSES
 from prediction_contract.naming.s3_layout import VERDICT_NAME
 
 DEFINITION = Path(__file__).with_name("definitions") / "retraining_definition.json"
-# The SDK creates clients at import, and reports its use to AWS unless that is disabled. It calls nothing
-# else.
+# The SDK creates clients at import, and reports its use to AWS unless that is disabled.
 _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "none",

@@ -70,8 +70,7 @@ class RegionSettings(DeclarationPart):
     Attributes:
         name: AWS's name of the region.
         availability_zones: Zones by name, so that nothing is looked up. Load balancers need at least two.
-            Names
-            differ between accounts; docs/deployment.md explains how to find zones that have every endpoint.
+            Names differ between accounts; docs/deployment.md explains how to find zones with every endpoint.
     """
 
     name: Annotated[str, AfterValidator(partial(_formed, REGION))]
@@ -110,8 +109,7 @@ class TokenSettings(DeclarationPart):
         jwks_url: The address of the issuer's keys.
         client_ids: The clients that may use the API; at most ten.
         audiences: The accepted values of `aud`, for issuers whose tokens have one; at most ten.
-        single_models: Models with a scope of their own; at most nine, since the scope for all models counts
-            too.
+        single_models: Models with a scope of their own; at most nine, plus the scope for all models.
     """
 
     issuer: str
@@ -140,8 +138,7 @@ class ApiSize(DeclarationPart):
 
     Attributes:
         warm_environments: The least provisioned concurrency, which avoids cold starts. Never change it
-            together
-            with the API's code: Lambda refuses the change while the alias shifts traffic.
+            together with the API's code: Lambda refuses the change while the alias shifts traffic.
         most_warm_environments: The most provisioned concurrency; it scales with utilisation.
         requests_per_address: The most requests of one IP address in five minutes.
         architecture: The function's processor architecture.
@@ -164,8 +161,8 @@ class DagsterSize(DeclarationPart):
         database_class: The RDS instance class.
         database_gb: The database's storage.
         database_in_two_zones: Whether there is a standby in another zone.
-        nat_gateways: NAT gateways, for calls to Snowflake and others. With one per zone, the
-            loss of a zone does no harm.
+        nat_gateways: NAT gateways, for calls to Snowflake and others. With one per zone, the loss of a zone
+            does no harm.
     """
 
     service_cpu: int

@@ -85,8 +85,7 @@ def api_function(
         deployment: The names and ARNs of the stage in its region.
         tokens: The accepted tokens.
         provider_origins: Third parties that it may call, as `https://host[:port]`. If `=name` follows,
-            requests
-            carry the headers from that provider's secret.
+            requests carry the headers from that provider's secret.
         public_documentation: Whether its documentation is readable without a token.
     """
     environment = {

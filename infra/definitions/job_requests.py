@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PROCESSING = "/opt/ml/processing"
 _PROCESSING_CODE = f"{_PROCESSING}/input/code"
 _TRAINING_CODE = "/opt/ml/input/data/code"
-# Failures that a new job may not have again. SageMaker itself retries throttled and failed calls.
+# Transient failures, for which a new job may succeed. SageMaker itself retries throttled and failed calls.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 RETRY = {
     "ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"],
@@ -65,8 +65,7 @@ def processing_request(
         script: The file name of the script in `sagemaker_scripts`.
         arguments: The script's arguments.
         instances: How many machines run it.
-        outputs: The S3 address for each output folder, by the folder's name. They are uploaded at the job's
-            end.
+        outputs: The S3 address by name of each output folder, which is uploaded at the job's end.
     """
     request = {
         "RoleArn": setting.role_arn,

@@ -65,8 +65,7 @@ def start_request(pipeline: str) -> dict[str, Any]:
 def filled(document: Any, values: Mapping[str, Any]) -> Any:
     """Return a document with its tokens replaced.
 
-    A text that is exactly one token becomes the value with its type. In a longer text the token becomes the
-    value's text.
+    A text that is exactly one token becomes the value with its type. A longer text gets the value's text.
 
     Raises:
         KeyError: A token has no value.

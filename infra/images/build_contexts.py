@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from prediction_contract.jobs.job_image import JobImage
 
 _DOCKERFILES = PLATFORM / "infra" / "images"
-# The packages in Dagster's image. In an installation the others lie inside `mlpipe_dagster` and are not
-# copied.
+# The packages in Dagster's image. An installed `mlpipe_dagster` contains the others, which are not copied.
 _PACKAGES = ("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_contract")
 _NOT_COPIED = shutil.ignore_patterns(
     *(

@@ -41,6 +41,5 @@ class DataStack(StageStack):
         # The ARN of the Snowflake connection's secret.
         self.snowflake_secret = add_warehouse_access(self, settings).ref
         add_token_issuer(self, settings)
-        # Not in Dagster's stack: its services need an image in the repository before the stack can be
-        # created.
+        # Not in Dagster's stack, whose services need an image before the stack can be created.
         add_repository(self, "DagsterImageRepository", deployment.dagster_image_repository)

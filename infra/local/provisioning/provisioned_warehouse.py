@@ -26,9 +26,8 @@ class WarehouseConnection:
     """The connection to the warehouse; the fields have the Snowflake connector's names.
 
     Args:
-        network_timeout: Seconds for which the connector retries. The stand-in answers HTTP 500 to statements
-            it
-            does not know, and the connector retries those. It is not set for Snowflake itself.
+        network_timeout: Seconds for which the connector retries. The stand-in answers HTTP 500 to unknown
+            statements, and the connector retries those. It is not set for Snowflake itself.
     """
 
     host: str

@@ -239,8 +239,7 @@ class StackControl:
         self.say(f"Starting in {self.directory.root}: {listed}")
         only = [argument for name in self._names for argument in ("--only", name)]
         with self.directory.log("supervisor").open("ab") as log:
-            # Detached from the caller's session and pipes: a caller that waits for their end would never
-            # return.
+            # Detached from the caller's session and pipes, because a caller may wait until they close.
             supervisor = subprocess.Popen(
                 [
                     sys.executable,

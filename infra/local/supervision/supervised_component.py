@@ -93,8 +93,7 @@ class SupervisedComponent:
         """Wait for a process that was asked to stop, then end its remaining descendants.
 
         Args:
-            deadline: When to kill it, by the monotonic clock; a process that saves its state may finish
-                first.
+            deadline: When to kill it, by the monotonic clock, unless it still saves its state.
             on_progress: Called when the status has new progress.
         """
         if self._process is None or self.status.state not in ("starting", "ready"):
@@ -155,8 +154,7 @@ class SupervisedComponent:
             self._log.replace(self._log.with_suffix(".log.1"))
         with self._log.open("ab") as log:
             self._log_offset = log.tell()
-            # In a new session: a terminal's Ctrl-C does not reach it, and its children can be found by
-            # session.
+            # In a new session: Ctrl-C in a terminal does not reach it, and its children can be found.
             self._process = subprocess.Popen(
                 self.component.command,
                 cwd=self.component.folder,

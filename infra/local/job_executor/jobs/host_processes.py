@@ -35,8 +35,7 @@ def job_environment(
         settings: The region and endpoints.
         credentials: The credentials of the job's role.
         own_url: The executor's address, the endpoint of Glue and SageMaker.
-        host: The host, with a home and temporary folder of its own, so that the user's AWS profile is never
-            read.
+        host: The host. Its own home and temporary folder hide the user's AWS profile.
     """
     environment = {
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,

@@ -39,7 +39,7 @@ _MINUTE = dt.timedelta(minutes=1)
 # EventBridge's limits of a retry policy. Ticks older than a day are dropped.
 _MOST_AGE_SECONDS = 86_400
 _MOST_RETRIES = 185
-# Errors that another attempt may not have.
+# Transient errors: another attempt may succeed.
 _PASSING = {"ThrottlingException", "InternalFailure", "ServiceUnavailableException", "ResourceLimitExceeded"}
 
 _PART = re.compile(r"(?:\*|([0-9]{1,4})(?:-([0-9]{1,4}))?)(?:/([0-9]{1,2}))?")

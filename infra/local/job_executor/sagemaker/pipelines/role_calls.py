@@ -48,8 +48,7 @@ class RoleCalls:
         settings: The region, and whether the role's policies are enforced.
         access: Reads and assumes roles.
         dispatch: Carries out an operation of this executor, given target and body. It returns the answer's
-            body,
-            or None if the answer is lost.
+            body, or None if the answer is lost.
     """
 
     settings: ExecutorSettings
