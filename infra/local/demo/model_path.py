@@ -185,7 +185,8 @@ class ModelPath:
         Args:
             command: `rollback` or `publish`.
             batch_id: The batch's id.
-            Returns:
+
+        Returns:
             The answer, and the seconds from the command's end to the answer.
 
         Raises:
