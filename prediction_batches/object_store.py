@@ -86,10 +86,10 @@ class ObjectStore:
         return f"s3://{self.bucket}/{key}"
 
     def find(self, key: str, *, largest: int | None = None) -> bytes | None:
-        """Return an object's bytes, or None if there is none.
+        """Return an object's bytes, or None if it does not exist.
 
         Raises:
-            ObjectTooLargeError: It has more bytes than the largest may have.
+            ObjectTooLargeError: The object has more bytes than `largest`.
         """
         try:
             found = self.client.get_object(Bucket=self.bucket, Key=key)
@@ -114,8 +114,8 @@ class ObjectStore:
         """Return an object's bytes.
 
         Raises:
-            InputMissingError: There is none.
-            ObjectTooLargeError: It has more bytes than the largest may have.
+            InputMissingError: The object does not exist.
+            ObjectTooLargeError: The object has more bytes than `largest`.
         """
         content = self.find(key, largest=largest)
         if content is None:
@@ -126,8 +126,8 @@ class ObjectStore:
         """Return the bytes of an object whose SHA-256 is known.
 
         Raises:
-            InputMissingError: There is none.
-            ObjectAlteredError: It holds other bytes.
+            InputMissingError: The object does not exist.
+            ObjectAlteredError: The object has another SHA-256.
         """
         content = self.get(source.key)
         if input_object(source.key, content).sha256 != source.sha256:
@@ -135,13 +135,13 @@ class ObjectStore:
         return content
 
     def save_verified(self, source: InputObject, path: Path) -> None:
-        """Save an object whose SHA-256 is known as a file, which appears once it is whole.
+        """Save an object whose SHA-256 is known as a file, which appears once it is complete.
 
         After a broken connection, the download resumes where it stopped.
 
         Raises:
-            InputMissingError: There is none.
-            ObjectAlteredError: It holds other bytes.
+            InputMissingError: The object does not exist.
+            ObjectAlteredError: The object has another SHA-256.
         """
         partial = path.with_name(f"{path.name}.partial")
         try:

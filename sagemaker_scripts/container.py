@@ -39,7 +39,7 @@ class Container:
         return cls(Path(given.get("MLPIPE_ML_ROOT", "/opt/ml")))
 
     def processing_job(self) -> ProcessingJob | None:
-        """Return the processing job, or None outside of one.
+        """Return the processing job, or None outside of a job.
 
         Raises:
             JobSetupError: The job has several hosts, and this host is not among them.
@@ -113,7 +113,7 @@ class ProcessingJob:
         """The job's unique id: its ARN or name.
 
         Raises:
-            JobSetupError: SageMaker gave neither ARN nor name.
+            JobSetupError: The container's configuration has neither ARN nor name.
         """
         identity = self.arn or self.name
         if not identity:

@@ -51,7 +51,7 @@ class Batch(BatchIdentity):
         """Return the receipt of a share, or None while the share is incomplete.
 
         Raises:
-            ReceiptError: It cannot be read, or it was written for other columns.
+            ReceiptError: The receipt cannot be read, or was written for other columns.
         """
         location = self._location(share, store)
         content = location.store.find(location.receipt_key, largest=RECEIPT_BYTES)
@@ -142,7 +142,7 @@ def open_batch(
     Args:
         bucket: The data bucket.
         model: The model's name.
-        partition: The partition that the batch scores: an hour, day, week or month in UTC, as
+        partition: The partition that the batch scores: an hour, day, week or month in UTC, for example
             `2013-02-01T06`, `2013-02-01`, `2013-W06` or `2013-02`.
         schema: The model's columns.
         batch_id: The batch id from `mint_batch_id`; None for a random one, which a repetition does not reuse.

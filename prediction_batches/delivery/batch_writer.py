@@ -76,7 +76,7 @@ class BatchWriter:
                 `__arrow_c_stream__`. It has exactly the schema's columns, in any order.
 
         Raises:
-            PredictionsError: The columns are not the schema's, or a value is of a type that no store knows.
+            PredictionsError: The columns are not the schema's, or a value's type is not supported.
             ShareConflictError: Another writer of the share has written other rows.
             WriterEndedError: The writer is closed, or an error has ended it.
         """
@@ -96,7 +96,7 @@ class BatchWriter:
             self._add(rows)
 
     def close(self) -> Receipt:
-        """Write the remaining rows, then the receipt. The receipt tells the commit that the share is whole.
+        """Write the remaining rows, then the receipt. The receipt marks the share as complete.
 
         Raises:
             ShareConflictError: Another writer of the share has written other rows.
@@ -134,7 +134,7 @@ class BatchWriter:
             if len(self._first_refused) < NAMED_ROWS:
                 self._first_refused.append(RefusedRow(self._rows + number + 1, refusal.fault))
         self._rows += len(rows)
-        # Sums wrap as checksums do.
+        # NumPy wraps sums at 64 bits; `batch_checksum` is a sum modulo 2^64 too.
         self._checksum += int(np.sum(rows.checksums, dtype=np.int64))
 
     def _written_receipt(self) -> Receipt:

@@ -163,7 +163,7 @@ class TableCommit:
         try:
             # The table was created before one of the settings. Its existing files do not change.
             table.alter.set_table_properties(missing)
-        # Of S3 itself, deltalake raises OSError.
+        # deltalake raises OSError for errors of S3 itself.
         except (DeltaError, OSError) as error:
             _LOG.warning("the table's settings could not be changed now: %s", deltalake_message(error))
             return DeltaTable(self._uri, storage_options=options)
@@ -260,7 +260,7 @@ class TableCommit:
                     app_transactions=[Transaction(self.batch_id, self.attempt)]
                 ),
             )
-        # Of S3 itself, deltalake raises OSError.
+        # deltalake raises OSError for errors of S3 itself.
         except (DeltaError, OSError) as error:
             return error
         return None

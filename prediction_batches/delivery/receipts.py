@@ -19,7 +19,7 @@ RECEIPT_BYTES = 16 * 1024 * 1024
 
 
 class ReceiptError(ContractError):
-    """A receipt is missing, cannot be read, or is another batch's."""
+    """A receipt is missing, cannot be read, or belongs to another batch."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Receipt:
         """Parse a receipt from its JSON.
 
         Raises:
-            ReceiptError: It has another form.
+            ReceiptError: The document has another form.
         """
         try:
             document = json.loads(content)

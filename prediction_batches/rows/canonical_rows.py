@@ -78,7 +78,7 @@ def checksums_of(canonical: pa.Array) -> np.ndarray:
 
 
 def stated_lines(canonical: pa.Array, checksums: np.ndarray) -> pa.Array:
-    """Return canonical rows as lines that state their checksums."""
+    """Return canonical rows as lines that include their checksums."""
     opened = pc.binary_slice(canonical.cast(pa.binary()), 0, -1)
     stated = pc.cast(pa.array(checksums), pa.string()).cast(pa.binary())
     member = f',"{CHECKSUM_MEMBER}":'.encode()

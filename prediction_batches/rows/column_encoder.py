@@ -52,7 +52,7 @@ _FIRST_WARNING = 10_000
 
 
 class _Encoded(NamedTuple):
-    """A column in all forms.
+    """A column in all its forms.
 
     Attributes:
         stored: The values for Delta.

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row will be quarantined.
+    """The refusal of a row, which will be quarantined.
 
     Attributes:
         reason: One of `row_contract.REASONS`.

@@ -107,7 +107,7 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
         numbers: Each value's row, from 1, for errors.
 
     Raises:
-        PredictionsError: A `long` came as a float so large that it may have lost digits.
+        PredictionsError: A `long` was given as a float so large that it may have lost digits.
     """
     if isinstance(given, pa.ChunkedArray):
         # Arrow's extension array keeps values and NaN unchanged.

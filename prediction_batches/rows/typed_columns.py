@@ -74,7 +74,7 @@ def typed_column(column: Column, given: GivenColumn, first: int) -> TypedColumn:
         first: The number of rows before these, for errors.
 
     Raises:
-        PredictionsError: A `long` came as a float so large that it may have lost digits.
+        PredictionsError: A `long` was given as a float so large that it may have lost digits.
     """
     if isinstance(given, pa.ChunkedArray):
         return _of_arrow(column, plain_column(given).combine_chunks(), first)

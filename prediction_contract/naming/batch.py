@@ -151,7 +151,7 @@ class Partition(str):
         """Return the partition of the same kind that lies `steps` partitions before this one.
 
         Raises:
-            InvalidNameError: There is none.
+            InvalidNameError: There is no such partition.
         """
         return Partition(self.kind.text_at(self._shifted_start(-steps)))
 
@@ -159,7 +159,7 @@ class Partition(str):
         """Return the partition of the same kind that lies `steps` partitions after this one.
 
         Raises:
-            InvalidNameError: There is none.
+            InvalidNameError: There is no such partition.
         """
         return self.earlier(-steps)
 

@@ -60,7 +60,7 @@ def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) 
 
     Args:
         schema: The model's schema.
-        cleaning: How the load cleans rows before it checks them.
+        cleaning: The load's cleaning rules.
         predictions: The predictions in a form that `given_rows` accepts.
 
     Raises:

@@ -125,8 +125,8 @@ def previous_frame(store: ObjectStore, previous: PreviousBatch) -> pd.DataFrame:
     """Return the rows in the form of `schema_frame`, without rows that share a key.
 
     Raises:
-        InputMissingError: A file is gone.
-        ObjectAlteredError: A JSON part has not the digest that the manifest states.
+        InputMissingError: A file does not exist.
+        ObjectAlteredError: The digest of a JSON part differs from the manifest's.
     """
     schema = previous.manifest.schema
     for files in (previous_files(previous), previous.manifest.json_parts):
@@ -145,8 +145,8 @@ def file_rows(
     """Yield the rows of a file that a load accepts, not considering other rows, and count the rows read.
 
     Raises:
-        InputMissingError: The file is gone.
-        ObjectAlteredError: A JSON part has not the digest that the manifest states.
+        InputMissingError: The file does not exist.
+        ObjectAlteredError: The digest of a JSON part differs from the manifest's.
     """
     with tempfile.TemporaryDirectory(prefix="previous-") as folder:
         path = Path(folder, "rows")

@@ -143,7 +143,7 @@ class FeatureFolder:
         """Write rows, and return their files.
 
         Raises:
-            FeaturesError: A column is of a type that Parquet does not have.
+            FeaturesError: Parquet does not have a column's type.
         """
         with self.writer(name, rows.schema) as writer:
             writer.write(rows)
@@ -161,7 +161,7 @@ class FeatureFolder:
         outcomes: tuple[FeatureFile, ...] | None,
         sources: Sequence[Mapping[str, Any]],
     ) -> FeatureSet:
-        """Write the index, by which the features are found.
+        """Write the index, which makes the features visible.
 
         Args:
             features: The files of features, all in this folder or all prepared elsewhere.

@@ -170,8 +170,8 @@ def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Code
 
     Raises:
         InputMissingError: The object on S3 does not exist.
-        ModelArtifactError: Its SHA-256, which is compared before parsing, differs; it belongs to another
-            model or is damaged; or a trained object cannot be read.
+        ModelArtifactError: The object's SHA-256, which is compared before parsing, differs. Or it belongs to
+            another model or is damaged, or a trained object cannot be read.
         CodecError: A trained object's codec is missing.
     """
     codec = None if pinned.codec is None else codecs.named(pinned.codec)

@@ -33,7 +33,7 @@ class JoinedPredictions:
     Attributes:
         rows: One row for each partition's entity that at least one of the models predicted.
         partitions: The number of held-out partitions.
-        has_champion: Whether there are two models.
+        has_champion: Whether there is a champion.
     """
 
     rows: pd.DataFrame

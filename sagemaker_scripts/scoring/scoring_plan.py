@@ -81,7 +81,7 @@ class ScoringPlan:
         """Parse a plan from its JSON.
 
         Raises:
-            ScoringPlanError: It has another form.
+            ScoringPlanError: The document has another form.
         """
         try:
             document = json.loads(content)

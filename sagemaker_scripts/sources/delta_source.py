@@ -41,8 +41,8 @@ def delta_batches(
     Args:
         store: The table's bucket.
         path: The key of its folder.
-        columns: Which columns are read.
-        storage_options: How deltalake reaches the bucket.
+        columns: The columns to read.
+        storage_options: The options of deltalake for the bucket.
 
     Raises:
         SourceError: The table cannot be read, or lacks a column.
@@ -63,8 +63,8 @@ def delta_files(
     Args:
         store: The table's bucket.
         path: The key of its folder.
-        columns: Which columns are read.
-        storage_options: How deltalake reaches the bucket.
+        columns: The columns to read.
+        storage_options: The options of deltalake for the bucket.
 
     Returns:
         None if there is no table, or if its files alone do not define its rows, as with deletion vectors or
@@ -164,7 +164,7 @@ def _batches(table: DeltaTable, names: list[str], columns: SourceColumns) -> Any
     query = f"select {', '.join(map(_quoted, names))} from {_TABLE}"  # noqa: S608  # the table's own names
     times = {field.name for field in table.schema().fields if field.type == PrimitiveType("timestamp")}
     if columns.until is not None and columns.known_at in times:
-        # Their statistics exclude files that have only later rows.
+        # Thereby deltalake skips files whose statistics show only later rows.
         query += f" where {_quoted(columns.known_at)} < {_moment(columns.until)}"
     return QueryBuilder().register(_TABLE, table).execute(query)
 

@@ -15,7 +15,7 @@ class BoundedFile(io.RawIOBase):
     """A file that is read forwards, up to `LARGEST_TEXT_FILE` bytes.
 
     Args:
-        opened: The file, unpacked.
+        opened: The file of unpacked bytes.
         found: The file's object.
         source: The source's name.
 
