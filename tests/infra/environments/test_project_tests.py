@@ -117,4 +117,5 @@ def test_requirements_that_are_not_locked_are_told(project: Project) -> None:
     """The message names the command that locks them."""
     done = run_tests(project, str(project.root / "tests" / "test_waves.py"))
     assert done.returncode == 1
-    assert "mlpipe test: There is no" in done.stdout
+    assert "requirements/boosting.in does not exist" in done.stdout
+    assert "`mlpipe lock`" in done.stdout
