@@ -50,7 +50,7 @@ EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "m
         ({"retention": {"items_days": 2, "minimum_life_hours": 48}}, "retention.minimum_life_hours"),
         ({"enrichments": [ENRICHMENT | {"timeout_milliseconds": 5001}]}, "enrichments.0"),
         ({"enrichments": [ENRICHMENT | {"path": f"/{'x' * 1800}"}]}, "enrichments.0"),
-        ({"enrichments": [ENRICHMENT | {"path": "/x?at={tide}"}]}, "takes tide, which is no column"),
+        ({"enrichments": [ENRICHMENT | {"path": "/x?at={tide}"}]}, "uses tide, which is not a column"),
         ({"enrichments": [ENRICHMENT, ENRICHMENT]}, "at most 8 enrichments, with unique names"),
     ],
 )
