@@ -127,7 +127,7 @@ def test_a_batch_with_an_invalid_manifest_is_passed_over(store: ObjectStore) -> 
     with pytest.raises(InvalidManifestError, match=f"m/{newer.batch_id}: {newer.key} is not this batch's"):
         done_manifest(store, MODEL, newer.batch_id)
     store.put(newer.key, b"half a manif")
-    with pytest.raises(InvalidManifestError, match=f"m/{newer.batch_id}: .*not JSON"):
+    with pytest.raises(InvalidManifestError, match=f"m/{newer.batch_id}: .*not valid JSON"):
         done_manifest(store, MODEL, newer.batch_id)
 
 

@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _add(self, body: bytes) -> None:
-        # A web page cannot send this content type to another origin without a preflight request.
+        # A browser asks a server before it sends this content type for a page of another origin.
         if self.headers.get_content_type() != "application/json":
             self._send(400, {"message": "the content type must be application/json"})
             return

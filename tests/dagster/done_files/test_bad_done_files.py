@@ -52,7 +52,7 @@ def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> Non
         (elsewhere, r"json_parts[0].key"),
         (lambda document: {**document, "row_count": 4}, "row_count"),
         (lambda document: {**document, "model": "../etc"}, "model"),
-        (None, "not JSON"),
+        (None, "not valid JSON"),
     ],
 )
 def test_a_bad_manifest_is_refused_once_and_stops_nothing(

@@ -21,7 +21,7 @@ PLACE = {"name": "place", "type": "string"}
     ("version", "enrichments", "words"),
     [
         ("v" * (LONGEST_MODEL_VERSION + 1), [], "model version has 257 .* Score the batch again"),
-        ("v1", [WEATHER], "takes place, .* Correct the model's declaration"),
+        ("v1", [WEATHER], "uses place, .* Correct the model's declaration"),
     ],
 )
 def test_what_cannot_be_served_names_the_batch_and_the_remedy(
