@@ -44,7 +44,10 @@ def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, lo
 @pytest.mark.parametrize(
     ("members", "fault"),
     [
-        ({"column": "seats", "cast": "string"}, "SEATS is NUMBER(19,0) in the table and VARCHAR in the batch"),
+        (
+            {"column": "seats", "cast": "string"},
+            "SEATS is NUMBER(19,0) in the table and VARCHAR in the batch",
+        ),
         (
             {"column": "fare", "cast": "decimal(38,9)"},
             "FARE is NUMBER(38,10) in the table and NUMBER(38,9) in the batch",
