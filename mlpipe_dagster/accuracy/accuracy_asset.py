@@ -104,7 +104,6 @@ def accuracy_asset(
         request = processing_request(settings, declaration, "measure_accuracy.py", arguments)
         done = sagemaker_jobs.client().run(
             context=context,
-            job_type="Processing",
             job_name=lambda attempt: job_name(ACCURACY, model, intent, attempt),
             request=lambda _name, _attempt: request,
         )

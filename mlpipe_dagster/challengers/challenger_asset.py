@@ -91,7 +91,6 @@ def challenger_asset(
         )
         done = sagemaker_jobs.client().run(
             context=context,
-            job_type="Processing",
             job_name=lambda attempt: job_name(f"shadow-{version}", model, batch_id, attempt),
             request=lambda _name, attempt: processing_request(
                 settings,

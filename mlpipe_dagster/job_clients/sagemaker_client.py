@@ -1,8 +1,8 @@
-"""A Dagster Pipes client for SageMaker processing and training jobs."""
+"""A Dagster Pipes client for SageMaker processing jobs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 
@@ -16,11 +16,10 @@ from mlpipe_dagster.job_clients.job_metadata import (
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
 from mlpipe_dagster.job_clients.polling import error_code
 from prediction_contract.jobs.job_arguments import container_environment
-from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP, TRAINING_LOG_GROUP
+from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
 
-JobType = Literal["Processing", "Training"]
-
-_LOG_GROUPS: dict[str, str] = {"Processing": PROCESSING_LOG_GROUP, "Training": TRAINING_LOG_GROUP}
+_TYPE = "Processing"
+_STATUS = "ProcessingJobStatus"
 _ENDED = {"Completed", "Failed", "Stopped"}
 _MAX_ATTEMPTS = 50
 _QUEUED = {"ResourceLimitExceeded"}
@@ -46,14 +45,12 @@ class _Wanted:
     """The wanted job of one intent.
 
     Attributes:
-        job_type: The job's type.
         name: Returns the job's name for an attempt.
         request: Returns the Create request for a name and an attempt.
         variables: Pipes' environment variables.
         since: When the deadline's time began, by the polling's clock.
     """
 
-    job_type: JobType
     name: Callable[[int], str]
     request: Callable[[str, int], Mapping[str, Any]]
     variables: Mapping[str, str]
@@ -77,7 +74,7 @@ class SageMakerInvocation(JobInvocation):
 
 
 class PipesSageMakerClient(PipesJobClient):
-    """Runs a SageMaker job to its end, and reads its Pipes messages.
+    """Runs a SageMaker processing job to its end, and reads its Pipes messages.
 
     Args:
         hour_usd: Price of an hour by instance type for cost estimates.
@@ -92,7 +89,6 @@ class PipesSageMakerClient(PipesJobClient):
         self,
         *,
         context: Context,
-        job_type: JobType,
         job_name: Callable[[int], str],
         request: Callable[[str, int], Mapping[str, Any]],
         extras: dict[str, Any] | None = None,
@@ -104,7 +100,6 @@ class PipesSageMakerClient(PipesJobClient):
 
         Args:
             context: The step's context.
-            job_type: `Processing` or `Training`.
             job_name: Returns the name for an attempt, which counts from 1; equal for equal intents.
             request: Returns the Create request for a name and an attempt, without Pipes' variables.
             extras: Pipes extras for the job.
@@ -118,39 +113,38 @@ class PipesSageMakerClient(PipesJobClient):
 
         def stop() -> None:
             if tried:
-                self._stop(context, job_type, tried[-1])
+                self._stop(context, tried[-1])
 
         since = self.polling.clock()
         with (
             self._session(context, extras) as session,
             self._stopping_on_interruption(context, f"The SageMaker job of {job_name(1)}", stop),
         ):
-            wanted = _Wanted(job_type, job_name, request, session.get_bootstrap_env_vars(), since)
+            wanted = _Wanted(job_name, request, session.get_bootstrap_env_vars(), since)
             job = self._find_or_create(context, wanted, tried)
             description = self._job_at_its_end(context, wanted, job.name)
-            self._require_completed(job_type, job.name, description)
-        return SageMakerInvocation(session, job, description, self._metadata(job_type, job, description))
+            self._require_completed(job.name, description)
+        return SageMakerInvocation(session, job, description, self._metadata(job, description))
 
     def _find_or_create(self, context: Context, wanted: _Wanted, tried: list[str]) -> SageMakerJob:
         """Return the job to wait for; each name is added to `tried` before its job may exist."""
-        job_type, what = wanted.job_type, f"SageMaker {wanted.job_type.lower()} job"
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             name = wanted.name(attempt)
             tried.append(name)
             if self._create(context, wanted, name, attempt):
-                page = sagemaker_job_page(self._region, job_type, name)
-                context.log.info("%s %s was created: %s", what, name, page)
+                page = sagemaker_job_page(self._region, _TYPE, name)
+                context.log.info("SageMaker processing job %s was created: %s", name, page)
                 return SageMakerJob(name, attempt, adopted=False)
-            found = self._describe(job_type, name)
-            if found[f"{job_type}JobStatus"] == "Stopping":
+            found = self._describe(name)
+            if found[_STATUS] == "Stopping":
                 # It was cancelled: wait until it has stopped, then create the next attempt's job.
                 found = self._job_at_its_end(context, wanted, name)
-            status = found[f"{job_type}JobStatus"]
+            status = found[_STATUS]
             if status not in {"Failed", "Stopped"}:
-                context.log.info("%s %s is %s: it is adopted", what, name, status)
+                context.log.info("SageMaker processing job %s is %s: it is adopted", name, status)
                 self._follow(found.get("Environment", {}))
                 return SageMakerJob(name, attempt, adopted=True)
-            context.log.info("%s %s has %s: the next attempt", what, name, status.lower())
+            context.log.info("SageMaker processing job %s has %s: the next attempt", name, status.lower())
         raise SageMakerJobError(
             f"{_MAX_ATTEMPTS} attempts of {wanted.name(1)} have ended without success. "
             "Find the cause in their logs, then start a new run."
@@ -158,14 +152,15 @@ class PipesSageMakerClient(PipesJobClient):
 
     def _create(self, context: Context, wanted: _Wanted, name: str, attempt: int) -> bool:
         """Create the job; return False if its name is taken."""
-        job_type, request = wanted.job_type, wanted.request(name, attempt)
+        request = wanted.request(name, attempt)
         environment = container_environment({**request.get("Environment", {}), **wanted.variables})
-        create = getattr(self._client, f"create_{job_type.lower()}_job")
-        whole = {**request, f"{job_type}JobName": name, "Environment": environment}
+        whole = {**request, "ProcessingJobName": name, "Environment": environment}
         for gone in self.polling.pauses(f"The start of SageMaker job {name}", since=wanted.since):
             try:
                 # If the answer is lost, the retry finds the name in use, and that job is adopted.
-                self.polling.insist(lambda: create(**whole), f"Creating SageMaker job {name}")
+                self.polling.insist(
+                    lambda: self._client.create_processing_job(**whole), f"Creating SageMaker job {name}"
+                )
             except self._client.exceptions.ClientError as error:
                 if error_code(error) == "ResourceInUse" or "already exists" in str(error):
                     return False
@@ -177,54 +172,49 @@ class PipesSageMakerClient(PipesJobClient):
         raise AssertionError("pauses() ends by raising")
 
     def _job_at_its_end(self, context: Context, wanted: _Wanted, name: str) -> Mapping[str, Any]:
-        status = f"{wanted.job_type}JobStatus"
         return self._wait_for_completion(
             context,
             f"SageMaker job {name}",
-            look=lambda: self._call(wanted.job_type, "describe", name),
-            state=lambda job: job.get("SecondaryStatus", job[status]),
-            has_ended=lambda job: job[status] in _ENDED,
+            look=lambda: self._client.describe_processing_job(ProcessingJobName=name),
+            state=lambda job: job[_STATUS],
+            has_ended=lambda job: job[_STATUS] in _ENDED,
             since=wanted.since,
         )
 
-    def _stop(self, context: Context, job_type: JobType, name: str) -> None:
+    def _stop(self, context: Context, name: str) -> None:
         try:
-            self._call(job_type, "stop", name)
+            self._client.stop_processing_job(ProcessingJobName=name)
         except self._client.exceptions.ClientError as error:
             # The job was not created yet, or has ended.
             if error_code(error) != "ValidationException":
                 raise
             context.log.info("SageMaker job %s needs no stop: %s", name, error)
 
-    def _require_completed(self, job_type: JobType, name: str, description: Mapping[str, Any]) -> None:
-        status = description[f"{job_type}JobStatus"]
+    def _require_completed(self, name: str, description: Mapping[str, Any]) -> None:
+        status = description[_STATUS]
         if status == "Completed":
             return
         reason = description.get("FailureReason") or description.get("ExitMessage") or "no reason given"
-        tail = self._log_tail(f"{name}/", _LOG_GROUPS[job_type])
-        page = sagemaker_job_page(self._region, job_type, name)
+        tail = self._log_tail(f"{name}/", PROCESSING_LOG_GROUP)
+        page = sagemaker_job_page(self._region, _TYPE, name)
         raise SageMakerJobError(
             f"SageMaker job {name} ended as {status}: {reason}\nIts page: {page}\nIts log ends:\n{tail}"
         )
 
-    def _metadata(
-        self, job_type: JobType, job: SageMakerJob, description: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _metadata(self, job: SageMakerJob, description: Mapping[str, Any]) -> dict[str, Any]:
         """Return Dagster metadata of a completed job."""
-        used = sagemaker_job_use(description, job_type, self._hour_usd)
+        used = sagemaker_job_use(description, _TYPE, self._hour_usd)
         return {
             "SageMaker job": job.name,
             "attempt": job.attempt,
             "adopted": job.adopted,
-            "job_page": dg.MetadataValue.url(sagemaker_job_page(self._region, job_type, job.name)),
-            "log_page": dg.MetadataValue.url(log_page(self._region, _LOG_GROUPS[job_type], f"{job.name}/")),
+            "job_page": dg.MetadataValue.url(sagemaker_job_page(self._region, _TYPE, job.name)),
+            "log_page": dg.MetadataValue.url(log_page(self._region, PROCESSING_LOG_GROUP, f"{job.name}/")),
             **{name: value for name, value in used.items() if value is not None},
         }
 
-    def _describe(self, job_type: JobType, name: str) -> Mapping[str, Any]:
+    def _describe(self, name: str) -> Mapping[str, Any]:
         return self.polling.insist(
-            lambda: self._call(job_type, "describe", name), f"Describing SageMaker job {name}"
+            lambda: self._client.describe_processing_job(ProcessingJobName=name),
+            f"Describing SageMaker job {name}",
         )
-
-    def _call(self, job_type: JobType, verb: str, name: str) -> Any:
-        return getattr(self._client, f"{verb}_{job_type.lower()}_job")(**{f"{job_type}JobName": name})

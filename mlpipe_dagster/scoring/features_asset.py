@@ -67,7 +67,6 @@ def features_asset(
         )
         done = sagemaker_jobs.client().run(
             context=context,
-            job_type="Processing",
             job_name=lambda attempt: job_name(FEATURES, model, batch_id, attempt),
             request=lambda _name, _attempt: request,
         )

@@ -85,7 +85,6 @@ def predictions_asset(
         )
         done = sagemaker_jobs.client().run(
             context=context,
-            job_type="Processing",
             job_name=lambda attempt: job_name("score", model, batch_id, attempt),
             request=lambda _name, attempt: processing_request(
                 settings,

@@ -83,7 +83,6 @@ class Jobs:
         return in_step(
             lambda context: self.client.run(
                 context=context,
-                job_type="Processing",
                 job_name=self.name,
                 request=lambda _name, _attempt: request,
                 extras={"rows": 7},
