@@ -404,14 +404,34 @@ class TestJudging:
         assert outcome(verdict) == (0, 0, 0, "Rejected")
         assert "A load would accept no prediction" in verdict.reason
 
-    def test_a_slice_that_is_new_or_small_is_shown_and_decides_nothing(self, model: RetrainedModel) -> None:
-        """The champion never saw the west, and few rows say more of chance than of a model."""
-        lines = model.store.get("raw/visits/2013-02-14.csv").decode().replace("\ne7,south", "\ne7,west")
-        model.store.put("raw/visits/2013-02-14.csv", lines.encode())
-        verdict = judged_with(model, {"rate": 10.0}, {"rate": 8.0})
-        west = verdict.slices[-1]
-        assert (west.value, west.rows, west.candidate, west.is_worse) == ("west", 1, None, False)
-        assert outcome(verdict) == (1, 0, 0, "Approved")
+    @pytest.mark.parametrize(
+        ("rows", "is_compared", "is_worse"),
+        [
+            ((50, 50, 50, 50), True, True),
+            ((50, 50, 50, 49), False, False),
+            # Rows of two partitions.
+            ((0, 0, 100, 100), True, False),
+            ((0, 0, 0, 1), False, False),
+        ],
+    )
+    def test_a_new_slice_decides_once_it_has_enough_rows_of_enough_partitions(
+        self,
+        make_model: Callable[..., RetrainedModel],
+        rows: tuple[int, ...],
+        is_compared: bool,
+        is_worse: bool,
+    ) -> None:
+        """The champion never saw the west, where the candidate is worse."""
+        model = make_model(predict=PREDICT.replace("south", "west"))
+        for day, count in zip(days(12, 15), rows, strict=True):
+            header, *lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
+            moved = [line.replace("north", "west").replace("south", "west") for line in lines[:count]]
+            content = "\n".join([header, *moved, *lines[count:]]).encode()
+            model.store.put(f"raw/visits/{day}.csv", content)
+        verdict = judged_with(model, {"rate": 10.0, "west": 7.8}, {"rate": 8.0})
+        (west,) = (each for each in verdict.slices if each.value == "west")
+        assert (west.rows, west.candidate is not None, west.is_worse) == (sum(rows), is_compared, is_worse)
+        assert outcome(verdict) == (1, int(is_worse), 0, "Rejected" if is_worse else "Approved")
 
     def test_of_many_slices_those_of_most_rows_are_compared(
         self, model: RetrainedModel, monkeypatch: pytest.MonkeyPatch
