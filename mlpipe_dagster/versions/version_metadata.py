@@ -52,12 +52,16 @@ def version_metadata(platform: Platform, version: ModelVersion, verdict: Verdict
 
 
 def verdict_metadata(verdict: Verdict | None) -> dict[str, Any]:
-    """Return a verdict's metrics as numbers, its slices as a table, a chart, and its reason."""
+    """Return a verdict's metrics as numbers, its slices as a table, a chart, its reason and the training."""
     if verdict is None:
         return {}
     shown: dict[str, Any] = {"verdict": verdict.reason}
     if verdict.first_held_out is not None:
         shown["judged_on"] = f"{verdict.first_held_out} to {verdict.last_held_out}"
+    if verdict.trained_rows is not None:
+        shown["trained_rows"] = verdict.trained_rows
+    if verdict.libraries:
+        shown["libraries"] = ", ".join(f"{name} {found}" for name, found in verdict.libraries.items())
     for metric in verdict.metrics:
         figures = {
             metric.name: metric.candidate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from prediction_contract.errors import ContractError
@@ -89,6 +89,8 @@ class Verdict:
         reason: The reason in one sentence.
         metrics: The metrics that the held-out rows can determine, the deciding one first.
         slices: The slices with the most rows.
+        trained_rows: The number of rows that the candidate learned from; None if its archive does not say.
+        libraries: The versions of the candidate's libraries, by name.
     """
 
     model: str
@@ -109,6 +111,8 @@ class Verdict:
     reason: str
     metrics: tuple[MetricComparison, ...] = ()
     slices: tuple[SliceComparison, ...] = ()
+    trained_rows: int | None = None
+    libraries: dict[str, str] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
         """Return the document as plain data. It adds `judged_against` as text, for the package's metadata."""

@@ -62,6 +62,22 @@ class _OpenedArchive(NamedTuple):
     members: Mapping[str, bytes]
     stored: Sequence[TrainedObject]
     is_named: bool
+    rows: int | None
+    libraries: dict[str, str]
+
+
+class ArchivedModel(NamedTuple):
+    """A model's archive, of which only the index was read.
+
+    Attributes:
+        pinned: The reference to the archive.
+        rows: The number of rows that it learned from; None if its index does not say.
+        libraries: The versions of its objects' libraries.
+    """
+
+    pinned: PinnedModel
+    rows: int | None
+    libraries: dict[str, str]
 
 
 class SavedModel(NamedTuple):
@@ -137,7 +153,12 @@ def save_model(
 
 
 def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
-    """Return a reference to the archive that is now at a key; its objects are not read.
+    """Return a reference to the archive that is now at a key, as `archived_model` does."""
+    return archived_model(store, model, key).pinned
+
+
+def archived_model(store: ObjectStore, model: str, key: str) -> ArchivedModel:
+    """Return a description of the archive that is now at a key; its objects are not read.
 
     Raises:
         InputMissingError: The archive does not exist.
@@ -145,7 +166,8 @@ def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
     """
     archive = store.get(key, largest=LARGEST_MODEL)
     opened = _opened(archive, key, model)
-    return PinnedModel(digest=opened.version, key=key, sha256=hashlib.sha256(archive).hexdigest())
+    pinned = PinnedModel(digest=opened.version, key=key, sha256=hashlib.sha256(archive).hexdigest())
+    return ArchivedModel(pinned, opened.rows, opened.libraries)
 
 
 def declared_model(elsewhere: TrainedElsewhere) -> PinnedModel:
@@ -221,6 +243,8 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
             )
         stored = stored_objects(index, members)
         is_named = bool(index["named"])
+        rows = None if index.get("rows") is None else int(index["rows"])
+        libraries = {str(name): str(version) for name, version in index.get("libraries", {}).items()}
     except (
         tarfile.TarError,
         zlib.error,
@@ -237,7 +261,7 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
             remedy="Train again",
             model=model,
         ) from error
-    return _OpenedArchive(str(index["model_version"]), members, stored, is_named)
+    return _OpenedArchive(str(index["model_version"]), members, stored, is_named, rows, libraries)
 
 
 def _is_named(artifact: Any) -> bool:

@@ -36,7 +36,7 @@ from sagemaker_scripts.learning.metric_values import (
     require_decidable,
     shown_value,
 )
-from sagemaker_scripts.learning.model_artifact import found_model, load_model
+from sagemaker_scripts.learning.model_artifact import ArchivedModel, archived_model, load_model
 from sagemaker_scripts.learning.outcomes import ScoredPartition
 from sagemaker_scripts.learning.prepared_partitions import PreparedPartitions
 from sagemaker_scripts.retraining.joined_predictions import JoinedPredictions
@@ -97,7 +97,7 @@ def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: Model
     key = f"{retraining_prefix(arguments.model, arguments.execution_id)}{VERDICT_NAME}"
     content = store.find(key, largest=LARGEST_VERDICT)
     if content is None:
-        candidate = found_model(store, arguments.model, candidate_key)
+        candidate = archived_model(store, arguments.model, candidate_key)
         made = _verdict(plan, store, inputs, candidate).to_bytes()
         # Another run of the same execution may have written it first.
         content = made if store.put_new(key, made) else store.get(key, largest=LARGEST_VERDICT)
@@ -124,9 +124,9 @@ def _candidate_key(arguments: JudgeArguments, store: ObjectStore) -> str:
 
 
 def _verdict(
-    plan: RetrainingPlan, store: ObjectStore, inputs: ModelInputs, candidate: PinnedModel
+    plan: RetrainingPlan, store: ObjectStore, inputs: ModelInputs, archived: ArchivedModel
 ) -> Verdict:
-    champion = plan.champion
+    champion, candidate = plan.champion, archived.pinned
     metrics: list[MetricComparison] = []
     slices: list[SliceComparison] = []
     is_new = champion is None or champion.digest != candidate.digest
@@ -146,6 +146,8 @@ def _verdict(
         champion_version=0 if champion is None else champion.version or 0,
         champion_digest="" if champion is None else champion.digest,
         trained_until=plan.last_partition,
+        trained_rows=archived.rows,
+        libraries=archived.libraries,
         first_held_out=plan.first_held_out,
         last_held_out=plan.last_held_out,
         is_new=int(is_new),

@@ -69,6 +69,8 @@ VERDICT = Verdict(
             column="region", value="north", rows=5, candidate=None, champion=None, is_worse=False
         ),
     ),
+    trained_rows=720,
+    libraries={"lightgbm": "4.7.0"},
 )
 
 

@@ -108,7 +108,8 @@ def test_a_model_of_another_library_is_trained_judged_and_saved(
     assert verdict.approval == "Approved"
     index = model.index()
     assert set(index["libraries"]) == {"lightgbm"}
-    assert index["rows"] == 6 * 120
+    assert index["rows"] == verdict.trained_rows == 6 * 120
+    assert verdict.libraries == index["libraries"]
     loaded = load_model(
         model.store, "churn", found_model(model.store, "churn", verdict.candidate_key), Codecs()
     )
