@@ -27,14 +27,14 @@ def main() -> int:
         say(f"local stack: {error}", stream=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        say("local stack: interrupted; what was started goes on. `mlpipe down` stops it.", stream=sys.stderr)
+        say("local stack: interrupted. `mlpipe down` stops what was started.", stream=sys.stderr)
         return 130
 
 
 def _run(arguments: argparse.Namespace, stack: ChosenStack) -> int:
     known = component_names(stack.project)
     if unknown := sorted(set(arguments.only or ()) - set(known)):
-        raise StackError(f"There is no component {unknown[0]}", remedy=f"Name one of {', '.join(known)}")
+        raise StackError(f"There is no component {unknown[0]}", remedy=f"Choose one of {', '.join(known)}")
     names = [name for name in known if name in (arguments.only or known)]
     if arguments.command == "supervise":
         logging.basicConfig(
@@ -66,18 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         choices=("up", "down", "status", "supervise"),
-        help="supervise is what `up` starts in the background",
+        help="`supervise` is the background process that `up` starts",
     )
     parser.add_argument(
         "--only",
         action="append",
         metavar="COMPONENT",
-        help="start this component only, and provision nothing; may be given more than once",
+        help="start only this component and create no resources; can be repeated",
     )
     parser.add_argument(
         "--enforce-iam",
         action="store_true",
-        help="let AWS check signatures and permissions of all but the root key, and record every call",
+        help="check signatures and permissions as AWS does, except for the root key, and record every call",
     )
     return parser
 

@@ -1,7 +1,7 @@
-"""Print a bearer token for the local API: `mlpipe token`, or `python -m infra.local.access_token`.
+"""Print a bearer token for the local API: `mlpipe token`.
 
-It does what every client does: the secret from Secrets Manager, then client credentials at the token
-endpoint. Nothing but the token goes to standard output, so `$(mlpipe token)` can be used in a header.
+Like every client, it reads its secret from Secrets Manager and requests a token with client credentials. Only
+the token goes to standard output, so `$(mlpipe token)` can be used in a header.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def obtain_token(variables: dict[str, str]) -> str:
     except (ValueError, KeyError) as error:
         name = variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
         raise StackError(
-            f"The secret {name} does not hold client_id and client_secret",
+            f"The secret {name} has no client_id and client_secret",
             remedy="Run `mlpipe up`, which rewrites it",
         ) from error
     form = {"grant_type": "client_credentials", "scope": variables["MLPIPE_TOKEN_SCOPE"]}
@@ -88,16 +88,18 @@ def obtain_token(variables: dict[str, str]) -> str:
         reason = error.read().decode(errors="replace")[:200]
         raise StackError(
             f"{token_url} refused the token client: {error.code} {reason}",
-            remedy="Run `mlpipe up`, which mends the client",
+            remedy="Run `mlpipe up`, which repairs the client",
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise StackError(f"{token_url} gave no token: {error}", remedy="Run `mlpipe up`") from error
+        raise StackError(f"{token_url} returned no token: {error}", remedy="Run `mlpipe up`") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a token, or the reason why there is none."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.access_token", description=__doc__)
-    parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
+    parser.add_argument(
+        "--env-file", type=Path, help="file that `mlpipe up` writes; default: .env in the project"
+    )
     options = parser.parse_args(arguments)
     try:
         file = options.env_file or Project.find(os.environ, Path.cwd()).environment_file

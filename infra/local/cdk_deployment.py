@@ -1,7 +1,7 @@
-"""`mlpipe deploy-local`: the CDK app on an emulator of its own, from bootstrap to destroy.
+"""Deploy the CDK app to a temporary AWS emulator, test it and destroy it: `mlpipe deploy-local`.
 
-The real command line deploys every stack; afterwards it finds no difference, a request goes through the load
-balancer and the function to DynamoDB, and destroying leaves nothing. The emulator's state is thrown away.
+The CDK's command line bootstraps and deploys every stack. Then `cdk diff` must find no difference, a request
+must pass through load balancer and function to DynamoDB, and `cdk destroy` must leave nothing.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class LocalDeployment:
         except (urllib.error.URLError, ValueError) as error:
             raise StackError(
                 f"GET {path} through the load balancer failed: {error}",
-                remedy="Look into the emulator's log",
+                remedy="See the emulator's log",
             ) from error
 
     def destroy(self) -> None:
@@ -117,7 +117,7 @@ class LocalDeployment:
         buckets = [each["Name"] for each in self.clients.client("s3").list_buckets()["Buckets"]]
         left += [name for name in (*tables, *buckets) if name.startswith(_STACK)]
         if left:
-            raise StackError(f"cdk destroy left {', '.join(left)}", remedy="Look into the CDK's log")
+            raise StackError(f"cdk destroy left {', '.join(left)}", remedy="See the CDK's log")
 
     def _deploy(self, *stacks: str) -> None:
         parameters = ("--parameters", f"{_STACK}-orchestration:DagsterImageTag=local")
@@ -162,9 +162,7 @@ class LocalDeployment:
 def main(arguments: list[str] | None = None) -> int:
     """Deploy, compare, send a request, destroy; return 0 if all of it succeeded."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_deployment", description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, help="work folder; .mlpipe/cdk-local of the project by default"
-    )
+    parser.add_argument("--folder", type=Path, help="work folder; default: .mlpipe/cdk-local in the project")
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
@@ -202,9 +200,9 @@ def _drill(local: LocalDeployment) -> None:
     local.differences()
     say("cdk diff finds no difference")
     models = local.ask("/v1/models")["models"]
-    say(f"GET /v1/models went through load balancer, function and DynamoDB: {len(models)} models are live")
+    say(f"GET /v1/models passed load balancer, function and DynamoDB: {len(models)} live models")
     local.destroy()
-    say(f"destroyed; nothing is left. All of it took {time.monotonic() - began:.0f} s")
+    say(f"destroyed everything; the whole test took {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`mlpipe synth`: writes the CloudFormation templates of all stages, and holds them against their rules."""
+"""Write the CloudFormation templates of stages and check them with cdk-nag and cfn-lint: `mlpipe synth`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prediction_contract.errors import ContractError
 def main(arguments: list[str] | None = None) -> int:
     """Write the templates; return 0 if no rule has findings."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk_synthesis", description=__doc__)
-    parser.add_argument("stages", nargs="*", help="all unless named")
+    parser.add_argument("stages", nargs="*", help="stages of stages.yaml; default: all")
     stages = parser.parse_args(arguments).stages
     try:
         project = Project.find(os.environ, Path.cwd())

@@ -47,10 +47,10 @@ class CodeWatch:
         self._present = present
         uploaded = code_version(self._uploaded)
         if present == self._uploaded:
-            return f"The jobs' code is the uploaded version {uploaded} again."
+            return f"The jobs' code is as uploaded again: version {uploaded}."
         return (
-            f"The jobs' code was edited: it has version {code_version(present)} here, "
-            f"jobs still run the uploaded version {uploaded}. Restart `mlpipe dev` to upload the edit."
+            f"The jobs' code was edited: version {code_version(present)} is not uploaded, so jobs still run "
+            f"version {uploaded}. Restart `mlpipe dev` to upload the edit."
         )
 
 
@@ -61,7 +61,9 @@ def main(argv: list[str]) -> int:
         0 after Ctrl-C or a termination signal; 1 if something could not be started, or ended by itself.
     """
     parser = stack_parser("python -m infra.local.dev", __doc__)
-    parser.add_argument("--port", type=_port, help="of Dagster's page; 3000 if it is free unless given")
+    parser.add_argument(
+        "--port", type=_port, help="port of Dagster's UI; default: 3000 if it is free, else any"
+    )
     options = parser.parse_args(argv)
     # On SIGTERM, end Dagster as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -74,7 +76,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"mlpipe dev: {error}\n")
         return 1
     except KeyboardInterrupt:
-        say("Dagster has ended. The stack stays up; `mlpipe down` stops it.")
+        say("Dagster has stopped. The stack stays up; `mlpipe down` stops it.")
     return 0
 
 
@@ -88,10 +90,10 @@ def _run(stack: ChosenStack, port: int | None) -> None:
         await_ready(service)
         dagster = Dagster(service, stack.project.location_name)
         if service.process is not None and (dead := dagster.cancel_dead_runs()):
-            say(f"{dead} runs that an earlier Dagster left are cancelled; start them again in the UI.")
+            say(f"Cancelled {dead} runs that an earlier Dagster left unfinished. Re-execute them in the UI.")
         say(f"  dagster   {service.url}")
         say(f"  api       {variables['MLPIPE_API_URL']}")
-        say(f"Dagster's log: {service.log}. Ctrl-C ends Dagster; the stack stays up.")
+        say(f"Dagster's log: {service.log}. Ctrl-C stops Dagster; the stack stays up.")
         _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], stack.project))
 
 
@@ -106,7 +108,7 @@ def _keep(service: DagsterService, watch: CodeWatch) -> None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004  # the ports of TCP
-        raise argparse.ArgumentTypeError(f"{text} is no port: name one from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port. Use a number from 1 to 65535")
     return int(text)
 
 

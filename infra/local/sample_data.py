@@ -1,7 +1,7 @@
-"""`mlpipe data`, or `python -m infra.local.sample_data`: puts the project's sample data on the stack's S3.
+"""Put the project's sample data on the local stack's S3: `mlpipe data`.
 
-The data bucket gets all of it, and another bucket that a source names what the source reads there. An object
-that is there already with the same bytes is left alone.
+All files go to the data bucket. A source's files also go to the bucket that the source names. Objects that
+already have the same content are not written again.
 """
 
 from __future__ import annotations
@@ -93,14 +93,18 @@ def _sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
 def _variables(environment_file: Path) -> dict[str, str]:
     found = read_environment_file(environment_file)
     if "AWS_ENDPOINT_URL" not in found:
-        raise StackError(f"{environment_file} names no local stack", remedy="Run `mlpipe up` first")
+        raise StackError(
+            f"{environment_file} has no addresses of a local stack", remedy="Run `mlpipe up` first"
+        )
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the sample data and upload what differs; return 0 on success."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.sample_data", description=__doc__)
-    parser.add_argument("--env-file", type=Path, help="what `mlpipe up` wrote; the project's .env by default")
+    parser.add_argument(
+        "--env-file", type=Path, help="file that `mlpipe up` writes; default: .env in the project"
+    )
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
@@ -114,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (BotoCoreError, ClientError) as error:
         say(f"mlpipe data: {error}. Start the stack by `mlpipe up`, then run this again.", stream=sys.stderr)
         return 1
-    say(f"{written} objects written to s3://{bucket}; the sample data are in {folder}")
+    say(f"{written} objects written to s3://{bucket} from {folder}")
     return 0
 
 

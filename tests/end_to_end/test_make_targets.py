@@ -118,7 +118,7 @@ def run_until_interrupted(command: str, clone: Path, *, ready: str) -> None:
     assert process.poll() is None, output.read_text()
     os.killpg(process.pid, signal.SIGINT)
     process.wait(_COMMAND_SECONDS)
-    assert "Dagster has ended" in output.read_text()
+    assert "Dagster has stopped" in output.read_text()
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_newcomer_follows_the_readme(clone: Path) -> None:
     demo = run("make demo", clone)
     assert demo.returncode == 0, demo.stdout
     assert json.loads(demo.stdout.splitlines()[-1])["ok"] is True
-    run_until_interrupted("make dev", clone, ready="Ctrl-C ends Dagster")
+    run_until_interrupted("make dev", clone, ready="Ctrl-C stops Dagster")
     assert run("make status", clone).returncode == 0
     running = processes_of(clone)
     assert len(running) >= 5, described(running)

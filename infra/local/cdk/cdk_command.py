@@ -93,17 +93,17 @@ class CdkCommand:
             )
         except FileNotFoundError as error:
             raise CdkCommandError(
-                f"There is no {command[0]}", remedy="Run this by `mlpipe deploy-local`"
+                f"{command[0]} does not exist", remedy="Run `mlpipe deploy-local`, which installs it"
             ) from error
         except subprocess.TimeoutExpired as error:
             raise CdkCommandError(
-                f"{name} did not end within {_COMMAND_SECONDS} s", remedy=f"Look into {self.log}"
+                f"{name} took longer than {_COMMAND_SECONDS} s", remedy=f"See {self.log}"
             ) from error
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ {name}\n{done.stdout}\n")
         if done.returncode != 0:
             raise CdkCommandError(
-                f"{name} failed with {done.returncode}:\n{done.stdout[-_SHOWN:]}",
-                remedy=f"All of it is in {self.log}",
+                f"{name} failed with status {done.returncode}:\n{done.stdout[-_SHOWN:]}",
+                remedy=f"See {self.log}",
             )
         return done.stdout

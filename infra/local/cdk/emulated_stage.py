@@ -1,8 +1,8 @@
-"""The CDK app as a stage of its own on the emulator: types that it lacks are left out of the templates.
+"""Write the CDK app's templates for the emulator, without the resource types that the emulator lacks.
 
     python -m infra.local.cdk.emulated_stage --endpoint-url URL --hosted-zone ID --out FOLDER
 
-It runs in the environment of the CDK, whose command line then deploys what it wrote.
+It runs in the environment `cdk`; the CDK's command line then deploys the templates.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.local.cdk.emulated_stage", description=__doc__)
     parser.add_argument("--endpoint-url", required=True, help="address of the emulator")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--hosted-zone", required=True, help="id of the zone that records are written to")
-    parser.add_argument("--token-pool", default=_UNKNOWN, help="id of the Cognito pool, once it is there")
-    parser.add_argument("--token-client", default=_UNKNOWN, help="id of its client")
+    parser.add_argument("--hosted-zone", required=True, help="id of the hosted zone for DNS records")
+    parser.add_argument("--token-pool", default=_UNKNOWN, help="id of the Cognito pool, once it exists")
+    parser.add_argument("--token-client", default=_UNKNOWN, help="id of the pool's client")
     options = parser.parse_args(arguments)
     project = Project.find(os.environ, Path.cwd())
     out = options.out.resolve()

@@ -1,4 +1,4 @@
-"""`python -m infra.local.demo`: what `mlpipe demo` runs. Its last line of output is one JSON object."""
+"""Run the project's demo on the local stack and print its result as a final JSON line: `mlpipe demo`."""
 
 from __future__ import annotations
 

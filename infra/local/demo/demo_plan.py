@@ -66,7 +66,7 @@ class DemoPlan(DeclarationPart):
         for name in ("partitions", "retrained"):
             given = getattr(self, name)
             if sorted(set(given)) != given:
-                raise inconsistency("the partitions are not in order, or one is there twice", name)
+                raise inconsistency("the partitions must be in ascending order, each listed once", name)
         return self
 
 
@@ -82,12 +82,12 @@ def demo_plan(project: Project) -> DemoPlan:
     except FileNotFoundError as error:
         raise StackError(
             f"The project {project.root} has no {FILE_NAME}",
-            remedy="Write one; docs/local-stack.md describes its fields",
+            remedy="Create it; docs/local-stack.md describes its fields",
         ) from error
     try:
         return DemoPlan.model_validate(document_in(text))
     except yaml.YAMLError as error:
-        raise StackError(f"{path} is no YAML: {error}", remedy=_REMEDY) from error
+        raise StackError(f"{path} is not valid YAML: {error}", remedy=_REMEDY) from error
     except ValidationError as error:
         raise StackError(_faults(error, path, text), remedy=_REMEDY) from error
 
@@ -119,15 +119,15 @@ def planned_versions(project: Project, plan: DemoPlan) -> dict[str, PlannedVersi
         try:
             declared = declaration_of(name, project.defs)
         except UndeclaredModelError as error:
-            raise _misfit(project, f"names a model that is not there: {str(error).rstrip('.')}") from error
+            raise _misfit(project, error.what) from error
         if declared.retraining is None:
             if name != plan.model:
-                raise _misfit(project, f"also_trained: {name} declares no training")
+                raise _misfit(project, f"also_trained: {name} declares no `training`")
             if plan.retrained and not plan.also_trained:
-                raise _misfit(project, f"retrained: {name} declares no training")
+                raise _misfit(project, f"retrained: {name} declares no `training`")
             continue
         if not plan.retrained:
-            raise _misfit(project, f"retrained is missing, and {name} declares a training")
+            raise _misfit(project, f"retrained is missing, but {name} declares `training`")
         ends = plan.retrained if name == plan.model else plan.retrained[-1:]
         planned[name] = _versions(declared, declared.retraining, ends)
     return planned
@@ -150,7 +150,7 @@ def _versions(declared: ModelDeclaration, training: Training, ends: list[str]) -
 
 
 def _misfit(project: Project, what: str) -> StackError:
-    return StackError(f"{project.root / FILE_NAME} {what}", remedy=_REMEDY)
+    return StackError(f"{project.root / FILE_NAME}: {what}", remedy=_REMEDY)
 
 
 def _faults(error: ValidationError, path: Path, text: str) -> str:

@@ -51,12 +51,12 @@ class BatchRows:
     def disagreements(self) -> list[str]:
         """The disagreements between the numbers, in words."""
         statements = {
-            f"JSON holds {self.json} rows of {self.promised} promised": self.json == self.promised,
-            f"Delta holds {self.delta} rows of {self.promised} promised": self.delta == self.promised,
-            f"DynamoDB's {self.dynamodb} and quarantine's {self.quarantine} are not {self.json}": (
+            f"JSON has {self.json} of the manifest's {self.promised} rows": self.json == self.promised,
+            f"Delta has {self.delta} of the manifest's {self.promised} rows": self.delta == self.promised,
+            f"DynamoDB {self.dynamodb} + quarantine {self.quarantine} != JSON {self.json}": (
                 self.dynamodb + self.quarantine == self.json
             ),
-            f"Snowflake's {self.snowflake} and quarantine's {self.quarantine} are not {self.json}": (
+            f"Snowflake {self.snowflake} + quarantine {self.quarantine} != JSON {self.json}": (
                 self.snowflake + self.quarantine == self.json
             ),
             "the batch is empty": self.promised > 0,
@@ -94,7 +94,7 @@ class Stores:
             validate(manifest, bucket=self.bucket, key=record.manifest_key)
         except ContractError as error:
             raise StackError(
-                f"The done file {record.manifest_key} is wrong: {error}", remedy="Mend its producer"
+                f"The done file {record.manifest_key} is invalid: {error}", remedy="Fix its producer"
             ) from error
         return manifest, answer["LastModified"]
 
@@ -168,7 +168,7 @@ class Stores:
         ((rows, keys, _),) = self._query(table.batch_totals(manifest.batch_id))
         if rows != keys:
             raise StackError(
-                f"Snowflake holds {rows} rows of {manifest.batch_id} with {keys} different keys",
+                f"Snowflake has {rows} rows of batch {manifest.batch_id}, but only {keys} distinct keys",
                 remedy="Load the batch again with `mlpipe load --again`",
             )
         return int(rows)

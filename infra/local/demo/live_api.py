@@ -78,7 +78,7 @@ class LiveApi:
                 return ServedAnswer(error.code, error.read().decode(errors="replace"))
         except OSError as error:
             raise StackError(
-                f"The API does not answer at {address}: {error}", remedy="See `mlpipe status`"
+                f"The API did not answer at {address}: {error}", remedy="See `mlpipe status`"
             ) from error
 
     def require(self, entity_id: str, status: int, *, with_token: bool = True) -> ServedAnswer:
@@ -90,7 +90,7 @@ class LiveApi:
         answer = self.ask(entity_id, with_token=with_token)
         if answer.status != status:
             raise StackError(
-                f"The API answers {answer.status} for {entity_id}, not {status}: {answer.body[:1000]}",
+                f"The API answered {answer.status} instead of {status} for {entity_id}: {answer.body[:1000]}",
                 remedy="See the log group of the API's function",
             )
         return answer

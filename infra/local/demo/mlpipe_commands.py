@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _COMMAND_SECONDS = 120
-_TOLD_CHARACTERS = 2000
+_SHOWN_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class StartedCommand:
             StackError: The command failed, or did not end in time.
         """
         try:
-            document, told = self.process.communicate(timeout=seconds)
+            document, errors = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
             self.process.kill()
             raise StackError(
-                f"{self.line} did not end within {seconds:.0f} s", remedy="See `mlpipe status`"
+                f"{self.line} took longer than {seconds:.0f} s", remedy="See `mlpipe status`"
             ) from error
         if self.process.returncode != 0:
-            what = f"{told.strip()[-_TOLD_CHARACTERS:]} {document.strip()[-_TOLD_CHARACTERS:]}"
+            what = f"{errors.strip()[-_SHOWN_CHARACTERS:]} {document.strip()[-_SHOWN_CHARACTERS:]}"
             raise StackError(f"{self.line} failed: {what.strip()}", remedy="See `mlpipe status`")
         return json.loads(document)
 

@@ -87,7 +87,7 @@ class ModelPath:
         batch_id = run.tags.get(f"mlpipe.batch/{self.model}", "")
         if not batch_id or batch_id in before:
             raise StackError(
-                f"The run {run_id} scored no new batch of {partition}",
+                f"Run {run_id} wrote no new batch for {partition}",
                 remedy=f"See {self.dagster.page(run_id)}",
             )
         return batch_id
@@ -98,17 +98,18 @@ class ModelPath:
         pointer = self.stores.registry.pointer(self.model, self.stores.deployment.home)
         live_before = pointer.partition if pointer and pointer.partition else ""
         tags = {"mlpipe/batch_id": batch_id}
-        what = f"The load of {batch_id}"
+        what = f"The load of batch {batch_id}"
         load_job = f"{self.model}_load"
         run = wait_for(
             lambda: self._noticed(batch_id, load_job, tags),
             seconds=_NOTICED_SECONDS,
-            what=f"The sensor's notice of {manifest.key}",
+            what=f"The sensor's start of a load run for {manifest.key}",
             see=str(self.dagster.service.log),
         )
         if run.tags.get("dagster/sensor_name") != _SENSOR:
             raise StackError(
-                f"Not the sensor started run {run.run_id}", remedy=f"See {self.dagster.page(run.run_id)}"
+                f"Run {run.run_id} was not started by the sensor {_SENSOR}",
+                remedy=f"See {self.dagster.page(run.run_id)}",
             )
         first_answer: list[datetime] = []
 
@@ -124,8 +125,8 @@ class ModelPath:
         is_live = self._record(batch_id).release_state == ReleaseState.LIVE
         if is_live == (live_before > partition):
             raise StackError(
-                f"{batch_id} of {partition} is {'live' if is_live else 'history'}, and before it"
-                f" {live_before or 'nothing'} was live",
+                f"Batch {batch_id} of {partition} is {'live' if is_live else 'history'}, although"
+                f" {live_before or 'nothing'} was live before",
                 remedy=f"See {self.dagster.page(run_id)} and `mlpipe batches {self.model}`",
             )
         if is_live and not first_answer:
@@ -138,7 +139,7 @@ class ModelPath:
         record = self._record(batch_id)
         if record.load_state == LoadState.REFUSED:
             raise StackError(
-                f"The platform refuses {batch_id}: {record.refusal_reason}", remedy="See the batch's files"
+                f"Batch {batch_id} was refused: {record.refusal_reason}", remedy="See the batch's files"
             )
         return self.dagster.newest_run(load_job, tags)
 
@@ -156,7 +157,7 @@ class ModelPath:
         return wait_for(
             look,
             seconds=_ANSWERED_SECONDS,
-            what=f"The API's answer from {batch_id}",
+            what=f"The API's switch to batch {batch_id}",
             see=f"`mlpipe batches {self.model}`",
             pause_seconds=0.2,
         )
@@ -174,7 +175,7 @@ class ModelPath:
         ]
         if not earlier:
             raise StackError(
-                f"No batch of a partition before {live.partition} was live",
+                f"No partition before {live.partition} has a batch that was live",
                 remedy=f"See `mlpipe batches {self.model}`",
             )
         return max(earlier)[1]
@@ -202,7 +203,7 @@ class ModelPath:
         record = self.stores.registry.batch(self.model, batch_id)
         if record is None:
             raise StackError(
-                f"The registry does not know {batch_id}", remedy=f"See {self.dagster.service.log}"
+                f"Batch {batch_id} is not in the registry", remedy=f"See {self.dagster.service.log}"
             )
         return record
 

@@ -88,7 +88,9 @@ class ModelVersions:
         number = retraining.answer(seconds=_RETRAINING_SECONDS)["version"]
         judged = self.champion() if number is None else self._judged(number)
         if judged is None:
-            raise StackError(f"{retraining.line} made no version", remedy=f"See `mlpipe models {self.model}`")
+            raise StackError(
+                f"{retraining.line} registered no version", remedy=f"See `mlpipe models {self.model}`"
+            )
         return judged
 
     def promote(self, version: int) -> None:
@@ -122,7 +124,7 @@ class ModelVersions:
         record = self.stores.registry.model_version(self.model, version)
         if record is None or record.verdict_key is None:
             raise StackError(
-                f"No retraining of {self.model} has judged version {version}",
+                f"Version {version} of {self.model} has no verdict of a retraining",
                 remedy=f"See `mlpipe models {self.model}`",
             )
         return JudgedVersion(record, Verdict.parse(self.stores.content(record.verdict_key)))
@@ -142,7 +144,7 @@ def require_better_than_baselines(judged: JudgedVersion) -> str:
     )
     if not metrics or not all(metric.beats_baselines for metric in metrics):
         raise StackError(
-            f"Version {judged.number} of {judged.record.model} is not better than naive baselines:"
+            f"Version {judged.number} of {judged.record.model} does not beat the naive baselines:"
             f" {report or 'it was not judged'}",
             remedy=f"See `mlpipe models {judged.record.model}`",
         )

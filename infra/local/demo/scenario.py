@@ -65,9 +65,9 @@ class Demo:
             self.stack.directory, self.stack.project, variables, say=self.progress.say
         ) as service:
             result = self._show(service, variables, planned, unit=_UNITS[declared.partitions.kind])
-            self.progress.say("Dagster ends now." if service.process else "Dagster goes on.")
+            self.progress.say("Stopping Dagster." if service.process else "Dagster keeps running.")
         self.progress.say(
-            f"Everything held ({self.progress.seconds:.0f} s). The stack stays up: `mlpipe dev` shows it in"
+            f"All checks passed ({self.progress.seconds:.0f} s). The stack stays up: `mlpipe dev` opens"
             " Dagster's UI, `mlpipe token` prints a token, `mlpipe down` stops it."
         )
         return result
@@ -83,7 +83,7 @@ class Demo:
                 self.stack.project,
                 say=lambda line: self.progress.say(f"    {line}"),
             ).up()
-            found.append(f"its state is in {self.stack.directory.root}")
+            found.append(f"state in {self.stack.directory.root}")
 
     def _show(
         self,
@@ -167,12 +167,12 @@ class Demo:
             wait_for(
                 lambda: True if dagster.sensor_runs(_SENSOR) else None,
                 seconds=_SENSOR_SECONDS,
-                what=f"The start of sensor {_SENSOR}",
+                what=f"The start of the sensor {_SENSOR}",
                 see=str(dagster.service.log),
             )
             found.append(dagster.service.url)
             if dagster.service.process is not None and (dead := dagster.cancel_dead_runs()):
-                found.append(f"{dead} runs that an earlier Dagster left are cancelled")
+                found.append(f"cancelled {dead} runs that an earlier Dagster left unfinished")
 
     def _api(self, model: str) -> LiveApi:
         variables = read_variables(self.stack.environment_file)
@@ -214,12 +214,14 @@ class Demo:
             self.progress.say(line)
         wrong = [f"{batch_id}: {what}" for batch_id, rows in counted.items() for what in rows.disagreements]
         if wrong:
-            raise StackError(f"The rows do not add up: {'; '.join(wrong)}", remedy="See `mlpipe batches`")
+            raise StackError(
+                f"The stores' row counts differ: {'; '.join(wrong)}", remedy="See `mlpipe batches`"
+            )
         shown = stores.live_in_snowflake(delivered[-1].manifest)
         expected = {delivered[-1].batch_id: counted[delivered[-1].batch_id].snowflake}
         if shown != expected:
             raise StackError(
-                f"Snowflake's live view shows {shown}, not {expected}", remedy="Publish the batch again"
+                f"Snowflake's live view has {shown} instead of {expected}", remedy="Publish the batch again"
             )
         return counted
 
@@ -241,14 +243,14 @@ class Demo:
         """Raise unless an answer equals the live batch's row as the model wrote it."""
         if answer.batch_id != live.batch_id or answer.version != live.version:
             raise StackError(
-                f"The API answers from {answer.batch_id} of version {answer.version}, live is"
-                f" {live.batch_id} of version {live.version}",
+                f"The API answers from batch {answer.batch_id} (version {answer.version}), but"
+                f" {live.batch_id} (version {live.version}) is live",
                 remedy="See the registry",
             )
         written = path.stores.served(live.manifest, path.entity_id)
         if written is None or written not in answer.body:
             raise StackError(
-                f"The API answers {answer.body}, and the model wrote {written}", remedy="See the online table"
+                f"The API answers {answer.body}, but the model wrote {written}", remedy="See the online table"
             )
 
     def _roll_back_and_forward(self, path: ModelPath, live: Delivered) -> ServedAnswer:
@@ -272,7 +274,7 @@ def require_version(delivered: Delivered, version: int) -> None:
     """
     if delivered.version != version:
         raise StackError(
-            f"Version {delivered.version} scored {delivered.partition}, and the champion was {version}",
+            f"Version {delivered.version} scored {delivered.partition}, but version {version} was champion",
             remedy=f"See `mlpipe explain {delivered.batch_id}`",
         )
 

@@ -43,7 +43,9 @@ class VersionSteps:
         if champion is not None and self._knows_too_much(champion):
             with self.progress.step(f"mlpipe demote {self.versions.model}") as found:
                 demoted, now = self.versions.demote()
-                found.append(f"version {demoted} knows what is judged on; the champion is {now or 'none'}")
+                found.append(
+                    f"version {demoted} has learned from partitions that now judge; champion: {now or 'none'}"
+                )
             champion = self.versions.champion()
         return self.versions.start_retraining(self._end(0), again=champion is None)
 
@@ -82,8 +84,9 @@ class VersionSteps:
             found.extend([*_described(judged), judged.verdict.reason])
             if judged.number == champion or judged.record.judged_against != champion:
                 raise StackError(
-                    f"{retraining.line} made version {judged.number}, judged against version"
-                    f" {judged.record.judged_against}, and the champion is version {champion}",
+                    f"{retraining.line} made version {judged.number}, compared with version"
+                    f" {judged.record.judged_against}; expected a new version, compared with the champion,"
+                    f" version {champion}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
             if not judged.is_taken:
@@ -100,17 +103,17 @@ class VersionSteps:
             demoted, now = self.versions.demote()
             if (demoted, now) != (withdrawn, champion):
                 raise StackError(
-                    f"mlpipe demote withdrew version {demoted} for {now}, not {withdrawn} for {champion}",
+                    f"mlpipe demote replaced version {demoted} by {now} instead of {withdrawn} by {champion}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
-            found.append(f"version {demoted} is withdrawn, version {now} is the champion again")
+            found.append(f"version {demoted} was withdrawn, version {now} is champion again")
 
     def _crown(self, judged: JudgedVersion) -> None:
         by = "by rule" if self.planned.is_approved_by_rule else "by a person"
         with self.progress.step(f"version {judged.number} of {self.versions.model} promoted {by}"):
             if judged.waits and self.planned.is_approved_by_rule:
                 raise StackError(
-                    f"Version {judged.number} waits for a person: {judged.verdict.reason}",
+                    f"Version {judged.number} waits for a person's approval: {judged.verdict.reason}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
             if judged.waits:

@@ -30,8 +30,8 @@ def require_loopback(url: str, what: str) -> str:
     host = parts.hostname or ""
     if parts.scheme != "http" or not is_loopback(host):
         raise ProvisioningError(
-            f"The {what} {url!r} is not an HTTP address on this machine",
-            remedy="Give the address of the local stack, which `mlpipe up` starts",
+            f"The {what}, {url!r}, is not an HTTP address on this machine",
+            remedy="Use the address of the local stack, which `mlpipe up` prints",
         )
     return url.rstrip("/")
 

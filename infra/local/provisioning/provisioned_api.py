@@ -38,7 +38,7 @@ def ensure_function(functions: Any, definition: FunctionDefinition, archive: Arc
     if current["CodeSha256"] != digest:
         functions.update_function_code(FunctionName=name, ZipFile=archive.path.read_bytes())
         functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=_WAIT)
-        _LOG.info("gave function %s new code of %d bytes", name, archive.size)
+        _LOG.info("updated the code of function %s: %d bytes", name, archive.size)
     drifted = sorted(key for key, value in wanted.items() if current.get(key) != value)
     if drifted:
         functions.update_function_configuration(FunctionName=name, **wanted)
@@ -86,7 +86,7 @@ def _ensure_target_group(balancing: Any, group: TargetGroupDefinition) -> str:
         _LOG.info("created target group %s", group.name)
     elif any(found.get(key) != value for key, value in health.items()):
         balancing.modify_target_group(TargetGroupArn=found["TargetGroupArn"], **health)
-        _LOG.info("set the health check of target group %s back", group.name)
+        _LOG.info("restored the health check of target group %s", group.name)
     arn = str(found["TargetGroupArn"])
     attributes = balancing.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
     current = {attribute["Key"]: attribute.get("Value") for attribute in attributes}
@@ -134,7 +134,7 @@ def _ensure_listener(
         listener = listeners[0]
         if not _forwards_to(listener.get("DefaultActions", []), group_arn):
             balancing.modify_listener(ListenerArn=listener["ListenerArn"], DefaultActions=forward)
-            _LOG.info("set the default action of load balancer %s back", definition.name)
+            _LOG.info("restored the default action of load balancer %s", definition.name)
     else:
         answer = balancing.create_listener(
             LoadBalancerArn=balancer_arn, Protocol="HTTP", Port=80, DefaultActions=forward
@@ -158,10 +158,10 @@ def _ensure_rule(
             Conditions=conditions,
             Actions=forward,
         )
-        _LOG.info("created the rule of load balancer %s for public paths", definition.name)
+        _LOG.info("created the rule for public paths of load balancer %s", definition.name)
     elif _paths(found) != paths or not _forwards_to(found["Actions"], forward[0]["TargetGroupArn"]):
         balancing.modify_rule(RuleArn=found["RuleArn"], Conditions=conditions, Actions=forward)
-        _LOG.info("set the rule of load balancer %s for public paths back", definition.name)
+        _LOG.info("restored the rule for public paths of load balancer %s", definition.name)
 
 
 def _paths(rule: dict[str, Any]) -> list[str]:

@@ -44,7 +44,7 @@ def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
         _LOG.info("created role %s", role.name)
     elif _document(current["Role"]["AssumeRolePolicyDocument"]) != trust:
         iam.update_assume_role_policy(RoleName=role.name, PolicyDocument=json.dumps(trust))
-        _LOG.info("set the trust of role %s back", role.name)
+        _LOG.info("restored the trust policy of role %s", role.name)
     granted = answer_unless("NoSuchEntity", iam.get_role_policy, RoleName=role.name, PolicyName=POLICY_NAME)
     if granted is None or _document(granted["PolicyDocument"]) != role.policy():
         iam.put_role_policy(
@@ -82,7 +82,7 @@ def add_images(jobs_url: str, document: bytes) -> None:
         ) from error
     except OSError as error:
         raise ProvisioningError(
-            f"The job executor took no images: {error}", remedy="See what `mlpipe status` says"
+            f"The job executor did not answer when images were added: {error}", remedy="See `mlpipe status`"
         ) from error
 
 
@@ -98,4 +98,4 @@ def ensure_glue_job(glue: Any, job: GlueJobDefinition) -> None:
     if drifted:
         # UpdateJob replaces the whole definition, so send all of it.
         glue.update_job(JobName=job.name, JobUpdate=wanted)
-        _LOG.info("set %s of Glue job %s back", ", ".join(drifted), job.name)
+        _LOG.info("restored %s of Glue job %s", ", ".join(drifted), job.name)

@@ -56,7 +56,7 @@ def ensure_pipelines(
     for page in scheduler.get_paginator("list_schedules").paginate(NamePrefix=prefix):
         for name in {each["Name"] for each in page["Schedules"]} - scheduled:
             scheduler.delete_schedule(Name=name)
-            _LOG.info("set no schedule for %s: none is declared", name)
+            _LOG.info("created no schedule for %s: it declares none", name)
 
 
 def _ensure_pipeline(sagemaker: Any, pipeline: PipelineDefinition) -> None:

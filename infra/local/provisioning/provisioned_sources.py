@@ -33,6 +33,6 @@ def ensure_sources(
     for bucket in named_buckets(models):
         if answer_unless("404", s3.head_bucket, Bucket=bucket) is None:
             s3.create_bucket(Bucket=bucket)
-            _LOG.info("created bucket %s, which a source names", bucket)
+            _LOG.info("created bucket %s for a source", bucket)
     for secret in named_secrets(models):
         ensure_secret(secrets, secret, connection.secret())

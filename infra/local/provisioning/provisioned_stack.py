@@ -93,8 +93,8 @@ def provision(
     }
     if not is_loopback(snowflake_host):
         raise ProvisioningError(
-            f"The Snowflake host {snowflake_host!r} is not this machine",
-            remedy="Give the address of the local stack, which `mlpipe up` starts",
+            f"The Snowflake host {snowflake_host!r} is not on this machine",
+            remedy="Use the address of the local stack, which `mlpipe up` prints",
         )
     try:
         account_id = clients.client("sts").get_caller_identity()["Account"]
@@ -122,7 +122,7 @@ def provision(
     except (ClientError, BotoCoreError) as error:
         raise ProvisioningError(
             f"Provisioning the local stack failed: {error}",
-            remedy="See what `mlpipe status` says and look into the stack's logs, then run `mlpipe up` again",
+            remedy="See `mlpipe status` and the stack's logs, then run `mlpipe up` again",
         ) from error
     ensure_warehouse(connection, deployment)
     return {
@@ -142,7 +142,7 @@ def _storage(clients: Clients, deployment: Deployment, models: Sequence[Provisio
     ensure_table(dynamodb, resource_definitions.registry_table(deployment))
     for model in models:
         ensure_table(dynamodb, resource_definitions.online_table(deployment, model.name))
-    _LOG.info("bucket, registry and %d online tables are there", len(models))
+    _LOG.info("bucket, registry and %d online tables are ready", len(models))
 
 
 def _notices(clients: Clients, deployment: Deployment) -> dict[str, str]:
@@ -173,7 +173,7 @@ def _notices(clients: Clients, deployment: Deployment) -> dict[str, str]:
         pattern=resource_definitions.model_events_pattern(deployment),
         queue_arn=deployment.model_events_queue_arn,
     )
-    _LOG.info("queues %s and %s are fed", deployment.done_file_queue, deployment.model_events_queue)
+    _LOG.info("queues %s and %s receive events", deployment.done_file_queue, deployment.model_events_queue)
     return {"MLPIPE_DONE_QUEUE_URL": done_files, "MLPIPE_MODEL_EVENTS_QUEUE_URL": model_events}
 
 
@@ -190,7 +190,7 @@ def _jobs(
         ensure_role(iam, role, deployment.account_id)
     definition = resource_definitions.load_job(deployment, code_archive_key=code.glue_archive_key)
     ensure_glue_job(clients.client("glue"), definition)
-    _LOG.info("%d roles and Glue job %s are there", len(deployment.roles), deployment.load_job)
+    _LOG.info("%d roles and Glue job %s are ready", len(deployment.roles), deployment.load_job)
     return code
 
 
@@ -209,14 +209,14 @@ def _retraining(
     ensure_pipelines(
         sagemaker, clients.client("scheduler"), pipelines, prefix=deployment.retraining_pipelines_prefix
     )
-    _LOG.info("%d package groups and %d pipelines that retrain are there", len(models), len(pipelines))
+    _LOG.info("%d package groups and %d retraining pipelines are ready", len(models), len(pipelines))
 
 
 def _images(clients: Clients, deployment: Deployment, project: Project, say: Callable[[str], None]) -> None:
     families = needed_families(project, declarations_in(project.defs).values())
     environments = make_job_environments(project, families, cache_folder(os.environ), say=say)
     add_images(clients.jobs, images_document(deployment.job_image_address, environments))
-    _LOG.info("%d images of jobs are there", len(environments))
+    _LOG.info("%d job images are ready", len(environments))
 
 
 def stand_in_wheels() -> bytes:

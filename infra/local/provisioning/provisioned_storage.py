@@ -104,7 +104,7 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
         # DynamoDB accepts only one kind of change per call.
         dynamodb.update_table(TableName=table.name, **{setting: value})
         _wait_until_active(dynamodb, table.name)
-        _LOG.info("set %s of table %s back to %s", setting, table.name, value)
+        _LOG.info("restored %s of table %s to %s", setting, table.name, value)
     _ensure_recovery(dynamodb, table)
     _ensure_expiry(dynamodb, table)
 

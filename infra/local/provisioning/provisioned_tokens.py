@@ -42,8 +42,8 @@ def _only(found: list[dict[str, Any]], key: str, what: str) -> str | None:
     if len(found) > 1:
         ids = ", ".join(entry[key] for entry in found)
         raise ProvisioningError(
-            f"There are {len(found)} of the {what}: {ids}",
-            remedy="Delete those that are not in use and run `mlpipe up` again",
+            f"{len(found)} resources have the name of the {what}: {ids}",
+            remedy="Delete the unused ones and run `mlpipe up` again",
         )
     return found[0][key] if found else None
 
@@ -66,7 +66,7 @@ def _ensure_pool(cognito: Any, issuer: TokenIssuerDefinition) -> str:
     current = cognito.describe_user_pool(UserPoolId=pool_id)["UserPool"]
     if not _covers(current, settings):
         cognito.update_user_pool(UserPoolId=pool_id, **settings)
-        _LOG.info("set the settings of Cognito pool %s back", issuer.pool)
+        _LOG.info("restored the settings of Cognito pool %s", issuer.pool)
     return pool_id
 
 
@@ -100,7 +100,7 @@ def _ensure_resource_server(cognito: Any, issuer: TokenIssuerDefinition, pool_id
         _LOG.info("created resource server %s", issuer.resource_server)
     elif not _covers(current["ResourceServer"], settings):
         cognito.update_resource_server(**place, **settings)
-        _LOG.info("set the scopes of resource server %s back", issuer.resource_server)
+        _LOG.info("restored the scopes of resource server %s", issuer.resource_server)
 
 
 def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> TokenClient:
@@ -122,7 +122,7 @@ def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
         if not _covers(client, settings):
             # The update replaces all settings, so send the name as well.
             cognito.update_user_pool_client(**place, ClientName=issuer.client, **settings)
-            _LOG.info("set the settings of Cognito client %s back", issuer.client)
+            _LOG.info("restored the settings of Cognito client %s", issuer.client)
     return TokenClient(pool_id, client["ClientId"], client["ClientSecret"])
 
 
@@ -135,4 +135,4 @@ def ensure_secret(secrets: Any, name: str, value: Mapping[str, Any]) -> None:
         _LOG.info("created secret %s", name)
     elif current["SecretString"] != document:
         secrets.put_secret_value(SecretId=name, SecretString=document)
-        _LOG.info("gave secret %s a new version", name)
+        _LOG.info("updated secret %s", name)

@@ -86,7 +86,7 @@ def ensure_warehouse(connection: WarehouseConnection, deployment: Deployment) ->
                 cursor.execute(statement)
     except SnowflakeError as error:
         raise ProvisioningError(
-            f"The stand-in at {connection.host}:{connection.port} refused Snowflake's set-up: {error}",
-            remedy="Look into the stack's logs, then run `mlpipe up` again",
+            f"Snowflake's stand-in at {connection.host}:{connection.port} refused the setup SQL: {error}",
+            remedy="See the stack's logs, then run `mlpipe up` again",
         ) from error
-    _LOG.info("Snowflake database %s and schema %s are there", connection.database, connection.schema)
+    _LOG.info("Snowflake database %s and schema %s are ready", connection.database, connection.schema)

@@ -42,10 +42,15 @@ def say(line: str, *, stream: TextIO | None = None) -> None:
 def stack_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Return a command's parser with the options that name a stack."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
-    for option, default in (("--state-dir", ".mlpipe/stack"), ("--env-file", ".env")):
+    for option, what, default in (
+        ("--state-dir", "folder of the stack's state", ".mlpipe/stack"),
+        ("--env-file", "file that `mlpipe up` writes", ".env"),
+    ):
         # Resolved, because the stack's processes are found by this path in their environment.
         parser.add_argument(
-            option, type=lambda text: Path(text).resolve(), help=f"{default} of the project by default"
+            option,
+            type=lambda text: Path(text).resolve(),
+            help=f"{what}; default: {default} in the project",
         )
     return parser
 

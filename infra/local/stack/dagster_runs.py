@@ -197,7 +197,7 @@ class Dagster:
             answer = self._ask(_CANCEL, {"ids": dead})["terminateRuns"]
             if answer["__typename"] != "TerminateRunsResult":
                 raise StackError(
-                    f"Dagster does not cancel {dead}: {json.dumps(answer)[:2000]}",
+                    f"Dagster could not cancel the runs {', '.join(dead)}: {json.dumps(answer)[:2000]}",
                     remedy=f"Cancel them at {self.service.url}/runs",
                 )
         return len(dead)
@@ -259,7 +259,7 @@ class Dagster:
         answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             raise StackError(
-                f"Dagster does not start {selector}: {json.dumps(answer)[:2000]}",
+                f"Dagster refused to start {selector}: {json.dumps(answer)[:2000]}",
                 remedy=f"See {self.service.log}",
             )
         return str(answer["run"]["runId"])
@@ -282,7 +282,7 @@ class Dagster:
         except urllib.error.HTTPError as error:
             reason = error.read().decode(errors="replace")[:2000]
             raise StackError(
-                f"Dagster refused a question: {error.code} {reason}", remedy=f"See {self.service.log}"
+                f"Dagster refused a query: {error.code} {reason}", remedy=f"See {self.service.log}"
             ) from error
         except (OSError, ValueError) as error:
             raise StackError(
@@ -290,7 +290,7 @@ class Dagster:
             ) from error
         if answer.get("errors"):
             raise StackError(
-                f"Dagster refused a question: {json.dumps(answer['errors'])[:2000]}",
+                f"Dagster refused a query: {json.dumps(answer['errors'])[:2000]}",
                 remedy=f"See {self.service.log}",
             )
         return answer["data"]
@@ -319,6 +319,6 @@ def wait_for(
     deadline = time.monotonic() + seconds
     while (found := look()) is None:
         if time.monotonic() > deadline:
-            raise StackError(f"{what} did not happen within {seconds:.0f} s", remedy=f"See {see}")
+            raise StackError(f"{what} took longer than {seconds:.0f} s", remedy=f"See {see}")
         time.sleep(pause_seconds)
     return found

@@ -65,7 +65,7 @@ class DagsterService:
         """
         if self.process is not None and self.process.poll() is not None:
             raise StackError(
-                f"Dagster ended by itself with status {self.process.returncode}; its log ends:\n"
+                f"Dagster stopped unexpectedly with status {self.process.returncode}; its log ends:\n"
                 f"{log_tail(self.log)}\n",
                 remedy=f"See {self.log}",
             )
@@ -165,7 +165,7 @@ def running_dagster(
         if not address.is_file():
             raise
     url = address.read_text(encoding="utf-8")
-    say(f"Dagster runs on this stack already, at {url}; it is used, and goes on afterwards.")
+    say(f"Using the Dagster that already runs on this stack, at {url}. It keeps running afterwards.")
     yield DagsterService(url, log, None)
 
 
@@ -210,7 +210,7 @@ def _chosen_port(wanted: int | None) -> Iterator[int]:
     """
     if wanted is not None:
         if not port_is_free(wanted):
-            raise StackError(f"Port {wanted} is taken", remedy="Name another, or end what listens there")
+            raise StackError(f"Port {wanted} is taken", remedy="Choose another, or stop what listens there")
         yield wanted
         return
     with ExitStack() as held:

@@ -43,7 +43,8 @@ def read_environment_file(path: Path) -> dict[str, str]:
         name, equals, quoted = line.partition("=")
         if not equals or not _NAME.fullmatch(name) or not _VALUE.fullmatch(quoted):
             raise StackError(
-                f"{path} has a line that `mlpipe up` does not write: {name}", remedy="Run `mlpipe up` again"
+                f"{path} has an invalid line in the block of `mlpipe up`: {name}",
+                remedy="Run `mlpipe up` again",
             )
         values[name] = quoted[1:-1]
     return values
@@ -63,8 +64,8 @@ def _parts(path: Path) -> tuple[str, str, str]:
     block, end, after = rest.partition(f"{_END}\n")
     if not begin or not end:
         raise StackError(
-            f"{path} has only one of the two lines that enclose what `mlpipe up` writes",
-            remedy="Remove that line, or restore the other, and try again",
+            f"{path} has only one of the two lines that enclose the block of `mlpipe up`",
+            remedy="Remove that line or restore the other, then try again",
         )
     return before, block, after
 
@@ -73,7 +74,7 @@ def _quoted(name: str, value: str) -> str:
     """Return the value quoted so that a shell and python-dotenv read it the same way."""
     if not _NAME.fullmatch(name):
         raise StackError(
-            f"{name!r} cannot be a variable of .env", remedy="Use capitals, digits and underscores"
+            f"{name!r} cannot be a variable in .env", remedy="Use capitals, digits and underscores"
         )
     # In single quotes python-dotenv still expands ${...} and unescapes \\ and \'; a shell does neither.
     common = value.isprintable() and "${" not in value
@@ -82,6 +83,6 @@ def _quoted(name: str, value: str) -> str:
     if common and not set(value) & set('"$`\\'):
         return f'"{value}"'
     raise StackError(
-        f"the value of {name} cannot be quoted so that a shell and python-dotenv read the same",
-        remedy="Choose a value without control characters, backslashes before quotes, and ${...}",
+        f"a shell and python-dotenv would read the value of {name} differently",
+        remedy="Choose a value without control characters, ${...} and backslashes before quotes",
     )

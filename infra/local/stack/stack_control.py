@@ -95,8 +95,8 @@ class StackControl:
         started = time.monotonic()
         if "'" in str(self.directory.root):
             raise StackError(
-                f"Snowflake's stand-in cannot keep databases in {self.directory.root}, whose path holds a '",
-                remedy="Move the project to a folder of another name",
+                f"Snowflake's stand-in cannot keep databases in {self.directory.root}: its path contains a '",
+                remedy="Move the project to a folder without ' in its path",
             )
         # Archives and sample data lie there, even if the stack's directory is elsewhere.
         self.project.make_state_folder()
@@ -111,7 +111,7 @@ class StackControl:
                 self._set_iam()
                 self._start_afresh()
             elif self._is_running():
-                self.say("The stack is up already, all components answer.")
+                self.say("The stack is up already; all components answer.")
             else:
                 self._mend(supervisor)
             if self.provisioned:
@@ -141,13 +141,13 @@ class StackControl:
             if remaining:
                 pids = ", ".join(str(process.pid) for process in remaining)
                 raise StackError(
-                    f"processes of the stack could not be ended: {pids}", remedy="End them by hand"
+                    f"processes of the stack could not be stopped: {pids}", remedy="Kill them by hand"
                 )
             if ended or killed:
-                self.say(f"Ended {len(ended) + len(killed)} processes that the supervisor had left.")
+                self.say(f"Stopped {len(ended) + len(killed)} processes that the supervisor left running.")
             if supervisor is not None:
                 self._raise_if_unsaved()
-            self.say("The stack is down. Its data stays; `mlpipe up` brings it back.")
+            self.say("The stack is down. Its data is kept for the next `mlpipe up`.")
 
     def status(self) -> bool:
         """Print the state of each component.
@@ -162,13 +162,16 @@ class StackControl:
             self.say("The stack is down. `mlpipe up` starts it.")
             return False
         if status is None:
-            self.say(f"{self.directory.status_file} is gone, processes are there. `mlpipe down` ends them.")
+            self.say(
+                f"Processes of the stack run, but {self.directory.status_file} is missing. "
+                "`mlpipe down` stops them."
+            )
             return False
         healthy = supervised
         if not supervised:
             pids = ", ".join(str(process.pid) for process in left) or "none"
-            self.say(f"The supervisor is dead; processes it left: {pids}.")
-            self.say("`mlpipe up` mends it, `mlpipe down` ends them.")
+            self.say(f"The supervisor is dead. Processes it left running: {pids}.")
+            self.say("`mlpipe up` restarts the stack, `mlpipe down` stops it.")
         for component in running_components(self.directory, self.project, status):
             state, detail = current_state(component, status)
             healthy = healthy and state == "ready"
@@ -184,7 +187,7 @@ class StackControl:
         return locked(
             self.directory.root / "lock",
             wait_seconds=_OTHER_COMMAND_SECONDS,
-            on_wait=lambda: self.say("Another command is at work on this stack; waiting for it."),
+            on_wait=lambda: self.say("Waiting for another command on this stack to finish."),
         )
 
     def _is_running(self) -> bool:
@@ -194,12 +197,12 @@ class StackControl:
             return False
         if set(status.components) != set(self._names):
             raise StackError(
-                f"the stack runs with other components ({', '.join(status.components)})",
+                f"the stack already runs with other components: {', '.join(status.components)}",
                 remedy="Run `mlpipe down` first",
             )
         if self.directory.iam_file.exists() != self.enforces_iam:
             raise StackError(
-                "the stack runs with permissions checked otherwise than asked for",
+                f"the stack already runs {'without' if self.enforces_iam else 'with'} --enforce-iam",
                 remedy="Run `mlpipe down` first",
             )
         deadline = time.monotonic() + _ANSWER_SECONDS
@@ -231,7 +234,8 @@ class StackControl:
         ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
         if ended or killed:
             self.say(
-                f"The last supervisor was killed; ended {len(ended) + len(killed)} processes it had left."
+                "The last supervisor was killed. "
+                f"Stopped {len(ended) + len(killed)} processes that it left running."
             )
         lost = losses(self.directory, self.project, previous, ended_in_order=ended) if previous else []
         ports = choose_ports(self.directory, self._names)
@@ -305,7 +309,7 @@ class StackControl:
         if bad:
             raise StackError(
                 f"{', '.join(bad)} did not become ready (see above)",
-                remedy=f"Mend it and run `mlpipe up` again; logs are in {self.directory.root / 'logs'}",
+                remedy=f"Fix the cause and run `mlpipe up` again; logs are in {self.directory.root / 'logs'}",
             )
         return [(name, entry.loss) for name, entry in status.components.items() if entry.loss]
 
@@ -331,7 +335,7 @@ class StackControl:
                 )
             time.sleep(0.1)
         raise StackError(
-            f"the components are not settled after {seconds:.0f} s; {log} ends:\n{log_tail(log)}\n",
+            f"the components are still starting after {seconds:.0f} s; {log} ends:\n{log_tail(log)}\n",
             remedy="Run `mlpipe down`, then `mlpipe up`",
         )
 
@@ -345,7 +349,7 @@ class StackControl:
                 heard = time.monotonic()
             if time.monotonic() - heard > _SILENT_SECONDS:
                 self.say(
-                    f"The supervisor, process {supervisor.pid}, did nothing for {_SILENT_SECONDS} s: killed."
+                    f"Killed the supervisor, process {supervisor.pid}: no progress for {_SILENT_SECONDS} s."
                 )
                 end_processes([supervisor], grace_seconds=0)
                 return
@@ -380,7 +384,7 @@ class StackControl:
     def _say_losses(self, lost: Sequence[tuple[str, str]]) -> None:
         """Print the losses of components that ended by themselves."""
         for name, loss in lost:
-            self.say(f"{name} had ended without being asked to. Lost: {loss}.")
+            self.say(f"{name} had stopped unexpectedly. Lost: {loss}.")
 
 
 def _settled(component: Component, status: StackStatus) -> str | None:

@@ -48,9 +48,9 @@ def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
     if entry.state != "ready" or entry.pid is None:
         return entry.state, entry.detail
     if not holds_port(entry.pid, component.port):
-        return "dead", f"process {entry.pid} does not listen on its port; `mlpipe up` starts it again"
+        return "dead", f"process {entry.pid} does not listen on its port; `mlpipe up` restarts it"
     problem = component.probe()
-    return ("ready", "") if problem is None else ("silent", f"it runs and does not answer: {problem}")
+    return ("ready", "") if problem is None else ("silent", f"it runs but does not answer: {problem}")
 
 
 def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> tuple[set[int], set[int]]:

@@ -69,5 +69,5 @@ def say_next_steps(
     if environment_file is not None:
         count = len(read_environment_file(environment_file))
         path = shlex.quote(str(environment_file))
-        say(f"{count} variables are in {path}; in a shell: set -a; . {path}; set +a")
-    say(f"Logs: {directory.root / 'logs'}. `mlpipe status` tells how it is, `mlpipe down` stops it.")
+        say(f"Wrote {count} variables to {path}. To load them in a shell: set -a; . {path}; set +a")
+    say(f"Logs: {directory.root / 'logs'}. `mlpipe status` shows the state, `mlpipe down` stops the stack.")

@@ -152,8 +152,8 @@ def _aws(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         port=ports["aws"],
         probe=partial(answers_http, ports["aws"], "/_ministack/health"),
         loss=(
-            "everything but S3 objects that was written after its start: DynamoDB items, queues, secrets, "
-            "logs, users, bucket settings (the emulator saves these only when it is stopped in order)"
+            "everything written since its start, except S3 objects: DynamoDB items, queues, secrets, logs, "
+            "users, bucket settings (the emulator saves these only on a regular stop)"
         ),
         # 7 to 14 s with 84 MB of state on an idle machine.
         ready_seconds=120 + size_of(state) / _LEAST_BYTES_LOADED_PER_SECOND,
@@ -186,7 +186,7 @@ def _snowflake(directory: StackDirectory, ports: Mapping[str, int]) -> Component
         },
         port=ports["snowflake"],
         probe=partial(answers_snowflake, ports["snowflake"]),
-        loss="open transactions, sessions, stages and temporary tables; what was committed is on disk",
+        loss="open transactions, sessions, stages and temporary tables; committed data is on disk",
     )
 
 
@@ -210,7 +210,7 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         },
         port=ports["jobs"],
         probe=partial(answers_http, ports["jobs"], "/health"),
-        loss="nothing that was recorded; see the states of the job runs that were under way",
+        loss="nothing that was recorded; check the state of each job that was running",
         # The executor gives running jobs 25 s to end.
         stop_seconds=40,
         needs=("aws",),
@@ -233,5 +233,5 @@ def _service(directory: StackDirectory, project: Project, service: ProjectServic
         folder=project.root,
         port=port,
         probe=partial(answers_http, port, "/health"),
-        loss="what it kept in memory",
+        loss="its data in memory",
     )

@@ -16,7 +16,7 @@ _NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
 _OBJECT_SUFFIX = ".meta.json"
 
 _REMEDY = (
-    "It was left untouched. Restore it from a copy, or move it away to lose what it kept, then run "
+    "The file is unchanged. Restore it from a copy, or move it away to start without its data, then run "
     "`mlpipe up`"
 )
 
@@ -35,7 +35,7 @@ def check_saved_state(state_directory: Path, objects: Path) -> None:
         _require_document(file)
     for file in sorted(state_directory.rglob("*.pem")):
         if not file.read_bytes().startswith(b"-----BEGIN "):
-            raise StackError(f"the saved AWS state {file} is not a key", remedy=_REMEDY)
+            raise StackError(f"the saved AWS state {file} is not a PEM key", remedy=_REMEDY)
     for file in objects.rglob(f"*{_OBJECT_SUFFIX}"):
         # An object may have such a name itself, with any content.
         if file.with_name(file.name.removesuffix(_OBJECT_SUFFIX)).is_file():

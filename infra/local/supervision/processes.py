@@ -161,7 +161,7 @@ def wait_while_it_saves(
             seen, worked_at = work, now
         elif now - worked_at > idle_seconds:
             return False
-        tell(f"saving its state for {now - started:.0f} s; {work[1] / 1e6:,.0f} MB are on disk")
+        tell(f"saving its state for {now - started:.0f} s; {work[1] / 1e6:,.0f} MB on disk")
         time.sleep(_LOOK_SECONDS)
     return True
 
@@ -196,7 +196,7 @@ def port_holder(port: int) -> str:
                 return f"process {process.pid} ({process.name()})"
         except psutil.NoSuchProcess:
             continue
-    return "a process that this user may not see"
+    return "a process of another user"
 
 
 def _role(environment: Mapping[str, str], state_directory: Path) -> str | None:

@@ -132,7 +132,7 @@ def read_ports(directory: StackDirectory) -> dict[str, int]:
     Raises:
         StackError: The file exists, but is not a mapping of names to ports.
     """
-    document = _read_json(directory.ports_file, remedy="Remove it to get new ports; no data is kept in it")
+    document = _read_json(directory.ports_file, remedy="Delete it to get new ports; it holds no data")
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(
@@ -140,8 +140,8 @@ def read_ports(directory: StackDirectory) -> dict[str, int]:
         for name, port in document.items()
     ):
         raise StackError(
-            f"{directory.ports_file} does not hold ports by component name",
-            remedy="Remove it to get new ports; no data is kept in it",
+            f"{directory.ports_file} is not a JSON object of ports by component name",
+            remedy="Delete it to get new ports; it holds no data",
         )
     return document
 
@@ -163,7 +163,9 @@ def choose_ports(directory: StackDirectory, components: Sequence[str]) -> dict[s
                     chosen[name] = listener.getsockname()[1]
                     break
             else:
-                raise StackError(f"no free loopback port for {name}", remedy="End programs that hold ports")
+                raise StackError(
+                    f"no free loopback port for {name}", remedy="Stop programs that listen on ports"
+                )
     finally:
         for listener in held:
             listener.close()
@@ -187,7 +189,7 @@ def read_status(directory: StackDirectory) -> StackStatus | None:
     Raises:
         StackError: The file exists, but is not a status.
     """
-    remedy = "Run `mlpipe down` and remove it; no data is kept in it"
+    remedy = "Run `mlpipe down` and delete it; it holds no data"
     document = _read_json(directory.status_file, remedy=remedy)
     if document is None:
         return None
@@ -233,8 +235,8 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
                     announced = True
                 if time.monotonic() >= deadline:
                     raise StackError(
-                        f"{path} is held by another process since more than {wait_seconds:.0f} s",
-                        remedy="If another `mlpipe up` or `mlpipe down` hangs, end it, and try again",
+                        f"another process has held {path} for more than {wait_seconds:.0f} s",
+                        remedy="If another `mlpipe up` or `mlpipe down` hangs, stop it, then try again",
                     ) from error
                 time.sleep(0.2)
         yield stream

@@ -58,7 +58,7 @@ class SupervisedComponent:
         self._process: subprocess.Popen[bytes] | None = None
         self._relatives: list[psutil.Process] = []
         self._answers: queue.SimpleQueue[str | None] | None = None
-        self._last_answer = "it was not asked yet"
+        self._last_answer = "it was not probed yet"
 
     def revive(self) -> None:
         """Allow a failed or dead component to start again. For others, clear the recorded loss."""
@@ -104,7 +104,7 @@ class SupervisedComponent:
             self._process.kill()
             self._process.wait(timeout=10)
             detail = (
-                f"did not end, saved nothing for {self.component.stop_seconds:.0f} s or more and was killed"
+                f"was killed: it did not stop, and made no progress for {self.component.stop_seconds:.0f} s"
             )
         end_processes([process for process in self._relatives if is_alive(process)], grace_seconds=5)
         self._end_leftovers()
@@ -177,8 +177,8 @@ class SupervisedComponent:
         port = self.component.port
         if not port_is_free(port):
             raise StackError(
-                f"port {port} was taken by {port_holder(port)}",
-                remedy="Run `mlpipe down` and `mlpipe up`: another port will be chosen",
+                f"port {port} is in use by {port_holder(port)}",
+                remedy="Run `mlpipe down` and `mlpipe up` to choose another port",
             )
 
     def _ask_whether_ready(self) -> None:
@@ -211,8 +211,8 @@ class SupervisedComponent:
             # Killed instead of asked to end: it would overwrite the saved state with its empty one.
             self._kill()
             self._fail(
-                f"it could not load its saved state and would have replaced it: {fault}. "
-                f"What is below {self._directory.data / self.component.name} was left untouched. Restore it "
+                f"stopped, because it could not load its saved state and would have overwritten it: {fault}. "
+                f"The files in {self._directory.data / self.component.name} are unchanged. Restore them "
                 "from a copy, or move the named service's file away, then run `mlpipe up`."
             )
             return
@@ -230,7 +230,7 @@ class SupervisedComponent:
             self._fail(f"{how} before it was ready. Its log {self._log} ends:\n{log_tail(self._log)}")
             return
         started = time.strftime("%H:%M:%S", time.localtime(self.status.started_at))
-        detail = f"process {self.status.pid} {how}; `mlpipe up` starts it again"
+        detail = f"process {self.status.pid} {how}; `mlpipe up` restarts it"
         loss = f"{self.component.loss} (started {started})"
         self.status = replace(self.status.entering("dead", detail=detail), loss=loss)
         _logger.error("%s is dead: %s. Lost: %s", self.component.name, detail, loss)

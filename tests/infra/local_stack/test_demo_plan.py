@@ -81,7 +81,7 @@ def test_partitions_are_at_least_two_in_order(tmp_path: Path, partitions: str) -
 
 
 @pytest.mark.parametrize(
-    ("plan", "told"), [(None, "has no demo.yaml"), ("a: [", "is no YAML"), ("- 1\n", "demo.yaml:1")]
+    ("plan", "told"), [(None, "has no demo.yaml"), ("a: [", "is not valid YAML"), ("- 1\n", "demo.yaml:1")]
 )
 def test_a_file_that_is_missing_or_no_plan_is_told(tmp_path: Path, plan: str | None, told: str) -> None:
     """The message names the project or the file."""
@@ -115,7 +115,7 @@ def test_a_model_that_is_gone_is_told_with_the_file_that_names_it(tmp_path: Path
     """Whoever removed a model finds what else names it."""
     project = project_with(tmp_path, GOOD)
     project.defs.mkdir(parents=True)
-    with pytest.raises(StackError, match=r"demo\.yaml names a model that is not there: churn"):
+    with pytest.raises(StackError, match=r"demo\.yaml: No model churn is declared"):
         planned_versions(project, demo_plan(project))
 
 
@@ -126,10 +126,10 @@ def test_what_is_retrained_declares_a_training(tmp_path: Path) -> None:
     declare(project, "tides", "")
     assert planned_versions(project, demo_plan(project)) == {}
     project = project_with(tmp_path, f"{GOOD}also_trained: [tides]\n")
-    with pytest.raises(StackError, match="also_trained: tides declares no training"):
+    with pytest.raises(StackError, match="also_trained: tides declares no `training`"):
         planned_versions(project, demo_plan(project))
     project = project_with(tmp_path, f'{GOOD}retrained: ["2026-01-04"]\n')
-    with pytest.raises(StackError, match="retrained: churn declares no training"):
+    with pytest.raises(StackError, match="retrained: churn declares no `training`"):
         planned_versions(project, demo_plan(project))
 
 
@@ -137,5 +137,5 @@ def test_a_model_with_a_training_needs_to_know_up_to_where(tmp_path: Path) -> No
     """On a new stack nothing is prepared, so no partition is the newest one."""
     project = project_with(tmp_path, GOOD)
     declare(project, "churn", "{window: 3}")
-    with pytest.raises(StackError, match="retrained is missing, and churn declares a training"):
+    with pytest.raises(StackError, match="retrained is missing, but churn declares `training`"):
         planned_versions(project, demo_plan(project))

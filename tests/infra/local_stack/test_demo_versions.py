@@ -174,7 +174,7 @@ def test_a_version_that_waits_for_a_person_is_promoted_where_that_is_declared() 
     versions = ToldVersions(judged(1, VersionState.CANDIDATE))
     assert steps(versions, by_rule=False).await_first(None) == 1  # type: ignore[arg-type]  # the fake needs none
     assert versions.done == ["promote 1", "await 1"]
-    with pytest.raises(StackError, match="waits for a person: the reason of 1"):
+    with pytest.raises(StackError, match="waits for a person's approval: the reason of 1"):
         steps(versions).await_first(None)  # type: ignore[arg-type]  # as above
 
 
@@ -190,7 +190,7 @@ def test_the_second_version_is_judged_against_the_first() -> None:
     ("version", "told"),
     [
         (judged(2, VersionState.REFUSED, judged_against=1), "Version 2 is refused: the reason of 2"),
-        (judged(2, VersionState.APPROVED, judged_against=0), "judged against version 0, .* version 1"),
+        (judged(2, VersionState.APPROVED, judged_against=0), "compared with version 0; .* version 1"),
         (judged(1, VersionState.CHAMPION, judged_against=0), "made version 1"),
     ],
     ids=["refused", "against nothing", "the champion once more"],
@@ -210,7 +210,7 @@ def test_a_demotion_must_bring_the_first_version_back(withdrawn: int, champion: 
     if holds:
         shown.demote(withdrawn, champion)
         return
-    with pytest.raises(StackError, match="withdrew version 2 for 1"):
+    with pytest.raises(StackError, match="replaced version 2 by 1"):
         shown.demote(withdrawn, champion)
 
 

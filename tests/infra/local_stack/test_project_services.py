@@ -69,7 +69,7 @@ def test_a_folder_that_snowflakes_stand_in_cannot_name_is_told_before_anything_s
 ) -> None:
     """Its databases are attached by a path in quotes."""
     directory = StackDirectory(tmp_path / "team's")
-    with pytest.raises(StackError, match=r"team's, whose path holds a '\. Move the project"):
+    with pytest.raises(StackError, match=r"team's: its path contains a '\. Move the project"):
         StackControl(directory, tmp_path / ".env", project, say=print).up()
     assert not directory.root.exists()
 
@@ -88,8 +88,8 @@ def test_a_service_is_started_watched_and_stopped(new_stack: Callable[..., Stack
         assert answer.read().decode() == f"{root} {root}"
     os.kill(component["pid"], signal.SIGKILL)
     wait_until(lambda: run.components()["echo"]["state"] == "dead", seconds=10, what="its death is noticed")
-    assert "`mlpipe up` starts it again" in run.run("status").stdout
-    assert "Lost: what it kept in memory" in run.up()
+    assert "`mlpipe up` restarts it" in run.run("status").stdout
+    assert "Lost: its data in memory" in run.up()
 
 
 @pytest.mark.usefixtures("project")
@@ -97,4 +97,4 @@ def test_a_component_that_the_project_lacks_is_told(tmp_path: Path) -> None:
     """With the names of those that it has."""
     done = StackRun(tmp_path / "state", ("weather",)).run("up")
     assert done.returncode == 1
-    assert "There is no component weather. Name one of aws, snowflake, jobs, echo." in done.stdout
+    assert "There is no component weather. Choose one of aws, snowflake, jobs, echo." in done.stdout

@@ -112,7 +112,7 @@ def test_a_hanging_component_is_killed_and_its_loss_reported(
     supervised = started(directory, HANGING, HANGING_IDLE_SECONDS)
     supervised.ask_to_stop()
     supervised.finish_stop(deadline=time.monotonic() + HANGING_IDLE_SECONDS, on_progress=lambda: None)
-    assert supervised.status.detail == "did not end, saved nothing for 2 s or more and was killed"
+    assert supervised.status.detail == "was killed: it did not stop, and made no progress for 2 s"
     assert supervised.status.loss == "all"
 
 
@@ -159,12 +159,12 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
 
         control = StackControl(directory, directory.root / "env", EXAMPLE, names=("aws",), say=say)
         ready = ComponentStatus(state="ready", since=0, port=1)
-        saving = replace(ready, detail="saving its state for 7 s; 12 MB are on disk")
+        saving = replace(ready, detail="saving its state for 7 s; 12 MB on disk")
         write_status(
             directory, StackStatus(supervisor_pid=supervisor.pid, mended=0, components={"aws": saving})
         )
         control._wait_for_end(psutil.Process(supervisor.pid))
-    assert said == ["  aws is saving its state for 7 s; 12 MB are on disk"]
+    assert said == ["  aws is saving its state for 7 s; 12 MB on disk"]
 
 
 def test_a_process_that_computes_without_writing_is_not_waited_for_for_ever(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_an_unreadable_record_stops_up_and_stays_untouched(
     done = run.run("up")
     assert done.returncode == 1
     assert str(file) in done.stdout
-    assert "emove it" in done.stdout
+    assert "elete it" in done.stdout
     assert file.read_text() == text
     file.unlink()
 
@@ -124,7 +124,7 @@ def test_a_port_taken_while_a_component_was_dead_is_reported(new_stack: Callable
     with foreign_server(port):
         done = run.run("up")
         assert done.returncode == 1
-        assert f"port {port} was taken by process {os.getpid()}" in done.stdout
+        assert f"port {port} is in use by process {os.getpid()}" in done.stdout
         run.down()
         run.up()
         assert run.components()["aws"]["port"] != port
@@ -226,7 +226,7 @@ def test_damaged_keys_and_object_records_are_named(tmp_path: Path) -> None:
         check_saved_state(services, objects)
     (objects / "one.json.meta.json").unlink()
     (services / "cognito-rsa-key.pem").write_text("garbage")
-    with pytest.raises(StackError, match=r"cognito-rsa-key\.pem is not a key"):
+    with pytest.raises(StackError, match=r"cognito-rsa-key\.pem is not a PEM key"):
         check_saved_state(services, objects)
 
 

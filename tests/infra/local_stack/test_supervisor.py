@@ -110,7 +110,7 @@ def test_a_killed_component_is_told_within_five_seconds_and_mended_by_up(
 
     said = whole_run.up()
 
-    assert f"{name} had ended without being asked to. Lost: " in said
+    assert f"{name} had stopped unexpectedly. Lost: " in said
     after = whole_run.components()
     assert after[name]["pid"] != before[name]["pid"]
     assert {n: e["pid"] for n, e in after.items() if n != name} == {
@@ -131,7 +131,7 @@ def test_what_a_killed_emulator_lost_is_what_up_says(new_stack: Callable[..., St
     make_table(run, "lost-table")
     os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
     said = run.up()
-    assert "Lost: everything but S3 objects that was written after its start: DynamoDB items" in said
+    assert "Lost: everything written since its start, except S3 objects: DynamoDB items" in said
     assert run.aws("s3").get_object(Bucket="kept-bucket", Key="k")["Body"].read() == b"kept"
     assert run.aws("dynamodb").list_tables()["TableNames"] == ["saved-table"]
     assert "Lost" not in run.up()
@@ -188,7 +188,7 @@ def test_a_killed_supervisor_is_told_and_its_components_end_in_order(
     )
     status = run.run("status")
     assert status.returncode == 1
-    assert f"The supervisor is dead; processes it left: {left}" in status.stdout
+    assert f"The supervisor is dead. Processes it left running: {left}" in status.stdout
     said = run.up()
     assert "Lost" not in said
     assert has_item(run, "kept-table")
@@ -200,7 +200,7 @@ def test_down_ends_what_a_killed_supervisor_left(new_stack: Callable[..., StackR
     run = new_stack("aws")
     run.up()
     os.kill(run.supervisor_pid(), signal.SIGKILL)
-    assert "Ended 1 processes that the supervisor had left" in run.down()
+    assert "Stopped 1 processes that the supervisor left running" in run.down()
 
 
 @pytest.mark.parametrize("supervised", [True, False])
@@ -240,7 +240,7 @@ def test_after_a_crash_of_everything_up_says_what_was_lost(new_stack: Callable[.
     os.kill(run.supervisor_pid(), signal.SIGKILL)
     os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
     said = run.up()
-    assert "aws had ended without being asked to. Lost: everything but S3 objects" in said
+    assert "aws had stopped unexpectedly. Lost: everything written since its start, except S3 objects" in said
 
 
 def test_up_on_a_whole_stack_changes_nothing(whole_run: StackRun) -> None:
@@ -297,7 +297,7 @@ def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
     starting.send_signal(signal.SIGINT)
     said, _ = starting.communicate(timeout=60)
     assert starting.returncode == 130, said
-    assert "interrupted; what was started goes on. `mlpipe down` stops it." in said
+    assert "interrupted. `mlpipe down` stops what was started." in said
     assert "Traceback" not in said
     run.up()
     assert run.run("status").returncode == 0
