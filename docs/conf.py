@@ -30,7 +30,14 @@ NAVIGATION = {
         "docs/delivering",
         "docs/bulk-import",
     ),
-    "Reference": ("docs/cli", "docs/api", "docs/job-clients", "docs/limits"),
+    "Reference": (
+        "docs/declaration",
+        "docs/functions",
+        "docs/cli",
+        "docs/api",
+        "docs/job-clients",
+        "docs/limits",
+    ),
     "Deployment and operations": (
         "docs/local-stack",
         "docs/deployment",

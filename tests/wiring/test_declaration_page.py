@@ -1,4 +1,4 @@
-"""The page on adding a model lists what the code takes: fields, types, formats, metric kinds, codecs."""
+"""The reference of declarations lists what the code takes: fields, types, formats, metric kinds, codecs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from model_declaration.columns import DeclaredColumn, DeclaredEnrichment
+from model_declaration.columns import DeclaredCleaning, DeclaredColumn, DeclaredEnrichment
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.inputs.declared_metrics import DeclaredMetric
 from model_declaration.inputs.origins import DeclaredFeatures, ModelFile
@@ -34,14 +34,14 @@ from prediction_contract.jobs.model_inputs import SOURCE_FORMATS
 from prediction_contract.rows.schema import Kind
 from sagemaker_scripts.codecs.known_codecs import Codecs
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-model.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "declaration.md"
 _NAME = re.compile("`([^`]+)`")
 _SOURCES = (ParquetSource, TextSource, DeltaSource, SnowflakeSource, ReaderSource)
 # A model is called like its folder.
 _NOT_LISTED = {"name", "folder"}
 PARTS: dict[str, type[BaseModel]] = {
     "### `partitions`": Partitions,
-    "## Schedule": DeclaredSchedule,
+    "### `schedule`": DeclaredSchedule,
     "### `features`": DeclaredFeatures,
     "### `model`": ModelFile,
     "### `training`": Training,
@@ -49,6 +49,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "### `training.metrics`": DeclaredMetric,
     "### `scoring`": Scoring,
     "### `columns`": DeclaredColumn,
+    "### `cleaning`": DeclaredCleaning,
     "### `enrichments`": DeclaredEnrichment,
     "### `loading`": Loading,
     "### `quality`": Quality,
@@ -115,7 +116,7 @@ def test_every_field_of_a_source_is_listed_with_its_formats() -> None:
 def test_every_default_that_is_a_plain_value_is_told() -> None:
     """A default that the page names is the one that the code has."""
     told = {
-        (heading, name): cells[1]
+        (heading, name): cells[2]
         for heading in PARTS
         for cells in rows_below(heading)
         for name in _NAME.findall(cells[0])
