@@ -41,6 +41,7 @@ NAVIGATION = {
     "Deployment and operations": (
         "docs/local-stack",
         "docs/deployment",
+        "docs/upgrading",
         "docs/operations",
         "docs/costs",
         "docs/one-billion-rows",

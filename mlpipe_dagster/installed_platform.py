@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_declaration.project import MARKER, VARIABLE, Project, ProjectError
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 _BESIDE = Path(__file__).resolve().parent
 # The folder of parts that are not installed as packages: jobs, stacks, lock files. A wheel keeps them inside
 # this package, because a user's repository may also have a folder named `infra`.

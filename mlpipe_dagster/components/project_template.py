@@ -52,9 +52,9 @@ class TemplateError(ContractError):
 
 
 def suitable_versions() -> str:
-    """Return the versions of the platform with which a project created by this version works."""
+    """Return the version range that a new project requires: a minor version may break projects."""
     major, minor, *_ = VERSION.split(".")
-    return f">={major}.{minor},<{int(major) + 1}"
+    return f">={major}.{minor},<{major}.{int(minor) + 1}"
 
 
 @dataclass(frozen=True, slots=True)

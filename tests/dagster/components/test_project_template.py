@@ -12,11 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from dagster.components.scaffold.scaffold import NoParams, ScaffoldRequest
+from packaging.specifiers import SpecifierSet
 
 from infra.stages import stages_in
 from mlpipe_dagster.cli.main import main
 from mlpipe_dagster.components.model_scaffolder import ModelScaffolder
 from mlpipe_dagster.components.project_template import TemplateError
+from mlpipe_dagster.installed_platform import VERSION
 from model_declaration.declaration_files import COMPONENT, declaration_in, declaration_of
 from model_declaration.inputs_document import model_inputs
 from model_declaration.project import Project
@@ -53,9 +55,11 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
 
 
 def test_a_new_project_is_found_and_loaded(acme: Project) -> None:
-    """It suits the platform that made it, and its model has all its assets."""
+    """It suits the platform that made it, not the next minor version, and its model has all its assets."""
     assert (acme.package, acme.location_name, acme.services) == ("acme", "acme", ())
-    assert acme.requires is not None
+    suitable, (major, minor, _) = SpecifierSet(acme.requires or ""), VERSION.split(".")
+    assert VERSION in suitable
+    assert f"{major}.{int(minor) + 1}.0" not in suitable
     loaded = importlib.import_module("acme.definitions").defs
     keys = loaded.resolve_asset_graph().get_all_asset_keys()
     assert {dg.AssetKey([MODEL, name]) for name in ("features", "trained_model", "publication")} <= keys
