@@ -50,10 +50,10 @@ def require_suitable_platform(project: Project) -> None:
         suitable = SpecifierSet(project.requires)
     except InvalidSpecifier as error:
         raise ProjectError(
-            f"{place}: {project.requires!r} is no version specifier", remedy='Write it as ">=1,<2"'
+            f"{place}: {project.requires!r} is not a version specifier", remedy='Write it as ">=1,<2"'
         ) from error
     if not suitable.contains(VERSION, prereleases=True):
         raise ProjectError(
-            f"{place}: the project works with mlpipe {project.requires}, and {VERSION} is installed",
+            f"{place}: the project needs mlpipe {project.requires}, but {VERSION} is installed",
             remedy="Install another version of mlpipe, or change `requires` once the project's tests pass",
         )

@@ -122,7 +122,7 @@ class Settings:
         if code_prefix and not code_prefix.endswith("/"):
             raise SettingsError(
                 "MLPIPE_SAGEMAKER_CODE_PREFIX does not end with '/'",
-                remedy="Give a prefix, as `mlpipe up` does",
+                remedy="Set it to a key prefix that ends with '/'",
             )
         return cls(
             deployment=deployment,
@@ -172,7 +172,7 @@ class Settings:
         """
         if provider not in self.provider_urls:
             raise SettingsError(
-                f"The address of provider {provider} is not known",
+                f"The address of the provider {provider} is not set",
                 remedy=f"Set MLPIPE_{provider.upper()}_URL",
             )
         return self.provider_urls[provider]
@@ -189,11 +189,11 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(
             f"The variable {name} is not set",
-            remedy="Run `mlpipe up`, which writes .env, or set it as deployed",
+            remedy="Locally run `mlpipe up`, which writes .env; on AWS the deployment sets it",
         )
     if "\r" in value:
         raise SettingsError(
-            f"The variable {name} holds a carriage return, as a file with CRLF line endings leaves it",
+            f"The variable {name} contains a carriage return, probably from a file with CRLF line endings",
             remedy="Save the file that sets it with LF line endings",
         )
     return value
@@ -204,7 +204,7 @@ def _prices(environment: Mapping[str, str]) -> Prices:
         return Prices.from_environment(environment)
     except ValueError as error:
         raise SettingsError(
-            f"A variable MLPIPE_PRICE_... is no number: {error}", remedy="Correct or unset it"
+            f"A variable MLPIPE_PRICE_... is not a number: {error}", remedy="Correct or unset it"
         ) from error
 
 
@@ -227,4 +227,4 @@ def _number(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise SettingsError(f"{name} is no whole number", remedy=f"Correct {name}") from error
+        raise SettingsError(f"{name} is not a whole number", remedy=f"Correct {name}") from error

@@ -56,7 +56,7 @@ def accuracy_asset(
     check = dg.AssetCheckSpec(
         ACCURACY_HOLDS,
         asset=key,
-        description="The batch was not worse than its model's promise by what `quality.accuracy` declares.",
+        description="The batch's accuracy is not worse than promised by what `quality.accuracy` declares.",
     )
 
     @model_asset(
@@ -68,7 +68,7 @@ def accuracy_asset(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         kinds={"sagemaker", "json"},
-        description="What became of a partition's published predictions, by the model's metrics.",
+        description="The model's metrics for a partition's published batch, once outcomes are known.",
         metadata=code_links(declaration, "outcomes"),
         group_name=declaration.asset_group,
         owners=declaration.owners,
@@ -86,7 +86,7 @@ def accuracy_asset(
         )
         if batch is None:
             raise final_failure(
-                context, f"No batch of {partition} was published, so there is none to measure"
+                context, f"No batch of {partition} was published, so there is nothing to measure"
             )
         code_warning = warn_of_outdated_upload(
             "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
@@ -110,7 +110,7 @@ def accuracy_asset(
         documents = AccuracyDocuments(platform.bucket, model)
         measured = documents.find(partition, batch.batch_id)
         if measured is None:
-            raise final_failure(context, "The job has left no document that this version reads")
+            raise final_failure(context, "The job left no accuracy document that this release can read")
         earlier = list(documents.until(partition))
         promise = promise_of(measured, platform.registry, platform.bucket, earlier)
         finding = accuracy_finding(measured, promise, declaration.quality.accuracy)

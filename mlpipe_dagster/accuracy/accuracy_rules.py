@@ -116,15 +116,15 @@ def accuracy_finding(
     if first.value is None:
         return AccuracyFinding(
             level=Level.PASS,
-            text=f"{first.name} cannot be told yet: {measured.known_rows} of {measured.rows} rows have an "
-            "outcome",
+            text=f"{first.name} cannot be computed yet: {measured.known_rows} of {measured.rows} "
+            "rows have an outcome",
             promise=promise,
         )
     if promise is None:
         return AccuracyFinding(
             level=Level.PASS,
-            text=f"{first.name} is {first.value:g}, and there is nothing to compare it with: nobody judged "
-            f"the model, and fewer than {FIRST_BATCHES} earlier batches of it are measured",
+            text=f"{first.name} is {first.value:g}. There is no promise to compare it with: the version has "
+            f"no verdict and fewer than {FIRST_BATCHES} measured batches",
         )
     difference = first.value - promise.value
     worse_by = (difference if first.better == "lower" else -difference) / (abs(promise.value) or 1.0)
@@ -135,7 +135,7 @@ def accuracy_finding(
     moved = f"{abs(worse_by):.1%} {'worse' if worse_by > 0 else 'better'} than" if worse_by else "the same as"
     return AccuracyFinding(
         level=level,
-        text=f"{first.name} is {first.value:g}, {moved} {promise.value:g}, {promise.source}",
+        text=f"{first.name} is {first.value:g}, {moved} the promised {promise.value:g} ({promise.source})",
         promise=promise,
         worse_by=worse_by,
     )

@@ -164,7 +164,7 @@ def accuracy_tick(
             break
     return unreadable.result(
         context.cursor,
-        "No published batch has outcomes that are not measured",
+        "No published batch can be measured now",
         cursor=cursor.text(),
         requests=requests[:_MAX_REQUESTS],
     )

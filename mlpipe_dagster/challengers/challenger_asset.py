@@ -54,7 +54,7 @@ def challenger_asset(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         kinds={"sagemaker", "parquet"},
-        description="What the challenger predicts of the batch's features; nobody is served it.",
+        description="The challenger's predictions for the batch's features. They are never served.",
         metadata=code_links(declaration, "predict"),
         group_name=declaration.asset_group,
         owners=declaration.owners,
@@ -64,8 +64,8 @@ def challenger_asset(
             dg.AssetCheckSpec(
                 CHALLENGER_COMPARES,
                 asset=key,
-                description="The challenger's predictions lie as near to the champion's as `quality.drift` "
-                "allows, and its metrics are not worse.",
+                description="The challenger's predictions differ from the champion's by no more than "
+                "`quality.drift` allows, and its metrics are not worse.",
             )
         ],
     )
@@ -83,7 +83,7 @@ def challenger_asset(
         if not version:
             raise final_failure(
                 context,
-                f"{model} has no challenger. Name one by `mlpipe challenge {model} <version>`",
+                f"{model} has no challenger. Name one with `mlpipe challenge {model} <version>`",
             )
         schema_key, inputs_key = (
             published_schema(platform, declaration),
@@ -126,5 +126,6 @@ def challenger_job(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
         selection=dg.AssetSelection.assets(asset_key(model, CHALLENGER_PREDICTIONS)),
         partitions_def=partitions,
         tags={MODEL_TAG: model},
-        description=f"Scores a batch's features by the challenger of {model}, beside the champion.",
+        description=f"Scores a batch's features with the challenger of {model}, to compare it with the "
+        "champion.",
     )

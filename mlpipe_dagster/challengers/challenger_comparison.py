@@ -55,14 +55,18 @@ def comparison_result(asset: dg.AssetKey, quality: Quality, found: Mapping[str, 
         check_name=CHALLENGER_COMPARES,
         passed=not faults,
         severity=dg.AssetCheckSeverity.WARN,
-        description=". ".join(faults) or "The challenger predicts as the champion does, and is not worse",
+        description=". ".join(faults)
+        or "The challenger's predictions are close to the champion's, and its metrics are not worse",
         metadata={"batch_id": found["batch_id"], "challenger": found["challenger"]},
     )
 
 
 def _faults(quality: Quality, found: Mapping[str, Any]) -> Iterator[str]:
     if found["rows_challenger"] != found["rows_champion"]:
-        yield f"it has {found['rows_challenger']} rows, and the batch {found['rows_champion']}"
+        yield (
+            f"the challenger predicts {found['rows_challenger']} rows, "
+            f"but the batch has {found['rows_champion']}"
+        )
     indices = {each["column"]: each["stability_index"] for each in found["columns"]}
     yield from (finding.text for finding in drift_findings(judged_drift(quality, indices)))
     earlier = found["earlier"]
@@ -72,8 +76,8 @@ def _faults(quality: Quality, found: Mapping[str, Any]) -> Iterator[str]:
             continue
         if challenger > champion if metric["better"] == "lower" else challenger < champion:
             yield (
-                f"it is worse on {earlier['partition']}: {metric['name']} is {challenger:g}, "
-                f"and the champion's {champion:g}"
+                f"the challenger is worse on {earlier['partition']}: its {metric['name']} is {challenger:g}, "
+                f"the champion's is {champion:g}"
             )
 
 

@@ -50,7 +50,7 @@ def challengers_sensor(models: list[str], jobs: list[Any]) -> dg.SensorDefinitio
         jobs=jobs,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Scores each new batch's features by the model's challenger, too.",
+        description="Scores each new batch's features with the model's challenger as well.",
     )
     def challengers(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return challengers_tick(context.cursor, platform.registry, models)
@@ -64,7 +64,7 @@ def challengers_tick(cursor: str | None, registry: RegistryTable, models: Iterab
     for model in models:
         with unreadable.collect(model):
             requests += _requests(registry, model)
-    return unreadable.result(cursor, "No model has a challenger", cursor=cursor, requests=requests)
+    return unreadable.result(cursor, "No challenger has a batch to score", cursor=cursor, requests=requests)
 
 
 def _requests(registry: RegistryTable, model: str) -> Iterator[dg.RunRequest]:

@@ -31,10 +31,11 @@ class ModelScaffolder(dg.Scaffolder):
         target = request.target_path
         model = ModelName(target.name)
         if request.scaffold_format != "yaml" or request.append:
-            raise TemplateError("A model is one defs.yaml of its own", remedy="Leave out --format and append")
+            raise TemplateError("Each model needs its own defs.yaml", remedy="Leave out --format and append")
         if target.parent.name != "defs" or (target / "defs.yaml").exists():
             raise TemplateError(
-                f"{target} is no place for a new model", remedy="Name a folder that is not there yet: a model"
+                f"{target} is not directly below defs, or already holds a model",
+                remedy="Give a new model's name",
             )
         package_folder = target.parents[1]
         names = TemplateNames(package_folder.name, package_folder.name, str(model), request.type_name)
@@ -47,6 +48,6 @@ class ModelScaffolder(dg.Scaffolder):
         definitions = package_folder / "definitions.py"
         if "mlpipe" not in definitions.read_text(encoding="utf-8"):
             sys.stderr.write(
-                f"{definitions} does not load the platform. Let it merge `mlpipe.definitions(__file__)` with "
-                "what it defines.\n"
+                f"{definitions} does not load the platform. Merge `mlpipe.definitions(__file__)` into its "
+                "definitions.\n"
             )

@@ -77,8 +77,8 @@ class PredictionPipeline(dg.Component):
         if folder.parent.resolve() != context.defs_module_path.resolve():
             # Tables and permissions are created only for the folders directly below `defs`.
             raise InvalidNameError(
-                f"{folder} does not lie directly below {context.defs_module_path}",
-                remedy="Move the folder there: it is called like its model",
+                f"{folder} is not directly below {context.defs_module_path}",
+                remedy="Move the folder there, and name it like its model",
             )
         written = attributes.root if isinstance(attributes, WrittenAttributes) else {}
         filled = _filled(written, context.resolution_context.at_path("attributes"))
@@ -162,7 +162,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 train_job_name(model),
                 selection=dg.AssetSelection.assets(keys[TRAINED_MODEL]),
                 tags=tags,
-                description=f"Retrains {model}, and promotes the new version where the rules let it.",
+                description=f"Retrains {model}, and promotes the new version if the rules allow it.",
             )
         )
     if declaration.produced_by == "dagster":
@@ -195,7 +195,7 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 | dg.AssetSelection.checks_for_assets(asset_key(model, ACCURACY)),
                 partitions_def=partitions,
                 tags=tags,
-                description=f"Measures what became of a published batch of {model}.",
+                description=f"Measures the accuracy of a published batch of {model}.",
             )
         )
     return jobs

@@ -89,9 +89,9 @@ class TemplateNames:
             or _is_installed(package)
         ):
             raise TemplateError(
-                f"A project cannot be called {project[:80]!r}, because no Python package of its own can be "
-                f"{package[:80]!r}",
-                remedy="Take letters, digits and hyphens, and no name of another package, say acme",
+                f"The project name {project[:80]!r} is not possible: the Python package {package[:80]!r} "
+                "would be invalid or hide another one",
+                remedy="Use letters, digits and hyphens, and no existing package's name; for example acme",
             )
         return cls(project, package, str(ModelName(model)))
 
@@ -125,7 +125,7 @@ def write_project(root: Path, names: TemplateNames) -> list[Path]:
         TemplateError: The folder is not empty.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise TemplateError(f"{root} holds something", remedy="Name a folder that is not there yet")
+        raise TemplateError(f"{root} is not empty", remedy="Name a folder that does not exist yet")
     package = root / "src" / names.package
     written = [
         *_write(TEMPLATE / "project", root, names),

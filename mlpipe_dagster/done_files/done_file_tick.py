@@ -117,7 +117,7 @@ class DoneFileTick:
             # Nothing new to report or store, so the tick fails to draw attention to the error.
             raise DoneFileUnreadableError(
                 cursor.last_error,
-                remedy=f"It is tried again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
+                remedy=f"The sensor tries again every {SWEEP_EVERY.total_seconds() / 60:.0f} minutes",
             )
         return dg.SensorResult(
             run_requests=self._requests,
@@ -152,8 +152,8 @@ class DoneFileTick:
         for key in [key for key, since in waiting.items() if since < last and key not in known]:
             del waiting[key]
             reason = (
-                f"The code location did not learn of its model within {WINDOW_DAYS} days. Declare the model, "
-                f"reload the code location, then run `mlpipe load {key}`"
+                f"Its model was not declared within {WINDOW_DAYS} days. Declare the model, reload the code "
+                f"location, then run `mlpipe load {key}`"
             )
             self._show_refusal(DoneFile(key=key, refusal=reason))
 
@@ -191,7 +191,7 @@ class DoneFileTick:
                 received = self.queue.receive()
                 for foreign in (message for message in received if message.key is None):
                     self.context.log.warning(
-                        "Message %s tells of no done file of ours: it is left to the dead-letter queue",
+                        "Message %s names no done file of this deployment; the dead-letter queue gets it",
                         foreign.message_id,
                     )
                 known = self._check(sorted({message.key for message in received if message.key is not None}))
@@ -200,7 +200,7 @@ class DoneFileTick:
                 if not received or len(self._candidates) >= MAX_RUNS or self._is_late():
                     break
             self.queue.delete(settled)
-        except Exception as error:  # the listing finds what the queue does not tell
+        except Exception as error:  # the listing finds the files anyway
             self.context.log.exception("The queue of done files does not answer")
             self._errors.append(f"The queue of done files does not answer: {error}")
 
@@ -214,7 +214,7 @@ class DoneFileTick:
             calls += 1
             try:
                 page, sweep = sweep.page(self.bucket)
-            except Exception as error:  # the queue tells of new files meanwhile
+            except Exception as error:  # the queue still reports new files
                 day = sweep.days[0]
                 self.context.log.exception("The done files of %s cannot be listed", day)
                 self._errors.append(f"The done files of {day} cannot be listed: {error}")
@@ -325,7 +325,7 @@ class DoneFileTick:
         self._events.append(refusal_event(done_file, self.partitions))
 
     def _log_error(self, key: str, error: Exception) -> None:
-        message = escape_unprintable(f"The done file {key} cannot be dealt with yet: {error}")
+        message = escape_unprintable(f"The done file {key} cannot be processed yet: {error}")
         self.context.log.error("%s", message)
         self._errors.append(message)
 
@@ -340,8 +340,8 @@ class DoneFileTick:
 def _set_aside(key: str) -> DoneFile:
     return unread_done_file(
         key,
-        f"{MAX_DEATHS} ticks of the sensor ended while they parsed this file, so it is set aside unread. "
-        "Look at its size and content, and deliver a manifest that build_manifest has written; if something "
+        f"{MAX_DEATHS} ticks of the sensor died while they parsed this file, so it is not parsed again. "
+        "Check its size and content, and deliver a manifest that build_manifest has written. If something "
         f"else ended the ticks, run `mlpipe load {key}`",
     )
 

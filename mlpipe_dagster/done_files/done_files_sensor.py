@@ -58,7 +58,7 @@ def done_files_sensor(jobs: Iterable[Any], partitions: Partitions) -> dg.SensorD
         jobs=list(jobs),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts one load for each new done file, and refuses those that are none.",
+        description="Starts one load for each new done file, and refuses invalid ones.",
     )
     def done_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return done_files_tick(context, platform, partitions, datetime.now(UTC))

@@ -97,8 +97,8 @@ def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitio
     if done_file.name is not None and done_file.name.model not in partitions:
         # Not recorded in the registry, so that the same file loads once the model is known.
         reason = (
-            f"The code location knows no model {done_file.name.model}. Declare the model and reload the code "
-            f"location; the batch then loads by itself if that is done within {WINDOW_DAYS} days"
+            f"The code location has no model {done_file.name.model}. Declare it and reload the code location "
+            f"within {WINDOW_DAYS} days; the batch then loads automatically"
         )
         return DoneFile(
             key=done_file.key, name=done_file.name, digest=done_file.digest, refusal=reason, awaits_model=True

@@ -153,9 +153,9 @@ def _refuse_future(manifest: Manifest) -> None:
     minted_at = BatchId(manifest.batch_id).minted_at
     if minted_at > datetime.now(UTC) + CLOCK_SKEW:
         raise InvalidManifestError(
-            f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, which is yet to come: "
-            f"clocks may be {CLOCK_SKEW.total_seconds() / 60:.0f} minutes apart",
-            remedy="Set the clock of what minted it, and deliver the batch under a new id",
+            f"The batch id was minted at {minted_at:%Y-%m-%d %H:%M:%S} UTC, more than "
+            f"{CLOCK_SKEW.total_seconds() / 60:.0f} minutes in the future",
+            remedy="Correct the clock of the machine that minted it, and deliver the batch with a new id",
             model=manifest.model,
             batch_id=manifest.batch_id,
         )
@@ -212,7 +212,7 @@ def registered_manifest(bucket: DataBucket, record: BatchRecord) -> Manifest:
 def _replaced(record: BatchRecord, found: str) -> ManifestReplacedError:
     return ManifestReplacedError(
         f"{record.manifest_key} is not the done file that the batch was registered with: {found}",
-        remedy="Put the registered one back, and deliver the correction as a new batch",
+        remedy="Restore the registered one, and deliver a correction as a new batch",
         model=record.model,
         batch_id=record.batch_id,
     )

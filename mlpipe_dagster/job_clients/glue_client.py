@@ -138,7 +138,7 @@ class PipesGlueJobClient(PipesJobClient):
             if is_ours:
                 self._stop(context, job_name, job_run_id)
             else:
-                context.log.info("Glue job run %s is another run's, and goes on", job_run_id)
+                context.log.info("Glue job run %s belongs to another Dagster run and goes on", job_run_id)
 
         since = self.polling.clock()
         try:
@@ -148,13 +148,13 @@ class PipesGlueJobClient(PipesJobClient):
             ):
                 if is_ours:
                     found = self.polling.insist(
-                        lambda: self._look(job_name, job_run_id), f"Looking at Glue job run {job_run_id}"
+                        lambda: self._look(job_name, job_run_id), f"Querying Glue job run {job_run_id}"
                     )
                     self._follow(_pipes_variables(found))
                 return self._job_run_at_its_end(context, job_name, job_run_id, since)
         except self._client.exceptions.EntityNotFoundException:
             # Glue deletes old job runs, and a job run that it does not know cannot be running.
-            context.log.warning("Glue does not know the job run %s any more", job_run_id)
+            context.log.warning("Glue no longer knows job run %s", job_run_id)
             return None
 
     def find(self, job_name: str, job_run_id: str) -> Mapping[str, Any] | None:
@@ -187,7 +187,9 @@ class PipesGlueJobClient(PipesJobClient):
         """
         job = params["JobName"]
         try:
-            for gone in self.polling.within(within_seconds).pauses(f"The wait for room for Glue job {job}"):
+            for gone in self.polling.within(within_seconds).pauses(
+                f"The wait for capacity for Glue job {job}"
+            ):
                 try:
                     return str(self._client.start_job_run(**params)["JobRunId"])
                 except self._client.exceptions.ClientError as error:
@@ -195,16 +197,15 @@ class PipesGlueJobClient(PipesJobClient):
                         raise
                     # Throttled or full: retry later.
                     if error_code(error) not in _QUEUED:
-                        raise JobNotStartedError(f"Glue refuses to start job {job}: {error}") from error
-                    context.log.info("Glue has no room after %.0f s: %s", gone, error)
+                        raise JobNotStartedError(f"Glue refused to start job {job}: {error}") from error
+                    context.log.info("Glue has had no capacity for %.0f s: %s", gone, error)
         except JobDeadlineError as error:
-            raise JobNotStartedError(f"{error}. Look at the job runs that take it.") from error
+            raise JobNotStartedError(f"{error}. Check which job runs use it.") from error
         except Exception as error:
             if not is_passing(error):
                 raise
             raise JobApiError(
-                f"Glue did not say whether it has started job {job}: {error}. Its job run, if there is one, "
-                "goes on."
+                f"It is unknown whether Glue started job {job}: {error}. If it did, the job run goes on."
             ) from error
         raise AssertionError("pauses() ends by raising")
 
@@ -216,7 +217,7 @@ class PipesGlueJobClient(PipesJobClient):
         reason = job_run.get("ErrorMessage") or "no reason given"
         raise GlueJobError(
             f"Glue job {job} run {run_id} ended as {state}: {reason}"
-            f"\nIts page: {glue_job_run_page(self._region, job, run_id)}\nIts log ends:\n{tail}"
+            f"\nConsole page: {glue_job_run_page(self._region, job, run_id)}\nEnd of its log:\n{tail}"
         )
 
     def _job_run_at_its_end(self, context: Context, job: str, run_id: str, since: float) -> Mapping[str, Any]:

@@ -89,7 +89,7 @@ class ExecutionStep:
     @property
     def text(self) -> str:
         """The step in one line."""
-        tries = f", try {self.attempts}" if self.attempts > 1 else ""
+        tries = f", attempt {self.attempts}" if self.attempts > 1 else ""
         return f"{self.name} is {self.status}{tries}" + (f": {self.outcome}" if self.outcome else "")
 
 
@@ -126,7 +126,7 @@ class PipelineExecutions:
             found = self._named(request) if error_code(error) == "ConflictException" else None
             if found is None:
                 raise SageMakerJobError(
-                    f"SageMaker refuses to start pipeline {request.pipeline}: {error}"
+                    f"SageMaker refused to start pipeline {request.pipeline}: {error}"
                 ) from error
             return found
 
@@ -164,7 +164,7 @@ class PipelineExecutions:
         """
         answer: Mapping[str, Any] = self.polling.insist(
             lambda: self._client.describe_pipeline_execution(PipelineExecutionArn=arn),
-            f"Looking at execution {arn}",
+            f"Querying execution {arn}",
         )
         return answer
 
@@ -178,7 +178,7 @@ class PipelineExecutions:
             lambda: self._client.list_pipeline_execution_steps(
                 PipelineExecutionArn=arn, SortOrder="Ascending", MaxResults=_NEWEST
             ),
-            f"Looking at the steps of execution {arn}",
+            f"Querying the steps of execution {arn}",
         )
         return [ExecutionStep.of(each) for each in answer["PipelineExecutionSteps"]]
 
@@ -197,7 +197,7 @@ class PipelineExecutions:
         """
 
         def stop() -> None:
-            context.log.warning("Execution %s is told to stop", arn)
+            context.log.warning("Execution %s is being stopped", arn)
             self.stop(arn)
 
         shown: dict[str, str] = {}
@@ -238,9 +238,11 @@ class PipelineExecutions:
                 continue
             parts.append(step.text)
             if step.job_type is not None and step.job_name is not None:
-                parts.append(f"Its page: {sagemaker_job_page(self._region, step.job_type, step.job_name)}")
+                parts.append(
+                    f"Console page: {sagemaker_job_page(self._region, step.job_type, step.job_name)}"
+                )
                 tail = log_tail(self._logs_client, f"{step.job_name}/", _LOG_GROUPS[step.job_type])
-                parts.append(f"Its log ends:\n{tail}")
+                parts.append(f"End of its log:\n{tail}")
         return "\n".join(parts)
 
     def metadata(self, arn: str) -> dict[str, Any]:

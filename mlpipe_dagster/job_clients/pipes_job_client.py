@@ -101,11 +101,11 @@ class PipesJobClient(dg.PipesClient):
             stop: Stops the job, which may not have started yet or may have ended.
         """
 
-        def tell_to_stop() -> None:
-            context.log.warning("%s is told to stop", what)
+        def log_and_stop() -> None:
+            context.log.warning("%s is being stopped", what)
             stop()
 
-        with self.polling.stopping_on_interruption(tell_to_stop, context.log.warning):
+        with self.polling.stopping_on_interruption(log_and_stop, context.log.warning):
             yield
 
     def _wait_for_completion(
@@ -134,7 +134,7 @@ class PipesJobClient(dg.PipesClient):
         """
         seen = ""
         for gone in self.polling.pauses(what, since=since):
-            description = self.polling.insist(look, f"Looking at {what}")
+            description = self.polling.insist(look, f"Querying {what}")
             if (shown := state(description)) != seen:
                 context.log.info("%s is %s after %.0f s", what, shown, gone)
                 seen = shown
@@ -181,7 +181,7 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
         )["events"]
     ]
     # Each host or executor has a stream; merge them and return the last lines overall.
-    events.sort(key=lambda told: told[0]["timestamp"])
+    events.sort(key=lambda event: event[0]["timestamp"])
     return [
         escape_unprintable(f"{host}: {line}" if host and len(names) > 1 else line)
         for event, host in events[-lines:]

@@ -141,10 +141,12 @@ class PipesSageMakerClient(PipesJobClient):
                 found = self._job_at_its_end(context, wanted, name)
             status = found[_STATUS]
             if status not in {"Failed", "Stopped"}:
-                context.log.info("SageMaker processing job %s is %s: it is adopted", name, status)
+                context.log.info("SageMaker processing job %s is already %s: adopting it", name, status)
                 self._follow(found.get("Environment", {}))
                 return SageMakerJob(name, attempt, adopted=True)
-            context.log.info("SageMaker processing job %s has %s: the next attempt", name, status.lower())
+            context.log.info(
+                "SageMaker processing job %s has %s: starting the next attempt", name, status.lower()
+            )
         raise SageMakerJobError(
             f"{_MAX_ATTEMPTS} attempts of {wanted.name(1)} have ended without success. "
             "Find the cause in their logs, then start a new run."
@@ -166,7 +168,7 @@ class PipesSageMakerClient(PipesJobClient):
                     return False
                 if error_code(error) not in _QUEUED:
                     raise
-                context.log.info("SageMaker has no room for %s after %.0f s: %s", name, gone, error)
+                context.log.info("SageMaker has had no capacity for %s for %.0f s: %s", name, gone, error)
             else:
                 return True
         raise AssertionError("pauses() ends by raising")
@@ -188,7 +190,7 @@ class PipesSageMakerClient(PipesJobClient):
             # The job was not created yet, or has ended.
             if error_code(error) != "ValidationException":
                 raise
-            context.log.info("SageMaker job %s needs no stop: %s", name, error)
+            context.log.info("SageMaker job %s is not running: %s", name, error)
 
     def _require_completed(self, name: str, description: Mapping[str, Any]) -> None:
         status = description[_STATUS]
@@ -198,7 +200,7 @@ class PipesSageMakerClient(PipesJobClient):
         tail = self._log_tail(f"{name}/", PROCESSING_LOG_GROUP)
         page = sagemaker_job_page(self._region, _TYPE, name)
         raise SageMakerJobError(
-            f"SageMaker job {name} ended as {status}: {reason}\nIts page: {page}\nIts log ends:\n{tail}"
+            f"SageMaker job {name} ended as {status}: {reason}\nConsole page: {page}\nEnd of its log:\n{tail}"
         )
 
     def _metadata(self, job: SageMakerJob, description: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class LoadCoordinator:
             if claimed is not None and record.claim_token == claimed.claim_token:
                 self._release(claimed)
                 raise LoadIncompleteError(
-                    "The load's job run succeeded without completing the load",
+                    "The Glue job run succeeded but did not complete the load",
                     remedy="Read its log, and load the batch again",
                     model=record.model,
                     batch_id=record.batch_id,
@@ -125,7 +125,9 @@ class LoadCoordinator:
                 job_metadata = self._wait(context, record, ended_job_run_id, is_ours=_is_of(intent, record))
             elif record.claim_token is not None and record.claim_job_run_id is None and self._holds(record):
                 context.log.info(
-                    "Another load of %s is claimed until %s", record.batch_id, record.claim_confirm_by
+                    "Another run has claimed the load of %s until %s",
+                    record.batch_id,
+                    record.claim_confirm_by,
                 )
             elif claimed := self._claim(record, intent, ended_job_run_id):
                 job_metadata = self._start(context, claimed)
@@ -143,7 +145,7 @@ class LoadCoordinator:
     ) -> Mapping[str, Any]:
         """Wait for the job run that holds the claim; return its metadata."""
         job, batch_id = self.settings.deployment.load_job, record.batch_id
-        context.log.info("Job run %s has claimed the load of %s: it is waited for", job_run_id, batch_id)
+        context.log.info("Glue job run %s is already loading %s: waiting for its end", job_run_id, batch_id)
         job_run = self.glue.wait(context=context, job_name=job, job_run_id=job_run_id, is_ours=is_ours)
         return {} if job_run is None else self.glue.metadata(job_run)
 
@@ -168,9 +170,13 @@ class LoadCoordinator:
 
         try:
             if self._give_up(decide):
-                context.log.info("The load of %s is not claimed any more", seen.batch_id)
+                context.log.info("The claim on the load of %s was released", seen.batch_id)
         except Exception as error:  # noqa: BLE001  # the cancellation is what must come through
-            context.log.warning("The claim on %s stays until it lapses: %s", seen.batch_id, error)
+            context.log.warning(
+                "The claim on the load of %s could not be released and stays until it expires: %s",
+                seen.batch_id,
+                error,
+            )
 
     def _holds(self, record: BatchRecord) -> bool:
         """Return whether a job run still has time to confirm the claim."""
@@ -277,8 +283,8 @@ def _loadable(record: BatchRecord) -> BatchRecord:
     """
     if record.load_state in {LoadState.REFUSED, LoadState.RETIRED}:
         raise BatchNotLoadableError(
-            f"The batch is {record.load_state}: {record.refusal_reason or 'its time is over'}"[:1500],
-            remedy="Correct its cause, and score or deliver a new batch",
+            f"The batch is {record.load_state}: {record.refusal_reason or 'its retention has ended'}"[:1500],
+            remedy="Score the partition again or deliver a new batch; correct the cause of a refusal first",
             model=record.model,
             batch_id=record.batch_id,
         )

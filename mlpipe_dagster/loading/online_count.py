@@ -99,8 +99,9 @@ def count_online(
         if clock() > deadline:
             answers.close()
             raise OnlineTableBusyError(
-                f"{asked} of {len(expected)} rows were looked up in {table} within {within_seconds:.0f} s",
-                remedy="Look at the table's throttling and latency, then run it again",
+                f"Only {asked} of {len(expected)} rows were looked up in {table} within "
+                f"{within_seconds:.0f} s",
+                remedy="Check the table's throttling and latency, then try again",
                 model=manifest.model,
                 batch_id=manifest.batch_id,
             )
@@ -245,7 +246,7 @@ def _items(
         if time.monotonic() + pause > deadline:
             raise OnlineTableBusyError(
                 f"{table} did not return {len(left)} keys within {_PATIENCE_SECONDS:.0f} s",
-                remedy="Look at the table's throttling, then run the check again",
+                remedy="Check the table's throttling, then try again",
                 batch_id=batch_id,
             )
         sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing

@@ -43,22 +43,23 @@ class StoreBalance:
         if total.rows != self.promised.rows:
             found.append(
                 f"{self.store} holds {self.stored.rows} rows and {self.quarantined.rows} are in quarantine, "
-                f"but the manifest promises {self.promised.rows}"
+                f"but the manifest has {self.promised.rows}"
             )
         elif not self.stored.rows:
             found.append(f"{self.store} holds no row of the batch: none of {self.promised.rows} was accepted")
         if (total.checksum - self.promised.checksum) % _SPAN:
             found.append(
-                f"the rows in {self.store} and in quarantine are not those that the manifest promises"
+                f"the checksum of the rows in {self.store} and in quarantine differs from the manifest's"
             )
         if self.must_read_back and self.read_back != self.stored.rows:
             found.append(
-                f"of {self.stored.rows} rows in {self.store} {self.read_back} were read back and found equal"
+                f"only {self.read_back} of {self.stored.rows} rows in {self.store} "
+                "were read back and found equal"
             )
         if self.missing > self.quarantined.rows:
             found.append(
-                f"of {self.looked_up} rows that were looked up in {self.store} {self.missing} are not there, "
-                f"and {self.quarantined.rows} are in quarantine"
+                f"{self.missing} of the {self.looked_up} rows looked up in {self.store} are missing, "
+                f"but only {self.quarantined.rows} are in quarantine"
             )
         return tuple(found)
 
@@ -97,7 +98,9 @@ def balances(
         ValueError: The report is not of a complete load.
     """
     if report.dynamodb is None or report.snowflake is None:
-        raise ValueError(f"The report of load {report.attempt} of {report.batch_id} is {report.status}.")
+        raise ValueError(
+            f"The report of load {report.attempt} of {report.batch_id} is {report.status}, not complete."
+        )
     common = {
         "promised": promised,
         "quarantined": report.quarantine.rows,

@@ -91,7 +91,7 @@ def loaded_batch(registry: RegistryTable, model: str, batch_id: str) -> BatchRec
     record = registered_batch(registry, model, batch_id)
     if not complete_attempt(record):
         raise LoadIncompleteError(
-            "The batch has no complete load to be checked",
+            "No load of the batch is complete, so there is nothing to check",
             remedy="Materialize its tables first",
             model=model,
             batch_id=batch_id,
@@ -123,6 +123,6 @@ def check_result(spec: dg.AssetCheckSpec, balance: StoreBalance, batch_id: str) 
         check_name=spec.name,
         passed=not balance.faults,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=". ".join(balance.faults) or "All rows are where they should be",
+        description=". ".join(balance.faults) or "Each row of the manifest is in the store or in quarantine",
         metadata={"batch_id": batch_id, **balance.metadata()},
     )

@@ -88,7 +88,7 @@ def newest_batch(registry: RegistryTable, model: str, partition: Partition) -> B
         if record.load_state in _LOADABLE and record.release_state != ReleaseState.WITHDRAWN:
             return record
     raise NoBatchError(
-        f"There is no done batch of {partition}",
+        f"{partition} has no batch that can be loaded or published",
         remedy="Score the partition, or name a batch_id in the run's config",
         model=model,
     )
@@ -103,7 +103,7 @@ def partition_key_of(run: dg.DagsterRun, model: str) -> str:
     key = run.tags.get(DAGSTER_PARTITION_TAG)
     if key is None:
         raise NoBatchError(
-            "The run has not one partition",
+            "The run must target exactly one partition",
             remedy="Start it with --partition, or as a backfill of one run per partition",
             model=model,
         )

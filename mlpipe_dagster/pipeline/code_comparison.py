@@ -38,7 +38,7 @@ class OutdatedUpload:
         """A sentence with both versions, without a full stop."""
         return (
             f"Jobs run code version {self.uploaded} of {self.deployable}, "
-            f"but it has version {self.checkout} here, which is not uploaded"
+            f"but this checkout has version {self.checkout}"
         )
 
 

@@ -35,7 +35,7 @@ class _FileSpelling:
         else:
             if partition.dagster_key != partition_key:
                 raise InvalidNameError(
-                    f"{partition_key} is the {partition.kind.unit} as files name it, and Dagster names it "
+                    f"{partition_key} is the {partition.kind.unit}'s name in files; Dagster's key is "
                     f"{partition.dagster_key}",
                     remedy=f"Pass {partition.dagster_key}",
                 )
@@ -96,7 +96,7 @@ def why_no_partition(
         partition: The partition.
         known: The model's partitions in the code location.
     """
-    what = f"{partition} is no partition of {model}"
+    what = f"{partition} is not a partition of {model}"
     remedy = (
         "Deliver a batch of another partition, or correct the declaration, reload the code location and "
         "deliver this file again"
@@ -110,5 +110,8 @@ def why_no_partition(
     if partition.start < known.start:
         return f"{what}: `partitions.start` {declared} is {Partition.at(known.start, kind)}", remedy
     if known.end is not None and partition.start >= known.end:
-        return f"{what}: `partitions.end` {declared} is exclusive: {Partition.at(known.end, kind)}", remedy
-    return f"{what} yet: it begins at {partition.start:%Y-%m-%d %H:%M} UTC", "Deliver this file again then"
+        return f"{what}: `partitions.end` {declared} is {Partition.at(known.end, kind)}, exclusive", remedy
+    return (
+        f"{what} yet: it begins at {partition.start:%Y-%m-%d %H:%M} UTC",
+        "Deliver this file again after that",
+    )

@@ -117,7 +117,7 @@ class UnreadableModels:
         except Exception as error:  # a malformed record raises errors of many kinds
             if is_outage(error) or is_of_all(error):
                 raise
-            self.errors[model] = f"{model} cannot be looked at: {error or type(error).__name__}"[
+            self.errors[model] = f"{model} cannot be examined: {error or type(error).__name__}"[
                 :_LONGEST_ERROR
             ]
 
@@ -149,7 +149,9 @@ class UnreadableModels:
         errors = "; ".join(self.errors.values())
         if errors and not requests and not events and cursor == previous_cursor:
             raise ModelsUnreadableError(
-                f"{errors}. Other models go on; look at the registry's records of this one."[:_LONGEST_REASON]
+                f"{errors}. Other models are not affected. Check the registry's records of the named ones."[
+                    :_LONGEST_REASON
+                ]
             )
         reason = f"{summary}; {errors}" if errors else summary
         return dg.SensorResult(

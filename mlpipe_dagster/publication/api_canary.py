@@ -68,9 +68,9 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
     if batch_id is None:
         return CanaryResult(CheckVerdict(True, "No batch is live, so there is nothing to ask for"))
     if settings.api is None:
-        words = "The API was not asked: MLPIPE_API_URL or what a token takes (MLPIPE_TOKEN_URL, "
+        words = "The API was not asked because a variable is not set: MLPIPE_API_URL, MLPIPE_TOKEN_URL, "
         return CanaryResult(
-            CheckVerdict(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME, MLPIPE_TOKEN_SCOPE) is not set"),
+            CheckVerdict(False, f"{words}MLPIPE_TOKEN_CLIENT_SECRET_NAME or MLPIPE_TOKEN_SCOPE"),
             batch_id,
         )
     record = registered_batch(registry, model, batch_id)
@@ -87,7 +87,7 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
     )
     if entity_id is None:
         return CanaryResult(
-            CheckVerdict(False, f"{batch_id} is live, and none of its rows was accepted"), batch_id
+            CheckVerdict(False, f"{batch_id} is live, but none of its rows was accepted"), batch_id
         )
     api = PublicApi(settings.api, platform.client("secretsmanager"))
     began = time.monotonic()
@@ -104,7 +104,7 @@ def ask_api(platform: Platform, model: str, *, seconds: float = _WITHIN_SECONDS)
         return CanaryResult(CheckVerdict(True, f"The API shows {shown.batch_id}"), batch_id, shown, took)
     shows = trouble or (f"{shown.status} with batch {shown.batch_id}" if shown else "nothing")
     return CanaryResult(
-        CheckVerdict(False, f"{batch_id} is live, and after {took:.0f} s the API answers: {shows}"),
+        CheckVerdict(False, f"{batch_id} is live, but after {took:.0f} s the API still answers: {shows}"),
         batch_id,
         shown,
         took,

@@ -54,7 +54,7 @@ class PublicApi:
         """Ask for one entity's live prediction, without enrichment.
 
         Raises:
-            ApiUnreachableError: The issuer gave no token, or the API did not answer.
+            ApiUnreachableError: The issuer issued no token, or the API did not answer.
         """
         path = f"/v1/models/{model}/predictions/{urllib.parse.quote(entity_id, safe='')}?enrich=none"
         request = urllib.request.Request(  # noqa: S310  # the operator's own address
@@ -69,7 +69,7 @@ class PublicApi:
         except OSError as error:
             raise ApiUnreachableError(
                 f"{self._settings.url} does not answer: {error}",
-                remedy="Look at the load balancer and at MLPIPE_API_URL",
+                remedy="Check the load balancer and MLPIPE_API_URL",
                 model=model,
             ) from error
 
@@ -92,8 +92,8 @@ class PublicApi:
         except (OSError, ValueError, KeyError, TypeError) as error:
             # The error's text may quote part of a secret, which must not reach a log.
             raise ApiUnreachableError(
-                f"{settings.token_url} gave no token ({type(error).__name__})",
-                remedy=f"Look at the secret {settings.token_client_secret} and at MLPIPE_TOKEN_URL",
+                f"{settings.token_url} issued no token ({type(error).__name__})",
+                remedy=f"Check the secret {settings.token_client_secret} and MLPIPE_TOKEN_URL",
             ) from None
         return self._token
 

@@ -31,7 +31,7 @@ from prediction_contract.registry.table import RegistryTable
 _DESCRIPTIONS = {
     API_CANARY: "The deployed API answers with the live batch, asked through its public address.",
     LIVE_BATCH_LASTS: "No region serves a batch whose items are about to expire.",
-    PARTITION_IS_FRESH: "The last partition that is due has a batch fit to be served.",
+    PARTITION_IS_FRESH: "The last due partition has a batch that may be served.",
 }
 
 

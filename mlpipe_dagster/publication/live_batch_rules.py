@@ -64,13 +64,15 @@ def live_batches_last(
         if left < half:
             return CheckVerdict(
                 False,
-                f"The items of {record.batch_id}, which is served, expire at {record.items_expire_at}: load "
-                f"it again with `mlpipe load {record.manifest_key} --again`",
+                f"{record.batch_id} is served, but its items expire at {record.items_expire_at}. "
+                f"Load it again: `mlpipe load {record.manifest_key} --again`",
             )
     if not known:
         return CheckVerdict(True, "No batch is live")
     first = min(str(record.items_expire_at) for record in known)
-    return CheckVerdict(True, f"What is served lasts until {first}, and is loaded again before")
+    return CheckVerdict(
+        True, f"The served items expire at {first} or later, and are loaded again before that"
+    )
 
 
 def due_partition(
@@ -97,5 +99,5 @@ def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition
             return CheckVerdict(True, f"{partition} has batch {record.batch_id}")
         states.append(f"{record.batch_id} is {record.load_state}, {record.release_state}")
     return CheckVerdict(
-        False, f"{partition} is due and has no batch fit to be served ({'; '.join(states) or 'none at all'})"
+        False, f"{partition} is due but has no batch that may be served: {'; '.join(states) or 'it has none'}"
     )

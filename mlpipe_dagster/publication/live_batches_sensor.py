@@ -92,7 +92,7 @@ def live_batches_tick(
                     events.append(evaluation(model.name, check, verdict))
     return unreadable.result(
         context.cursor,
-        "No live batch is near its expiry",
+        "No live batch is about to expire",
         cursor=json.dumps(found),
         requests=requests,
         events=events,
@@ -131,7 +131,7 @@ def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.Se
         jobs=list(jobs),
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Loads a live batch again before its items expire, and tells of late partitions.",
+        description="Loads a live batch again before its items expire, and reports late partitions.",
     )
     def live_batches(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return live_batches_tick(context, platform, models, datetime.now(UTC))

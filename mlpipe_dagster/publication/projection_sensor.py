@@ -147,7 +147,7 @@ def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) 
     lag = now - parse_utc(missing[0].published_at)
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
-        description="Snowflake's projection was behind and is in step again",
+        description="Snowflake's projection was behind and is up to date again",
         metadata={
             "projected_again": len(missing),
             "first_missing_sequence": missing[0].sequence,
@@ -185,7 +185,7 @@ def projection_tick(
         if is_whole or cursor.sequences.get(model) != sequence
     }
     if not asked:
-        return unreadable.result(context.cursor, "Snowflake's projection is in step", cursor=cursor.text())
+        return unreadable.result(context.cursor, "Snowflake's projection is up to date", cursor=cursor.text())
     left = sorted(model for model in asked if model > cursor.viewed) if is_whole else []
     views = left[:MAX_VIEWS]
     try:
@@ -196,7 +196,7 @@ def projection_tick(
             raise
         if lag := _lag(registry, cursor, asked, now, gaps):
             raise ProjectionLagsError(lag) from error
-        reason = f"Snowflake does not answer; it is asked again by the next tick: {error}"
+        reason = f"Snowflake does not answer; the next tick tries again: {error}"
         unreadable.errors |= gaps.errors
         return unreadable.result(context.cursor, reason, cursor=cursor.text())
     in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.errors}
@@ -209,7 +209,7 @@ def projection_tick(
     unreadable.errors |= gaps.errors
     return unreadable.result(
         context.cursor,
-        f"Projected again: {', '.join(closed) or 'nothing was missing'}",
+        f"Missing publications copied to Snowflake: {', '.join(closed) or 'none'}",
         cursor=kept.text(),
         events=[lag_observation(model, missing, now) for model, missing in closed.items()],
     )
@@ -229,9 +229,9 @@ def _lag(
             waiting = registry.publications(model, after=cursor.sequences.get(model, 0), most=1)
         if waiting and now - parse_utc(waiting[0].published_at) > ALARM_AFTER:
             return (
-                f"Snowflake lacks publication {waiting[0].sequence} of {model}, "
-                f"of {waiting[0].published_at}, and does not answer: its live view may show an earlier "
-                "batch than the API. Look at the warehouse; the projection is tried again by itself."
+                f"Snowflake lacks publication {waiting[0].sequence} of {model}, made at "
+                f"{waiting[0].published_at}, and does not answer: its live view may show an earlier batch "
+                "than the API. Check the warehouse; the sensor keeps trying."
             )
     return ""
 
@@ -243,7 +243,7 @@ def projection_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
         name="warehouse_projection",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Keeps Snowflake's projection and Dagster's page in step with the publications.",
+        description="Keeps Snowflake's projection and Dagster's page up to date with the publications.",
         asset_selection=dg.AssetSelection.assets(*(asset_key(model.name, PUBLICATION) for model in models)),
     )
     def warehouse_projection(

@@ -83,7 +83,8 @@ def publication_asset(
         kinds={"dynamodb", "snowflake"},
         metadata={**publication_facts(declaration), **code_links(declaration)},
         retry_policy=_RETRIES,
-        description="Which batch readers see; a batch that may not become live is materialized as history.",
+        description="The live batch, which readers see. A batch that may not become live is materialized "
+        "as history.",
         pool=SNOWFLAKE_POOL,
     )
     def publication(
@@ -182,7 +183,7 @@ def _dpu_seconds(platform: Platform, job_run_id: str) -> float:
     try:
         run = glue.get_job_run(JobName=platform.settings.deployment.load_job, RunId=job_run_id)["JobRun"]
     except glue.exceptions.ClientError as error:
-        _LOG.info("Glue says nothing of job run %s: %s", job_run_id, error)
+        _LOG.info("Glue did not describe job run %s: %s", job_run_id, error)
         return 0.0
     return float(glue_job_run_use(run, None).get("dpu_seconds", 0.0))
 
@@ -194,7 +195,7 @@ def _machine_seconds(platform: Platform, job_name: str | None) -> dict[str, floa
     try:
         job = sagemaker.describe_processing_job(ProcessingJobName=job_name)
     except sagemaker.exceptions.ClientError as error:
-        _LOG.info("SageMaker says nothing of job %s: %s", job_name, error)
+        _LOG.info("SageMaker did not describe job %s: %s", job_name, error)
         return {}
     use = sagemaker_job_use(job, "Processing", {})
     return {use["instance_type"]: use["job_seconds"] * use["instance_count"]}

@@ -31,7 +31,7 @@ _LONGEST_RUN = timedelta(hours=6)
 _MAX_REPORTS = 100
 _MAX_EVENTS = 500
 _HOLDS = {Action.HOLD: PublicationOutcome.HELD, Action.RELEASE_HOLD: PublicationOutcome.RELEASED}
-_DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again by a rollback"}
+_DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again in a rollback"}
 
 Event = dg.AssetMaterialization | dg.AssetObservation
 
@@ -142,7 +142,8 @@ def publication_events(
     action = Action(entry.action)
     by = f"by {code_span(entry.actor)}" + (f": {code_span(entry.reason)}" if entry.reason else "")
     if held := _HOLDS.get(action):
-        text = f"Automatic publication was {held} {by}"
+        done = "stopped" if held is PublicationOutcome.HELD else "resumed"
+        text = f"Automatic publication was {done} {by}"
         return [
             _event(dg.AssetObservation, entry, held, text, partition=entry.partition, batch_id=entry.batch_id)
         ]
@@ -160,7 +161,7 @@ def publication_events(
     ]
     if action is Action.ROLLBACK and previous_partition not in {None, entry.partition}:
         previous = entry.previous_batch_id
-        text = f"Batch {previous} was withdrawn by a rollback {by}"
+        text = f"Batch {previous} was withdrawn in a rollback {by}"
         withdrawn = _event(
             kind, entry, ReleaseState.WITHDRAWN, text, partition=previous_partition, batch_id=previous
         )

@@ -118,7 +118,7 @@ class Publisher:
         except RuleViolationError as violation:
             pointer = self.pointer()
             if pointer and pointer.batch_id == batch_id:
-                return self._result(PublicationOutcome.LIVE, batch_id, reason="The batch was live already")
+                return self._result(PublicationOutcome.LIVE, batch_id, reason="The batch is already live")
             if request.automatic and violation.condition in AUTOMATIC_ONLY_CONDITIONS:
                 return self._result(
                     PublicationOutcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
@@ -163,8 +163,8 @@ class Publisher:
         if mode == "shadow":
             if not request.automatic:
                 raise PublishingError(
-                    "The model is declared to be in shadow: none of its batches becomes live",
-                    remedy="Declare another publication mode first",
+                    "The model's `publication.mode` is `shadow`, so none of its batches may become live",
+                    remedy="Declare another mode first",
                     model=self.model,
                     batch_id=batch_id,
                 )
@@ -172,14 +172,14 @@ class Publisher:
                 PublicationOutcome.HISTORY,
                 batch_id,
                 condition="model_is_not_in_shadow",
-                reason="The model is in shadow: its batches are loaded and verified, and never live",
+                reason="The model's `publication.mode` is `shadow`: its batches never become live",
             )
         if not request.automatic:
             return None
         if record.check_faults and record.release_state == ReleaseState.UNPUBLISHED:
             raise PublishingError(
                 f"The batch failed its checks: {record.check_faults}",
-                remedy="Publish it explicitly if it shall be live all the same",
+                remedy=f"To make it live anyway, run `mlpipe publish {self.model} {batch_id}`",
                 model=self.model,
                 batch_id=batch_id,
             )
@@ -188,7 +188,8 @@ class Publisher:
                 PublicationOutcome.WAITING,
                 batch_id,
                 condition="publication_is_automatic",
-                reason=f"A person publishes batches of this model: mlpipe publish {self.model} {batch_id}",
+                reason="The model's `publication.mode` is `manual`: "
+                f"publish the batch by `mlpipe publish {self.model} {batch_id}`",
             )
         return None
 
@@ -241,8 +242,8 @@ class Publisher:
         target = self.registry.rollback_target(self.model)
         if target is None:
             raise PublishingError(
-                "No batch was live before this one that is still in the stores",
-                remedy=f"Publish another batch by name: see `mlpipe batches {self.model}`",
+                "No earlier live batch is still in the stores",
+                remedy=f"Choose one of `mlpipe batches {self.model}`, and publish it by `mlpipe publish`",
                 model=self.model,
             )
         return target.batch_id
@@ -251,7 +252,7 @@ class Publisher:
         return self._result(
             PublicationOutcome.LIVE if changed else PublicationOutcome.UNCHANGED,
             batch_id,
-            reason="" if changed else "The request was carried out before",
+            reason="" if changed else "The request was already carried out",
         )
 
     def _result(
@@ -299,10 +300,11 @@ def serving_text(
     """
     if record.accepted_rows is None:
         raise PublishingError(
-            "The batch was verified by an earlier version, and its accepted rows are not recorded"
+            "The batch was verified by an earlier release, which did not record its accepted rows"
             if record.load_state == LoadState.VERIFIED
-            else f"The rows of the batch are not verified (it is {record.load_state})",
-            remedy=f"Run mlpipe load {record.manifest_key} --again, and let its checks pass first",
+            else f"The batch is not verified: it is {record.load_state}",
+            remedy=f"Run `mlpipe load {record.manifest_key} --again`; it can be published once its "
+            "checks pass",
             model=record.model,
             batch_id=record.batch_id,
         )

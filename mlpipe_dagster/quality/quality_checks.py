@@ -41,14 +41,16 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction
 
 _OTHER_VERSION = (
-    "Another version of the model scored the live batch: a shift is expected, does not block, and counts for "
-    "no retraining"
+    "Another model version scored the live batch. Drift is then expected: it does not block the batch "
+    "or cause a retraining"
 )
 _DESCRIPTIONS = {
     QUALITY: "The declared rules of single columns hold: null rate, range, uniqueness.",
-    AGAINST_LIVE: "Rows and entities are as declared beside those of the live batch.",
-    DRIFT: "No column's values moved further from the live batch than declared.",
-    VERSION_ACCURACY: "Earlier batches of the same model version were not worse by `quality.accuracy.block`.",
+    AGAINST_LIVE: "The numbers of rows and of entities shared with the live batch are within the declared "
+    "limits.",
+    DRIFT: "No column has drifted further from the live batch than declared.",
+    VERSION_ACCURACY: "Earlier batches of the same version were not worse than promised by "
+    "`quality.accuracy.block`.",
 }
 
 
@@ -227,6 +229,6 @@ def check_result(
         passed=level is Level.PASS,
         severity=dg.AssetCheckSeverity.ERROR if level is Level.BLOCK else dg.AssetCheckSeverity.WARN,
         description=". ".join(text for text in (*(finding.text for finding in findings), note) if text)
-        or "Nothing is wrong",
+        or "No rule is violated",
         metadata={name: value for name, value in counted.items() if value is not None} | (metadata or {}),
     )

@@ -11,7 +11,7 @@ from model_declaration.quality import ColumnRule, Quality
 
 # If ids contain a date or a run, each batch has entities of its own.
 _NO_SHARED_ENTITY = (
-    ". If entity ids carry a date, two batches never share one: leave `coverage` out of the declaration"
+    ". If entity ids contain a date, two batches never share one: leave `coverage` out of the declaration"
 )
 
 
@@ -77,15 +77,15 @@ def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[Qual
 def _broken(rule: ColumnRule, found: ColumnFacts, rows: int) -> Iterator[str]:
     if rule.null_rate is not None and found.nulls > Decimal(rule.null_rate) * rows:
         yield (
-            f"{rule.column} has no value in {found.nulls} of {rows} rows, "
-            f"and may lack it in a share of {rule.null_rate}"
+            f"{rule.column} is null in {found.nulls} of {rows} rows, "
+            f"but only a share of {rule.null_rate} is allowed"
         )
     if found.outside:
         bounds = f"from {_shown(rule.minimum, '-infinity')} to {_shown(rule.maximum, 'infinity')}"
-        yield f"{rule.column} is not {bounds} in {found.outside} of {rows} rows"
+        yield f"{rule.column} is outside the range {bounds} in {found.outside} of {rows} rows"
     valued = rows - found.nulls
     if rule.unique and found.distinct is not None and found.distinct < valued:
-        yield f"{rule.column} has {found.distinct} different values in {valued} rows, and must be unique"
+        yield f"{rule.column} has {found.distinct} different values in {valued} rows, but must be unique"
 
 
 def _shown(bound: str | None, otherwise: str) -> str:
@@ -104,7 +104,7 @@ def comparison_findings(quality: Quality, facts: BatchFacts) -> list[QualityFind
                 QualityFinding(
                     Level.BLOCK,
                     f"the batch has {facts.rows} accepted rows, {ratio:.2f} times the live batch's "
-                    f"{facts.live_rows}, and must have {wanted.at_least} to {wanted.at_most} times as many",
+                    f"{facts.live_rows}; {wanted.at_least} to {wanted.at_most} times as many are allowed",
                 )
             )
     if quality.coverage is not None and facts.shared_entities is not None:
@@ -153,9 +153,7 @@ def judged_drift(
 def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
     """Return a finding for each column that moved too far."""
     return [
-        QualityFinding(
-            each.level, f"the values of {each.column} have moved: stability index {each.index:.2f}"
-        )
+        QualityFinding(each.level, f"{each.column} has drifted: its stability index is {each.index:.2f}")
         for each in judged
         if each.level
     ]

@@ -126,7 +126,7 @@ class RegionFollower:
         attempt = record.verified_attempt or 0
         report = load_report(self.bucket, self.model, record.batch_id, attempt)
         if report.dynamodb is None:
-            return (f"the report of load {attempt} says nothing of DynamoDB",)
+            return (f"the report of load {attempt} has no result for DynamoDB",)
         count = count_online(
             self.bucket,
             self.replica,

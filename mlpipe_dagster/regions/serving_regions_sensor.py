@@ -38,9 +38,9 @@ def follow_home_op(context: dg.OpExecutionContext, config: FollowConfig, platfor
     context.log_event(observation)
     if followed.step is FollowStep.INCOMPLETE and followed.behind > ALARM_AFTER:
         raise dg.Failure(
-            f"{config.region} does not follow home since {followed.behind}: {'. '.join(followed.faults)}. "
-            f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Look at the "
-            "table's replication; the region is tried again by itself.",
+            f"{config.region} has been behind home for {followed.behind}: {'. '.join(followed.faults)}. "
+            f"It serves {followed.region_batch_id}, home serves {followed.home_batch_id}. Check the "
+            "table's replication; the sensor keeps trying.",
             # Dagster drops the observations of a failed step, so the metadata is repeated here.
             metadata=observation.metadata,
             allow_retries=False,
@@ -103,7 +103,7 @@ def serving_regions_tick(
         with unreadable.collect(model.name):
             requests += follow_requests(platform, model.name, regions, under_way, now)
     return unreadable.result(
-        None, "Every serving region is in step, or a run lets it follow", requests=requests
+        None, "Every serving region is in step with home, or a run already updates it", requests=requests
     )
 
 

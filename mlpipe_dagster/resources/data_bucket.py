@@ -120,7 +120,7 @@ class DataBucket:
     def _unreadable(self, key: str, error: Exception) -> ObjectUnreadableError:
         return ObjectUnreadableError(
             f"s3://{self.name}/{key} cannot be read: {error}",
-            remedy="Look at the rights to it and to the key it is encrypted with",
+            remedy="Check the permissions for it and for its encryption key",
         )
 
     def lines(self, key: str) -> Iterator[bytes]:
@@ -176,7 +176,7 @@ class DataBucket:
             for error in answer.get("Errors", ()):
                 raise ObjectNotDeletedError(
                     f"s3://{self.name}/{error.get('Key')} cannot be deleted: {error.get('Message')}",
-                    remedy="Look at the rights to it, and run the step again",
+                    remedy="Check the permissions for it, then run the step again",
                 )
 
 

@@ -94,8 +94,8 @@ class WarehouseSession:
             if live == shown:
                 return added
         raise PublicationsMoveError(
-            f"Somebody published each of {_MAX_LOOKS} times that Snowflake's live view was replaced",
-            remedy="Find out who publishes so often; the sensor warehouse_projection brings the view in step",
+            f"The live batch changed during each of {_MAX_LOOKS} updates of Snowflake's live view",
+            remedy="Find out who publishes so often; the sensor warehouse_projection updates the view later",
             model=model,
         )
 

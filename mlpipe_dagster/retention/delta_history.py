@@ -73,9 +73,9 @@ class DeltaHistory:
             except CommitFailedError as error:
                 if time.monotonic() + pause > deadline:
                     raise DeltaRemovalError(
-                        f"Others commit to the Delta table for {self._patience_seconds:.0f} s: "
+                        f"Other writers committed to the Delta table for {self._patience_seconds:.0f} s: "
                         f"{deltalake_message(error)}",
-                        remedy="Run the sweep again: what it has retired stays retired",
+                        remedy="Run the sweep again; batches that it has retired stay retired",
                         model=self._model,
                     ) from error
                 time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing

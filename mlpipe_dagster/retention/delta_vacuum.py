@@ -67,9 +67,9 @@ def vacuum(
     if not troubles:
         vacuumed |= doomed
     elif doomed:
-        others = f" The same is so of {len(troubles) - 1} other batches." if len(troubles) > 1 else ""
+        others = f" {len(troubles) - 1} other done files cannot be read either." if len(troubles) > 1 else ""
         not_vacuumed = (
-            f"{len(doomed)} files stay, since they may be of a batch whose done file cannot be read. "
+            f"{len(doomed)} files stay because they may belong to a batch whose done file cannot be read. "
             f"{troubles[0]}{others}"
         )
     bucket.delete(files[name].key for name in sorted(vacuumed))

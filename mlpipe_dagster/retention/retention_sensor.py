@@ -41,7 +41,7 @@ class RetentionConfig(dg.Config):
 @dg.op(
     name=_OP,
     pool=SNOWFLAKE_POOL,
-    description="Retires a model's batches and versions whose time is over, and vacuums its Delta table.",
+    description="Retires a model's expired batches and versions, and vacuums its Delta table.",
 )
 def retire_batches(
     context: dg.OpExecutionContext, config: RetentionConfig, platform: Platform, warehouse: Warehouse
@@ -51,7 +51,7 @@ def retire_batches(
     def log_retired(batch: RetiredBatch) -> None:
         # If the step fails, Dagster drops its observations but keeps the log.
         values = (batch.record.batch_id, batch.rows, batch.objects, batch.bytes)
-        context.log.info("Retired %s: %d rows, %d objects, %d bytes are gone", *values)
+        context.log.info("Retired %s: deleted %d rows and %d objects, %d bytes", *values)
 
     with warehouse.session() as session:
         found = retention_sweep(
@@ -64,7 +64,7 @@ def retire_batches(
     context.log_event(sweep_observation(config.model, swept, versions))
 
 
-@dg.job(name=JOB, description="Lets the batches of one model whose time is over leave Snowflake and S3.")
+@dg.job(name=JOB, description="Deletes the expired batches of one model from Snowflake and S3.")
 def retention_job() -> None:
     """Sweep a model."""
     retire_batches()
@@ -127,7 +127,7 @@ def sweep_observation(model: str, swept: SweepResult, versions: Sequence[int]) -
             "s3_bytes_freed": sum(batch.bytes for batch in swept.retired) + swept.vacuumed_bytes,
             "delta_files_removed": swept.delta_files,
             "delta_files_vacuumed": swept.vacuumed_files,
-            "kept": markdown_list(kept, empty="nothing that was due"),
+            "kept": markdown_list(kept, empty="none"),
             **({"not_vacuumed": swept.not_vacuumed} if swept.not_vacuumed else {}),
         },
     )
@@ -201,7 +201,7 @@ def retention_tick(
             break
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else "No batch's time is over",
+        skip_reason=None if requests else "No batch has expired",
         cursor=cursor.text(),
         asset_events=unreadable,
     )
@@ -225,7 +225,7 @@ def retention_sensor(models: list[ServedModel]) -> dg.SensorDefinition:
         job=retention_job,
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sweeps each model once a day, if batches of it have outlived their retention.",
+        description="Sweeps each model that has expired batches once a day.",
     )
     def retention(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return retention_tick(context.cursor, platform, models, datetime.now(UTC))

@@ -86,8 +86,8 @@ def features_description(declaration: ModelDeclaration) -> str:
     """Return a description of the features for people."""
     prepared = declaration.features
     if prepared:
-        return f"The rows of the source {prepared.source} as they are; {prepared.key} names the entity."
-    return "What is known of a partition's entities before it begins."
+        return f"The unchanged rows of the source {prepared.source}, with the entity id in {prepared.key}."
+    return "The data known about a partition's entities before the partition begins."
 
 
 def features_links(declaration: ModelDeclaration) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _external(key: dg.AssetKey, facts: list[dict[str, Any]]) -> dg.AssetSpec:
     kinds = _KINDS[shown["format"]] | ({"s3"} if "path" in shown else set())
     return dg.AssetSpec(
         key,
-        description=f"What the features of {', '.join(models)} are made of; nothing here makes it.",
+        description=f"A source of the features of {', '.join(models)}, produced outside this code location.",
         kinds=kinds,
         group_name=SOURCES_GROUP,
         metadata=shown,

@@ -19,7 +19,7 @@ def trained_elsewhere_spec(declaration: ModelDeclaration, file: ModelFile) -> dg
     return dg.AssetSpec(
         asset_key(model, TRAINED_MODEL),
         kinds={"s3", library_kind(declaration)},
-        description="The model as trained outside Dagster.",
+        description="The model's file, trained outside Dagster.",
         metadata={**_facts(file), **code_links(declaration)},
         group_name=declaration.asset_group,
         owners=declaration.owners,

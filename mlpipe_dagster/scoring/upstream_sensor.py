@@ -115,9 +115,9 @@ def upstream_tick(
     ready = next((each for each in waiting if not assets.without(each)), None)
     text = cursor.to_text(looked_at[0])
     if ready is None:
-        return _skipped(assets.reason(waiting[-1]) if waiting else f"{looked_at[-1]} is scored", text)
+        return _skipped(assets.reason(waiting[-1]) if waiting else f"{looked_at[-1]} is already scored", text)
     if _is_scoring(context.instance, declaration.name):
-        return _skipped(f"{ready} waits for the run before it, whose batch it reads", text)
+        return _skipped(f"{ready} waits for the end of the current run", text)
     request = dg.RunRequest(
         run_key=f"{declaration.name}:{ready}",
         partition_key=ready.dagster_key,

@@ -120,7 +120,7 @@ class ModelPackages:
                 if error.response["Error"]["Code"] not in _UNKNOWN:
                     raise
                 raise ModelPackageError(
-                    f"SageMaker does not list the model's packages: {error}",
+                    f"SageMaker cannot list the model's packages: {error}",
                     remedy="Deploy the stage, or run `mlpipe up`: both create the model package group",
                     model=model,
                 ) from error
@@ -183,8 +183,8 @@ class ModelPackages:
         verdict = None if verdict_key is None else self.verdict(verdict_key)
         if verdict is not None and verdict.candidate_digest != digest:
             raise InvalidNameError(
-                f"its verdict is on {verdict.candidate_digest}, and its digest is {digest}",
-                remedy="Register the verdict on this version",
+                f"its verdict judged {verdict.candidate_digest}, but its digest is {digest}",
+                remedy="Register it with its own verdict",
             )
         execution = said.get("execution")
         trained_until = said.get("trained_until")
@@ -236,7 +236,7 @@ class ModelPackages:
         arn = f"{self._deployment.retraining_pipeline_arn(model)}/execution/{execution_id}"
         if execution not in {execution_id, arn}:
             raise InvalidNameError(
-                f"{execution[:200]!r} is no execution of the retraining pipeline of {model}",
+                f"{execution[:200]!r} is not an execution of the retraining pipeline of {model}",
                 remedy=f"Name one that begins with {self._deployment.retraining_pipeline_arn(model)}",
             )
         return arn
@@ -252,15 +252,15 @@ class ModelPackages:
         found = _ARTIFACT.fullmatch(container["ModelDataUrl"])
         if found is None:
             raise InvalidNameError(
-                f"ModelDataUrl {container['ModelDataUrl'][:200]!r} is no address of S3",
+                f"ModelDataUrl {container['ModelDataUrl'][:200]!r} is not an S3 address",
                 remedy="Register the file's address",
             )
         bucket, key = validated_bucket(found[1]), validated_key(found[2])
         is_candidate = bucket == self._bucket.name and key.startswith(candidates_prefix(model))
         if "codec" not in said and not is_candidate:
             raise InvalidNameError(
-                f"s3://{bucket}/{key} does not lie below {candidates_prefix(model)} of the data bucket, "
-                "where retraining leaves its archives",
+                f"s3://{bucket}/{key} is not below {candidates_prefix(model)} of the data bucket, "
+                "where retraining writes its archives",
                 remedy="Register a model that was trained elsewhere with its codec",
             )
         return bucket, key
@@ -273,7 +273,7 @@ def _verdict_key(model: str, said: Mapping[str, str]) -> str | None:
     execution_id = key.removesuffix(f"/{VERDICT_NAME}").rpartition("/")[2]
     if key != f"{retraining_prefix(model, execution_id)}{VERDICT_NAME}":
         raise InvalidNameError(
-            f"{key[:200]!r} is no verdict on a version of {model}",
+            f"{key[:200]!r} is not the key of a verdict on {model}",
             remedy=f"Name the verdict of one of its executions: {retraining_prefix(model, 'execution')}...",
         )
     return key
@@ -300,5 +300,5 @@ def _text(words: str) -> str:
 
 def _matching(pattern: re.Pattern[str], value: str, what: str) -> str:
     if not pattern.fullmatch(value):
-        raise InvalidNameError(f"{what} {value[:80]!r} has another form", remedy=f"Register its {what}")
+        raise InvalidNameError(f"{what} {value[:80]!r} is invalid", remedy=f"Register a valid {what}")
     return value

@@ -34,7 +34,7 @@ from prediction_contract.registry.version_records import ModelVersion
 _DESCRIPTIONS = {
     BETTER_THAN_CHAMPION: "The version was better than the champion on rows that neither had learned from.",
     NO_SLICE_WORSE: "The version was worse than the champion in no declared slice of those rows.",
-    ARTIFACT_LOADS: "The version's file is there, and its bytes are those that were judged and approved.",
+    ARTIFACT_LOADS: "The version's file exists and is the one that was judged and approved.",
 }
 
 
@@ -46,7 +46,7 @@ def model_versions_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
         deps=[asset_key(model, FEATURES)],
         partitions_def=version_partitions(model),
         kinds={"sagemaker", library_kind(declaration)},
-        description="Each version of the model, as it was judged, and what became of it.",
+        description="Each version of the model, with its verdict and its present state.",
         metadata=code_links(declaration, "train"),
         group_name=declaration.asset_group,
         owners=declaration.owners,
@@ -92,7 +92,7 @@ def checked_version(registry: RegistryTable, model: str, partition: str | None) 
     newest = next(iter(registry.model_versions(model, page_size=1)), None)
     if newest is None:
         raise UnknownVersionError(
-            "The registry knows no version of the model", remedy=f"Run `mlpipe retrain {model}`", model=model
+            "The registry has no version of the model", remedy=f"Run `mlpipe retrain {model}`", model=model
         )
     return newest
 
@@ -118,8 +118,8 @@ def _bytes_are_approved(bucket: DataBucket, version: ModelVersion) -> VersionVer
     if sha256 != version.artifact_sha256:
         return VersionVerdict(
             False,
-            f"{address} has the SHA-256 {sha256}, and the version that was approved has "
-            f"{version.artifact_sha256}: no batch is scored by it. Restore the object",
+            f"{address} has the SHA-256 {sha256}, but the approved one is {version.artifact_sha256}, so the "
+            "version cannot score. Restore the object",
             is_grave=True,
         )
-    return VersionVerdict(True, f"{address} has the bytes that were approved")
+    return VersionVerdict(True, f"{address} has the approved SHA-256")

@@ -160,7 +160,7 @@ class VersionsTick:
         for event in events:
             if event.resource is None:
                 self.context.log.warning(
-                    "Message %s tells of no package or execution: it is left to the dead-letter queue",
+                    "Message %s names no package or execution; the dead-letter queue gets it",
                     event.message_id,
                 )
             elif model := targets.get(event.resource):
@@ -194,7 +194,7 @@ class VersionsTick:
     def _asked_of_queue(self, ask: Callable[[], None]) -> None:
         try:
             ask()
-        except Exception as error:  # the listing finds what the queue does not tell
+        except Exception as error:  # the listing finds the changes anyway
             self.context.log.exception("The queue of model events does not answer")
             self._summary.append(f"The queue of model events does not answer: {error}")
 
@@ -275,7 +275,9 @@ class VersionsTick:
         try:
             return self.packages.verdict(version.verdict_key) if version.verdict_key else None
         except InvalidVerdictError as error:
-            self.context.log.warning("The verdict %s is not shown: %s", version.verdict_key, error)
+            self.context.log.warning(
+                "The verdict %s cannot be read, so it is not shown: %s", version.verdict_key, error
+            )
             return None
 
     def _tell(self, model: str, followed: FollowedPackages, promotion: PromotionByRule) -> None:

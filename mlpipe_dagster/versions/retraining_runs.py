@@ -83,7 +83,7 @@ class WantedRetraining:
             pipeline=deployment.retraining_pipeline(self.model),
             token=token,
             display_name=display_name(self.last_partition, str(attempt), token[:12]),
-            description=f"{self.cause}, asked for by {self.requested_by}",
+            description=f"{self.cause}, requested by {self.requested_by}",
             parameters={
                 "LastPartition": self.last_partition,
                 "Attempt": str(attempt),
@@ -150,7 +150,9 @@ class Retraining:
                 # It was cancelled: wait until it has stopped, then start the next attempt.
                 self.executions.watch(context, arn, since=since)
             if self._has_failed(arn):
-                context.log.info("Attempt %d, execution %s, has failed: the next attempt", attempt, arn)
+                context.log.info(
+                    "Attempt %d, execution %s, has failed: starting the next attempt", attempt, arn
+                )
                 continue
             context.log.info("Attempt %d is execution %s", attempt, arn)
             described = self.executions.watch(context, arn, since=since)
@@ -160,12 +162,14 @@ class Retraining:
             if first == arn:
                 return arn
             if not self._has_failed(first):
-                context.log.info("Execution %s works, or has worked, on the same range and code", first)
+                context.log.info(
+                    "Execution %s already retrains, or has retrained, on the same range and code", first
+                )
                 return first
-            context.log.info("Execution %s, which came first, has failed: the next attempt", first)
+            context.log.info("Execution %s, which came first, has failed: starting the next attempt", first)
         raise SageMakerJobError(
             f"{_MAX_ATTEMPTS} attempts at retraining {wanted.model} have failed. Find the cause in the logs "
-            "of their jobs, correct the code, and upload it: a new version of the code begins with attempt 1."
+            "of their jobs, correct the code, and upload it: new code starts again with attempt 1."
         )
 
     def _has_failed(self, arn: str) -> bool:
@@ -202,13 +206,13 @@ class Retraining:
         if status != SUCCEEDED:
             return RetrainingResult(
                 outcome=RetrainingOutcome.NOTHING_NEW,
-                reason=f"Execution {arn} retrains on the same range with the same code: it is {status}",
+                reason=f"Execution {arn} has the same range and code: it is {status}",
                 execution_arn=arn,
             )
         execution_id = arn.rpartition("/")[2]
         verdict = self.packages.verdict(f"{retraining_prefix(model, execution_id)}{VERDICT_NAME}")
         if verdict is None:
-            raise RetrainingError(f"Execution {arn} has left no verdict", remedy="Retrain again", model=model)
+            raise RetrainingError(f"Execution {arn} left no verdict", remedy="Retrain again", model=model)
         if not verdict.is_new:
             return RetrainingResult(
                 outcome=RetrainingOutcome.NOTHING_NEW, reason=verdict.reason, execution_arn=arn
@@ -232,8 +236,8 @@ class Retraining:
             if followed.unusable:
                 break
         raise RetrainingError(
-            "; ".join(followed.unusable.values()) or f"Execution {arn} has registered no model package",
-            remedy=f"Look at the execution's steps, then retrain {model} again",
+            "; ".join(followed.unusable.values()) or f"Execution {arn} registered no model package",
+            remedy=f"Check the execution's steps, then retrain {model} again",
             model=model,
         )
 
@@ -247,17 +251,17 @@ def _outcome(
     if version.state == VersionState.CANDIDATE:
         return (
             RetrainingOutcome.WAITING,
-            f"{reason}. A person approves and promotes it: mlpipe promote {model} {number}",
+            f"{reason}. To approve and promote it, run `mlpipe promote {model} {number}`",
         )
     if version.state == VersionState.APPROVED:
         why = promotion.waiting.get(number, "a newer version is the champion")
         return (
             RetrainingOutcome.NOT_PROMOTED,
-            f"{why}. A person may promote it all the same: mlpipe promote {model} {number}",
+            f"{why}. To promote it anyway, run `mlpipe promote {model} {number}`",
         )
     if version.state == VersionState.REFUSED:
         return RetrainingOutcome.REFUSED, version.reason or reason
-    return RetrainingOutcome.NOTHING_NEW, f"Version {number} was made before, and is {version.state} now"
+    return RetrainingOutcome.NOTHING_NEW, f"Version {number} is already {version.state}"
 
 
 def retraining_on(platform: Platform, executions: PipelineExecutions) -> Retraining:

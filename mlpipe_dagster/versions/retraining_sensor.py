@@ -106,11 +106,11 @@ def retraining_tick(
     judged = newest_of_partitions(judged_batches(context.instance, model))
     newest = next((each.partition for each in judged if each.model_version == champion.digest), None)
     if newest is None:
-        return _skipped(f"No batch of version {champion.version} was checked yet", cursor)
+        return _skipped(f"No batch of version {champion.version} has been checked yet", cursor)
     bucket = DataBucket(platform.tick_client("s3"), settings.data_bucket)
     cause = drift_cause(judged, champion.digest) or _accuracy_cause(bucket, registry, declaration)
     if cause is None:
-        return _skipped(f"Nothing speaks for a retraining: {newest} is the newest batch", cursor)
+        return _skipped(f"No reason to retrain; the newest checked partition is {newest}", cursor)
     packages = ModelPackages(platform.tick_client("sagemaker"), settings.deployment, bucket)
     retrained_at = [
         *_retrained_at(registry, packages, model),
@@ -118,14 +118,14 @@ def retraining_tick(
     ]
     if not has_cooled_down(newest, retrained_at, training.cool_down):
         return _skipped(
-            f"{cause.text}. The last retraining was on {max(retrained_at)}: it is left {training.cool_down} "
-            "partitions to take effect",
+            f"{cause.text}. The last retraining was on {max(retrained_at)}; the next may start "
+            f"{training.cool_down} partitions later",
             cursor,
         )
     arn = _start(platform, model, newest, cause)
     return dg.SensorResult(
         cursor=RetrainingCursor(str(newest)).text(),
-        skip_reason=f"{cause.text}. Execution {arn} retrains",
+        skip_reason=f"{cause.text}. Execution {arn} was started",
         asset_events=[started_observation(model, cause, arn)],
     )
 
@@ -197,7 +197,7 @@ def retraining_sensor(declaration: ModelDeclaration, training: Training) -> dg.S
         name=f"{model_name_stem(declaration.name)}_retraining",
         minimum_interval_seconds=int(_INTERVAL.total_seconds()),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Retrains {declaration.name} once its predictions drift, or their accuracy decays.",
+        description=f"Retrains {declaration.name} when its predictions drift or lose accuracy.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult:
         return retraining_tick(context, platform, declaration, training)

@@ -48,7 +48,7 @@ _WORDS = {
     VersionAction.PROMOTE: "became the champion",
     VersionAction.DEMOTE: "is the champion again after a demotion",
     VersionAction.HOLD: "Promotion by rule was stopped",
-    VersionAction.RELEASE_HOLD: "Promotion by rule goes on",
+    VersionAction.RELEASE_HOLD: "Promotion by rule was resumed",
     VersionAction.CHALLENGE: "The challenger was changed",
 }
 
@@ -132,11 +132,11 @@ def _artifact_loads(bucket: DataBucket, version: ModelVersion, verdict: Verdict 
     except ObjectUnreadableError as error:
         return VersionVerdict(False, str(error), is_grave=True)
     if verdict is None:
-        return VersionVerdict(True, f"{address} exists; its verdict is gone")
+        return VersionVerdict(True, f"{address} exists; its verdict was deleted")
     if verdict.candidate_sha256 != version.artifact_sha256:
         return VersionVerdict(
             False,
-            f"{address} was judged with the SHA-256 {verdict.candidate_sha256}, and its model package has "
+            f"{address} was judged with the SHA-256 {verdict.candidate_sha256}, but its model package has "
             f"{version.artifact_sha256}",
             is_grave=True,
         )
@@ -212,7 +212,7 @@ def champion_event(
     if action not in _MOVES:
         return dg.AssetObservation(key, description=f"{_WORDS[action]} {by}", metadata=_facts(entry))
     if version is None:
-        text = f"Version {entry.previous_version} was demoted, and no version is the champion, {by}"
+        text = f"Version {entry.previous_version} was demoted, which leaves no champion, {by}"
         return dg.AssetObservation(key, description=text, metadata=_facts(entry))
     return dg.AssetMaterialization(
         key,

@@ -94,7 +94,7 @@ def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
         for name, state in platform.sagemaker_jobs("Processing", "features").items()
         if name not in cancelled.after
     }
-    return drilled(platform, FEATURES_JOB, "features", jobs, waits="it is adopted", tags=DAYS)
+    return drilled(platform, FEATURES_JOB, "features", jobs, waits="adopting it", tags=DAYS)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def scored(platform: GatedPlatform, trained: Drill) -> Drill:
         score_job_name(MODEL),
         "predict",
         jobs,
-        waits="is InProgress: it is adopted",
+        waits="is already InProgress: adopting it",
         tags={"partition": SCORED},
     )
 
@@ -145,7 +145,7 @@ def loaded(platform: GatedPlatform, manifest: Manifest) -> Drill:
         load_job_name(MODEL),
         "load",
         platform.glue_job_runs,
-        waits="it is waited for",
+        waits="is already loading",
         tags={"partition": SCORED},
     )
 
@@ -154,7 +154,7 @@ def test_a_cancelled_run_stops_its_job_and_leaves_nothing(platform: GatedPlatfor
     """The web page's button ends the remote job, and the run counts as cancelled."""
     assert set(cancelled.after.values()) <= {"Stopping", "Stopped"}
     assert str(platform.run_of(cancelled.successor).status.value) == "CANCELED"
-    assert "is told to stop" in cancelled.successor.text()
+    assert "is being stopped" in cancelled.successor.text()
 
 
 def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) -> None:

@@ -76,5 +76,5 @@ def test_a_password_is_not_shown(minimal_environment: dict[str, str]) -> None:
 
 def test_a_file_with_crlf_line_endings_is_called_so(minimal_environment: dict[str, str]) -> None:
     """A shell that reads such a file leaves a carriage return that nobody sees at each value's end."""
-    with pytest.raises(SettingsError, match=r"MLPIPE_STAGE holds a carriage return, .* CRLF"):
+    with pytest.raises(SettingsError, match=r"MLPIPE_STAGE contains a carriage return, .* CRLF"):
         Settings.from_environment({**minimal_environment, "MLPIPE_STAGE": "local\r"})

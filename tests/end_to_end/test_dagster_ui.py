@@ -76,7 +76,7 @@ def run_again(failed: tuple[str, Run], stack: DevelopmentStack, page: DagsterPag
     batch_id, run = failed
     assert not stack.is_live("airport_congestion", batch_id)
     page.open(f"/runs/{run.run_id}")
-    page.see(re.compile("Glue refuses to start job"))
+    page.see(re.compile("Glue refused to start job"))
     page.picture("failed_load")
     page.page.get_by_role("button", name=re.compile("Re-execute")).first.click()
     wait_until(

@@ -126,7 +126,7 @@ def test_a_project_names_the_versions_that_it_works_with(tmp_path: Path) -> None
     text = marker.read_text()
     for requires, fault in (
         (">=0.1,<1", None),
-        (">=9", "works with mlpipe >=9, and "),
+        (">=9", "needs mlpipe >=9, but "),
         ("soon", "'soon' is no"),
     ):
         marker.write_text(text.replace("[tool.mlpipe]\n", f'[tool.mlpipe]\nrequires = "{requires}"\n'))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FAULT = ("model", "where", "what", "remedy")
 _LATER = ("model", "source", "column", "rows")
-_LATER_TITLE = "times after the partition's beginning in sources without known_at: were they known before it?"
+_LATER_TITLE = "times after the partition began, in sources without known_at: were they known before?"
 _LEAK = ("model", "partition", "rows", "files", "known_later", "leaks", "what")
 
 
@@ -104,7 +104,9 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
     ]
     if lines:
         tables.append(
-            Table(title="your own lines", columns=("model", "line"), rows=lines, whole=frozenset({"line"}))
+            Table(
+                title="lines of your code", columns=("model", "line"), rows=lines, whole=frozenset({"line"})
+            )
         )
     later = [{"model": each["model"], **times} for each in leaks for times in each["later_times"]]
     if later:

@@ -68,9 +68,9 @@ class ProjectModules:
                             continue
                         yield ProjectFault(
                             where=f"{path}:{line}",
-                            what=f"It imports {imported}, and each job imports this file before a model's "
-                            "functions",
-                            remedy="Import it where it is used: a job's environment need not have it",
+                            what=f"It imports {imported}, but every job imports this file, and not every "
+                            "job's environment has it",
+                            remedy="Import it in the module that uses it",
                         )
 
     def faults_of_object(
@@ -154,7 +154,8 @@ def _parameter_fault(name: str, function: FunctionFacts, sources: list[str]) -> 
     """Return why the platform cannot call a function; None if it can."""
     by_place = _BY_PLACE.get(name, ("partition",))
     if len(function.positional) < len(by_place) and not function.takes_any_place:
-        return f"{name} has {len(function.positional)} positional parameters, but gets {', '.join(by_place)}"
+        count = len(function.positional)
+        return f"{name} has {count} positional parameters, but is called with {', '.join(by_place)}"
     by_name = {*function.positional[len(by_place) :], *function.by_name}
     given = set() if name in _BY_PLACE else set(sources)
     if missing := sorted(by_name - function.with_default - given):

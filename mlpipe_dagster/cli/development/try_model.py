@@ -84,7 +84,7 @@ def failed(model: str, error: Mapping[str, Any]) -> CommandResult:
             *(
                 [
                     Table(
-                        title="your own lines, most recent call last",
+                        title="lines of your code, most recent call last",
                         columns=("line",),
                         rows=[{"line": line} for line in error["lines"]],
                         whole=frozenset({"line"}),

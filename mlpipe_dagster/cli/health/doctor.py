@@ -215,7 +215,7 @@ def _done_files(
                 severity=Severity.WARNING,
                 topic="done_files",
                 model=model,
-                what=f"{len(files)} done files are of a model that is not declared, first {min(files)}",
+                what=f"{len(files)} done files name a model that is not declared; the first is {min(files)}",
                 remedy="Declare the model and reload Dagster's code location, or delete the files",
             )
         if model in known:
@@ -225,7 +225,8 @@ def _done_files(
         yield HealthFinding(
             severity=Severity.NOTE,
             topic="done_files",
-            what=f"{len(strangers)} objects below done/ are not done files, first {strangers[0][:200]!r}",
+            what=f"{len(strangers)} objects below done/ are not done files; the first is "
+            f"{strangers[0][:200]!r}",
             remedy="Delete them, or deliver them as done/<UTC date of minting>/<model>/<batch id>.json",
         )
 

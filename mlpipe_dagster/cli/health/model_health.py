@@ -127,7 +127,7 @@ def _row_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             yield records.finding(
                 Severity.WARNING,
                 "rows",
-                "It was verified by an earlier version; its accepted rows are not recorded",
+                "It was verified by an earlier release, which did not record its accepted rows",
                 f"Run `mlpipe load {batch.manifest_key} --again`; until then it cannot be rolled back to",
                 batch.batch_id,
             )

@@ -127,7 +127,7 @@ def _waiting_findings(facts: VersionFacts) -> Iterator[HealthFinding]:
             yield facts.finding(
                 Severity.WARNING,
                 "candidates",
-                f"Version {version.version} waits since {version.created_at}: {why}",
+                f"Version {version.version} has waited since {version.created_at}: {why}",
                 f"See `mlpipe models {facts.model}`, then `mlpipe promote {facts.model} {version.version}`, "
                 "or reject its package",
             )

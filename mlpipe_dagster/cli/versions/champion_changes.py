@@ -194,8 +194,8 @@ class ChampionChanges:
         pointer = self.pointer()
         if pointer.version != seen.version:
             raise ChampionMovedError(
-                f"The champion has moved from version {seen.version} to {pointer.version} meanwhile",
-                remedy=f"See `mlpipe models {self.model}`, and ask again",
+                f"The champion changed from version {seen.version} to {pointer.version} in the meantime",
+                remedy=f"See `mlpipe models {self.model}`, then run the command again",
                 model=self.model,
             )
         return version_rules.demote(

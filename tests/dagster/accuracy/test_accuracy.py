@@ -298,7 +298,7 @@ def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel
         (15.0, "lower", Level.BLOCK, "50.0% worse than 10"),
         (9.0, "higher", Level.WARN, "10.0% worse than 10"),
         (12.0, "higher", Level.PASS, "20.0% better than 10"),
-        (None, "lower", Level.PASS, "cannot be told yet: 0 of 100 rows have an outcome"),
+        (None, "lower", Level.PASS, "cannot be computed yet: 0 of 100 rows have an outcome"),
     ],
 )
 def test_a_batch_is_worse_by_a_share_of_the_promise(

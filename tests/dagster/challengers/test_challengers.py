@@ -67,24 +67,24 @@ def judged(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "predicts as the champion does, and is not worse"),
-        ({"earlier": judged()}, "predicts as the champion does, and is not worse"),
+        ({}, "close to the champion's, and its metrics are not worse"),
+        ({"earlier": judged()}, "close to the champion's, and its metrics are not worse"),
         (
             {"earlier": judged(champion=None, challenger=None)},
-            "predicts as the champion does, and is not worse",
+            "close to the champion's, and its metrics are not worse",
         ),
         (
             {"earlier": judged(challenger=6.0)},
-            "it is worse on 2013-01-31: mae:score is 6, and the champion's 5",
+            "the challenger is worse on 2013-01-31: its mae:score is 6, the champion's is 5",
         ),
         (
             {"earlier": judged(better="higher")},
-            "it is worse on 2013-01-31: mae:score is 4, and the champion's 5",
+            "the challenger is worse on 2013-01-31: its mae:score is 4, the champion's is 5",
         ),
-        ({"rows_challenger": 2}, "it has 2 rows, and the batch 3"),
+        ({"rows_challenger": 2}, "the challenger predicts 2 rows, but the batch has 3"),
         (
             {"columns": [{**comparison()["columns"][0], "stability_index": 0.4}]},
-            "the values of score have moved: stability index 0.40",
+            "score has drifted: its stability index is 0.40",
         ),
     ],
 )

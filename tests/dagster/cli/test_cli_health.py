@@ -93,7 +93,7 @@ def test_a_region_that_serves_another_batch_is_found() -> None:
     ("accepted", "severity", "what", "remedy"),
     [
         (0, "error", "none of its 6 rows was accepted", "Roll back"),
-        (None, "warning", "its accepted rows are not recorded", "--again"),
+        (None, "warning", "did not record its accepted rows", "--again"),
     ],
 )
 def test_a_served_batch_without_accepted_rows_is_found(

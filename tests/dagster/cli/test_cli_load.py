@@ -104,7 +104,7 @@ def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: Sm
 def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel) -> None:
     """As the sensor refuses it."""
     manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
-    with pytest.raises(LoadRunError, match="2020-01-01 is no partition"):
+    with pytest.raises(LoadRunError, match="2020-01-01 is not a partition"):
         load(small_model, manifest.key)
 
 

@@ -94,7 +94,7 @@ def test_a_model_in_a_folder_below_is_refused(tmp_path: Path) -> None:
     path.write_text(TEXT)
     refused = refusal(tmp_path / "defs", "team/things")
     assert isinstance(refused, InvalidNameError)
-    assert "does not lie directly below" in str(refused)
+    assert "is not directly below" in str(refused)
 
 
 def test_what_else_lies_in_the_folder_is_loaded_too(tmp_path: Path) -> None:

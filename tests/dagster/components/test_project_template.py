@@ -119,7 +119,7 @@ def test_a_package_that_would_hide_another_is_refused(
 ) -> None:
     """Nothing is written then."""
     assert main(["init", str(tmp_path / name)]) == 1
-    assert "Take letters, digits and hyphens" in capsys.readouterr().err
+    assert "Use letters, digits and hyphens" in capsys.readouterr().err
     assert not (tmp_path / name).exists()
 
 
@@ -199,5 +199,5 @@ def test_a_folder_that_nobody_would_find_is_refused(
 def test_a_model_is_not_scaffolded_over_another(tmp_path: Path) -> None:
     """The declaration that is there is left alone."""
     scaffold(tmp_path, "churn")
-    with pytest.raises(TemplateError, match="churn is no place"):
+    with pytest.raises(TemplateError, match="churn is not directly below defs"):
         scaffold(tmp_path, "churn")

@@ -40,7 +40,7 @@ def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> Non
     ahead = datetime.now(UTC) + timedelta(minutes=50)
     bad = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
     done_file = register_done_file(small_model.platform.bucket, small_model.platform.registry, bad.key)
-    assert "yet to come" in str(done_file.refusal)
+    assert "in the future" in str(done_file.refusal)
     assert small_model.record(bad.batch_id).load_state == LoadState.REFUSED
 
 

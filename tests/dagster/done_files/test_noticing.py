@@ -18,4 +18,4 @@ def test_a_batch_minted_more_than_minutes_ahead_is_refused(minutes_ahead: int, *
     minted_at = datetime.now(UTC) + timedelta(minutes=minutes_ahead)
     key = done_key(MODEL, f"{minted_at:%Y%m%dT%H%M%SZ}-00000000")
     judged = parse_done_file(DataBucket(None, BUCKET), key, manifest_bytes(key))
-    assert ("yet to come" in (judged.refusal or "")) is is_refused
+    assert ("in the future" in (judged.refusal or "")) is is_refused

@@ -59,7 +59,9 @@ def test_a_job_run_that_succeeds_reports_and_leaves_nothing_behind(job: Job) -> 
 def test_a_failing_job_run_shows_its_own_log(job: Job) -> None:
     """The error names state, cause, the job run's page and the log's last lines; Pipes leaves nothing."""
     job.define(FAILS)
-    with pytest.raises(GlueJobError, match=r"(?s)FAILED.*https://.*Its log ends.*ValueError: no such batch"):
+    with pytest.raises(
+        GlueJobError, match=r"(?s)FAILED.*https://.*End of its log.*ValueError: no such batch"
+    ):
         job.run(job.client())
     assert pipes_objects(job.platform) == []
 
@@ -119,7 +121,7 @@ def test_the_wait_for_room_ends(job: Job) -> None:
     """A place that nobody gives up is waited for until a deadline, and the error says what to look at."""
     job.define(SLEEPS.format(seconds=60), max_concurrent_runs=1)
     taken = job.glue.start_job_run(JobName=job.name)["JobRunId"]
-    with pytest.raises(JobNotStartedError, match=r"did not end within 1 s.*Look at the job runs"):
+    with pytest.raises(JobNotStartedError, match=r"did not end within 1 s.*Check which job runs"):
         in_step(
             lambda context: job.client().run(
                 context=context, start_job_run_params={"JobName": job.name}, start_within_seconds=1
@@ -160,7 +162,7 @@ def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) ->
         error="InternalServiceException",
         count=4,
     )
-    with pytest.raises(JobApiError, match="Looking at Glue job"):
+    with pytest.raises(JobApiError, match="Querying Glue job"):
         job.run(job.client(polling=replace(QUICK, patience_seconds=0)))
     assert len(pipes_objects(job.platform)) >= 1
     (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]

@@ -131,7 +131,7 @@ def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: Sm
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
-    with pytest.raises(JobApiError, match="did not say"):
+    with pytest.raises(JobApiError, match="It is unknown whether Glue started"):
         loaded(job, small_model, batch_id)
     assert loaded(job, small_model, batch_id).attempt == 1
     assert len(job.runs()) == 1

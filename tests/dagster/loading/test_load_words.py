@@ -18,8 +18,8 @@ from prediction_contract.errors import ContractError
         ),
         (ContractError("No part", remedy="Write one"), "No part. Write one."),
         (
-            RuntimeError("The job failed.\nIts log ends:\n\nlast line\n"),
-            "The job failed. | Its log ends: | last line",
+            RuntimeError("The job failed.\nEnd of its log:\n\nlast line\n"),
+            "The job failed. | End of its log: | last line",
         ),
     ],
     ids=["failure", "contract", "lines"],

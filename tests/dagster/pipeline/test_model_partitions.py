@@ -35,19 +35,19 @@ KINDS = {"daily": {}, "hourly": HOURLY, "weekly": WEEKLY, "monthly": MONTHLY}
 @pytest.mark.parametrize(
     ("changes", "partition", "told", "to_do"),
     [
-        ({}, "2014-01-01", "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01-01", DECLARE),
+        ({}, "2014-01-01", "`partitions.end` in defs/hours/defs.yaml is 2014-01-01, exclusive", DECLARE),
         ({}, "2012-12-31", "`partitions.start` in defs/hours/defs.yaml is 2013-01-01", DECLARE),
         (
             HOURLY,
             "2014-01-01T00",
-            "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01-01T00",
+            "`partitions.end` in defs/hours/defs.yaml is 2014-01-01T00, exclusive",
             DECLARE,
         ),
         (HOURLY, "2013-02-01", "`partitions.kind` in defs/hours/defs.yaml is hourly", DECLARE),
         (WEEKLY, "2013-02-04", "`partitions.kind` in defs/hours/defs.yaml is weekly", DECLARE),
         (WEEKLY, "2012-W52", "`partitions.start` in defs/hours/defs.yaml is 2013-W01", DECLARE),
-        (MONTHLY, "2014-01", "`partitions.end` in defs/hours/defs.yaml is exclusive: 2014-01", DECLARE),
-        (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC", "Deliver this file again then"),
+        (MONTHLY, "2014-01", "`partitions.end` in defs/hours/defs.yaml is 2014-01, exclusive", DECLARE),
+        (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC", "Deliver this file again after that"),
     ],
 )
 def test_an_unknown_partition_leads_to_the_declaration(
@@ -56,7 +56,7 @@ def test_an_unknown_partition_leads_to_the_declaration(
     """Whoever reads it knows which line of which file to look at; a partition to come needs no correction."""
     known = partitions_of(declaration("hours", **changes))
     reason, remedy = why_no_partition("hours", Partition(partition), known)
-    assert reason.startswith(f"{partition} is no partition of hours")
+    assert reason.startswith(f"{partition} is not a partition of hours")
     assert told in reason
     assert remedy.startswith(to_do)
 

@@ -85,7 +85,7 @@ def test_a_batch_without_anything_to_ask_for_is_not_well(deployed: SmallModel) -
     batch_id = live_batch(deployed, is_storable=False)
     found = ask_api(deployed.platform, deployed.name)
     assert not found.answer.passed
-    assert found.answer.text == f"{batch_id} is live, and none of its rows was accepted"
+    assert found.answer.text == f"{batch_id} is live, but none of its rows was accepted"
 
 
 def test_the_check_needs_no_live_batch_and_an_address(

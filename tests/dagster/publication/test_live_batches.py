@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_read_keeps_no_other_from_its_re_load(
     assert [wanted.tags[BATCH_TAG] for wanted in looked.run_requests or ()] == [batch_id]
     first = live_batches_tick(context, small_model.platform, models, now())
     assert len(first.asset_events) == 1
-    assert f"{broken} cannot be looked at" in str(first.skip_reason)
+    assert f"{broken} cannot be examined" in str(first.skip_reason)
     context = dg.build_sensor_context(instance=instance, cursor=first.cursor)
     with pytest.raises(ModelsUnreadableError, match=broken):
         live_batches_tick(context, small_model.platform, models, now())
@@ -214,7 +214,7 @@ def test_a_due_partition_without_a_fit_batch_is_late(
 
     live = small_model.verified_batch()
     publisher(small_model).publish(live, request(), "{}")
-    assert is_fresh() == (False, "2013-12-31 is due and has no batch fit to be served (none at all)")
+    assert is_fresh() == (False, "2013-12-31 is due but has no batch that may be served: it has none")
     batch_id = small_model.registered_batch(partition="2013-12-31")
     assert f"{batch_id} is done" in is_fresh()[1]
     failed = small_model.verified_batch(partition="2013-12-31")

@@ -298,6 +298,6 @@ def test_a_model_that_snowflake_refuses_stops_no_other(small_model: SmallModel) 
     publisher(other).publish(verified(other, PARTITION), request(), serving(WIDE))
     done = look(small_model, beside=other.name)
     assert projection(small_model) == [(1, batch_id)]
-    assert f"{other.name} cannot be looked at" in str(done.skip_reason)
+    assert f"{other.name} cannot be examined" in str(done.skip_reason)
     with pytest.raises(ModelsUnreadableError, match=other.name):
         look(small_model, done.cursor, beside=other.name)

@@ -162,7 +162,7 @@ def test_there_is_nothing_to_roll_back_to_before_the_second_publication(small_mo
     """The error says so instead of guessing."""
     small_model.verified_batch()
     materialized(small_model)
-    with pytest.raises(PublishingError, match="No batch was live"):
+    with pytest.raises(PublishingError, match="No earlier live batch"):
         publisher(small_model).roll_back(request())
 
 

@@ -165,7 +165,7 @@ def test_the_view_does_not_follow_for_ever() -> None:
     """Whoever publishes without a pause keeps no run, which says so in place of going on."""
     connection = FakeConnection()
     registry: Any = RestlessRegistry(connection)
-    with pytest.raises(PublicationsMoveError, match="each of 10 times"):
+    with pytest.raises(PublicationsMoveError, match="each of 10 updates"):
         WarehouseSession(connection).follow(registry, "model", "us-east-1")
 
 

@@ -113,4 +113,4 @@ def test_a_batch_without_any_shared_entity_hints_at_dated_ids(shared: int, *, hi
     facts = BatchFacts(rows=100, columns={}, live_rows=100, shared_entities=shared)
     (finding,) = comparison_findings(quality, facts)
     assert finding.level is Level.BLOCK
-    assert ("carry a date" in finding.text) is hints
+    assert ("contain a date" in finding.text) is hints

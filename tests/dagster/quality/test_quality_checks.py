@@ -83,7 +83,7 @@ def test_a_batch_that_keeps_its_rules_passes(model_with: Callable[..., LoadedMod
     [
         ({"maximum": "98.5"}, ("E0", 98.51, True, 1.0), "not from -infinity to 98.5 in 2 of 101 rows"),
         ({"minimum": 0}, ("E0", -0.01, True, 1.0), "not from 0 to infinity in 1 of 101 rows"),
-        ({"null_rate": 0}, ("E0", None, True, 1.0), "no value in 1 of 101 rows"),
+        ({"null_rate": 0}, ("E0", None, True, 1.0), "is null in 1 of 101 rows"),
         ({"unique": True}, ("E0", 5, True, 1.0), "100 different values in 101 rows"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_new_version_drifts_by_design(model_with: Callable[..., LoadedModel]) 
     batch_id = model.loaded_batch(shifted, model_version="v2")
     found = checked(model, batch_id)["drift"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "Another version of the model scored the live batch" in str(found.description)
+    assert "Another model version scored the live batch" in str(found.description)
     facts = {name: found.metadata[name].value for name in ("model_version", "live_model_version")}
     assert facts == {"model_version": "v2", "live_model_version": "v1"}
     assert model.record(batch_id).check_faults is None

@@ -257,7 +257,7 @@ def test_a_region_that_stays_late_is_a_failed_run(replicated: ReplicatedModel, *
         (failed,) = [event for event in result.all_events if event.is_step_failure]
         failure = failed.step_failure_data.user_failure_data
         assert failure is not None
-        assert f"{REGION} does not follow home since" in str(failure.description)
+        assert f"{REGION} has been behind home for" in str(failure.description)
         assert f"home serves {batch_id}" in str(failure.description)
         metadata = failure.metadata
     else:

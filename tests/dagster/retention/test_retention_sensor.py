@@ -221,7 +221,7 @@ def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
         )
 
     def overtaken(*_: Any) -> int:
-        raise DeltaRemovalError("Others commit to the Delta table", remedy="Run the sweep again")
+        raise DeltaRemovalError("Other writers committed to the Delta table", remedy="Run the sweep again")
 
     with dg.DagsterInstance.ephemeral() as instance:
         with monkeypatch.context() as patched:

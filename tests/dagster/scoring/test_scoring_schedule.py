@@ -60,7 +60,7 @@ def test_a_tick_after_the_last_partition_scores_nothing() -> None:
     """A model whose partitions have ended is not scored again and again."""
     skipped = tick("2014-01-03T01:00")
     assert isinstance(skipped, dg.SkipReason)
-    assert "2014-01-02 is no partition of things: `partitions.end` in" in str(skipped.skip_message)
+    assert "2014-01-02 is not a partition of things: `partitions.end` in" in str(skipped.skip_message)
 
 
 def test_a_schedule_is_stopped_until_somebody_starts_it() -> None:

@@ -106,7 +106,7 @@ def test_prepared_features_say_whose_rows_they_are() -> None:
         dg.AssetKey(["things", "features"])
     )
     assert set(node.kinds) == {"sagemaker", "parquet", "s3"}
-    assert node.description == "The rows of the source orders as they are; customer_id names the entity."
+    assert node.description == "The unchanged rows of the source orders, with the entity id in customer_id."
 
 
 def test_a_model_that_was_trained_elsewhere_is_external() -> None:

@@ -100,7 +100,7 @@ def test_a_partition_is_scored_once_its_upstream_asset_has_it(waiting: Waiting) 
     waiting.materialize(ORDERS, "2013-02-02")
     waiting.materialize(dg.AssetKey(["things", "trained_model"]))
     waiting.materialize(dg.AssetKey(["things", "features"]), "2013-02-02")
-    assert waiting.reason("2013-02-03T00:30") == "2013-02-02 is scored"
+    assert waiting.reason("2013-02-03T00:30") == "2013-02-02 is already scored"
 
 
 def test_the_first_look_scores_the_newest_complete_partition_alone(waiting: Waiting) -> None:
@@ -129,7 +129,7 @@ def test_partitions_are_scored_in_their_order_one_after_the_other(waiting: Waiti
     waiting.run(dg.DagsterRunStatus.STARTED, **sensor)
     waiting.materialize(ORDERS, "2013-02-04", "2013-02-02")
     waits = waiting.reason("2013-02-05T00:10")
-    assert waits == "2013-02-02 waits for the run before it, whose batch it reads"
+    assert waits == "2013-02-02 waits for the end of the current run"
     (run,) = waiting.instance.get_runs()
     waiting.instance.delete_run(run.run_id)
     waiting.run(dg.DagsterRunStatus.FAILURE, **sensor)

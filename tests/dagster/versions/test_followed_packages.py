@@ -72,10 +72,13 @@ def test_a_persons_approval_names_the_person(registered: RegisteredPackages) -> 
     [
         ({"digest": ""}, "'digest' is missing"),
         ({"sha256": "abc"}, "sha256 'abc' has another form"),
-        ({"verdict": "models/others/retraining/exec1/verdict.json"}, "is no verdict on a version of"),
-        ({"digest": "0" * 16}, "its verdict is on"),
+        ({"verdict": "models/others/retraining/exec1/verdict.json"}, "is not the key of a verdict on"),
+        ({"digest": "0" * 16}, "its verdict judged"),
         ({"trained_until": "yesterday"}, "yesterday"),
-        ({"execution": "arn:aws:sagemaker:us-east-1:000000000000:pipeline/x/execution/y"}, "no execution of"),
+        (
+            {"execution": "arn:aws:sagemaker:us-east-1:000000000000:pipeline/x/execution/y"},
+            "not an execution of",
+        ),
     ],
 )
 def test_a_package_that_is_no_version_stops_no_other(

@@ -102,11 +102,11 @@ def test_drift_starts_one_execution_and_then_is_left_to_cool_down(
     """Neither the next tick nor the next days of drift start another one."""
     assert daemon.tick() == ("No version is the champion", [])
     first = champion(registered, "exec1", "2013-01-31")
-    assert daemon.tick() == ("No batch of version 1 was checked yet", [])
+    assert daemon.tick() == ("No batch of version 1 has been checked yet", [])
     # The first batch of a version drifts by design.
     daemon.check(10, first, passed=False, live="0" * 16)
     daemon.check(11, first, passed=False)
-    assert "Nothing speaks for a retraining" in daemon.tick()[0]
+    assert "No reason to retrain" in daemon.tick()[0]
     daemon.check(12, first, passed=False)
     why, started = daemon.tick()
     assert started == ["drift"]
@@ -124,7 +124,7 @@ def test_drift_starts_one_execution_and_then_is_left_to_cool_down(
         "RequestedBy": "dagster:retraining-sensor",
     }
     daemon.check(18, first, passed=False)
-    assert "it is left 7 partitions" in daemon.tick()[0]
+    assert "may start 7 partitions later" in daemon.tick()[0]
     assert list(daemon.small.executions()) == [name]
     daemon.check(20, first, passed=False)
     assert daemon.tick()[1] == ["drift"]
