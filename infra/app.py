@@ -1,7 +1,7 @@
-"""The CDK app: `python -m infra.app dev prod` writes the templates of a project's stages.
+"""Write the CloudFormation templates of a project's stages: `python -m infra.app dev prod`.
 
-Nothing is looked up, so it needs neither an account nor a network. Findings of the CDK's own validation and
-of AWS Solutions' rules fail it.
+This is the CDK app. It looks nothing up, so it needs neither an AWS account nor a network. It fails on
+findings of the CDK's own validation or of cdk-nag's AWS Solutions rules.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def build_app(
 def main(arguments: list[str] | None = None) -> int:
     """Synthesise stages; return 0 if no rule has findings."""
     parser = argparse.ArgumentParser(prog="python -m infra.app", description=__doc__)
-    parser.add_argument("stages", nargs="*", help="of the project's stages.yaml; all unless named")
-    parser.add_argument("--out", type=Path, help="output folder; .mlpipe/cdk of the project unless given")
+    parser.add_argument("stages", nargs="*", help="stages of stages.yaml; default: all")
+    parser.add_argument("--out", type=Path, help="output folder; default: .mlpipe/cdk in the project")
     options = parser.parse_args(arguments)
     try:
         _synthesise(Project.find(os.environ, Path.cwd()), options.stages, options.out)

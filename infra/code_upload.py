@@ -1,10 +1,8 @@
-"""Put the jobs' code where Glue and SageMaker read it: `mlpipe upload-code prod`.
+"""Upload the jobs' code to a stage's data bucket and print the keys: `mlpipe upload-code prod`.
 
-What is there already is left alone, and the keys are printed. A deployment does so by hand once its bucket is
-there: SageMaker reads files, which no stack uploads, and templates are made without downloading the wheels
-that Glue installs. Columns and inputs of models that SageMaker itself scores come with it; those of models
-that Dagster scores Dagster itself writes. The log groups of SageMaker's jobs are created with a retention,
-unless the account has them already.
+Run it once the stage's bucket exists, and after each change of the code; the stacks do not upload the code.
+Existing objects are not written again. It also uploads the columns and inputs of models with SageMaker
+pipelines, and creates the log groups of SageMaker's jobs with a retention if they do not exist.
 """
 
 from __future__ import annotations
@@ -181,8 +179,10 @@ def _exists(s3: Any, bucket: str, key: str) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Upload the code of a stage with the credentials of the environment; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.code_upload", description=__doc__)
-    parser.add_argument("stage", help="of the project's stages.yaml")
-    parser.add_argument("--out", type=Path, help="folder of archives; the project's own unless given")
+    parser.add_argument("stage", help="a stage of stages.yaml")
+    parser.add_argument(
+        "--out", type=Path, help="folder for archives; default: .mlpipe/packages in the project"
+    )
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
@@ -199,7 +199,9 @@ def main(arguments: list[str] | None = None) -> int:
         wheels = upload_wheels(s3, deployment, partial(_built_wheels, out))
         documents = upload_documents(s3, deployment, models)
     except (PackagingError, ContractError, ClientError, BotoCoreError) as error:
-        sys.stderr.write(f"The code of {options.stage} is not all in {deployment.data_bucket}: {error}\n")
+        sys.stderr.write(
+            f"The code of stage {options.stage} was not fully uploaded to {deployment.data_bucket}: {error}\n"
+        )
         return 1
     for key in (*dataclasses.astuple(uploaded), wheels, *documents):
         sys.stdout.write(f"s3://{deployment.data_bucket}/{key}\n")
@@ -212,14 +214,15 @@ def _create_log_groups(deployment: Deployment) -> int:
         endless = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
     except (ClientError, BotoCoreError) as error:
         sys.stderr.write(
-            f"The code is uploaded, but the log groups {' and '.join(SHARED_LOG_GROUPS)} are not both ready: "
-            f"{error}\nThey take the rights logs:CreateLogGroup, logs:TagResource, logs:DescribeLogGroups, "
-            "logs:ListTagsForResource and logs:PutRetentionPolicy. Run the command again with them.\n"
+            "The code was uploaded, but creating the log groups "
+            f"{' and '.join(SHARED_LOG_GROUPS)} failed: {error}\n"
+            "Run the command again with the permissions logs:CreateLogGroup, logs:TagResource, "
+            "logs:DescribeLogGroups, logs:ListTagsForResource and logs:PutRetentionPolicy.\n"
         )
         return 1
     for group in endless:
         sys.stderr.write(
-            f"The log group {group} keeps every line for ever. If no other job needs that, run: "
+            f"The log group {group} has no retention. If no other job needs its old lines, run: "
             f"aws logs put-retention-policy --region {deployment.home} --log-group-name {group} "
             f"--retention-in-days {RETENTION_DAYS}\n"
         )

@@ -1,7 +1,7 @@
-"""Work out the tables of docs/costs.md: `python -m infra.cost_estimate` says whether its figures are right.
+"""Check the calculated figures of docs/costs.md: `python -m infra.cost_estimate`.
 
-The page is a sheet: prices and quantities have names, and what is worked out from them stands beside as the
-formula that does it. A reader who puts other prices or quantities in calls it with `--write`.
+The page works like a spreadsheet: prices and quantities have names, and each calculated row has its formula.
+After changing prices or quantities, run it with `--write`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sheet:
         try:
             tree = ast.parse(formula, mode="eval").body
         except SyntaxError as error:
-            raise SheetError(f"`{formula}` is no formula") from error
+            raise SheetError(f"`{formula}` is not a formula") from error
         return [self._value(tree, scale) for scale in range(SCALES)]
 
     def in_figures(self, formula: str) -> str:
@@ -85,7 +85,7 @@ class Sheet:
                 return _OPERATORS[type(op)](self._value(left, scale), self._value(right, scale))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
                 return _FUNCTIONS[name](*(self._value(each, scale) for each in arguments))
-        raise SheetError(f"`{ast.unparse(node)}` is not known, or no arithmetic")
+        raise SheetError(f"`{ast.unparse(node)}` is neither a known name nor arithmetic")
 
 
 def recomputed(page: str, sheet: Sheet | None = None) -> str:
@@ -118,7 +118,7 @@ def _rows(lines: Sequence[str], sheet: Sheet) -> Iterator[str]:
             try:
                 line = _row(table, cells, sheet, total)  # noqa: PLW2901  # replaced by its calculated form
             except (ValueError, IndexError, ZeroDivisionError, KeyError) as error:
-                raise SheetError(f"The row {line!r} has another form: {error}") from error
+                raise SheetError(f"The row {line!r} is malformed: {error}") from error
             if table == "cost":
                 sheet.groups[heading] = list(total)
         yield line
@@ -203,7 +203,7 @@ def _dollars(value: float) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Compare the page's figures with the calculated ones, or write those."""
     parser = argparse.ArgumentParser(prog="python -m infra.cost_estimate", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the figures into the page")
+    parser.add_argument("--write", action="store_true", help="write the calculated figures to the page")
     options = parser.parse_args(arguments)
     before = PAGE.read_text(encoding="utf-8")
     try:
@@ -214,9 +214,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         PAGE.write_text(after, encoding="utf-8")
     elif after != before:
-        sys.stderr.write(f"The figures of {PAGE} do not follow from its prices. Call this with --write.\n")
+        sys.stderr.write(f"The figures of {PAGE} do not match its prices. Run this again with --write.\n")
         return 1
-    sys.stdout.write(f"The figures of {PAGE} follow from its prices and quantities.\n")
+    sys.stdout.write(f"The figures of {PAGE} match its prices and quantities.\n")
     return 0
 
 

@@ -76,7 +76,7 @@ def zip_of_wheels(wheels: Mapping[str, bytes]) -> bytes:
     if found.keys() != locked.items() or len(found) != len(wheels):
         differing = sorted(f"{name} {version}" for name, version in found.keys() ^ set(locked.items()))
         raise PackagingError(
-            f"The wheels are not those of {LOCK}: {', '.join(differing)}. Run `make lock`, then build again."
+            f"The wheels differ from {LOCK}: {', '.join(differing)}. Run `make lock`, then build again."
         )
     # If a requirements file has hashes, the installer checks all of them.
     requirements = "".join(

@@ -1,9 +1,7 @@
-"""Build what is deployed: the Lambda's archive, the Glue job's and the SageMaker jobs' code.
+"""Build the archives of the Lambda function, the Glue job and the SageMaker jobs: `mlpipe package`.
 
-    python -m infra.packaging [--out folder] [--platform aarch64]
-
-The same sources and lock give the same bytes: entries are sorted, times and permissions fixed. An archive
-is named by what it was made of, so what is there already is not built again.
+The same sources and lock file give the same bytes. An archive's name contains the digest of its sources, so
+existing archives are not built again.
 """
 
 from __future__ import annotations
@@ -108,8 +106,8 @@ def build_api_archive(out_dir: Path, *, platform: Platform = "host") -> Archive:
     archive = archive_at(path)
     if archive.size > LARGEST_API_ARCHIVE:
         raise PackagingError(
-            f"{path} has {archive.size} bytes of {LARGEST_API_ARCHIVE}. Take a package out of the group "
-            "`api` of pyproject.toml, or leave out what of it is not imported."
+            f"{path} has {archive.size} bytes; at most {LARGEST_API_ARCHIVE} are allowed. Remove a package "
+            "from the group `api` of pyproject.toml, or exclude files of a package that are not imported."
         )
     return archive
 
@@ -168,7 +166,7 @@ def platform_files(deployable: str) -> dict[str, bytes]:
     files = deployed_files(deployable, PLATFORM)
     if files is None:
         raise PackagingError(
-            f"There are not all packages of {deployable} in {PLATFORM}. Run this in a complete checkout."
+            f"{PLATFORM} lacks packages of {deployable}. Run this in a complete checkout or installation."
         )
     return files
 
@@ -229,12 +227,12 @@ def run_installer(command: list[str], lock: Path, machine: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise PackagingError(
-            f"The packages of {lock} were not there within {_INSTALL_SECONDS} s. Run it again."
+            f"Installing the packages of {lock} took longer than {_INSTALL_SECONDS} s. Run this again."
         ) from error
     if done.returncode != 0:
         raise PackagingError(
             f"The packages of {lock} cannot be installed for {machine}: {done.stderr.strip()[-1000:]}. "
-            "See whether the package registry answers, then run it again."
+            "Check that the package registry answers, then run this again."
         )
 
 
@@ -330,10 +328,13 @@ def archive_at(path: Path) -> Archive:
 def main(arguments: list[str] | None = None) -> int:
     """Build everything and print what was built."""
     parser = argparse.ArgumentParser(prog="python -m infra.packaging", description=__doc__)
+    parser.add_argument("--out", type=Path, help="output folder; default: .mlpipe/packages in the project")
     parser.add_argument(
-        "--out", type=Path, help="output folder; .mlpipe/packages of the project unless given"
+        "--platform",
+        choices=get_args(Platform),
+        default="host",
+        help="platform of the Lambda function; default: this machine's",
     )
-    parser.add_argument("--platform", choices=get_args(Platform), default="host", help="of the Lambda")
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
@@ -349,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         sys.stderr.write(
-            f"mlpipe package: {error}. Make space and the folder writable, then run this again.\n"
+            f"mlpipe package: {error}. Free disk space or make the folder writable, then run this again.\n"
         )
         return 1
     for archive in built:

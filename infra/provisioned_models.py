@@ -99,8 +99,9 @@ def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
     for name, value in read.items():
         if holds_template(json.dumps(value, default=str)):
             raise DeclarationError(
-                f"{place_of(file, name)}: it holds a template, and SageMaker's pipelines are made of it",
-                remedy=f"Write its values out: templates may stand in {', '.join(sorted(_FOR_PEOPLE))} alone",
+                f"{place_of(file, name)}: a template is not allowed here, because SageMaker's pipelines are "
+                "built from this field without Dagster",
+                remedy=f"Write the value itself; templates are allowed in {', '.join(sorted(_FOR_PEOPLE))}",
             )
     return validated({**read, "description": ""}, file)
 
@@ -111,8 +112,9 @@ def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:
     for name, part in parts.items():
         if holds_template(json.dumps(part, default=str)):
             raise DeclarationError(
-                f"{place_of(file, name)}: it holds a template, and the rights of the jobs are made of it",
-                remedy="Write its values out",
+                f"{place_of(file, name)}: a template is not allowed here, because the jobs' permissions are "
+                "built from this field without Dagster",
+                remedy="Write the value itself",
             )
     try:
         return _ReadByJobs.model_validate(parts)

@@ -1,9 +1,8 @@
-"""Make the registry's records those of a restored table: `mlpipe registry-copy prod --from <table>`.
+"""Copy a restored table's records back to the registry: `mlpipe registry-copy prod --from <table>`.
 
-DynamoDB restores into a new table, and the name of the registry is fixed. So its records are copied back:
-entries and batches first, then pointers, so that no reader finds a pointer to what is not there yet; what the
-restored table lacks is deleted last. Without `--write` it only says what would change. Nobody else may write
-meanwhile.
+DynamoDB restores into a new table, but the registry's name is fixed. Without `--write` the command only lists
+the differences. With it, it copies entries and batches first and then pointers, so that no pointer refers to
+a missing batch. Then it deletes records that the restored table lacks. Nothing else may write meanwhile.
 """
 
 from __future__ import annotations
@@ -141,10 +140,10 @@ def _comparable(item: Item) -> Item:
 def main(arguments: list[str] | None = None) -> int:
     """Print the differences, or write them; return 1 if that fails."""
     parser = argparse.ArgumentParser(prog="python -m infra.registry_copy", description=__doc__)
-    parser.add_argument("stage", help="of the project's stages.yaml")
+    parser.add_argument("stage", help="a stage of stages.yaml")
     parser.add_argument("--from", dest="restored", required=True, metavar="TABLE", help="the restored table")
-    parser.add_argument("--model", help="whose records alone")
-    parser.add_argument("--write", action="store_true", help="change the registry")
+    parser.add_argument("--model", help="copy only this model's records; default: all models")
+    parser.add_argument("--write", action="store_true", help="write the changes to the registry")
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
@@ -159,13 +158,15 @@ def main(arguments: list[str] | None = None) -> int:
         if options.write:
             write(dynamodb, table, changes)
     except (ClientError, BotoCoreError) as error:
-        sys.stderr.write(f"{table} is not as {options.restored}: {error}\n")
+        sys.stderr.write(f"The records of {options.restored} were not all copied to {table}: {error}\n")
         return 1
     if not changes:
-        sys.stderr.write(f"{table} is as {options.restored}\n")
+        sys.stderr.write(f"{table} has the same records as {options.restored}.\n")
         return 0
-    done = "were made" if options.write else "would be made; call this with --write"
-    sys.stderr.write(f"{len(changes)} changes of {table} {done}\n")
+    if options.write:
+        sys.stderr.write(f"Wrote {len(changes)} changes to {table}.\n")
+    else:
+        sys.stderr.write(f"{len(changes)} records of {table} differ. Run this with --write to copy them.\n")
     return 0
 
 

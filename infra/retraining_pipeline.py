@@ -1,7 +1,7 @@
-"""Write the retraining pipeline's definition by SageMaker's SDK: `python -m infra.retraining_pipeline`.
+"""Write the retraining pipeline's definition with SageMaker's SDK: `python -m infra.retraining_pipeline`.
 
-It runs in an environment of its own, made by `python -m infra.environments sagemaker`. The definition lies
-in the repository, is the same for all models and is all that anything else needs.
+It runs in the environment that `python -m infra.environments sagemaker` creates. The definition is kept in
+the repository and is the same for all models, so nothing else needs the SDK.
 """
 
 # The type checker's environment does not have the SDK.
@@ -195,13 +195,13 @@ def definition() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Write the definition, or check that the file equals what the SDK makes."""
     parser = argparse.ArgumentParser(prog="python -m infra.retraining_pipeline", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the file is another")
+    parser.add_argument("--check", action="store_true", help="fail if the file is out of date")
     options = parser.parse_args(arguments)
     made = definition()
     if not options.check:
         DEFINITION.write_text(made, encoding="utf-8")
     elif made != DEFINITION.read_text(encoding="utf-8"):
-        sys.stderr.write(f"{DEFINITION} is another. Run `python -m infra.retraining_pipeline`.\n")
+        sys.stderr.write(f"{DEFINITION} is out of date. Run `python -m infra.retraining_pipeline`.\n")
         return 1
     return 0
 

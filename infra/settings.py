@@ -34,7 +34,7 @@ def _formed(pattern: re.Pattern[str], value: str) -> str:
 
 def _account(value: object) -> object:
     if isinstance(value, int):
-        raise ValueError(f'YAML takes it for a number. Write it in quotes: "{value}"')  # noqa: TRY004  # pydantic's way
+        raise ValueError(f'YAML reads it as a number. Put it in quotes: "{value}"')  # noqa: TRY004  # pydantic's way
     return value
 
 
@@ -56,9 +56,9 @@ def _issuer(value: Any) -> Any:
     pool = value["cognito_pool"]
     found = _POOL.fullmatch(pool) if isinstance(pool, str) else None
     if found is None:
-        raise inconsistency(f"{pool!r} is no pool's id, say us-east-1_Ab12Cd34E", "cognito_pool")
+        raise inconsistency(f"{pool!r} is not a pool's id, such as us-east-1_Ab12Cd34E", "cognito_pool")
     if given := sorted({"issuer", "jwks_url"} & set(value)):
-        raise inconsistency("cognito_pool says it already. Leave one of both out", given[0])
+        raise inconsistency("cognito_pool already determines it. Remove one of the two", given[0])
     issuer = f"https://cognito-idp.{found[1]}.amazonaws.com/{pool}"
     others = {name: each for name, each in value.items() if name != "cognito_pool"}
     return {"issuer": issuer, "jwks_url": f"{issuer}/.well-known/jwks.json", **others}
@@ -79,7 +79,7 @@ class RegionSettings(DeclarationPart):
     @model_validator(mode="after")
     def _has_two_zones(self) -> Self:
         if len(set(self.availability_zones)) < _FEWEST_ZONES:
-            raise inconsistency(f"give {self.name} two availability zones at least", "availability_zones")
+            raise inconsistency(f"{self.name} needs at least two availability zones", "availability_zones")
         return self
 
 
@@ -123,13 +123,15 @@ class TokenSettings(DeclarationPart):
         """Raise if there are more values than the load balancer's rules can hold."""
         if len(self.single_models) >= MAX_CLAIM_VALUES:
             raise inconsistency(
-                f"the load balancer takes {MAX_CLAIM_VALUES} scopes, the one for all models among them. "
-                "Name fewer single models",
+                f"the load balancer accepts at most {MAX_CLAIM_VALUES} scopes, including the one for all "
+                "models. List fewer single models",
                 "single_models",
             )
         for member in ("client_ids", "audiences"):
             if len(getattr(self, member)) > MAX_CLAIM_VALUES:
-                raise inconsistency(f"the load balancer takes {MAX_CLAIM_VALUES}. Name fewer", member)
+                raise inconsistency(
+                    f"the load balancer accepts at most {MAX_CLAIM_VALUES}. List fewer", member
+                )
         return self
 
 
@@ -250,20 +252,20 @@ class StageSettings(DeclarationPart):
 
     def _require_distinct_regions(self) -> None:
         if not self.regions or len({region.name for region in self.regions}) != len(self.regions):
-            raise inconsistency("it names no region, or one twice. Name each once", "regions")
+            raise inconsistency("a stage needs at least one region, each listed once", "regions")
 
     def _require_distinct_providers(self) -> None:
         named = [name for each in self.provider_origins if (name := each.partition("=")[2])]
         if twice := sorted({name for name in named if named.count(name) > 1}):
             raise inconsistency(
-                f"provider {', '.join(twice)} has two addresses. Give it one", "provider_origins"
+                f"provider {', '.join(twice)} has two addresses. Keep one", "provider_origins"
             )
 
     def _require_distinct_sources(self) -> None:
         buckets = [each.name for each in self.source_buckets]
         for member, names in (("source_buckets", buckets), ("source_secrets", [*self.source_secrets])):
             if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise inconsistency(f"{', '.join(twice)} is named twice. Name it once", member)
+                raise inconsistency(f"{', '.join(twice)} is listed twice. List it once", member)
 
     @property
     def home(self) -> RegionSettings:

@@ -1,7 +1,6 @@
-"""Print the SQL that sets a stage up in Snowflake: `mlpipe snowflake-setup prod > setup.sql`.
+"""Print the SQL that prepares Snowflake for a stage: `mlpipe snowflake-setup prod > setup.sql`.
 
-A person runs it once, and again after a model was added; every statement is safe to repeat. Names are those
-that the load, Dagster and the templates use.
+Run the SQL once, and again after adding a model. Every statement is safe to repeat.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the statements of a stage."""
     parser = argparse.ArgumentParser(prog="python -m infra.snowflake_setup", description=__doc__)
-    parser.add_argument("stage", help="of the project's stages.yaml")
+    parser.add_argument("stage", help="a stage of stages.yaml")
     stage: str = parser.parse_args(arguments).stage
     try:
         project = Project.find(os.environ, Path.cwd())

@@ -34,7 +34,7 @@ def stage_source_statements(
     if faults := [fault for model in models for fault in _faults(settings, model)]:
         raise SourceRefusedError(
             "; ".join(faults),
-            remedy=f"Name it in source_buckets or source_secrets of {settings.stage} in stages.yaml, or read "
+            remedy=f"Add it to source_buckets or source_secrets of {settings.stage} in stages.yaml, or read "
             "from the data bucket",
         )
     keys = {each.name: each.key_arn for each in settings.source_buckets if each.key_arn}

@@ -33,16 +33,20 @@ def stages_in(path: Path) -> dict[str, StageSettings]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StageSettingsError(
-            f"The stages' file {path} cannot be read: {error}",
-            remedy="Write it as docs/deployment.md says; `mlpipe init` writes one",
+            f"{path} cannot be read: {error}",
+            remedy="Write it as docs/deployment.md describes; `mlpipe init` creates one",
         ) from error
     found: dict[str, StageSettings] = {}
     faults = []
     for stage, members in _document(path, text).items():
         if not isinstance(stage, str) or not isinstance(members, dict):
-            faults.append(f"{path}:{line_of(text, [stage])} {stage}: a stage has a name and members")
+            faults.append(
+                f"{path}:{line_of(text, [stage])} {stage}: a stage is a name with a mapping of settings"
+            )
         elif "stage" in members:
-            faults.append(f"{path}:{line_of(text, [stage, 'stage'])} {stage}.stage: the stage's name says it")
+            faults.append(
+                f"{path}:{line_of(text, [stage, 'stage'])} {stage}.stage: the key above is the name"
+            )
         else:
             try:
                 found[stage] = StageSettings.model_validate({"stage": stage, **members})
@@ -85,13 +89,16 @@ def _document(path: Path, text: str) -> dict[Any, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise StageSettingsError(
-            f"{place} is no YAML: {getattr(error, 'problem', None) or error}", remedy="Correct the file"
+            f"{place} is not valid YAML: {getattr(error, 'problem', None) or error}",
+            remedy="Correct the file",
         ) from error
     if repeated is not None:
         line, name = repeated
-        raise StageSettingsError(f"{path}:{line} {name}: it stands there twice", remedy="Remove one of both")
+        raise StageSettingsError(f"{path}:{line} {name}: it is listed twice", remedy="Remove one of the two")
     if not isinstance(document, dict) or not document:
-        raise StageSettingsError(f"{path} holds no stages", remedy="Give each a name, with its members below")
+        raise StageSettingsError(
+            f"{path} has no stages", remedy="Write each stage as a name with its settings below"
+        )
     return document
 
 

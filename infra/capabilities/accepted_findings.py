@@ -48,7 +48,7 @@ def acknowledge_named_zones(network: ec2.Vpc) -> None:
         if isinstance(resource, cdk.CfnResource):
             acknowledge_lint(
                 resource,
-                W3010="The stage's settings name the zones, so that nothing is looked up and none moves.",
+                W3010="The stage's settings name the zones, so synthesis looks nothing up and zones stay.",
             )
 
 

@@ -92,7 +92,7 @@ def add_logs_bucket(
         ),
     )
     bucket.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-    acknowledge(bucket, S1="It is where access logs go; logging its own would never end.")
+    acknowledge(bucket, S1="It stores access logs; logging access to itself would create endless logs.")
     arn = f"arn:{deployment.partition}:s3:::{name}"
     policy = add_bucket_policy(
         stack, f"{construct_id}Policy", bucket, tls_only_statement("s3", arn, f"{arn}/*"), *statements
@@ -107,7 +107,9 @@ def add_bucket_policy(
     document: dict[str, Any] = {"Version": POLICY_VERSION, "Statement": list(statements)}
     name = bucket.bucket_name
     if name is None:
-        raise ValueError(f"Bucket {construct_id} has no name. Take it from resource_names.")
+        raise ValueError(
+            f"Bucket {construct_id} has no name. Use one from prediction_contract.naming.resource_names."
+        )
     # By name, so that validation rules recognise the bucket in the statements' ARNs.
     policy = s3.CfnBucketPolicy(stack, construct_id, bucket=name, policy_document=document)
     policy.add_resource_dependency(bucket)

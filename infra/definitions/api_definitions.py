@@ -56,8 +56,8 @@ class FunctionDefinition:
         size = sum(len(name.encode()) + len(value.encode()) for name, value in self.environment.items())
         if size > MAX_FUNCTION_ENVIRONMENT_BYTES:
             raise ValueError(
-                f"The environment of the function {self.name} takes {size} bytes of "
-                f"{MAX_FUNCTION_ENVIRONMENT_BYTES}. Name fewer clients, audiences or providers."
+                f"The environment of the function {self.name} has {size} bytes; Lambda allows "
+                f"{MAX_FUNCTION_ENVIRONMENT_BYTES}. Declare fewer clients, audiences or providers."
             )
 
     def configuration(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def scoring(deployment: Deployment, model: ModelDeclaration, *, code_digest: str
         model=model.name,
         purpose="Scoring",
         name=name,
-        description=f"Scores the partition of {model.name} that is due",
+        description=f"Scores the partition of {model.name} that the schedule requests",
         role_arn=deployment.role_arn(deployment.scoring_pipeline_role),
         document=scoring_pipeline.pipeline_definition(deployment, model, code_digest=code_digest),
         schedule=_schedule(
@@ -155,7 +155,7 @@ def retraining(deployment: Deployment, model: ModelDeclaration, *, code_digest: 
         model=model.name,
         purpose="Retraining",
         name=name,
-        description=f"Trains {model.name}, judges it beside its champion and registers it",
+        description=f"Trains {model.name}, compares it with the champion and registers it",
         role_arn=deployment.role_arn(deployment.retraining_pipeline_role),
         document=retraining_definition.pipeline_definition(deployment, model, code_digest=code_digest),
         schedule=schedule or None,

@@ -1,6 +1,8 @@
-"""Make an environment if it is not there, and print its Python: `python -m infra.environments stack`.
+"""Create environments that do not exist, and print the path of each one's Python.
 
-The names are `stack`, `sagemaker`, `cdk` (with the CDK's command line: `cdk-cli`), `base` and the
+    python -m infra.environments stack
+
+The names are the platform's environments (`cdk-cli` is `cdk` with the CDK's command line), `base` and the
 project's own families.
 """
 
@@ -44,7 +46,7 @@ def main() -> int:
         sys.stderr.write(f"mlpipe environment: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("mlpipe environment: interrupted; nothing half made is used.\n")
+        sys.stderr.write("mlpipe environment: interrupted. Incomplete environments are not used.\n")
         return 130
     return 0
 

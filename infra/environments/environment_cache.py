@@ -36,8 +36,8 @@ _KEY_DIGITS = 16
 _LOCK_NAME = "requirements.lock"
 # How programs report a full disk, uv and npm among them.
 _FULL_DISK = ("No space left on device", "ENOSPC", "Disk quota exceeded")
-_REMEDY_OF_FULL_DISK = "Make space on the disk, or name another folder by MLPIPE_CACHE, then run this again"
-_REMEDY = "See whether the package registry answers, then run this again"
+_REMEDY_OF_FULL_DISK = "Free disk space or set MLPIPE_CACHE to another folder, then run this again"
+_REMEDY = "Check that the package registry answers, then run this again"
 
 
 class EnvironmentMakingError(ContractError):
@@ -136,7 +136,7 @@ def made_by_one(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
             yield
     except OSError as error:
         raise EnvironmentMakingError(
-            f"{folder} cannot be made: {error}", remedy="Mend it, or name another folder by MLPIPE_CACHE"
+            f"{folder} cannot be created: {error}", remedy="Fix it, or set MLPIPE_CACHE to another folder"
         ) from error
 
 
@@ -147,12 +147,12 @@ def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         waits = False
         while not _acquired(held.fileno()):
             if not waits:
-                say(f"  Another process makes {folder}; waiting for it")
+                say(f"  Waiting for another process that is creating {folder}")
                 waits = True
             if time.monotonic() > deadline:
                 raise EnvironmentMakingError(
-                    f"Another process has been making {folder} for {_WAITING_SECONDS} s",
-                    remedy="End that process, then run this again",
+                    f"Another process has been creating {folder} for {_WAITING_SECONDS} s",
+                    remedy="Stop that process, then run this again",
                 )
             time.sleep(_LOOK_SECONDS)
         yield

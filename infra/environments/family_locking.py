@@ -1,8 +1,6 @@
-"""`mlpipe lock`: lock a project's families of requirements, each as one whole environment for jobs.
+"""Write the lock files of a project's requirements, each a complete environment for jobs: `mlpipe lock`.
 
-    python -m infra.environments.family_locking [family ...] [--upgrade]
-
-The platform's lock file is given to uv as a requirement: all its pins stay, whatever a family adds.
+uv receives the platform's lock file as a requirement, so a family cannot change the platform's pins.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from model_declaration.job_requirements import FamilyFiles
 
 _COMPILING_SECONDS = 300
-_REMEDY = "Change what contradicts, see whether the package registry answers, then run this again"
+_REMEDY = "Resolve conflicting requirements, check that the package registry answers, then run this again"
 
 
 def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
@@ -50,8 +48,8 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
     """
     if files.family == BASE_FAMILY:
         raise RequirementsError(
-            f"{BASE_FAMILY} is the platform's own family of packages",
-            remedy="Give the file in requirements/ another name",
+            f"{BASE_FAMILY} is the name of the platform's own packages",
+            remedy="Rename the file in requirements/",
         )
     head = files.head()
     with tempfile.TemporaryDirectory(dir=files.lock.parent, prefix=f".{files.family}-") as scratch:
@@ -77,26 +75,28 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lock the named families, or all of the project's."""
     parser = argparse.ArgumentParser(prog="mlpipe lock", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("family", nargs="*", help="a file requirements/<family>.in; all of them by default")
-    parser.add_argument("--upgrade", action="store_true", help="take the newest releases that are allowed")
+    parser.add_argument("family", nargs="*", help="name of a file requirements/<family>.in; default: all")
+    parser.add_argument("--upgrade", action="store_true", help="move pins to the newest allowed releases")
     options = parser.parse_args(arguments)
     try:
         project = Project.find(os.environ, Path.cwd())
         families = options.family or declared_families(project)
         if not families:
-            sys.stdout.write(f"{project.requirements} declares no packages: there is no .in file.\n")
+            sys.stdout.write(f"{project.requirements} has no .in file, so there is nothing to lock.\n")
         for family in families:
             files = family_files(project.requirements, PLATFORM, family)
             changed = lock_family(files, upgrade=options.upgrade)
-            sys.stdout.write(f"{files.lock}: {'locked anew' if changed else 'as it was'}\n")
+            sys.stdout.write(f"{files.lock}: {'updated' if changed else 'unchanged'}\n")
     except ContractError as error:
         sys.stderr.write(f"mlpipe lock: {error}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"mlpipe lock: {error}. Make space and the folder writable, then run this again.\n")
+        sys.stderr.write(
+            f"mlpipe lock: {error}. Free disk space or make the folder writable, then run this again.\n"
+        )
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("mlpipe lock: interrupted; the lock files are whole.\n")
+        sys.stderr.write("mlpipe lock: interrupted. Every lock file is complete.\n")
         return 130
     return 0
 

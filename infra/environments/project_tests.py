@@ -69,7 +69,7 @@ def groups_of_tests(project: Project, selected: Sequence[str]) -> list[GroupOfTe
             found.setdefault(_family(project, file), []).append(f"{file}{separator}{rest}")
     if not found:
         raise NoTestsError(
-            f"There are no tests in {', '.join(names)}", remedy="Write tests/test_<model>.py for a model"
+            f"There are no tests in {', '.join(names)}", remedy="Create tests/test_<model>.py for a model"
         )
     return [
         GroupOfTests(family, tuple(found[family])) for family in sorted(found, key=lambda name: name or "")

@@ -1,9 +1,7 @@
-"""`mlpipe images`: write the folders that a project's images are built from, one for each.
+"""Write a build context for each of a project's images: `mlpipe images`.
 
-    python -m infra.images.build_contexts
-
-Each has a Dockerfile and all that it copies, so that an image is built without the platform's repository.
-Those of jobs are called by the image's tag.
+Each folder has a Dockerfile and all files that it copies, so building needs no checkout of the platform. The
+folders of job images have the image's tag as their name.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ def write_build_contexts(project: Project, folder: Path) -> list[Path]:
         ]
     except (OSError, shutil.Error) as error:
         raise BuildContextError(
-            f"{folder} cannot be written: {error}", remedy="Mend it, then run `mlpipe images` again"
+            f"{folder} cannot be written: {error}", remedy="Fix the cause, then run `mlpipe images` again"
         ) from error
 
 
@@ -119,7 +117,7 @@ def _dockerfile(project: Project, kind: str) -> Path:
 def _package(name: str) -> Path:
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
-        raise BuildContextError(f"There is no package {name}", remedy="Install mlpipe again")
+        raise BuildContextError(f"The package {name} is not installed", remedy="Install mlpipe again")
     return Path(found.origin).parent
 
 

@@ -74,9 +74,9 @@ def source_statements(
     )
     if (size := len(json.dumps(found, separators=(",", ":")))) > MAX_CHARACTERS:
         raise SourceRightsError(
-            f"The rights to read the sources of {len(models)} models take {size} characters of "
-            f"{MAX_CHARACTERS} that their role's policy has for them",
-            remedy="Lay sources below common prefixes, and let several models name the same path",
+            f"The permissions to read the sources of {len(models)} models need {size} characters; the role's "
+            f"policy has room for {MAX_CHARACTERS}",
+            remedy="Store sources below common prefixes, or let several models use the same path",
         )
     return found
 
@@ -98,8 +98,8 @@ def _pattern(model: ModelInputs, source: Source) -> str:
     beginning = source.path[: variable.start()] if variable else source.path
     if not beginning.strip("/"):
         raise SourceRightsError(
-            f"The source {source.name} reads all of a bucket: its path {source.path} has no fixed beginning",
-            remedy="Write the beginning that its keys share, say raw/orders/",
+            f"The source {source.name} reads a whole bucket: its path {source.path} has no fixed beginning",
+            remedy="Begin the path with the folder of its keys, such as raw/orders/",
             model=model.model,
         )
     if source.format == "delta" and not variable:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 # Actions for which AWS has no resources.
 WITHOUT_RESOURCE = {
-    "cloudwatch:DescribeAlarms": "AWS shows composite alarms to none whose right is narrower; states only",
+    "cloudwatch:DescribeAlarms": "composite alarms need a permission for all alarms; it shows states",
     "cloudwatch:PutMetricData": "metrics have no ARN; the condition names the namespace",
     "dynamodb:ListTables": "a listing has no ARN; it shows names only",
     "ec2:DescribeNetworkInterfaces": "EC2's Describe calls have no resource; it shows the task's own network",
     "ecr:GetAuthorizationToken": "the login is the registry's, not a repository's",
-    "ecs:DescribeTaskDefinition": "the call has no resource; it shows names of secrets, no secrets",
+    "ecs:DescribeTaskDefinition": "the call has no resource; it shows names of secrets, not their values",
     "xray:PutTelemetryRecords": "traces have no ARN",
     "xray:PutTraceSegments": "traces have no ARN",
 }
@@ -52,17 +52,17 @@ def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     if resource == "*":
         return _reason_for_all(statement)
     if statement["Sid"] == READ_SOURCES and _SOURCE.fullmatch(resource):
-        return "the beginning of the keys of a model's source, as its declaration names it"
+        return "the key prefix of a model's source, from its declaration"
     if statement["Sid"] == READ_SOURCE_SECRETS and resource.endswith("-??????"):
-        return "a source's secret; Secrets Manager invents six characters"
+        return "a source's secret; Secrets Manager appends six random characters"
     for beginning, ending, reason in _patterns(deployment):
         # Beginning and end must not overlap: a whole bucket would pass as a prefix in it.
         apart = len(resource) >= len(beginning) + len(ending)
         if resource == beginning or (apart and resource.startswith(beginning) and resource.endswith(ending)):
             return reason
     raise UnexplainedWildcardError(
-        f"Statement {statement['Sid']} names {resource}. Name single resources, or give the pattern "
-        "its reason in infra/permissions/wildcards.py."
+        f"Statement {statement['Sid']} has the unexplained wildcard {resource}. Name single resources, or "
+        "add a reason for the pattern to infra/permissions/wildcards.py."
     )
 
 
@@ -84,36 +84,44 @@ def _patterns(deployment: Deployment) -> list[tuple[str, str, str]]:
         (
             f"{deployment.data_bucket_arn}/models/",
             "/retraining/*",
-            "every model's plans and verdicts, and not its archives",
+            "every model's plans and verdicts, but not its archives",
         ),
-        (f"{deployment.data_bucket_arn}/", "/delta/part-*", "every model's Delta files, and not their log"),
-        (deployment.keys_arn_pattern, "*", "a key's id is KMS's own; the condition names the key's alias"),
+        (f"{deployment.data_bucket_arn}/", "/delta/part-*", "every model's Delta files, but not their log"),
+        (deployment.keys_arn_pattern, "*", "KMS generates a key's id; the condition names the key's alias"),
         (
             f"{aws}:dynamodb:",
             f":{deployment.account_id}:table/{deployment.online_tables_prefix}*",
-            "a new model must not change a policy, and each serving region holds a replica",
+            "a new model must not change the policy, and each serving region has a replica",
         ),
-        (f"{aws}:logs:{place}:log-group:", ":*", "a group's streams are named by AWS"),
-        (f"{aws}:secretsmanager:{place}:secret:{own}", "-??????", "Secrets Manager invents six characters"),
+        (f"{aws}:logs:{place}:log-group:", ":*", "AWS names a group's streams"),
+        (
+            f"{aws}:secretsmanager:{place}:secret:{own}",
+            "-??????",
+            "Secrets Manager appends six random characters",
+        ),
         (f"{aws}:secretsmanager:{place}:secret:{own}providers/", "*", "one secret for each provider"),
         (
             f"{aws}:sagemaker:{place}:processing-job/pipelines-",
             "*",
-            "SageMaker names a pipeline's jobs, by execution and step",
+            "SageMaker names a pipeline's jobs by execution and step",
         ),
         (
             f"{aws}:sagemaker:{place}:training-job/pipelines-",
             "*",
-            "SageMaker names a pipeline's jobs, by execution and step",
+            "SageMaker names a pipeline's jobs by execution and step",
         ),
         (f"{aws}:sagemaker:{place}:processing-job/", "*", "jobs are named by model, batch and attempt"),
-        (f"{aws}:sagemaker:{place}:model-package", f"/{own}*", "one group for each model, packages numbered"),
+        (
+            f"{aws}:sagemaker:{place}:model-package",
+            f"/{own}*",
+            "one group for each model, with numbered packages",
+        ),
         (f"{aws}:sagemaker:{place}:pipeline/{own}", "*", "one pipeline for each model"),
-        (f"{aws}:ecs:{place}:task/{deployment.dagster_cluster}/", "*", "ECS invents a task's id"),
+        (f"{aws}:ecs:{place}:task/{deployment.dagster_cluster}/", "*", "ECS generates a task's id"),
         (
             f"{aws}:ecs:{place}:task-definition/{deployment.dagster_run_family}:",
             "*",
-            "ECS counts a family's revisions",
+            "ECS numbers a family's revisions",
         ),
-        (deployment.api_function_arn, ":*", "Lambda counts a function's versions"),
+        (deployment.api_function_arn, ":*", "Lambda numbers a function's versions"),
     ]

@@ -152,7 +152,7 @@ def test_the_command_only_tells_unless_it_is_told_to_write(
     small_model.registered_batch()
     assert main([deployment.stage, "--from", restored]) == 0
     told = capsys.readouterr()
-    assert (told.out.split()[:2], "would be made" in told.err) == (["delete", small_model.name], True)
+    assert (told.out.split()[:2], "--write" in told.err) == (["delete", small_model.name], True)
     assert main([deployment.stage, "--from", restored, "--write"]) == 0
     assert "1 changes" in capsys.readouterr().err
     assert main([deployment.stage, "--from", f"{restored}-not"]) == 1

@@ -132,7 +132,7 @@ def test_a_deployment_creates_the_shared_log_groups(
         assert main(arguments) == 1
     told = capsys.readouterr()
     assert len(told.out.split()) == 5 + DOCUMENTS
-    assert told.err.startswith("The code is uploaded, but the log groups ")
+    assert told.err.startswith("The code was uploaded, but creating the log groups ")
     assert "logs:CreateLogGroup" in told.err
     assert "logs:PutRetentionPolicy" in told.err
     # A try that ended between creation and retention.

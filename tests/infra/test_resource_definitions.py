@@ -284,7 +284,7 @@ def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:
     """Names and values count together."""
     full = {"A": "x" * (MAX_FUNCTION_ENVIRONMENT_BYTES - 1)}
     assert FunctionDefinition("f", "r", full).environment == full
-    with pytest.raises(ValueError, match="takes 4097 bytes of 4096"):
+    with pytest.raises(ValueError, match="has 4097 bytes; Lambda allows 4096"):
         FunctionDefinition("f", "r", {"AB": full["A"]})
 
 

@@ -85,13 +85,17 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
         (
             "lookback: 0",
             "lookback: \"{{ env('BACK') }}\"",
-            "least_things_/defs.yaml:9 attributes.lookback: it holds a template",
+            "least_things_/defs.yaml:9 attributes.lookback: a template is not allowed here",
         ),
-        ("window: 48", "window: \"{{ env('WINDOW') }}\"", ":10 attributes.training: it holds a template"),
+        (
+            "window: 48",
+            "window: \"{{ env('WINDOW') }}\"",
+            ":10 attributes.training: a template is not allowed here",
+        ),
         (
             "lookback: 0",
             "lookback: \"{{ env('BACK') }}\"",
-            "Write its values out: templates may stand in description, group, owners, tags alone",
+            "Write the value itself; templates are allowed in description, group, owners, tags",
         ),
     ],
 )

@@ -117,7 +117,9 @@ def test_templates_do_not_hide_what_jobs_read(tmp_path: Path) -> None:
     assert model.inputs.trained_elsewhere == same.inputs.trained_elsewhere
     orders = {**CHURN["sources"]["orders"], "path": "{{ env('PLACE') }}/dt={date}/x"}
     hidden = churn_project(tmp_path / "hidden", sources={"orders": orders})
-    with pytest.raises(DeclarationError, match=r"defs\.yaml:\d+ attributes\.sources: it holds a template"):
+    with pytest.raises(
+        DeclarationError, match=r"defs\.yaml:\d+ attributes\.sources: a template is not allowed here"
+    ):
         provisioned_models(hidden)
     orders = {**CHURN["sources"]["orders"], "pat": "x"}
     wrong = churn_project(tmp_path / "wrong", sources={"orders": orders}, description=description)

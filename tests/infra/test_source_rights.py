@@ -178,7 +178,7 @@ def test_models_that_share_a_source_name_it_once() -> None:
 @pytest.mark.parametrize("path", ["{date}/x.csv", "*.parquet", "/{date}", "/"])
 def test_a_source_without_a_fixed_beginning_is_refused(path: str) -> None:
     """It would open the whole bucket, predictions and other models' data included."""
-    with pytest.raises(SourceRightsError, match=r"churn: The source orders reads all of a bucket"):
+    with pytest.raises(SourceRightsError, match=r"churn: The source orders reads a whole bucket"):
         source_statements(DEPLOYMENT, [model(source(path=path))])
 
 
@@ -210,5 +210,5 @@ def test_a_policy_that_iam_would_refuse_is_refused_here() -> None:
 
     role = role_definitions.sagemaker_role(longest, source_statements(longest, models(45)))
     assert len(json.dumps(role.policy(), separators=(",", ":"))) <= INLINE_POLICY_LIMIT
-    with pytest.raises(SourceRightsError, match=r"The rights to read the sources of 200 models take"):
+    with pytest.raises(SourceRightsError, match=r"The permissions to read the sources of 200 models need"):
         source_statements(longest, models(200))

@@ -64,7 +64,7 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("was", "becomes", "told"),
     [
-        ('"111122223333"', "111122223333", ":2 live.account_id: Value error, YAML takes it for a number"),
+        ('"111122223333"', "111122223333", ":2 live.account_id: Value error, YAML reads it as a number"),
         ('"111122223333"', '"1111"', ":2 live.account_id: "),
         ("  pointer_hours: 72\n", "", ":1 live.pointer_hours: Field required"),
         ("pointer_hours: 72", "pointer_hours: often", ":21 live.pointer_hours: "),
@@ -73,15 +73,15 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
         (
             "pointer_hours: 72",
             "pointer_hours: 72\n  stage: other",
-            ":22 live.stage: the stage's name says it",
+            ":22 live.stage: the key above is the name",
         ),
         (
             "pointer_hours: 72",
             "pointer_hours: 72\n  pointer_hours: 7",
-            ":22 pointer_hours: it stands there twice",
+            ":22 pointer_hours: it is listed twice",
         ),
         ("live:", "Live:", ":1 Live.stage: Value error, Live does not have the form"),
-        ("name: us-west-2", "name: us-east-1", ":3 live.regions: it names no region, or one twice"),
+        ("name: us-west-2", "name: us-east-1", ":3 live.regions: a stage needs at least one region"),
         (
             "name: us-west-2",
             "name: Oregon",
@@ -90,10 +90,10 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
         (
             "[us-west-2a, us-west-2b]",
             "[us-west-2a]",
-            ":5 live.regions.1.availability_zones: give us-west-2 two",
+            ":5 live.regions.1.availability_zones: us-west-2 needs",
         ),
-        ("us-east-1_AbCd", "AbCd", ":7 live.tokens.cognito_pool: 'AbCd' is no pool's id"),
-        ("client_ids: [one]", "issuer: x", ":7 live.tokens.issuer: cognito_pool says it already"),
+        ("us-east-1_AbCd", "AbCd", ":7 live.tokens.cognito_pool: 'AbCd' is not a pool's id"),
+        ("client_ids: [one]", "issuer: x", ":7 live.tokens.issuer: cognito_pool already determines it"),
         ("cognito_pool: us-east-1_AbCd, ", "", ":7 live.tokens.issuer: Field required"),
         ("pointer_hours: 72", "snowflake_retention_days: 91", ":21 live.snowflake_retention_days: "),
         (
@@ -104,7 +104,7 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
         (
             "pointer_hours: 72",
             "pointer_hours: 72\n  source_buckets: [{name: lake}, {name: lake}]",
-            ":22 live.source_buckets: lake is named twice",
+            ":22 live.source_buckets: lake is listed twice",
         ),
         ("pointer_hours: 72", "source_buckets: [{name: 's3://lake'}]", ":21 live.source_buckets.0.name: "),
         (
@@ -112,8 +112,8 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
             "source_buckets: [{name: lake, key_arn: alias/lake}]",
             ":21 live.source_buckets.0.key_arn: ",
         ),
-        ("live:", "live", ":2 is no YAML: "),
-        ("live:", "? [live, dead]\n:", ":1 is no YAML: found unhashable key"),
+        ("live:", "live", ":2 is not valid YAML: "),
+        ("live:", "? [live, dead]\n:", ":1 is not valid YAML: found unhashable key"),
     ],
 )
 def test_a_fault_is_told_with_file_line_and_member(tmp_path: Path, was: str, becomes: str, told: str) -> None:
@@ -161,7 +161,7 @@ def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
     settings = changed_stage(tokens=tokens(most))
     claims = token_claims(settings.deployment(), settings.tokens)
     assert max(len(claim.values) for claim in claims) == MAX_CLAIM_VALUES
-    with pytest.raises(ValidationError, match=f"takes {MAX_CLAIM_VALUES}"):
+    with pytest.raises(ValidationError, match=f"accepts at most {MAX_CLAIM_VALUES}"):
         changed_stage(tokens=tokens(most + 1))
 
 

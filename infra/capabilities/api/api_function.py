@@ -66,7 +66,7 @@ def add_function(
     function.node.add_dependency(role)
     resource = function.node.default_child
     if resource is not None:
-        acknowledge(resource, L1="The archive's packages and byte code are those of this Python.")
+        acknowledge(resource, L1="The archive's packages and byte code require this Python version.")
     alias = lambda_.Alias(
         stack,
         "Live",

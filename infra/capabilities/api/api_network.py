@@ -34,9 +34,7 @@ def add_network(stack: cdk.Stack, region: RegionSettings) -> tuple[ec2.Vpc, ec2.
     )
     resource = network.node.default_child
     if resource is not None:
-        acknowledge(
-            resource, VPC7="Nothing but the load balancer stands in it, which logs every connection itself."
-        )
+        acknowledge(resource, VPC7="It contains only the load balancer, which logs every connection itself.")
     acknowledge_named_zones(network)
     group = ec2.SecurityGroup(
         stack,
@@ -50,5 +48,5 @@ def add_network(stack: cdk.Stack, region: RegionSettings) -> tuple[ec2.Vpc, ec2.
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS), "Keys of the issuer, for checking tokens")
     inside = group.node.default_child
     if inside is not None:
-        acknowledge(inside, EC23="The API is public: tokens, the firewall and rate limits guard it.")
+        acknowledge(inside, EC23="The API is public: tokens, the firewall and rate limits protect it.")
     return network, group

@@ -29,7 +29,7 @@ def add_token_issuer(stack: cdk.Stack, settings: StageSettings) -> None:
         deletion_protection="ACTIVE" if settings.deletion_protection else "INACTIVE",
     )
     pool.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
-    nobody = "No person has an account there: tokens are issued to machines, by client credentials."
+    nobody = "The pool has no users: it issues tokens to machines by client credentials."
     acknowledge(pool, COG1=nobody, COG2=nobody, COG3=nobody, COG8=nobody)
     cognito.CfnUserPoolDomain(stack, "TokenDomain", domain=issuer.domain, user_pool_id=pool.ref)
     scope = cognito.CfnUserPoolResourceServer.ResourceServerScopeTypeProperty(
@@ -62,8 +62,10 @@ def add_token_issuer(stack: cdk.Stack, settings: StageSettings) -> None:
         stack,
         "TokenClientCredentials",
         deployment.token_client_secret,
-        "client_id and client_secret that checks ask the API with, as one JSON document",
-        "Cognito gives a client one secret for its life: a new client replaces it.",
+        "client_id and client_secret with which checks call the API, as one JSON document",
+        "Cognito cannot rotate a client's secret: a new client replaces the old one.",
     )
-    cdk.CfnOutput(stack, "TokenPoolId", value=pool.ref, description="For tokens in infra/settings.py")
-    cdk.CfnOutput(stack, "TokenClientId", value=client.ref, description="For tokens in infra/settings.py")
+    cdk.CfnOutput(stack, "TokenPoolId", value=pool.ref, description="For tokens.cognito_pool in stages.yaml")
+    cdk.CfnOutput(
+        stack, "TokenClientId", value=client.ref, description="For tokens.client_ids in stages.yaml"
+    )

@@ -45,8 +45,8 @@ def add_database(
     secret.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
     acknowledge(
         secret,
-        SMG4="Tasks read it when they start: a rotation by itself would lock running ones out. "
-        "docs/operations.md rotates it with the services.",
+        SMG4="Tasks read it when they start, so an automatic rotation would lock running tasks out. "
+        "docs/operations.md describes how to rotate it together with the services.",
     )
     isolated = network.network.select_subnets(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
     subnets = rds.CfnDBSubnetGroup(
@@ -88,12 +88,12 @@ def add_database(
     database.node.add_dependency(add_log_group(stack, "DatabaseLogs", deployment.dagster_database_log_group))
     acknowledge(
         database,
-        RDS11="Only tasks of Dagster reach it, by their security group; another port would hide nothing.",
+        RDS11="Security groups admit only Dagster's tasks, so another port would add no protection.",
     )
     acknowledge_lint(
         database,
-        W3691="It lists minor versions only. RDS takes a major one, and its default minor version then.",
+        W3691="The check knows minor versions only; RDS also accepts a major version.",
     )
     if not size.database_in_two_zones:
-        acknowledge(database, RDS3="This stage does without a standby: runs wait while a zone is lost.")
+        acknowledge(database, RDS3="This stage has no standby: runs wait if its zone fails.")
     return database, secret

@@ -160,7 +160,8 @@ def add_web_access(
         ],
     )
     acknowledge(
-        balancer, ELB2="Internal, for a few people; Dagster keeps who did what, and the network its flows."
+        balancer,
+        ELB2="Internal, for a few people: Dagster records their actions, and flow logs the connections.",
     )
     target = balancing.CfnTargetGroup(
         stack,

@@ -143,5 +143,7 @@ def add_task(
             )
         ],
     )
-    acknowledge(added, ECS2="Names, addresses and sizes only; what is secret comes from Secrets Manager.")
+    acknowledge(
+        added, ECS2="The variables are names, addresses and sizes; secrets come from Secrets Manager."
+    )
     return added

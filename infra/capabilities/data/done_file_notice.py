@@ -42,7 +42,7 @@ def add_done_file_notice(stack: cdk.Stack, deployment: Deployment, dead: sqs.Cfn
         stack,
         "DoneFileRule",
         name=deployment.done_file_rule,
-        description="Tells the sensor of done files",
+        description="Sends events of done files to Dagster's sensor",
         pattern=done_file_pattern(deployment),
         target_id="done-file-queue",
         queue=queue,

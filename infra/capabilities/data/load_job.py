@@ -72,6 +72,6 @@ def add_load_job(stack: cdk.Stack, deployment: Deployment, archives: Path) -> No
     )
     acknowledge(
         job,
-        GL1="CloudWatch encrypts the log with its own key, and no value of a row is written to it.",
-        GL3="The job keeps no bookmark: the registry knows what was loaded.",
+        GL1="CloudWatch encrypts the log with its own key, and the log contains no values of rows.",
+        GL3="The job uses no bookmarks: the registry records what was loaded.",
     )

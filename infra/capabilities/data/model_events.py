@@ -32,7 +32,7 @@ def add_model_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueu
         stack,
         "ModelEventsRule",
         name=deployment.model_events_rule,
-        description="Tells the sensor of model versions what happened to packages and retrainings",
+        description="Sends events of model packages and retrainings to Dagster's sensor",
         pattern=model_events_pattern(deployment),
         target_id="model-events-queue",
         queue=queue,

@@ -34,7 +34,7 @@ def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> secretsma
         "SnowflakeConnection",
         deployment.snowflake_secret,
         "Arguments of the Snowflake connector, as one JSON document",
-        "Snowflake's key pair is rotated by ALTER USER first; docs/operations.md says how.",
+        "Rotating Snowflake's key pair begins with ALTER USER; docs/operations.md describes it.",
     )
 
 

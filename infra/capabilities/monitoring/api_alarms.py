@@ -53,14 +53,14 @@ def _causes_of_502(at_target: dict[str, str]) -> tuple[Alarm, ...]:
     return (
         Alarm(
             what="api-lambda-user-error",
-            description="The function raised, timed out, or answered what the load balancer cannot read",
+            description="The function raised, timed out or returned a response that is invalid",
             namespace=_BALANCER,
             metric="LambdaUserError",
             dimensions=at_target,
         ),
         Alarm(
             what="api-lambda-internal-error",
-            description="Lambda refused the load balancer's call: throttled, or its permission is gone",
+            description="Lambda refused calls of the load balancer: throttling or no permission",
             namespace=_BALANCER,
             metric="LambdaInternalError",
             dimensions=at_target,
@@ -72,7 +72,7 @@ def _failing(at_balancer: dict[str, str], at_alias: dict[str, str]) -> tuple[Ala
     return (
         Alarm(
             what="api-5xx",
-            description="The API answers 5xx: read the function's log, where each fault has a line",
+            description="The API answers 5xx: the function's log has a line for each error",
             namespace=_BALANCER,
             metric="HTTPCode_Target_5XX_Count",
             dimensions=at_balancer,
@@ -80,7 +80,7 @@ def _failing(at_balancer: dict[str, str], at_alias: dict[str, str]) -> tuple[Ala
         ),
         Alarm(
             what="api-balancer-5xx",
-            description="The load balancer itself answers 5xx",
+            description="The load balancer answers 5xx itself: it cannot reach or read the function",
             namespace=_BALANCER,
             metric="HTTPCode_ELB_5XX_Count",
             dimensions=at_balancer,
@@ -100,7 +100,7 @@ def _slow(at_balancer: dict[str, str], at_alias: dict[str, str]) -> tuple[Alarm,
     return (
         Alarm(
             what="api-latency",
-            description="One answer of a hundred takes longer than two seconds",
+            description="The slowest 1 % of responses take longer than two seconds",
             namespace=_BALANCER,
             metric="TargetResponseTime",
             dimensions=at_balancer,
@@ -110,14 +110,14 @@ def _slow(at_balancer: dict[str, str], at_alias: dict[str, str]) -> tuple[Alarm,
         ),
         Alarm(
             what="api-function-throttles",
-            description="Lambda has no room for more at once: raise the account's concurrency",
+            description="Lambda rejects requests above the account's concurrency limit: raise the limit",
             namespace=_FUNCTION,
             metric="Throttles",
             dimensions=at_alias,
         ),
         Alarm(
             what="api-cold-starts",
-            description="More requests at once than warm environments: raise most_warm_environments",
+            description="Concurrent requests exceed the warm environments: raise most_warm_environments",
             namespace=_FUNCTION,
             metric="ProvisionedConcurrencySpilloverInvocations",
             dimensions=at_alias,

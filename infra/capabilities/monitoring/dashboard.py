@@ -37,13 +37,13 @@ def _pipeline(settings: StageSettings, models: Sequence[str]) -> list[dict[str, 
     queues = (deployment.done_file_queue, deployment.model_events_queue, deployment.dead_letter_queue)
     return [
         _graph(
-            "Oldest done file or model event in its queue",
+            "Age of the oldest message by queue",
             home,
             [["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue] for queue in queues],
             statistic="Maximum",
         ),
         _graph(
-            "Messages that wait",
+            "Waiting messages by queue",
             home,
             [["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue] for queue in queues],
             statistic="Maximum",
@@ -75,7 +75,7 @@ def _region(settings: StageSettings, region: str, models: Sequence[str]) -> list
             [["AWS/Lambda", metric, *function] for metric in ("Errors", "Throttles", "Invocations")],
         ),
         _graph(
-            f"{region}: milliseconds of the function",
+            f"{region}: duration of the function (ms, p99)",
             region,
             [["AWS/Lambda", "Duration", *function]],
             statistic="p99",

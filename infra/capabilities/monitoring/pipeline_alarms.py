@@ -53,7 +53,7 @@ def _failed_loads(stack: cdk.Stack, deployment: Deployment, topic_arn: str) -> s
         stack,
         "FailedLoads",
         name=name,
-        description="Tells of load jobs that ended badly",
+        description="Reports failed load jobs",
         event_pattern={
             "source": ["aws.glue"],
             "detail-type": ["Glue Job State Change"],
@@ -70,14 +70,14 @@ def _failed_scorings(stack: cdk.Stack, deployment: Deployment, models: list[str]
     Dagster does not notice an execution that fails before it writes a done file.
     """
     arns = [deployment.scoring_pipeline_arn(model) for model in models]
-    description = "Tells of scoring by SageMaker itself that ended badly"
+    description = "Reports failed SageMaker scoring pipelines"
     return _failed_executions(stack, deployment.alarm("failed-scorings"), arns, description, topic_arn)
 
 
 def _failed_retrainings(stack: cdk.Stack, deployment: Deployment, models: list[str], topic_arn: str) -> str:
     """Add a rule that reports failed retrainings, but not refused candidates; return the rule's name."""
     arns = [deployment.retraining_pipeline_arn(model) for model in models]
-    description = "Tells of retrainings that ended badly; the champion stays as it is"
+    description = "Reports failed retraining pipelines; the champion does not change"
     return _failed_executions(stack, deployment.alarm("failed-retrainings"), arns, description, topic_arn)
 
 
@@ -101,7 +101,7 @@ def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
     return (
         Alarm(
             what="done-file-age",
-            description="A done file has waited for 15 minutes: see whether Dagster's daemon and sensor run",
+            description="A done file has waited for 15 minutes: check that Dagster's daemon and sensor run",
             namespace=_QUEUE,
             metric="ApproximateAgeOfOldestMessage",
             dimensions={"QueueName": deployment.done_file_queue},
@@ -110,7 +110,7 @@ def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
         ),
         Alarm(
             what="dead-letters",
-            description="Done files that the sensor could not handle; docs/operations.md says what to do",
+            description="Messages wait in the dead-letter queue; docs/operations.md describes what to do",
             namespace=_QUEUE,
             metric="ApproximateNumberOfMessagesVisible",
             dimensions={"QueueName": deployment.dead_letter_queue},
@@ -122,7 +122,7 @@ def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
 def _loads(rule: str) -> Alarm:
     return Alarm(
         what="load-failures",
-        description="A load job ended badly: mlpipe doctor names the batch",
+        description="A load job failed: mlpipe doctor names the batch",
         namespace="AWS/Events",
         metric="MatchedEvents",
         dimensions={"RuleName": rule},
@@ -132,7 +132,7 @@ def _loads(rule: str) -> Alarm:
 def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
     return Alarm(
         what=f"undelivered-{rule.removeprefix(deployment.alarm(''))}",
-        description=f"Rule {rule} matches events that its target refuses: see the target's resource policy",
+        description=f"The target of rule {rule} refuses its events: check the target's resource policy",
         namespace="AWS/Events",
         metric="FailedInvocations",
         dimensions={"RuleName": rule},
@@ -150,7 +150,7 @@ def add_pointer_alarms(
 def _pointer(settings: StageSettings, deployment: Deployment, model: str) -> Alarm:
     return Alarm(
         what=f"pointer-age-{model_name_stem(model).replace('_', '-')}",
-        description=f"The live batch of {model} is old: mlpipe doctor says what keeps newer ones back",
+        description=f"The live batch of {model} is too old: mlpipe doctor shows why no newer one is live",
         namespace=_API_METRICS,
         metric="pointer_age",
         dimensions={"stage": deployment.stage, "model": model},

@@ -182,7 +182,7 @@ def test_an_interrupt_reaches_the_program(tmp_path: Path) -> None:
         held.stdout.readline()
         with run_typed("up", folder=tmp_path) as typed:
             assert typed.stdout is not None
-            assert "waiting for it" in typed.stdout.readline()
+            assert "Waiting for another command" in typed.stdout.readline()
             typed.send_signal(signal.SIGINT)
             told, _ = typed.communicate(timeout=60)
         held.kill()

@@ -129,7 +129,7 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(
-            EnvironmentMakingError, match=r"no answer within .* s. See whether the package regis"
+            EnvironmentMakingError, match=r"no answer within .* s. Check that the package regis"
         ):
             make_environment(lock, cache, say=print)
     assert nothing_is_left(cache)
@@ -186,7 +186,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     lock = write_lock(tmp_path, "iniconfig")
     (tmp_path / "file").touch()
     with pytest.raises(
-        EnvironmentMakingError, match=r"cannot be made: .*name another folder by MLPIPE_CACHE"
+        EnvironmentMakingError, match=r"cannot be created: .*set MLPIPE_CACHE to another folder"
     ):
         make_environment(lock, tmp_path / "file" / "cache", say=print)
 
@@ -194,9 +194,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_not_the_registrys_fault() -> None:
     """Whatever program says it, the message tells how to go on."""
     command = [sys.executable, "-c", "import sys; sys.exit('error: No space left on device (os error 28)')"]
-    with pytest.raises(
-        EnvironmentMakingError, match=r"No space left .*Make space on the disk, or name another"
-    ):
+    with pytest.raises(EnvironmentMakingError, match=r"No space left .*Free disk space or set MLPIPE_CACHE"):
         environment_cache.run_installer(command, "The packages cannot be installed", seconds=60)
 
 

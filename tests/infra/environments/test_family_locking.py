@@ -89,7 +89,7 @@ def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) 
         lock_family(family)
     assert "you require iniconfig==" in str(told.value)
     assert "\\n" not in str(told.value)
-    assert "Change what contradicts" in str(told.value)
+    assert "Resolve conflicting requirements" in str(told.value)
     assert str(family.declared) in str(told.value)
     assert family.lock.read_bytes() == before
 
@@ -159,10 +159,10 @@ def test_the_command_tells_a_fault_and_fails(
     """The name of the platform's own family is refused, and a family without a file."""
     monkeypatch.chdir(project.root)
     assert main([]) == 0
-    assert "declares no packages" in capsys.readouterr().out
+    assert "has no .in file" in capsys.readouterr().out
     (project.requirements / "base.in").touch()
     assert main([]) == 1
-    assert "base is the platform's own family" in capsys.readouterr().err
+    assert "base is the name of the platform's own packages" in capsys.readouterr().err
     assert main(["trees"]) == 1
     assert "does not exist" in capsys.readouterr().err
 
@@ -177,8 +177,8 @@ def test_an_environment_is_not_made_for_a_stale_lock(project: Project, tmp_path:
 @pytest.mark.parametrize(
     ("raised", "status", "told"),
     [
-        (KeyboardInterrupt(), 130, "mlpipe lock: interrupted; the lock files are whole."),
-        (OSError(28, "No space left on device"), 1, "No space left on device. Make space"),
+        (KeyboardInterrupt(), 130, "mlpipe lock: interrupted. Every lock file is complete."),
+        (OSError(28, "No space left on device"), 1, "No space left on device. Free disk space"),
     ],
 )
 def test_what_ends_a_locking_is_told_without_a_traceback(
