@@ -225,11 +225,6 @@ def newest_features(store: ObjectStore, model: str, partition: str) -> FeatureSe
     return None if folder is None else feature_set(store, model, partition, folder)
 
 
-def has_features(store: ObjectStore, model: str, partition: str) -> bool:
-    """Tell whether a partition has features."""
-    return _newest(store, model, partition) is not None
-
-
 def partitions_between(first: str, last: str) -> list[Partition]:
     """Return all partitions from the first to the last, both included.
 

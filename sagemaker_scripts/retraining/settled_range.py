@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
 from prediction_batches.object_store import ObjectStore
-from prediction_contract.errors import InvalidNameError
 from prediction_contract.jobs.argument_parsing import refuse_argument
 from prediction_contract.jobs.partition_schedule import PartitionSchedule
 from prediction_contract.jobs.retraining_arguments import NEWEST, NONE, PlanRetrainingArguments
-from prediction_contract.jobs.retraining_range import RetrainingRange, RetrainingRangeError
+from prediction_contract.jobs.retraining_range import RetrainingRange, newest_known_partition
 from prediction_contract.naming.batch import Partition
-from prediction_contract.naming.partition_kind import HOURLY, PartitionKind
-from prediction_contract.naming.s3_layout import RANGE_NAME, model_features_prefix, retraining_prefix
+from prediction_contract.naming.s3_layout import RANGE_NAME, retraining_prefix
 from prediction_contract.text.utc_time import parse_utc
-from sagemaker_scripts.features.feature_store import has_features
 
 _LARGEST_RANGE = 64 * 1024
 
@@ -61,7 +57,7 @@ def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetim
         due = schedule.due_partition(parse_utc(arguments.scheduled_at))
         named, argument = due.earlier(1), "scheduled_at"
     else:
-        return _newest_known(arguments.model, schedule, store)
+        return newest_known_partition(store.client, store.bucket, arguments.model, schedule)
     if not schedule.has(named):
         end = "" if schedule.end is None else f" and end before {schedule.end}"
         refuse_argument(
@@ -72,36 +68,3 @@ def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetim
     if named.end > now:
         refuse_argument(argument, f"{named} has not ended by the clock of this job")
     return named
-
-
-def _newest_known(model: str, schedule: PartitionSchedule, store: ObjectStore) -> Partition:
-    """Return the newest partition with features whose next partition also has them, with its outcomes."""
-    for partition in _prepared(model, schedule.start.kind, store):
-        if (
-            schedule.has(partition)
-            and has_features(store, model, partition)
-            and has_features(store, model, partition.later(1))
-        ):
-            return partition
-    raise RetrainingRangeError(
-        "No two consecutive partitions have features, so there is none whose outcomes are known",
-        remedy=f"Prepare features, or name the last partition to use: `mlpipe retrain {model} --last "
-        f"{schedule.start.kind.example}`",
-        model=model,
-    )
-
-
-def _prepared(model: str, kind: PartitionKind, store: ObjectStore) -> Iterator[Partition]:
-    """Yield the partitions of a kind for which features were written, newest first."""
-    prefix = model_features_prefix(model)
-    for folder in reversed(store.folders(prefix)):
-        folders = [folder]
-        if kind is HOURLY:
-            folders = [f"{folder}/{hour}" for hour in reversed(store.folders(f"{prefix}{folder}/"))]
-        for path in folders:
-            try:
-                partition = Partition.from_path(path)
-            except InvalidNameError:
-                continue
-            if partition.kind is kind:
-                yield partition

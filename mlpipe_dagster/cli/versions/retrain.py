@@ -14,12 +14,11 @@ from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, partition
 from mlpipe_dagster.cli.versions.listed_executions import SUCCEEDED, ListedExecution, listed_executions
-from mlpipe_dagster.cli.versions.prepared_partitions import newest_known_partition
 from mlpipe_dagster.costs import Prices
 from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.model_packages import ModelPackages
 from prediction_contract.errors import ContractError
-from prediction_contract.jobs.retraining_range import RetrainingRange
+from prediction_contract.jobs.retraining_range import RetrainingRange, newest_known_partition
 from prediction_contract.registry.version_records import ModelVersion
 
 if TYPE_CHECKING:
