@@ -58,7 +58,11 @@ def serve(settings: ExecutorSettings) -> int:
     try:
         server = ExecutorServer(settings.port)
     except OSError as error:
-        _LOG.error("Port %d cannot be used (%s). End what holds it, or choose another.", settings.port, error)
+        _LOG.error(
+            "Port %d cannot be used (%s). Stop what listens there, or choose another port.",
+            settings.port,
+            error,
+        )
         store.close()
         return 4
     access = AwsAccess(settings)
@@ -111,7 +115,7 @@ def serve(settings: ExecutorSettings) -> int:
     bus.start()
     clock.start()
     resumed, followed = runner.resume(), executions.resume()
-    _LOG.info("job executor at %s, %d jobs and %d executions taken up again", server.url, resumed, followed)
+    _LOG.info("job executor at %s, resumed %d jobs and %d executions", server.url, resumed, followed)
     server.serve_forever(poll_interval=0.2)
     server.server_close()
     clock.close(_LAST_TICK_SECONDS)

@@ -116,7 +116,7 @@ class AwsAccess:
         except (BotoCoreError, ClientError) as error:
             raise RoleUnusableError(f"{role_arn} cannot be read: {error}") from error
         if role["Arn"] != role_arn:
-            raise RoleUnusableError(f"{role_arn} does not exist; the role of that name is {role['Arn']}")
+            raise RoleUnusableError(f"{role_arn} does not exist; the role with that name is {role['Arn']}")
         if not any(
             _trusts(item, principal) for item in _list(role["AssumeRolePolicyDocument"].get("Statement"))
         ):

@@ -100,7 +100,7 @@ class FaultBook:
             ValueError: The rule is malformed, so it would not fire as intended.
         """
         if not isinstance(document, dict) or set(document) - _MEMBERS:
-            raise ValueError(f"a fault is an object with members of {sorted(_MEMBERS)}")
+            raise ValueError(f"a fault is an object whose members are among {sorted(_MEMBERS)}")
         service, operation = str(document.get("service")), str(document.get("operation"))
         is_event = operation in self._events.get(service, ())
         if not is_event and operation not in self._calls.get(service, ()):
@@ -108,7 +108,7 @@ class FaultBook:
         possible = _EFFECTS_OF_EVENTS if is_event else _EFFECTS_OF_CALLS
         effects = [name for name in _EFFECTS if name in document]
         if len(effects) != 1 or effects[0] not in possible:
-            raise ValueError(f"a fault has exactly one of {', '.join(possible)}")
+            raise ValueError(f"a fault must have exactly one of {', '.join(possible)}")
         count = document.get("count", 1)
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_COUNT:
             raise ValueError(f"count must be an integer from 1 to {_MAX_COUNT}")
@@ -131,7 +131,7 @@ class FaultBook:
             raise ValueError(f"{effect} must be true")
         if effect == "ends_as" and value not in _FATES.get(operation, ()):
             fates = {" ".join(starts): ends for starts, ends in _FATES.items()}
-            raise ValueError(f"ends_as must be one of what the operation knows: {fates}")
+            raise ValueError(f"ends_as is not possible for this operation; possible are: {fates}")
 
     def take(self, service: str, operation: str) -> CallFault | None:
         """Return the oldest rule for this call, and count it down."""

@@ -50,7 +50,7 @@ def parse_settings(argv: list[str]) -> ExecutorSettings:
     parser = argparse.ArgumentParser(
         prog="python -m infra.local.job_executor", description=__doc__, argument_default=argparse.SUPPRESS
     )
-    parser.add_argument("--port", type=int, required=True, help="loopback port; 0 takes a free one")
+    parser.add_argument("--port", type=int, required=True, help="loopback port; 0 chooses a free one")
     parser.add_argument("--state-dir", type=lambda text: Path(text).resolve(), required=True)
     parser.add_argument("--aws-endpoint-url", required=True)
     parser.add_argument("--region")

@@ -61,13 +61,13 @@ class Dispatcher:
         prefix, _, name = target.partition(".")
         protocol = self._protocols.get(prefix)
         if protocol is None:
-            raise ApiError("UnknownOperationException", f"No service answers to X-Amz-Target {target!r}.")
+            raise ApiError("UnknownOperationException", f"No service has the X-Amz-Target {target!r}.")
         model = protocol.operation(name)
         operation = self._operations[protocol.service].get(name)
         if operation is None:
             raise ApiError(
                 "UnknownOperationException",
-                f"{protocol.service}:{name} is not served by the local job executor.",
+                f"{protocol.service}:{name} is not supported by the local job executor.",
             )
         fault = self.faults.take(protocol.service, name)
         if fault is not None and fault.latency_seconds is not None:
@@ -119,12 +119,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == _IMAGES and self._is_local():
             self._send(200, self._dispatcher().images.listed())
         else:
-            self._send(404, {"message": f"nothing is at {self.path}"})
+            self._send(404, {"message": f"unknown path {self.path}"})
 
     def do_DELETE(self) -> None:
         """Remove all faults."""
         if self.path != _FAULTS or not self._is_local():
-            self._send(404, {"message": f"nothing is at {self.path}"})
+            self._send(404, {"message": f"unknown path {self.path}"})
             return
         self._dispatcher().faults.clear()
         self._send(200, {"faults": []})
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _aws_call(self, body: bytes) -> bytes | None:
         if not self._is_local():
             raise ApiError(
-                "AccessDeniedException", "Only requests to a loopback name are answered.", status=403
+                "AccessDeniedException", "Only requests to a loopback address are answered.", status=403
             )
         if self.headers.get_content_type() != _AWS_JSON:
             raise ApiError("UnknownOperationException", f"The content type must be {_AWS_JSON}.")

@@ -56,7 +56,7 @@ class ImageStore:
                 self._images = _parsed(json.loads(path.read_bytes()))
             except ValueError as error:
                 _LOG.warning(
-                    "%s is damaged (%s): no image is known before `mlpipe up` adds them", path, error
+                    "%s is damaged (%s): images are unknown until `mlpipe up` adds them again", path, error
                 )
 
     def find(self, uri: str) -> StoredImage | None:
@@ -76,7 +76,7 @@ class ImageStore:
         added = _parsed(document)
         for uri, image in added.items():
             if not image.python.exists():
-                raise ValueError(f"image {uri}: there is no {image.python}")
+                raise ValueError(f"image {uri}: {image.python} does not exist")
         with self._lock:
             images = {**self._images, **added}
             draft = self._path.with_suffix(".draft")
@@ -96,9 +96,9 @@ def _document(images: Mapping[str, StoredImage]) -> dict[str, Any]:
 def _parsed(document: Any) -> dict[str, StoredImage]:
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, dict):
-        raise ValueError("images must be an object: an image by its address")  # noqa: TRY004 -- the caller's fault
+        raise ValueError("images must be an object with one member per image address")  # noqa: TRY004 -- the caller's fault
     for uri, image in images.items():
         is_whole = isinstance(image, dict) and set(image) == _MEMBERS
         if not is_whole or not all(isinstance(value, str) and value for value in image.values()):
-            raise ValueError(f"image {uri} must have the texts {' and '.join(sorted(_MEMBERS))}")
+            raise ValueError(f"image {uri} must have the strings {' and '.join(sorted(_MEMBERS))}")
     return {uri: StoredImage(**image) for uri, image in images.items()}

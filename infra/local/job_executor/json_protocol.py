@@ -91,7 +91,7 @@ class JsonProtocol:
         if found:
             raise ApiError(
                 "InternalFailure",
-                f"The job executor's answer to {operation.name} breaks the service model: {'; '.join(found)}",
+                f"The answer to {operation.name} violates the service model: {'; '.join(found)}",
                 status=500,
             )
         return json.dumps(answer).encode()
@@ -115,11 +115,13 @@ def _with_datetimes(shape: Any, value: Any) -> Any:
     """Return a copy with timestamps as datetimes, which botocore's validator expects."""
     if shape.type_name == "timestamp":
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ApiError("SerializationException", f"{value!r} is not a timestamp in seconds.")
+            raise ApiError("SerializationException", f"{value!r} is not a timestamp in seconds since 1970.")
         try:
             return dt.datetime.fromtimestamp(value, tz=dt.UTC)
         except (ValueError, OverflowError, OSError) as error:
-            raise ApiError("SerializationException", f"{value!r} is not a timestamp in seconds.") from error
+            raise ApiError(
+                "SerializationException", f"{value!r} is not a timestamp in seconds since 1970."
+            ) from error
     if shape.type_name == "structure" and isinstance(value, dict):
         members = shape.members
         return {

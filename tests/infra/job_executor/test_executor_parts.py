@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def test_an_answer_that_breaks_the_model_is_an_internal_failure(answer: dict[str, Any]) -> None:
     """The executor holds itself to the service model: a wrong answer is a loud 500, never sent."""
     protocol = JsonProtocol("glue")
-    with pytest.raises(ApiError, match="breaks the service model") as refused:
+    with pytest.raises(ApiError, match="violates the service model") as refused:
         protocol.serialize(protocol.operation("GetJobRun"), answer)
     assert refused.value.status == 500
 
@@ -91,7 +91,7 @@ def test_unicode_s_classes_are_checked(value: str, is_taken: bool) -> None:
         ("warning: x\nno such batch\n", 1, "no such batch"),
         ("", 4, "SystemExit: 4"),
         ("", -9, "The job's process was killed by signal 9."),
-        ("", None, "The job's process was killed from outside and left no exit code."),
+        ("", None, "The job's process was killed from outside without an exit code."),
     ],
 )
 def test_a_failed_script_tells_its_last_exception(stderr: str, code: int | None, message: str) -> None:
@@ -147,7 +147,7 @@ def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
     file.unlink()
     log = tmp_path / "executor.sqlite3-wal"
     log.write_bytes(b"records")
-    with pytest.raises(StateCorruptError, match="its -wal file is there"):
+    with pytest.raises(StateCorruptError, match="its -wal file exists"):
         RecordStore(tmp_path)
     log.unlink()
     assert RecordStore(tmp_path).all("job") == []

@@ -153,7 +153,7 @@ def test_arguments_beyond_glues_limit_are_refused(executor: Executor, aws: Aws, 
     client = executor.client("glue")
     full = {f"--{number}": "x" * 64_997 for number in range(4)}
     for arguments in (full | {"--0": "x" * 64_998}, full | {"--4": ""}):
-        with pytest.raises(client.exceptions.InvalidInputException, match="bytes of 260000"):
+        with pytest.raises(client.exceptions.InvalidInputException, match="at most 260000"):
             client.start_job_run(JobName=job, Arguments=arguments)
     run_id = client.start_job_run(JobName=job, Arguments=full)["JobRunId"]
     client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])

@@ -188,9 +188,9 @@ def test_a_damaged_list_of_images_stops_no_executor(own_executor: Executor) -> N
         ("[]", "images must be an object"),
         (
             '{"images": {"a:1": {"packages": "a-1"}}}',
-            "image a:1 must have the texts environment and packages",
+            "image a:1 must have the strings environment and packages",
         ),
-        ('{"images": {"a:1": {"packages": "a-1", "environment": 7}}}', "image a:1 must have the texts"),
+        ('{"images": {"a:1": {"packages": "a-1", "environment": 7}}}', "image a:1 must have the strings"),
         ('{"images": {"a:1": {"packages": "a-1", "environment": "/nowhere"}}}', "there is no /nowhere/bin"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_property_takes_letters_of_any_alphabet(registry: Any, group: str) -> 
     ("changes", "words"),
     [
         ({"ModelPackageName": "x"}, "Both ModelPackageName and ModelPackageGroupName"),
-        ({"Tags": [{"Key": "a", "Value": "b"}]}, "Tags cannot be given to a version"),
+        ({"Tags": [{"Key": "a", "Value": "b"}]}, "A version cannot have its own tags"),
         ({"SourceUri": "s3://b/k"}, "SourceUri and InferenceSpecification"),
         ({"ModelPackageGroupName": "nobody-s"}, "model-package-group/nobody-s does not exist"),
         ({"CustomerMetadataProperties": {}}, "ustomerMetadataProperties"),

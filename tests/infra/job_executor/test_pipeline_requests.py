@@ -74,10 +74,10 @@ def test_a_creation_that_is_repeated_creates_nothing_again(create: Callable[...,
 @pytest.mark.parametrize(
     ("request_members", "words"),
     [
-        ({"PipelineDefinition": None}, "Give either PipelineDefinition or"),
+        ({"PipelineDefinition": None}, "Specify either PipelineDefinition or"),
         ({"PipelineDefinition": '{"Version": "2020-12-01"}'}, "Unable to parse pipeline definition"),
         ({"RoleArn": "arn:aws:iam::000000000000:role/nobody"}, "Could not assume role"),
-        ({"PipelineVersionAliases": ["live"]}, "PipelineVersionAliases is not carried out"),
+        ({"PipelineVersionAliases": ["live"]}, "PipelineVersionAliases is not supported"),
         ({"ClientRequestToken": "short"}, "greater than or equal to 32|valid min length: 32"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_selection_of_steps_is_refused(pipelines: Pipelines, create: Callable[
     """It would lead around the steps that judge."""
     create()
     selected = {"SelectedSteps": [{"StepName": "NeedsPerson"}]}
-    with pytest.raises(ClientError, match="SelectiveExecutionConfig is not carried out"):
+    with pytest.raises(ClientError, match="SelectiveExecutionConfig is not supported"):
         pipelines.start(name, SelectiveExecutionConfig=selected)
 
 

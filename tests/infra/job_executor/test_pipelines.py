@@ -80,7 +80,7 @@ def test_a_path_that_is_not_in_the_property_file_fails_the_step(pipelines: Pipel
     """Nothing stands in for a value that is missing."""
     arn = pipelines.start(retrained, {"Verdict": "{}"})
     assert pipelines.end(arn)["PipelineExecutionStatus"] == "Failed"
-    assert "nothing lies at 'needs_person'" in pipelines.steps(arn)["IsJudged"]["FailureReason"]
+    assert "no value exists at 'needs_person'" in pipelines.steps(arn)["IsJudged"]["FailureReason"]
 
 
 def test_a_failing_job_fails_its_step_and_nothing_follows(pipelines: Pipelines, aws: Aws) -> None:

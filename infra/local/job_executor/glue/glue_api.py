@@ -77,7 +77,7 @@ class GlueApi(JobApi):
         created = self._definition(name)["CreatedOn"]
         for needed in ("Role", "Command"):
             if needed not in update:
-                raise _refusal(f"JobUpdate must have {needed}: an update replaces all.")
+                raise _refusal(f"JobUpdate must have {needed}: an update replaces the whole definition.")
         self._check_definition(update)
 
         def change(record: Record) -> None:
@@ -120,7 +120,7 @@ class GlueApi(JobApi):
                     "ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}"
                 )
             if not self.store.insert(_RUN, record["id"], record):
-                raise _refusal(f"Job run {record['id']} was retried already.")
+                raise _refusal(f"Job run {record['id']} was already retried.")
         self.start(_RUN, record["id"])
         return {"JobRunId": record["id"]}
 
@@ -157,7 +157,7 @@ class GlueApi(JobApi):
         if command.get("Name") not in {"glueetl", "pythonshell"}:
             raise _refusal("Command.Name must be glueetl or pythonshell here.")
         if definition.get("MaxRetries", 0) > 0:
-            raise _refusal("MaxRetries above 0 is not carried out here: retry by Dagster.")
+            raise _refusal("MaxRetries above 0 is not supported here: let Dagster retry.")
         if "MaxCapacity" in definition and ("WorkerType" in definition or "NumberOfWorkers" in definition):
             raise _refusal("Please set only Max Capacity or Worker Type and Number of Workers")
         if definition.get("Timeout", 1) > _MAX_TIMEOUT_MINUTES:
@@ -172,7 +172,7 @@ class GlueApi(JobApi):
                 raise _refusal(f"Job argument {key} must begin with --.")
         size = sum(len(name.encode()) + len(value.encode()) for name, value in arguments.items())
         if size > MAX_GLUE_ARGUMENT_BYTES:
-            raise _refusal(f"Job arguments take {size} bytes of {MAX_GLUE_ARGUMENT_BYTES}.")
+            raise _refusal(f"Job arguments have {size} bytes; at most {MAX_GLUE_ARGUMENT_BYTES} are allowed.")
 
     def _usable_role(self, role: str) -> str:
         arn = self.access.role_arn(role)

@@ -63,7 +63,7 @@ def error_message(stderr: bytes, returncode: int | None) -> str:
         if not lines[index].startswith(" "):
             return "\n".join(lines[index:])[:_MESSAGE_CHARACTERS]
     if returncode is None:
-        return "The job's process was killed from outside and left no exit code."
+        return "The job's process was killed from outside without an exit code."
     if returncode < 0:
         return f"The job's process was killed by signal {-returncode}."
     return lines[-1][:_MESSAGE_CHARACTERS] if lines else f"SystemExit: {returncode}"
@@ -125,13 +125,11 @@ class GlueJobKind:
 
     def _download_listed(self, uris: str, directory: Path, s3: S3Transfer) -> list[Path]:
         targets = []
-        for number, uri in enumerate(part.strip() for part in uris.split(",") if part.strip()):
+        for uri in (part.strip() for part in uris.split(",") if part.strip()):
             name = S3Location.parse(uri).key.rsplit("/", 1)[-1]
             target = inside(directory, name)
             if target in targets:
-                raise JobExecutionError(
-                    f"Two files of the job are called {name}; entry {number + 1} is {uri}."
-                )
+                raise JobExecutionError(f"Two files of the job have the name {name}; the second is {uri}.")
             s3.download_object(uri, target)
             targets.append(target)
         return targets

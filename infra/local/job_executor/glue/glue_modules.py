@@ -33,12 +33,12 @@ def check_installer(arguments: Mapping[str, str]) -> str:
     for module in filter(None, modules.split(",")):
         if not module.startswith("s3://") or not module.endswith(".gluewheels.zip"):
             raise JobExecutionError(
-                f"{MODULES} names {module}, which comes from an index at each start. "
-                "Name the s3:// address of a .gluewheels.zip."
+                f"{MODULES} has {module}, which every start would install from a package index. "
+                "Use the s3:// address of a .gluewheels.zip."
             )
     if modules and arguments.get(OPTION) != "--no-index":
         raise JobExecutionError(
-            f"{OPTION} is {arguments.get(OPTION)!r}: the installer may ask an index. Set it to --no-index."
+            f"{OPTION} is {arguments.get(OPTION)!r}, which allows a package index. Set it to --no-index."
         )
     return modules
 
@@ -53,9 +53,9 @@ def check_zip_of_wheels(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
     except zipfile.BadZipFile as error:
-        raise JobExecutionError(f"{path.name} is no zip: {error}. Upload it again.") from error
+        raise JobExecutionError(f"{path.name} is not a zip: {error}. Upload it again.") from error
     if REQUIREMENTS not in files:
-        raise JobExecutionError(f"{path.name} has no {REQUIREMENTS}. Build it by infra.glue_wheels.")
+        raise JobExecutionError(f"{path.name} has no {REQUIREMENTS}. Build it with infra.glue_wheels.")
     wanted = set()
     for line in files.pop(REQUIREMENTS).decode().splitlines():
         pinned = _PINNED.fullmatch(line)
@@ -65,7 +65,7 @@ def check_zip_of_wheels(path: Path) -> None:
     found = {_described(name, content) for name, content in files.items()}
     if found != wanted:
         differing = ", ".join(sorted({f"{name} {version}" for name, version, _ in found ^ wanted}))
-        raise JobExecutionError(f"{path.name}: wheels and requirements differ in {differing}.")
+        raise JobExecutionError(f"{path.name}: its wheels and its requirements differ: {differing}.")
 
 
 def _described(name: str, content: bytes) -> tuple[str, str, str]:

@@ -150,7 +150,7 @@ class HostProcesses:
             while not self._started(host):
                 child = self._children[host.number]
                 if time.monotonic() > deadline or (child.poll() is not None and not self._alive(host)):
-                    raise JobExecutionError(f"{host.name} gave no sign of life")
+                    raise JobExecutionError(f"{host.name} did not start in time")
                 time.sleep(0.02)
 
     def all_ended(self) -> bool:

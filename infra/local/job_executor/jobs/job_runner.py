@@ -38,9 +38,7 @@ _OUTCOMES = {
     Ending.EXPIRY: JobOutcome.EXPIRED,
     Ending.ERROR: JobOutcome.ERROR,
 }
-SHUTDOWN_MESSAGE = (
-    "The local job executor was shut down while the job was running, which ended it. Start the job again."
-)
+SHUTDOWN_MESSAGE = "The job was stopped because the local job executor was shut down. Start the job again."
 
 
 class _ShuttingDownError(Exception):
@@ -268,7 +266,7 @@ class JobRunner:
             while not shipper.ship(final=True, seconds=deadline - time.monotonic()):
                 if time.monotonic() > deadline:
                     _LOG.error(
-                        "the logs did not go to CloudWatch Logs within %.0f s: the rest is in the state "
+                        "logs could not be sent to CloudWatch Logs within %.0f s; the rest is in the state "
                         "directory",
                         allowed,
                     )
@@ -313,7 +311,7 @@ class JobRunner:
     def _record(self, kind: JobKind, name: str) -> Record:
         record = self._store.get(kind.record_kind, name)
         if record is None:
-            raise JobExecutionError(f"InternalServerError: the record of {name} is gone.")
+            raise JobExecutionError(f"InternalServerError: the record of {name} is missing.")
         return record
 
     def _hosts(self, kind: JobKind, record: Record) -> list[HostWorkspace]:

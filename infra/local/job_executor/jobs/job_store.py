@@ -57,8 +57,7 @@ class RecordStore:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StateCorruptError(
-                f"{state_dir} is in use by another job executor. End that one first, or use another "
-                f"--state-dir."
+                f"{state_dir} is in use by another job executor. Stop it first, or use another --state-dir."
             ) from error
         self._database = self._open()
 
@@ -84,7 +83,7 @@ class RecordStore:
         """Create the file atomically, so that an existing file without the table is known to be damaged."""
         if self._path.with_name(f"{self._path.name}-wal").exists():
             # SQLite would apply the -wal file's records, perhaps half of a change, to the new file.
-            raise sqlite3.DatabaseError("the file is gone, its -wal file is there")
+            raise sqlite3.DatabaseError("the file is missing, but its -wal file exists")
         draft = self._path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(draft)) as database:

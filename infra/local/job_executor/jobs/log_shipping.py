@@ -100,7 +100,7 @@ class LogShipper:
                     return False
         except (BotoCoreError, ClientError) as error:
             self._in_step = False
-            _LOG.warning("logs of %s %s wait: %s", self._group, self._stream, error)
+            _LOG.warning("logs of %s %s are delayed: %s", self._group, self._stream, error)
             return False
         return True
 

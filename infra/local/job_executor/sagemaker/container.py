@@ -43,7 +43,9 @@ def private_mounts_work(scratch: Path) -> bool:
         trial = [unshare, "--mount", "mount", "--bind", str(scratch), ML]
         subprocess.run(trial, check=True, capture_output=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        _LOG.info("no private mounts here (%s); scripts find their files by MLPIPE_ML_ROOT", error)
+        _LOG.info(
+            "private mounts are not possible here (%s); scripts find their files by MLPIPE_ML_ROOT", error
+        )
         return False
     return True
 
@@ -82,8 +84,8 @@ def container_command(
     image = StoredImage(**record["image"])
     if not image.python.exists():
         raise JobExecutionError(
-            f"ClientError: the environment {image.environment} of the job's image is gone. Run `mlpipe up`, "
-            "which makes it again, then start the job again."
+            f"ClientError: the environment {image.environment} of the job's image was removed. Run "
+            "`mlpipe up` to create it again, then start the job again."
         )
     return HostCommand(
         argv=_script_paths(host, _image_python(argv, image)),
@@ -183,5 +185,5 @@ def failure_reason(message: str | None, code: int | None) -> str:
 def _exit_words(code: int | None) -> str:
     """Return in words how a process ended; signals are 128 plus their number, as in a container."""
     if code is None:
-        return "the process was killed from outside and left no exit code"
+        return "the process was killed from outside without an exit code"
     return f"exit code: {code if code >= 0 else 128 - code}"

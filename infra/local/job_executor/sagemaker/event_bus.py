@@ -88,7 +88,7 @@ class EventBus:
         }
         fault = self._faults.take(EVENTS, detail_type)
         if fault is not None and fault.dropped:
-            _LOG.info("dropped event %s of %s, as a fault asks", event["id"], resources)
+            _LOG.info("dropped event %s of %s because of a fault rule", event["id"], resources)
             return
         if fault is not None and fault.latency_seconds is not None:
             late = threading.Timer(fault.latency_seconds, self._wait_with, [event])
@@ -108,7 +108,7 @@ class EventBus:
         try:
             self._waiting.put_nowait(event)
         except queue.Full:
-            _LOG.error("an event was lost, because %d others wait: %s", _MOST_WAITING, _named(event))
+            _LOG.error("lost an event because %d others wait: %s", _MOST_WAITING, _named(event))
 
     def _deliver_all(self) -> None:
         while (event := self._waiting.get()) is not None:
@@ -116,7 +116,7 @@ class EventBus:
                 self._deliver(event)
             except Exception:  # noqa: BLE001 - a boundary, see below
                 # The boundary of a thread: after any error later events must still be sent.
-                _LOG.exception("an event was lost: %s", _named(event))
+                _LOG.exception("lost an event: %s", _named(event))
 
     def _deliver(self, event: dict[str, Any]) -> None:
         body = json.dumps(event)
@@ -126,12 +126,12 @@ class EventBus:
                 for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
                     self._send_to(target, body)
             except (BotoCoreError, ClientError) as error:
-                _LOG.warning("an event was lost for rule %s: %s: %s", rule, _named(event), error)
+                _LOG.warning("lost an event for rule %s: %s: %s", rule, _named(event), error)
 
     def _send_to(self, target: dict[str, Any], body: str) -> None:
         arn = target["Arn"]
         if not arn.startswith(_SQS_ARN) or any(member in target for member in _REWRITES):
-            _LOG.warning("no event is sent to target %s: only queues receive them here, as they are", arn)
+            _LOG.warning("no event for target %s: only queues, without transformed input, are supported", arn)
             return
         sqs = self._client("sqs")
         url = sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]

@@ -75,7 +75,7 @@ class ModelPackagesApi(RegistryApi):
                 if known["digest"] != digest:
                     raise ApiError(
                         "ConflictException",
-                        f"The client token belongs to {known['arn']}, which was made of another request.",
+                        f"The client token was used by a different request for {known['arn']}.",
                     )
                 return {"ModelPackageArn": known["arn"]}
             record = self._new_package(request, content, digest)
@@ -152,7 +152,7 @@ class ModelPackagesApi(RegistryApi):
             try:
                 record = self.registered(PACKAGE, arn)
                 if record["group"] is None or "InferenceSpecification" not in record["request"]:
-                    refuse(f"{arn} is no version with an inference specification.")
+                    refuse(f"{arn} is not a version with an inference specification.")
             except ApiError as error:
                 errors[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
             else:
@@ -221,17 +221,17 @@ def _check_package(request: Request) -> None:
     if "ModelPackageName" not in request and "ModelPackageGroupName" not in request:
         refuse("Missing ARN.")
     if "ModelPackageGroupName" in request and "Tags" in request:
-        refuse("Tags cannot be given to a version: it has those of its model package group.")
+        refuse("A version cannot have its own tags: it has those of its model package group.")
     if "SourceUri" in request and "InferenceSpecification" in request:
         refuse("SourceUri and InferenceSpecification cannot be given together.")
     if "SourceAlgorithmSpecification" in request or "ValidationSpecification" in request:
-        refuse("Algorithms and validation of packages are not carried out by the local job executor.")
+        refuse("Algorithms and validation of packages are not supported by the local job executor.")
 
 
 def _update(record: Record, request: Request) -> None:
     """Apply an update to a package's record."""
     if record["group"] is None and "ModelApprovalStatus" in request:
-        refuse("Only versions of a model package group are approved.")
+        refuse("Only versions of a model package group can be approved.")
     package = record["request"]
     package |= {name: request[name] for name in _UPDATABLE if name in request}
     if "SourceUri" in package and "InferenceSpecification" in package:

@@ -135,7 +135,7 @@ class SageMakerApi(JobApi):
         if image is None:
             raise ApiError(
                 "ValidationException",
-                f"Requested image {uri} not found. Here `mlpipe up` makes the images that models name.",
+                f"Requested image {uri} not found. Locally, `mlpipe up` creates the images of models.",
             )
         return image
 

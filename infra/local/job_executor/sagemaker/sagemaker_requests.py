@@ -22,9 +22,7 @@ def check_processing(request: Request) -> None:
         ApiError: `ValidationException` with the fault.
     """
     if not request["AppSpecification"].get("ContainerEntrypoint"):
-        _refuse(
-            "AppSpecification.ContainerEntrypoint is needed: the local job executor runs no container image."
-        )
+        _refuse("AppSpecification.ContainerEntrypoint is required: the local job executor runs no images.")
     cluster = request["ProcessingResources"].get("ClusterConfig", {})
     if "InstanceCount" not in cluster or "InstanceType" not in cluster:
         _refuse("ProcessingResources.ClusterConfig must have InstanceCount and InstanceType.")
@@ -36,16 +34,16 @@ def check_processing(request: Request) -> None:
             _refuse(f"{member} must be unique within a processing job: {names}.")
     for item in inputs:
         if "S3Input" not in item:
-            _refuse(f"Input {item['InputName']}: only S3Input is carried out by the local job executor.")
+            _refuse(f"Input {item['InputName']}: the local job executor supports only S3Input.")
         _check_input_source(item["InputName"], item["S3Input"])
     for item in outputs:
         if "S3Output" not in item:
-            _refuse(f"Output {item['OutputName']}: only S3Output is carried out by the local job executor.")
+            _refuse(f"Output {item['OutputName']}: the local job executor supports only S3Output.")
         target = item["S3Output"]
         _check_local_path(item["OutputName"], target)
         _check_uri(item["OutputName"], target["S3Uri"])
         if target["S3UploadMode"] != "EndOfJob":
-            _refuse(f"Output {item['OutputName']}: only EndOfJob is carried out by the local job executor.")
+            _refuse(f"Output {item['OutputName']}: the local job executor supports only EndOfJob.")
 
 
 def check_training(request: Request) -> None:
@@ -56,14 +54,14 @@ def check_training(request: Request) -> None:
     """
     algorithm = request.get("AlgorithmSpecification")
     if algorithm is None or "ResourceConfig" not in request or "StoppingCondition" not in request:
-        _refuse("AlgorithmSpecification, ResourceConfig and StoppingCondition are needed.")
+        _refuse("AlgorithmSpecification, ResourceConfig and StoppingCondition are required.")
         return
     _check_algorithm(algorithm)
     parameters = request.get("HyperParameters", {})
     script_mode = {"sagemaker_program", "sagemaker_submit_directory"} <= set(parameters)
     if "ContainerEntrypoint" not in algorithm and not script_mode:
         _refuse(
-            "No container image is run by the local job executor: give the hyperparameters sagemaker_program "
+            "The local job executor runs no container image: set the hyperparameters sagemaker_program "
             "and sagemaker_submit_directory, or AlgorithmSpecification.ContainerEntrypoint."
         )
     if (
@@ -79,33 +77,33 @@ def check_training(request: Request) -> None:
         name = channel["ChannelName"]
         source = channel["DataSource"].get("S3DataSource")
         if source is None or name in {".", ".."}:
-            _refuse(f"Channel {name}: only S3DataSource is carried out by the local job executor.")
+            _refuse(f"Channel {name}: the local job executor supports only S3DataSource.")
             return
         _check_source(name, source)
         if channel.get("InputMode") == "Pipe" or channel.get("CompressionType", "None") != "None":
-            _refuse(f"Channel {name}: pipes and compression are not carried out by the local job executor.")
+            _refuse(f"Channel {name}: pipes and compression are not supported by the local job executor.")
 
 
 def _check_algorithm(algorithm: Request) -> None:
     if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
         _refuse("You must specify either an algorithm name or a training image, and not both.")
     if "TrainingImage" not in algorithm:
-        _refuse("Only a TrainingImage is carried out by the local job executor, no algorithm by its name.")
+        _refuse("The local job executor supports only a TrainingImage, not an algorithm's name.")
     if algorithm["TrainingInputMode"] == "Pipe":
-        _refuse("Only input mode File and FastFile are carried out by the local job executor.")
+        _refuse("The local job executor supports only the input modes File and FastFile.")
 
 
 def _check_input_source(name: str, source: Request) -> None:
     _check_source(name, source)
     _check_local_path(name, source)
     if source.get("S3InputMode", "File") != "File" or source.get("S3CompressionType", "None") != "None":
-        _refuse(f"Input {name}: pipes and compression are not carried out by the local job executor.")
+        _refuse(f"Input {name}: pipes and compression are not supported by the local job executor.")
 
 
 def _check_source(name: str, source: Request) -> None:
     _check_uri(name, source["S3Uri"])
     if source["S3DataType"] not in {"S3Prefix", "ManifestFile"}:
-        _refuse(f"{name}: S3DataType {source['S3DataType']} is not carried out by the local job executor.")
+        _refuse(f"{name}: S3DataType {source['S3DataType']} is not supported by the local job executor.")
 
 
 def _check_uri(name: str, uri: str) -> None:
@@ -116,4 +114,4 @@ def _check_uri(name: str, uri: str) -> None:
 def _check_local_path(name: str, item: Request) -> None:
     path = PurePosixPath(item.get("LocalPath", ""))
     if not path.is_relative_to("/opt/ml/processing") or ".." in path.parts:
-        _refuse(f"{name}: LocalPath must be below /opt/ml/processing, without '..': {path}.")
+        _refuse(f"{name}: LocalPath must be below /opt/ml/processing and contain no '..': {path}.")

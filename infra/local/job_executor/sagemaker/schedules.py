@@ -64,9 +64,7 @@ def is_due(expression: str, minute: dt.datetime) -> bool:
     """
     fields = _CRON.fullmatch(expression)
     if fields is None or (fields[3] == "?") == (fields[5] == "?"):
-        raise ScheduleError(
-            f"{expression!r} is not carried out: give cron(minute hour day month weekday year)"
-        )
+        raise ScheduleError(f"{expression!r} is not supported. Use cron(minute hour day month weekday year)")
     # EventBridge numbers weekdays from 1 for Sunday.
     weekday = minute.isoweekday() % 7 + 1
     values = (minute.minute, minute.hour, minute.day, minute.month, weekday, minute.year)
@@ -82,13 +80,13 @@ def _values(text: str, low: int, high: int) -> set[int]:
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None or match[3] == "0":
-            raise ScheduleError(f"{part!r} in a schedule's expression is not carried out")
+            raise ScheduleError(f"{part!r} in a schedule's expression is not supported")
         first, last, step = match.groups()
         begin = low if first is None else int(first)
         # A step without an end goes to the greatest value.
         end = int(last) if last else (high if first is None or step else begin)
         if not low <= begin <= end <= high:
-            raise ScheduleError(f"{part!r} in a schedule's expression is out of its bounds")
+            raise ScheduleError(f"{part!r} in a schedule's expression is out of range")
         found |= set(range(begin, end + 1, int(step or 1)))
     return found
 
@@ -193,7 +191,7 @@ class ScheduleClock:
             try:
                 self.look(dt.datetime.now(dt.UTC))
             except (BotoCoreError, ClientError) as error:
-                _LOG.warning("schedules cannot be read, and are looked at again: %s", error)
+                _LOG.warning("schedules could not be read, trying again: %s", error)
             except Exception:  # noqa: BLE001 - a boundary, see below
                 # The boundary of a thread: after any error later ticks must still come.
                 _LOG.exception("the executor failed on schedules")
@@ -223,7 +221,7 @@ class ScheduleClock:
         if tick.is_over(now):
             self._give_up(tick, failure)
             return True
-        _LOG.warning("schedule %s is tried again: %s", tick.schedule["Name"], failure)
+        _LOG.warning("retrying schedule %s: %s", tick.schedule["Name"], failure)
         return False
 
     def _try(self, tick: _Tick) -> str | None:
@@ -263,7 +261,7 @@ class ScheduleClock:
             url = sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
             sqs.send_message(QueueUrl=url, MessageBody=tick.request().decode())
         except (BotoCoreError, ClientError) as error:
-            _LOG.error("schedule %s has no dead letter: %s", tick.schedule["Name"], error)
+            _LOG.error("no dead letter was sent for schedule %s: %s", tick.schedule["Name"], error)
 
     def _client(self, service: str) -> Any:
         return self._access.client(service, attempts=_CALL_ATTEMPTS, read_seconds=_CALL_SECONDS)
@@ -272,7 +270,7 @@ class ScheduleClock:
 def _names(schedule: dict[str, Any], minute: dt.datetime) -> bool:
     """Return whether a schedule is due; an unsupported schedule is logged and never due."""
     if schedule.get("ScheduleExpressionTimezone", "UTC") != "UTC":
-        _LOG.error("schedule %s never starts: only schedules in UTC are carried out", schedule["Name"])
+        _LOG.error("schedule %s never starts: only schedules in UTC are supported", schedule["Name"])
         return False
     try:
         return is_due(schedule["ScheduleExpression"], minute)

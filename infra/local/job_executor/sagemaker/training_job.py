@@ -122,7 +122,7 @@ class TrainingJobKind(ContainerJobKind):
             ) from error
         program = str(plain_value(parameters["sagemaker_program"]))
         if not inside(code, program).is_file():
-            raise JobExecutionError(f"ClientError: the submit directory holds no {program}.")
+            raise JobExecutionError(f"ClientError: the submit directory does not contain {program}.")
         return ["python", f"/opt/ml/code/{program}", *user_arguments(parameters)]
 
     def collect(
@@ -232,7 +232,7 @@ def _metrics(record: Record, host: HostWorkspace) -> list[dict[str, Any]]:
             values = [float(match.group(1)) for match in re.finditer(definition["Regex"], text)]
         except (re.error, ValueError, IndexError) as error:
             raise JobExecutionError(
-                f"ClientError: metric {definition['Name']} cannot be read: {error}"
+                f"ClientError: the regular expression of metric {definition['Name']} failed: {error}"
             ) from error
         if values:
             stamp = host.stdout.stat().st_mtime

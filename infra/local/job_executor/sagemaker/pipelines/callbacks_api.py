@@ -68,4 +68,4 @@ class CallbacksApi(RecordApi):
                 if not is_new and step.get("answered") != found["answered"]:
                     raise ApiError("ValidationException", f"Step {name} is already in a terminal status.")
                 return {"PipelineExecutionArn": record["arn"]}
-        raise ApiError("ResourceNotFound", f"There is no callback step with token {token}.")
+        raise ApiError("ResourceNotFound", f"No callback step has the token {token}.")

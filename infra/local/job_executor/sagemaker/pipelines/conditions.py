@@ -34,12 +34,12 @@ def check_condition(condition: Any) -> None:
     """
     kind = condition.get("Type") if isinstance(condition, dict) else None
     if kind not in _MEMBERS or set(condition) != _MEMBERS[kind]:
-        raise ConditionError(f"a condition has another form: {condition!r}"[:300])
+        raise ConditionError(f"a condition is malformed: {condition!r}"[:300])
     if kind == "Not":
         check_condition(condition["Condition"])
     for member in ("Values", "Conditions"):
         if member in condition and (not isinstance(condition[member], list) or not condition[member]):
-            raise ConditionError(f"{member} of a condition {kind} must be a list with something in it")
+            raise ConditionError(f"{member} of a condition {kind} must be a non-empty list")
     for inner in condition.get("Conditions", ()):
         check_condition(inner)
 
@@ -69,7 +69,7 @@ def holds(condition: dict[str, Any], value_of: Callable[[Any], Any]) -> bool:
     if kind == "Equals":
         return _equal(left, right)
     if _type_of(left) == "Boolean":
-        raise ConditionError(f"{kind} cannot order {left!r} and {right!r}")
+        raise ConditionError(f"{kind} cannot compare {left!r} and {right!r}")
     _check_types(left, right)
     return _ORDERED[kind](left, right)
 

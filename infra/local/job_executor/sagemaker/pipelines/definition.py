@@ -176,9 +176,9 @@ def _steps(documents: Any, branch: tuple[str, bool] | None) -> Iterator[Step]:
 def _step(document: Any, branch: tuple[str, bool] | None) -> Step:
     kind = document.get("Type") if isinstance(document, dict) else None
     if kind in _NOT_SERVED:
-        raise DefinitionError(f"Steps of type {kind} are not carried out by the local job executor")
+        raise DefinitionError(f"Steps of type {kind} are not supported by the local job executor")
     if kind not in _SERVED:
-        raise DefinitionError(f"There is no type of step {kind!r}")
+        raise DefinitionError(f"Unknown type of step {kind!r}")
     name = document.get("Name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DefinitionError(f"A step's name has 1 to 64 letters, digits, - and _, not {name!r}")
@@ -188,7 +188,7 @@ def _step(document: Any, branch: tuple[str, bool] | None) -> Step:
     if not isinstance(arguments, dict):
         raise DefinitionError(f"Arguments of {what} are not an object")
     if (document.get("CacheConfig") or {}).get("Enabled"):
-        raise DefinitionError(f"CacheConfig of {what} is not carried out by the local job executor")
+        raise DefinitionError(f"CacheConfig of {what} is not supported by the local job executor")
     kept = {key: value for key, value in arguments.items() if key not in {"IfSteps", "ElseSteps"}}
     after = _depends_on(document.get("DependsOn") or [], what)
     for function, argument in functions_in([kept, document.get("SqsQueueUrl")]):
@@ -215,7 +215,7 @@ def _depends_on(names: Any, what: str) -> set[str]:
     if not isinstance(names, list):
         raise DefinitionError(f"DependsOn of {what} must be a list")
     if any(isinstance(name, dict) for name in names):
-        raise DefinitionError(f"{what}: a Trigger is not carried out by the local job executor")
+        raise DefinitionError(f"{what}: a Trigger is not supported by the local job executor")
     return {str(name) for name in names}
 
 
@@ -244,7 +244,7 @@ def _property_files(document: dict[str, Any], what: str) -> dict[str, tuple[str,
     for item in document.get("PropertyFiles") or []:
         members = {"PropertyFileName", "OutputName", "FilePath"}
         if not isinstance(item, dict) or set(item) != members:
-            raise DefinitionError(f"A property file of {what} must have {sorted(members)}")
+            raise DefinitionError(f"A property file of {what} must have the members {sorted(members)}")
         if item["PropertyFileName"] in files:
             raise DefinitionError(f"{what} has two property files {item['PropertyFileName']}")
         if item["OutputName"] not in [output.get("OutputName") for output in outputs]:
@@ -267,7 +267,7 @@ def _outputs(document: dict[str, Any], what: str) -> dict[str, str]:
 def _check_references(steps: dict[str, Step], parameters: dict[str, Parameter]) -> None:
     for step in steps.values():
         if unknown := {name for name in step.after if name not in steps}:
-            raise BadReferenceError(f"step {step.name} refers to steps that are not there: {sorted(unknown)}")
+            raise BadReferenceError(f"step {step.name} refers to unknown steps: {sorted(unknown)}")
         for function, argument in functions_in([step.arguments, step.queue_url]):
             found = referenced_step(function, argument)
             if function == GET:
@@ -277,7 +277,9 @@ def _check_references(steps: dict[str, Step], parameters: dict[str, Parameter]) 
     try:
         TopologicalSorter({step.name: step.after for step in steps.values()}).prepare()
     except CycleError as error:
-        raise BadReferenceError(f"steps wait for one another: {' '.join(error.args[1])}") from error
+        raise BadReferenceError(
+            f"steps depend on each other in a cycle: {' '.join(error.args[1])}"
+        ) from error
 
 
 def _check_get(
@@ -287,11 +289,11 @@ def _check_get(
     if found is not None:
         step = steps[found.step]
         if step.kind == "Callback" and found.callback_output not in step.outputs:
-            raise BadReferenceError(f"step {step.name} has no such output parameter: {reference}")
+            raise BadReferenceError(f"step {step.name} does not have the output parameter of {reference}")
         if step.kind != "Callback":
             check_described(step.kind, found)
     elif head == "Parameters":
         if rest not in parameters:
-            raise BadReferenceError(f"there is no parameter {rest}")
+            raise BadReferenceError(f"unknown parameter {rest}")
     elif head != "Execution" or rest not in EXECUTION_VARIABLES:
-        raise BadReferenceError(f"there is nothing called {reference}")
+        raise BadReferenceError(f"unknown reference {reference}")

@@ -111,7 +111,7 @@ class ExecutionRunner:
         record = self._record(execution_id)
         version = self._store.get(VERSION, version_name(record["pipeline"], record["version"]))
         if version is None:
-            raise LookupError(f"the definition of {execution_id} is gone")
+            raise LookupError(f"the definition of {execution_id} is missing")
         definition = read_definition(version["definition"])
         while record["state"] in LIVE:
             if self._advance(execution_id, definition):
@@ -180,5 +180,5 @@ class ExecutionRunner:
     def _record(self, execution_id: str) -> Record:
         record = self._store.get(EXECUTION, execution_id)
         if record is None:
-            raise LookupError(f"the record of execution {execution_id} is gone")
+            raise LookupError(f"the record of execution {execution_id} is missing")
         return record

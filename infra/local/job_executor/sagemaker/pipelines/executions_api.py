@@ -198,7 +198,7 @@ class ExecutionsApi(RecordApi):
         record = self._execution(request)
         version = self.store.get(VERSION, version_name(record["pipeline"], record["version"]))
         if version is None:
-            raise ApiError("ResourceNotFound", f"The definition of {record['arn']} is gone.")
+            raise ApiError("ResourceNotFound", f"The definition of {record['arn']} is missing.")
         return {"PipelineDefinition": version["definition"], "CreationTime": version["created_at"]}
 
     def list_executions(self, request: Request) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class ExecutionsApi(RecordApi):
     def list_steps(self, request: Request) -> dict[str, Any]:
         """List the steps that have begun, by default the last one first."""
         if "PipelineExecutionArn" not in request:
-            raise ApiError("ValidationException", "PipelineExecutionArn is needed.")
+            raise ApiError("ValidationException", "PipelineExecutionArn is required.")
         steps = [{"name": name, **step} for name, step in self._execution(request)["steps"].items()]
         steps.sort(key=lambda step: step["started_at"])
         if request.get("SortOrder", "Descending") == "Descending":

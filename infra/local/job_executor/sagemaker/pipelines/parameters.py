@@ -63,7 +63,7 @@ class Parameter:
             except ValueError:
                 pass
         if self.kind != "String":
-            raise ParameterError(f"{self.name} must be of type {self.kind}, and is {text!r}")
+            raise ParameterError(f"{self.name} must be of type {self.kind}, not {text!r}")
         return text
 
 
@@ -79,24 +79,24 @@ def read_parameters(documents: Any) -> dict[str, Parameter]:
     for document in documents:
         parameter = _read(document)
         if parameter.name in found:
-            raise ParameterError(f"two parameters are called {parameter.name}")
+            raise ParameterError(f"two parameters have the name {parameter.name}")
         found[parameter.name] = parameter
     return found
 
 
 def _read(document: Any) -> Parameter:
     if not isinstance(document, dict) or set(document) - _MEMBERS:
-        raise ParameterError(f"a parameter is an object with members of {sorted(_MEMBERS)}")
+        raise ParameterError(f"a parameter is an object whose members are among {sorted(_MEMBERS)}")
     name, kind = document.get("Name"), document.get("Type")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ParameterError(f"a parameter's name has 1 to 256 letters, digits, - and _, not {name!r}")
     if kind not in _TYPES:
-        raise ParameterError(f"parameter {name} must be of a type of {sorted(_TYPES)}, not {kind!r}")
+        raise ParameterError(f"the type of parameter {name} must be one of {sorted(_TYPES)}, not {kind!r}")
     default, allowed = document.get("DefaultValue"), document.get("EnumValues")
     for value in [*(allowed or ()), *(() if default is None else (default,))]:
         is_boolean = isinstance(value, bool)
         if not isinstance(value, _TYPES[kind]) or is_boolean != (kind == "Boolean"):
-            raise ParameterError(f"parameter {name} is of type {kind}, and {value!r} is not")
+            raise ParameterError(f"parameter {name} has type {kind}, but {value!r} does not")
     if allowed and default is not None and default not in allowed:
         raise ParameterError(f"the default of parameter {name} is not one of {allowed}")
     return Parameter(name, kind, default, tuple(allowed or ()))

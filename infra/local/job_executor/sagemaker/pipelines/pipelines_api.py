@@ -132,7 +132,7 @@ class PipelinesApi(RoleApi):
             if any(each["state"] in LIVE for each in executions):
                 raise ApiError(
                     "ConflictException",
-                    f"Pipeline {record['arn']} has running executions: stop them before you delete it.",
+                    f"Pipeline {record['arn']} has running executions. Stop them before deleting it.",
                 )
             for each in executions:
                 self.store.delete(EXECUTION, each["name"])
@@ -179,7 +179,7 @@ class PipelinesApi(RoleApi):
             ApiError: There is no definition, there are two, it cannot be read, or it is invalid.
         """
         if ("PipelineDefinition" in request) == ("PipelineDefinitionS3Location" in request):
-            message = "Give either PipelineDefinition or PipelineDefinitionS3Location."
+            message = "Specify either PipelineDefinition or PipelineDefinitionS3Location."
             raise ApiError("ValidationException", message)
         if request.get("PipelineVersionAliases"):
             raise not_carried_out("PipelineVersionAliases")
@@ -237,7 +237,7 @@ def reused_token(token: str) -> ApiError:
 
 def not_carried_out(member: str) -> ApiError:
     """Return the error for a member of a request that the executor does not support."""
-    return ApiError("ValidationException", f"{member} is not carried out by the local job executor.")
+    return ApiError("ValidationException", f"{member} is not supported by the local job executor.")
 
 
 def created_between(record: Record, request: Request) -> bool:

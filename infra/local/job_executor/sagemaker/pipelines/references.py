@@ -100,7 +100,7 @@ def property_file(call: dict[str, Any]) -> StepProperty | None:
     get = call["PropertyFile"].get(GET) if isinstance(call["PropertyFile"], dict) else None
     found = step_property(get) if isinstance(get, str) else None
     if found is None or found.property_file is None:
-        raise BadReferenceError(f"{call['PropertyFile']!r} is no property file")
+        raise BadReferenceError(f"{call['PropertyFile']!r} is not a property file")
     return found
 
 
@@ -120,7 +120,7 @@ def functions_in(document: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(document, dict):
         called = [name for name in document if name == GET or str(name).startswith("Std:")]
         if called and len(document) > 1:
-            raise BadReferenceError(f"{called[0]} stands beside other members: {sorted(document)}")
+            raise BadReferenceError(f"{called[0]} must be the only member, but there are {sorted(document)}")
         if called:
             yield called[0], document[called[0]]
         if called == [JSON_GET] and isinstance(document[JSON_GET], dict):
@@ -157,9 +157,9 @@ def check_function(name: str, argument: Any) -> None:
             and isinstance(argument["Path"], str)
         )
     else:
-        raise BadReferenceError(f"there is no function {name}")
+        raise BadReferenceError(f"unknown function {name}")
     if not is_whole:
-        raise BadReferenceError(f"{name} has another form: {argument!r}"[:300])
+        raise BadReferenceError(f"the argument of {name} is malformed: {argument!r}"[:300])
     if name == JSON_GET:
         path_parts(argument["Path"])
 
@@ -202,7 +202,7 @@ def follow(document: Any, path: tuple[str | int, ...]) -> Any:
     for part in path:
         found = _below(value, part)
         if found is None:
-            raise BadReferenceError(f"nothing lies at {'.'.join(str(each) for each in path)!r}")
+            raise BadReferenceError(f"no value exists at {'.'.join(str(each) for each in path)!r}")
         value = found[0]
     return value
 

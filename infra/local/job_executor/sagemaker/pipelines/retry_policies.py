@@ -67,12 +67,14 @@ def read_policies(documents: Any, what: str) -> tuple[RetryPolicy, ...]:
 
 def _read(document: Any, what: str) -> RetryPolicy:
     if not isinstance(document, dict) or set(document) - _MEMBERS:
-        raise RetryPolicyError(f"a retry policy of {what} has members of {sorted(_MEMBERS)}")
+        raise RetryPolicyError(f"a retry policy of {what} may only have the members {sorted(_MEMBERS)}")
     kinds = document.get("ExceptionType")
     if not isinstance(kinds, list) or not kinds or set(kinds) - _KINDS:
-        raise RetryPolicyError(f"ExceptionType of a retry policy of {what} must be some of {sorted(_KINDS)}")
+        raise RetryPolicyError(f"ExceptionType of a retry policy of {what} must be among {sorted(_KINDS)}")
     if "MaxAttempts" in document and "ExpireAfterMin" in document:
-        raise RetryPolicyError(f"a retry policy of {what} has MaxAttempts and ExpireAfterMin: give only one")
+        raise RetryPolicyError(
+            f"a retry policy of {what} has both MaxAttempts and ExpireAfterMin: remove one"
+        )
     interval = _number(document, "IntervalSeconds", 1, _MAX_INTERVAL_SECONDS, what)
     attempts = _number(document, "MaxAttempts", 0, _MAX_ATTEMPTS, what)
     expiry = _number(document, "ExpireAfterMin", 1, _MAX_EXPIRY_MINUTES, what)

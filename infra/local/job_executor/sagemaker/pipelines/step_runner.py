@@ -49,8 +49,7 @@ _INTERNAL_STATUS = 500
 
 
 SHUTDOWN_MESSAGE = (
-    "The local job executor was shut down while the execution was running, which ended it. "
-    "Retry the execution."
+    "The execution was stopped because the local job executor was shut down. Retry the execution."
 )
 
 
@@ -249,7 +248,7 @@ class StepRunner:
         if pause is None:
             self.records.end(execution["name"], step.name, StepState.FAILED, failure=failure.reason)
             return
-        _LOG.info("step %s of %s again in %.1f s: %s", step.name, execution["name"], pause, failure.reason)
+        _LOG.info("retrying step %s of %s in %.1f s: %s", step.name, execution["name"], pause, failure.reason)
         again: dict[str, Any] = {"retry_at": time.time() + pause, "repetitions": counts}
         if not failure.in_place and self._job_exists(step, state):
             # An existing job keeps its name, so the next attempt needs another.
@@ -266,7 +265,7 @@ class StepRunner:
     def _job(self, step: Step, state: Record) -> Record:
         job = self.store.get(JOB_KINDS[step.kind], state["job"])
         if job is None:
-            raise StepFailedError(f"InternalServerError: the record of job {state['job']} is gone.")
+            raise StepFailedError(f"InternalServerError: the record of job {state['job']} is missing.")
         return job
 
 

@@ -84,7 +84,7 @@ class Values:
                 raise BadReferenceError(f"{uri} is not JSON: {error}") from error
         value = follow(self._files[uri], path_parts(call["Path"]))
         if not isinstance(value, str | int | float | bool):
-            raise BadReferenceError(f"{call['Path']} of {uri} is not a text, a number or a boolean")
+            raise BadReferenceError(f"{call['Path']} of {uri} is not a string, number or boolean")
         return value
 
     def _address(self, found: StepProperty) -> str:
@@ -96,5 +96,5 @@ class Values:
 
     def _answer(self, step: str) -> Any:
         if step not in self.answers:
-            raise BadReferenceError(f"step {step} was not carried out")
+            raise BadReferenceError(f"step {step} did not run")
         return self.answers[step]
