@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,19 +68,6 @@ def test_every_status_of_a_problem_is_documented() -> None:
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
     # A method that is not there has no operation to stand with.
     assert {str(kind.status) for kind in kinds} - told == {"405"}
-
-
-def test_the_page_for_people_lists_every_problem() -> None:
-    """The table in docs/api.md has each kind with its status, and no other: clients rely on them."""
-    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-    table = text.partition("## Errors")[2]
-    told = {
-        (int(status), kind)
-        for status, kinds in re.findall(r"^\| ([0-9]+) \| (.+?) \|", table, re.MULTILINE)
-        for kind in re.findall("`([a-z-]+)`", kinds)
-    }
-    kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
-    assert told == {(kind.status, kind.kind) for kind in kinds}
 
 
 def test_every_route_but_the_public_ones_needs_a_token(

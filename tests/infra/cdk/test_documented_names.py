@@ -19,7 +19,11 @@ DOCUMENTS = ("operations.md", "deployment.md")
 _NAME = re.compile(r"mlpipe-prod-[a-z0-9_-]*[a-z0-9]")
 # What a person makes: a provider's secret, and a table that is restored.
 _BY_HAND = {"mlpipe-prod-providers", "mlpipe-prod-registry-restored"}
-_PATTERNS = {"mlpipe-prod-pointer-age", "mlpipe-prod-undelivered"}
+_PATTERNS = {
+    "mlpipe-prod-pointer-age",
+    "mlpipe-prod-undelivered",
+    "mlpipe-prod-api-throttled-predictions",
+}
 
 
 @pytest.fixture(scope="module", params=DOCUMENTS)
@@ -66,3 +70,23 @@ def test_the_addresses_that_are_asked_are_the_stages(templates: Templates, text:
     }
     asked = set(re.findall(rf"https://([a-z0-9.-]*{re.escape(PROD.domain.api_name)})", text))
     assert asked - records == set()
+
+
+def test_every_alarm_is_explained(templates: Templates) -> None:
+    """Whoever gets a mail finds the alarm in the runbook; the runbook names no alarm that is gone."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Alarms\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    patterns = {
+        re.compile(re.sub("<[a-z]+>", "[a-z0-9_-]+", name))
+        for cell in cells
+        for name in re.findall("`([^`]+)`", cell)
+    }
+    alarms = {
+        each["AlarmName"]
+        for stack in STACKS
+        for each in templates.properties(STAGE, stack, "AWS::CloudWatch::Alarm")
+    }
+    assert alarms
+    assert [name for name in alarms if not any(each.fullmatch(name) for each in patterns)] == []
+    assert [each.pattern for each in patterns if not any(map(each.fullmatch, alarms))] == []
