@@ -172,11 +172,12 @@ def detail_types(template: Any) -> Iterator[tuple[str, str]]:
                 yield source, name
 
 
-def test_the_page_lists_every_event_that_a_rule_takes(scored_by_sagemaker: Templates) -> None:
+def test_the_page_lists_every_event_that_a_rule_takes(templates: Templates) -> None:
     """Each rule of a stage's templates has its event in the page."""
-    stage = scored_by_sagemaker
     taken = {
-        each for stack in ("data", "observability") for each in detail_types(stage.template("prod", stack))
+        each
+        for stack in ("data", "observability")
+        for each in detail_types(templates.template("prod", stack))
     }
     rows = re.findall(r"^\| `([A-Z][^`]+)` \| `(aws\.[a-z0-9]+)` \|", page("events"), re.MULTILINE)
     assert {(source, name) for name, source in rows} == taken
