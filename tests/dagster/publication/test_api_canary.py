@@ -129,7 +129,7 @@ def test_a_refused_token_tells_no_secret(deployed: SmallModel) -> None:
             token_client_secret=settings.token_client_secret,
             token_scope=settings.token_scope,
         )
-        with pytest.raises(ApiUnreachableError, match="gave no token") as refused:
+        with pytest.raises(ApiUnreachableError, match="issued no token") as refused:
             PublicApi(broken, secrets).prediction("things", "E1")
     assert settings.token_client_secret in str(refused.value)
     assert "client_secret" not in str(refused.value).replace(settings.token_client_secret, "")
