@@ -50,7 +50,7 @@ def accuracy_asset(
     """Return the accuracy asset of a model's published batches, with the check `accuracy_holds`."""
     model = declaration.name
     key = asset_key(model, ACCURACY)
-    told_by = dg.TimeWindowPartitionMapping(
+    next_partition = dg.TimeWindowPartitionMapping(
         start_offset=1, end_offset=1, allow_nonexistent_upstream_partitions=True
     )
     check = dg.AssetCheckSpec(
@@ -63,7 +63,7 @@ def accuracy_asset(
         key=key,
         deps=[
             dg.AssetDep(asset_key(model, PUBLICATION)),
-            dg.AssetDep(asset_key(model, FEATURES), partition_mapping=told_by),
+            dg.AssetDep(asset_key(model, FEATURES), partition_mapping=next_partition),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),

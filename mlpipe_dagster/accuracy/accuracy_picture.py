@@ -32,14 +32,15 @@ def accuracy_svg(metric: str, bars: Sequence[Bar], promise: float | None) -> str
     highest = max((abs(value) for value in (*(bar.value for bar in drawn), promise or 0.0)), default=0) or 1.0
     step = (_WIDTH - 2 * _MARGIN) / max(len(drawn), 1)
     shapes = "".join(
-        f'<rect x="{_MARGIN + step * number:.1f}" y="{_HEIGHT - _MARGIN - _tall(bar.value, highest):.1f}" '
-        f'width="{step * 0.85:.1f}" height="{_tall(bar.value, highest):.1f}" '
+        f'<rect x="{_MARGIN + step * number:.1f}" '
+        f'y="{_HEIGHT - _MARGIN - _bar_height(bar.value, highest):.1f}" '
+        f'width="{step * 0.85:.1f}" height="{_bar_height(bar.value, highest):.1f}" '
         f'fill="{_OWN if bar.is_own else _OTHER}"/>'
         for number, bar in enumerate(drawn)
     )
     line = ""
     if promise is not None:
-        level = _HEIGHT - _MARGIN - _tall(promise, highest)
+        level = _HEIGHT - _MARGIN - _bar_height(promise, highest)
         line = (
             f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{level:.1f}" y2="{level:.1f}" '
             f'stroke="{_PROMISE}"/><text x="{_WIDTH - _MARGIN}" y="13" text-anchor="end" fill="{_PROMISE}">'
@@ -60,5 +61,5 @@ def accuracy_svg(metric: str, bars: Sequence[Bar], promise: float | None) -> str
     )
 
 
-def _tall(value: float, highest: float) -> float:
+def _bar_height(value: float, highest: float) -> float:
     return abs(value) / highest * (_HEIGHT - 2 * _MARGIN)

@@ -19,7 +19,7 @@ from prediction_contract.registry.table import RegistryTable
 # For a model without a verdict, this many batches set the standard.
 FIRST_BATCHES = 3
 # A single bad batch may be chance.
-_DECAYED, _LOOKED_AT = 2, 3
+_WORSE_BATCHES, _EXAMINED_BATCHES = 2, 3
 _NEWEST_PUBLICATIONS = 30
 
 
@@ -73,8 +73,8 @@ def promise_of(
         earlier: The accuracy of earlier batches, in order.
     """
     label = measured.metrics[0].name
-    if (judged := _judged_with(measured, label, registry, bucket)) is not None:
-        return Promise(label, judged, f"the verdict on version {measured.version_number}")
+    if (verdict_value := _verdict_value(measured, label, registry, bucket)) is not None:
+        return Promise(label, verdict_value, f"the verdict on version {measured.version_number}")
     values = []
     for each in earlier:
         if each.batch_id == measured.batch_id or each.model_version != measured.model_version:
@@ -87,7 +87,7 @@ def promise_of(
     return None
 
 
-def _judged_with(
+def _verdict_value(
     measured: MeasuredAccuracy, label: str, registry: RegistryTable, bucket: DataBucket
 ) -> float | None:
     if measured.version_number is None:
@@ -163,19 +163,19 @@ def decayed_accuracy(
     model = declaration.name
     documents = AccuracyDocuments(bucket, model)
     newest: list[MeasuredAccuracy] = []
-    looked_at: set[str] = set()
+    examined: set[str] = set()
     for number, entry in enumerate(registry.newest_publications(model)):
-        if number == _NEWEST_PUBLICATIONS or len(newest) == _LOOKED_AT:
+        if number == _NEWEST_PUBLICATIONS or len(newest) == _EXAMINED_BATCHES:
             break
-        if not (entry.makes_live and entry.batch_id and entry.partition) or entry.batch_id in looked_at:
+        if not (entry.makes_live and entry.batch_id and entry.partition) or entry.batch_id in examined:
             continue
-        looked_at.add(entry.batch_id)
+        examined.add(entry.batch_id)
         measured = documents.find(entry.partition, entry.batch_id)
         if measured and measured.model_version == model_version and measured.metrics[0].value is not None:
             newest.append(measured)
     findings = [_finding(each, documents, registry, declaration.quality.accuracy) for each in newest]
     worse = tuple(finding for finding in findings if finding.level >= least)
-    return worse if len(worse) >= _DECAYED else ()
+    return worse if len(worse) >= _WORSE_BATCHES else ()
 
 
 def _finding(

@@ -32,7 +32,7 @@ SENSOR = "accuracy"
 _TICK_SECONDS = 20.0
 _MAX_REQUESTS = 25
 # Outcomes that are not known by then are no longer waited for.
-_GIVEN_UP_AFTER = timedelta(days=30)
+_WAITS_FOR_OUTCOMES = timedelta(days=30)
 _LATER_PARTITIONS = 7
 _NEWEST_PUBLICATIONS = 100
 # This file is written last, so the features are complete once it exists.
@@ -82,7 +82,7 @@ class UnmeasuredBatches:
     model: str
     now: datetime
 
-    def look(self, settled: int) -> tuple[list[dg.RunRequest], int]:
+    def due_requests(self, settled: int) -> tuple[list[dg.RunRequest], int]:
         """Return the runs that can measure batches now, and the number up to which all batches are done.
 
         Args:
@@ -91,7 +91,7 @@ class UnmeasuredBatches:
         requests = []
         is_all_settled = True
         for entry in self._published_after(settled):
-            request, is_settled = self._judged(entry)
+            request, is_settled = self._request_for(entry)
             requests += [request] if request else []
             is_all_settled = is_all_settled and is_settled
             if is_all_settled:
@@ -104,14 +104,14 @@ class UnmeasuredBatches:
         found = [entry for _, entry in zip(range(_NEWEST_PUBLICATIONS), new, strict=False)]
         return found[::-1]
 
-    def _judged(self, entry: PublicationEntry) -> tuple[dg.RunRequest | None, bool]:
+    def _request_for(self, entry: PublicationEntry) -> tuple[dg.RunRequest | None, bool]:
         """Return the run that measures a published batch, if one can, and whether the batch is done."""
         if not (entry.makes_live and entry.batch_id and entry.partition):
             return None, True
         measured = AccuracyDocuments(self.bucket, self.model).find(entry.partition, entry.batch_id)
         if measured is not None and measured.known_rows:
             return None, True
-        if parse_utc(entry.published_at) < self.now - _GIVEN_UP_AFTER:
+        if parse_utc(entry.published_at) < self.now - _WAITS_FOR_OUTCOMES:
             return None, True
         partition = Partition(entry.partition)
         # If a measurement found no outcomes, the batch is measured again once a later partition is prepared.
@@ -154,10 +154,10 @@ def accuracy_tick(
     unreadable = UnreadableModels()
     requests: list[dg.RunRequest] = []
     deadline = time.monotonic() + seconds
-    for model in _in_turn(names, cursor.after):
+    for model in _starting_after(names, cursor.after):
         with unreadable.collect(model):
             batches = UnmeasuredBatches(registry=registry, bucket=bucket, model=model, now=now)
-            found, cursor.settled[model] = batches.look(cursor.settled.get(model, 0))
+            found, cursor.settled[model] = batches.due_requests(cursor.settled.get(model, 0))
             requests += found
         cursor.after = model
         if time.monotonic() > deadline or len(requests) >= _MAX_REQUESTS:
@@ -170,7 +170,7 @@ def accuracy_tick(
     )
 
 
-def _in_turn(names: list[str], after: str) -> Iterator[str]:
+def _starting_after(names: list[str], after: str) -> Iterator[str]:
     yield from (name for name in names if name > after)
     yield from (name for name in names if name <= after)
 

@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlpipe_dagster.markdown import markdown_table
 from mlpipe_dagster.pipeline.asset_names import CHALLENGER_COMPARES
-from mlpipe_dagster.quality.quality_rules import drift_findings, judged_drift
+from mlpipe_dagster.quality.quality_rules import drift_findings, drift_levels
 from model_declaration.quality import Quality
 
 _SHOWN = ("batch_id", "champion", "challenger", "challenger_digest", "rows_champion", "rows_challenger")
@@ -34,7 +34,12 @@ def comparison_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
     if earlier:
         shown["judged_partition"] = earlier["partition"]
         rows = [
-            (each["name"], str(each["rows"]), _shown(each["champion"]), _shown(each["challenger"]))
+            (
+                each["name"],
+                str(each["rows"]),
+                _format_metric(each["champion"]),
+                _format_metric(each["challenger"]),
+            )
             for each in earlier["metrics"]
         ]
         shown["metrics"] = markdown_table(("metric", "rows", "champion", "challenger"), rows)
@@ -68,7 +73,7 @@ def _faults(quality: Quality, found: Mapping[str, Any]) -> Iterator[str]:
             f"but the batch has {found['rows_champion']}"
         )
     indices = {each["column"]: each["stability_index"] for each in found["columns"]}
-    yield from (finding.text for finding in drift_findings(judged_drift(quality, indices)))
+    yield from (finding.text for finding in drift_findings(drift_levels(quality, indices)))
     earlier = found["earlier"]
     for metric in earlier["metrics"] if earlier else ():
         champion, challenger = metric["champion"], metric["challenger"]
@@ -81,5 +86,5 @@ def _faults(quality: Quality, found: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _shown(value: float | None) -> str:
+def _format_metric(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"

@@ -48,8 +48,8 @@ class WarehouseQueries(WarehouseSession):
 
     def projected(self, models: Iterable[str]) -> dict[str, ProjectedSequences]:
         """Return the projected publications of each model; empty if nothing was ever projected."""
-        is_there = PUBLICATIONS.strip('"') in self.tables()
-        return {model: self._projected(model) if is_there else ProjectedSequences() for model in models}
+        exists = PUBLICATIONS.strip('"') in self.tables()
+        return {model: self._projected(model) if exists else ProjectedSequences() for model in models}
 
 
 class DeploymentAccess:

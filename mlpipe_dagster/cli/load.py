@@ -143,7 +143,7 @@ def run_load(
         )
     if not result.success:
         raise LoadRunError(
-            f"Run {result.run_id} failed: {' '.join(failure_words(result))[:_LONGEST_REASON]}",
+            f"Run {result.run_id} failed: {' '.join(failure_messages(result))[:_LONGEST_REASON]}",
             remedy="Look at the run in Dagster's UI",
             model=model,
             batch_id=batch_id,
@@ -157,10 +157,10 @@ def run_load(
     }
 
 
-def failure_words(result: dg.ExecuteInProcessResult) -> list[str]:
+def failure_messages(result: dg.ExecuteInProcessResult) -> list[str]:
     """Return the error of each failed step of a run, each as one line."""
     errors = [event.step_failure_data.error for event in result.get_step_failure_events()]
-    return [_said(_cause(error)) for error in errors if error is not None]
+    return [_message(_cause(error)) for error in errors if error is not None]
 
 
 def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
@@ -170,7 +170,7 @@ def _cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
     return error
 
 
-def _said(error: SerializableErrorInfo) -> str:
+def _message(error: SerializableErrorInfo) -> str:
     """Return an error's message, without the class name that Dagster puts before it."""
     # A failed job's message ends with lines of its log, which must stay apart.
     words = error.message.partition(f"{error.cls_name}: ")[2] or error.message

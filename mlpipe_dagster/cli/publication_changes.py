@@ -89,7 +89,7 @@ def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, st
                 instance=instance,
                 registry=access.registry,
                 now=datetime.now(UTC),
-                settles_within=timedelta(0),
+                report_grace=timedelta(0),
             )
             return (reports.up_to(model) or 0) >= sequence, ""
     except Exception as error:  # noqa: BLE001  # storages raise all kinds of errors, and the change is already made
@@ -103,10 +103,10 @@ def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str
     is_so = published.live_batch_id == published.batch_id if published.batch_id else True
     if options.name == "hold":
         is_so = published.hold is not options.release
-    return "" if is_so else overtaken_words(options.request_id)
+    return "" if is_so else overtaken_note(options.request_id)
 
 
-def overtaken_words(request_id: str) -> str:
+def overtaken_note(request_id: str) -> str:
     """Return the note on a repeated request whose result has been changed since."""
     return (
         f"Request {request_id} was already carried out, but the model has changed since. "

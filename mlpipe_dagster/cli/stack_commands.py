@@ -68,7 +68,7 @@ class PlatformProgram:
         os.execve(sys.executable, command, environment)  # noqa: S606  # needs no shell
 
 
-def _absolute_if_there(text: str) -> str:
+def _absolute_if_exists(text: str) -> str:
     """Return an existing relative path as an absolute one; it may be followed by a test's name in it."""
     path, separator, rest = text.partition("::")
     return f"{Path(path).resolve()}{separator}{rest}" if Path(path).exists() else text
@@ -118,7 +118,7 @@ PROGRAMS: Sequence[PlatformProgram] = (
         options={
             "arguments": {
                 "nargs": "*",
-                "type": _absolute_if_there,
+                "type": _absolute_if_exists,
                 "metavar": "argument",
                 "help": "files or tests, by default all; options of pytest after `--`",
             }

@@ -18,8 +18,8 @@ def attributes_schema() -> dict[str, Any]:
     """
     schema = ModelDeclaration.model_json_schema()
     # A model is named after its folder.
-    for told_by_the_folder in ("name", "folder"):
-        schema["properties"].pop(told_by_the_folder)
+    for given_by_folder in ("name", "folder"):
+        schema["properties"].pop(given_by_folder)
     schema["required"].remove("name")
     definitions = schema.pop("$defs")
     return {**_with_templates(schema, definitions), "type": "object"}

@@ -19,13 +19,13 @@ from prediction_contract.errors import ContractError
 from prediction_contract.naming.batch import ModelName
 
 TEMPLATE = Path(__file__).with_name("template")
-_ENDING = ".template"
+_SUFFIX = ".template"
 _MARK = re.compile(r"<% ([a-z_]+) %>")
 _PACKAGE = re.compile("[a-z][a-z0-9_]{0,40}")
 # With the leading dot, the template's own file would hide other files from git.
-_HIDDEN = {"gitignore": ".gitignore"}
+_RENAMED = {"gitignore": ".gitignore"}
 # Names used beside the package, and libraries of jobs that may not be installed here.
-_TAKEN = PLATFORM_PACKAGES | {
+_RESERVED = PLATFORM_PACKAGES | {
     "tests",
     "requirements",
     "sagemaker",
@@ -41,7 +41,7 @@ _TAKEN = PLATFORM_PACKAGES | {
 _TESTS = "test_model.py"
 _MARKER_TABLE = '\n[tool.mlpipe]\nrequires = "{requires}"\ncreated_with = "{version}"\n'
 # The file as create-dagster writes it, without changes.
-_DAGSTERS_OWN = re.compile(
+_UNCHANGED_DEFINITIONS = re.compile(
     r"from pathlib import Path\s+from dagster import definitions, load_from_defs_folder\s+@definitions\s+"
     r"def defs\(\):\s+return load_from_defs_folder\(path_within_project=Path\(__file__\)\.parent\)\s*"
 )
@@ -85,7 +85,7 @@ class TemplateNames:
         if (
             not _PACKAGE.fullmatch(package)
             or keyword.iskeyword(package)
-            or package in sys.stdlib_module_names | _TAKEN
+            or package in sys.stdlib_module_names | _RESERVED
             or _is_installed(package)
         ):
             raise TemplateError(
@@ -163,13 +163,13 @@ def complete_project(root: Path, package_folder: Path, names: TemplateNames) -> 
         table = _MARKER_TABLE.format(requires=suitable_versions(), version=VERSION)
         if not sample_data.exists():
             table += f'sample_data = "{names.package}.sample_data:objects"\n'
-            changed += _write_file(TEMPLATE / "package" / f"sample_data.py{_ENDING}", sample_data, names)
+            changed += _write_file(TEMPLATE / "package" / f"sample_data.py{_SUFFIX}", sample_data, names)
         marker.write_text(text.rstrip("\n") + "\n" + table, encoding="utf-8")
         changed.append(marker)
     definitions = package_folder / "definitions.py"
-    if not definitions.exists() or _DAGSTERS_OWN.fullmatch(definitions.read_text(encoding="utf-8")):
+    if not definitions.exists() or _UNCHANGED_DEFINITIONS.fullmatch(definitions.read_text(encoding="utf-8")):
         definitions.unlink(missing_ok=True)
-        changed += _write_file(TEMPLATE / "package" / f"definitions.py{_ENDING}", definitions, names)
+        changed += _write_file(TEMPLATE / "package" / f"definitions.py{_SUFFIX}", definitions, names)
     return changed
 
 
@@ -182,13 +182,13 @@ def _write(template: Path, folder: Path, names: TemplateNames) -> list[Path]:
 
 
 def _files(template: Path) -> Iterator[Path]:
-    return iter(sorted(path for path in template.rglob(f"*{_ENDING}") if path.is_file()))
+    return iter(sorted(path for path in template.rglob(f"*{_SUFFIX}") if path.is_file()))
 
 
 def _target(path: Path, names: TemplateNames) -> Path:
-    name = path.name.removesuffix(_ENDING)
+    name = path.name.removesuffix(_SUFFIX)
     # `mlpipe test` finds the environment of the tests by this name.
-    return path.with_name({_TESTS: f"test_{names.model}.py", **_HIDDEN}.get(name, name))
+    return path.with_name({_TESTS: f"test_{names.model}.py", **_RENAMED}.get(name, name))
 
 
 def _write_file(template: Path, target: Path, names: TemplateNames) -> list[Path]:

@@ -33,24 +33,24 @@ class Sweep:
     days: tuple[str, ...] = ()
     after: str = ""
 
-    def begun_if_due(self, now: datetime) -> Sweep:
+    def next_if_due(self, now: datetime) -> Sweep:
         """Return the next sweep if it is due, else this one.
 
         Each sweep lists today, yesterday, and one of the window's older days.
         """
-        moment = int(now.timestamp())
-        if self.days or moment - self.began_at < SWEEP_EVERY.total_seconds():
+        now_seconds = int(now.timestamp())
+        if self.days or now_seconds - self.began_at < SWEEP_EVERY.total_seconds():
             return self
         older = 2 + self.turn % _OLDER_DAYS
         days = tuple((now.date() - timedelta(days=back)).isoformat() for back in (0, 1, older))
-        return Sweep(began_at=moment, turn=self.turn + 1, days=days)
+        return Sweep(began_at=now_seconds, turn=self.turn + 1, days=days)
 
     def page(self, bucket: DataBucket) -> tuple[list[ListedObject], Sweep]:
         """List the next page; return its files, and the sweep's progress once they are processed."""
         page, more = bucket.done_page(self.days[0], after=self.after)
-        return page, replace(self, after=page[-1].key) if more and page else self.past_day()
+        return page, replace(self, after=page[-1].key) if more and page else self.skip_day()
 
-    def past_day(self) -> Sweep:
+    def skip_day(self) -> Sweep:
         """Return the sweep without the rest of the current day."""
         return replace(self, days=self.days[1:], after="")
 

@@ -16,10 +16,10 @@ from prediction_contract.naming.s3_layout import parse_done_key
 # Files of batches that were minted earlier come by their event, or by `mlpipe load`.
 WINDOW_DAYS = 3
 
-_FILE, _CONTENT, _DELIVERY = 8, 6, 6
+_FILE_LENGTH, _CONTENT_LENGTH, _DELIVERY_LENGTH = 8, 6, 6
 # The most contents remembered per file; a file that is replaced more often loses the oldest.
 _MAX_CONTENTS = 8
-FINGERPRINT_LENGTH = _FILE + _CONTENT + _DELIVERY
+FINGERPRINT_LENGTH = _FILE_LENGTH + _CONTENT_LENGTH + _DELIVERY_LENGTH
 
 
 def model_of(key: str) -> str | None:
@@ -66,15 +66,15 @@ class Fingerprint:
         """
         is_declared = model_of(found.key) in models
         return cls(
-            _short(found.key, _FILE),
-            _short(f"{digest}\n{is_declared}", _CONTENT),
-            _short(f"{found.etag}\n{found.modified_at}\n{is_declared}", _DELIVERY),
+            _short_hash(found.key, _FILE_LENGTH),
+            _short_hash(f"{digest}\n{is_declared}", _CONTENT_LENGTH),
+            _short_hash(f"{found.etag}\n{found.modified_at}\n{is_declared}", _DELIVERY_LENGTH),
         )
 
     @classmethod
     def parse(cls, text: str) -> Fingerprint:
         """Parse the text of a fingerprint."""
-        return cls(text[:_FILE], text[_FILE:-_DELIVERY], text[-_DELIVERY:])
+        return cls(text[:_FILE_LENGTH], text[_FILE_LENGTH:-_DELIVERY_LENGTH], text[-_DELIVERY_LENGTH:])
 
     @property
     def text(self) -> str:
@@ -157,5 +157,5 @@ def _day_of(key: str, today: date) -> str:
     return named if timedelta(days=-1) <= distance <= timedelta(days=WINDOW_DAYS) else today.isoformat()
 
 
-def _short(text: str, length: int) -> str:
+def _short_hash(text: str, length: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:length].decode()

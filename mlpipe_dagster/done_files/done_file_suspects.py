@@ -58,7 +58,7 @@ class Suspects:
         """Whether suspects have waited long enough for one to be parsed before the new files."""
         return self._waits > MAX_WAITS
 
-    def acquit(self, key: str) -> None:
+    def forget(self, key: str) -> None:
         """Forget a file that was processed or deleted."""
         if self._deaths.pop(key, None) is not None:
             self._keep([])

@@ -51,7 +51,7 @@ MAX_WAITING = 200
 # Bad files need no run, but many of them must not take up the whole tick either.
 _MAX_REFUSALS = 100
 # Requests to S3 and the registry run in parallel, so a tick takes only as long as the slowest few.
-AT_ONCE = 8
+PARALLEL_REQUESTS = 8
 _MAX_RECEIVES = 5
 # After 60 seconds Dagster drops a tick and its results.
 _MAX_SECONDS = 30
@@ -129,7 +129,7 @@ class DoneFileTick:
     def _check_suspects(self) -> None:
         """Check again the files that may have killed earlier ticks."""
         for key in self._check(list(self._suspects)):
-            self._suspects.acquit(key)
+            self._suspects.forget(key)
 
     def _confirm_requested(self) -> list[str]:
         """Remember the files whose requested runs exist in Dagster; return the other files."""
@@ -164,7 +164,7 @@ class DoneFileTick:
     def _check(self, keys: Sequence[str]) -> set[str]:
         """Check files, and return those that need no more work because they were processed or deleted."""
         settled = set()
-        for key, found in zip(keys, at_once(self.bucket.look, keys), strict=True):
+        for key, found in zip(keys, in_parallel(self.bucket.look, keys), strict=True):
             if isinstance(found, Exception):
                 self._log_error(key, found)
             elif found is None:
@@ -206,7 +206,7 @@ class DoneFileTick:
 
     def _list_next(self) -> Sweep:
         """List the sweep's next pages; return the sweep's progress once their files are processed."""
-        sweep = self._cursor.sweep.begun_if_due(self.now)
+        sweep = self._cursor.sweep.next_if_due(self.now)
         if sweep != self._cursor.sweep:
             self._cursor.sweep, self._cursor.last_error = sweep, ""
         calls = 0
@@ -219,7 +219,7 @@ class DoneFileTick:
                 self.context.log.exception("The done files of %s cannot be listed", day)
                 self._errors.append(f"The done files of {day} cannot be listed: {error}")
                 # A later sweep lists this day again, so that it does not block the other days.
-                return sweep.past_day()
+                return sweep.skip_day()
             for file in page:
                 self._add_if_new(file)
         return sweep
@@ -257,7 +257,7 @@ class DoneFileTick:
     def _next_group(self, left: Sequence[str]) -> Sequence[str]:
         """Return the next files to process: one suspect alone, or as many as one large file's bytes."""
         count, size = 1, self._candidates[left[0]].size
-        for key in left[1:AT_ONCE]:
+        for key in left[1:PARALLEL_REQUESTS]:
             size += self._candidates[key].size
             if self._suspects.deaths(left[0]) or self._suspects.deaths(key) or size > MANIFEST_BYTES:
                 break
@@ -275,11 +275,11 @@ class DoneFileTick:
         if self._suspects.is_set_aside(keys[0]):
             read: dict[str, DoneFile | Exception] = {key: _set_aside(key) for key in keys}
         else:
-            found = at_once(partial(done_file_content, self.bucket), keys)
+            found = in_parallel(partial(done_file_content, self.bucket), keys)
             contents = dict(zip(keys, found, strict=True))
             with self._suspects.parsing(keys):
                 read = {key: outcome(lambda key: self._parse(key, contents[key]), key) for key in keys}
-        return at_once(lambda key: self._register(key, read[key]), keys)
+        return in_parallel(lambda key: self._register(key, read[key]), keys)
 
     def _parse(self, key: str, content: bytes | Exception) -> DoneFile:
         if isinstance(content, Exception):
@@ -299,7 +299,7 @@ class DoneFileTick:
     ) -> None:
         """Request the run of a file, or report its refusal."""
         cursor = self._cursor
-        self._suspects.acquit(key)
+        self._suspects.forget(key)
         if not done_file.awaits_model:
             cursor.waiting.pop(key, None)
         elif len(cursor.waiting) < MAX_WAITING:
@@ -346,9 +346,9 @@ def _set_aside(key: str) -> DoneFile:
     )
 
 
-def at_once(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
+def in_parallel(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
     """Return the function's outcome for each key, computed in parallel."""
-    with ThreadPoolExecutor(AT_ONCE) as workers:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as workers:
         return list(workers.map(partial(outcome, function), keys))
 
 

@@ -18,11 +18,11 @@ from mlpipe_dagster.job_clients.job_metadata import (
     log_page,
 )
 from mlpipe_dagster.job_clients.pipes_job_client import Context, JobInvocation, PipesJobClient
-from mlpipe_dagster.job_clients.polling import error_code, is_passing, is_refusal
+from mlpipe_dagster.job_clients.polling import error_code, is_refusal, is_transient
 
 # The final states of a job run.
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED"})
-_QUEUED = frozenset(
+_NO_CAPACITY = frozenset(
     {"ConcurrentRunsExceededException", "ResourceNumberLimitExceededException", "ThrottlingException"}
 )
 
@@ -110,7 +110,7 @@ class PipesGlueJobClient(PipesJobClient):
             started.append(run_id)
             page = glue_job_run_page(self._region, job, run_id)
             context.log.info("Glue job %s was started as job run %s: %s", job, run_id, page)
-            job_run = self._job_run_at_its_end(context, job, run_id, since)
+            job_run = self._wait_for_job_run(context, job, run_id, since)
             self._require_succeeded(job, job_run)
         return GlueInvocation(session, job_run, self.metadata(job_run))
 
@@ -147,11 +147,11 @@ class PipesGlueJobClient(PipesJobClient):
                 self._stopping_on_interruption(context, f"The wait for Glue job run {job_run_id}", stop),
             ):
                 if is_ours:
-                    found = self.polling.insist(
+                    found = self.polling.retry(
                         lambda: self._look(job_name, job_run_id), f"Querying Glue job run {job_run_id}"
                     )
                     self._follow(_pipes_variables(found))
-                return self._job_run_at_its_end(context, job_name, job_run_id, since)
+                return self._wait_for_job_run(context, job_name, job_run_id, since)
         except self._client.exceptions.EntityNotFoundException:
             # Glue deletes old job runs, and a job run that it does not know cannot be running.
             context.log.warning("Glue no longer knows job run %s", job_run_id)
@@ -187,7 +187,7 @@ class PipesGlueJobClient(PipesJobClient):
         """
         job = params["JobName"]
         try:
-            for gone in self.polling.within(within_seconds).pauses(
+            for elapsed in self.polling.with_deadline(within_seconds).pauses(
                 f"The wait for capacity for Glue job {job}"
             ):
                 try:
@@ -196,13 +196,13 @@ class PipesGlueJobClient(PipesJobClient):
                     if not is_refusal(error):
                         raise
                     # Throttled or full: retry later.
-                    if error_code(error) not in _QUEUED:
+                    if error_code(error) not in _NO_CAPACITY:
                         raise JobNotStartedError(f"Glue refused to start job {job}: {error}") from error
-                    context.log.info("Glue has had no capacity for %.0f s: %s", gone, error)
+                    context.log.info("Glue has had no capacity for %.0f s: %s", elapsed, error)
         except JobDeadlineError as error:
             raise JobNotStartedError(f"{error}. Check which job runs use it.") from error
         except Exception as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             raise JobApiError(
                 f"It is unknown whether Glue started job {job}: {error}. If it did, the job run goes on."
@@ -220,7 +220,7 @@ class PipesGlueJobClient(PipesJobClient):
             f"\nConsole page: {glue_job_run_page(self._region, job, run_id)}\nEnd of its log:\n{tail}"
         )
 
-    def _job_run_at_its_end(self, context: Context, job: str, run_id: str, since: float) -> Mapping[str, Any]:
+    def _wait_for_job_run(self, context: Context, job: str, run_id: str, since: float) -> Mapping[str, Any]:
         return self._wait_for_completion(
             context,
             f"Glue job {job} run {run_id}",

@@ -120,7 +120,7 @@ class PipelineExecutions:
         """
         what = f"Starting pipeline {request.pipeline}"
         try:
-            return str(self.polling.insist(lambda: self._start(request), what)["PipelineExecutionArn"])
+            return str(self.polling.retry(lambda: self._start(request), what)["PipelineExecutionArn"])
         except self._client.exceptions.ClientError as error:
             # The execution may have been started for another reason: same token, other parameters.
             found = self._named(request) if error_code(error) == "ConflictException" else None
@@ -162,7 +162,7 @@ class PipelineExecutions:
         Raises:
             JobApiError: SageMaker did not answer for too long.
         """
-        answer: Mapping[str, Any] = self.polling.insist(
+        answer: Mapping[str, Any] = self.polling.retry(
             lambda: self._client.describe_pipeline_execution(PipelineExecutionArn=arn),
             f"Querying execution {arn}",
         )
@@ -174,7 +174,7 @@ class PipelineExecutions:
         Raises:
             JobApiError: SageMaker did not answer for too long.
         """
-        answer = self.polling.insist(
+        answer = self.polling.retry(
             lambda: self._client.list_pipeline_execution_steps(
                 PipelineExecutionArn=arn, SortOrder="Ascending", MaxResults=_NEWEST
             ),

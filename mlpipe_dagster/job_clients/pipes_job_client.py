@@ -87,7 +87,7 @@ class PipesJobClient(dg.PipesClient):
         if isinstance(self._message_reader, TidyMessageReader):
             self._message_reader.follow(variables.get(DAGSTER_PIPES_MESSAGES_ENV_VAR))
         if isinstance(self._context_injector, TidyContextInjector):
-            self._context_injector.delete_in_the_end(variables.get(DAGSTER_PIPES_CONTEXT_ENV_VAR))
+            self._context_injector.delete_at_end(variables.get(DAGSTER_PIPES_CONTEXT_ENV_VAR))
 
     @contextmanager
     def _stopping_on_interruption(
@@ -133,11 +133,11 @@ class PipesJobClient(dg.PipesClient):
             JobApiError: The service did not answer for too long; the job goes on.
         """
         seen = ""
-        for gone in self.polling.pauses(what, since=since):
-            description = self.polling.insist(look, f"Querying {what}")
-            if (shown := state(description)) != seen:
-                context.log.info("%s is %s after %.0f s", what, shown, gone)
-                seen = shown
+        for elapsed in self.polling.pauses(what, since=since):
+            description = self.polling.retry(look, f"Querying {what}")
+            if (present := state(description)) != seen:
+                context.log.info("%s is %s after %.0f s", what, present, elapsed)
+                seen = present
             if has_ended(description):
                 return description
         raise AssertionError("pauses() ends by raising")

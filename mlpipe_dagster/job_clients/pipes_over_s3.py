@@ -35,7 +35,7 @@ class TidyContextInjector(PipesS3ContextInjector):
         super().__init__(bucket=bucket, client=client, key_prefix=PIPES_PREFIX)
         self._others: set[str] = set()
 
-    def delete_in_the_end(self, encoded: str | None) -> None:
+    def delete_at_end(self, encoded: str | None) -> None:
         """Delete another session's object together with this session's.
 
         Args:
@@ -113,16 +113,16 @@ class TidyMessageReader(PipesS3MessageReader):
     def _read_all(self, handler: Any, ended: threading.Event) -> None:
         while True:
             # Checked before reading, so that messages written just before the end are read, too.
-            is_last_look = ended.is_set()
+            is_last_round = ended.is_set()
             for prefix in tuple(self._next):
                 # A transient error must not end the reading: the next round continues here.
                 with suppress(BotoCoreError, ClientError):
-                    self._read_on(handler, prefix)
-            if is_last_look:
+                    self._read_next(handler, prefix)
+            if is_last_round:
                 return
             ended.wait(self.interval)
 
-    def _read_on(self, handler: Any, prefix: str) -> None:
+    def _read_next(self, handler: Any, prefix: str) -> None:
         while (chunk := self._chunk(f"{prefix}/{self._next[prefix]}.json")) is not None:
             self._next[prefix] += 1
             for message in _messages(chunk):

@@ -22,7 +22,7 @@ from botocore.exceptions import (
 from mlpipe_dagster.job_clients.job_errors import JobApiError, JobDeadlineError
 
 _T = TypeVar("_T")
-_PASSING_CODES = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
         "InternalFailure",
         "InternalServerError",
@@ -37,7 +37,7 @@ _PASSING_CODES = frozenset(
         "TooManyRequestsException",
     }
 )
-_PASSING_KINDS = (
+_TRANSIENT_KINDS = (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
@@ -59,12 +59,12 @@ def is_refusal(error: ClientError) -> bool:
     return status < _SERVER_ERROR and error_code(error) != "OperationTimeoutException"
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Return whether an error is transient, so that the same call may succeed later."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return error_code(error) in _PASSING_CODES or status >= _SERVER_ERROR
-    return isinstance(error, _PASSING_KINDS)
+        return error_code(error) in _TRANSIENT_CODES or status >= _SERVER_ERROR
+    return isinstance(error, _TRANSIENT_KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Polling:
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
-    def within(self, seconds: float) -> Polling:
+    def with_deadline(self, seconds: float) -> Polling:
         """Return a copy with another deadline."""
         return replace(self, deadline_seconds=seconds)
 
@@ -105,15 +105,15 @@ class Polling:
         """
         began = self.clock() if since is None else since
         pause = self.first_pause
-        while (gone := self.clock() - began) < self.deadline_seconds:
-            yield gone
+        while (elapsed := self.clock() - began) < self.deadline_seconds:
+            yield elapsed
             # Jitter spreads the requests for jobs that were started together.
             left = max(0.0, self.deadline_seconds - (self.clock() - began))
             self.sleep(min(random.uniform(0.5, 1.0) * pause, left))  # noqa: S311  # no secret
             pause = min(pause * self.growth, self.longest_pause)
         raise JobDeadlineError(f"{what} did not end within {self.deadline_seconds:.0f} s")
 
-    def insist(self, call: Callable[[], _T], what: str) -> _T:
+    def retry(self, call: Callable[[], _T], what: str) -> _T:
         """Return the result of a call, retrying while its API fails with transient errors.
 
         Raises:
@@ -125,7 +125,7 @@ class Polling:
             try:
                 return call()
             except Exception as error:
-                if not is_passing(error):
+                if not is_transient(error):
                     raise
                 if self.clock() - began > self.patience_seconds:
                     raise JobApiError(f"{what} failed for {self.patience_seconds:.0f} s: {error}") from error
@@ -155,6 +155,6 @@ class Polling:
     def _stop(self, stop: Callable[[], None], log: Callable[[str], None]) -> None:
         try:
             # Retried for a while: a job that is not stopped costs money.
-            replace(self, patience_seconds=_STOP_PATIENCE_SECONDS).insist(stop, "Stopping the job")
+            replace(self, patience_seconds=_STOP_PATIENCE_SECONDS).retry(stop, "Stopping the job")
         except (ClientError, BotoCoreError, JobApiError) as error:
             log(f"The job could not be stopped: {error}. Stop it by hand.")

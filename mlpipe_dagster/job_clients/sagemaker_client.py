@@ -22,7 +22,7 @@ _TYPE = "Processing"
 _STATUS = "ProcessingJobStatus"
 _ENDED = {"Completed", "Failed", "Stopped"}
 _MAX_ATTEMPTS = 50
-_QUEUED = {"ResourceLimitExceeded"}
+_NO_CAPACITY = {"ResourceLimitExceeded"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class PipesSageMakerClient(PipesJobClient):
         ):
             wanted = _Wanted(job_name, request, session.get_bootstrap_env_vars(), since)
             job = self._find_or_create(context, wanted, tried)
-            description = self._job_at_its_end(context, wanted, job.name)
+            description = self._wait_for_job(context, wanted, job.name)
             self._require_completed(job.name, description)
         return SageMakerInvocation(session, job, description, self._metadata(job, description))
 
@@ -138,7 +138,7 @@ class PipesSageMakerClient(PipesJobClient):
             found = self._describe(name)
             if found[_STATUS] == "Stopping":
                 # It was cancelled: wait until it has stopped, then create the next attempt's job.
-                found = self._job_at_its_end(context, wanted, name)
+                found = self._wait_for_job(context, wanted, name)
             status = found[_STATUS]
             if status not in {"Failed", "Stopped"}:
                 context.log.info("SageMaker processing job %s is already %s: adopting it", name, status)
@@ -157,23 +157,23 @@ class PipesSageMakerClient(PipesJobClient):
         request = wanted.request(name, attempt)
         environment = container_environment({**request.get("Environment", {}), **wanted.variables})
         whole = {**request, "ProcessingJobName": name, "Environment": environment}
-        for gone in self.polling.pauses(f"The start of SageMaker job {name}", since=wanted.since):
+        for elapsed in self.polling.pauses(f"The start of SageMaker job {name}", since=wanted.since):
             try:
                 # If the answer is lost, the retry finds the name in use, and that job is adopted.
-                self.polling.insist(
+                self.polling.retry(
                     lambda: self._client.create_processing_job(**whole), f"Creating SageMaker job {name}"
                 )
             except self._client.exceptions.ClientError as error:
                 if error_code(error) == "ResourceInUse" or "already exists" in str(error):
                     return False
-                if error_code(error) not in _QUEUED:
+                if error_code(error) not in _NO_CAPACITY:
                     raise
-                context.log.info("SageMaker has had no capacity for %s for %.0f s: %s", name, gone, error)
+                context.log.info("SageMaker has had no capacity for %s for %.0f s: %s", name, elapsed, error)
             else:
                 return True
         raise AssertionError("pauses() ends by raising")
 
-    def _job_at_its_end(self, context: Context, wanted: _Wanted, name: str) -> Mapping[str, Any]:
+    def _wait_for_job(self, context: Context, wanted: _Wanted, name: str) -> Mapping[str, Any]:
         return self._wait_for_completion(
             context,
             f"SageMaker job {name}",
@@ -216,7 +216,7 @@ class PipesSageMakerClient(PipesJobClient):
         }
 
     def _describe(self, name: str) -> Mapping[str, Any]:
-        return self.polling.insist(
+        return self.polling.retry(
             lambda: self._client.describe_processing_job(ProcessingJobName=name),
             f"Describing SageMaker job {name}",
         )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _CONFIRM_WITHIN = timedelta(minutes=20)
 _START_WITHIN_SECONDS = 15 * 60
 # In a claim's token, separates the run's intent from the unique part.
-_AFTER_INTENT = "."
+_INTENT_SEPARATOR = "."
 
 
 class BatchNotLoadableError(ContractError):
@@ -95,13 +95,13 @@ class LoadCoordinator:
         try:
             return self._run(context, record, intent, above_attempt)
         except JobDeadlineError:
-            self._withdraw(context, record, intent)
+            self._release_unconfirmed(context, record, intent)
             raise
         except Exception:
             raise
         except BaseException:
             # The run was cancelled.
-            self._withdraw(context, record, intent)
+            self._release_unconfirmed(context, record, intent)
             raise
 
     def _run(self, context: Context, first: BatchRecord, intent: str, above_attempt: int) -> CompleteLoad:
@@ -122,8 +122,14 @@ class LoadCoordinator:
             claimed = None
             if record.claim_token is not None and record.claim_job_run_id not in {None, ended_job_run_id}:
                 ended_job_run_id = str(record.claim_job_run_id)
-                job_metadata = self._wait(context, record, ended_job_run_id, is_ours=_is_of(intent, record))
-            elif record.claim_token is not None and record.claim_job_run_id is None and self._holds(record):
+                job_metadata = self._wait(
+                    context, record, ended_job_run_id, is_ours=_is_claimed_by(intent, record)
+                )
+            elif (
+                record.claim_token is not None
+                and record.claim_job_run_id is None
+                and self._may_be_confirmed(record)
+            ):
                 context.log.info(
                     "Another run has claimed the load of %s until %s",
                     record.batch_id,
@@ -154,7 +160,7 @@ class LoadCoordinator:
         job_run = self.glue.find(self.settings.deployment.load_job, job_run_id)
         return {} if job_run is None else self.glue.metadata(job_run)
 
-    def _withdraw(self, context: Context, seen: BatchRecord, intent: str) -> None:
+    def _release_unconfirmed(self, context: Context, seen: BatchRecord, intent: str) -> None:
         """Give up the claim of this intent if no job run has confirmed it, so nobody waits for its end.
 
         A job run of that claim that starts anyway finds the claim gone, and exits before it writes anything;
@@ -164,12 +170,12 @@ class LoadCoordinator:
 
         def decide() -> Transaction:
             record = self.registry.batch(seen.model, seen.batch_id)
-            if record is None or not _is_of(intent, record) or record.claim_job_run_id is not None:
+            if record is None or not _is_claimed_by(intent, record) or record.claim_job_run_id is not None:
                 return Transaction(seen.model, seen.batch_id)
             return release_claim(record, token=str(record.claim_token))
 
         try:
-            if self._give_up(decide):
+            if self._carry_out_release(decide):
                 context.log.info("The claim on the load of %s was released", seen.batch_id)
         except Exception as error:  # noqa: BLE001  # the cancellation is what must come through
             context.log.warning(
@@ -178,7 +184,7 @@ class LoadCoordinator:
                 error,
             )
 
-    def _holds(self, record: BatchRecord) -> bool:
+    def _may_be_confirmed(self, record: BatchRecord) -> bool:
         """Return whether a job run still has time to confirm the claim."""
         return record.claim_confirm_by is not None and parse_utc(record.claim_confirm_by) >= self.clock()
 
@@ -187,7 +193,7 @@ class LoadCoordinator:
 
     def _claim(self, seen: BatchRecord, intent: str, ended_job_run_id: str | None) -> BatchRecord | None:
         """Claim the load; return the record with the claim, or None if another run was faster."""
-        token = f"{intent}{_AFTER_INTENT}{uuid.uuid4().hex}"
+        token = f"{intent}{_INTENT_SEPARATOR}{uuid.uuid4().hex}"
 
         def decide() -> Transaction:
             now = self.clock()
@@ -231,9 +237,9 @@ class LoadCoordinator:
         Raises:
             BatchNotLoadableError: The job run refused the batch.
         """
-        self._give_up(lambda: release_claim(self._read(claimed), token=str(claimed.claim_token)))
+        self._carry_out_release(lambda: release_claim(self._read(claimed), token=str(claimed.claim_token)))
 
-    def _give_up(self, decide: Callable[[], Transaction]) -> bool:
+    def _carry_out_release(self, decide: Callable[[], Transaction]) -> bool:
         """Release a claim; return True as well if it was already given up."""
         try:
             return self.registry.carry_out(decide)
@@ -291,9 +297,9 @@ def _loadable(record: BatchRecord) -> BatchRecord:
     return record
 
 
-def _is_of(intent: str, record: BatchRecord) -> bool:
+def _is_claimed_by(intent: str, record: BatchRecord) -> bool:
     """Return whether a run with the same intent, this one or an earlier one, claimed the load."""
-    return (record.claim_token or "").startswith(f"{intent}{_AFTER_INTENT}")
+    return (record.claim_token or "").startswith(f"{intent}{_INTENT_SEPARATOR}")
 
 
 def complete_attempt(record: BatchRecord) -> int:

@@ -32,7 +32,7 @@ _MAX_PARTS = 10
 _DIGEST_BYTES = 16
 _COUNT_SECONDS = 600.0
 # The size of botocore's connection pool.
-_AT_ONCE = 10
+_PARALLEL_REQUESTS = 10
 _PATIENCE_SECONDS = 60.0
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -92,8 +92,8 @@ def count_online(
     asked, rows, checksum = 0, 0, 0
     items = OnlineItems(cleaning.stored_schema(manifest.schema))
     limit = None if is_whole else most_lines
-    expected = {row.key: _mark(row) for row in _rows(bucket, manifest, cleaning, limit)}
-    answers = _looked_up(dynamodb, table, manifest.batch_id, expected)
+    expected = {row.key: _pack(row) for row in _rows(bucket, manifest, cleaning, limit)}
+    answers = _look_up(dynamodb, table, manifest.batch_id, expected)
     for chunk, found in answers:
         asked += len(chunk)
         if clock() > deadline:
@@ -112,13 +112,13 @@ def count_online(
                 continue
             if stored.expires_at < expires_not_before:
                 continue
-            mark = expected.get(stored.row.key, b"")
-            is_same = mark[:_DIGEST_BYTES] == _digest(stored.row)
+            packed = expected.get(stored.row.key, b"")
+            is_same = packed[:_DIGEST_BYTES] == _row_digest(stored.row)
             if not is_whole and not is_same:
                 continue
             rows += 1
             # An item with other values counts with its own checksum, which matches no manifest.
-            checksum += _checksum(mark) if is_same else stored.row.checksum
+            checksum += _packed_checksum(packed) if is_same else stored.row.checksum
     return OnlineCount(asked=asked, found=RowTally(rows=rows, checksum=checksum), is_whole=is_whole)
 
 
@@ -192,30 +192,30 @@ def _rows(
                 continue
 
 
-def _mark(row: Row) -> bytes:
+def _pack(row: Row) -> bytes:
     """Return a row's digest and checksum, which are small enough to keep for all rows at once."""
-    return _digest(row) + row.checksum.to_bytes(8, "big", signed=True)
+    return _row_digest(row) + row.checksum.to_bytes(8, "big", signed=True)
 
 
-def _digest(row: Row) -> bytes:
+def _row_digest(row: Row) -> bytes:
     return hashlib.blake2b(row.canonical, digest_size=_DIGEST_BYTES).digest()
 
 
-def _checksum(mark: bytes) -> int:
-    return int.from_bytes(mark[_DIGEST_BYTES:], "big", signed=True)
+def _packed_checksum(packed: bytes) -> int:
+    return int.from_bytes(packed[_DIGEST_BYTES:], "big", signed=True)
 
 
-def _looked_up(
+def _look_up(
     dynamodb: Any, table: str, batch_id: str, keys: Iterable[str]
 ) -> Generator[tuple[list[str], list[Any]]]:
     """Yield keys with the items found under them, with several requests in parallel."""
     left, waiting = iter(keys), deque[tuple[list[str], Future[list[Any]]]]()
-    with ThreadPoolExecutor(_AT_ONCE) as workers:
+    with ThreadPoolExecutor(_PARALLEL_REQUESTS) as workers:
         try:
             while chunk := list(islice(left, MAX_BATCH_READS)):
                 waiting.append((chunk, workers.submit(_items, dynamodb, table, batch_id, chunk)))
                 # Limited to the requests in parallel, so that answers do not pile up.
-                if len(waiting) == _AT_ONCE:
+                if len(waiting) == _PARALLEL_REQUESTS:
                     asked, found = waiting.popleft()
                     yield asked, found.result()
             while waiting:

@@ -55,7 +55,7 @@ def select_batch(
     """
     present = instance.get_run_by_id(run.run_id) or run
     intent, _ = intent_of(instance, present)
-    chosen = configured or _kept_choice(present, model, intent)
+    chosen = configured or _recorded_choice(present, model, intent)
     if not chosen:
         partition = Partition.from_dagster_key(partition_key_of(run, model))
         chosen = newest_batch(registry, model, partition).batch_id
@@ -71,7 +71,7 @@ def keep_selection(instance: dg.DagsterInstance, run: dg.DagsterRun, model: str,
         instance.add_run_tags(run.run_id, kept)
 
 
-def _kept_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
+def _recorded_choice(run: dg.DagsterRun, model: str, intent: str) -> str:
     """Return the batch in a run's tags; empty if it was inherited by a re-execution of the whole run."""
     chooser = run.tags.get(selecting_intent_tag(model), intent)
     is_inherited = chooser != intent and _STEP_SELECTION not in run.tags

@@ -102,7 +102,7 @@ class UnreadableModels:
 
     @contextmanager
     def collect(
-        self, model: str, *, is_of_all: Callable[[Exception], bool] = lambda _: False
+        self, model: str, *, affects_all_models: Callable[[Exception], bool] = lambda _: False
     ) -> Iterator[None]:
         """Collect an error of one model instead of raising it.
 
@@ -110,12 +110,12 @@ class UnreadableModels:
 
         Args:
             model: The model's name.
-            is_of_all: Returns whether an error other than an outage affects every model.
+            affects_all_models: Returns whether an error other than an outage affects every model.
         """
         try:
             yield
         except Exception as error:  # a malformed record raises errors of many kinds
-            if is_outage(error) or is_of_all(error):
+            if is_outage(error) or affects_all_models(error):
                 raise
             self.errors[model] = f"{model} cannot be examined: {error or type(error).__name__}"[
                 :_LONGEST_ERROR

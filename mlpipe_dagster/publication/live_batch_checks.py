@@ -19,8 +19,8 @@ from mlpipe_dagster.publication.api_canary import ask_api, canary_check_result
 from mlpipe_dagster.publication.live_batch_rules import (
     CheckVerdict,
     due_partition,
-    live_batches_last,
-    partition_is_fresh,
+    expiry_verdict,
+    freshness_verdict,
     served_batches,
 )
 from mlpipe_dagster.resources.platform import Platform
@@ -90,12 +90,12 @@ def live_batch_verdicts(
         records: The batches that some region serves.
         now: The present moment.
     """
-    verdicts = {LIVE_BATCH_LASTS: live_batches_last(records, now=now, items_life=model.items_life)}
+    verdicts = {LIVE_BATCH_LASTS: expiry_verdict(records, now=now, items_life=model.items_life)}
     if model.due_after is not None:
         partition = due_partition(model.partitions, model.due_after, now)
         verdicts[PARTITION_IS_FRESH] = (
             CheckVerdict(True, "No partition is due yet")
             if partition is None
-            else partition_is_fresh(registry, model.name, partition)
+            else freshness_verdict(registry, model.name, partition)
         )
     return verdicts

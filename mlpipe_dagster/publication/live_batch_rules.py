@@ -53,9 +53,7 @@ def expiring_batches(
     return [record for record in records if needs_reload(record, pointers, now=now, margin=margin)]
 
 
-def live_batches_last(
-    records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta
-) -> CheckVerdict:
+def expiry_verdict(records: Iterable[BatchRecord], *, now: datetime, items_life: timedelta) -> CheckVerdict:
     """Check that no served batch is so close to expiry that it should already have been loaded again."""
     half = reload_margin(items_life) / 2
     known = [record for record in records if record.items_expire_at]
@@ -89,7 +87,7 @@ def due_partition(
     return due if due.start >= partitions.start else None
 
 
-def partition_is_fresh(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:
+def freshness_verdict(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:
     """Check that a due partition has a batch that was published, or was verified and passed its checks."""
     states = []
     for record in registry.batches_of(model, partition):

@@ -26,7 +26,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.registry.records import BatchRecord
 
 # A failed load is requested again after this time; the shortest margin is twelve hours.
-_AGAIN_HOURS = 4
+_RETRY_HOURS = 4
 
 
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
@@ -39,7 +39,7 @@ def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
     model, batch_id = record.model, record.batch_id
     # An attempt that still holds its claim, for example because its run was lost, may still complete.
     ended_attempts = record.load_attempts - (record.claim_token is not None)
-    turn = int(now.timestamp() // (_AGAIN_HOURS * 3600))
+    turn = int(now.timestamp() // (_RETRY_HOURS * 3600))
     return dg.RunRequest(
         run_key=f"reload:{batch_id}:{record.items_expire_at}:{turn}",
         job_name=load_job_name(model),

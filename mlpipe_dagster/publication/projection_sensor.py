@@ -20,7 +20,7 @@ from prediction_contract.registry.table import RegistryTable
 from prediction_contract.text.utc_time import parse_utc
 
 # A query wakes Snowflake's warehouse, which costs money. So models in step are compared only this often.
-COMPARE_ALL_AFTER = timedelta(hours=6)
+COMPARE_ALL_EVERY = timedelta(hours=6)
 # Dagster ends a tick after sixty seconds, and even a view that is in step takes some statements.
 MAX_VIEWS = 20
 ALARM_AFTER = timedelta(minutes=15)
@@ -121,20 +121,20 @@ def project_gaps(
         views: The models whose view is replaced even if nothing is missing: a process that died between two
             reads of the registry may have left a view with an earlier batch's columns.
     """
-    there = session.projected_count()
-    closed = {}
+    projected = session.projected_count()
+    copied = {}
     for model, sequence in newest.items():
         # A restored registry may skip numbers, so a difference is only a reason to compare.
-        if there.get(model) == (sequence, sequence) and model not in views:
+        if projected.get(model) == (sequence, sequence) and model not in views:
             continue
-        with unreadable.collect(model, is_of_all=_is_of_the_connection):
+        with unreadable.collect(model, affects_all_models=_is_connection_error):
             missing = session.follow(registry, model, home)
             if missing:
-                closed[model] = missing
-    return closed
+                copied[model] = missing
+    return copied
 
 
-def _is_of_the_connection(error: Exception) -> bool:
+def _is_connection_error(error: Exception) -> bool:
     """Return whether Snowflake fails as a whole; a refused statement concerns only one model."""
     # Imported here, not while definitions load; the session has already imported it.
     from snowflake.connector.errors import Error, ProgrammingError  # noqa: PLC0415
@@ -178,19 +178,19 @@ def projection_tick(
     # Reported before Snowflake is queried, which may fail the tick: Dagster stores each report at once.
     reports = PublicationReporter(instance=context.instance, registry=registry, now=now)
     cursor = replace(cursor, shown=show_publications(reports, cursor.shown, newest, unreadable))
-    is_whole = now.timestamp() - cursor.compared_at > COMPARE_ALL_AFTER.total_seconds()
+    compares_all = now.timestamp() - cursor.compared_at > COMPARE_ALL_EVERY.total_seconds()
     asked = {
         model: sequence
         for model, sequence in newest.items()
-        if is_whole or cursor.sequences.get(model) != sequence
+        if compares_all or cursor.sequences.get(model) != sequence
     }
     if not asked:
         return unreadable.result(context.cursor, "Snowflake's projection is up to date", cursor=cursor.text())
-    left = sorted(model for model in asked if model > cursor.viewed) if is_whole else []
+    left = sorted(model for model in asked if model > cursor.viewed) if compares_all else []
     views = left[:MAX_VIEWS]
     try:
         with warehouse.quick_session() as session:
-            closed = project_gaps(session, registry, home, asked, gaps, views=views)
+            copied = project_gaps(session, registry, home, asked, gaps, views=views)
     except Exception as error:  # the connector raises many kinds, and each is the same here
         if is_outage(error):
             raise
@@ -202,16 +202,16 @@ def projection_tick(
     in_step = {model: sequence for model, sequence in asked.items() if model not in gaps.errors}
     kept = replace(
         cursor,
-        sequences=in_step if is_whole else {**cursor.sequences, **in_step},
-        compared_at=now.timestamp() if is_whole and views == left else cursor.compared_at,
+        sequences=in_step if compares_all else {**cursor.sequences, **in_step},
+        compared_at=now.timestamp() if compares_all and views == left else cursor.compared_at,
         viewed=views[-1] if views != left else "",
     )
     unreadable.errors |= gaps.errors
     return unreadable.result(
         context.cursor,
-        f"Missing publications copied to Snowflake: {', '.join(closed) or 'none'}",
+        f"Missing publications copied to Snowflake: {', '.join(copied) or 'none'}",
         cursor=kept.text(),
-        events=[lag_observation(model, missing, now) for model, missing in closed.items()],
+        events=[lag_observation(model, missing, now) for model, missing in copied.items()],
     )
 
 

@@ -23,15 +23,15 @@ from prediction_contract.stores.serving_record import InvalidServingError, Servi
 from prediction_contract.text.utc_time import CLOCK_SKEW, parse_utc
 
 # A command reports its own publication within seconds; the sensor waits for that.
-SETTLES_WITHIN = timedelta(minutes=1)
+REPORT_GRACE = timedelta(minutes=1)
 # Without a cursor, only publications younger than this are examined, and each model's newest one.
-LOOKS_BACK = timedelta(days=3)
+RECENT_WITHIN = timedelta(days=3)
 # A run that published materializes the publication before it ends, and no run takes longer than this.
 _LONGEST_RUN = timedelta(hours=6)
 _MAX_REPORTS = 100
 _MAX_EVENTS = 500
 _HOLDS = {Action.HOLD: PublicationOutcome.HELD, Action.RELEASE_HOLD: PublicationOutcome.RELEASED}
-_DONE = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again in a rollback"}
+_PAST_TENSES = {Action.PUBLISH: "published", Action.ROLLBACK: "made live again in a rollback"}
 
 Event = dg.AssetMaterialization | dg.AssetObservation
 
@@ -44,14 +44,14 @@ class PublicationReporter:
         instance: The Dagster instance.
         registry: The registry.
         now: The present moment.
-        settles_within: Younger publications are left to their maker to report.
+        report_grace: Younger publications are left to their maker to report.
         left: How many more publications may be examined.
     """
 
     instance: dg.DagsterInstance
     registry: RegistryTable
     now: datetime
-    settles_within: timedelta = SETTLES_WITHIN
+    report_grace: timedelta = REPORT_GRACE
     left: int = _MAX_REPORTS
 
     def up_to(self, model: str, after: int | None = None) -> int | None:
@@ -74,7 +74,7 @@ class PublicationReporter:
         reached = entries[0].sequence - 1 if after is None else after
         for entry in entries:
             if entry.sequence not in seen:
-                if self._age(entry) < self.settles_within or self._run_shows_it(entry):
+                if self._age(entry) < self.report_grace or self._is_shown_by_run(entry):
                     break
                 # Materialized now, it would look newer than a newer publication that is already shown.
                 self._report(entry, is_late=any(entry.sequence < sequence for sequence in seen))
@@ -85,7 +85,7 @@ class PublicationReporter:
         """Return the newest publication and the recent ones before it, oldest first."""
         found: list[PublicationEntry] = []
         for entry in self.registry.newest_publications(model):
-            if found and self._age(entry) > LOOKS_BACK:
+            if found and self._age(entry) > RECENT_WITHIN:
                 break
             found.append(entry)
         return found[::-1]
@@ -99,7 +99,7 @@ class PublicationReporter:
     def _age(self, entry: PublicationEntry) -> timedelta:
         return self.now - parse_utc(entry.published_at)
 
-    def _run_shows_it(self, entry: PublicationEntry) -> bool:
+    def _is_shown_by_run(self, entry: PublicationEntry) -> bool:
         """Return whether the run that made a publication is still going and will materialize it itself."""
         if not entry.actor.startswith(RUN_ACTOR) or self._age(entry) > _LONGEST_RUN:
             return False
@@ -147,7 +147,7 @@ def publication_events(
         return [
             _event(dg.AssetObservation, entry, held, text, partition=entry.partition, batch_id=entry.batch_id)
         ]
-    live = f"Batch {entry.batch_id} was {_DONE.get(action, action)} {by}"
+    live = f"Batch {entry.batch_id} was {_PAST_TENSES.get(action, action)} {by}"
     events = [
         _event(
             kind,

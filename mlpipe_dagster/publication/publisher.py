@@ -111,8 +111,8 @@ class Publisher:
                 shadow and the request is not.
             RegistryUnavailableError: The registry did not take the change in time.
         """
-        if kept_back := self._kept_back(batch_id, request):
-            return kept_back
+        if declined := self._declined(batch_id, request):
+            return declined
         try:
             changed = self.registry.carry_out(lambda: self._publish(batch_id, request, serving))
         except RuleViolationError as violation:
@@ -124,7 +124,7 @@ class Publisher:
                     PublicationOutcome.HISTORY, batch_id, condition=violation.condition, reason=violation.what
                 )
             raise
-        return self._moved(changed, batch_id)
+        return self._change_result(changed, batch_id)
 
     def roll_back(self, request: ChangeRequest, to_batch_id: str | None = None) -> PublicationResult:
         """Make an earlier live batch live again: the named one, or the one that was superseded last.
@@ -137,7 +137,7 @@ class Publisher:
         """
         target = to_batch_id or self._last_superseded()
         changed = self.registry.carry_out(lambda: self._rollback(target, request))
-        return self._moved(changed, target)
+        return self._change_result(changed, target)
 
     def hold(self, request: ChangeRequest, *, held: bool) -> PublicationResult:
         """Stop automatic publication, or resume it.
@@ -151,10 +151,10 @@ class Publisher:
             )
         )
         if not changed:
-            return self._moved(changed, None)
+            return self._change_result(changed, None)
         return self._result(PublicationOutcome.HELD if held else PublicationOutcome.RELEASED, None)
 
-    def _kept_back(self, batch_id: str, request: ChangeRequest) -> PublicationResult | None:
+    def _declined(self, batch_id: str, request: ChangeRequest) -> PublicationResult | None:
         """Return why the declaration keeps a verified batch from becoming live; None if it does not."""
         record, mode = self._record(batch_id), self.declaration.publication.mode
         if record.load_state != LoadState.VERIFIED or record.release_state == ReleaseState.LIVE:
@@ -217,10 +217,10 @@ class Publisher:
             now=self.clock(),
             minimum_life=self._minimum_life,
             retention=self._retention,
-            serving=self._served_before(record),
+            serving=self._former_serving(record),
         )
 
-    def _served_before(self, record: BatchRecord) -> str | None:
+    def _former_serving(self, record: BatchRecord) -> str | None:
         """Return the batch's serving record of its last publication; None if it was never published."""
         if record.published_sequence is None:
             return None
@@ -248,7 +248,7 @@ class Publisher:
             )
         return target.batch_id
 
-    def _moved(self, changed: bool, batch_id: str | None) -> PublicationResult:
+    def _change_result(self, changed: bool, batch_id: str | None) -> PublicationResult:
         return self._result(
             PublicationOutcome.LIVE if changed else PublicationOutcome.UNCHANGED,
             batch_id,

@@ -16,7 +16,7 @@ from mlpipe_dagster.quality.quality_rules import (
     column_findings,
     comparison_findings,
     drift_findings,
-    judged_drift,
+    drift_levels,
 )
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.cleaning.cleaning_rules import NO_CLEANING, Cleaning
@@ -131,7 +131,7 @@ class Examiner:
             live_batch_id=live,
             by_column=column_findings(quality.columns, facts),
             against_live=comparison_findings(quality, facts),
-            drift=judged_drift(quality, indices, of_other_version=live_model_version is not None),
+            drift=drift_levels(quality, indices, of_other_version=live_model_version is not None),
             live_model_version=live_model_version,
             pictures=pictures,
             visible_columns=self.visible_columns,
@@ -178,14 +178,15 @@ class Examiner:
                 str(row[0]): [int(value) for value in row[1:]]
                 for row in self.query(statistics.binned(self.table, batches, columns, edges))
             }
-            place = 1
+            start = 1
             for column in columns:
-                name, many = column.name, len(drift_edges[column.name])
-                end = place + 1 + len(edges[name])
+                name, edge_count = column.name, len(drift_edges[column.name])
+                end = start + 1 + len(edges[name])
                 of_batch = {
-                    batch: _both(values[0], values[place:end], many) for batch, values in counted.items()
+                    batch: _bins_and_bars(values[0], values[start:end], edge_count)
+                    for batch, values in counted.items()
                 }
-                place = end
+                start = end
                 batch, live = of_batch[batch_id], of_batch.get(live_batch_id or "")
                 if live is not None and bins:
                     indices[name] = stability_index(live[0], batch[0])
@@ -211,7 +212,7 @@ class Examiner:
         return drift, picture
 
 
-def _both(rows: int, values: Sequence[int], drift_edges: int) -> tuple[Distribution, Distribution]:
+def _bins_and_bars(rows: int, values: Sequence[int], drift_edges: int) -> tuple[Distribution, Distribution]:
     """Return a column's distributions over its bins and over its bars."""
     valued, *below = values
     return (

@@ -61,9 +61,9 @@ def _shares(distribution: Distribution) -> list[float]:
 
 def _bar(number: int, bars: int, height: float, colour: str, width: float) -> str:
     step = (_WIDTH - 2 * _MARGIN) / bars
-    tall = height * (_HEIGHT - 2 * _MARGIN)
+    bar_height = height * (_HEIGHT - 2 * _MARGIN)
     left = _MARGIN + step * (number + (1 - width) / 2)
     return (
-        f'<rect x="{left:.1f}" y="{_HEIGHT - _MARGIN - tall:.1f}" width="{step * width * 0.94:.1f}" '
-        f'height="{tall:.1f}" fill="{colour}"/>'
+        f'<rect x="{left:.1f}" y="{_HEIGHT - _MARGIN - bar_height:.1f}" width="{step * width * 0.94:.1f}" '
+        f'height="{bar_height:.1f}" fill="{colour}"/>'
     )

@@ -27,7 +27,7 @@ from mlpipe_dagster.pipeline.finding_level import Level
 from mlpipe_dagster.pipeline.retries import leave_one_failed_run
 from mlpipe_dagster.quality.batch_examination import Examination, Examiner
 from mlpipe_dagster.quality.batch_summary import drift_table, pictures
-from mlpipe_dagster.quality.quality_rules import QualityFinding, drift_findings, highest
+from mlpipe_dagster.quality.quality_rules import QualityFinding, drift_findings, highest_level
 from mlpipe_dagster.resources.data_bucket import ObjectMissingError
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -213,7 +213,7 @@ def check_result(
         metadata: Metadata in addition to that of every check.
         note: A remark that is added to the description.
     """
-    level = highest(findings)
+    level = highest_level(findings)
     facts = found.facts
     counted = {
         "batch_id": batch_id,

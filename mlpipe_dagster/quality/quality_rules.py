@@ -70,26 +70,22 @@ def column_findings(rules: Iterable[ColumnRule], facts: BatchFacts) -> list[Qual
         QualityFinding(Level.BLOCK, text)
         for rule in rules
         if rule.column in facts.columns
-        for text in _broken(rule, facts.columns[rule.column], facts.rows)
+        for text in _violations(rule, facts.columns[rule.column], facts.rows)
     ]
 
 
-def _broken(rule: ColumnRule, found: ColumnFacts, rows: int) -> Iterator[str]:
+def _violations(rule: ColumnRule, found: ColumnFacts, rows: int) -> Iterator[str]:
     if rule.null_rate is not None and found.nulls > Decimal(rule.null_rate) * rows:
         yield (
             f"{rule.column} is null in {found.nulls} of {rows} rows, "
             f"but only a share of {rule.null_rate} is allowed"
         )
     if found.outside:
-        bounds = f"from {_shown(rule.minimum, '-infinity')} to {_shown(rule.maximum, 'infinity')}"
+        bounds = f"from {rule.minimum or '-infinity'} to {rule.maximum or 'infinity'}"
         yield f"{rule.column} is outside the range {bounds} in {found.outside} of {rows} rows"
     valued = rows - found.nulls
     if rule.unique and found.distinct is not None and found.distinct < valued:
         yield f"{rule.column} has {found.distinct} different values in {valued} rows, but must be unique"
-
-
-def _shown(bound: str | None, otherwise: str) -> str:
-    return otherwise if bound is None else bound
 
 
 def comparison_findings(quality: Quality, facts: BatchFacts) -> list[QualityFinding]:
@@ -127,7 +123,7 @@ def _level_below(value: float, warn: float, block: float) -> Level:
     return Level.WARN if value < warn else Level.PASS
 
 
-def judged_drift(
+def drift_levels(
     quality: Quality, indices: Mapping[str, float], *, of_other_version: bool = False
 ) -> list[DriftedColumn]:
     """Return each column's stability index with its level, the largest index first.
@@ -159,6 +155,6 @@ def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
     ]
 
 
-def highest(findings: Iterable[QualityFinding]) -> Level:
+def highest_level(findings: Iterable[QualityFinding]) -> Level:
     """Return the level of the gravest finding."""
     return max((finding.level for finding in findings), default=Level.PASS)

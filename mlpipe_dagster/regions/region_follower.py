@@ -165,8 +165,8 @@ class RegionFollower:
         pointer = live_pointers.regions.get(self.region)
         behind = timedelta(0)
         # After a hold only the sequence differs, and readers of both regions see the same batch.
-        serves_another = pointer is None or pointer.batch_id != home.batch_id
-        if serves_another and home.batch_id and home.published_at:
+        serves_other_batch = pointer is None or pointer.batch_id != home.batch_id
+        if serves_other_batch and home.batch_id and home.published_at:
             behind = self.clock() - parse_utc(home.published_at)
         return FollowResult(
             region=self.region,

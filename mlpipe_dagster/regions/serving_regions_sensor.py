@@ -17,7 +17,7 @@ REGION_TAG = "mlpipe/region"
 # Not the tag of loads, because runs with the same value of that tag wait for each other.
 FOLLOWED_BATCH_TAG = "mlpipe/followed_batch_id"
 # How often an incomplete replica is counted again, and after which time it becomes an alarm.
-_AGAIN_AFTER = timedelta(minutes=5)
+_RETRY_EVERY = timedelta(minutes=5)
 ALARM_AFTER = timedelta(minutes=15)
 # A run that hangs would block further requests. A count ends long before this.
 _LONGEST_RUN_SECONDS = 3600
@@ -139,7 +139,7 @@ def follow_requests(
     record = registry.batch(model, batch_id)
     verified = record.verified_regions if record else frozenset()
     attempt = record.verified_attempt if record else None
-    interval = int(now.timestamp() // _AGAIN_AFTER.total_seconds())
+    interval = int(now.timestamp() // _RETRY_EVERY.total_seconds())
     for region in regions:
         if (region, batch_id) in under_way or (region in verified and is_in_step(live_pointers, region)):
             continue

@@ -26,7 +26,7 @@ from prediction_contract.stores.warehouse_table import (
 )
 
 # A publication takes seconds, and so does replacing the view.
-_MAX_LOOKS = 10
+_MAX_UPDATES = 10
 
 
 class PublicationsMoveError(ContractError):
@@ -84,7 +84,7 @@ class WarehouseSession:
         self._query(create_publications())
         added: list[PublicationEntry] = []
         live = live_publication(registry, model, home_region)
-        for _ in range(_MAX_LOOKS):
+        for _ in range(_MAX_UPDATES):
             if live and live.serving:
                 self._create_view(model, ServingRecord.from_json(live.serving).schema)
             missing = self.missing_publications(model, registry)
@@ -94,7 +94,7 @@ class WarehouseSession:
             if live == shown:
                 return added
         raise PublicationsMoveError(
-            f"The live batch changed during each of {_MAX_LOOKS} updates of Snowflake's live view",
+            f"The live batch changed during each of {_MAX_UPDATES} updates of Snowflake's live view",
             remedy="Find out who publishes so often; the sensor warehouse_projection updates the view later",
             model=model,
         )
@@ -117,13 +117,13 @@ class WarehouseSession:
     def missing_publications(self, model: str, registry: RegistryTable) -> list[PublicationEntry]:
         """Return the registry's entries that the projection lacks; only these are read."""
         self._query(create_publications())
-        there = self._projected(model)
+        projected = self._projected(model)
         missing = [
             entry
-            for before, after in there.gaps
+            for before, after in projected.gaps
             for entry in registry.publications(model, after=before, up_to=after - 1)
         ]
-        return missing + registry.publications(model, after=there.highest)
+        return missing + registry.publications(model, after=projected.highest)
 
     def project(self, model: str, entries: Iterable[PublicationEntry]) -> int:
         """Add publications that the projection lacks; return how many were added."""

@@ -52,25 +52,25 @@ def vacuum(
     files = {item.key.removeprefix(root): item for item in bucket.below(root)}
     unknown = {name for name, item in files.items() if _is_data(name) and item.put_at < now - longer_than}
     unknown -= delta.known_files()
-    doomed = files.keys() & (delta.removed_files(longer_than=longer_than) | unknown)
+    deletable = files.keys() & (delta.removed_files(longer_than=longer_than) | unknown)
     vacuumed: set[str] = set()
-    for record in retired if doomed else ():
+    for record in retired if deletable else ():
         named, _ = _named_files(bucket, record)
-        vacuumed |= doomed & named
-        doomed -= named
-    troubles: list[str] = []
-    for record in kept if doomed else ():
-        named, trouble = _named_files(bucket, record)
-        doomed -= named
-        troubles += [trouble] if trouble else []
+        vacuumed |= deletable & named
+        deletable -= named
+    reasons: list[str] = []
+    for record in kept if deletable else ():
+        named, reason = _named_files(bucket, record)
+        deletable -= named
+        reasons += [reason] if reason else []
     not_vacuumed = ""
-    if not troubles:
-        vacuumed |= doomed
-    elif doomed:
-        others = f" {len(troubles) - 1} other done files cannot be read either." if len(troubles) > 1 else ""
+    if not reasons:
+        vacuumed |= deletable
+    elif deletable:
+        others = f" {len(reasons) - 1} other done files cannot be read either." if len(reasons) > 1 else ""
         not_vacuumed = (
-            f"{len(doomed)} files stay because they may belong to a batch whose done file cannot be read. "
-            f"{troubles[0]}{others}"
+            f"{len(deletable)} files stay because they may belong to a batch whose done file cannot be read. "
+            f"{reasons[0]}{others}"
         )
     bucket.delete(files[name].key for name in sorted(vacuumed))
     return VacuumResult(len(vacuumed), sum(files[name].size for name in vacuumed), not_vacuumed)

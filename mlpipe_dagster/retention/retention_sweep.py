@@ -124,7 +124,7 @@ class RetentionSweep:
             RegistryUnavailableError: The registry did not take a change in time.
             DeltaRemovalError: Scoring jobs committed first for too long.
         """
-        swept, tokens, seen = SweepResult(), {}, _Seen()
+        swept, tokens, seen = SweepResult(), {}, _SweptBatches()
         projected = self.warehouse.highest_projected(self.model)
         has_rows = self.warehouse.has_predictions(self.model)
         sweep_from = self.registry.retention(self.model).sweep_from
@@ -133,18 +133,18 @@ class RetentionSweep:
             self.registry.pointer(self.model, self.home_region), self.registry.rollback_target(self.model)
         )
         for record in records:
-            gone = None
+            deleted = None
             if len(tokens) < self.most_batches and needs_sweep(record, needed, now=self.clock()):
                 token = f"retention.{uuid.uuid4().hex}"
                 reason = self._claim(record, token, projected)
                 if reason is None:
                     tokens[record.batch_id] = token
-                    gone = self._delete(record, has_rows=has_rows)
-                    self.on_retired(gone)
-                    swept.retired.append(gone)
+                    deleted = self._delete(record, has_rows=has_rows)
+                    self.on_retired(deleted)
+                    swept.retired.append(deleted)
                 else:
                     swept.kept[record.batch_id] = reason
-            seen.add(record, is_retired=gone is not None, is_settled=is_settled(record, now=self.clock()))
+            seen.add(record, is_retired=deleted is not None, is_settled=is_settled(record, now=self.clock()))
         has_delta = self.delta.exists()
         if has_delta:
             swept.delta_files = self.delta.remove(tokens)
@@ -158,7 +158,7 @@ class RetentionSweep:
                 longer_than=self.vacuum_after,
                 now=self.clock(),
                 retired=seen.retired,
-                kept=chain(self._passed_over(sweep_from), seen.kept),
+                kept=chain(self._no_longer_examined(sweep_from), seen.kept),
             )
         found = RetentionRecord(
             model=self.model,
@@ -211,27 +211,27 @@ class RetentionSweep:
 
     def _delete(self, record: BatchRecord, *, has_rows: bool) -> RetiredBatch:
         model, batch_id = record.model, record.batch_id
-        gone = RetiredBatch(record=record)
+        deleted = RetiredBatch(record=record)
         if has_rows:
-            gone.rows = self.warehouse.delete_batch(model, batch_id)
+            deleted.rows = self.warehouse.delete_batch(model, batch_id)
         prefixes = [batch_quarantine_prefix(model, batch_id), acknowledgements_prefix(model, batch_id)]
         if record.partition:
             prefixes.append(json_batch_prefix(model, record.partition, batch_id))
         for prefix in prefixes:
             objects = list(self.bucket.below(prefix))
             self.bucket.delete(item.key for item in objects)
-            gone.objects += len(objects)
-            gone.bytes += sum(item.size for item in objects)
-        return gone
+            deleted.objects += len(objects)
+            deleted.bytes += sum(item.size for item in objects)
+        return deleted
 
-    def _passed_over(self, sweep_from: str) -> Iterator[BatchRecord]:
+    def _no_longer_examined(self, sweep_from: str) -> Iterator[BatchRecord]:
         """Yield batches that sweeps no longer examine, but that may still be loaded."""
         earlier = takewhile(lambda record: record.batch_id < sweep_from, self.registry.batches(self.model))
         return (record for record in earlier if _keeps_files(record, is_settled=True))
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SweptBatches:
     """Collects a sweep's batches in order.
 
     Attributes:
@@ -290,7 +290,7 @@ def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, 
     sweep_from = registry.retention(model).sweep_from
     records = sweep_candidates(registry, model, sweep_from, now=now)
     needed = protected_batches(registry.pointer(model, home_region), registry.rollback_target(model))
-    return any(needs_sweep(record, needed, now=now) or _is_to_be_vacuumed(record, now) for record in records)
+    return any(needs_sweep(record, needed, now=now) or _needs_vacuum(record, now) for record in records)
 
 
 def is_settled(record: BatchRecord, *, now: datetime) -> bool:
@@ -299,16 +299,16 @@ def is_settled(record: BatchRecord, *, now: datetime) -> bool:
     A batch that was never loaded has nothing to retire, unless it is loaded later after all.
     """
     if record.cleared_at is not None:
-        return _since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
+        return _time_since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN
     was_never_loaded = record.retain_until is None and record.claim_token is None
     return was_never_loaded and now - BatchId(record.batch_id).minted_at > _NOT_LOADED_FOR
 
 
-def _is_to_be_vacuumed(record: BatchRecord, now: datetime) -> bool:
-    return record.cleared_at is not None and VACUUM_AFTER <= _since_cleared(record, now) <= (
+def _needs_vacuum(record: BatchRecord, now: datetime) -> bool:
+    return record.cleared_at is not None and VACUUM_AFTER <= _time_since_cleared(record, now) <= (
         VACUUM_AFTER + _VACUUM_WITHIN
     )
 
 
-def _since_cleared(record: BatchRecord, now: datetime) -> timedelta:
+def _time_since_cleared(record: BatchRecord, now: datetime) -> timedelta:
     return now - parse_utc(str(record.cleared_at))

@@ -32,9 +32,11 @@ def source_key(model: str, name: str, source: DeclaredSource) -> dg.AssetKey:
     """
     if source.asset is not None:
         return dg.AssetKey(source.asset.split("/"))
-    told = source.as_input(name)
-    if told.beginning:
-        return dg.AssetKey([*([told.bucket] if told.bucket else []), *told.beginning.split("/")])
+    source_input = source.as_input(name)
+    if source_input.beginning:
+        return dg.AssetKey(
+            [*([source_input.bucket] if source_input.bucket else []), *source_input.beginning.split("/")]
+        )
     return asset_key(model, name)
 
 
@@ -47,13 +49,13 @@ def source_deps(declaration: ModelDeclaration) -> list[dg.AssetDep]:
 
 
 def _facts(declaration: ModelDeclaration, source: DeclaredSource) -> dict[str, Any]:
-    told = source.as_input("any")
+    source_input = source.as_input("any")
     facts = {
-        "format": told.format,
-        "path": told.path,
-        "bucket": told.bucket,
-        "reader": told.reader,
-        "query": told.query,
+        "format": source_input.format,
+        "path": source_input.path,
+        "bucket": source_input.bucket,
+        "reader": source_input.reader,
+        "query": source_input.query,
         "model": declaration.name,
     }
     return {name: value for name, value in facts.items() if value}

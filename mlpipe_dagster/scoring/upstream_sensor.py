@@ -22,7 +22,7 @@ from prediction_contract.naming.partition_kind import DAILY, HOURLY, MONTHLY, WE
 
 # How many partitions back a late partition is still waited for. This includes all partitions that one longer
 # upstream partition completes at once: the hours of a day, the days of a month.
-LOOKED_BACK = {HOURLY: 72, DAILY: 62, WEEKLY: 24, MONTHLY: 24}
+MAX_PARTITIONS_BACK = {HOURLY: 72, DAILY: 62, WEEKLY: 24, MONTHLY: 24}
 _SENSOR_TAG = "dagster/sensor_name"
 _MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
@@ -102,20 +102,20 @@ def upstream_tick(
     The first tick ignores all partitions before the newest complete one.
     """
     cursor = UpstreamCursor.parse(context.cursor)
-    looked_at = list(_looked_at(declaration, cursor, now))
-    if not looked_at:
+    examined = list(_due_partitions(declaration, cursor, now))
+    if not examined:
         return _skipped(f"No partition of {declaration.name} is due yet", context.cursor)
     assets = _UpstreamAssets(context, declaration)
     if cursor is None:
-        complete = (each for each in reversed(looked_at) if not assets.without(each))
-        cursor = UpstreamCursor(next(complete, looked_at[-1]))
-    open_ones = [each for each in looked_at if each >= cursor.since and each not in cursor.requested]
-    scored = _scored(context.instance, declaration.name, open_ones)
-    waiting = [each for each in open_ones if each not in scored]
-    ready = next((each for each in waiting if not assets.without(each)), None)
-    text = cursor.to_text(looked_at[0])
+        complete = (each for each in reversed(examined) if not assets.lacking(each))
+        cursor = UpstreamCursor(next(complete, examined[-1]))
+    unrequested = [each for each in examined if each >= cursor.since and each not in cursor.requested]
+    scored = _scored(context.instance, declaration.name, unrequested)
+    waiting = [each for each in unrequested if each not in scored]
+    ready = next((each for each in waiting if not assets.lacking(each)), None)
+    text = cursor.to_text(examined[0])
     if ready is None:
-        return _skipped(assets.reason(waiting[-1]) if waiting else f"{looked_at[-1]} is already scored", text)
+        return _skipped(assets.reason(waiting[-1]) if waiting else f"{examined[-1]} is already scored", text)
     if _is_scoring(context.instance, declaration.name):
         return _skipped(f"{ready} waits for the end of the current run", text)
     request = dg.RunRequest(
@@ -124,14 +124,14 @@ def upstream_tick(
         tags={MODEL_TAG: declaration.name},
     )
     requested = UpstreamCursor(cursor.since, cursor.requested | {ready})
-    return dg.SensorResult(run_requests=[request], cursor=requested.to_text(looked_at[0]))
+    return dg.SensorResult(run_requests=[request], cursor=requested.to_text(examined[0]))
 
 
 def _skipped(reason: str, cursor: str | None) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=reason, cursor=cursor)
 
 
-def _looked_at(
+def _due_partitions(
     declaration: ModelDeclaration, cursor: UpstreamCursor | None, now: datetime
 ) -> Iterator[Partition]:
     """Yield the newest due partitions, oldest first."""
@@ -139,7 +139,7 @@ def _looked_at(
     newest = schedule.due_partition(now)
     if schedule.end is not None and newest >= schedule.end:
         newest = schedule.end.earlier(1)
-    for back in range(LOOKED_BACK[schedule.start.kind] - 1, -1, -1):
+    for back in range(MAX_PARTITIONS_BACK[schedule.start.kind] - 1, -1, -1):
         partition = newest.earlier(back)
         if schedule.has(partition) and (cursor is None or partition >= cursor.since):
             yield partition
@@ -179,15 +179,15 @@ class _UpstreamAssets:
             self._latest[key] = latest
             self._definitions[key] = _time_partitions(key, known, latest)
 
-    def without(self, partition: Partition) -> list[dg.AssetKey]:
+    def lacking(self, partition: Partition) -> list[dg.AssetKey]:
         """Return the assets that do not cover a partition completely."""
-        return [key for key in self._latest if not self._has(key, partition)]
+        return [key for key in self._latest if not self._covers(key, partition)]
 
     def reason(self, partition: Partition) -> str:
         """Return which assets a partition waits for."""
-        return f"{partition} waits for {', '.join(key.to_user_string() for key in self.without(partition))}"
+        return f"{partition} waits for {', '.join(key.to_user_string() for key in self.lacking(partition))}"
 
-    def _has(self, key: dg.AssetKey, partition: Partition) -> bool:
+    def _covers(self, key: dg.AssetKey, partition: Partition) -> bool:
         latest, known = self._latest[key], self._definitions[key]
         if latest is None:
             return False

@@ -17,7 +17,7 @@ from mlpipe_dagster.publication.publisher import RUN_ACTOR
 from mlpipe_dagster.resources.job_resources import RetrainingPipelines
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.scoring.published_documents import published_inputs, published_schema
-from mlpipe_dagster.versions.version_events import champion_metadata, newest_move
+from mlpipe_dagster.versions.version_events import champion_metadata, newest_champion_change
 from model_declaration.declaration import ModelDeclaration
 from prediction_contract.jobs.retraining_arguments import NEWEST
 
@@ -71,7 +71,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
         retraining_pipelines: RetrainingPipelines,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         # Imported here, because the clients import boto3, which must not happen while definitions load.
-        from mlpipe_dagster.versions.retraining_runs import WantedRetraining, retraining_on  # noqa: PLC0415
+        from mlpipe_dagster.versions import retraining_runs  # noqa: PLC0415
 
         settings = platform.settings
         published_schema(platform, declaration)
@@ -80,8 +80,8 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
             "sagemaker_scripts", settings.code_prefix, context.log.warning, declaration.package_folder
         )
         intent, _ = intent_of(context.instance, context.run)
-        retraining = retraining_on(platform, retraining_pipelines.client())
-        wanted = WantedRetraining(
+        retraining = retraining_runs.platform_retraining(platform, retraining_pipelines.client())
+        wanted = retraining_runs.RetrainingRequest(
             model=model,
             cause="request",
             requested_by=f"dagster:{intent}",
@@ -92,7 +92,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
         arn = retraining.run(context, wanted)
         done = retraining.result(model, arn, actor=f"{RUN_ACTOR}{context.run.run_id}", now=datetime.now(UTC))
         context.log.info("%s: %s", done.outcome, done.reason)
-        told = {
+        shared_metadata = {
             "outcome": str(done.outcome),
             "outcome_reason": done.reason,
             **retraining.executions.metadata(arn),
@@ -104,14 +104,16 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
         if version is None:
             context.log_event(
                 dg.AssetObservation(
-                    asset_key(model, TRAINED_MODEL), description="No version is the champion", metadata=told
+                    asset_key(model, TRAINED_MODEL),
+                    description="No version is the champion",
+                    metadata=shared_metadata,
                 )
             )
             return
         verdict = retraining.packages.verdict(version.verdict_key) if version.verdict_key else None
-        entry = newest_move(registry, model)
+        entry = newest_champion_change(registry, model)
         yield dg.MaterializeResult(
-            metadata={**champion_metadata(platform, entry, version, verdict), **told},
+            metadata={**champion_metadata(platform, entry, version, verdict), **shared_metadata},
             data_version=dg.DataVersion(version.digest),
         )
 

@@ -91,8 +91,8 @@ def _to_describe(
         for version, record in known.items()
         if version not in listing.packages and listing.covers(version) and record.state not in _ENDED
     ]
-    beyond = [version for version in named if version not in listing.packages]
-    return dict.fromkeys([*beyond, *changed, *unlisted])
+    unlisted_events = [version for version in named if version not in listing.packages]
+    return dict.fromkeys([*unlisted_events, *changed, *unlisted])
 
 
 def _follow(packages: ModelPackages, registry: RegistryTable, model: str, version: int) -> bool:

@@ -104,7 +104,7 @@ class ModelPackages:
             ModelPackageError: SageMaker does not know the group.
         """
         packages: dict[int, PackageSummary] = {}
-        following: dict[str, str] = {}
+        next_page: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
             try:
                 # Without a group, SageMaker lists packages that have no version. By default the oldest come
@@ -114,7 +114,7 @@ class ModelPackages:
                     SortBy="CreationTime",
                     SortOrder="Descending",
                     MaxResults=_PAGE,
-                    **following,
+                    **next_page,
                 )
             except self._client.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] not in _UNKNOWN:
@@ -131,7 +131,7 @@ class ModelPackages:
                     )
             if not answer.get("NextToken"):
                 return PackageListing(packages, is_whole=True)
-            following = {"NextToken": answer["NextToken"]}
+            next_page = {"NextToken": answer["NextToken"]}
         return PackageListing(packages, is_whole=False)
 
     def arn(self, model: str, version: int) -> str:
@@ -171,39 +171,39 @@ class ModelPackages:
             ) from error
 
     def _as_version(self, model: str, version: int, described: Mapping[str, Any]) -> ModelVersion:
-        said = {
+        properties = {
             name: value
             for name, value in described.get("CustomerMetadataProperties", {}).items()
             if value != _NOTHING
         }
-        verdict_key = _verdict_key(model, said)
-        bucket, key = self._artifact(model, said, described)
+        verdict_key = _verdict_key(model, properties)
+        bucket, key = self._artifact(model, properties, described)
         approval = described.get("ModelApprovalStatus", PENDING)
-        digest = _matching(_DIGEST, said["digest"], "digest")
+        digest = _matching(_DIGEST, properties["digest"], "digest")
         verdict = None if verdict_key is None else self.verdict(verdict_key)
         if verdict is not None and verdict.candidate_digest != digest:
             raise InvalidNameError(
                 f"its verdict judged {verdict.candidate_digest}, but its digest is {digest}",
                 remedy="Register it with its own verdict",
             )
-        execution = said.get("execution")
-        trained_until = said.get("trained_until")
-        code_version = said.get("code_version")
+        execution = properties.get("execution")
+        trained_until = properties.get("trained_until")
+        code_version = properties.get("code_version")
         return ModelVersion(
             model=model,
             version=version,
             state=_STATES[approval],
             digest=digest,
             artifact_key=key,
-            artifact_sha256=_matching(_SHA256, said["sha256"], "sha256"),
+            artifact_sha256=_matching(_SHA256, properties["sha256"], "sha256"),
             artifact_bucket=None if bucket == self._bucket.name else bucket,
-            codec=said.get("codec"),
+            codec=properties.get("codec"),
             package_arn=described["ModelPackageArn"],
             approval=approval,
             approved_by=_approver(described, verdict) if approval == APPROVED else None,
             created_at=format_utc(described["CreationTime"]),
             trained_until=None if trained_until is None else str(Partition(trained_until)),
-            judged_against=int(_matching(_NUMBER, said.get("judged_against", "0"), "judged_against")),
+            judged_against=int(_matching(_NUMBER, properties.get("judged_against", "0"), "judged_against")),
             verdict_key=verdict_key,
             execution_arn=None if execution is None else self.execution_arn(model, execution),
             code_version=None if code_version is None else _matching(_WORD, code_version, "code_version"),
@@ -241,7 +241,9 @@ class ModelPackages:
             )
         return arn
 
-    def _artifact(self, model: str, said: Mapping[str, str], described: Mapping[str, Any]) -> tuple[str, str]:
+    def _artifact(
+        self, model: str, properties: Mapping[str, str], described: Mapping[str, Any]
+    ) -> tuple[str, str]:
         """Return bucket and key of the trained model's archive.
 
         Raises:
@@ -257,7 +259,7 @@ class ModelPackages:
             )
         bucket, key = validated_bucket(found[1]), validated_key(found[2])
         is_candidate = bucket == self._bucket.name and key.startswith(candidates_prefix(model))
-        if "codec" not in said and not is_candidate:
+        if "codec" not in properties and not is_candidate:
             raise InvalidNameError(
                 f"s3://{bucket}/{key} is not below {candidates_prefix(model)} of the data bucket, "
                 "where retraining writes its archives",
@@ -266,8 +268,8 @@ class ModelPackages:
         return bucket, key
 
 
-def _verdict_key(model: str, said: Mapping[str, str]) -> str | None:
-    key = said.get("verdict")
+def _verdict_key(model: str, properties: Mapping[str, str]) -> str | None:
+    key = properties.get("verdict")
     if key is None:
         return None
     execution_id = key.removesuffix(f"/{VERDICT_NAME}").rpartition("/")[2]

@@ -114,12 +114,12 @@ def _bytes_are_approved(bucket: DataBucket, version: ModelVersion) -> VersionVer
     try:
         sha256 = bucket.sha256(version.artifact_key)
     except (ObjectMissingError, ObjectUnreadableError) as error:
-        return VersionVerdict(False, str(error), is_grave=True)
+        return VersionVerdict(False, str(error), is_error=True)
     if sha256 != version.artifact_sha256:
         return VersionVerdict(
             False,
             f"{address} has the SHA-256 {sha256}, but the approved one is {version.artifact_sha256}, so the "
             "version cannot score. Restore the object",
-            is_grave=True,
+            is_error=True,
         )
     return VersionVerdict(True, f"{address} has the approved SHA-256")

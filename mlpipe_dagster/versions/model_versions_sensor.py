@@ -55,14 +55,14 @@ class VersionsCursor:
         after: The last model that was listed; empty once all are.
         shown: By model, a digest of the version states that Dagster shows, and the number of the newest entry
             of the champion's history that it shows.
-        told: By model, a digest of the problems with its packages that were already reported.
+        reported: By model, a digest of the problems with its packages that were already reported.
         errors: By model, why the last attempt to examine it failed.
     """
 
     began_at: int = 0
     after: str = ""
     shown: dict[str, tuple[str, int]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -74,7 +74,7 @@ class VersionsCursor:
                 began_at=int(document["began_at"]),
                 after=str(document["after"]),
                 shown={model: (str(of), int(to)) for model, (of, to) in document["shown"].items()},
-                told={str(model): str(of) for model, of in document["told"].items()},
+                reported={str(model): str(of) for model, of in document["told"].items()},
                 errors={str(model): str(why) for model, why in document["errors"].items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -86,7 +86,7 @@ class VersionsCursor:
             "began_at": self.began_at,
             "after": self.after,
             "shown": self.shown,
-            "told": self.told,
+            "told": self.reported,
             "errors": self.errors,
         }
         return json.dumps(document, separators=(",", ":"))
@@ -134,14 +134,14 @@ class VersionsTick:
         Raises:
             ModelsUnreadableError: A model cannot be examined, and no other model has changed.
         """
-        self._take_events()
-        self._list_in_turn()
+        self._process_events()
+        self._examine_all()
         # A model that was not examined keeps its error, so ticks between two listings fail as well.
         for model, error in self._cursor.errors.items():
             if model in self.models and model not in self._seen:
                 self._unreadable.errors.setdefault(model, error)
         self._cursor.errors = dict(self._unreadable.errors)
-        for kept in (self._cursor.shown, self._cursor.told):
+        for kept in (self._cursor.shown, self._cursor.reported):
             for model in kept.keys() - set(self.models):
                 del kept[model]
         return self._unreadable.result(
@@ -152,9 +152,9 @@ class VersionsTick:
             partitions=self._added,
         )
 
-    def _take_events(self) -> None:
+    def _process_events(self) -> None:
         """Examine the models that events name, then delete the events that the registry has recorded."""
-        events = self._received()
+        events = self._receive_all()
         targets = self._targets()
         named: dict[str, set[int]] = {}
         for event in events:
@@ -167,7 +167,7 @@ class VersionsTick:
                 named.setdefault(model, set()).update({event.version} if event.version else ())
         for model, versions in named.items():
             if not self._is_late():
-                self._look(model, versions)
+                self._examine(model, versions)
         # Events may be deleted although this tick can still fail: the next one reads the registry again.
         settled = [
             event
@@ -176,9 +176,9 @@ class VersionsTick:
             and (event.resource not in targets or targets[event.resource] in self._seen)
         ]
         if settled:
-            self._asked_of_queue(lambda: self.queue.delete(settled))
+            self._ask_queue(lambda: self.queue.delete(settled))
 
-    def _received(self) -> list[ModelEvent]:
+    def _receive_all(self) -> list[ModelEvent]:
         found: list[ModelEvent] = []
 
         def receive() -> None:
@@ -188,10 +188,10 @@ class VersionsTick:
                 if not received:
                     break
 
-        self._asked_of_queue(receive)
+        self._ask_queue(receive)
         return found
 
-    def _asked_of_queue(self, ask: Callable[[], None]) -> None:
+    def _ask_queue(self, ask: Callable[[], None]) -> None:
         try:
             ask()
         except Exception as error:  # the listing finds the changes anyway
@@ -204,7 +204,7 @@ class VersionsTick:
         groups = {deployment.model_package_group(model): model for model in self.models}
         return groups | {deployment.retraining_pipeline(model): model for model in self.models}
 
-    def _list_in_turn(self) -> None:
+    def _examine_all(self) -> None:
         """Examine all models every few minutes; if time runs out, later ticks continue."""
         cursor, moment = self._cursor, int(self.now.timestamp())
         if not cursor.after and moment - cursor.began_at < LIST_EVERY.total_seconds():
@@ -216,11 +216,11 @@ class VersionsTick:
             if self._is_late():
                 return
             if model not in self._seen:
-                self._look(model, ())
+                self._examine(model, ())
             cursor.began_at, cursor.after = began_at, model
         cursor.began_at, cursor.after = began_at, ""
 
-    def _look(self, model: str, named: Iterable[int]) -> None:
+    def _examine(self, model: str, named: Iterable[int]) -> None:
         """Follow a model's packages, promote by rule, and collect events that Dagster lacks."""
         with self._unreadable.collect(model):
             followed = follow_packages(self.packages, self.registry, model, named=set(named))
@@ -237,7 +237,7 @@ class VersionsTick:
                 self._show_states(model, versions, digest),
                 self._show_champions(model, versions, sequence),
             )
-            self._tell(model, followed, promotion)
+            self._report_problems(model, followed, promotion)
 
     def _show_states(self, model: str, versions: Mapping[int, ModelVersion], digest: str) -> str:
         """Collect an event for each state that Dagster does not show; return a digest of the shown states."""
@@ -280,7 +280,7 @@ class VersionsTick:
             )
             return None
 
-    def _tell(self, model: str, followed: FollowedPackages, promotion: PromotionByRule) -> None:
+    def _report_problems(self, model: str, followed: FollowedPackages, promotion: PromotionByRule) -> None:
         """Report new problems that a person has to look at."""
         arn = self.packages.arn
         problems = [
@@ -289,11 +289,11 @@ class VersionsTick:
             *(f"Not promoted by rule: {reason}" for reason in promotion.waiting.values()),
         ]
         if not problems:
-            self._cursor.told.pop(model, None)
+            self._cursor.reported.pop(model, None)
             return
         self._summary += [f"{model}: {problem}" for problem in problems]
-        if self._cursor.told.get(model) != (told := _digest(problems)):
-            self._cursor.told[model] = told
+        if self._cursor.reported.get(model) != (reported := _digest(problems)):
+            self._cursor.reported[model] = reported
             self._events.append(problems_observation(model, problems))
 
     def _is_late(self) -> bool:

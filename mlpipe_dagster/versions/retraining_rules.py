@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prediction_contract.naming.batch import Partition
 
 # A single batch may drift because of a holiday.
-_WARNED, _LOOKED_AT = 2, 3
+_DRIFTED_BATCHES, _EXAMINED_BATCHES = 2, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,13 @@ def drift_cause(judged: Sequence[JudgedBatch], champion: str) -> RetrainingCause
         judged: Each partition's newest batch, the newest first.
         champion: The champion's digest; batches of earlier versions do not count.
     """
-    looked_at = [each for each in judged if each.model_version == champion][:_LOOKED_AT]
-    moved = [each for each in looked_at if each.has_moved]
-    if len(moved) < _WARNED:
+    examined = [each for each in judged if each.model_version == champion][:_EXAMINED_BATCHES]
+    moved = [each for each in examined if each.has_moved]
+    if len(moved) < _DRIFTED_BATCHES:
         return None
     names = ", ".join(f"{each.partition} ({each.batch_id})" for each in moved)
     return RetrainingCause(
-        "drift", f"{len(moved)} of the champion's last {len(looked_at)} batches have drifted: {names}"
+        "drift", f"{len(moved)} of the champion's last {len(examined)} batches have drifted: {names}"
     )
 
 

@@ -52,7 +52,7 @@ class RetrainingOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedRetraining:
+class RetrainingRequest:
     """A requested retraining.
 
     Attributes:
@@ -128,7 +128,7 @@ class Retraining:
     bucket: DataBucket
     deployment: Deployment
 
-    def run(self, context: Context, wanted: WantedRetraining) -> str:
+    def run(self, context: Context, wanted: RetrainingRequest) -> str:
         """Retrain, and return the ARN of the execution that did the work.
 
         Equal requests share an execution: it may be one that another request started on the same range and
@@ -226,7 +226,7 @@ class Retraining:
 
     def _registered(self, model: str, arn: str) -> tuple[ModelVersion, FollowedPackages]:
         """Return the version that an execution registered, once SageMaker lists it."""
-        waits = self.executions.polling.within(_REGISTERED_WITHIN_SECONDS)
+        waits = self.executions.polling.with_deadline(_REGISTERED_WITHIN_SECONDS)
         followed = FollowedPackages()
         for _ in waits.pauses(f"The model package of execution {arn}"):
             followed = follow_packages(self.packages, self.registry, model)
@@ -264,7 +264,7 @@ def _outcome(
     return RetrainingOutcome.NOTHING_NEW, f"Version {number} is already {version.state}"
 
 
-def retraining_on(platform: Platform, executions: PipelineExecutions) -> Retraining:
+def platform_retraining(platform: Platform, executions: PipelineExecutions) -> Retraining:
     """Return the retraining of a platform's models."""
     settings, bucket = platform.settings, platform.bucket
     return Retraining(

@@ -73,15 +73,15 @@ def judged_batches(instance: dg.DagsterInstance, model: str) -> Iterator[JudgedB
         evaluation = record.event.asset_check_evaluation if record.event else None
         if evaluation is None:
             continue
-        told = {name: str(value.value) for name, value in evaluation.metadata.items()}
-        if not {"batch_id", "partition", "model_version"} <= told.keys() or told["batch_id"] in seen:
+        values = {name: str(value.value) for name, value in evaluation.metadata.items()}
+        if not {"batch_id", "partition", "model_version"} <= values.keys() or values["batch_id"] in seen:
             continue
-        seen.add(told["batch_id"])
+        seen.add(values["batch_id"])
         yield JudgedBatch(
-            batch_id=told["batch_id"],
-            partition=Partition(told["partition"]),
-            model_version=told["model_version"],
-            has_moved=not evaluation.passed and "live_model_version" not in told,
+            batch_id=values["batch_id"],
+            partition=Partition(values["partition"]),
+            model_version=values["model_version"],
+            has_moved=not evaluation.passed and "live_model_version" not in values,
         )
 
 
@@ -159,7 +159,7 @@ def _start(platform: Platform, model: str, newest: Partition, cause: RetrainingC
     # Imported here, because the clients import boto3, which must not happen while definitions load.
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
     from mlpipe_dagster.job_clients.polling import Polling  # noqa: PLC0415
-    from mlpipe_dagster.versions.retraining_runs import WantedRetraining  # noqa: PLC0415
+    from mlpipe_dagster.versions.retraining_runs import RetrainingRequest  # noqa: PLC0415
 
     settings = platform.settings
     executions = PipelineExecutions(
@@ -167,7 +167,7 @@ def _start(platform: Platform, model: str, newest: Partition, cause: RetrainingC
         logs_client=platform.tick_client("logs"),
         polling=Polling(patience_seconds=_PATIENCE_SECONDS),
     )
-    wanted = WantedRetraining(
+    wanted = RetrainingRequest(
         model=model,
         cause=cause.cause,
         requested_by="dagster:retraining-sensor",

@@ -43,7 +43,7 @@ MAX_SHOWN = 20
 _MAX_IDS = 500
 # A run that promoted materializes the champion before it ends, and no run takes longer than this.
 _LONGEST_RUN = timedelta(days=1)
-_MOVES = frozenset({VersionAction.PROMOTE, VersionAction.DEMOTE})
+_CHAMPION_CHANGES = frozenset({VersionAction.PROMOTE, VersionAction.DEMOTE})
 _WORDS = {
     VersionAction.PROMOTE: "became the champion",
     VersionAction.DEMOTE: "is the champion again after a demotion",
@@ -101,7 +101,7 @@ class VersionVerdict:
 
     passed: bool
     text: str
-    is_grave: bool = False
+    is_error: bool = False
 
 
 def version_verdicts(
@@ -128,9 +128,9 @@ def _artifact_loads(bucket: DataBucket, version: ModelVersion, verdict: Verdict 
         return VersionVerdict(True, f"{address} was trained elsewhere: each batch checks its SHA-256")
     try:
         if bucket.look(version.artifact_key) is None:
-            return VersionVerdict(False, f"{address} does not exist", is_grave=True)
+            return VersionVerdict(False, f"{address} does not exist", is_error=True)
     except ObjectUnreadableError as error:
-        return VersionVerdict(False, str(error), is_grave=True)
+        return VersionVerdict(False, str(error), is_error=True)
     if verdict is None:
         return VersionVerdict(True, f"{address} exists; its verdict was deleted")
     if verdict.candidate_sha256 != version.artifact_sha256:
@@ -138,7 +138,7 @@ def _artifact_loads(bucket: DataBucket, version: ModelVersion, verdict: Verdict 
             False,
             f"{address} was judged with the SHA-256 {verdict.candidate_sha256}, but its model package has "
             f"{version.artifact_sha256}",
-            is_grave=True,
+            is_error=True,
         )
     return VersionVerdict(True, f"{address} exists, and was loaded when it was judged")
 
@@ -149,7 +149,7 @@ def check_evaluation(version: ModelVersion, check: str, found: VersionVerdict) -
         asset_key=asset_key(version.model, MODEL_VERSIONS),
         check_name=check,
         passed=found.passed,
-        severity=dg.AssetCheckSeverity.ERROR if found.is_grave else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if found.is_error else dg.AssetCheckSeverity.WARN,
         description=f"Version {version.version}: {found.text}",
         metadata={"version": version.version, "model_version": version.digest},
     )
@@ -184,13 +184,13 @@ def entries_to_show(
         newer.append(entry)
     shown = []
     for entry in reversed(newer):
-        if _run_shows_it(instance, entry, now):
+        if _is_shown_by_run(instance, entry, now):
             break
         shown.append(entry)
     return shown
 
 
-def _run_shows_it(instance: dg.DagsterInstance, entry: PromotionEntry, now: datetime) -> bool:
+def _is_shown_by_run(instance: dg.DagsterInstance, entry: PromotionEntry, now: datetime) -> bool:
     is_old = now - parse_utc(entry.changed_at) > _LONGEST_RUN
     if is_old or not entry.actor.startswith(RUN_ACTOR):
         return False
@@ -209,7 +209,7 @@ def champion_event(
     action = VersionAction(entry.action)
     by = f"by {code_span(entry.actor)}" + (f": {code_span(entry.reason)}" if entry.reason else "")
     key = asset_key(entry.model, TRAINED_MODEL)
-    if action not in _MOVES:
+    if action not in _CHAMPION_CHANGES:
         return dg.AssetObservation(key, description=f"{_WORDS[action]} {by}", metadata=_facts(entry))
     if version is None:
         text = f"Version {entry.previous_version} was demoted, which leaves no champion, {by}"
@@ -222,10 +222,10 @@ def champion_event(
     )
 
 
-def newest_move(registry: RegistryTable, model: str) -> PromotionEntry | None:
+def newest_champion_change(registry: RegistryTable, model: str) -> PromotionEntry | None:
     """Return the history entry that made the present champion; None if it is not among the newest ones."""
     newest = islice(registry.promotions(model, page_size=MAX_SHOWN), MAX_SHOWN)
-    return next((entry for entry in newest if entry.action in _MOVES), None)
+    return next((entry for entry in newest if entry.action in _CHAMPION_CHANGES), None)
 
 
 def champion_metadata(

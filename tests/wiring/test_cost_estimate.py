@@ -16,7 +16,7 @@ from infra.definitions.api_definitions import FunctionDefinition, target_group
 from infra.definitions.resource_definitions import data_bucket, load_job
 from infra.packaging import PLATFORM
 from mlpipe_dagster.costs import Prices
-from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_AFTER
+from mlpipe_dagster.publication.projection_sensor import COMPARE_ALL_EVERY
 from mlpipe_dagster.regions.region_follower import MAX_REPLICA_LINES
 from model_declaration.declaration_files import declaration_of
 from model_declaration.lifecycle import Retention
@@ -181,7 +181,7 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
         "recalled_days": PROD.snowflake_retention_days + 7,
         "versions_days": data_bucket(deployment).old_versions_days,
         "workers": job.workers,
-        "comparisons": 24 * 3600 / COMPARE_ALL_AFTER.total_seconds(),
+        "comparisons": 24 * 3600 / COMPARE_ALL_EVERY.total_seconds(),
         "run_cpu": size.run_cpu / 1024,
         "run_memory": size.run_memory_mb / 1024,
         "service_cpu": size.service_cpu / 1024,

@@ -77,7 +77,7 @@ def _leaks_of(declaration: ModelDeclaration, asked: str | None, access: Deployme
 
 
 def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[Table]:
-    looked = [
+    examined = [
         {
             **each,
             "files": (each["taken_away"] or {}).get("files"),
@@ -95,7 +95,9 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
     columns = ("model", "partition", "function", "entity", "column", "entities", "what")
     nothing = "not checked: correct the faults first" if with_faults else "none"
     tables = [
-        Table(title="checked for leaks", columns=_LEAK, rows=looked, whole=frozenset({"what"}), empty=nothing)
+        Table(
+            title="checked for leaks", columns=_LEAK, rows=examined, whole=frozenset({"what"}), empty=nothing
+        )
     ]
     lines = [
         {"model": each["model"], "line": line}

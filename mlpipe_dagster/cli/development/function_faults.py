@@ -11,7 +11,7 @@ from model_declaration.project import Project
 from prediction_contract.jobs.model_inputs import ModelInputs
 
 # Positional arguments; `features` and `outcomes` take the partition, then sources by name.
-_BY_PLACE = {"train": ("examples",), "predict": ("features", "model", "previous")}
+_POSITIONAL = {"train": ("examples",), "predict": ("features", "model", "previous")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,18 +152,18 @@ class ProjectModules:
 
 def _parameter_fault(name: str, function: FunctionFacts, sources: list[str]) -> str | None:
     """Return why the platform cannot call a function; None if it can."""
-    by_place = _BY_PLACE.get(name, ("partition",))
-    if len(function.positional) < len(by_place) and not function.takes_any_place:
+    expected = _POSITIONAL.get(name, ("partition",))
+    if len(function.positional) < len(expected) and not function.has_args:
         count = len(function.positional)
-        return f"{name} has {count} positional parameters, but is called with {', '.join(by_place)}"
-    by_name = {*function.positional[len(by_place) :], *function.by_name}
-    given = set() if name in _BY_PLACE else set(sources)
+        return f"{name} has {count} positional parameters, but is called with {', '.join(expected)}"
+    by_name = {*function.positional[len(expected) :], *function.by_name}
+    given = set() if name in _POSITIONAL else set(sources)
     if missing := sorted(by_name - function.with_default - given):
-        return f"{name} takes {', '.join(missing)}, which {_is_no_source(given)}"
-    if (left := sorted(given - by_name)) and not function.takes_any_name:
+        return f"{name} takes {', '.join(missing)}, which {_not_a_source(given)}"
+    if (left := sorted(given - by_name)) and not function.has_kwargs:
         return f"{name} does not take {', '.join(left)}, which the declaration names as a source"
     return None
 
 
-def _is_no_source(sources: set[str]) -> str:
+def _not_a_source(sources: set[str]) -> str:
     return f"is not a source: use {', '.join(sorted(sources))}" if sources else "the platform does not pass"

@@ -17,16 +17,16 @@ class FunctionFacts:
         positional: The parameters that can be passed by position, in order.
         by_name: The keyword-only parameters.
         with_default: The parameters that have a default.
-        takes_any_name: Whether it has `**kwargs`.
-        takes_any_place: Whether it has `*args`.
+        has_kwargs: Whether it has `**kwargs`.
+        has_args: Whether it has `*args`.
     """
 
     line: int
     positional: tuple[str, ...]
     by_name: tuple[str, ...]
     with_default: frozenset[str]
-    takes_any_name: bool
-    takes_any_place: bool
+    has_kwargs: bool
+    has_args: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,6 @@ def _function_facts(function: ast.FunctionDef) -> FunctionFacts:
         positional=tuple(positional),
         by_name=tuple(each.arg for each in arguments.kwonlyargs),
         with_default=frozenset([*defaults, *named]),
-        takes_any_name=arguments.kwarg is not None,
-        takes_any_place=arguments.vararg is not None,
+        has_kwargs=arguments.kwarg is not None,
+        has_args=arguments.vararg is not None,
     )

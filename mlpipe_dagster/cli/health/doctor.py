@@ -90,7 +90,7 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
         # Nothing can be checked without settings.
         yield HealthFinding(severity=Severity.ERROR, topic="settings", what=error.what, remedy=error.remedy)
         return
-    looks: list[tuple[str, str, Callable[[], Iterator[HealthFinding]]]] = [
+    steps: list[tuple[str, str, Callable[[], Iterator[HealthFinding]]]] = [
         (
             "bucket",
             f"Check that {access.settings.data_bucket} exists and that you may list it",
@@ -108,8 +108,8 @@ def _findings(access: DeploymentAccess, models: list[str], days: int) -> Iterato
             partial(code_findings, access),
         ),
     ]
-    for topic, remedy, look in looks:
-        yield from guarded(topic, remedy, look)
+    for topic, remedy, step in steps:
+        yield from guarded(topic, remedy, step)
     known: dict[str, ModelRecords] = {}
     for model in models:
         yield from guarded(
@@ -143,7 +143,9 @@ def _model(
     retention = registry.retention(model)
     known[model] = records = ModelRecords(
         model=model,
-        batches=_looked_at(registry, live_pointers, retention, model=model, since=now - timedelta(days=days)),
+        batches=_batches_to_check(
+            registry, live_pointers, retention, model=model, since=now - timedelta(days=days)
+        ),
         live_pointers=live_pointers,
         rollback_target=registry.rollback_target(model),
         retention=retention,
@@ -169,7 +171,7 @@ def _versions(access: DeploymentAccess, model: str, days: int) -> Iterator[Healt
     yield from found_in_versions(access, access.declaration(model), timedelta(days=days))
 
 
-def _looked_at(
+def _batches_to_check(
     registry: RegistryTable,
     live_pointers: LivePointers,
     retention: RetentionRecord,
@@ -200,12 +202,12 @@ def _done_files(
 ) -> Iterator[HealthFinding]:
     now = access.now
     found: dict[str, dict[str, datetime]] = {}
-    strangers: list[str] = []
+    foreign_keys: list[str] = []
     for key, put_at in done_files(access, (now - timedelta(days=days - 1)).date()):
         try:
             name = parse_done_key(key)
         except InvalidNameError:
-            strangers.append(key)
+            foreign_keys.append(key)
             continue
         found.setdefault(name.model, {})[name.batch_id] = put_at
     declared = access.models()
@@ -221,12 +223,12 @@ def _done_files(
         if model in known:
             batches = {batch.batch_id for batch in known[model].batches}
             yield from unregistered_findings(model, files, batches, now)
-    if strangers:
+    if foreign_keys:
         yield HealthFinding(
             severity=Severity.NOTE,
             topic="done_files",
-            what=f"{len(strangers)} objects below done/ are not done files; the first is "
-            f"{strangers[0][:200]!r}",
+            what=f"{len(foreign_keys)} objects below done/ are not done files; the first is "
+            f"{foreign_keys[0][:200]!r}",
             remedy="Delete them, or deliver them as done/<UTC date of minting>/<model>/<batch id>.json",
         )
 
@@ -236,13 +238,13 @@ def _warehouse(access: DeploymentAccess, known: dict[str, ModelRecords]) -> Iter
         tables = session.tables()
         projected = session.projected(known)
     for model, records in known.items():
-        there = projected[model]
+        known_sequences = projected[model]
         gaps = [
             (before, after)
-            for before, after in there.gaps
+            for before, after in known_sequences.gaps
             if access.registry.publications(model, after=before, up_to=after - 1, most=1)
         ]
-        yield from projection_findings(records, there.highest, gaps)
+        yield from projection_findings(records, known_sequences.highest, gaps)
         yield from staging_findings(records, tables, partial(_is_claimed, access, model))
 
 

@@ -51,7 +51,7 @@ def add_to(commands: Commands) -> None:
 
 def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Show where an answer or a batch comes from: inputs, code, model, jobs, checks, runs, cost."""
-    answer = _asked_about(options.about)
+    answer = _given_answer(options.about)
     record = (
         access.registered_batch(answer.model, answer.batch_id)
         if answer
@@ -91,7 +91,7 @@ def explain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     return CommandResult(document=document, sections=_sections(document), ok=not differences, notes=notes)
 
 
-def _asked_about(about: list[str]) -> PredictionResponse | None:
+def _given_answer(about: list[str]) -> PredictionResponse | None:
     """Return the given answer, or None if a batch was named.
 
     Raises:

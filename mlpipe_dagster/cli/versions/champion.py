@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.options import Commands, add_command, add_model, add_request, at_least_one
-from mlpipe_dagster.cli.publication_changes import change_publication, overtaken_words
+from mlpipe_dagster.cli.publication_changes import change_publication, overtaken_note
 from mlpipe_dagster.cli.versions.champion_changes import ChampionChanges, ChampionOutcome, ChampionResult
 from mlpipe_dagster.cli.versions.version_documents import champion_document
 from mlpipe_dagster.done_files.registration import registered_manifest
@@ -148,7 +148,7 @@ def _answer(
         "not changed": _unchanged(document["live_batch_id"]),
         "request_id": request.request_id,
     }
-    notes = [] if is_so else [overtaken_words(request.request_id)]
+    notes = [] if is_so else [overtaken_note(request.request_id)]
     if result.outcome is ChampionOutcome.DEMOTED and result.after.version is None:
         notes.append(
             "No earlier champion is left: the model is not scored until a version is promoted. "

@@ -66,7 +66,7 @@ def models(options: argparse.Namespace, access: DeploymentAccess) -> CommandResu
         case [model]:
             return _one_model(model, options, access)
         case words:
-            raise register.WrongWordsError(words)
+            raise register.ModelsArgumentsError(words)
 
 
 def _all_models(access: DeploymentAccess) -> CommandResult:

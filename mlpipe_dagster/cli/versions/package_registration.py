@@ -21,7 +21,7 @@ class RegistrationError(ContractError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ElsewhereFile:
+class ExternalModelFile:
     """The file of a model that was trained elsewhere.
 
     Attributes:
@@ -42,7 +42,7 @@ class ElsewhereFile:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def require_file(s3: Any, file: ElsewhereFile) -> None:
+def require_file(s3: Any, file: ExternalModelFile) -> None:
     """Require that the file exists and has the stated SHA-256; it is read in pieces.
 
     Raises:
@@ -66,7 +66,14 @@ def require_file(s3: Any, file: ElsewhereFile) -> None:
 
 
 def register_file(
-    sagemaker: Any, group: str, file: ElsewhereFile, *, model: str, image: str, bucket: str, description: str
+    sagemaker: Any,
+    group: str,
+    file: ExternalModelFile,
+    *,
+    model: str,
+    image: str,
+    bucket: str,
+    description: str,
 ) -> str:
     """Register a file as a model package that waits for approval, and return the package's ARN.
 
@@ -84,20 +91,20 @@ def register_file(
     Raises:
         RegistrationError: SageMaker refused it.
     """
-    said = {
+    properties = {
         "digest": file.sha256[:_DIGEST_DIGITS],
         "sha256": file.sha256,
         "codec": file.codec,
         **({} if file.bucket == bucket else {"bucket": file.bucket}),
     }
-    token = hashlib.sha256(json.dumps([group, file.address, said]).encode()).hexdigest()
+    token = hashlib.sha256(json.dumps([group, file.address, properties]).encode()).hexdigest()
     try:
         answer = sagemaker.create_model_package(
             ModelPackageGroupName=group,
             ModelPackageDescription=description,
             InferenceSpecification={"Containers": [{"Image": image, "ModelDataUrl": file.address}]},
             ModelApprovalStatus=PENDING,
-            CustomerMetadataProperties=said,
+            CustomerMetadataProperties=properties,
             SkipModelValidation="All",
             ClientToken=token[:_TOKEN_CHARACTERS],
         )

@@ -10,7 +10,7 @@ from itertools import islice
 from mlpipe_dagster.cli.command_output import CommandResult, Fields
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
 from mlpipe_dagster.cli.versions.package_registration import (
-    ElsewhereFile,
+    ExternalModelFile,
     RegistrationError,
     register_file,
     require_file,
@@ -20,10 +20,10 @@ from prediction_contract.errors import InvalidNameError
 
 _OPTIONS = ("path", "sha256", "codec")
 # How many of the newest versions are searched for the same file.
-_LOOKED_THROUGH = 1000
+_SEARCHED_VERSIONS = 1000
 
 
-class WrongWordsError(InvalidNameError):
+class ModelsArgumentsError(InvalidNameError):
     """The arguments of `mlpipe models` are not a model."""
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -35,13 +35,13 @@ class WrongWordsError(InvalidNameError):
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options that describe the file for `register`."""
-    told = command.add_argument_group("register")
-    told.add_argument("--path", metavar="KEY", help="the key of the model's file")
-    told.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, as sha256sum prints it")
-    told.add_argument("--codec", metavar="NAME", help="the file's format, for example xgboost")
-    told.add_argument("--bucket", metavar="NAME", help="the file's bucket; by default the data bucket")
-    told.add_argument("--reason", default="", help="where the model comes from, for SageMaker's page")
-    told.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
+    group = command.add_argument_group("register")
+    group.add_argument("--path", metavar="KEY", help="the key of the model's file")
+    group.add_argument("--sha256", metavar="HEX", help="the file's SHA-256, as sha256sum prints it")
+    group.add_argument("--codec", metavar="NAME", help="the file's format, for example xgboost")
+    group.add_argument("--bucket", metavar="NAME", help="the file's bucket; by default the data bucket")
+    group.add_argument("--reason", default="", help="where the model comes from, for SageMaker's page")
+    group.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
 
 
 def register(model: str, options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
@@ -51,7 +51,7 @@ def register(model: str, options: argparse.Namespace, access: DeploymentAccess) 
     known = next(
         (
             version
-            for version in islice(access.registry.model_versions(model), _LOOKED_THROUGH)
+            for version in islice(access.registry.model_versions(model), _SEARCHED_VERSIONS)
             if (version.artifact_bucket or settings.data_bucket, version.artifact_key)
             == (file.bucket, file.key)
             and version.artifact_sha256 == file.sha256
@@ -88,7 +88,7 @@ def register(model: str, options: argparse.Namespace, access: DeploymentAccess) 
     )
 
 
-def _file(options: argparse.Namespace, data_bucket: str) -> ElsewhereFile:
+def _file(options: argparse.Namespace, data_bucket: str) -> ExternalModelFile:
     if missing := [f"--{name}" for name in _OPTIONS if getattr(options, name) is None]:
         raise RegistrationError(
             f"{', '.join(missing)} of the file is missing", remedy="See `mlpipe models --help`"
@@ -99,10 +99,12 @@ def _file(options: argparse.Namespace, data_bucket: str) -> ElsewhereFile:
     from model_declaration.inputs.origins import ModelFile  # noqa: PLC0415
 
     try:
-        said = ModelFile(path=options.path, sha256=options.sha256, codec=options.codec, bucket=options.bucket)
+        given = ModelFile(
+            path=options.path, sha256=options.sha256, codec=options.codec, bucket=options.bucket
+        )
     except ValidationError as error:
         faults = "; ".join(f"--{cause['loc'][0]}: {cause['msg']}" for cause in error.errors())
         raise RegistrationError(faults, remedy="Correct it, and register the file again") from error
-    return ElsewhereFile(
-        bucket=said.bucket or data_bucket, key=said.path, sha256=said.sha256, codec=said.codec
+    return ExternalModelFile(
+        bucket=given.bucket or data_bucket, key=given.path, sha256=given.sha256, codec=given.codec
     )

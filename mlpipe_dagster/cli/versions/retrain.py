@@ -23,15 +23,15 @@ from prediction_contract.registry.version_records import ModelVersion
 
 if TYPE_CHECKING:
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
-    from mlpipe_dagster.versions.retraining_runs import WantedRetraining
+    from mlpipe_dagster.versions.retraining_runs import RetrainingRequest
     from model_declaration.declaration import ModelDeclaration
 
-_LOOKS_SECONDS = 3
-_LOOKED_THROUGH = 500
+_POLL_SECONDS = 3
+_SEARCHED_EXECUTIONS = 500
 # Jobs wait for machines, and steps for the steps before them.
 _SLACK_SECONDS = 1800
 _HOUR = 3600
-_NO_NAME = re.compile("[^A-Za-z0-9_.:/=+@-]")
+_NOT_IN_NAMES = re.compile("[^A-Za-z0-9_.:/=+@-]")
 _LONGEST_NAME = 128
 
 
@@ -64,13 +64,13 @@ def retrain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     declaration = access.declaration(options.model)
     # Imported here, because they import Dagster, which few commands need.
     from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions  # noqa: PLC0415
-    from mlpipe_dagster.versions.retraining_runs import WantedRetraining  # noqa: PLC0415
+    from mlpipe_dagster.versions.retraining_runs import RetrainingRequest  # noqa: PLC0415
 
     span = _range(options, access, declaration)
-    wanted = WantedRetraining(
+    wanted = RetrainingRequest(
         model=options.model,
         cause="request",
-        requested_by=_NO_NAME.sub("-", options.actor).lstrip("./:=+@-")[:_LONGEST_NAME] or "somebody",
+        requested_by=_NOT_IN_NAMES.sub("-", options.actor).lstrip("./:=+@-")[:_LONGEST_NAME] or "somebody",
         code_version=access.settings.code_version,
         last_partition=span.last_held_out or span.last,
     )
@@ -82,10 +82,10 @@ def retrain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     if execution is None:
         if not options.yes:
             _ask(options.model, document)
-        execution = _started(executions, access, wanted, attempt)
+        execution = _start(executions, access, wanted, attempt)
     version = None
     if options.wait:
-        execution = _awaited(executions, execution, declaration)
+        execution = _ended_execution(executions, execution, declaration)
         version = _registered_version(access, options.model, execution)
     document |= {
         "execution_arn": execution.arn,
@@ -97,9 +97,9 @@ def retrain(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     }
     return CommandResult(
         document=document,
-        sections=[Fields(members=_shown(document))],
+        sections=[Fields(members=_for_people(document))],
         ok=execution.status == SUCCEEDED if options.wait else execution.status != "Failed",
-        notes=[] if is_new else [_known_words(options.model, execution)],
+        notes=[] if is_new else [_existing_note(options.model, execution)],
     )
 
 
@@ -128,12 +128,12 @@ def _range(
 
 
 def _next_attempt(
-    sagemaker: Any, access: DeploymentAccess, wanted: WantedRetraining, *, again: bool
+    sagemaker: Any, access: DeploymentAccess, wanted: RetrainingRequest, *, again: bool
 ) -> tuple[int, ListedExecution | None]:
     """Return the number of the attempt, and its execution if it was already started."""
     deployment = access.settings.deployment
     pipeline = deployment.retraining_pipeline(wanted.model)
-    newest = islice(listed_executions(sagemaker, pipeline), _LOOKED_THROUGH)
+    newest = islice(listed_executions(sagemaker, pipeline), _SEARCHED_EXECUTIONS)
     known = {execution.name: execution for execution in newest}
     attempt = 1
     while True:
@@ -163,8 +163,8 @@ def _plan(
     }
 
 
-def _started(
-    executions: PipelineExecutions, access: DeploymentAccess, wanted: WantedRetraining, attempt: int
+def _start(
+    executions: PipelineExecutions, access: DeploymentAccess, wanted: RetrainingRequest, attempt: int
 ) -> ListedExecution:
     from mlpipe_dagster.job_clients.job_errors import JobApiError, SageMakerJobError  # noqa: PLC0415
 
@@ -205,7 +205,7 @@ def _cost(declaration: ModelDeclaration, prices: Prices) -> dict[str, Any]:
     }
 
 
-def _shown(document: dict[str, Any]) -> dict[str, Any]:
+def _for_people(document: dict[str, Any]) -> dict[str, Any]:
     """Return a plan and its result for people."""
     cost = document["cost"]
     steps = "; ".join(
@@ -232,14 +232,14 @@ def _ask(model: str, plan: dict[str, Any]) -> None:
         raise RetrainingNotStartedError(
             "There is no terminal to ask on", remedy="Pass --yes to start without asking", model=model
         )
-    shown = CommandResult(document=plan, sections=[Fields(members=_shown(plan))])
+    shown = CommandResult(document=plan, sections=[Fields(members=_for_people(plan))])
     sys.stderr.write(f"{shown.to_text(None)}\nStart the retraining? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise RetrainingNotStartedError("Nothing was started", remedy="Answer y to start", model=model)
 
 
-def _known_words(model: str, execution: ListedExecution) -> str:
+def _existing_note(model: str, execution: ListedExecution) -> str:
     words = (
         f"Execution {execution.execution_id} already uses this range and this code: it is {execution.status}"
     )
@@ -257,7 +257,7 @@ def _described(executions: PipelineExecutions, arn: str) -> ListedExecution:
     )
 
 
-def _awaited(
+def _ended_execution(
     executions: PipelineExecutions, execution: ListedExecution, declaration: ModelDeclaration
 ) -> ListedExecution:
     """Wait until an execution ends, at most as long as its jobs may take; print each change of its steps."""
@@ -265,18 +265,18 @@ def _awaited(
         2 * declaration.processing.max_runtime_seconds + declaration.training_compute.max_runtime_seconds
     )
     deadline = time.monotonic() + longest + _SLACK_SECONDS
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
     while True:
         found = _described(executions, execution.arn)
         # Listed after the description, so that the list is complete once the execution has ended.
         for step in executions.steps(execution.arn):
-            if told.get(step.name) != step.text:
-                told[step.name] = step.text
+            if printed.get(step.name) != step.text:
+                printed[step.name] = step.text
                 sys.stderr.write(f"mlpipe retrain: {step.text}\n")
                 sys.stderr.flush()
         if found.has_ended or time.monotonic() > deadline:
             return found
-        time.sleep(_LOOKS_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _registered_version(

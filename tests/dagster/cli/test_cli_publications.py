@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.publication.publication_events import SETTLES_WITHIN, PublicationReporter
+from mlpipe_dagster.publication.publication_events import REPORT_GRACE, PublicationReporter
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import PublicationEntry
 from tests.dagster.cli_calls import CommandLine
@@ -59,7 +59,7 @@ def test_what_a_command_changes_shows_in_dagster_once(
     assert command_line.json("rollback", small_model.name).document["shown_in_dagster"] is True
     with dg.DagsterInstance.get() as instance:
         reports = PublicationReporter(
-            instance=instance, registry=small_model.platform.registry, now=now() + 2 * SETTLES_WITHIN
+            instance=instance, registry=small_model.platform.registry, now=now() + 2 * REPORT_GRACE
         )
         assert reports.up_to(small_model.name, None) == 3
         key = dg.AssetKey([small_model.name, "publication"])

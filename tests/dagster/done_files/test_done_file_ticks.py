@@ -50,7 +50,7 @@ def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
     canned = CannedDoneFiles(NOW.date(), history=12_000, per_day=12_000)
     with canned.served() as address:
         bucket = DataBucket(canned_client("s3", address), BUCKET)
-        sweep, found = Sweep().begun_if_due(NOW), 0
+        sweep, found = Sweep().next_if_due(NOW), 0
         while sweep.days:
             files, sweep = sweep.page(bucket)
             found += len(files)
@@ -91,7 +91,7 @@ def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
     sweep, older = Sweep(), []
     for number in range(2 * (WINDOW_DAYS - 1)):
         now = datetime(2026, 11, 23, 6, tzinfo=UTC) + number * SWEEP_EVERY
-        sweep = Sweep(sweep.began_at, sweep.turn).begun_if_due(now)
+        sweep = Sweep(sweep.began_at, sweep.turn).next_if_due(now)
         assert sweep.days[:2] == ("2026-11-23", "2026-11-22")
         older.append(sweep.days[2])
     assert older == ["2026-11-21", "2026-11-20"] * 2
@@ -160,7 +160,7 @@ def test_a_cursor_survives_its_text() -> None:
         last_error="AccessDenied",
     )
     cursor.fingerprints.add(key, fingerprint, TODAY)
-    cursor.sweep = Sweep().begun_if_due(NOW)
+    cursor.sweep = Sweep().next_if_due(NOW)
     read = Cursor.parse(cursor.text())
     assert read.text() == cursor.text()
     assert (read.requested, read.last_error, read.sweep) == (

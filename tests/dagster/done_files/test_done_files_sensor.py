@@ -11,7 +11,7 @@ import pytest
 
 from mlpipe_dagster.done_files.done_file_cursor import Cursor
 from mlpipe_dagster.done_files.done_file_fingerprints import WINDOW_DAYS
-from mlpipe_dagster.done_files.done_file_tick import AT_ONCE, MAX_RUNS, DoneFileUnreadableError
+from mlpipe_dagster.done_files.done_file_tick import MAX_RUNS, PARALLEL_REQUESTS, DoneFileUnreadableError
 from mlpipe_dagster.resources.data_bucket import DataBucket, ObjectUnreadableError
 from prediction_contract.registry.load_rules import begin_writing, claim_load
 from prediction_contract.registry.records import LoadState
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
 
 def test_a_slow_tick_ends_in_time_and_the_next_goes_on(small_model: SmallModel, daemon: SensorDaemon) -> None:
     """Dagster would forget all of a tick that takes a minute."""
-    delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(AT_ONCE + 1)]
+    delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(PARALLEL_REQUESTS + 1)]
     times = iter([0.0, 1.0, 31.0])
     assert batches(daemon.tick(clock=lambda: next(times))) == delivered[:-1]
     assert batches(daemon.tick(lists=False)) == delivered[-1:]

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from mlpipe_dagster.job_clients.job_errors import JobApiError, JobDeadlineError
-from mlpipe_dagster.job_clients.polling import Polling, is_passing
+from mlpipe_dagster.job_clients.polling import Polling, is_transient
 
 
 class Clock:
@@ -55,8 +55,8 @@ def test_passing_trouble_is_tried_again(trouble: Exception) -> None:
             raise answer
         return "done"
 
-    assert is_passing(trouble)
-    assert polling(Clock()).insist(call, "the call") == "done"
+    assert is_transient(trouble)
+    assert polling(Clock()).retry(call, "the call") == "done"
 
 
 def test_trouble_that_does_not_pass_ends_the_wait() -> None:
@@ -66,7 +66,7 @@ def test_trouble_that_does_not_pass_ends_the_wait() -> None:
         raise error("ThrottlingException")
 
     with pytest.raises(JobApiError, match=r"the call failed for 30 s.*ThrottlingException"):
-        polling(Clock()).insist(call, "the call")
+        polling(Clock()).retry(call, "the call")
 
 
 def test_any_other_error_is_raised_at_once() -> None:
@@ -77,7 +77,7 @@ def test_any_other_error_is_raised_at_once() -> None:
         raise error("AccessDeniedException")
 
     with pytest.raises(ClientError, match="AccessDenied"):
-        polling(clock).insist(call, "the call")
+        polling(clock).retry(call, "the call")
     assert clock.slept == []
 
 

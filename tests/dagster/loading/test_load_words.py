@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mlpipe_dagster.cli.load import failure_words
+from mlpipe_dagster.cli.load import failure_messages
 from prediction_contract.errors import ContractError
 
 
@@ -36,4 +36,4 @@ def test_a_failure_is_told_in_its_own_words(error: Exception, words: str) -> Non
         step()
 
     result = load.execute_in_process(raise_on_error=False)
-    assert failure_words(result) == [words]
+    assert failure_messages(result) == [words]

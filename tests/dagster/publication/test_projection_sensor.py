@@ -12,12 +12,12 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError, ServedModel
 from mlpipe_dagster.publication.projection_sensor import (
     ALARM_AFTER,
-    COMPARE_ALL_AFTER,
+    COMPARE_ALL_EVERY,
     ProjectionLagsError,
     projection_tick,
 )
 from mlpipe_dagster.publication.publication_asset import publication_asset
-from mlpipe_dagster.publication.publication_events import LOOKS_BACK, SETTLES_WITHIN
+from mlpipe_dagster.publication.publication_events import RECENT_WITHIN, REPORT_GRACE
 from mlpipe_dagster.publication.publisher import RUN_ACTOR
 from mlpipe_dagster.resources.warehouse import Warehouse
 from prediction_contract.registry.records import ChangeRequest
@@ -120,13 +120,13 @@ def test_a_gap_below_the_newest_is_found_in_time(small_model: SmallModel) -> Non
         )
     look(small_model, done.cursor)
     assert [sequence for sequence, _ in projection(small_model)] == [1, 3]
-    mended = look(small_model, done.cursor, after=COMPARE_ALL_AFTER + timedelta(minutes=1))
+    mended = look(small_model, done.cursor, after=COMPARE_ALL_EVERY + timedelta(minutes=1))
     assert projection(small_model) == list(enumerate(batches, start=1))
     (observed,) = mended.asset_events
     assert observed.metadata["first_missing_sequence"].value == 2
 
 
-SETTLED = SETTLES_WITHIN + timedelta(seconds=5)
+SETTLED = REPORT_GRACE + timedelta(seconds=5)
 
 
 def test_publications_by_a_person_show_in_dagster_once(small_model: SmallModel) -> None:
@@ -160,7 +160,7 @@ def test_a_rollback_shows_both_partitions(small_model: SmallModel) -> None:
 def test_old_history_is_not_reported(small_model: SmallModel) -> None:
     """Without a cursor the newest publication is shown, whatever its age, and nothing long before it."""
     published(small_model, 3)
-    for after in (timedelta(0), LOOKS_BACK * 2, LOOKS_BACK * 2):
+    for after in (timedelta(0), RECENT_WITHIN * 2, RECENT_WITHIN * 2):
         look(small_model, after=after)
     assert [sequence for _, sequence, _ in shown(small_model)] == [3]
 

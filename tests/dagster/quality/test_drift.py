@@ -12,7 +12,7 @@ from mlpipe_dagster.quality.quality_rules import (
     column_findings,
     comparison_findings,
     drift_findings,
-    judged_drift,
+    drift_levels,
 )
 from model_declaration.quality import Quality
 from prediction_contract.rows.drift import Distribution, bins_for, distinct_edges, stability_index
@@ -58,7 +58,7 @@ def test_the_gravest_threshold_that_is_reached_counts() -> None:
     quality = Quality.model_validate(
         {"drift": {"warn": 0.1, "block": 0.5, "columns": [{"column": "calm", "warn": 5}]}}
     )
-    judged = judged_drift(quality, {"wild": 0.5, "mild": 0.1, "still": 0.09, "calm": 4.0})
+    judged = drift_levels(quality, {"wild": 0.5, "mild": 0.1, "still": 0.09, "calm": 4.0})
     assert {each.column: each.level for each in judged} == {
         "calm": Level.PASS,
         "wild": Level.BLOCK,

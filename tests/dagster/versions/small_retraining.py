@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
-from mlpipe_dagster.versions.retraining_runs import Retraining, WantedRetraining
+from mlpipe_dagster.versions.retraining_runs import Retraining, RetrainingRequest
 from prediction_contract.jobs.retraining_plan import RetrainingPlan
 from prediction_contract.jobs.verdict import REJECTED
 from tests.dagster.job_steps import QUICK, ensure_roles, upload
@@ -127,7 +127,7 @@ class SmallRetraining:
             deployment=self.platform.settings.deployment,
         )
 
-    def wanted(self, **changes: Any) -> WantedRetraining:
+    def wanted(self, **changes: Any) -> RetrainingRequest:
         """Return a retraining on one partition."""
         said: dict[str, Any] = {
             "model": self.registered.model,
@@ -136,7 +136,7 @@ class SmallRetraining:
             "code_version": "0123456789abcdef",
             "last_partition": "2013-02-15",
         }
-        return WantedRetraining(**{**said, **changes})
+        return RetrainingRequest(**{**said, **changes})
 
     def tell(self, *, waits: bool = False, failing_attempts: int = 0, **judged: Any) -> None:
         """Say what the job shall do, and how it shall judge."""
