@@ -228,6 +228,32 @@ def test_a_package_is_registered_once(
     assert len(pipelines.packages(arn)) == 1
 
 
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_a_retry_after_a_failed_registration_registers_once(
+    pipelines: Pipelines, aws: Aws, fault: Callable[..., None], is_registered: bool
+) -> None:
+    """Whether the failed step had made the package already, and its answer was lost, or not."""
+    if is_registered:
+        fault("CreateModelPackage", lost_answer=True)
+    fault("CreateModelPackage", error="ResourceLimitExceeded")
+    arn = pipelines.start(
+        pipelines.create(retraining(aws, "retried"), [VERDICT_PARAMETER]), {"Verdict": json.dumps(GOOD)}
+    )
+    assert pipelines.end(arn)["PipelineExecutionStatus"] == "Failed"
+    assert pipelines.statuses(arn)["RegisterModel"] == "Failed"
+    trained = pipelines.job(arn, "TrainModel")
+    assert len(pipelines.packages(arn)) == is_registered
+    retry(pipelines, arn)
+    assert pipelines.end(arn)["PipelineExecutionStatus"] == "Succeeded", pipelines.steps(arn)
+    (package,) = pipelines.packages(arn)
+    assert (
+        package["ModelPackageArn"]
+        == pipelines.steps(arn)["RegisterModel"]["Metadata"]["RegisterModel"]["Arn"]
+    )
+    assert package["ModelApprovalStatus"] == GOOD["approval"]
+    assert pipelines.job(arn, "TrainModel") == trained
+
+
 class Inbox:
     """The queue of a callback step.
 
