@@ -12,9 +12,10 @@ import pytest
 from mlpipe_dagster.job_clients.job_errors import SageMakerJobError
 from mlpipe_dagster.job_clients.pipeline_executions import PipelineExecutions
 from mlpipe_dagster.versions.followed_packages import follow_packages
+from mlpipe_dagster.versions.promotion_by_rule import promote_by_rule
 from mlpipe_dagster.versions.retraining_runs import RetrainingOutcome, RetrainingResult
 from prediction_contract.jobs.verdict import PENDING, REJECTED
-from prediction_contract.registry.version_records import VersionState
+from prediction_contract.registry.version_records import ChampionPointer, VersionState
 from tests.dagster.job_steps import QUICK, in_step, let_go_on, log_lines
 from tests.dagster.versions.small_retraining import SmallRetraining
 
@@ -54,6 +55,25 @@ def retrain(
         return retraining.result(small.registered.model, arn, actor="dagster run x", now=datetime.now(UTC))
 
     return in_step(run, instance)
+
+
+def champion(registered: RegisteredPackages) -> ChampionPointer:
+    """Follow the packages and promote by rule, as the sensor does; return the champion pointer."""
+    model, registry = registered.model, registered.registry
+    versions = follow_packages(registered.packages, registry, model).versions.values()
+    promote_by_rule(registry, model, versions, actor="the sensor", now=datetime.now(UTC))
+    pointer = registry.champion(model)
+    assert pointer is not None
+    return pointer
+
+
+@pytest.fixture
+def first_champion(registered: RegisteredPackages, small: SmallRetraining) -> ChampionPointer:
+    """The first champion; candidates of the pipeline are judged beside it."""
+    small.tell(champion_version=registered.register("earlier"))
+    pointer = champion(registered)
+    assert pointer.version == 1
+    return pointer
 
 
 def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
@@ -145,32 +165,37 @@ def test_a_version_that_somebody_else_has_dealt_with_is_told_as_it_is(registered
 
 
 def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
-    small: SmallRetraining,
+    small: SmallRetraining, first_champion: ChampionPointer
 ) -> None:
     """The error holds the job's last lines; trying again takes the next attempt, not the failed execution."""
-    small.tell(failing_attempts=1)
+    small.tell(failing_attempts=1, champion_version=1)
     with pytest.raises(SageMakerJobError, match=r"(?s)Failed.*the job is at work.*failed as told"):
         retrain(small)
+    assert champion(small.registered) == first_champion
     done = retrain(small)
-    assert done.outcome is RetrainingOutcome.PROMOTED
+    assert (done.outcome, done.version) == (RetrainingOutcome.PROMOTED, 2)
     assert sorted(small.executions().values()) == ["Failed", "Succeeded"]
     # Whoever asks for the newest partitions meets the claim of an execution that has failed, too.
-    small.tell(failing_attempts=1)
+    small.tell(failing_attempts=1, champion_version=2)
     with pytest.raises(SageMakerJobError, match="failed as told"):
         retrain(small, last_partition="newest", intent="a")
-    assert retrain(small, last_partition="newest", intent="b").version == 2
+    assert champion(small.registered).version == 2
+    assert retrain(small, last_partition="newest", intent="b").version == 3
 
 
-def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(small: SmallRetraining) -> None:
-    """What a person must see is no outcome among others."""
-    small.tell(needs_person=1, reason="No baseline was beaten for the third time")
+def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(
+    small: SmallRetraining, first_champion: ChampionPointer
+) -> None:
+    """What a person must see is no outcome among others; the champion stays."""
+    small.tell(needs_person=1, reason="No baseline was beaten for the third time", champion_version=1)
     with pytest.raises(SageMakerJobError, match="A person must look: No baseline was beaten"):
         retrain(small)
+    assert champion(small.registered) == first_champion
 
 
-def test_a_cancelled_run_stops_its_execution(small: SmallRetraining) -> None:
-    """The jobs of a retraining that nobody waits for any more cost money."""
-    small.tell(waits=True)
+def test_a_cancelled_run_stops_its_execution(small: SmallRetraining, first_champion: ChampionPointer) -> None:
+    """The jobs of a retraining that nobody waits for any more cost money; the champion stays."""
+    small.tell(waits=True, champion_version=1)
 
     class Cancelled(BaseException):
         pass
@@ -193,5 +218,7 @@ def test_a_cancelled_run_stops_its_execution(small: SmallRetraining) -> None:
     let_go_on(small.platform)
     (status,) = small.executions().values()
     assert status in {"Stopping", "Stopped"}
+    assert champion(small.registered) == first_champion
     # The next run takes the next attempt.
-    assert retrain(small).outcome is RetrainingOutcome.PROMOTED
+    done = retrain(small)
+    assert (done.outcome, done.version) == (RetrainingOutcome.PROMOTED, 2)
