@@ -36,6 +36,7 @@ from sagemaker_scripts.codecs.known_codecs import Codecs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "declaration.md"
 _NAME = re.compile("`([^`]+)`")
+_RANGE = re.compile(r"integer, (?:from )?([\d,]+)(?: to ([\d,]+))?")
 _SOURCES = (ParquetSource, TextSource, DeltaSource, SnowflakeSource, ReaderSource)
 # A model is called like its folder.
 _NOT_LISTED = {"name", "folder"}
@@ -134,6 +135,24 @@ def test_every_default_that_is_a_plain_value_is_told() -> None:
         if isinstance(default, str | int | float) and default != "" and str(default) not in text:
             wrong[heading, name] = (text, default)
     assert wrong == {}
+
+
+def test_every_range_of_an_integer_is_the_one_of_the_code() -> None:
+    """The page names the least and the most of each integer, and no other bounds."""
+    tables = {"## Fields": ModelDeclaration, **PARTS}
+    found = 0
+    for heading, part in tables.items():
+        for cells in rows_below(heading):
+            if (written := _RANGE.fullmatch(cells[1])) is None:
+                continue
+            [name] = _NAME.findall(cells[0])
+            schema = part.model_json_schema(by_alias=True)["properties"][name]
+            # A field that may be left out has its integer beside null.
+            [integer] = [each for each in schema.get("anyOf", [schema]) if each["type"] == "integer"]
+            bounds = tuple(None if each is None else int(each.replace(",", "")) for each in written.groups())
+            assert bounds == (integer.get("minimum"), integer.get("maximum")), (heading, name)
+            found += 1
+    assert found > 10
 
 
 def test_every_column_type_is_listed() -> None:
