@@ -14,23 +14,20 @@ from sphinx.application import Sphinx
 
 START = "README"
 NAVIGATION = {
-    "Start here": ("docs/project",),
-    "Concepts": (
-        "docs/architecture",
-        "docs/scoring",
-        "docs/loading",
-        "docs/publication",
-        "docs/model-versions",
-    ),
+    "Start here": ("docs/start", "docs/concepts"),
     "Guides": (
         "docs/adding-a-model",
         "docs/bring-your-own-data",
         "docs/bring-your-own-library",
         "docs/bring-a-trained-model",
+        "docs/scoring",
         "docs/delivering",
-        "docs/bulk-import",
+        "docs/publication",
+        "docs/model-versions",
+        "docs/operations",
     ),
     "Reference": (
+        "docs/project",
         "docs/declaration",
         "docs/functions",
         "docs/cli",
@@ -41,14 +38,14 @@ NAVIGATION = {
         "docs/job-clients",
         "docs/limits",
     ),
-    "Deployment and operations": (
+    "Deployment": (
         "docs/local-stack",
         "docs/deployment",
         "docs/upgrading",
-        "docs/operations",
         "docs/costs",
         "docs/one-billion-rows",
     ),
+    "How it works": ("docs/architecture", "docs/loading", "docs/bulk-import"),
     "Decisions": ("docs/adr/*",),
     "The project": ("CHANGELOG", "CONTRIBUTING"),
 }
