@@ -10,16 +10,16 @@ UV := $(BIN)/uv
 LOCK_DIR := requirements
 SITE ?= build/site
 DIST ?= dist
-# Tests of one file stay on one worker: what they start, they start once. tests/conftest.py orders the files.
+# Tests of one file run on one worker, which starts what they share once. tests/conftest.py orders the files.
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 
-# Some build images set it, and then every process compiles all it imports, again and again.
+# Some build images set it. Then every process would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
-# A caller's own environment must not decide which packages the project's programs see.
+# The caller's environment must not change which packages are imported.
 unexport PYTHONPATH
-# A proxy of the machine cannot reach this machine's own loopback.
+# A configured proxy cannot reach this machine's loopback interface.
 export NO_PROXY := 127.0.0.1,localhost,$(NO_PROXY)
 export no_proxy := $(NO_PROXY)
 
@@ -53,13 +53,13 @@ $(DOCS_VENV)/.installed: $(UV) requirements/docs.lock
 	$(UV) pip sync --quiet --python $(DOCS_VENV)/bin/python --compile-bytecode requirements/docs.lock
 	@touch $@
 
-# Of the local stack and of jobs: once for all clones of a user, and there at once if they were made before.
+# The environments of the local stack and of jobs, created once for all clones of a user.
 environments: $(VENV)/.installed
 	@$(BIN)/python -m infra.environments stack base >/dev/null
 
 cdk: environments
 	@test -L $(CDK_VENV) || rm -rf $(CDK_VENV)
-	@# The type checker looks there.
+	@# The type checker reads packages from this folder.
 	@ln -sfn "$$($(BIN)/python -m infra.environments --folder cdk)" $(CDK_VENV)
 
 $(VENV)/.spark-installed: $(VENV)/.installed requirements/spark.lock
@@ -81,11 +81,11 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 
-check: lint ## What `make lint` does, and what definitions, templates and documents must agree on.
+check: lint ## Run `make lint` and the tests that compare definitions, templates and documents.
 	$(PYTEST) -q tests/wiring
 
-# The type checker takes as long as all the rest.
-lint: setup cdk ## Format, lint, types, imports, definitions, lock files.
+# The type checker takes as long as all other checks together.
+lint: setup cdk ## Check format, lint rules, types, imports, definitions and lock files.
 	@$(MAKE) --no-print-directory --jobs 2 check-types check-rest
 
 check-types:
@@ -104,46 +104,46 @@ check-locks: $(UV) ## Fail if a lock file does not match pyproject.toml.
 	@$(MAKE) --no-print-directory lock LOCK_DIR=build/locks
 	@diff -r -q requirements build/locks || { echo "The lock files are stale. Run 'make lock' and commit."; exit 1; }
 
-test: setup cdk ## The suite, about 16 minutes on 2 cores.
+test: setup cdk ## Run the test suite, about 16 minutes on 2 cores.
 	$(PYTEST) -m "not slow and not drill"
 
-test-full: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## What takes longer: fresh clones, the demo, roles, Spark.
+test-full: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## Run the slow tests: fresh clones, the demo, roles, Spark.
 	$(PYTEST) -m "slow and not drill"
 
-test-all: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## Both in one run, which starts everything once.
+test-all: setup $(VENV)/.spark-installed $(DOCS_VENV)/.installed cdk ## Run `test` and `test-full` in one run.
 	$(PYTEST) -m "not drill"
 
-drill: setup $(VENV)/.spark-installed ## Longer forms of other tests, before a release: kills, ten million rows, a backfill, mutated rules.
+drill: setup $(VENV)/.spark-installed ## Run the longest tests, before a release: kills, ten million rows, a backfill, mutated rules.
 	$(PYTEST) -m drill
 
-bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## What serving, scoring, loads, ticks, long histories and definitions cost; writes benchmarks/results.
+bench: setup $(BENCH_VENV)/.installed $(VENV)/.spark-installed ## Run all benchmarks; writes benchmarks/results.
 	@for name in serve score load spark_scaling sensor_tick long_history load_definitions warehouse_load; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-demo: setup ## The whole path, from real flights to live predictions; fails unless all of it held.
+demo: setup ## Run the whole path, from real flights to live predictions; fails if a check fails.
 	@$(BIN)/mlpipe demo
 
-dev: setup ## The local stack with Dagster's UI and daemon, until Ctrl-C; PORT=3001 names the UI's port.
+dev: setup ## Run the local stack with Dagster's UI and daemon until Ctrl-C; PORT=3001 sets the UI's port.
 	@$(BIN)/mlpipe dev $(if $(findstring command,$(origin PORT)),--port $(PORT))
 
-synth: setup cdk ## Write all CloudFormation templates to .mlpipe/cdk/<stage> of the project; fails on findings of their rules.
+synth: setup cdk ## Write all CloudFormation templates to .mlpipe/cdk/<stage> and check them with cdk-nag and cfn-lint.
 	@$(BIN)/mlpipe synth
 
-deploy-local: setup cdk ## Deploy the CDK app to an emulator of its own, ask it, destroy it.
+deploy-local: setup cdk ## Deploy the CDK app to a temporary AWS emulator, test it and destroy it.
 	@$(BIN)/mlpipe deploy-local
 
-docs: $(DOCS_VENV)/.installed ## Render the documents as a site with a search, in build/site; fails on a broken link.
-	@# All pages anew: of one that has not changed, no fault is told a second time.
+docs: $(DOCS_VENV)/.installed ## Render the documents as a searchable site in build/site; fails on a broken link.
+	@# All pages are rendered again: Sphinx reports no warnings about pages that have not changed.
 	$(DOCS_VENV)/bin/python -m sphinx --quiet --fail-on-warning --fresh-env -c docs -d build/site-pages . $(SITE)
 	@echo "$(abspath $(SITE))/index.html"
 
-dist: $(VENV)/.installed ## Build wheel and source archive into dist/, the same bytes for the same commit; install and try the wheel.
+dist: $(VENV)/.installed ## Build wheel and source archive in dist/ (the same commit gives the same bytes); test the wheel.
 	@mkdir -p $(DIST) && rm -f $(DIST)/mlpipe-*
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build --directory $(DIST) >/dev/null
 	$(UV) venv --quiet --clear --python $(BIN)/python build/installed
 	$(UV) pip sync --quiet --python build/installed/bin/python --require-hashes requirements/runtime.lock
 	$(UV) pip install --quiet --python build/installed/bin/python --no-index --no-deps $(DIST)/mlpipe-*.whl
 	$(UV) pip check --quiet --python build/installed/bin/python
-	@# Not in the checkout, whose packages would be imported in place of the wheel's.
+	@# Not in the checkout, because its packages would be imported instead of the wheel's.
 	@cd build && installed/bin/mlpipe --help >/dev/null && installed/bin/mlpipe --version
 
 pictures: setup ## Retake the documents' screenshots of Dagster's UI.

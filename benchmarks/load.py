@@ -1,10 +1,10 @@
-"""What the load of a part into DynamoDB costs, beside boto3's `batch_writer` and awswrangler.
+"""Measure loading a part into DynamoDB, compared with boto3's `batch_writer` and awswrangler.
 
     python -m benchmarks.load [--rows 40000] [--rounds 3] [--long-rows 5000000]
 
-All write the same rows to the same canned endpoint, in turns, each in a process of its own; CPU is that of
-the client's process, imports left out. Ours fetches the part from S3, compares its SHA-256, judges every row
-and computes its checksum; the others read the file from disk and parse it without loss. Writes
+All clients write the same rows to the same canned endpoint, in turns, each in its own process. CPU is that of
+the client's process without imports. Ours fetches the part from S3, compares its SHA-256, validates every row
+and computes a checksum; the others read the file from disk and parse it without loss. Writes
 `benchmarks/results/load.json`.
 """
 
@@ -143,11 +143,11 @@ def side_by_side(part: Path, address: str, clients: Sequence[str], rounds: int) 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0 if ours is cheap enough and stays within its memory limit."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--long-rows", type=int, default=5_000_000)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=40_000, help="rows of the part")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each client")
+    parser.add_argument("--long-rows", type=int, default=5_000_000, help="rows of the long part")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file for the results")
     options = parser.parse_args(argv)
     clients = ["mlpipe", "boto3", *(["awswrangler"] if WRANGLER_PYTHON.exists() else [])]
     with tempfile.TemporaryDirectory() as name:

@@ -1,13 +1,13 @@
-"""What publish, rollback, sensors and `doctor` cost on a model with 10 batches, and on one with 10,000.
+"""Measure publish, rollback, sensors and `doctor` for a model with 10 batches and for one with 10,000.
 
     python -m benchmarks.long_history [--batches 10000]
 
-Each hour has one batch, published and later retired after its retention of thirty days. Before them is a
-batch whose load failed and was never repeated. DynamoDB and Snowflake are canned: only the number of requests
-to them is compared. Writes `benchmarks/results/long_history.json`, and fails if an operation sends more
-requests with the long history. Longer answers are limited by time, not by history: `doctor` reads a week and
-the 100 oldest batches that are not retired; retention reads batches that are not retired, or whose Delta
-files are not vacuumed yet.
+Each hour has one batch, published and later retired after its retention of thirty days. The oldest batch has
+a failed load that was never repeated. DynamoDB and Snowflake are canned: only the number of requests to them
+is compared. Writes `benchmarks/results/long_history.json`, and fails if an operation sends more requests with
+the long history. The length of answers depends on time, not on the history: `doctor` reads a week and the 100
+oldest batches that are not retired; retention reads batches that are not retired, or whose Delta files are
+not vacuumed yet.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class CannedAccess(DeploymentAccess):
         """Return DynamoDB's client; other services are not used in proportion to the model's batches."""
         if service == "dynamodb":
             return self._history.registry
-        raise ContractError(f"{service} is not canned", remedy="Nothing is to be done")
+        raise ContractError(f"{service} is not canned", remedy="Use DynamoDB's client")
 
     def models(self) -> list[str]:
         """See `DeploymentAccess`."""
@@ -396,7 +396,7 @@ def _attributes(record: Any) -> dict[str, Any]:
 def main() -> int:
     """Measure, print and write the result; return 1 if the long history takes more requests."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batches", type=int, default=10_000)
+    parser.add_argument("--batches", type=int, default=10_000, help="batches of the long history")
     options = parser.parse_args()
     short, long = costs(SHORT), costs(options.batches)
     result = {

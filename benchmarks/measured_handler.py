@@ -79,7 +79,7 @@ def _warm(handler: Any, context: Any, event_of: Any, count: int) -> dict[str, An
 
 def _require_ok(answer: dict[str, Any]) -> None:
     if answer["statusCode"] != _OK:
-        raise SystemExit(f"The handler answered {answer}")
+        raise SystemExit(f"The handler did not answer with status 200: {answer}")
 
 
 def _event(method: str, path: str, body: str) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""What the writing of predictions costs, beside the writers of pandas and Polars, and what a score job takes.
+"""Measure writing predictions, compared with pandas and Polars, and whole score jobs.
 
     python -m benchmarks.score [--rows 300000] [--rounds 3] [--job-rows 100000 1000000 10000000]
 
-All write the same rows as gzipped JSON and as Parquet, in turns, each in a process of its own. CPU is that of
-all its threads; imports and the making of the rows are left out. Ours checks every row and computes its
-checksum. The others do not; of decimals, pandas makes floats and Polars text. The jobs run the real script on
-S3's stand-in. Of each process counts the most memory that it ever had. What a second process gives is
-measured only while others leave the machine alone. Writes `benchmarks/results/score.json`.
+All writers write the same rows as gzipped JSON and as Parquet, in turns, each in its own process. CPU is that
+of all threads, without imports and the creation of the rows. Ours validates every row and computes a
+checksum. The others do not; pandas turns decimals into floats and Polars into text. The jobs run the real
+script on the S3 stand-in. Memory is each process's peak. The gain from a second process is measured only if
+other processes leave the machine idle. Writes `benchmarks/results/score.json`.
 """
 
 from __future__ import annotations
@@ -226,13 +226,17 @@ def statements(result: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0 if all promises hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--job-rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--wide-rows", type=int, default=200_000)
-    parser.add_argument("--scaling-rows", type=int, default=5_000_000)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=300_000, help="rows for each writer")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each writer")
+    parser.add_argument(
+        "--job-rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], help="rows of each job"
+    )
+    parser.add_argument("--wide-rows", type=int, default=200_000, help="rows of the job with 300 columns")
+    parser.add_argument(
+        "--scaling-rows", type=int, default=5_000_000, help="rows of the jobs on one core and on two"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file for the results")
     options = parser.parse_args(argv)
     result: dict[str, Any] = {
         "machine": f"{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}",
@@ -257,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print(result: dict[str, Any]) -> None:
     lines = [f"{result['rows']} rows; {result['machine']}"]
-    for kind, title in (("writers", "ten columns"), ("with_json", "and one of json")):
+    for kind, title in (("writers", "ten columns"), ("with_json", "plus a json column")):
         lines.append(f"{title:<18}{'rows/CPU-s':>12}{'ours is':>10}{'JSON B/row':>12}{'Parquet B/row':>15}")
         lines += [
             f"  {writer:<16}{values['rows_per_cpu_s']:>12.0f}{values['ratio']:>9.1f}x"
@@ -271,9 +275,9 @@ def _print(result: dict[str, Any]) -> None:
     ]
     scaling = result["scaling"]
     lines.append(
-        f"two processes: not measured, {scaling['not_measured']}"
+        f"two processes: not measured, because {scaling['not_measured']}"
         if "not_measured" in scaling
-        else f"two processes: {scaling['ratio']:.2f} times the rows a second of one"
+        else f"two processes: {scaling['ratio']:.2f} times the rows per second of one"
     )
     sys.stdout.write("\n".join(lines) + "\n")
 

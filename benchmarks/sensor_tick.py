@@ -1,4 +1,4 @@
-"""What a tick of the done-file sensor costs with little and with much history, beside listing all of it.
+"""Measure a tick of the done-file sensor with a short and a long history, compared with listing everything.
 
     python -m benchmarks.sensor_tick [--history 1000000] [--without-peer]
 
@@ -78,8 +78,10 @@ def _listed_by_peer(sensor: CannedSensor, first_new: str) -> tuple[float, int]:
 def main() -> int:
     """Measure, print and write the result; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--history", type=int, default=1_000_000)
-    parser.add_argument("--without-peer", action="store_true", help="leave out what takes a minute")
+    parser.add_argument("--history", type=int, default=1_000_000, help="done files of the long history")
+    parser.add_argument(
+        "--without-peer", action="store_true", help="skip dagster-aws's `get_objects`, which takes a minute"
+    )
     options = parser.parse_args()
     result: dict[str, Any] = {
         "new_files": NEW,

@@ -1,8 +1,8 @@
-"""What serving costs, beside handlers made of what others would take.
+"""Measure the API's handler, compared with handlers built on other libraries.
 
     python -m benchmarks.serve [--rounds 5] [--requests 500]
 
-All are measured in turns, on one machine, against one store that answers from memory; CPU is that of the
+All handlers are measured in turns on one machine, with one store that answers from memory. CPU is that of the
 handler's own process. Writes `benchmarks/results/serve.json`.
 """
 
@@ -210,13 +210,13 @@ def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each handler is measured")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each handler")
     parser.add_argument("--requests", type=int, default=500, help="warm requests in each measurement")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file for the results")
     options = parser.parse_args(arguments)
     if not 1 <= options.requests <= MAX_REQUESTS:
-        parser.error(f"--requests takes 1 to {MAX_REQUESTS}: each has a token of its own")
+        parser.error(f"--requests must be 1 to {MAX_REQUESTS}, because each request has its own token")
     found = measure(options.rounds, options.requests)
     judged = statements(found)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""What a second core gives a load on Spark: `local[2]` beside `local[1]`, into a sink within the process.
+"""Measure the gain of a second core for a load on Spark: `local[2]` compared with `local[1]`.
 
     python -m benchmarks.spark_scaling [--parts 32] [--rows 40000] [--rounds 5]
 
-Each part is fetched, compared with its SHA-256, its rows judged and turned into DynamoDB's items, as a load
-does; what goes to the wire is thrown away, so that nothing but the processor limits it. Each number of cores
-runs in a process of its own, in turns, and once before it counts: Python workers are started by then. Needs
-Java and pyspark. Writes `benchmarks/results/spark_scaling.json`.
+As in a load, each part is fetched and compared with its SHA-256, and its rows are validated and turned into
+DynamoDB items. The requests are discarded, so that only the processor limits the load. Each number of cores
+runs in its own process, in turns, after one run that is not counted and starts the Python workers. Needs Java
+and pyspark. Writes `benchmarks/results/spark_scaling.json`.
 """
 
 from __future__ import annotations
@@ -121,18 +121,18 @@ def measure(cores: int, description: Path, parts: int) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0 if two cores reach the least ratio to one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=int, default=32)
-    parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--parts", type=int, default=32, help="parts of the batch")
+    parser.add_argument("--rows", type=int, default=40_000, help="rows of each part")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each number of cores")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file for the results")
     parser.add_argument("--on-spark", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.on_spark:
         run_on_spark(options.on_spark, options.parts)
         return 0
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        sys.stdout.write("Spark was not measured: there is no Java\n")
+        sys.stdout.write("Spark was not measured, because Java is not installed\n")
         return 0
     with tempfile.TemporaryDirectory() as name:
         description = write_part(Path(name), options.rows)

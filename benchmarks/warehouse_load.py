@@ -1,12 +1,12 @@
-"""What a load into Snowflake costs beside a bare COPY of the same files, on the local stand-in.
+"""Measure a load into the Snowflake stand-in, compared with a bare COPY of the same files.
 
     python -m benchmarks.warehouse_load [--rows 3000000] [--files 8] [--rounds 3]
 
-Both read the same Delta files from the same stage, in turns: the COPY into a table of its own, the load as
-the job does it: staged beside the table, counted, moved in one transaction, counted and summed again,
-committed, cleaned up. Rows are not read back, and what counting them takes is told by itself. Of each the
-best round counts, as others may use the machine; rows per CPU second, of the client and both stand-ins taken
-together, stand beside rows per second. Writes `benchmarks/results/warehouse_load.json`.
+Both read the same Delta files from the same stage, in turns. The COPY writes to a table of its own. The load
+works like the job: it stages rows beside the table, counts them, moves them in one transaction, counts and
+sums them again, commits and cleans up. Rows are not read back; counting them is measured separately. The best
+round counts, because other processes may use the machine. Reports rows per second, and rows per CPU second of
+the client and both stand-ins together. Writes `benchmarks/results/warehouse_load.json`.
 """
 
 from __future__ import annotations
@@ -257,11 +257,11 @@ def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespac
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0 if the load reaches its share of a bare COPY's throughput."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=3_000_000)
-    parser.add_argument("--files", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=3_000_000, help="rows of the batch")
+    parser.add_argument("--files", type=int, default=8, help="Delta files of the batch")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file for the results")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name, stack(Path(name), "aws", "snowflake") as ports:
         found = measured(ports, Stopwatch(stack_processes(Path(name) / "state")), options)

@@ -96,7 +96,7 @@ def _wait(port: int) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise RuntimeError("The canned store did not begin to listen")
+    raise RuntimeError("The canned store did not start to listen")
 
 
 class _Connection(asyncio.Protocol):

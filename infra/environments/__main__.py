@@ -1,9 +1,7 @@
 """Create environments that do not exist, and print the path of each one's Python.
 
-    python -m infra.environments stack
-
 The names are the platform's environments (`cdk-cli` is `cdk` with the CDK's command line), `base` and the
-project's own families.
+project's own families of packages.
 """
 
 from __future__ import annotations

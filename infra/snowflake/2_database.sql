@@ -1,7 +1,7 @@
--- Database, schema and the virtual warehouse of loads. Tables and views are the loader's own: it makes them.
+-- Database, schema and the virtual warehouse of loads. The loader role creates tables and views itself.
 USE ROLE SYSADMIN;
 CREATE DATABASE IF NOT EXISTS <% database %>;
--- Time Travel; more than 1 day needs the Enterprise edition.
+-- Time Travel. More than 1 day needs the Enterprise edition.
 ALTER DATABASE <% database %> SET DATA_RETENTION_TIME_IN_DAYS = <% retention_days %>;
 CREATE SCHEMA IF NOT EXISTS <% database %>.<% schema %> WITH MANAGED ACCESS;
 CREATE WAREHOUSE IF NOT EXISTS <% warehouse %>

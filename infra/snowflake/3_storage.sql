@@ -1,5 +1,5 @@
--- The way from the data bucket. The role trusts nobody until DESC INTEGRATION's two values stand in
--- infra/settings.py (STORAGE_AWS_IAM_USER_ARN, STORAGE_AWS_EXTERNAL_ID) and the stack Data is deployed again.
+-- Access to the data bucket. The AWS role trusts nobody until STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID
+-- of DESC INTEGRATION are in stages.yaml (snowflake.user_arn, snowflake.external_id) and the stack data is deployed.
 USE ROLE ACCOUNTADMIN;
 CREATE STORAGE INTEGRATION IF NOT EXISTS <% integration %>
   TYPE = EXTERNAL_STAGE STORAGE_PROVIDER = S3 ENABLED = TRUE

@@ -1,4 +1,4 @@
--- What each role may: the loader makes tables, views and the stage; readers see the views of live batches.
+-- The loader creates tables, views and the stage; readers see the views of live batches.
 USE ROLE SYSADMIN;
 GRANT USAGE ON DATABASE <% database %> TO ROLE <% role %>;
 GRANT USAGE, CREATE TABLE, CREATE VIEW, CREATE STAGE ON SCHEMA <% database %>.<% schema %> TO ROLE <% role %>;

@@ -1,6 +1,6 @@
--- Live predictions for other teams' accounts, without a copy. A share takes secure views only: each stands before
--- the live view of a model, and follows every publication. Run it once the model's first batch was published, and
--- again when its columns change: Snowflake keeps those that the view was made with, and refuses it with others.
+-- Live predictions for other teams' accounts, without a copy. A share accepts only secure views, so each model has
+-- one on top of its live view. It follows every publication. Run this after the model's first publication, and again
+-- when its columns change: Snowflake refuses a view whose table has other columns than at the view's creation.
 USE ROLE ACCOUNTADMIN;
 CREATE SCHEMA IF NOT EXISTS <% database %>.SHARED;
 CREATE SHARE IF NOT EXISTS <% share %> COMMENT = 'Live predictions';

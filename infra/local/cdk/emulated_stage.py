@@ -1,7 +1,5 @@
 """Write the CDK app's templates for the emulator, without the resource types that the emulator lacks.
 
-    python -m infra.local.cdk.emulated_stage --endpoint-url URL --hosted-zone ID --out FOLDER
-
 It runs in the environment `cdk`; the CDK's command line then deploys the templates.
 """
 

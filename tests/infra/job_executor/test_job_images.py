@@ -191,7 +191,7 @@ def test_a_damaged_list_of_images_stops_no_executor(own_executor: Executor) -> N
             "image a:1 must have the strings environment and packages",
         ),
         ('{"images": {"a:1": {"packages": "a-1", "environment": 7}}}', "image a:1 must have the strings"),
-        ('{"images": {"a:1": {"packages": "a-1", "environment": "/nowhere"}}}', "there is no /nowhere/bin"),
+        ('{"images": {"a:1": {"packages": "a-1", "environment": "/nowhere"}}}', "/nowhere/bin"),
     ],
 )
 def test_a_wrong_image_is_not_added(executor: Executor, document: str, said: str) -> None:
