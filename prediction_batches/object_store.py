@@ -97,8 +97,8 @@ class ObjectStore:
                 found["Body"].close()
                 raise ObjectTooLargeError(
                     f"s3://{self.bucket}/{key} has {found['ContentLength']} bytes, "
-                    f"and at most {largest} are read",
-                    remedy="Write a smaller one",
+                    f"but at most {largest} are allowed",
+                    remedy="Write a smaller object",
                 )
             return found["Body"].read()
         except ClientError as error:
@@ -201,8 +201,8 @@ class ObjectStore:
 
     def _altered(self, source: InputObject) -> ObjectAlteredError:
         return ObjectAlteredError(
-            f"s3://{self.bucket}/{source.key} has not the SHA-256 {source.sha256}",
-            remedy="Write it again by the step that made it, or restore its version",
+            f"s3://{self.bucket}/{source.key} does not have SHA-256 {source.sha256}",
+            remedy="Run the step that wrote it again, or restore the object's earlier version",
         )
 
     def put(self, key: str, content: bytes) -> InputObject:

@@ -53,7 +53,7 @@ class Container:
         host = str(resources.get("current_host", hosts[0] if len(hosts) == 1 else ""))
         if host not in hosts:
             raise JobSetupError(
-                f"The container's configuration names {host!r} as its host, and the job has "
+                f"The container's configuration names {host!r} as its host, but the job's hosts are "
                 f"{', '.join(hosts)}",
                 remedy="Start the job again",
             )
@@ -72,7 +72,8 @@ class Container:
         job = self.processing_job()
         if job is not None and len(job.hosts) != 1:
             raise JobSetupError(
-                f"The processing job has {len(job.hosts)} instances, and each would write the whole output",
+                f"The processing job has {len(job.hosts)} instances, each of which would write the whole "
+                "output",
                 remedy="Start it with InstanceCount 1",
             )
 

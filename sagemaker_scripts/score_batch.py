@@ -154,8 +154,8 @@ def _named_in_errors(model: str, attempt: BatchAttempt) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        named = f"Attempt {attempt.attempt} at batch {attempt.batch_id} of {model} for {attempt.partition}"
-        error.add_note(f"{named} ended so.")
+        named = f"attempt {attempt.attempt} at batch {attempt.batch_id} of {model} for {attempt.partition}"
+        error.add_note(f"This error ended {named}.")
         raise
 
 

@@ -108,7 +108,7 @@ def _credential(document: dict[str, Any], arguments: LoadArguments) -> dict[str,
     except (ValueError, TypeError, AttributeError):
         key = None
     if key is None:
-        _refuse(arguments, "has a private_key that is not a PEM key, or not one of its passphrase")
+        _refuse(arguments, "has a private_key that is not a PEM key, or does not match its passphrase")
     der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

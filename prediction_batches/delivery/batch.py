@@ -82,7 +82,7 @@ class Batch(BatchIdentity):
         missing = [share for share, receipt in found.items() if receipt is None]
         if missing:
             raise ReceiptError(
-                f"{len(missing)} of {len(found)} shares are incomplete, the first is {missing[0]}",
+                f"{len(missing)} of {len(found)} shares are incomplete; the first is {missing[0]}",
                 remedy="Write them, then commit the batch",
                 model=self.model,
                 batch_id=self.batch_id,

@@ -113,8 +113,8 @@ class BatchWriter:
     def _unless_ended(self) -> Iterator[None]:
         if self._has_ended:
             raise WriterEndedError(
-                f"The writer of share {self._location.share} is closed, or an error has ended it",
-                remedy="Open the writer again, and write the whole share",
+                f"The writer of share {self._location.share} is closed or has failed",
+                remedy="Open a new writer and write the whole share again",
                 model=self._location.model,
                 batch_id=self._location.batch_id,
             )

@@ -125,8 +125,8 @@ def commit_batch(
     found = _done(batch, store)
     if found is None:
         raise ManifestConflictError(
-            "The manifest was refused as existing, and then was gone",
-            remedy="Start the next attempt, and find out who deletes manifests",
+            "The batch had a manifest, which was then deleted",
+            remedy="Find out who deletes manifests, then start the next attempt",
             model=batch.model,
             batch_id=batch.batch_id,
         )
@@ -162,13 +162,14 @@ def check_refused_rows(
     doubled = duplicate_rows(store, keys, most_keys=tolerance.allowed(rows) + 1, most_named=_NAMED_ROWS)
     if doubled.rows:
         reasons["duplicate_key"] += doubled.rows
-        named += [f"{_place(*place, receipts)}: another row has its key" for place in doubled.first]
+        named += [f"{_place(*place, receipts)}: another row has the same key" for place in doubled.first]
     found = "; ".join([_counted(reasons), *named[:_NAMED_ROWS]])
     fault = tolerance.fault(rows, reasons.total())
     if fault is not None:
         raise PredictionsError(
             f"{fault}: {found}" if named else fault,
-            remedy="Correct what makes the rows, or the columns or quality in the model's defs.yaml",
+            remedy="Correct the program that makes the rows, or the columns or quality in the model's "
+            "defs.yaml",
             model=batch.model,
             batch_id=batch.batch_id,
         )
@@ -182,9 +183,10 @@ def _check_parts(batch: BatchIdentity, parts: Sequence[JsonPart], store: ObjectS
     found = {entry.key: entry.size for entry in store.listing(prefix)}
     for part in parts:
         if found.get(part.key) != part.bytes:
-            said = f"has {found[part.key]} bytes and not {part.bytes}" if part.key in found else "is missing"
+            size = found.get(part.key)
+            said = "is missing" if size is None else f"has {size} bytes, but {part.bytes} were written"
             raise ReceiptError(
-                f"The JSON part {part.key}, which a receipt names, {said}",
+                f"JSON part {part.key} {said}",
                 remedy=f"Write the batch under attempt {batch.attempt + 1}",
                 model=batch.model,
                 batch_id=batch.batch_id,

@@ -121,7 +121,7 @@ class TableCommit:
                 raise self._rejected(failure) from failure
             if time.monotonic() > deadline:
                 raise self._error(
-                    f"The Delta commit failed for {self.patience_seconds:.0f} s: "
+                    f"The Delta commit did not succeed within {self.patience_seconds:.0f} s: "
                     f"{'nothing was committed' if failure is None else deltalake_message(failure)}",
                     "Start the next attempt",
                 ) from failure
@@ -130,7 +130,7 @@ class TableCommit:
             failure = self._try_commit(table)
             deadline = min(deadline, time.monotonic() + self.patience_seconds)
             if failure is not None:
-                _LOG.warning("the Delta commit is tried again: %s", deltalake_message(failure))
+                _LOG.warning("retrying the Delta commit: %s", deltalake_message(failure))
                 # Full jitter keeps writers from colliding again.
                 time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -155,7 +155,7 @@ class TableCommit:
                     storage_options=options,
                 )
             except DeltaError as error:
-                _LOG.info("the table could not be created now: %s", deltalake_message(error))
+                _LOG.info("the Delta table could not be created: %s", deltalake_message(error))
         table = DeltaTable(self._uri, storage_options=options)
         missing = dict(_CONFIGURATION.items() - table.metadata().configuration.items())
         if not missing:
@@ -165,7 +165,7 @@ class TableCommit:
             table.alter.set_table_properties(missing)
         # deltalake raises OSError for errors of S3 itself.
         except (DeltaError, OSError) as error:
-            _LOG.warning("the table's settings could not be changed now: %s", deltalake_message(error))
+            _LOG.warning("the Delta table's settings could not be changed: %s", deltalake_message(error))
             return DeltaTable(self._uri, storage_options=options)
         return table
 
@@ -175,7 +175,7 @@ class TableCommit:
         Return the oldest file's time of writing.
         """
         if len(self._paths) != len(self.files):
-            raise self._error("A data file was to be committed twice", "Pass each receipt once")
+            raise self._error("The receipts name a data file twice", "Pass each receipt once")
         table = delta_table_prefix(self.model)
         prefix = f"{table}{data_file_prefix(self.batch_id, self.attempt)}"
         found = {entry.key: entry for entry in self.store.listing(prefix)}
@@ -183,18 +183,16 @@ class TableCommit:
         for file, entry in zip(self.files, entries, strict=True):
             size = entry and entry.size
             if size != file.bytes:
-                said = (
-                    "is missing" if size is None else f"has {size} bytes, and was written with {file.bytes}"
-                )
-                raise self._error(f"The data file {table}{file.path} {said}", "Start the next attempt")
+                said = "is missing" if size is None else f"has {size} bytes, but {file.bytes} were written"
+                raise self._error(f"Data file {table}{file.path} {said}", "Start the next attempt")
         return min((entry.modified for entry in entries if entry is not None), default=None)
 
     def _refuse_old_files(self, oldest: datetime | None) -> None:
         """Refuse files so old that a vacuum may delete them before this commit adds them."""
         if oldest is not None and datetime.now(UTC) - oldest > _COMMITTED_WITHIN:
             raise self._error(
-                f"A data file was written at {oldest:%Y-%m-%d %H:%M} UTC. Files that no version of the table "
-                f"names are deleted after {VACUUM_AFTER.days} days",
+                f"A data file was written at {oldest:%Y-%m-%d %H:%M} UTC, too long ago: a vacuum deletes "
+                f"uncommitted files after {VACUUM_AFTER.days} days",
                 "Start the next attempt",
             )
 
@@ -203,11 +201,11 @@ class TableCommit:
         changed = changed_columns(self.schema, table.schema().to_json())
         if changed:
             columns = ", ".join(
-                f"{name} as {found}, not {wanted}" for name, (found, wanted) in changed.items()
+                f"{name} is {found}, not {wanted}" for name, (found, wanted) in changed.items()
             )
             raise self._error(
-                f"The Delta table has the column {columns}",
-                "Give a column of another type another name: a column keeps its type",
+                f"The Delta table has other column types: {columns}",
+                "Keep the column's type, or give the changed column a new name",
             )
 
     def _recorded_commit(self, table: DeltaTable) -> CommittedVersion | None:
@@ -222,7 +220,7 @@ class TableCommit:
                 return made
         raise AttemptSupersededError(
             f"Attempt {recorded} has committed the batch, and this is attempt {self.attempt}",
-            remedy="Start the next attempt, if the batch has no manifest",
+            remedy="If the batch has no manifest, start the next attempt",
             model=self.model,
             batch_id=self.batch_id,
         )
@@ -230,8 +228,8 @@ class TableCommit:
     def _refuse_unwanted(self, *, wanted: bool) -> None:
         if not wanted:
             raise AttemptSupersededError(
-                "The batch got its manifest from another attempt",
-                remedy="Start the next attempt, if the batch has no manifest",
+                "Another attempt has written the batch's manifest",
+                remedy="If the batch has no manifest, start the next attempt",
                 model=self.model,
                 batch_id=self.batch_id,
             )
@@ -314,15 +312,15 @@ class TableCommit:
         if found != sorted((file.path, file.rows) for file in self.files):
             raise self._error(
                 f"Version {made.version} of the Delta table holds {sum(rows for _, rows in found)} rows of "
-                f"the batch in {len(found)} files, and {sum(file.rows for file in self.files)} rows in "
+                f"the batch in {len(found)} files, but {sum(file.rows for file in self.files)} rows in "
                 f"{len(self.files)} files were committed",
-                "Look at the table and its log, and start the next attempt",
+                "Inspect the table and its log, then start the next attempt",
             )
 
     def _rejected(self, error: Exception) -> DeltaCommitError:
         return self._error(
-            f"The Delta table does not take the rows: {deltalake_message(error)}",
-            "Look at the table and its log, and start the next attempt",
+            f"The Delta table rejected the rows: {deltalake_message(error)}",
+            "Inspect the table and its log, then start the next attempt",
         )
 
     def _error(self, what: str, remedy: str) -> DeltaCommitError:

@@ -43,7 +43,7 @@ def done_manifest(
         ) from error
     if partition not in {None, manifest.partition}:
         raise ManifestConflictError(
-            f"The batch is done for partition {manifest.partition}, and was to be scored for {partition}",
+            f"The batch is already done for partition {manifest.partition}, not {partition}",
             remedy="Pass another batch_id",
             model=model,
             batch_id=batch_id,

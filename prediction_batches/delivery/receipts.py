@@ -94,7 +94,7 @@ class Receipt:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ReceiptError(
                 f"A receipt cannot be read: {error}",
-                remedy="Write the batch under the next attempt, all shares by the same version of the code",
+                remedy="Write the batch under the next attempt, all shares with the same version of the code",
             ) from error
         return receipt
 
@@ -103,7 +103,7 @@ class Receipt:
         found = [sum(part.rows for part in self.parts), sum(file.rows for file in self.data_files)]
         if found != [self.rows, self.rows]:
             raise ValueError(
-                f"it tells of {self.rows} rows, of {found[0]} in parts and {found[1]} in data files"
+                f"it counts {self.rows} rows, but its parts have {found[0]} and its data files {found[1]}"
             )
 
 

@@ -98,9 +98,9 @@ class PartFiles:
 
     def _too_long(self, size: int) -> PredictionsError:
         return PredictionsError(
-            f"Row {self._finished_rows + 1} of share {self._location.share} has {size} bytes, and a whole "
-            f"part may have {self._part_bytes}",
-            remedy="Deliver smaller values",
+            f"Row {self._finished_rows + 1} of share {self._location.share} has {size} bytes; a part may "
+            f"have at most {self._part_bytes}",
+            remedy="Shorten the row's values",
             model=self._location.model,
             batch_id=self._location.batch_id,
         )

@@ -214,7 +214,7 @@ class ColumnEncoder:
                 lines.append(prediction_line(self._contract, dict(zip(self._schema.names, row, strict=True))))
             except TypeError as error:
                 raise PredictionsError(
-                    f"Row {number} of the predictions cannot be written. {error}",
+                    f"Row {number} of the predictions cannot be written: {error}",
                     remedy="Convert it to a plain Python value",
                 ) from error
         return lines
@@ -235,7 +235,7 @@ class ColumnEncoder:
             self._warning = self._odd_rows * 10
             _LOG.warning(
                 "%d rows so far were encoded one by one, which takes ten times as long: "
-                "they are refused, or a column is not in its own type",
+                "they are invalid, or a column does not have its declared type",
                 self._odd_rows,
             )
 
@@ -254,8 +254,8 @@ def _refuse_invalid(column: Column, given: pa.ChunkedArray) -> None:
     except pa.ArrowInvalid:
         # Arrow's own message may quote a value.
         raise PredictionsError(
-            f"The column {column.name} of the predictions is no valid Arrow",
-            remedy="Find out which library made it; texts that are not UTF-8 are such a fault",
+            f"Column {column.name} of the predictions is not valid Arrow data",
+            remedy="Check the library that made it, for example for texts that are not UTF-8",
         ) from None
 
 

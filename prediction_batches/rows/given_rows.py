@@ -68,7 +68,7 @@ def given_rows(schema: PredictionSchema, result: Any) -> GivenRows:
     if set(names) != set(schema.names) or len(names) != len(schema.names):
         raise PredictionsError(
             f"The predictions have the columns {', '.join(map(str, names))}, "
-            f"and the schema declares {', '.join(schema.names)}",
+            f"but the schema declares {', '.join(schema.names)}",
             remedy="Return exactly the declared columns, or correct the schema",
         )
     return GivenRows(tuple(_given_column(table[name]) for name in schema.names), 0, len(table))
@@ -93,8 +93,8 @@ def _arrow_table(result: Any) -> pa.Table:
             # A single column has the same interface.
             pass
     raise PredictionsError(
-        f"The predictions are {type(result).__name__}, which is no table",
-        remedy="Give a DataFrame of pandas or Polars, an Arrow table, or another with __arrow_c_stream__",
+        f"The predictions have type {type(result).__name__}, which is not a table",
+        remedy="Pass a pandas or Polars DataFrame, an Arrow table, or another table with __arrow_c_stream__",
     )
 
 
@@ -133,9 +133,9 @@ def python_values(given: GivenColumn, column: Column, numbers: Sequence[int]) ->
 def lost_digits(column: Column, number: int, bits: int) -> PredictionsError:
     """Return the error for a `long` given as a float too large to distinguish adjacent integers."""
     return PredictionsError(
-        f"The predictions have a float of 2^{bits} or more in row {number} of {column.name}, a long: "
-        "it may have lost digits",
-        remedy="Keep the column in Int64 instead of a float type",
+        f"Row {number} of the long column {column.name} holds a float of 2^{bits} or more, which may have "
+        "lost digits",
+        remedy="Use Int64 for the column instead of a float type",
     )
 
 

@@ -65,7 +65,7 @@ def _column_text(name: str, value: Any) -> str:
     try:
         return f"{encode_basestring(name)}:{_json_text(value)}"
     except TypeError as error:
-        raise TypeError(f"Column {name} holds {error}") from error
+        raise TypeError(f"column {name} holds {error}") from error
 
 
 def _json_text(value: Any) -> str:

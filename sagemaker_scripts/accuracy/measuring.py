@@ -70,7 +70,7 @@ def measured_accuracy(
     manifest = batch.manifest
     if not (inputs.metrics and inputs.outcomes):
         raise MeasuringError(
-            "The model declares no metrics, or has no function outcomes",
+            "The model declares no metrics, or has no outcomes function",
             remedy="Declare metrics in its defs.yaml, and write outcomes.py beside it",
             model=manifest.model,
         )
@@ -122,7 +122,7 @@ def _later_features(store: ObjectStore, model: str, partition: str) -> list[Feat
     found = [each for each in features if each is not None and each.outcomes is not None]
     if not found:
         raise MeasuringError(
-            f"What became of {partition} is not known: none of the {LATER_PARTITIONS} partitions after it is "
+            f"No outcomes of {partition} are known: none of the next {LATER_PARTITIONS} partitions is "
             "prepared",
             remedy=f"Prepare the features of {named[0]}",
             model=model,
@@ -137,7 +137,8 @@ def _require_columns(inputs: ModelInputs, known: pd.DataFrame, model: str) -> No
     missing = sorted(set(named) - set(known.columns))
     if missing:
         raise MeasuringError(
-            f"Batch and outcomes have no column {', '.join(missing)}, which metrics or slices name",
+            f"Neither the batch nor its outcomes have column {', '.join(missing)}, which a metric or slice "
+            "names",
             remedy="Correct the model's defs.yaml, or measure a batch that has the column",
             model=model,
         )

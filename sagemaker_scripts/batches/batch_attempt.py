@@ -49,7 +49,7 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
         return BatchAttempt(partition, arguments.batch_id, arguments.attempt, arguments.features_prefix)
     if job is None:
         raise JobArgumentsError(
-            "No batch_id was passed, and this is no SageMaker job to mint one from",
+            "No batch_id was passed, and none can be minted outside a SageMaker job",
             remedy="Pass --batch_id",
             model=arguments.model,
         )
@@ -57,8 +57,8 @@ def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: Obje
         return _attempt_of_run(arguments, partition, arguments.run_id, job, store)
     if len(job.hosts) > 1:
         raise JobArgumentsError(
-            f"No batch_id and no run_id were passed to the {len(job.hosts)} hosts of {job.identity}, "
-            "and each would mint a batch of its own",
+            f"Neither batch_id nor run_id was passed to the {len(job.hosts)} hosts of {job.identity}, so "
+            "each would mint its own batch",
             remedy="Pass --batch_id or --run_id, or start the job with InstanceCount 1",
             model=arguments.model,
         )
@@ -86,7 +86,7 @@ def _attempt_of_run(
         if taken["job"] == job.identity:
             return BatchAttempt(partition, BatchId(taken["batch_id"]), attempt, prefix)
     raise TooManyAttemptsError(
-        f"Run {run_id} has had {_MAX_ATTEMPTS} attempts at its batch",
-        remedy="Find the cause in their logs, then start a new run",
+        f"Run {run_id} has made {_MAX_ATTEMPTS} attempts at its batch, the most allowed",
+        remedy="Find the cause in the attempts' logs, then start a new run",
         model=arguments.model,
     )

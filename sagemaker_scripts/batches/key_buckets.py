@@ -146,8 +146,9 @@ class KeyBuckets:
             rows = pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive")
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise BucketsError(
-                f"The {name} have columns of several types: {error}"[:400],
-                remedy="Return each column in one type for all partitions, and prepare the features again",
+                f"Table {name} has columns of several types: {error}"[:400],
+                remedy="Return each column with the same type in all partitions, then prepare the features "
+                "again",
             ) from error
         return BucketRows(rows, np.concatenate([np.empty(0, np.int64), *numbers]))
 
@@ -175,7 +176,7 @@ def _append(file: Path, rows: pa.Table, first_row: int) -> None:
         if error.errno != ENOSPC:
             raise
         raise BucketsError(
-            "The disk is full: features, outcomes and the previous batch are divided on it",
+            "The disk is full; features, outcomes and the previous batch are divided on it",
             remedy="Declare a larger volume_gb or more instances in the model's processing",
         ) from error
 

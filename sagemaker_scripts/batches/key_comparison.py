@@ -27,7 +27,8 @@ def check_keys(
     fault = key_fault(features, predictions, numbers)
     if fault is not None:
         raise PredictionsError(
-            fault, remedy="Let predict return one row for each row of features, with its entity_id as the key"
+            fault,
+            remedy="Return one row from predict for each row of features, with its entity_id as the key",
         )
 
 
@@ -56,8 +57,8 @@ def key_fault(
     if len(missing):
         faults.append(f"predict returned no prediction for {_rows(missing)} of the features")
     if len(surplus):
-        verb = "is" if len(surplus) == 1 else "are"
-        faults.append(f"{_rows(surplus)} of what predict returned {verb} of no entity of the features")
+        verb = "belongs" if len(surplus) == 1 else "belong"
+        faults.append(f"{_rows(surplus)} of the predictions {verb} to no entity of the features")
     return "; ".join(faults) or None
 
 

@@ -85,7 +85,7 @@ def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) 
             found.refused.append(RefusedPrediction(number, row.reason, row.column, row.what))
         elif keys[row.key] > 1:
             found.refused.append(
-                RefusedPrediction(number, "duplicate_key", schema.key, "Another row has its key")
+                RefusedPrediction(number, "duplicate_key", schema.key, "Another row has the same key")
             )
         else:
             found.accepted.append((line, row))

@@ -69,7 +69,7 @@ def _batches_of(store: ObjectStore, model: str, partition: Partition) -> list[Ba
         try:
             found.append(BatchId(folder.removeprefix("batch=")))
         except InvalidNameError:
-            _LOG.warning("%s of %s is no batch's folder and is passed over", folder, partition)
+            _LOG.warning("skipping folder %s of %s, which is not a batch's", folder, partition)
     return sorted(found, reverse=True)
 
 
@@ -80,7 +80,7 @@ def usable_batch(
     try:
         manifest = done_manifest(store, model, batch_id)
     except InvalidManifestError as error:
-        _LOG.warning("a batch with an invalid manifest is passed over: %s", error)
+        _LOG.warning("skipping a batch with an invalid manifest: %s", error)
         return None
     if manifest is None:
         return None

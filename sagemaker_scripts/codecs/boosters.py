@@ -57,5 +57,5 @@ class LightgbmModel:
 
         text = content.decode()
         if not text.startswith("tree\n"):
-            raise ValueError("it is no LightGBM text")
+            raise ValueError("it is not the text of a LightGBM model")
         return lightgbm.Booster(model_str=text)

@@ -42,7 +42,7 @@ def check_trees(value: Any) -> None:
                 nodes["is_leaf"] == 0, (nodes["left"], nodes["right"]), nodes["feature_idx"], features
             ) and bool((nodes["bitset_idx"][splits] < len(tree.raw_left_cat_bitsets)).all())
         if not is_sound:
-            raise ValueError("it holds a decision tree whose nodes lead out of it")
+            raise ValueError("it holds a decision tree with invalid references between its nodes")
 
 
 def _leads_on(

@@ -19,10 +19,10 @@ _IN_PLACE_OF = {
     "lightgbm": "Return its `booster_`, and call the booster's predict in the model's predict function",
     "xgboost": "Return its `get_booster()`, and call the booster's predict in the model's predict function",
     "torch": "Return its `state_dict()`, and build the network in the model's predict function",
-    "onnxruntime": "Return the `onnx.ModelProto` that the session was made of",
-    "polars": "Return lists or NumPy arrays of it",
-    "pandas": "Return lists or NumPy arrays of it",
-    "pyarrow": "Return lists or NumPy arrays of it",
+    "onnxruntime": "Return the `onnx.ModelProto` from which the session was created",
+    "polars": "Return it as lists or NumPy arrays",
+    "pandas": "Return it as lists or NumPy arrays",
+    "pyarrow": "Return it as lists or NumPy arrays",
 }
 
 
@@ -69,9 +69,9 @@ class Codecs:
                     return codec
             except Exception as error:
                 raise CodecError(
-                    f"The codec {codec.name} cannot tell whether it takes {name}, which train returned: "
+                    f"takes() of codec {codec.name} failed on {name}, which train returned: "
                     f"{type(error).__name__}: {str(error)[:300]}",
-                    remedy="Correct the codec: takes(value) answers for any object",
+                    remedy="Correct the codec: takes(value) must return True or False for any object",
                 ) from error
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise CodecError(
@@ -89,7 +89,7 @@ class Codecs:
             if codec.name == name:
                 return codec
         raise CodecError(
-            f"There is no codec {name}; there are {', '.join(self.names)}",
+            f"Codec {name} is unknown; the known codecs are {', '.join(self.names)}",
             remedy="Name the class that reads it in `codecs` of defs.yaml, as acme.codecs:Detector",
         )
 
@@ -100,13 +100,15 @@ def _own_codec(path: str) -> Codec:
         codec = getattr(importlib.import_module(module), name)()
     except Exception as error:
         raise CodecError(
-            f"The codec {path} cannot be made: {type(error).__name__}: {str(error)[:300]}",
-            remedy="Correct `codecs` in defs.yaml: module:Class of the project, made without arguments",
+            f"Codec {path} cannot be created: {type(error).__name__}: {str(error)[:300]}",
+            remedy="Name it in `codecs` of defs.yaml as module:Class, a class whose constructor needs no "
+            "arguments",
         ) from error
     missing = [each for each in ("takes", "save", "load") if not callable(getattr(codec, each, None))]
     if missing or not NAME_FORM.fullmatch(str(getattr(codec, "name", ""))):
         raise CodecError(
-            f"{path} is no codec: it needs {', '.join(missing) or 'a name of lower-case letters and digits'}",
+            f"{path} is not a codec: it needs "
+            f"{', '.join(missing) or 'a name of lower-case letters and digits'}",
             remedy="Give it `name`, takes(value), save(value) -> bytes and load(bytes)",
         )
     return codec

@@ -107,7 +107,7 @@ def _refuse_much(packed: zipfile.ZipFile) -> None:
     members = packed.infolist()
     size = sum(member.file_size for member in members)
     if len(members) > _MOST_MEMBERS or size > _LARGEST_CONTENT:
-        raise ValueError(f"it unpacks to {size} bytes in {len(members)} members")
+        raise ValueError(f"it unpacks to {size} bytes in {len(members)} members, more than allowed")
 
 
 def _refuse_unknown_types(content: bytes) -> None:
@@ -117,6 +117,6 @@ def _refuse_unknown_types(content: bytes) -> None:
     if unknown:
         raise CodecError(
             f"It holds types that are not trusted: {', '.join(unknown)[:300]}",
-            remedy="Write a codec for the object, a class that the project names in `codecs` of defs.yaml, "
-            "or make it of scikit-learn's own parts and plain values",
+            remedy="Write a codec for the object and name its class in `codecs` of defs.yaml, or build the "
+            "object from scikit-learn's own classes and plain values",
         )

@@ -84,9 +84,9 @@ class FeatureFile:
             if self.elsewhere is None:
                 raise
             raise type(error)(
-                f"{error.what}; features of {self.elsewhere.rows.partition} are read of it where it lies",
-                remedy="Run the features job for this partition again, and let the files of source "
-                f"{self.elsewhere.rows.source} alone once they are delivered",
+                f"{error.what}; the features of {self.elsewhere.rows.partition} are read from this file",
+                remedy="Run the features job for this partition again, and do not change files of source "
+                f"{self.elsewhere.rows.source} after their delivery",
                 model=self.elsewhere.rows.model,
             ) from error
 
@@ -104,7 +104,7 @@ class FeatureFile:
         entry = members_of(document, "a file")
         groups = member(entry, "row_groups", list)
         if any(type(rows) is not int or rows < 0 for rows in groups):
-            raise ValueError("row_groups holds something else than numbers of rows")
+            raise ValueError("row_groups must be numbers of rows")
         constants = member(entry, "constants", dict) if "constants" in entry else {}
         return cls(object_of_entry(entry), tuple(groups), elsewhere, tuple(constants.items()))
 

@@ -103,8 +103,8 @@ class FeatureSet:
         """
         if self.outcomes is None:
             raise FeaturesError(
-                f"The features of {self.partition} were prepared without outcomes, and the model has a "
-                "function outcomes",
+                f"The features of {self.partition} were prepared without outcomes, but the model has an "
+                "outcomes function",
                 remedy="Run the features job for this partition again",
                 model=self.model,
             )
@@ -206,7 +206,7 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
     except (InvalidJsonError, ValueError) as error:
         why = error.what if isinstance(error, InvalidJsonError) else error
         raise FeaturesError(
-            f"{folder}{INDEX_NAME} is no index of features: {why}",
+            f"{folder}{INDEX_NAME} is not an index of features: {why}",
             remedy="Run the features job for this partition again",
             model=model,
         ) from error

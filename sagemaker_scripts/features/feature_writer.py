@@ -103,8 +103,8 @@ class FeatureFileWriter:
         except pa.ArrowException as error:
             types = ", ".join(f"{field.name} {field.type}" for field in self._schema)
             raise FeaturesError(
-                f"{self._what} cannot be written as Parquet, with the columns {types}"[:500],
-                remedy="Return columns of types that Parquet has",
+                f"{self._what} cannot be written as Parquet; the columns are {types}"[:500],
+                remedy="Return columns with types that Parquet supports",
                 model=self._model,
             ) from error
         self._groups.append(rows.num_rows)

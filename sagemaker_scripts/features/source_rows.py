@@ -58,8 +58,8 @@ class SourceRows:
             )
         if self.entity != ENTITY and ENTITY in rows.column_names:
             raise EntityRowsError(
-                f"{self.who} has a column {ENTITY} beside the key {self.entity}, which gets this name",
-                remedy="Declare the source's columns in defs.yaml without it, or take it for the key",
+                f"{self.who} has a column {ENTITY}, but its key {self.entity} is renamed to this",
+                remedy="Leave the column out of the source's columns in defs.yaml, or declare it as the key",
                 model=self.model,
             )
         if PARTITION in rows.column_names:

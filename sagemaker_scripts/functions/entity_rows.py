@@ -42,7 +42,7 @@ def checked_features(
     table = _with_texts(table, (ENTITY,), partition, who, model, first_row=first_row)
     if PARTITION in table.column_names:
         raise EntityRowsError(
-            f"{who} returned for {partition} a column {PARTITION}, which the platform adds itself",
+            f"{who} returned a column {PARTITION} for {partition}; the platform adds this column itself",
             remedy="Give the column another name",
             model=model,
         )
@@ -64,9 +64,9 @@ def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) ->
     for named in pc.unique(table[PARTITION]).to_pylist():
         if not _is_alike(named, partition):
             raise EntityRowsError(
-                f"{who} returned for {partition} the partition {named[:_LONGEST_SHOWN]!r}, "
-                f"which has another form than {partition}",
-                remedy=f"Write the partition of each row as {partition}",
+                f"{who} returned partition {named[:_LONGEST_SHOWN]!r} for {partition}, which is not a "
+                "partition of the same kind",
+                remedy=f"Write the partition of each row in the form of {partition}",
                 model=model,
             )
     return table
@@ -87,7 +87,7 @@ def _with_texts(
         if name not in table.column_names:
             columns = ", ".join(table.column_names) or "none"
             raise EntityRowsError(
-                f"{who} returned for {partition} no column {name}; its columns are {columns}"[:400],
+                f"{who} returned no column {name} for {partition}; its columns are {columns}"[:400],
                 remedy=f"Return {name} as a column of texts",
                 model=model,
             )
@@ -95,16 +95,16 @@ def _with_texts(
         # A column of a table without rows may have no type.
         if not is_any_string(column.type) and column.null_count < len(column):
             raise EntityRowsError(
-                f"{who} returned for {partition} the column {name} as {column.type}, which is no text",
-                remedy=f"Make {name} a column of texts",
+                f"{who} returned column {name} for {partition} as {column.type}, not as text",
+                remedy=f"Return {name} as a column of texts",
                 model=model,
             )
         if column.null_count:
             row = first_row + pc.index(pc.is_null(column), value=True).as_py() + 1
             raise EntityRowsError(
-                f"{who} returned for {partition} {column.null_count} rows without {name}; "
-                f"the first is row {row}",
-                remedy="Leave these rows out, or name their entity",
+                f"{who} returned {column.null_count} rows without {name} for {partition}; the first is row "
+                f"{row}",
+                remedy="Leave these rows out, or fill in the column",
                 model=model,
             )
         if not is_any_string(column.type):
@@ -143,7 +143,7 @@ def doubled_entities(who: str, partition: str, keys: Iterable[str], more: str, m
         model: The model's name.
     """
     return EntityRowsError(
-        f"{who} returned for {partition} more than one row of {', '.join(keys)}{more}",
+        f"{who} returned several rows for {partition} of {', '.join(keys)}{more}",
         remedy="Return one row for each entity",
         model=model,
     )

@@ -136,8 +136,8 @@ class ModelFunctions:
         try:
             inspect.signature(function).bind(*given, **sources)
         except TypeError as error:
-            known = ", ".join(each.name for each in self.inputs.sources) or "no source"
-            sourced = f"{name}(partition, ...), with the names of sources, which are {known}"
+            known = ", ".join(each.name for each in self.inputs.sources) or "none"
+            sourced = f"{name}(partition, ...), where the other parameters are sources: {known}"
             wanted = {"train": "train(examples)", "predict": "predict(features, model, previous)"}
             raise FunctionError(
                 f"{self._place(name)} cannot be called: {error}",

@@ -23,13 +23,13 @@ def read_inputs(
     inputs = ModelInputs.parse(content)
     if inputs.model != model:
         raise InvalidInputsError(
-            f"s3://{store.bucket}/{key} is of {inputs.model}, and the job of {model}",
+            f"s3://{store.bucket}/{key} holds the inputs of {inputs.model}, but the job is for {model}",
             remedy="Pass the inputs_key of this model",
         )
     if key != document_key(model, content):
         # The document names the modules that a job imports and calls, so it must be unaltered.
         raise InvalidInputsError(
-            f"s3://{store.bucket}/{key} was altered: its name is made of other content",
-            remedy="Start the step again in Dagster, or run `mlpipe upload-code`: both write it anew",
+            f"s3://{store.bucket}/{key} was altered: its content does not match the digest in its name",
+            remedy="Start the step again in Dagster, or run `mlpipe upload-code`: both write it again",
         )
     return inputs

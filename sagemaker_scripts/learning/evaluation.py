@@ -76,7 +76,7 @@ def backtest(
         rows = loaded_rows(schema, cleaning, predictions)
         if rows.refused:
             _LOG.warning(
-                "%d of %d predictions of %s are not evaluated, as a load would refuse them: %s; %s",
+                "%d of %d predictions of %s are not evaluated, because a load would refuse them: %s; %s",
                 len(rows.refused),
                 len(rows),
                 partition,
@@ -88,7 +88,7 @@ def backtest(
     if all(each.predictions.empty for each in scored):
         raise EvaluationError(
             "A load would accept no prediction of the evaluated partitions: "
-            f"{_counted(left_out) or 'predict returned no row'}",
+            f"{_counted(left_out) or 'predict returned no rows'}",
             remedy="Correct the model's predict function, or the columns in its defs.yaml",
         )
     return Backtest(scored, left_out)
@@ -120,7 +120,7 @@ def evaluate(
     if known.empty:
         raise EvaluationError(
             "No outcome of the evaluated partitions is known",
-            remedy="Prepare the features of the partitions after them, which tell what happened",
+            remedy="Prepare the features of later partitions, which include these outcomes",
         )
     return [_evaluated(metric, known, examples) for metric in metrics]
 
@@ -131,7 +131,7 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
     known = known.dropna(subset=[metric.predicted, metric.actual])
     if known.empty:
         raise EvaluationError(
-            f"No evaluated prediction has a {metric.predicted} and a {metric.actual}",
+            f"No evaluated prediction has both {metric.predicted} and {metric.actual}",
             remedy="Correct the model's predict function, or the metrics in its defs.yaml",
         )
     found = metric_value(
@@ -162,7 +162,7 @@ def require_outcome_column(metric: Metric, known: Iterable[str], learned: Iterab
         raise EvaluationError(
             f"The outcomes that the model learned from have no column {metric.actual}, which the metric "
             f"{metric.name} names",
-            remedy="Prepare the features of the partitions to learn from again",
+            remedy="Prepare the features of the training partitions again",
         )
 
 
@@ -182,12 +182,12 @@ def numbers_of(values: pd.Series, metric: Metric) -> np.ndarray:
     except (TypeError, ValueError) as error:
         # The error's message quotes a value, which may be sensitive.
         raise EvaluationError(
-            f"{values.name} holds {values.dtype}, and the metric {metric.name} is of numbers",
+            f"{values.name} holds {values.dtype}, but the metric {metric.name} needs numbers",
             remedy="Correct the metrics in the model's defs.yaml",
         ) from error
     if not np.isfinite(numbers).all():
         raise EvaluationError(
-            f"{values.name} is infinite in some rows, so the metric {metric.name} says nothing",
+            f"{values.name} is infinite in some rows, so the metric {metric.name} is undefined",
             remedy="Correct the model's outcomes function",
         )
     return numbers

@@ -102,9 +102,9 @@ def require_decidable(metric: Metric, actual: np.ndarray) -> None:
     """
     if not len(actual):
         raise UndecidedMetricError(
-            f"{metric.name} says nothing of an outcome of 0, and {metric.actual} is 0 in all evaluated rows"
+            f"{metric.name} is undefined for an outcome of 0, and {metric.actual} is 0 in all evaluated rows"
             if metric.kind == "mape"
-            else f"No evaluated row has a {metric.predicted} and a {metric.actual}",
+            else f"No evaluated row has both {metric.predicted} and {metric.actual}",
             remedy="Declare mae in place of mape"
             if metric.kind == "mape"
             else "Correct the model's predict function, or the metrics in its defs.yaml",
@@ -112,8 +112,7 @@ def require_decidable(metric: Metric, actual: np.ndarray) -> None:
     # Both metrics divide by a measure of the outcomes' differences.
     if metric.kind in {"roc_auc", "r2"} and np.all(actual == actual[0]):
         raise UndecidedMetricError(
-            f"All entities of the evaluated partitions have the same {metric.actual}, "
-            f"and {metric.name} compares different ones",
+            f"All evaluated rows have the same {metric.actual}, but {metric.name} compares different ones",
             remedy="Evaluate more partitions",
         )
 
@@ -127,15 +126,15 @@ def require_suitable(metric: Metric, actual: np.ndarray, predicted: np.ndarray) 
     other = sorted(set(np.unique(actual)) - {0.0, 1.0})
     if metric.kind in KINDS_OF_TWO_OUTCOMES and other:
         raise EvaluationError(
-            f"{metric.actual} is {other[0]:g} in some rows, and {metric.name} is of truth values",
+            f"{metric.actual} is {other[0]:g} in some rows, but {metric.name} needs truth values",
             remedy="Return it as true and false, or as 1 and 0, from the model's outcomes function",
         )
     if metric.kind == "log_loss":
         outside = np.flatnonzero((predicted < 0) | (predicted > 1))
         if len(outside):
             raise EvaluationError(
-                f"{metric.predicted} is {predicted[outside[0]]:g} in some rows, which is no probability",
-                remedy="Declare a column of probabilities for log_loss, or roc_auc for one of scores",
+                f"{metric.predicted} is {predicted[outside[0]]:g} in some rows, which is not a probability",
+                remedy="Declare a column of probabilities for log_loss, or roc_auc for a column of scores",
             )
 
 

@@ -54,19 +54,19 @@ def stored_objects(index: Mapping[str, Any], members: Mapping[str, bytes]) -> li
     stored = [TrainedObject(**each) for each in index["objects"]]
     for each in stored:
         if not (OBJECT_NAME.fullmatch(each.name) and NAME_FORM.fullmatch(each.codec)):
-            raise ValueError("an object's name or codec has no such form")
+            raise ValueError("the name or codec of an object is invalid")
         if not (_SHA256.fullmatch(each.sha256) and isinstance(each.bytes, int)):
             raise ValueError(f"{each.name} has no SHA-256 or size")
         content = members.get(each.file)
         if content is None:
             raise ValueError(f"{each.file} is missing")
         if len(content) != each.bytes or hashlib.sha256(content).hexdigest() != each.sha256:
-            raise ValueError(f"{each.file} is not the file that its index names")
+            raise ValueError(f"{each.file} does not have the size and SHA-256 in the index")
     names = {each.name for each in stored}
     if not 0 < len(stored) == len(names) or (not index["named"] and names != {ONLY_OBJECT}):
-        raise ValueError("its objects are not named once each")
+        raise ValueError("its objects do not have valid and unique names")
     if index["model_version"] != version_of(stored):
-        raise ValueError(f"its version is {version_of(stored)}, and the index says {index['model_version']}")
+        raise ValueError(f"its version is {version_of(stored)}, but the index says {index['model_version']}")
     return stored
 
 
@@ -102,7 +102,7 @@ def archive_members(archive: bytes) -> dict[str, bytes]:
             # A sparse member may be larger than the unpacked archive.
             size += member.size
             if size > LARGEST_MODEL or name in found or len(found) > MOST_OBJECTS:
-                raise ValueError(f"{name[:80]} is too large, there twice, or one too many")
+                raise ValueError(f"{name[:80]} is too large, repeated, or one object too many")
             file = packed.extractfile(member)
             found[name] = b"" if file is None else file.read()
     return found

@@ -115,8 +115,8 @@ def save_model(
     objects = artifact if is_named else {ONLY_OBJECT: artifact}
     if not 0 < len(objects) <= MOST_OBJECTS:
         raise ModelArtifactError(
-            f"train returned {len(objects)} objects, and may return 1 to {MOST_OBJECTS}",
-            remedy="Return at least one, and what belongs together as one list",
+            f"train returned {len(objects)} objects, not 1 to {MOST_OBJECTS}",
+            remedy="Return at least one object, and combine related objects in a list",
             model=model,
         )
     (folder / OBJECTS_FOLDER).mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def save_model(
     size = sum(each.bytes for each in stored)
     if size > LARGEST_MODEL:
         raise ModelArtifactError(
-            f"The trained objects have {size} bytes, and may have {LARGEST_MODEL}",
+            f"The trained objects have {size} bytes; at most {LARGEST_MODEL} are allowed",
             remedy="Train a smaller model",
             model=model,
         )
@@ -201,13 +201,13 @@ def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Code
     content, address = bucket.get(pinned.key, largest=LARGEST_MODEL), bucket.address(pinned.key)
     found = hashlib.sha256(content).hexdigest()
     if found != pinned.sha256:
-        raise _altered(model, address, pinned, f"the SHA-256 {found}, and not {pinned.sha256}")
+        raise _altered(model, address, pinned, f"SHA-256 {found}, not {pinned.sha256}")
     source = InputObject(pinned.key, pinned.sha256, pinned.bucket)
     if codec is not None:
         return TrainedModel(_read(codec, content, address, model), pinned.digest, source)
     opened = _opened(content, pinned.key, model)
     if opened.version != pinned.digest:
-        raise _altered(model, address, pinned, f"the digest {opened.version}, and not {pinned.digest}")
+        raise _altered(model, address, pinned, f"digest {opened.version}, not {pinned.digest}")
     objects = {
         each.name: _object(each, opened.members[each.file], pinned.key, model, codecs)
         for each in opened.stored
@@ -218,9 +218,9 @@ def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Code
 def _altered(model: str, address: str, pinned: PinnedModel, what: str) -> ModelArtifactError:
     return ModelArtifactError(
         f"The trained model {address} has {what}",
-        remedy="Put that file back, or correct `model.sha256` in defs.yaml and score a new batch"
+        remedy="Restore that file, or correct `model.sha256` in defs.yaml and score a new batch"
         if pinned.version is None
-        else f"Put that file back, or promote another version than {pinned.version} and score a new batch",
+        else f"Restore that file, or promote a version other than {pinned.version} and score a new batch",
         model=model,
     )
 
@@ -231,7 +231,7 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
         index = json.loads(members[INDEX_FILE])
         if index["model"] != model:
             raise ModelArtifactError(
-                f"{key} is a model of {index['model']}",
+                f"{key} holds a model of {index['model']}",
                 remedy="Pass the archive of one of this model's own training jobs",
                 model=model,
             )
@@ -257,7 +257,7 @@ def _opened(archive: bytes, key: str, model: str) -> _OpenedArchive:
         RecursionError,
     ) as error:
         raise ModelArtifactError(
-            f"{key} is no archive of a trained model, or is damaged: {str(error)[:200]}",
+            f"{key} is not an archive of a trained model, or is damaged: {str(error)[:200]}",
             remedy="Train again",
             model=model,
         ) from error
@@ -276,7 +276,7 @@ def _written(codec: Codec, value: Any, name: str, model: str) -> tuple[bytes, st
     try:
         content = codec.save(value)
         if not isinstance(content, bytes):
-            raise TypeError(f"save returned {type(content).__name__} and not bytes")  # noqa: TRY301  # reported alike
+            raise TypeError(f"save returned {type(content).__name__}, not bytes")  # noqa: TRY301  # reported alike
         return content, content_digest(codec, content)
     except Exception as error:
         why = error.what if isinstance(error, ContractError) else f"{type(error).__name__}: {error}"
@@ -284,7 +284,7 @@ def _written(codec: Codec, value: Any, name: str, model: str) -> tuple[bytes, st
             f"The codec {codec.name} cannot write {name}, which train returned: {str(why)[:400]}",
             remedy=error.remedy
             if isinstance(error, ContractError)
-            else "Return an object that it can write, or write a codec of the project's own",
+            else "Return an object that it can write, or write a codec in the project",
             model=model,
         ) from error
 
@@ -298,12 +298,12 @@ def _read(codec: Codec, content: bytes, file: str, model: str, digest: str | Non
     """Load an object from a file whose SHA-256 was checked, after checking the content's digest if given."""
     try:
         if digest is not None and content_digest(codec, content) != digest:
-            raise ValueError("it holds another object than its index says")  # noqa: TRY301  # reported alike
+            raise ValueError("its content does not match the digest in the index")  # noqa: TRY301  # reported alike
         return codec.load(content)
     except ModuleNotFoundError as error:
         raise ModelArtifactError(
-            f"{file} needs the package {error.name}, which is not installed here",
-            remedy="Add it to the model's `requirements` and lock them",
+            f"{file} needs the package {error.name}, which is not installed",
+            remedy="Add it to the .in file of the model's requirements, and run `mlpipe lock`",
             model=model,
         ) from error
     except Exception as error:

@@ -79,7 +79,7 @@ def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
         )
         raise OutcomesError(
             f"{what} have columns of several types: {several[:400]}",
-            remedy="Return each column in one type for all partitions, and prepare the features again",
+            remedy="Return each column with the same type in all partitions, then prepare the features again",
         ) from error
 
 
@@ -170,8 +170,8 @@ def _refuse_shared(columns: Iterable[str], outcomes: Iterable[str]) -> None:
     shared = sorted(set(columns) & set(outcomes))
     if shared:
         raise OutcomesError(
-            f"The outcomes have columns of the rows that they are joined with: {', '.join(shared)}",
-            remedy="Give the outcome columns of the model's outcomes function other names",
+            f"The outcomes share columns with the rows that they are joined with: {', '.join(shared)}",
+            remedy="Rename these columns in the model's outcomes function",
         )
 
 
@@ -187,7 +187,8 @@ def previous_table(scored: ScoredPartition, outcomes: pa.Table | None) -> pa.Tab
     frame = scored.predictions
     if PREVIOUS_PARTITION in frame.columns:
         raise OutcomesError(
-            f"The predictions have a column {PREVIOUS_PARTITION}, which tells predict the partition",
+            f"The predictions have a column {PREVIOUS_PARTITION}; the platform adds this column to the "
+            "previous batch",
             remedy="Give the column another name in the model's defs.yaml and predict function",
         )
     table = pa.table({name: _arrow_column(frame[name]) for name in frame.columns})

@@ -16,7 +16,7 @@ _APPROVED_ONCE = frozenset(
 _REFUSALS: dict[str, str] = {
     VersionState.REFUSED: "was refused",
     VersionState.CANDIDATE: "was never approved",
-    VersionState.RETIRED: "was retired: its artifact is gone",
+    VersionState.RETIRED: "was retired, and its artifact is deleted",
 }
 
 
@@ -59,8 +59,8 @@ def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
         if record is not None and record.state == VersionState.CHAMPION:
             return record
         contradiction = (
-            f"Version {pointer.version} is the champion by the pointer, and its own record says "
-            f"{record.state if record else 'nothing'}"
+            f"The champion pointer names version {pointer.version}, but its record "
+            f"{f'says {record.state}' if record else 'is missing'}"
         )
     raise ModelVersionError(
         contradiction,

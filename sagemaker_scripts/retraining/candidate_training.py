@@ -39,10 +39,10 @@ def train_candidate(
     examples = prepared.examples()
     if not examples.num_rows:
         raise FeaturesError(
-            "No outcome of the partitions to learn from is known"
+            "No outcomes of the training partitions are known"
             if inputs.outcomes
-            else "The partitions to learn from have no rows of features",
-            remedy="Learn from more partitions, or prepare the one after the last",
+            else "The training partitions have no rows of features",
+            remedy="Train on more partitions, or prepare the partition after the last one",
             model=arguments.model,
         )
     _LOG.info("learns from %d rows of %s to %s", examples.num_rows, plan.first_partition, plan.last_partition)

@@ -85,8 +85,8 @@ class JoinedPredictions:
         if not len(self.rows[metric.actual].dropna()):
             raise EvaluationError(
                 f"No outcome of the held-out partitions is known: {metric.actual} is missing in all rows",
-                remedy="Prepare the features of the partitions after them, which tell what happened, then "
-                "start the next attempt",
+                remedy="Prepare the features of later partitions, which include these outcomes, then start "
+                "the next attempt",
             )
 
     def paired(self, metric: Metric, chosen: np.ndarray | None = None) -> PairedRows:

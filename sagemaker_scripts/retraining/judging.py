@@ -104,7 +104,7 @@ def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: Model
     verdict = Verdict.parse(content)
     if verdict.candidate_key != candidate_key:
         raise JudgingError(
-            f"The execution has judged {verdict.candidate_key}, and this job is to judge {candidate_key}",
+            f"The execution has already judged {verdict.candidate_key}, not {candidate_key}",
             remedy="Start a new retraining",
             model=arguments.model,
         )
@@ -116,7 +116,7 @@ def _candidate_key(arguments: JudgeArguments, store: ObjectStore) -> str:
     beginning = store.address(candidates_prefix(arguments.model))
     if not arguments.candidate.startswith(beginning):
         raise JudgingError(
-            f"The candidate {arguments.candidate} does not lie below {beginning}",
+            f"The candidate {arguments.candidate} is not below {beginning}",
             remedy="Pass the archive of the execution's own training job",
             model=arguments.model,
         )
@@ -131,7 +131,7 @@ def _verdict(
     slices: list[SliceComparison] = []
     is_new = champion is None or champion.digest != candidate.digest
     if not is_new:
-        judgement = refused("Training gave the champion once more: the candidate has the same digest")
+        judgement = refused("The candidate has the same digest as the champion, so it is the same model")
     elif not inputs.metrics:
         judgement = left_to_a_person("The model declares no metrics, so a person decides")
     else:
@@ -179,7 +179,7 @@ class _Comparison:
         try:
             models = self._predictions(held_out)
         except EvaluationError as error:
-            return refused(f"{error.what}; so the candidate cannot be judged")
+            return refused(f"{error.what}; the candidate cannot be judged")
         joined = JoinedPredictions.of_models(
             models.candidate,
             models.champion,
@@ -197,13 +197,13 @@ class _Comparison:
             answered, left_out = joined.left_out(deciding)
             if left_out > _MOST_LEFT_OUT * answered:
                 return refused(
-                    f"The candidate gives no {deciding.predicted} for {left_out} of the {answered} held-out "
-                    "rows that the champion answers"
+                    f"The candidate predicts no {deciding.predicted} for {left_out} of the {answered} "
+                    "held-out rows that the champion predicts"
                 )
         try:
             first = self._compared(deciding, joined, trained_values(deciding, learned), weights)
         except UndecidedMetricError as error:
-            return refused(f"{error.what}; so the candidate cannot be judged")
+            return refused(f"{error.what}; the candidate cannot be judged")
         metrics.append(first)
         for metric in others:
             try:
@@ -225,7 +225,7 @@ class _Comparison:
         if plan.champion is None:
             return _Models(candidate, None, doubts)
         if plan.champion_trained_until is None:
-            doubts.append("nobody says what the champion learned from")
+            doubts.append("the champion's training partitions are unknown")
         try:
             champion = self._scored(plan.champion, held_out)
         except (EvaluationError, FunctionError, PredictionsError, ReturnedTableError) as error:
@@ -287,7 +287,9 @@ class _Comparison:
                 champion = shown_value(loss(rows.actual, rows.champion))
                 interval = gain_interval(metric, rows, weights)
             except EvaluationError as error:
-                _LOG.warning("%s says nothing of %s = %s: %s", metric.label, column, value, error.what)
+                _LOG.warning(
+                    "%s is undefined for the slice %s = %s: %s", metric.label, column, value, error.what
+                )
         return SliceComparison(
             column=column,
             value=value,

@@ -87,7 +87,7 @@ def found_plan(arguments: RetrainingStepArguments, store: ObjectStore) -> Retrai
         planned, wanted = getattr(plan, name), getattr(arguments, name)
         if planned != wanted:
             raise RetrainingPlanError(
-                f"The retraining was planned with the {name} {planned}, and this job has {wanted}",
+                f"The retraining was planned with {name} {planned}, but this job has {wanted}",
                 remedy="Start a new retraining",
                 model=arguments.model,
             )
@@ -120,7 +120,7 @@ def _made(
             for each in _prepared(arguments, span, store, inputs, now)
         )
     else:
-        _LOG.info("execution %s works on this range already", claimed_by)
+        _LOG.info("execution %s already works on this range", claimed_by)
     return RetrainingPlan(
         model=str(model),
         execution_id=arguments.execution_id,
@@ -153,9 +153,9 @@ def require_unseen(trained_until: str | None, first_held_out: str | None, model:
         return
     if Partition(trained_until).end > Partition(first_held_out).start:
         raise RetrainingPlanError(
-            f"The champion learned from partitions up to {trained_until}, and models would be judged on "
-            f"partitions from {first_held_out} on: it knows their outcomes",
-            remedy="Retrain up to a later partition, so that all that are held out come after "
+            f"The champion was trained on partitions up to {trained_until}, so it knows outcomes of the "
+            f"held-out partitions, which begin with {first_held_out}",
+            remedy="Retrain up to a later partition, so that all held-out partitions come after "
             f"{trained_until}, or declare a smaller `held_out`",
             model=model,
         )

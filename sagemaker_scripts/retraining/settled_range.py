@@ -62,9 +62,9 @@ def _newest(arguments: PlanRetrainingArguments, store: ObjectStore, now: datetim
         end = "" if schedule.end is None else f" and end before {schedule.end}"
         refuse_argument(
             argument,
-            f"{named} is no partition of {arguments.model}: `partitions` in its defs.yaml begin with "
+            f"{named} is not a partition of {arguments.model}: `partitions` in its defs.yaml begin with "
             f"{schedule.start}{end}",
         )
     if named.end > now:
-        refuse_argument(argument, f"{named} has not ended by the clock of this job")
+        refuse_argument(argument, f"{named} has not ended yet by this job's clock")
     return named

@@ -75,14 +75,14 @@ def judged(
     if doubts:
         return Judgement(1, 0, 0, PENDING, f"{reason}; a person decides, because {' and '.join(doubts)}")
     if not judging.is_approved_by_rule:
-        return Judgement(1, 0, 0, PENDING, f"{reason}; a person decides, as the model declares it")
+        return Judgement(1, 0, 0, PENDING, f"{reason}; a person decides, as the model declares")
     return Judgement(1, 0, 0, APPROVED, reason)
 
 
 def _compared(metric: MetricComparison, margin: float) -> tuple[bool, str]:
     """Return whether the candidate is better by a metric, and the beginning of the reason."""
     if metric.gain is None:
-        naive = f"than every naive baseline in {metric.name}, without a champion to compare it with"
+        naive = f"than every naive baseline in {metric.name}; there is no champion to compare with"
         return metric.beats_baselines, f"{'Better' if metric.beats_baselines else 'Not better'} {naive}"
     # Without a confidence interval, use the gain itself.
     least = metric.gain if metric.gain_low is None else metric.gain_low

@@ -150,8 +150,8 @@ def _features(store: ObjectStore, manifest: Manifest) -> FeatureSet:
         (each.key, each.sha256) for each in manifest.inputs.features
     ]:
         raise ChallengerError(
-            f"The features below {features.prefix} were prepared again since the batch was scored",
-            remedy="Score the partition as a new batch, which the challenger is scored beside",
+            f"The features below {features.prefix} were prepared again after the batch was scored",
+            remedy="Score the partition as a new batch; the challenger is then scored beside it",
             model=manifest.model,
             batch_id=manifest.batch_id,
         )
@@ -165,8 +165,8 @@ def _previous(store: ObjectStore, registry: ScoringRegistry, manifest: Manifest)
     found = usable_batch(store, registry.batch, manifest.model, manifest.previous_batch_id)
     if found is None:
         raise ChallengerError(
-            f"Its previous batch {manifest.previous_batch_id} was refused, retired or withdrawn since",
-            remedy="Wait for the next batch, which the challenger is scored beside",
+            f"Its previous batch {manifest.previous_batch_id} has been refused, retired or withdrawn since",
+            remedy="Wait for the next batch; the challenger is then scored beside it",
             model=manifest.model,
             batch_id=manifest.batch_id,
         )

@@ -152,7 +152,7 @@ class HostWatch:
         if state is not None and state.job == self._hosts.job and state.error is not None:
             raise HostLostError(
                 f"The first host, {first}, failed: {state.error[:_LONGEST_ERROR]}",
-                remedy=f"Look into the log of {first}, then run the job again",
+                remedy=f"Read the log of {first}, then run the job again",
             )
 
     def misses_any(self, hosts: Iterable[str]) -> bool:
@@ -173,15 +173,15 @@ class HostWatch:
         """
         lost = []
         for host, shares in waited_for.items():
-            loss = "has ended without its shares" if host in ended else self._loss(host)
+            loss = "ended without writing all its shares" if host in ended else self._loss(host)
             if loss is not None:
                 named = [share.name for share in list(shares)[:_NAMED_SHARES]]
-                owing = f" ({len(shares)} shares are missing, {', '.join(named)} among them)" if named else ""
+                owing = f" ({len(shares)} shares are missing, including {', '.join(named)})" if named else ""
                 lost.append(f"{host} {loss}{owing}")
         if lost:
             raise HostLostError(
                 f"Hosts of the job are lost: {'; '.join(lost)}",
-                remedy="Look into the logs of these hosts, then run the job again",
+                remedy="Read the logs of these hosts, then run the job again",
             )
 
     def _loss(self, host: str) -> str | None:
@@ -193,7 +193,7 @@ class HostWatch:
         if state.error is not None:
             return f"failed: {state.error[:_LONGEST_ERROR]}"
         if state.step != ENDED and now - at > SILENCE_PATIENCE_SECONDS:
-            return f"has given no sign of life for {now - at:.0f} s"
+            return f"has not reported for {now - at:.0f} s"
         return None
 
     def _read(self, host: str) -> bytes | None:

@@ -56,7 +56,7 @@ def pinned_model(
     pinned = PinnedModel.parse(content)
     if arguments.version not in {None, pinned.version}:
         raise PinnedModelError(
-            f"The batch is pinned to version {pinned.version}, and version {arguments.version} was asked for",
+            f"The batch is pinned to version {pinned.version}, but version {arguments.version} was requested",
             remedy="Score the partition as a new batch",
             model=arguments.model,
             batch_id=attempt.batch_id,

@@ -176,7 +176,7 @@ def planned_features(
     features = feature_set(store, arguments.model, batch.partition, plan.features_prefix)
     if features.digest != plan.features_digest:
         raise ScoringPlanError(
-            f"The features below {plan.features_prefix} were prepared again since the attempt was planned",
+            f"The features below {plan.features_prefix} were prepared again after the attempt was planned",
             remedy="Start the next attempt",
         )
     return features

@@ -19,7 +19,7 @@ from prediction_contract.rows.row_contract import Row
 
 # This many rows fit into the 1024 characters of a job's message.
 _NAMED_ROWS = 5
-_SHARED_KEY = Refusal("duplicate_key", "another row has its key")
+_SHARED_KEY = Refusal("duplicate_key", "another row has the same key")
 
 # Cleans and checks a line like the load; raises InvalidRowError.
 ParseRow = Callable[[bytes], Row]

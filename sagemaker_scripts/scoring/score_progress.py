@@ -96,7 +96,7 @@ class ScoreProgress:
         try:
             rows = total if self._is_complete else self._all_rows()
         except (BotoCoreError, ClientError) as error:
-            _LOG.warning("the other hosts' progress cannot be read now: %s", error)
+            _LOG.warning("the other hosts' progress could not be read: %s", error)
             return
         seconds = time.monotonic() - began
         values: dict[str, Any] = {"step": self._step, "rows": rows, "seconds": round(seconds)}
@@ -119,4 +119,4 @@ class ScoreProgress:
             self._watch.tell(state)
         except (BotoCoreError, ClientError) as fault:
             # The next report may arrive. If none does, the first host will report that this host is lost.
-            _LOG.warning("the other hosts cannot be told now: %s", fault)
+            _LOG.warning("this host's progress could not be reported to the other hosts: %s", fault)

@@ -97,7 +97,7 @@ class ScoringPlan:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ScoringPlanError(
                 f"The plan cannot be read: {error}",
-                remedy="Start the next attempt: this one was planned by another version of the code",
+                remedy="Start the next attempt, because another version of the code planned this one",
             ) from error
 
     def require_for(self, arguments: ScoreArguments) -> None:
@@ -110,7 +110,7 @@ class ScoringPlan:
             planned, wanted = getattr(self, name), getattr(arguments, name)
             if planned != wanted:
                 raise ScoringPlanError(
-                    f"The attempt was planned with the {name} {planned}, and this job has {wanted}",
+                    f"The attempt was planned with {name} {planned}, but this job has {wanted}",
                     remedy="Start the next attempt",
                 )
 
@@ -152,8 +152,8 @@ def awaited_plan(
             return None
         if time.monotonic() > deadline:
             raise ScoringPlanError(
-                f"The first host, {first_host}, put no {key} within {PLAN_PATIENCE_SECONDS:.0f} s",
-                remedy=f"Look into the log of {first_host}, then start the next attempt",
+                f"The first host, {first_host}, did not write {key} within {PLAN_PATIENCE_SECONDS:.0f} s",
+                remedy=f"Read the log of {first_host}, then start the next attempt",
             )
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     return ScoringPlan.parse(content)

@@ -158,8 +158,8 @@ class ScoringProcesses:
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
             raise ProcessEndedError(
                 f"The process that worked on {task} ended with {how}",
-                remedy="Run the job again. If SIGKILL comes again, take an instance type with more memory, "
-                "or fewer scoring.chunk_rows",
+                remedy="Run the job again. If SIGKILL ends it again, use an instance type with more memory, "
+                "or declare fewer scoring.chunk_rows",
             ) from None
         if isinstance(answer, _Failed):
             raise answer.error

@@ -130,7 +130,9 @@ def _named_in_errors(number: int, chunk: _Chunk, share: Share) -> Iterator[None]
         yield
     except Exception as error:
         rows = chunk.prepared.features.num_rows
-        error.add_note(f"It happened in chunk {number} of {share}, which has {rows} rows of features.")
+        error.add_note(
+            f"This error occurred in chunk {number} of {share}, which has {rows} rows of features."
+        )
         raise
 
 

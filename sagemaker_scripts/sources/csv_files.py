@@ -64,8 +64,8 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
         number = "A row" if wrong[0].number is None else f"Row {wrong[0].number - 1}"
         raise SourceError(
             f"{number} of {found.address} of source {columns.source} has {wrong[0].actual_columns} fields, "
-            f"and the header {wrong[0].expected_columns}",
-            remedy="Deliver the file again",
+            f"but the header has {wrong[0].expected_columns}",
+            remedy="Correct the file, then deliver it again",
         ) from error
 
 

@@ -70,7 +70,7 @@ def _blocks_of_lines(opened: BoundedFile, found: SourceObject, source: str) -> I
         if len(rest) > LONGEST_LINE:
             raise SourceError(
                 f"{found.address} of source {source} has a line of more than {LONGEST_LINE} bytes",
-                remedy="Deliver it with one row on each line, or as Parquet",
+                remedy="Deliver it with one row per line, or as Parquet",
             )
     if rest:
         yield rest
@@ -140,14 +140,17 @@ def _faulty_line(content: bytes, before: int, columns: SourceColumns, found: Sou
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            return SourceError(f"Line {number} of {where} is no JSON object", remedy="Deliver the file again")
+            return SourceError(
+                f"Line {number} of {where} is not a JSON object",
+                remedy="Correct the file, then deliver it again",
+            )
         for name, kind in columns.declared.items():
             if not _fits(document.get(name), kind.kind):
-                return columns.wrong(name, number, f"its value is no {kind}", found.address)
+                return columns.wrong(name, number, f"its value is not a valid {kind}", found.address)
     return SourceError(
-        f"{where} cannot be read: a line names a member twice, or holds text that is no "
-        "Unicode or a number that is too large",
-        remedy="Deliver the file again",
+        f"{where} cannot be read: a line names a member twice, or holds text that is not Unicode or a "
+        "number that is too large",
+        remedy="Correct the file, then deliver it again",
     )
 
 

@@ -47,10 +47,10 @@ def refuse_later_rows(rows: pa.Table, known_at: str | None, moment: datetime, wh
     if count:
         row = pc.index(later, value=True).as_py() + 1
         raise SourceError(
-            f"{who} shows rows that were not known at {moment:%Y-%m-%dT%H:%MZ} by their {known_at}: "
-            f"{count} of {rows.num_rows}, the first of them row {row}",
-            remedy="Let the reader leave out what became known later, or leave out point_in_time: then the "
-            "platform does it",
+            f"{who} returned rows that were not known yet at {moment:%Y-%m-%dT%H:%MZ}, according to "
+            f"{known_at}: {count} of {rows.num_rows}, first row {row}",
+            remedy="Leave out these rows in the reader, or remove its point_in_time, so that the platform "
+            "leaves them out",
         )
 
 

@@ -138,14 +138,14 @@ class PiecesReading:
             late += batch.num_rows - known.num_rows
             yield known
         if late:
-            _LOG.info("%s: %d rows became known too late and are left out", stream.where, late)
+            _LOG.info("%s: %d rows became known later and are left out", stream.where, late)
 
     def _nothing_for(self, partition: Partition) -> SourceMissingError:
         return SourceMissingError(
-            f"Source {self.source.name} has nothing for {partition} at "
+            f"Source {self.source.name} has no data for {partition} at "
             f"s3://{self.bucket}/{self._filled(partition)[0]}",
-            remedy="Deliver its data, then prepare the features of the partition; a file without rows "
-            "says that there are none",
+            remedy="Deliver its data, or a file without rows if there is none, then prepare the features of "
+            "the partition",
         )
 
     def _filled(self, partition: Partition) -> tuple[str, ...]:
@@ -164,7 +164,9 @@ class ReaderReading:
         """Return the source's rows known when the partition began, and the records of what was read."""
         returned, reads = self._reader.read(str(partition))
         who = f"{self._reader.name} for {partition}"
-        rows = self._columns.converted(returned, f"What {self._source.reader} returned for {partition}")
+        rows = self._columns.converted(
+            returned, f"The table that {self._source.reader} returned for {partition}"
+        )
         if PARTITION in returned.column_names and PARTITION not in rows.column_names:
             rows = rows.append_column(PARTITION, returned[PARTITION])
         limit = self._columns.known_at

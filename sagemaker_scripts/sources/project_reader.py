@@ -120,15 +120,15 @@ class ProjectReader:
     def __init__(self, source: Source, store: ObjectStore) -> None:
         self._source = source
         self._files = ReaderFiles(source, store)
-        self._reader = self._guarded("cannot be made", partial(_made, source))
+        self._reader = self._guarded("cannot be created", partial(_made, source))
         if not callable(getattr(self._reader, "read", None)):
             raise self._error("has no method read(partition, files)", "Write one")
         self.is_point_in_time = getattr(self._reader, "point_in_time", False) is True
         if not self.is_point_in_time and source.known_at is None:
             raise self._error(
-                "does not say that it shows only what was known",
-                "Filter its rows by the partition's beginning and set point_in_time = True, or declare the "
-                "column known_at of the source, by which the platform filters them",
+                "does not say when its rows became known",
+                "Return only rows known when the partition began and set point_in_time = True, or declare "
+                "the source's known_at, by which the platform filters the rows",
             )
 
     def read(self, partition: str) -> tuple[pa.Table, list[SourceRead]]:
@@ -163,7 +163,9 @@ class ProjectReader:
             raise
         except Exception as error:
             words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
-            raise self._error(f"{what}: {words}", "Correct it; its traceback is in the job's log") from error
+            raise self._error(
+                f"{what}: {words}", "Correct the reader; its traceback is in the job's log"
+            ) from error
 
     def _error(self, what: str, remedy: str) -> ReaderError:
         return ReaderError(f"{self.name} {what}", remedy=remedy)

@@ -52,7 +52,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
         # The error is not chained, because the cause contains the document.
         document = None
     if not isinstance(document, dict) or not all(document.get(each) for each in ("account", "user")):
-        raise _bad_secret(name, "is no JSON object with account and user")
+        raise _bad_secret(name, "is not a JSON object with account and user")
     arguments = {
         "network_timeout": _NETWORK_SECONDS,
         **{key: value for key, value in document.items() if key in _SETTINGS and value is not None},
@@ -80,7 +80,7 @@ def _private_key(name: str, document: Mapping[str, Any]) -> bytes:
     except (ValueError, TypeError, AttributeError):
         key = None
     if key is None:
-        raise _bad_secret(name, "has a private_key that is no PEM key for its passphrase")
+        raise _bad_secret(name, "has a private_key that is not a PEM key, or does not match its passphrase")
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -104,7 +104,7 @@ def connected(name: str, secret: str) -> Iterator[Any]:
         connection = snowflake.connector.connect(**connection_arguments(name, secret))
     except snowflake.connector.errors.Error as error:
         raise SourceError(
-            f"Snowflake refuses the connection of the secret {name}: error {error.errno}",
+            f"Snowflake refused the connection with the secret {name}: error {error.errno}",
             remedy="Correct the secret, or the network policy of its user",
         ) from error
     try:
@@ -150,7 +150,7 @@ def query_batches(
                 yield rows
     except snowflake.connector.errors.Error as error:
         raise SourceError(
-            f"Snowflake refuses the query of source {columns.source}: {_words(error)}",
+            f"Snowflake refused the query of source {columns.source}: {_words(error)}",
             remedy="Correct the query or its parameters in defs.yaml, or the rights of the secret's role",
         ) from error
     reads.append(SourceRead(columns.source, query_id=query_id, rows=count, sha256=digest.hexdigest()))

@@ -44,7 +44,7 @@ class SourceColumns:
             kind = declared.get(source.known_at)
             if kind is None or kind.kind is not Kind.TIMESTAMP:
                 raise SourceError(
-                    f"Source {source.name} declares {source.known_at} as known_at and not as a timestamp",
+                    f"Source {source.name} declares {source.known_at} as known_at, but not as a timestamp",
                     remedy="Correct its columns in defs.yaml",
                 )
         return cls(source.name, declared, source.known_at, until)
@@ -78,7 +78,7 @@ class SourceColumns:
             if there.count(name) > 1:
                 raise SourceError(
                     f"{where} of source {self.source} has more than one column {name}",
-                    remedy="Deliver it with a name for each column",
+                    remedy="Deliver it with unique column names",
                 )
 
     def converted(
@@ -115,8 +115,8 @@ class SourceColumns:
             plain = rows.cast(pa.schema([(field.name, plain_type(field.type)) for field in rows.schema]))
         except pa.ArrowException as error:
             raise SourceError(
-                f"{where} of source {self.source} has a column of a type that cannot be read, or of texts "
-                "that are not UTF-8",
+                f"{where} of source {self.source} has a column with a type that cannot be read, or with "
+                "texts that are not UTF-8",
                 remedy="Declare the source's columns in defs.yaml without it, or deliver it again",
             ) from error
         if self.known_at is None or not rows.column_names:
@@ -126,9 +126,9 @@ class SourceColumns:
         kind = plain[self.known_at].type
         if not pa.types.is_timestamp(kind):
             raise SourceError(
-                f"{where} of source {self.source}: column {self.known_at}, declared as known_at, is {kind} "
-                "and no timestamp",
-                remedy="Deliver it as times, or declare the source's columns with this one as timestamp",
+                f"{where} of source {self.source}: column {self.known_at}, declared as known_at, is {kind}, "
+                "not a timestamp",
+                remedy="Deliver it as timestamps, or declare it as a timestamp among the source's columns",
             )
         return plain
 

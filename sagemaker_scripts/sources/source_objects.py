@@ -214,5 +214,5 @@ def _as_changed(found: SourceObject, error: ClientError) -> Exception:
         return error
     return SourceError(
         f"{found.address} was overwritten or deleted while it was read",
-        remedy="Start the job again, and let a source's files alone once they are delivered",
+        remedy="Start the job again, and do not change a source's files after their delivery",
     )

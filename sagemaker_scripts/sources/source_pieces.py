@@ -62,9 +62,9 @@ def _require_alike(name: str, first: SourcePiece, other: SourcePiece, source: st
     if kinds[0] != kinds[1] and not any(kind is not None and pa.types.is_null(kind) for kind in kinds):
         shown = [f"has {name} as {kind}" if kind is not None else f"has no column {name}" for kind in kinds]
         raise SourceError(
-            f"The files of source {source} differ: {first.where} {shown[0]}, and {other.where} {shown[1]}",
-            remedy="Declare the source's columns in defs.yaml, which are then the same of all files, or "
-            "deliver one of them again",
+            f"The files of source {source} differ: {first.where} {shown[0]}, but {other.where} {shown[1]}",
+            remedy="Declare the source's columns in defs.yaml, so that they are the same in all files, or "
+            "deliver one of the files again",
         )
 
 
@@ -82,7 +82,7 @@ def aligned(rows: pa.Table, schema: pa.Schema, source: str) -> pa.Table:
     if not is_same:
         raise SourceError(
             f"The files of source {source} differ in their columns",
-            remedy="Declare the source's columns in defs.yaml, which are then the same of all files, or "
-            "deliver one of them again",
+            remedy="Declare the source's columns in defs.yaml, so that they are the same in all files, or "
+            "deliver one of the files again",
         )
     return rows.cast(schema)

@@ -83,7 +83,7 @@ def cast_column(
         return cast(values)
     except (pa.ArrowException, ValueError, TypeError):
         row = _first_bad_row(values, cast)
-        raise CastError(f"its value is no {declared}", row) from None
+        raise CastError(f"its value is not a valid {declared}", row) from None
 
 
 def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind]) -> Callable[[Any], Any]:
@@ -100,7 +100,7 @@ def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind])
             return lambda values: _of_text(values, kind, target, no_value)
     elif cast := _CASTS[kind](given):
         return lambda values: cast(values, target)
-    raise CastError(f"it is {given} and declared as {declared}")
+    raise CastError(f"it is {given}, but declared as {declared}")
 
 
 def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -> Any:

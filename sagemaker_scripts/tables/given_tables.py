@@ -49,8 +49,8 @@ def given_table(table: pa.Table, tables: str) -> Any:
     if tables == "pandas":
         return pandas_table(table)
     raise TablesError(
-        f"A model's functions cannot be given tables of {tables!r}",
-        remedy="Declare tables as pandas, polars or arrow",
+        f"The model declares tables: {tables}, which is unknown",
+        remedy="Declare pandas, polars or arrow",
     )
 
 
@@ -66,7 +66,7 @@ def _polars() -> Any:
         import polars as pl  # noqa: PLC0415
     except ImportError as error:
         raise TablesError(
-            "The model declares tables: polars, and the environment of the job has no Polars",
+            "The model declares tables: polars, but the job's environment has no Polars",
             remedy="Add polars to the .in file of the model's requirements, run `mlpipe lock`, "
             "and start the job again",
         ) from error

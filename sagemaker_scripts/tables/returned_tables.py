@@ -15,7 +15,7 @@ import pyarrow as pa
 from prediction_batches.arrow_types import plain_type
 from prediction_contract.errors import ContractError
 
-_WAYS = "a DataFrame of pandas or Polars, an Arrow table, or anything else with __arrow_c_stream__"
+_WAYS = "a pandas or Polars DataFrame, an Arrow table, or another table with __arrow_c_stream__"
 
 
 class ReturnedTableError(ContractError):
@@ -41,7 +41,7 @@ def returned_table(result: Any, who: str) -> pa.Table:
         return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
     except pa.ArrowException as error:
         raise ReturnedTableError(
-            f"{who} returned a table with columns that Arrow cannot keep: {_types(table)}",
+            f"{who} returned a table with columns that Arrow cannot store: {_types(table)}",
             remedy="Return columns of plain types",
         ) from error
 
@@ -70,7 +70,7 @@ def _of_stream(result: Any, who: str) -> pa.Table:
         )
     if not hasattr(result, "__arrow_c_stream__"):
         raise ReturnedTableError(
-            f"{who} returned {_named_type(result)}, which is no table", remedy=f"Return {_WAYS}"
+            f"{who} returned {_named_type(result)}, which is not a table", remedy=f"Return {_WAYS}"
         )
     try:
         # Read the table only once, because a reader of batches is empty afterwards.
@@ -88,15 +88,15 @@ def _of_pandas(frame: pd.DataFrame, who: str) -> pa.Table:
     _refuse_doubled(frame.columns, who)
     if other := [name for name in frame.columns if not isinstance(name, str)]:
         raise ReturnedTableError(
-            f"{who} returned a column named {other[0]!r}, which is no text",
-            remedy="Name each column by a text, as frame.columns = [...] does",
+            f"{who} returned a column named {other[0]!r}, which is not a text",
+            remedy="Use texts as column names, for example with frame.columns = [...]",
         )
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         # Arrow's own message quotes the value.
         raise ReturnedTableError(
-            f"{who} returned a table that cannot be kept: {_mixed_column(frame)}",
+            f"{who} returned a table that Arrow cannot store: {_mixed_column(frame)}",
             remedy="Give each column values of one type",
         ) from None
 
@@ -106,7 +106,7 @@ def _refuse_lost_index(frame: pd.DataFrame, who: str) -> None:
     if names:
         raise ReturnedTableError(
             f"{who} returned a DataFrame whose index is {', '.join(map(str, names))}, "
-            "and an index is not kept",
+            "but the index is not kept",
             remedy="Call reset_index() on it, with drop=True if its values are not needed",
         )
 
@@ -133,7 +133,7 @@ def _mixed_column(frame: pd.DataFrame) -> str:
                     first.setdefault(type(value).__name__, number)
             kinds = ", ".join(f"{kind} from row {number} on" for kind, number in first.items())
             return f"column {name} holds {kinds}"
-    return "its columns are of no types that Arrow has"
+    return "its columns have types that Arrow does not have"
 
 
 def _types(table: pa.Table) -> str:

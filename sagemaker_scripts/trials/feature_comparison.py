@@ -22,8 +22,8 @@ def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, A
     before, after = _by_entity(without_later), _by_entity(all_data)
     found: list[dict[str, Any]] = []
     for entities, what in (
-        (sorted(after.keys() - before.keys()), "the entity is there only with later data"),
-        (sorted(before.keys() - after.keys()), "the entity is there only without later data"),
+        (sorted(after.keys() - before.keys()), "the entity exists only with later data"),
+        (sorted(before.keys() - after.keys()), "the entity exists only without later data"),
     ):
         found += _told(entities, None, what)
     names = {name for name in (*all_data.column_names, *without_later.column_names) if name != _ENTITY}
@@ -31,7 +31,7 @@ def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, A
     for name in sorted(names):
         if name not in all_data.column_names or name not in without_later.column_names:
             is_with = name in all_data.column_names
-            told = f"the column is there only {'with' if is_with else 'without'} later data"
+            told = f"the column exists only {'with' if is_with else 'without'} later data"
             found.append({"entity": None, "column": name, "entities": len(shared), "what": told})
             continue
         changed = [key for key in shared if not _equal(before[key][name], after[key][name])]

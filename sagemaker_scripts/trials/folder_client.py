@@ -38,7 +38,7 @@ class FolderClient:
         path = self._path(Bucket, Key)
         etag = _etag(path)
         if IfMatch and IfMatch != etag:
-            raise _refusal("PreconditionFailed", f"{path} was written anew")
+            raise _refusal("PreconditionFailed", f"{path} was overwritten")
         found = _RANGE.fullmatch(Range)
         with path.open("rb") as file:
             file.seek(int(found[1]) if found else 0)

@@ -28,7 +28,8 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
     """
     if request.folder is None:
         raise TrialError(
-            "Later data of a bucket cannot be taken away", remedy="Check for leaks on sample data"
+            "The check for leaks needs sample data, because it removes later data",
+            remedy="Leave out --bucket",
         )
     trial = ModelTrial(request)
     partition = trial.partition()

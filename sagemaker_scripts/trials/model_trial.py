@@ -138,9 +138,9 @@ class ModelTrial:
             # No path of a source has a partition.
             return request.first
         raise TrialError(
-            "There is no partition that all sources have data of; the first one lacks "
+            "No partition has data of all sources; the first one lacks "
             f"{', '.join(self._keys.lacking(request.first))}",
-            remedy="Name one by --partition, or let the sample data have the files of one",
+            remedy="Name one by --partition, or add the missing files to the sample data",
             model=self.inputs.model,
         )
 
@@ -148,9 +148,10 @@ class ModelTrial:
         first, end = self._request.first, self._request.end
         is_own = kind_of_text(partition) == kind_of_text(first) and first <= partition
         if not is_own or (end is not None and partition >= end):
-            until = f", and {end} is no longer one" if end is not None else ""
+            until = f" and end before {end}" if end is not None else ""
             raise TrialError(
-                f"{partition} is no partition of {self.inputs.model}: the first is {first}{until}",
+                f"{partition} is not a partition of {self.inputs.model}: `partitions` in its defs.yaml "
+                f"begin with {first}{until}",
                 remedy="Name another one by --partition, or correct `partitions` in defs.yaml",
                 model=self.inputs.model,
             )
@@ -192,9 +193,9 @@ class ModelTrial:
             return model, {"training": None, "model_version": model.version}
         if examples is None or not examples.num_rows:
             raise TrialError(
-                f"No outcome of {', '.join(trained)} is known",
-                remedy="Return outcomes of earlier partitions from the function outcomes, and let the sample "
-                "data have the partitions after those to learn from",
+                f"No outcomes of {', '.join(trained)} are known",
+                remedy="Return outcomes of earlier partitions from the outcomes function, and add later "
+                "partitions to the sample data",
                 model=inputs.model,
             )
         model = self._read_back(self._functions.train(examples), codecs)
@@ -208,7 +209,7 @@ class ModelTrial:
         if not found:
             raise TrialError(
                 f"{self._store.address(prefix)} holds no {_ARCHIVE[1:]} to try the model's functions with",
-                remedy="Copy the archive of one of its versions there",
+                remedy="Copy the archive of one of the model's versions there",
                 model=self.inputs.model,
             )
         return max(found, key=lambda entry: (entry.modified, entry.key)).key

@@ -28,8 +28,8 @@ def test_each_row_that_would_be_quarantined_is_told_with_its_reason(
     status, document = first.json(capfd, "try", "revenue")
     assert status == 1
     assert [(each["row"], each["reason"], each["what"]) for each in document["quarantined"]] == [
-        (2, "duplicate_key", "Another row has its key"),
-        (3, "duplicate_key", "Another row has its key"),
+        (2, "duplicate_key", "Another row has the same key"),
+        (3, "duplicate_key", "Another row has the same key"),
         (4, "missing_key", "The row has no station"),
         (5, "not_a_number", "expected_amount: NaN is not a JSON number"),
     ]
@@ -136,7 +136,7 @@ def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.Ca
     """The message names the source and what is to be done."""
     status, document = first.json(capfd, "try", "churn", "--partition", "2026-W40")
     assert status == 1
-    assert "Source customers has nothing for 2026-W40" in document["error"]["what"]
+    assert "Source customers has no data for 2026-W40" in document["error"]["what"]
 
 
 def test_a_trial_learns_from_the_partitions_before(

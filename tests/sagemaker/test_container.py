@@ -107,7 +107,7 @@ def test_a_run_ends_its_attempts_at_last(root: Path) -> None:
         rename_job(root, str(attempt))
         assert taken(root, store, run_id="abc123").attempt == attempt
     rename_job(root, "another")
-    with pytest.raises(TooManyAttemptsError, match="Run abc123 has had 50 attempts"):
+    with pytest.raises(TooManyAttemptsError, match="Run abc123 has made 50 attempts"):
         taken(root, store, run_id="abc123")
 
 
@@ -162,7 +162,9 @@ def test_a_host_knows_itself_and_the_others(root: Path) -> None:
     assert job is not None
     assert (job.host, job.hosts) == ("algo-2", ("algo-1", "algo-2", "algo-3"))
     become_host(root, "algo-4", 1_700_000_000)
-    with pytest.raises(JobSetupError, match=r"'algo-4' as its host, and the job has algo-1, algo-2, algo-3"):
+    with pytest.raises(
+        JobSetupError, match=r"'algo-4' as its host, but the job's hosts are algo-1, algo-2, algo-3"
+    ):
         Container(root).processing_job()
 
 

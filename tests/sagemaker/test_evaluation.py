@@ -122,7 +122,7 @@ def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
 
 @pytest.mark.parametrize(
     ("entities", "minutes", "reasons"),
-    [(["a", "b"], [0.5, 1.5], "2 wrong_type"), ([], [], "predict returned no row")],
+    [(["a", "b"], [0.5, 1.5], "2 wrong_type"), ([], [], "predict returned no rows")],
 )
 def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[float], reasons: str) -> None:
     """The error names the reasons, instead of speaking of unknown outcomes."""
@@ -142,7 +142,7 @@ def test_a_prediction_without_a_value_counts_for_no_metric() -> None:
         return evaluate(metrics, [ScoredPartition("d", predicted)], outcomes, examples)[0]
 
     assert (evaluated([None, 21.0])["rows"], evaluated([None, 21.0])["value"]) == (1, 1.0)
-    with pytest.raises(EvaluationError, match="No evaluated prediction has a guess"):
+    with pytest.raises(EvaluationError, match="No evaluated prediction has both guess"):
         evaluated([None, None])
 
 

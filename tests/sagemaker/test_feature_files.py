@@ -125,7 +125,7 @@ def test_a_file_that_changed_or_is_gone_is_named_and_not_kept(store: ObjectStore
     (file,) = written(store, numbered(0, 5))
     store.put(file.object.key, b"other bytes")
     for _ in range(2):
-        with pytest.raises(ObjectAlteredError, match=r"x/rows-00000.parquet has not the SHA-256"):
+        with pytest.raises(ObjectAlteredError, match=r"x/rows-00000.parquet does not have SHA-256"):
             file.fetched(store, tmp_path)
     del store.client.objects[file.object.key]
     with pytest.raises(InputMissingError, match=r"x/rows-00000.parquet does not exist"):

@@ -74,7 +74,7 @@ def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) ->
     """Its member is named, and nothing is said of Python."""
     for content in other_documents():
         store.put("features/m/dt=2013-01-04/run=r/features.json", content)
-        with pytest.raises(FeaturesError, match="no index of features") as caught:
+        with pytest.raises(FeaturesError, match="not an index of features") as caught:
             feature_set(store, "m", "2013-01-04")
         assert not PYTHON.search(str(caught.value))
 

@@ -115,21 +115,21 @@ def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelF
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        ("[1]", "returned list, which is no table. Return a DataFrame of pandas or Polars"),
-        ("None", "returned None, which is no table"),
+        ("[1]", "returned list, which is not a table. Return a pandas or Polars DataFrame"),
+        ("None", "returned None, which is not a table"),
         ("pl.LazyFrame({'entity_id': ['a']})", r"returned a LazyFrame.*Call collect\(\) on it"),
         ("pl.Series(['a'])", "Arrow cannot read as a table"),
         ("pd.DataFrame({'x': [1]})", "no column entity_id; its columns are x"),
-        ("pd.DataFrame({'entity_id': [1, 2]})", "the column entity_id as int64, which is no text"),
-        ("pd.DataFrame({'entity_id': ['a', None]})", "1 rows without entity_id; the first is row 2"),
-        ("pd.DataFrame({'entity_id': ['a', 'b', 'a']})", "more than one row of 'a'"),
+        ("pd.DataFrame({'entity_id': [1, 2]})", "returned column entity_id for .* as int64, not as text"),
+        ("pd.DataFrame({'entity_id': ['a', None]})", "1 rows without entity_id for .*; the first is row 2"),
+        ("pd.DataFrame({'entity_id': ['a', 'b', 'a']})", "several rows for .* of 'a'"),
         (
             "pd.DataFrame({'entity_id': ['a'], 'partition': 'x'})",
-            "a column partition, which the platform adds",
+            "returned a column partition for .*; the platform adds",
         ),
         ("pd.DataFrame({'x': [1]}, pd.Index(['a'], name='entity_id'))", "index is entity_id.*reset_index"),
         ("pd.DataFrame([['a', 'b']], columns=['entity_id'] * 2)", "column entity_id more than once"),
-        ("pd.DataFrame([['a', 'b']], columns=['entity_id', 7])", "a column named 7, which is no text"),
+        ("pd.DataFrame([['a', 'b']], columns=['entity_id', 7])", "a column named 7, which is not a text"),
         (
             "pd.DataFrame({'entity_id': ['a', 'b'], 'x': [1, 'secret']})",
             "column x holds int from row 1 on, str from row 2 on",
@@ -152,7 +152,7 @@ def test_features_that_are_no_table_of_entities_are_refused(
 
 @pytest.mark.parametrize(
     ("partitions", "complaint"),
-    [(["2013-02-01", "2013-02-01"], "more than one row of 'a' of '2013-02-01'"), (["1 Feb", "2"], "1 Feb")],
+    [(["2013-02-01", "2013-02-01"], "several rows for .* of 'a' of '2013-02-01'"), (["1 Feb", "2"], "1 Feb")],
 )
 def test_outcomes_that_name_an_entity_twice_or_no_partition_are_refused(
     write: Callable[..., ModelFunctions], partitions: list[str], complaint: str

@@ -191,7 +191,7 @@ def test_types_that_do_not_go_together_are_named(tmp_path: Path) -> None:
     for first_row, value in enumerate((1, "a")):
         rows = pa.table({"k": ["a"], "x": [value]})
         buckets.spill("t", rows.schema, rows.to_batches(), key="k", first_row=first_row, writer="w")
-    with pytest.raises(BucketsError, match="t have columns of several types"):
+    with pytest.raises(BucketsError, match="Table t has columns of several types"):
         buckets.read("t", 0)
 
 

@@ -34,12 +34,12 @@ def test_a_prediction_for_each_row_of_features_is_right(predictions: list[str | 
         (["a", None, "c"], "no prediction for rows 2, 4, 5 of the features"),
         (
             [*FEATURES.to_pylist(), "new", None, "A"],
-            "rows 6, 8 of what predict returned are of no entity of the features",
+            "rows 6, 8 of the predictions belong to no entity of the features",
         ),
         # Equal to readers, and another key to every store.
         (
             ["a", "b", "c ", "u\u0308", "x\u0301"],
-            "rows 3, 4 of the features; rows 3, 4 of what",
+            "rows 3, 4 of the features; rows 3, 4 of the predictions belong",
         ),
     ],
     ids=["missing", "null", "surplus", "alike"],

@@ -98,10 +98,10 @@ def test_differences_name_entity_and_column() -> None:
     without = pa.table({"entity_id": ["c", "b", "a"], "mean": [float("nan"), 2.0, 0.3], "delay": [3, 2, 1]})
     assert differences(with_later, without) == [
         {"entity": "b", "column": "delay", "entities": 1, "what": "later data changes the value"},
-        {"entity": None, "column": "new", "entities": 3, "what": "the column is there only with later data"},
+        {"entity": None, "column": "new", "entities": 3, "what": "the column exists only with later data"},
     ]
     assert differences(with_later, with_later.slice(0, 2)) == [
-        {"entity": "c", "column": None, "entities": 1, "what": "the entity is there only with later data"}
+        {"entity": "c", "column": None, "entities": 1, "what": "the entity exists only with later data"}
     ]
 
 

@@ -27,8 +27,8 @@ def test_rows_that_share_a_key_are_all_refused() -> None:
         (b'{"entity_id":"b","share":2.0,"row_checksum":%d}' % found.accepted[0][1].checksum, "b")
     ]
     assert found.refused == [
-        RefusedPrediction(1, "duplicate_key", "entity_id", "Another row has its key"),
-        RefusedPrediction(3, "duplicate_key", "entity_id", "Another row has its key"),
+        RefusedPrediction(1, "duplicate_key", "entity_id", "Another row has the same key"),
+        RefusedPrediction(3, "duplicate_key", "entity_id", "Another row has the same key"),
         RefusedPrediction(4, "not_a_number", None, "share: NaN is not a JSON number"),
     ]
     assert len(found) == 4

@@ -84,10 +84,15 @@ def test_an_outcome_of_nothing_has_no_percentage() -> None:
     ("metric", "actual", "predicted", "complaint"),
     [
         (Metric("mape", "p", "a"), [0, 0], [1, 2], "a is 0 in all evaluated rows. Declare mae"),
-        (Metric("r2", "p", "a"), [3, 3], [1, 2], "the same a, and r2 compares different ones"),
-        (Metric("roc_auc", "p", "a"), [1, 1], [1, 2], "the same a, and roc_auc compares"),
-        (Metric("roc_auc", "p", "a"), [1, 2], [1, 2], "a is 2 in some rows, and roc_auc is of truth values"),
-        (Metric("log_loss", "p", "a"), [1, 0], [0.5, 1.2], "p is 1.2 in some rows, which is no probability"),
+        (Metric("r2", "p", "a"), [3, 3], [1, 2], "the same a, but r2 compares different ones"),
+        (Metric("roc_auc", "p", "a"), [1, 1], [1, 2], "the same a, but roc_auc compares"),
+        (Metric("roc_auc", "p", "a"), [1, 2], [1, 2], "a is 2 in some rows, but roc_auc needs truth values"),
+        (
+            Metric("log_loss", "p", "a"),
+            [1, 0],
+            [0.5, 1.2],
+            "p is 1.2 in some rows, which is not a probability",
+        ),
         (Metric("pinball", "p", "a"), [1, 0], [0.5, 1.2], "no quantile"),
     ],
 )
@@ -163,9 +168,9 @@ def test_an_evaluation_says_which_metric_it_is_of() -> None:
 @pytest.mark.parametrize(
     ("spent", "complaint"),
     [
-        (["x", "secret", "y"], "spent holds str, and the metric mae is of numbers"),
+        (["x", "secret", "y"], "spent holds str, but the metric mae needs numbers"),
         ([1.0, math.inf, 2.0], "spent is infinite in some rows"),
-        ([None, None, None], "No evaluated prediction has a guess and a spent"),
+        ([None, None, None], "No evaluated prediction has both guess and spent"),
     ],
 )
 def test_an_outcome_that_is_no_number_is_named(spent: list[Any], complaint: str) -> None:

@@ -121,13 +121,13 @@ def test_another_file_than_the_pinned_one_is_told_before_it_is_parsed(
     pinned = replace(found_model(store, "m", KEY), version=7)
     assert load_model(store, "m", pinned, CODECS).artifact == {"number": 1}
     other_digest = replace(pinned, digest="0" * 16)
-    with pytest.raises(ModelArtifactError, match=r"has the digest .*, and not 0000.*other version than 7"):
+    with pytest.raises(ModelArtifactError, match=r"has digest .*, not 0000.*version other than 7"):
         load_model(store, "m", other_digest, Unread())
     save_model(tmp_path, "m", {"number": 2}, {}, CODECS)
     put_archive(store, tmp_path)
     for content in (store.get(KEY), b"no archive at all"):
         store.put(KEY, content)
-        with pytest.raises(ModelArtifactError, match=r"has the SHA-256 .*, and not .*other version than 7"):
+        with pytest.raises(ModelArtifactError, match=r"has SHA-256 .*, not .*version other than 7"):
             load_model(store, "m", pinned, Unread())
 
 
@@ -188,16 +188,16 @@ def other_model(_folder: Path, index: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("alter", "complaint"),
     [
-        (other_value, "objects/number.json is not the file that its index names"),
-        (other_digest, "The codec json cannot read .* holds another object than its index says"),
-        (named_once_more, "not named once each"),
-        (path_of_another_folder, "an object's name or codec has no such form"),
-        (other_size, "not the file that its index names"),
+        (other_value, "objects/number.json does not have the size and SHA-256 in the index"),
+        (other_digest, "The codec json cannot read .* its content does not match the digest in the index"),
+        (named_once_more, "do not have valid and unique names"),
+        (path_of_another_folder, "the name or codec of an object is invalid"),
+        (other_size, "does not have the size and SHA-256 in the index"),
         (no_file, "objects/number.json is missing"),
-        (other_version, "its version is [0-9a-f]{16}, and the index says 0000"),
-        (unknown_codec, r"There is no codec joblib.*Name the class that reads it in `codecs`"),
+        (other_version, "its version is [0-9a-f]{16}, but the index says 0000"),
+        (unknown_codec, r"Codec joblib is unknown.*Name the class that reads it in `codecs`"),
         (earlier_format, r"was written by another version of the platform. Train again"),
-        (other_model, "is a model of other"),
+        (other_model, "holds a model of other"),
     ],
 )
 def test_an_altered_or_foreign_archive_is_refused(
@@ -275,7 +275,7 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
     monkeypatch.setattr(model_archive, "LARGEST_MODEL", 30_000)
     monkeypatch.setattr(model_archive, "MOST_OBJECTS", 10)
     store.put(KEY, archive)
-    with pytest.raises(ModelArtifactError, match="no archive of a trained model, or is damaged"):
+    with pytest.raises(ModelArtifactError, match="not an archive of a trained model, or is damaged"):
         loaded(store)
 
 
@@ -354,8 +354,8 @@ def test_a_file_that_is_not_the_declared_one_is_not_parsed(
     declared = trained_elsewhere(b"tree\n")
     for put, codec, complaint, error in (
         (None, "lightgbm", "does not exist", InputMissingError),
-        (b"tree\nother", "lightgbm", r"SHA-256 .*, and not .*correct `model.sha256`", ModelArtifactError),
-        (b"tree\n", "catboost", "There is no codec catboost", CodecError),
+        (b"tree\nother", "lightgbm", r"SHA-256 .*, not .*correct `model.sha256`", ModelArtifactError),
+        (b"tree\n", "catboost", "Codec catboost is unknown", CodecError),
     ):
         if put is not None:
             store.put("models/m.txt", put)
@@ -363,6 +363,6 @@ def test_a_file_that_is_not_the_declared_one_is_not_parsed(
         with pytest.raises(error, match=complaint):
             load_model(store, "m", declared_model(told), CODECS)
     monkeypatch.setattr("sagemaker_scripts.learning.model_artifact.LARGEST_MODEL", 3)
-    with pytest.raises(ObjectTooLargeError, match="5 bytes, and at most 3 are read"):
+    with pytest.raises(ObjectTooLargeError, match="5 bytes, but at most 3 are allowed"):
         load_model(store, "m", declared_model(declared), CODECS)
     assert issubclass(ObjectTooLargeError, ContractError)

@@ -210,7 +210,7 @@ def test_columns_of_one_name_are_refused() -> None:
         lambda: with_known_outcomes(scored(), taken),
         lambda: with_outcomes(pa.table({"entity_id": ["a"], "cost": [2]}), taken, "2013-02-01"),
     ):
-        with pytest.raises(OutcomesError, match=r"joined with: cost\. Give the outcome columns"):
+        with pytest.raises(OutcomesError, match=r"joined with: cost\. Rename these columns"):
             join()
 
 
@@ -221,5 +221,5 @@ def test_a_prediction_cannot_take_the_name_of_the_previous_partition(
     functions = write(tables="polars", predict=REPORTED.format(select="select('entity_id')"))
     batch = ScoredPartition("d", pd.DataFrame({"entity_id": ["a"], "previous_partition": ["x"]}))
     features = PreparedTables(pa.table({"entity_id": ["a"]}), None)
-    with pytest.raises(OutcomesError, match="previous_partition, which tells predict the partition"):
+    with pytest.raises(OutcomesError, match="previous_partition; the platform adds this column"):
         predictions_of(functions, "d2", features, [], batch)

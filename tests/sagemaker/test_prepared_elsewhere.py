@@ -215,7 +215,7 @@ def test_files_without_declared_columns_have_the_same_types(tmp_path: Path) -> N
     store.put(other, file_of([{"customer_id": "b", "note": 7}, {"customer_id": "c", "note": 8}], "parquet"))
     store.put(KEY, file_of([{"customer_id": "a", "note": "y"}], "parquet"))
     with pytest.raises(
-        SourceError, match=r"a\.parquet has note as .*string, and .*b\.parquet has note as int64"
+        SourceError, match=r"a\.parquet has note as .*string, but .*b\.parquet has note as int64"
     ):
         prepared(store)
 
@@ -225,11 +225,11 @@ def test_a_file_that_changed_after_it_was_prepared_is_refused() -> None:
     store = rows_of(*ROWS)
     found = prepared(store)
     store.put(KEY, file_of([ROWS[0]], "parquet", SCHEMA))
-    changed = rf"{KEY} has not the SHA-256 .* of {DAY} .*Run the features job for this partition again"
+    changed = rf"{KEY} does not have SHA-256 .* of {DAY} .*Run the features job for this partition again"
     with pytest.raises(ObjectAlteredError, match=changed):
         found.read_features(store)
     del store.client.objects[KEY]
-    with pytest.raises(InputMissingError, match=r"does not exist.*let the files of source orders alone"):
+    with pytest.raises(InputMissingError, match=r"does not exist.*do not change files of source orders"):
         found.read_features(store)
 
 
@@ -280,9 +280,7 @@ def test_entities_of_several_files_are_each_named_once() -> None:
             KEY.replace("a.parquet", "b.parquet"): timed_file((11, 1), *((number, 1) for number in range(7))),
         }
     )
-    complaint = (
-        r"Source orders returned for 2013-02-03 more than one row of '0', '1', '2', '3', '4' and 2 more"
-    )
+    complaint = r"Source orders returned several rows for 2013-02-03 of '0', '1', '2', '3', '4' and 2 more"
     with pytest.raises(EntityRowsError, match=complaint):
         prepared(store, replace(INPUTS, sources=(TIMED,)))
     assert not files(store)
@@ -297,7 +295,7 @@ def test_the_row_without_an_entity_is_counted_over_files() -> None:
             KEY.replace("a.parquet", "b.parquet"): file_of(rows, "parquet"),
         }
     )
-    with pytest.raises(EntityRowsError, match="1 rows without entity_id; the first is row 4"):
+    with pytest.raises(EntityRowsError, match=r"1 rows without entity_id for .*; the first is row 4"):
         prepared(store)
 
 
@@ -425,14 +423,14 @@ def test_a_history_serves_the_outcomes_alone(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("rows", "entity", "complaint"),
     [
-        ([ROWS[1], ROWS[1]], "customer_id", "Source orders returned for 2013-02-03 more than one row of '7'"),
+        ([ROWS[1], ROWS[1]], "customer_id", "Source orders returned several rows for 2013-02-03 of '7'"),
         (
             [ROWS[1] | {"customer_id": None}],
             "customer_id",
-            "1 rows without entity_id; the first is row 1",
+            "1 rows without entity_id for .*; the first is row 1",
         ),
         (ROWS, "customer", "Source orders has no column customer, which is declared as the key"),
-        (ROWS, "spent", "the column entity_id as decimal128"),
+        (ROWS, "spent", "returned column entity_id for .* as decimal128"),
     ],
 )
 def test_rows_that_do_not_name_each_entity_once_are_refused(
@@ -448,9 +446,12 @@ def test_rows_that_do_not_name_each_entity_once_are_refused(
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        (pa.array([5]), "the column partition as int64, which is no text"),
-        (pa.array(["7"]), "the partition '7', which has another form"),
-        (pa.array(["2013-02"]), "the partition '2013-02', which has another form"),
+        (pa.array([5]), "returned column partition for .* as int64, not as text"),
+        (pa.array(["7"]), "returned partition '7' for .*, which is not a partition of the same kind"),
+        (
+            pa.array(["2013-02"]),
+            "returned partition '2013-02' for .*, which is not a partition of the same kind",
+        ),
     ],
 )
 def test_a_column_partition_of_another_meaning_is_refused(values: pa.Array, complaint: str) -> None:

@@ -258,7 +258,7 @@ def test_an_altered_or_missing_part_is_an_error(store: ObjectStore) -> None:
     del store.client.objects[data_key(previous)]
     (part,) = previous.manifest.json_parts
     store.put(part.key, b"other")
-    with pytest.raises(ObjectAlteredError, match="has not the SHA-256"):
+    with pytest.raises(ObjectAlteredError, match="does not have SHA-256"):
         previous_frame(store, previous)
     del store.client.objects[part.key]
     with pytest.raises(InputMissingError, match=r"attempt=1/.* does not exist"):

@@ -235,5 +235,5 @@ def test_a_nan_that_predict_computes_is_no_null(wrong: Any) -> None:
 def test_outcomes_named_as_predictions_are_refused() -> None:
     """The join would rename both, and predict would find neither."""
     rows = pd.DataFrame({"entity_id": ["a"], "minutes": [1]})
-    with pytest.raises(OutcomesError, match=r"minutes.*other names"):
+    with pytest.raises(OutcomesError, match=r"minutes.*Rename these columns"):
         with_known_outcomes(ScoredPartition(DAY, rows), pa.Table.from_pandas(rows.assign(partition=DAY)))

@@ -214,7 +214,7 @@ def test_a_batch_that_the_load_would_refuse_is_not_delivered(
     [
         ([], r"no prediction for rows 1, 2 of the features"),
         (["b"], r"no prediction for row 1 of the features"),
-        (["a", "b", "c"], r"row 3 of what predict returned is of no entity of the features"),
+        (["a", "b", "c"], r"row 3 of the predictions belongs to no entity of the features"),
     ],
 )
 def test_each_row_of_features_has_a_prediction_and_no_other_has(
@@ -235,7 +235,7 @@ def test_an_entity_that_is_scored_twice_is_refused_with_both_rows(
     """Nobody can tell which of them is right."""
     returned = pd.DataFrame({"entity_id": ["a", "b", "a"], "minutes": [1, 2, 3]})
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
-    fault = r"2 of 3 rows .* 1 may be: 2 duplicate_key; row 1: another row has its key; row 3: another"
+    fault = r"2 of 3 rows .* 1 may be: 2 duplicate_key; row 1: another row has the same key; row 3: another"
     with pytest.raises(PredictionsError, match=fault):
         scored(store, quarantine_rows=1)
     manifest, _ = scored(store, attempt=2, quarantine_rows=2)
@@ -315,7 +315,7 @@ def test_a_batch_may_be_scored_by_an_earlier_version(store: ObjectStore, tmp_pat
     assert manifest.model_package.version == 1
     del store.client.objects[manifest.key]
     with pytest.raises(
-        PinnedModelError, match=rf"m/{BATCH}: .* pinned to version 1, and version 2 was asked"
+        PinnedModelError, match=rf"m/{BATCH}: .* pinned to version 1, but version 2 was requested"
     ):
         scored(store, attempt=2, registry=registry, version=2)
 
@@ -410,7 +410,7 @@ def test_an_error_names_the_batch_that_was_not_scored(
         run_script(score_batch.main)
     message = (tmp_path / "output" / "message").read_text()
     assert "code/missing.json does not exist" in message
-    assert f"Attempt 1 at batch {BATCH} of m for {DAY} ended so." in message
+    assert f"This error ended attempt 1 at batch {BATCH} of m for {DAY}." in message
 
 
 @pytest.mark.usefixtures("commits_as")

@@ -198,6 +198,6 @@ def test_what_cannot_be_compared_is_told(store: ObjectStore, registry: FakeRegis
         challenged(store, registry)
     registry.records[refused.key]["state"] = "approved"
     put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []}, ENTITIES[:50])
-    with pytest.raises(ChallengerError, match="were prepared again since the batch was scored"):
+    with pytest.raises(ChallengerError, match="were prepared again after the batch was scored"):
         challenged(store, registry)
     assert challenger_comparison_key(MODEL, CHALLENGER, DAY, BATCH) not in store.client.objects

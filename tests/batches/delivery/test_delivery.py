@@ -81,11 +81,11 @@ def test_a_writer_that_an_error_ended_leaves_no_receipt(
     batch = batches.open()
     writer = batch.writer("a")
     writer.write(table_of(SCHEMA, rows_of("k-1")))
-    with pytest.raises(PredictionsError, match="which is no table"):
+    with pytest.raises(PredictionsError, match="which is not a table"):
         writer.write("k-2")
-    with pytest.raises(WriterEndedError, match="an error has ended it"):
+    with pytest.raises(WriterEndedError, match="is closed or has failed"):
         writer.write(table_of(SCHEMA, rows_of("k-3")))
-    with pytest.raises(WriterEndedError, match=r"Open the writer again, and write the whole share"):
+    with pytest.raises(WriterEndedError, match=r"Open a new writer and write the whole share again"):
         writer.close()
     with monkeypatch.context() as failing:
         # As a put that fails beyond all repetitions.
@@ -196,7 +196,7 @@ def test_receipts_of_other_columns_are_not_committed(
         other(batch).receipt("a")
 
 
-@pytest.mark.parametrize(("content", "what"), [(None, "is missing"), (b"cut", "has 3 bytes and not")])
+@pytest.mark.parametrize(("content", "what"), [(None, "is missing"), (b"cut", "has 3 bytes, but")])
 def test_a_part_that_is_gone_is_not_delivered(
     batches: StackBatches, content: bytes | None, what: str
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_part_that_is_gone_is_not_delivered(
         batches.store.client.delete_object(Bucket=batches.store.bucket, Key=part.key)
     else:
         batches.store.put(part.key, content)
-    with pytest.raises(ReceiptError, match=f"{part.key}, which a receipt names, {what}"):
+    with pytest.raises(ReceiptError, match=f"JSON part {part.key} {what}"):
         batch.commit(["a"], PROVENANCE)
     assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
 
@@ -243,7 +243,7 @@ def test_refused_rows_are_counted_over_all_shares(batches: StackBatches) -> None
     assert str(raised.value) == (
         f"{batches.model}/{BATCH}: 2 of 5 rows were refused, and 0 may be: 1 empty_key, 1 not_a_number; "
         "row 3 of share a: entity_id is empty; row 2 of share b: share: NaN is not a JSON number. "
-        "Correct what makes the rows, or the columns or quality in the model's defs.yaml."
+        "Correct the program that makes the rows, or the columns or quality in the model's defs.yaml."
     )
     assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
     assert batch.commit(["a", "b"], PROVENANCE, tolerance=QuarantineTolerance(rows=2)).row_count == 5
@@ -260,7 +260,7 @@ def test_rows_of_one_key_count_as_refused_in_whatever_shares_they_are(batches: S
         batch.commit(["a", "b", "c"], PROVENANCE, tolerance=QuarantineTolerance(rows=5))
     assert "6 of 9 rows were refused, and 5 may be: 1 not_a_number, 5 duplicate_key; " in str(raised.value)
     places = ["row 2 of share a", "row 1 of share b", "row 2 of share b", "row 2 of share c"]
-    assert all(f"{place}: another row has its key" in str(raised.value) for place in places)
+    assert all(f"{place}: another row has the same key" in str(raised.value) for place in places)
     assert batch.commit(["a", "b", "c"], PROVENANCE, tolerance=QuarantineTolerance(rows=6)).row_count == 9
 
 

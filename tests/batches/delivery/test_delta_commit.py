@@ -202,7 +202,7 @@ def test_two_processes_of_one_attempt_make_one_commit(table: Table) -> None:
 
 def test_an_attempt_stops_where_a_manifest_has_appeared(table: Table) -> None:
     """It asks right before it commits."""
-    with pytest.raises(AttemptSupersededError, match="manifest from another attempt"):
+    with pytest.raises(AttemptSupersededError, match="Another attempt has written the batch's manifest"):
         table.written(FIRST, 1, [1]).make(lambda: False)
     assert table.stored() == {}
 
@@ -331,7 +331,7 @@ def test_a_setting_that_cannot_be_changed_now_stops_no_commit(
     with monkeypatch.context() as failing:
         failing.setattr(TableAlterer, "set_table_properties", fail)
         table.commit(FIRST, 1, 1)
-    assert f"the table's settings could not be changed now: {error}" in caplog.text
+    assert f"the Delta table's settings could not be changed: {error}" in caplog.text
     table.commit(SECOND, 1, 7)
     assert table.stored() == {OLD: [5], FIRST: [1], SECOND: [7]}
     assert "delta.dataSkippingStatsColumns" in table.delta().metadata().configuration
@@ -369,7 +369,7 @@ def test_a_commit_that_always_fails_ends_with_its_patience(
     commit = replace(table.written(FIRST, 1, [1]), patience_seconds=0.5)
     with pytest.raises(DeltaCommitError, match=f"failed for 0 s: {error}. Start the next attempt"):
         commit.make(lambda: True)
-    assert "the Delta commit is tried again" in caplog.text
+    assert "retrying the Delta commit" in caplog.text
     assert table.stored() == {}
 
 
@@ -380,7 +380,7 @@ def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table)
     key = f"predictions/{table.model}/delta/{second.path}"
     cases = {
         "is missing": replace(commit, files=[first, replace(second, path=f"{FIRST}/1/s9-00000.parquet")]),
-        f"has {second.bytes} bytes, and was written with 1": replace(
+        f"has {second.bytes} bytes, but 1 were written": replace(
             commit, files=[first, replace(second, bytes=1)]
         ),
         "twice": replace(commit, files=[first, second, first]),

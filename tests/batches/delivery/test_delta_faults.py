@@ -65,7 +65,7 @@ def commit(folder: Path) -> None:
 def test_a_column_of_another_type_is_named_before_anything_is_written(tmp_path: Path) -> None:
     """Delta would round 1.5 to 1 without a word, or refuse a text without naming its column."""
     write_deltalake(tmp_path / TABLE, encoded(BEFORE, [{"entity_id": "AA-1", "minutes": 1}]).columns)
-    with pytest.raises(DeltaCommitError, match="column minutes as long, not double") as caught:
+    with pytest.raises(DeltaCommitError, match="minutes is long, not double") as caught:
         commit(tmp_path)
     assert caught.value.batch_id == BATCH
     assert DeltaTable(tmp_path / TABLE).to_pyarrow_table()["minutes"].to_pylist() == [1]
@@ -75,7 +75,7 @@ def test_a_log_that_cannot_be_read_is_told_without_a_backtrace(tmp_path: Path) -
     """Whoever reads the run learns what ails the log, on one line."""
     write_deltalake(tmp_path / TABLE, encoded(AFTER, [{"entity_id": "AA-1", "minutes": 1}]).columns)
     (tmp_path / TABLE / "_delta_log/00000000000000000001.json").write_text("{bad\n")
-    with pytest.raises(DeltaCommitError, match="does not take the rows: Json error") as caught:
+    with pytest.raises(DeltaCommitError, match="rejected the rows: Json error") as caught:
         commit(tmp_path)
     for noise in ("<unknown>", "Kernel error", "start_thread"):
         assert noise not in str(caught.value)

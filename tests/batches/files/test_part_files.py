@@ -70,7 +70,7 @@ def test_no_part_has_more_than_32_megabytes() -> None:
     parts = written(s3, lines(*[8_000_000] * 5), part_bytes=32_000_000)
     assert [len(gzip.decompress(s3.objects[part.key])) for part in parts] == [32_000_000, 8_000_000]
     files = PartFiles(location(MemoryS3()))
-    with pytest.raises(PredictionsError, match="32000001 bytes, and a whole part may have 32000000"):
+    with pytest.raises(PredictionsError, match="32000001 bytes; a part may have at most 32000000"):
         files.write(lines(32_000_001))
 
 

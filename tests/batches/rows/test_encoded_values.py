@@ -177,8 +177,8 @@ def test_a_long_that_may_have_lost_digits_is_no_prediction() -> None:
     with pytest.raises(PredictionsError) as raised:
         encoded(SCHEMA, frame(FULL, FULL | {"count": float(1234567890123456789)}))
     assert str(raised.value) == (
-        "The predictions have a float of 2^53 or more in row 2 of count, a long: it may have lost digits. "
-        "Keep the column in Int64 instead of a float type."
+        "Row 2 of the long column count holds a float of 2^53 or more, which may have lost digits. "
+        "Use Int64 for the column instead of a float type."
     )
 
 
@@ -202,7 +202,9 @@ def test_a_narrower_float_loses_the_digits_of_a_long_earlier(values: Any, bits: 
     """The type of the column, or of the value in a column of objects, tells from where on."""
     found = encoded(SCHEMA, frame(FULL).assign(count=values(sign * (2.0**bits - 1))))
     assert accepted(found).values["count"] == sign * (2**bits - 1)
-    with pytest.raises(PredictionsError, match=rf"of 2\^{bits} or more in row 1 of count"):
+    with pytest.raises(
+        PredictionsError, match=rf"Row 1 of the long column count holds a float of 2\^{bits} or more"
+    ):
         encoded(SCHEMA, frame(FULL).assign(count=values(sign * 2.0**bits)))
 
 
@@ -228,7 +230,7 @@ def test_a_value_that_json_does_not_know_is_no_prediction(value: object, what: s
     with pytest.raises(PredictionsError) as raised:
         encoded(SCHEMA, frame(FULL, FULL | {"nested": value}))
     assert str(raised.value) == (
-        f"Row 2 of the predictions cannot be written. Column nested holds {what}. "
+        f"Row 2 of the predictions cannot be written: column nested holds {what}. "
         "Convert it to a plain Python value."
     )
 
@@ -245,7 +247,7 @@ def test_a_value_that_json_does_not_know_is_no_prediction(value: object, what: s
 def test_other_columns_than_the_schemas_are_no_predictions(change: Any) -> None:
     """A missing, additional or doubled column is the program's mistake, not every row's."""
     with pytest.raises(
-        PredictionsError, match=r"The predictions have the columns .*, and the schema declares"
+        PredictionsError, match=r"The predictions have the columns .*, but the schema declares"
     ):
         given_rows(SCHEMA, change(frame(FULL)))
 
@@ -253,7 +255,7 @@ def test_other_columns_than_the_schemas_are_no_predictions(change: Any) -> None:
 @pytest.mark.parametrize("result", [None, [1], pa.array([1]), pd.Series([1])])
 def test_what_is_no_table_is_no_prediction(result: object) -> None:
     """A column speaks Arrow as a table does."""
-    with pytest.raises(PredictionsError, match="which is no table"):
+    with pytest.raises(PredictionsError, match="which is not a table"):
         given_rows(SCHEMA, result)
 
 
@@ -280,7 +282,9 @@ def test_text_that_is_not_utf_8_is_no_prediction(kind: str) -> None:
         pa.table({"key": ["a", "b"], "words": words}),
         pd.DataFrame({"key": ["a", "b"], "words": texts}),
     ):
-        with pytest.raises(PredictionsError, match=r"^The column words of the predictions is no valid Arrow"):
+        with pytest.raises(
+            PredictionsError, match=r"^Column words of the predictions is not valid Arrow data"
+        ):
             encoded(schema, given)
 
 

@@ -178,7 +178,7 @@ def test_examples_without_a_known_outcome_are_named(make_model: Callable[..., Re
     """The function was called, and told of nobody."""
     model = make_model(outcomes=OUTCOMES.replace("before = ", "before = visits.head(0)\n    visits = "))
     model.plan(last_partition=LAST)
-    with pytest.raises(FeaturesError, match="No outcome of the partitions to learn from is known"):
+    with pytest.raises(FeaturesError, match="No outcomes of the training partitions are known"):
         model.train()
 
 
@@ -186,7 +186,7 @@ def test_inputs_of_another_model_are_refused(model: RetrainedModel) -> None:
     """The job would learn from another model's data."""
     model.inputs = replace(model.inputs, model="other")
     model.plan(last_partition=LAST)
-    with pytest.raises(InvalidInputsError, match="is of other, and the job of churn"):
+    with pytest.raises(InvalidInputsError, match="holds the inputs of other, but the job is for churn"):
         model.train()
 
 

@@ -98,7 +98,7 @@ def test_a_tick_by_a_clock_that_is_ahead_is_refused() -> None:
 @pytest.mark.parametrize("last", ["2012-12-31", "2013-02-20T05", "2014-01-01"])
 def test_a_partition_that_is_none_of_the_models_is_refused(last: str) -> None:
     """Before the first, of another kind, or no longer one."""
-    with pytest.raises(JobArgumentsError, match=f"last_partition is wrong: {last} is no partition of m"):
+    with pytest.raises(JobArgumentsError, match=f"last_partition is wrong: {last} is not a partition of m"):
         found(last_partition=last, schedule="ended:2013-01-01:2014-01-01")
 
 

@@ -88,7 +88,7 @@ def test_a_person_approves_where_it_is_declared_or_where_there_are_doubts() -> N
     """The rule approves only what it can judge."""
     manual = judge(metric(0.2, 0.1), judging=Judging())
     assert outcome(manual) == (1, 0, 0, "PendingManualApproval")
-    assert manual.reason.endswith("; a person decides, as the model declares it")
+    assert manual.reason.endswith("; a person decides, as the model declares")
     doubted = judge(metric(0.2, None), doubts=["of this", "of that"])
     assert outcome(doubted) == (1, 0, 0, "PendingManualApproval")
     assert doubted.reason == (

@@ -101,7 +101,7 @@ def test_a_declared_file_is_pinned_without_the_registry(store: ObjectStore) -> N
         (None, "Version 3 is not registered"),
         ("candidate", "Version 3 was never approved"),
         ("refused", "Version 3 was refused"),
-        ("retired", "Version 3 was retired: its artifact is gone"),
+        ("retired", "Version 3 was retired, and its artifact is deleted"),
     ],
 )
 def test_no_batch_is_scored_by_a_version_that_was_never_approved(
@@ -165,7 +165,7 @@ def test_a_pointer_to_a_version_that_is_no_champion_is_not_believed(store: Objec
     register(registry, MODEL, archive(1), version=1, champion=True)
     register(registry, MODEL, archive(1), version=1, state=state)
     with pytest.raises(
-        ModelVersionError, match=rf"Version 1 is the champion .* says {state}. Run `mlpipe doc"
+        ModelVersionError, match=rf"names version 1, but its record says {state}. Run `mlpipe doc"
     ):
         pinned(store, registry)
 

@@ -74,6 +74,7 @@ def test_refused_rows_are_counted_and_the_first_five_named() -> None:
     found.add(second, 4)
     assert found.count == 6
     assert str(found) == (
-        "5 duplicate_key, 1 empty_key; row 1: another row has its key; row 2: another row has its key; "
-        "row 3: another row has its key; row 4: another row has its key; row 5: key is empty"
+        "5 duplicate_key, 1 empty_key; row 1: another row has the same key; "
+        "row 2: another row has the same key; row 3: another row has the same key; "
+        "row 4: another row has the same key; row 5: key is empty"
     )

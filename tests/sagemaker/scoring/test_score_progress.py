@@ -86,7 +86,7 @@ def test_what_an_earlier_run_left_is_no_sign_of_life(
     assert first.look() == {}
     first.require_signs(shares)
     monkeypatch.setattr(hosts_module, "START_PATIENCE_SECONDS", -1.0)
-    fault = r"algo-2 did not start within 0 s \(2 shares are missing, 00001, 00004 among them\)"
+    fault = r"algo-2 did not start within 0 s \(2 shares are missing, including 00001, 00004\)"
     with pytest.raises(HostLostError, match=fault):
         first.require_signs(shares)
     before.tell(HostState("algo-2", "score", 5, "later-1"))
@@ -94,7 +94,7 @@ def test_what_an_earlier_run_left_is_no_sign_of_life(
     first.require_signs(shares)
     before.tell(HostState("algo-2", "score", 5, "later-2", "MemoryError: too much"))
     first.look()
-    with pytest.raises(HostLostError, match=r"algo-2 failed: MemoryError: too much .*Look into the logs"):
+    with pytest.raises(HostLostError, match=r"algo-2 failed: MemoryError: too much .*Read the logs"):
         first.require_signs(shares)
 
 
@@ -122,9 +122,11 @@ def test_a_host_that_ended_may_be_silent_but_owes_no_share(
     first.look()
     assert first.ended() == {"algo-2"}
     first.require_signs({"algo-2": ()})
-    with pytest.raises(HostLostError, match=r"algo-3 has given no sign of life for 0 s\. Look"):
+    with pytest.raises(HostLostError, match=r"algo-3 has not reported for 0 s\. Read"):
         first.require_signs({"algo-2": (), "algo-3": ()})
-    with pytest.raises(HostLostError, match=r"algo-2 has ended without its shares \(1 shares are missing"):
+    with pytest.raises(
+        HostLostError, match=r"algo-2 ended without writing all its shares \(1 shares are missing"
+    ):
         first.require_signs({"algo-2": [Share("00001")]}, first.ended())
 
 

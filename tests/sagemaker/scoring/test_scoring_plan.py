@@ -121,7 +121,9 @@ def test_a_plan_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     """The first host may have died, or the batch may be done already."""
     assert awaited_plan(store(), PREFIX, "algo-1", lambda: True) is None
     monkeypatch.setattr(scoring_plan, "PLAN_PATIENCE_SECONDS", 0.0)
-    with pytest.raises(ScoringPlanError, match=r"algo-1, put no .*plan\.json within 0 s\. Look into"):
+    with pytest.raises(
+        ScoringPlanError, match=r"algo-1, did not write .*plan\.json within 0 s\. Read the log"
+    ):
         awaited_plan(store(), PREFIX, "algo-1", lambda: False)
 
 
@@ -139,7 +141,7 @@ def test_another_code_or_schema_does_not_go_on_with_an_attempt(name: str) -> Non
         "code_version": PLAN.code_version,
     }
     PLAN.require_for(ScoreArguments(**given))
-    with pytest.raises(ScoringPlanError, match=rf"planned with the {name} .*Start the next attempt"):
+    with pytest.raises(ScoringPlanError, match=rf"planned with {name} .*Start the next attempt"):
         PLAN.require_for(ScoreArguments(**{**given, name: "other"}))
 
 

@@ -98,8 +98,8 @@ def test_rows_of_a_reader_are_filtered_by_their_time_unless_it_says_that_it_does
     assert read(bucket(), plain)[0]["customer_id"].to_pylist() == ["a"]
     leaking = reader(TIMED.format(line="point_in_time = True"), "Timed", known_at="ordered_at")
     complaint = (
-        r"The reader acme_readers_\d+:Timed of source orders for 2013-02-03 shows rows that were not known "
-        r"at 2013-02-03T00:00Z by their ordered_at: 2 of 3, the first of them row 2"
+        r"The reader acme_readers_\d+:Timed of source orders for 2013-02-03 returned rows that were not "
+        r"known yet at 2013-02-03T00:00Z, according to ordered_at: 2 of 3, first row 2"
     )
     with pytest.raises(SourceError, match=complaint):
         read(bucket(), leaking)
@@ -108,10 +108,10 @@ def test_rows_of_a_reader_are_filtered_by_their_time_unless_it_says_that_it_does
 @pytest.mark.parametrize(
     ("text", "changes", "complaint"),
     [
-        (TIMED.format(line=""), {}, "does not say that it shows only what was known"),
+        (TIMED.format(line=""), {}, "does not say when its rows became known"),
         ("class Other: ...", {}, "has no class Timed, which source orders names"),
-        ("import no_such_package", {}, "cannot be made: ModuleNotFoundError"),
-        ("class Timed:\n    def __init__(self, path): ...", {}, "cannot be made: TypeError"),
+        ("import no_such_package", {}, "cannot be created: ModuleNotFoundError"),
+        ("class Timed:\n    def __init__(self, path): ...", {}, "cannot be created: TypeError"),
         ("class Timed: point_in_time = True", {}, r"has no method read\(partition, files\)"),
     ],
 )
@@ -143,7 +143,8 @@ def test_declared_columns_are_those_of_a_reader_too(reader: Callable[..., Source
     source = reader(LINES, "Lines", columns=(("text", "long"),))
     store = bucket(**{f"raw/lines/{DAY}.txt": b"a"})
     with pytest.raises(
-        SourceError, match=rf"What .*Lines returned for {DAY} of source orders, column text: it is large"
+        SourceError,
+        match=rf"The table that .*Lines returned for {DAY} of source orders, column text: it is large",
     ):
         read(store, source)
     store = bucket(**{f"raw/lines/{DAY}.txt": b"a"})

@@ -98,7 +98,7 @@ def test_an_empty_file_says_that_there_are_no_rows(ending: str) -> None:
     if ending == "csv":
         rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b""}), source_of(ending))
         assert rows.num_rows == 0
-    with pytest.raises(SourceMissingError, match=rf"orders has nothing for {DAY} at s3://data/raw/dt={DAY}/"):
+    with pytest.raises(SourceMissingError, match=rf"orders has no data for {DAY} at s3://data/raw/dt={DAY}/"):
         read(bucket(**{f"raw/dt=2013-02-02/a.{ending}": content}), source_of(ending))
 
 
@@ -132,9 +132,8 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
     """The first such row is told, and its value is not: nobody knows which are sensitive."""
     texts = {name: str(each) for name, each in ROW.items()} if ending == "csv" else ROW
     content = file_of([texts] * 4 + [{**texts, column: str(value) if ending == "csv" else value}], ending)
-    complaint = (
-        rf"a\.{ending} of source orders, column {column}, row 5: its value is no {ALL_TYPES[column][:4]}"
-    )
+    where = rf"a\.{ending} of source orders, column {column}, row 5"
+    complaint = f"{where}: its value is not a valid {ALL_TYPES[column][:4]}"
     with pytest.raises(SourceError, match=complaint) as refused:
         read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
     assert "secret" not in str(refused.value)
@@ -143,20 +142,28 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
 @pytest.mark.parametrize(
     ("values", "declared", "complaint"),
     [
-        (pa.array(["1"]), "long", "it is string and declared as long"),
-        (pa.array([True]), "long", "it is bool and declared as long"),
-        (pa.array([1]), "string", "it is int64 and declared as string"),
-        (pa.array([1.0, 1.5]), "long", "row 2: its value is no long"),
-        (pa.array([2.0**53 - 1, 2.0**53]), "long", "row 2: its value is no long"),
-        (pa.array([1, 10**9]), "decimal(10,2)", "row 2: its value is no decimal"),
-        (pa.array([2**53, 2**53 + 1]), "double", "row 2: its value is no double"),
-        (pa.array([datetime(2013, 2, 1, 5)]), "date", "row 1: its value is no date"),  # noqa: DTZ001
-        (pa.array([1.5, 1234567.8], pa.float32()), "decimal(10,2)", "row 2: its value is no decimal"),
-        (pa.array([0.5, 1e-77]), "decimal(10,2)", "row 2: its value is no decimal"),
+        (pa.array(["1"]), "long", "it is string, but declared as long"),
+        (pa.array([True]), "long", "it is bool, but declared as long"),
+        (pa.array([1]), "string", "it is int64, but declared as string"),
+        (pa.array([1.0, 1.5]), "long", "row 2: its value is not a valid long"),
+        (pa.array([2.0**53 - 1, 2.0**53]), "long", "row 2: its value is not a valid long"),
+        (pa.array([1, 10**9]), "decimal(10,2)", "row 2: its value is not a valid decimal"),
+        (pa.array([2**53, 2**53 + 1]), "double", "row 2: its value is not a valid double"),
+        (pa.array([datetime(2013, 2, 1, 5)]), "date", "row 1: its value is not a valid date"),  # noqa: DTZ001
+        (
+            pa.array([1.5, 1234567.8], pa.float32()),
+            "decimal(10,2)",
+            "row 2: its value is not a valid decimal",
+        ),
+        (pa.array([0.5, 1e-77]), "decimal(10,2)", "row 2: its value is not a valid decimal"),
         # Arrow makes 0.57 and 0.23 of them.
-        (pa.array([0, 2944600]), "decimal(38,38)", "row 2: its value is no decimal"),
-        (pa.array([Decimal("0.5"), Decimal("8640.0")]), "decimal(38,38)", "row 2: its value is no decimal"),
-        (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is no json"),
+        (pa.array([0, 2944600]), "decimal(38,38)", "row 2: its value is not a valid decimal"),
+        (
+            pa.array([Decimal("0.5"), Decimal("8640.0")]),
+            "decimal(38,38)",
+            "row 2: its value is not a valid decimal",
+        ),
+        (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is not a valid json"),
     ],
 )
 def test_a_parquet_column_of_another_kind_is_refused(values: pa.Array, declared: str, complaint: str) -> None:
@@ -204,11 +211,15 @@ def test_times_at_midnight_are_dates() -> None:
         ("csv.gz", b"no gzip", "cannot be read: it is damaged"),
         ("csv.gz", gzip.compress(b"a\n1\n" * 1000, mtime=0)[:30], "cannot be read: it is damaged"),
         ("csv", b"name\n\xff\n", "cannot be read: it is damaged"),
-        ("csv", b"name,visits\na,1\nb,2,secret\n", "Row 2 of .* has 3 fields, and the header 2"),
-        ("jsonl", b'{"name": "a"}\n{"name": secret}\n', "Line 2 of .* is no JSON object"),
-        ("jsonl", b'{"name": "a"}\n[1]\n', "Line 2 of .* is no JSON object"),
-        ("jsonl", b'{"name": "a"}\n{"name": ' + b"[" * 100_000 + b"}", "Line 2 of .* is no JSON object"),
-        ("jsonl", b'{"name": "a"}\n{"name": "\xff"}\n', "column name, row 2: its value is no string"),
+        ("csv", b"name,visits\na,1\nb,2,secret\n", "Row 2 of .* has 3 fields, but the header has 2"),
+        ("jsonl", b'{"name": "a"}\n{"name": secret}\n', "Line 2 of .* is not a JSON object"),
+        ("jsonl", b'{"name": "a"}\n[1]\n', "Line 2 of .* is not a JSON object"),
+        ("jsonl", b'{"name": "a"}\n{"name": ' + b"[" * 100_000 + b"}", "Line 2 of .* is not a JSON object"),
+        (
+            "jsonl",
+            b'{"name": "a"}\n{"name": "\xff"}\n',
+            "column name, row 2: its value is not a valid string",
+        ),
         ("jsonl", b'{"name": "a", "name": "b"}\n', "a line names a member twice"),
     ],
 )
@@ -240,13 +251,13 @@ def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declare
 @pytest.mark.parametrize(
     ("declared", "line", "complaint"),
     [
-        ("decimal(10,2)", b"[2]", "Line 2 of .* is no JSON object"),
-        ("decimal(10,2)", b"null", "Line 2 of .* is no JSON object"),
-        ("decimal(10,2)", b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "Line 2 of .* is no JSON"),
-        ("decimal(10,2)", b'{"x": ' + b"1" * 5000 + b"}", "Line 2 of .* is no JSON object"),
-        ("json", b'{"x": {"y": [NaN]}}', "Line 2 of .* is no JSON object"),
+        ("decimal(10,2)", b"[2]", "Line 2 of .* is not a JSON object"),
+        ("decimal(10,2)", b"null", "Line 2 of .* is not a JSON object"),
+        ("decimal(10,2)", b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "Line 2 of .* is not a JSON"),
+        ("decimal(10,2)", b'{"x": ' + b"1" * 5000 + b"}", "Line 2 of .* is not a JSON object"),
+        ("json", b'{"x": {"y": [NaN]}}', "Line 2 of .* is not a JSON object"),
         ("json", b'{"x": {"y": [1e400]}}', "a number that is too large"),
-        ("long", b'{"x": 9223372036854775808}', "column x, row 2: its value is no long"),
+        ("long", b'{"x": 9223372036854775808}', "column x, row 2: its value is not a valid long"),
     ],
 )
 def test_a_line_that_only_python_would_take_is_named(declared: str, line: bytes, complaint: str) -> None:
@@ -262,7 +273,7 @@ def test_a_decimal_of_many_places_is_refused(ending: str, text: str) -> None:
     """Arrow makes 0 of the first and ends the process with the second."""
     content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
-    with pytest.raises(SourceError, match="column x, row 1: its value is no decimal"):
+    with pytest.raises(SourceError, match="column x, row 1: its value is not a valid decimal"):
         read(store, source_of(ending, columns=(("x", "decimal(10,2)"),)))
 
 
@@ -272,7 +283,7 @@ def test_a_decimal_of_many_digits_is_refused(ending: str) -> None:
     text = "191424487938062457451738980.530987643377635377"
     content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
-    with pytest.raises(SourceError, match="column x, row 1: its value is no decimal"):
+    with pytest.raises(SourceError, match="column x, row 1: its value is not a valid decimal"):
         read(store, source_of(ending, columns=(("x", "decimal(38,19)"),)))
 
 
@@ -281,7 +292,7 @@ def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
     source = source_of("csv", columns=(("x", "double"),))
     rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n-inf\nInfinity\n1e300\n"}), source)
     assert rows["x"].to_pylist() == [float("-inf"), float("inf"), 1e300]
-    with pytest.raises(SourceError, match="column x, row 2: its value is no double"):
+    with pytest.raises(SourceError, match="column x, row 2: its value is not a valid double"):
         read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n1\n1e400\n"}), source)
 
 
@@ -308,7 +319,7 @@ def test_lines_are_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, _ = read(bucket(**{key: b"\n".join(lines)}), source)
     assert shown["name"].to_pylist() == names
     faulty = b"\n".join([*lines, b"[1]", *lines])
-    with pytest.raises(SourceError, match=r"Line 6 of .*a\.jsonl of source orders is no JSON object"):
+    with pytest.raises(SourceError, match=r"Line 6 of .*a\.jsonl of source orders is not a JSON object"):
         read(bucket(**{key: faulty}), source)
     misfit = b"\n".join([*lines, b'{"name": "x", "amount": "1.101"}'])
     with pytest.raises(SourceError, match=r"a\.jsonl of source orders, column amount, row 6: "):
@@ -381,7 +392,7 @@ def test_undeclared_columns_are_those_that_are_there() -> None:
         {"x": 2, "only_null": "a", "partition": DAY},
     ]
     store.client.objects[f"raw/orders/dt={DAY}/a.parquet"] = file_of([{"x": "2", "y": 1}], "parquet")
-    complaint = rf"dt=2013-02-02/a.parquet has x as int64, and .*dt={DAY}/a.parquet has x as large_string"
+    complaint = rf"dt=2013-02-02/a.parquet has x as int64, but .*dt={DAY}/a.parquet has x as large_string"
     with pytest.raises(SourceError, match=complaint):
         read(store, source)
 
@@ -393,7 +404,7 @@ def test_a_column_that_has_no_value_in_the_first_file_hides_no_difference_of_the
         **{f"raw/orders/dt={DAY}/{name}.parquet": file_of(rows, "parquet") for name, rows in files.items()}
     )
     with pytest.raises(
-        SourceError, match=r"b\.parquet has x as int64, and .*c\.parquet has x as large_string"
+        SourceError, match=r"b\.parquet has x as int64, but .*c\.parquet has x as large_string"
     ):
         read(store, orders(columns=()))
 
@@ -410,7 +421,7 @@ def test_a_column_that_is_there_twice_is_refused(columns: tuple[tuple[str, str],
 
 @pytest.mark.parametrize(
     ("columns", "complaint"),
-    [((), "texts that are not UTF-8"), ((("x", "string"),), "row 1: its value is no")],
+    [((), "texts that are not UTF-8"), ((("x", "string"),), "row 1: its value is not a valid")],
 )
 def test_text_of_other_bytes_than_utf8_is_refused(
     columns: tuple[tuple[str, str], ...], complaint: str

@@ -65,7 +65,7 @@ def test_a_time_column_that_holds_no_times_is_refused(kind: pa.DataType) -> None
     """Without declared columns its type is the file's, which is named."""
     content = file_of([{"ordered_at": None}], "parquet", pa.schema({"ordered_at": kind}))
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
-    complaint = rf"dt={DAY}/a.parquet .*column ordered_at, declared as known_at, is .* and no timestamp"
+    complaint = rf"dt={DAY}/a.parquet .*column ordered_at, declared as known_at, is .* not a timestamp"
     with pytest.raises(SourceError, match=complaint):
         read(store, orders(columns=(), known_at="ordered_at"))
 
@@ -76,7 +76,7 @@ def test_a_history_that_is_not_there_is_left_out_and_the_partition_itself_is_not
     shown, _ = read(store, daily(history=14))
     assert shown["customer_id"].to_pylist() == [f"{DAY}+-1"]
     with pytest.raises(
-        SourceMissingError, match="Source orders has nothing for 2013-02-04 at s3://data/raw/orders/dt=2013"
+        SourceMissingError, match="Source orders has no data for 2013-02-04 at s3://data/raw/orders/dt=2013"
     ):
         read(store, daily(history=14), "2013-02-04")
 
@@ -193,7 +193,7 @@ def test_a_column_partition_of_the_source_stays() -> None:
     ("change", "complaint"),
     [
         ({"customer": "a"}, "has no column customer_id, which is declared"),
-        ({"customer_id": 7}, "column customer_id: it is int64 and declared as string"),
+        ({"customer_id": 7}, "column customer_id: it is int64, but declared as string"),
     ],
 )
 def test_a_schema_that_changed_between_partitions_is_named(change: dict[str, Any], complaint: str) -> None:

@@ -114,7 +114,7 @@ def test_a_delta_table_is_read_in_one_version(
     assert undeclared.tables["sales"].sort_by("shop").to_pylist() == [SOLD[1], SOLD[0]]
     with pytest.raises(SourceError, match=r"sales.* version 2 of source sales has no column shops"):
         read(Source(name="sales", format="delta", path=name, columns=(("shops", "string"),)))
-    with pytest.raises(SourceMissingError, match=rf"sales has nothing for {DAY} at .*lake/none"):
+    with pytest.raises(SourceMissingError, match=rf"sales has no data for {DAY} at .*lake/none"):
         read(Source(name="sales", format="delta", path="lake/none"))
 
 
@@ -194,10 +194,10 @@ def test_a_query_without_rows_has_the_declared_types(
     ("changes", "complaint"),
     [
         ({"query": "select 1 as one", "parameters": ()}, "The answer of query .* has no column shop"),
-        ({"query": "select nothing", "parameters": ()}, "Snowflake refuses the query of source sales: "),
+        ({"query": "select nothing", "parameters": ()}, "Snowflake refused the query of source sales: "),
         (
             {"columns": (("shop", "long"),), "parameters": (("day", "2013-02-02"), ("shop", "O'Hare"))},
-            "column shop: it is string and declared as long",
+            "column shop: it is string, but declared as long",
         ),
     ],
 )
@@ -215,11 +215,11 @@ def test_a_query_that_does_not_answer_as_declared_is_refused(
 @pytest.mark.parametrize(
     ("document", "complaint"),
     [
-        ("no JSON", "is no JSON object with account and user"),
+        ("no JSON", "is not a JSON object with account and user"),
         (json.dumps({"account": "a", "user": "u"}), "has neither private_key nor password"),
         (
             json.dumps({"account": "a", "user": "u", "private_key": "PEM-secret"}),
-            "is no PEM key for its passphrase",
+            "is not a PEM key, or does not match its passphrase",
         ),
     ],
 )
