@@ -109,14 +109,14 @@ class AnswerReader:
         coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
         if coding is not None:
             if coding != b"chunked" or length is not None:
-                raise BrokenAnswerError("where the answer ends is not clear")
+                raise BrokenAnswerError("the end of the answer is not clear")
             return (yield from self._chunks()), True
         if length is None:
             if self._needs_length:
                 raise BrokenAnswerError("the answer has no length")
             return (yield from self._to_the_end()), False
         if not _LENGTH.fullmatch(length):
-            raise BrokenAnswerError("where the answer ends is not clear")
+            raise BrokenAnswerError("the end of the answer is not clear")
         if int(length) > self._max_bytes:
             raise _too_long()
         return (yield from self._exactly(int(length))), True
@@ -178,7 +178,7 @@ def _head(content: bytes) -> tuple[bytes, int, Mapping[bytes, bytes]]:
     """Return the minor version, the status, and the relevant headers in lower case."""
     begun = _HEAD.fullmatch(content)
     if not begun:
-        raise BrokenAnswerError("no head of an HTTP/1.1 answer")
+        raise BrokenAnswerError("not the head of an HTTP/1.1 answer")
     headers: dict[bytes, bytes] = {}
     for name, value in _HEADERS.findall(content.lower()):
         stripped = value.rstrip(b" \t")

@@ -357,7 +357,7 @@ class ModelDeclaration(DeclarationPart):
         for number, rule in enumerate(self.quality.columns):
             if not (rule.minimum is rule.maximum is None or kinds[rule.column] in NUMERIC):
                 raise inconsistency(
-                    f"quality gives bounds for {rule.column}, which is a {kinds[rule.column]}, no number",
+                    f"quality gives bounds for {rule.column}, which is a {kinds[rule.column]}, not a number",
                     *("quality", "columns", number),
                 )
 

@@ -211,7 +211,7 @@ class WarehouseLoader:
             for key, row in chunk.items():
                 wanted = self._table.stored_values(row, batch_id)
                 if not _is_same(found.get(key), wanted):
-                    what = "lack the row" if key not in found else "hold other values than JSON for the row"
+                    what = "lack the row" if key not in found else "differ from JSON in the row"
                     self._fault(f"{what} {key[:100]!r}")
             verified += len(chunk)
         return verified

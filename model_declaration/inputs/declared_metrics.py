@@ -92,4 +92,6 @@ def _require_numbers(
     if kind is None:
         raise inconsistency(f"a metric names {metric.predicted}, which is not a column", *place)
     if kind not in _NUMBERS:
-        raise inconsistency(f"a metric names {metric.predicted}, which is a {kind.value}, no number", *place)
+        raise inconsistency(
+            f"a metric names {metric.predicted}, which is a {kind.value}, not a number", *place
+        )

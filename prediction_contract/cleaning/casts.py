@@ -62,20 +62,20 @@ def scalar_of(text: str, column_type: ColumnType) -> Any:
         return text
     if kind is Kind.TIMESTAMP:
         if not _UTC_MOMENT.fullmatch(text):
-            raise ValueError("no UTC moment such as 2013-02-01T05:00:00Z")
+            raise ValueError("not a UTC time such as 2013-02-01T05:00:00Z")
         return text
     if kind is Kind.BOOLEAN:
         if text not in _BOOLEANS:
             raise ValueError("neither true nor false")
         return _BOOLEANS[text]
     if kind is Kind.JSON or not (_EXPONENT if kind is Kind.DOUBLE else _NUMBER).fullmatch(text):
-        raise ValueError("no number such as -12.5")
+        raise ValueError("not a number such as -12.5")
     return int(text) if _INTEGER.fullmatch(text) else NumberText(text)
 
 
 def _double_of(raw: Any, _: ColumnType) -> Any:
     if int(float(raw)) != raw:
-        raise ValueError("an integer that no double holds")
+        raise ValueError("an integer that a double cannot hold exactly")
     return raw
 
 

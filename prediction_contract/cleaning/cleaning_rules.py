@@ -89,7 +89,7 @@ class Cleaning:
         rules: dict[str, tuple[int, ColumnCleaning]] = {}
         for number, rule in enumerate(self.rules):
             if rule.column not in schema.names or rule.column in rules:
-                what = "is cleaned twice" if rule.column in rules else "is none of the columns"
+                what = "is cleaned twice" if rule.column in rules else "is not a column"
                 raise InvalidCleaningError(f"{rule.column[:80]} {what}", rule=number, member="column")
             rules[rule.column] = number, rule
         found = []

@@ -182,7 +182,7 @@ class AppliedRule:
         if text is None:
             return None
         if member != "default" and column.type.kind not in _CLAMPED:
-            raise self._refused(member, f"is a {column.type} and no number")
+            raise self._refused(member, f"is a {column.type}, not a number")
         try:
             raw = scalar_of(text, column.type)
             decoder_for(column)(raw)

@@ -95,7 +95,7 @@ class Partition(str):
         partition = cls(path.partition("=")[2].replace("/hour=", "T"))
         if partition.path != path:
             raise InvalidNameError(
-                f"{_shown(path)} is no part of a key that names a partition",
+                f"{_shown(path)} is not the part of a key that names a partition",
                 remedy=f"Write it as {partition.path}",
             )
         return partition
@@ -109,7 +109,7 @@ class Partition(str):
         """
         if moment.tzinfo is None:
             raise InvalidNameError(
-                "A moment without a time zone lies in no partition", remedy="Pass an aware datetime"
+                "A time without a time zone belongs to no partition", remedy="Pass an aware datetime"
             )
         return cls(kind.text_at(moment.astimezone(UTC)))
 
@@ -225,7 +225,7 @@ def mint_batch_id(model: str, partition: str, intent: str, now: datetime) -> Bat
         )
     if now.tzinfo is None:
         raise InvalidNameError(
-            "The moment of minting has no time zone", remedy="Pass an aware datetime", model=model
+            "The time of minting has no time zone", remedy="Pass an aware datetime", model=model
         )
     # A JSON array separates the three unambiguously, whatever characters the intent contains.
     meaning = json.dumps([ModelName(model), Partition(partition), intent])

@@ -281,7 +281,7 @@ def done_prefix(day: date | str) -> str:
     text = day if isinstance(day, str) else day.isoformat()[:10]
     unit = Partition(text).kind.unit
     if unit != "day":
-        raise InvalidNameError(f"{text!r} is no date but a {unit}", remedy="Name a day, as 2013-02-01")
+        raise InvalidNameError(f"{text!r} is not a date but a {unit}", remedy="Name a day, as 2013-02-01")
     return f"done/{text}/"
 
 

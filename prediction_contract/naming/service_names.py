@@ -347,6 +347,6 @@ class ServiceNames(DeploymentScope):
         """
         if role not in self.roles:
             raise InvalidNameError(
-                f"role {role!r} is none of the deployment's", remedy=f"Take one of {', '.join(self.roles)}"
+                f"role {role!r} is not a role of the deployment", remedy=f"Use one of {', '.join(self.roles)}"
             )
         return self._arn("iam", f"role/{role}", region="")

@@ -171,7 +171,7 @@ def _timestamp_decoder(column: str) -> Decoder:
             moment = datetime.fromisoformat(raw).astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise InvalidRowError(
-                "wrong_type", f"{column} is a moment that does not exist", column=column
+                "wrong_type", f"{column} is a time that does not exist", column=column
             ) from error
         return moment, f'"{timestamp_text(moment)}"'
 

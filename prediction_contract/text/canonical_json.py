@@ -90,9 +90,13 @@ def _exact_decimal(text: str) -> Decimal:
     try:
         number = Decimal(text)
     except InvalidOperation as error:
-        raise _RefusedNumberError("number_too_long", "A number's exponent is beyond every store") from error
+        raise _RefusedNumberError(
+            "number_too_long", "A number's exponent is too large or too small for the stores"
+        ) from error
     if not _LOWEST_POWER <= number.adjusted() <= _HIGHEST_POWER:
-        raise _RefusedNumberError("number_too_long", "A number's exponent is beyond every store")
+        raise _RefusedNumberError(
+            "number_too_long", "A number's exponent is too large or too small for the stores"
+        )
     return number
 
 

@@ -299,7 +299,7 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
 @pytest.mark.parametrize(
     ("members", "member", "what"),
     [
-        ({"column": "colour", "drop": True}, "column", "colour is none of the columns"),
+        ({"column": "colour", "drop": True}, "column", "colour is not a column"),
         ({"column": "carrier"}, "column", "carrier has a cleaning rule that does nothing"),
         ({"column": "flight", "drop": True}, "drop", "flight is the key, which cannot be dropped"),
         ({"column": "carrier", "drop": True, "trim": True}, "drop", "nothing else can be done to it"),
@@ -313,13 +313,13 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
         ),
         ({"column": "seats", "cast": "long"}, "cast", "can be cast to string, decimal, double, not to long"),
         ({"column": "probability", "cast": "decimal(7,2)"}, "cast", "can be cast to nothing"),
-        ({"column": "carrier", "minimum": "1"}, "minimum", "carrier is a string and no number"),
+        ({"column": "carrier", "minimum": "1"}, "minimum", "carrier is a string, not a number"),
         ({"column": "seats", "minimum": "1.5"}, "minimum", "seats has the minimum '1.5'"),
         ({"column": "seats", "minimum": "5", "maximum": "4"}, "minimum", "5 but the smaller maximum 4"),
         (
             {"column": "seats", "default": "none"},
             "default",
-            "seats has the default 'none', which is no number",
+            "seats has the default 'none', which is not a number such as -12.5",
         ),
         ({"column": "reasons", "default": "{}"}, "default", "reasons has the default '{}'"),
         ({"column": "late", "default": "1"}, "default", "which is neither true nor false"),

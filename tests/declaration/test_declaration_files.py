@@ -82,7 +82,7 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         (
             "  lookback: 2",
             "  cleaning:\n    - {column: score, default: 0}\n    - {column: colour, drop: true}",
-            ":8 attributes.cleaning.1.column: colour is none of the columns",
+            ":8 attributes.cleaning.1.column: colour is not a column",
         ),
         (
             "  lookback: 2",

@@ -47,7 +47,7 @@ def without(metric: dict[str, Any], *names: str) -> dict[str, Any]:
         ([MAE | {"kind": "gain"}], "kind: gain", "Input should be 'mae', 'rmse', 'mape', 'r2'"),
         ([without(MAE, "actual")], "- kind", "training.metrics.0.actual: Field required"),
         ([MAE | {"predicted": "tide"}], "predicted: tide", "tide, which is not a column"),
-        ([MAE | {"predicted": "name"}], "predicted: name", "name, which is a string, no number"),
+        ([MAE | {"predicted": "name"}], "predicted: name", "name, which is a string, not a number"),
         ([MAE | {"quantile": 0.5}], "quantile: 0.5", "mae has no quantile, only pinball does"),
         ([PINBALL | {"quantile": 1.5}], "quantile: 1.5", "less than 1"),
         ([without(PINBALL, "quantile")], "- kind", "quantile: it is missing: pinball needs it, say 0.9"),

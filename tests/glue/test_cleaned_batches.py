@@ -116,7 +116,7 @@ def test_both_stores_hold_the_same_cleaned_rows(
         for key in report.quarantine.keys
     )
     refused = [json.loads(line) for line in content.splitlines()]
-    assert refused[0]["what"] == "carrier cannot be cast to long: it is no number such as -12.5"
+    assert refused[0]["what"] == "carrier cannot be cast to long: it is not a number such as -12.5"
     assert json.loads(refused[0]["content"])["carrier"] == "many"
 
 
@@ -157,7 +157,7 @@ def test_rules_that_do_not_fit_the_batch_fail_its_load(
     """The batch is not at fault: nothing is written, its claim is free, and the error names the column."""
     written = platform.builder.write(ROWS[:1])
     rules = Cleaning((ColumnCleaning(column="colour", drop=True),))
-    with pytest.raises(LoadFailedError, match=r"colour is none of the columns. Correct the cleaning"):
+    with pytest.raises(LoadFailedError, match=r"colour is not a column. Correct the cleaning"):
         load(platform.claim(written, cleaning=rules.to_argument()))
     record = platform.record()
     assert (record.load_state, record.claim_token, record.cleaning) == ("done", None, None)

@@ -76,7 +76,7 @@ def test_a_delta_row_of_other_values_refuses_the_batch(platform: LoadPlatform, l
     content = altered(written, delta=written.document["delta"] | {"version": version, "files": files})
     platform.builder.put_manifest(written.manifest.key, content)
     arguments = platform.claim(written, digest=parse_manifest(content).digest)
-    with pytest.raises(BatchRefusedError, match="hold other values than JSON for the row 'F-050'"):
+    with pytest.raises(BatchRefusedError, match="differ from JSON in the row 'F-050'"):
         load(arguments)
     assert platform.warehouse() == []
     assert platform.record().load_state == "refused"

@@ -119,7 +119,7 @@ def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelF
         ("None", "returned None, which is not a table"),
         ("pl.LazyFrame({'entity_id': ['a']})", r"returned a LazyFrame.*Call collect\(\) on it"),
         ("pl.Series(['a'])", "Arrow cannot read as a table"),
-        ("pd.DataFrame({'x': [1]})", "no column entity_id; its columns are x"),
+        ("pd.DataFrame({'x': [1]})", "no column entity_id for .*; its columns are x"),
         ("pd.DataFrame({'entity_id': [1, 2]})", "returned column entity_id for .* as int64, not as text"),
         ("pd.DataFrame({'entity_id': ['a', None]})", "1 rows without entity_id for .*; the first is row 2"),
         ("pd.DataFrame({'entity_id': ['a', 'b', 'a']})", "several rows for .* of 'a'"),

@@ -357,7 +357,7 @@ def test_pieces_are_small_and_together_all_rows(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(PredictionsError, match=r"^Row 4000 of"):
         list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, wrong)))
     lost = rows.assign(count=[*[None] * 3999, 2.0**60])
-    with pytest.raises(PredictionsError, match="in row 4000 of count"):
+    with pytest.raises(PredictionsError, match="Row 4000 of the long column count"):
         list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, lost)))
 
 

@@ -99,7 +99,7 @@ def test_an_archive_of_elsewhere_needs_its_codec(registered: RegisteredPackages)
     bad = registered.create("s3://elsewhere/models/a.ubj", PENDING, said)
     good = registered.create("s3://elsewhere/models/a.ubj", PENDING, {**said, "codec": "xgboost"})
     found = follow(registered)
-    assert "does not lie below" in found.unusable[bad]
+    assert "is not below" in found.unusable[bad]
     record = found.versions[good]
     assert (record.artifact_bucket, record.artifact_key) == ("elsewhere", "models/a.ubj")
     assert (record.codec, record.verdict_key, record.execution_arn) == ("xgboost", None, None)
