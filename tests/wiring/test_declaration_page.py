@@ -114,7 +114,7 @@ def test_every_field_of_a_source_is_listed_with_its_formats() -> None:
     assert written == found
 
 
-def test_every_default_that_is_a_plain_value_is_told() -> None:
+def test_every_default_that_is_a_plain_value_is_named() -> None:
     """A default that the page names is the one that the code has."""
     told = {
         (heading, name): cells[2]
