@@ -91,7 +91,7 @@ class Jobs:
         )
 
     def status(self, attempt: int) -> str:
-        """Return SageMaker's word for an attempt's state."""
+        """Return SageMaker's status of an attempt's job."""
         described = self.sagemaker.describe_processing_job(ProcessingJobName=self.name(attempt))
         return described["ProcessingJobStatus"]
 
@@ -126,7 +126,7 @@ def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(job
 
 
 def test_a_job_of_several_machines_costs_them_all_and_its_log_names_the_host(jobs: Jobs) -> None:
-    """Each second is paid once per machine; of a failure is told on which machine it happened."""
+    """The cost counts each machine; the error names the machine that failed."""
     script = """
         import json, os, pathlib
         root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
@@ -143,7 +143,7 @@ def test_a_job_of_several_machines_costs_them_all_and_its_log_names_the_host(job
 
 
 def test_the_log_of_every_host_is_read(platform: Platform) -> None:
-    """A job of twenty machines has twenty streams, and any of them may hold the last word."""
+    """A job of twenty machines has twenty streams, and each may hold the last line."""
     logs = platform.client("logs")
     group, job = f"hosts-{uuid.uuid4().hex}", "score-1"
     logs.create_log_group(logGroupName=group)
@@ -167,7 +167,7 @@ def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> 
 
 
 def test_a_job_whose_messages_got_lost_does_not_turn_green(jobs: Jobs) -> None:
-    """What a job has not reported is not made up, although it completed."""
+    """A completed job without a report gives no materialization."""
     invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
     assert invocation.get_results() == ()
     with pytest.raises(DagsterPipesError, match="No materialization"):
@@ -206,7 +206,7 @@ def test_an_interrupted_step_stops_its_job(platform: Platform) -> None:
 
 
 def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
-    """While it stops it is waited for; then the next attempt is a job of its own."""
+    """The run waits until it has stopped, then starts the next attempt's job."""
     jobs = Jobs(platform)
     jobs.sagemaker.create_processing_job(
         ProcessingJobName=jobs.name(1), **jobs.request(SLEEPS.format(seconds=60))
@@ -217,7 +217,7 @@ def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
 
 
 def test_a_job_that_somebody_stops_is_an_error(platform: Platform) -> None:
-    """Stopped is an end like any other, and no success."""
+    """A stopped job has not succeeded."""
     looks = iter(range(1000))
 
     def stopped(seconds: float) -> None:

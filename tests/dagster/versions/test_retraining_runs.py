@@ -1,4 +1,4 @@
-"""A retraining is one execution, whoever asks for it and however often; what it came to is told in words."""
+"""A retraining is one execution for all requests, and its outcome is explained."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def small(registered: RegisteredPackages) -> SmallRetraining:
 
 
 def result(small: SmallRetraining, arn: str) -> RetrainingResult:
-    """Return what an execution has come to."""
+    """Return the outcome of an execution."""
     return small.retraining.result(small.registered.model, arn, actor="dagster run x", now=datetime.now(UTC))
 
 
 def ended_execution(registered: RegisteredPackages) -> tuple[SmallRetraining, str]:
-    """Return a pipeline, and an execution of it that has ended; what it leaves, the test leaves."""
+    """Return a pipeline and an ended execution of it, which leaves no files."""
     small = SmallRetraining(registered, is_bare=True)
     arn = small.client.start(small.wanted().execution(registered.platform.settings.deployment, 1))
     in_step(lambda context: small.client.watch(context, arn))
@@ -47,7 +47,7 @@ def ended_execution(registered: RegisteredPackages) -> tuple[SmallRetraining, st
 def retrain(
     small: SmallRetraining, instance: dg.DagsterInstance | None = None, **wanted: Any
 ) -> RetrainingResult:
-    """Retrain in a Dagster step, and return what came of it."""
+    """Retrain in a Dagster step, and return the outcome."""
     retraining = small.retraining
 
     def run(context: dg.AssetExecutionContext) -> RetrainingResult:
@@ -79,7 +79,7 @@ def first_champion(registered: RegisteredPackages, small: SmallRetraining) -> Ch
 def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
     small: SmallRetraining, instance: dg.DagsterInstance
 ) -> None:
-    """Asked for again, by whomever and for whatever cause, it is the same execution and the same version."""
+    """A second request of any person and cause gets the same execution and version."""
     # A run that died has started it.
     arn = small.client.start(small.wanted().execution(small.platform.settings.deployment, 1))
     first = retrain(small, instance)
@@ -152,7 +152,7 @@ def test_an_equal_candidate_is_nothing_new(registered: RegisteredPackages) -> No
     assert done.reason == "It equals the champion"
 
 
-def test_a_version_that_somebody_else_has_dealt_with_is_told_as_it_is(registered: RegisteredPackages) -> None:
+def test_a_version_that_was_superseded_meanwhile_is_nothing_new(registered: RegisteredPackages) -> None:
     """Asked for again after it was superseded, the same work is nothing new."""
     small, arn = ended_execution(registered)
     first = registered.register(arn.rpartition("/")[2])
@@ -175,7 +175,7 @@ def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
     done = retrain(small)
     assert (done.outcome, done.version) == (RetrainingOutcome.PROMOTED, 2)
     assert sorted(small.executions().values()) == ["Failed", "Succeeded"]
-    # Whoever asks for the newest partitions meets the claim of an execution that has failed, too.
+    # A request for the newest partitions also meets the claim of the failed execution.
     small.tell(failing_attempts=1, champion_version=2)
     with pytest.raises(SageMakerJobError, match="failed as told"):
         retrain(small, last_partition="newest", intent="a")
@@ -186,7 +186,7 @@ def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
 def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(
     small: SmallRetraining, first_champion: ChampionPointer
 ) -> None:
-    """What a person must see is no outcome among others; the champion stays."""
+    """The run fails, so that a person looks; the champion stays."""
     small.tell(needs_person=1, reason="No baseline was beaten for the third time", champion_version=1)
     with pytest.raises(SageMakerJobError, match="A person must look: No baseline was beaten"):
         retrain(small)
@@ -194,7 +194,7 @@ def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(
 
 
 def test_a_cancelled_run_stops_its_execution(small: SmallRetraining, first_champion: ChampionPointer) -> None:
-    """The jobs of a retraining that nobody waits for any more cost money; the champion stays."""
+    """Its jobs would go on to cost money; the champion stays."""
     small.tell(waits=True, champion_version=1)
 
     class Cancelled(BaseException):

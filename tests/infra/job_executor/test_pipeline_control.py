@@ -37,7 +37,7 @@ NEEDS_OBJECT = """
 
 @pytest.fixture
 def fault(pipelines: Pipelines) -> Iterator[Callable[..., None]]:
-    """Return a function that lets calls fail; no fault is left behind."""
+    """Return a function that makes calls fail; all faults are removed afterwards."""
     url = pipelines.executor.url
 
     def add(operation: str, **effect: Any) -> None:
@@ -91,7 +91,7 @@ def test_a_stop_ends_what_runs_and_begins_nothing(pipelines: Pipelines, aws: Aws
 
 
 def test_a_job_that_is_stopped_by_itself_fails_the_execution(pipelines: Pipelines, aws: Aws) -> None:
-    """Nobody asked for the execution's end: what depends on the step has nothing to go on with."""
+    """Nobody stopped the execution, and the steps that depend on this one cannot run."""
     steps = [
         processing_step(aws, "Sleeper", SLEEPER),
         processing_step(aws, "After", "", DependsOn=["Sleeper"]),
@@ -104,7 +104,7 @@ def test_a_job_that_is_stopped_by_itself_fails_the_execution(pipelines: Pipeline
 
 
 def test_a_retry_goes_on_at_what_failed(pipelines: Pipelines, aws: Aws, name: str) -> None:
-    """The same execution: what succeeded stays, what failed has a job of its own name anew."""
+    """Steps that succeeded stay; a step that failed runs again as a job with a new name."""
     key = f"{name}/wanted"
     first = processing_step(aws, "First", "")
     second = processing_step(aws, "Second", NEEDS_OBJECT, BUCKET, key, DependsOn=["First"])
@@ -125,7 +125,7 @@ def test_a_retry_goes_on_at_what_failed(pipelines: Pipelines, aws: Aws, name: st
 
 
 def test_only_what_failed_or_was_stopped_is_retried(pipelines: Pipelines, aws: Aws) -> None:
-    """A retry of a stopped execution takes up its steps; one that runs or succeeded is refused."""
+    """A stopped execution runs its steps again; a running or successful one is refused."""
     arn = pipelines.start(pipelines.create([processing_step(aws, "Sleeper", "import time; time.sleep(2)")]))
     with pytest.raises(ClientError, match="status 'Executing'"):
         retry(pipelines, arn)
@@ -174,7 +174,7 @@ POLICY = {"IntervalSeconds": 1, "BackoffRate": 1.0, "MaxAttempts": 2}
 def test_a_policy_repeats_a_step_by_a_new_job(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], effect: dict[str, Any], kind: str
 ) -> None:
-    """As often as it says; each job of a repeated step has a name of its own."""
+    """The policy says how often; each job of the step has its own name."""
     fault("CreateProcessingJob", **effect, count=2)
     step = processing_step(aws, "First", "", RetryPolicies=[{"ExceptionType": [kind], **POLICY}])
     arn = pipelines.start(pipelines.create([step]))
@@ -205,7 +205,7 @@ def test_a_step_that_no_policy_repeats_fails(
 
 
 def test_a_failing_script_is_not_repeated(pipelines: Pipelines, aws: Aws) -> None:
-    """No policy is for what the script itself did wrong."""
+    """No policy covers errors of the script itself."""
     kinds = ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"]
     policy = {"ExceptionType": kinds, **POLICY}
     arn = pipelines.start(
@@ -232,7 +232,7 @@ def test_a_package_is_registered_once(
 def test_a_retry_after_a_failed_registration_registers_once(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], is_registered: bool
 ) -> None:
-    """Whether the failed step had made the package already, and its answer was lost, or not."""
+    """The failed step may have made the package already, if only its answer was lost."""
     if is_registered:
         fault("CreateModelPackage", lost_answer=True)
     fault("CreateModelPackage", error="ResourceLimitExceeded")
@@ -324,7 +324,7 @@ def test_a_callback_step_waits_for_its_token(pipelines: Pipelines, inbox: Inbox)
 
 
 def test_a_stop_does_not_end_a_callback_step(pipelines: Pipelines, inbox: Inbox) -> None:
-    """Whoever holds the token is told, and has to answer."""
+    """The holder of the token gets a message and must answer."""
     arn = pipelines.start(
         pipelines.create([callback_step(inbox.url), fail_step("x") | {"DependsOn": ["AskSomebody"]}])
     )
@@ -342,7 +342,7 @@ def test_a_stop_does_not_end_a_callback_step(pipelines: Pipelines, inbox: Inbox)
 
 
 def test_a_property_file_that_a_job_did_not_write_fails_the_step(pipelines: Pipelines, aws: Aws) -> None:
-    """The step that reads it fails, by the name of the missing object."""
+    """The step that reads it fails and names the missing object."""
     steps = [judge_step(aws, "nothing", script="pass"), fail_step(verdict("reason"))]
     arn = pipelines.start(pipelines.create(steps))
     pipelines.end(arn)

@@ -328,7 +328,7 @@ class TestJudging:
             judged_with(model, {"slope": 8.0}, FAIR)
 
     def test_a_damaged_champion_fails(self, model: RetrainedModel) -> None:
-        """Nor can it score any more: that is more than a refused candidate."""
+        """Scoring would fail as well, so a person must see it."""
         champion = model.champion(FAIR)
         model.plan(last_partition=LAST)
         candidate = model.candidate(POOR)
@@ -339,7 +339,7 @@ class TestJudging:
     def test_outcomes_of_which_the_metric_says_nothing_reject_the_candidate(
         self, model: RetrainedModel
     ) -> None:
-        """On all held-out days the same came true; another metric is left out of the verdict."""
+        """All held-out outcomes are alike; a further metric is left out of the verdict."""
         for day in DAYS:
             lines = [f"e{number},north,1,{number % 7}" for number in range(300)]
             model.store.put(
@@ -358,7 +358,7 @@ class TestJudging:
     def test_late_outcomes_fail_the_first_attempt_and_are_judged_by_the_next(
         self, make_model: Callable[..., RetrainedModel]
     ) -> None:
-        """The features of a later day tell them; of one held-out day alone, so a person decides."""
+        """A later day's features tell those of one held-out day only, so a person decides."""
         known = OUTCOMES.replace('["spent"] > 40)', '["spent"] > 40).dropna()')
         model = make_model(outcomes=known)
         model.champion(POOR)
@@ -378,7 +378,7 @@ class TestJudging:
     def test_a_candidate_that_answers_fewer_rows_is_rejected(
         self, make_model: Callable[..., RetrainedModel]
     ) -> None:
-        """It would look better on the easy ones; whether it returns NaN or nothing."""
+        """It would look better on the easy rows; NaN and a missing row count alike."""
         holes = PREDICT.replace(
             "    return",
             "    if 'hole' in model:\n"
@@ -392,7 +392,7 @@ class TestJudging:
     def test_a_candidate_none_of_whose_rows_a_load_accepts_is_rejected(
         self, make_model: Callable[..., RetrainedModel]
     ) -> None:
-        """A training that went astray is refused as any other poor one."""
+        """A training that failed to learn is refused like any poor candidate."""
         model = make_model(train=TRAIN.replace(".mean())", ".mean() * float('nan'))"))
         model.champion(FAIR)
         verdict = model.judge(model.train()) if model.plan(last_partition=LAST).has_work else None
@@ -405,7 +405,7 @@ class TestJudging:
         [
             ((50, 50, 50, 50), True, True),
             ((50, 50, 50, 49), False, False),
-            # Rows of two partitions.
+            # Enough rows, from two partitions only.
             ((0, 0, 100, 100), True, False),
             ((0, 0, 0, 1), False, False),
         ],
@@ -457,7 +457,7 @@ class TestJudging:
                 versions[-1],
                 verdict_key=f"models/churn/retraining/{execution}/verdict.json",
             )
-        # A version that nobody judged ends the row.
+        # A version without a verdict breaks the row.
         model.registry.add(versions[-1])
         assert model.plan("last", last_partition="2013-02-17").unbeaten == 0
 
@@ -471,7 +471,7 @@ class TestJudging:
         ],
     )
     def test_a_candidate_from_elsewhere_is_not_judged(self, model: RetrainedModel, address: str) -> None:
-        """Another bucket, another model, an archive that no retraining made, a way around."""
+        """Another bucket, another model, an archive of no retraining, a path with `..`."""
         model.plan(last_partition=LAST)
         with pytest.raises(ContractError, match=r"is not below|is not a safe key"):
             model.judge(address)

@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 60
 FIRST_DAY, FIRST_TICK = Partition("2013-01-02"), Partition("2013-01-10")
 STEPS = ("plan_retraining.py", "train_model.py", "judge_models.py")
-# Each day more is spent a visit, so that a newer model is better; of every third day it is made a poor one.
+# Spending per visit grows each day, so newer models are better. Every third model is made worse on purpose.
 TRAIN = """
 def train(examples):
     rate = float((examples["spent"] / examples["visits"]).mean())
@@ -80,7 +80,7 @@ class WholeRetrainings:
         return self.pipeline.retraining.model
 
     def run_whole(self) -> None:
-        """Let one tick come to its end unharmed, and make its version the champion."""
+        """Run one tick without kills, and make its version the champion."""
         began = time.monotonic()
         arn = self._tick()
         self.pipeline.require_success(arn)
@@ -139,7 +139,7 @@ class WholeRetrainings:
         return self.pipeline.start(str(self._day))
 
     def _end(self, arn: str) -> None:
-        """Do what comes after: a retry of what failed, or nothing; and the same tick again, which is late."""
+        """Perhaps retry a failed execution; after a success repeat its tick, which then starts nothing."""
         if self.pipeline.end(arn) == "Failed" and self.chance.random() < 0.6:
             self.pipeline.client.retry_pipeline_execution(PipelineExecutionArn=arn)
         if self.pipeline.end(arn) == "Failed":
@@ -223,7 +223,7 @@ class WholeRetrainings:
 
 @pytest.fixture
 def retrainings(jobs: ScoringJobs, tmp_path: Path) -> Iterator[WholeRetrainings]:
-    """Give a model whose data of some months is there, and its pipeline on an executor of its own."""
+    """Give a model with data of some months, and its pipeline on its own executor."""
     model = f"drilled_{uuid.uuid4().hex[:8]}"
     package = f"{model}.defs.churn"
     for name, text in (FUNCTIONS | {"train": TRAIN}).items():
