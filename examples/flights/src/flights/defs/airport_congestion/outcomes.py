@@ -1,4 +1,4 @@
-"""How the airports' hours of the days before went."""
+"""The departure delays of past days, by airport and hour."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportAttributeAccessIssue=false
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-# Minutes beyond this say that something broke, not how busy the hour was.
+# Longer delays show that something broke, not how busy the hour was.
 _LONGEST_DELAY = 240.0
 
 
 def outcomes(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean delay of each airport's hour whose departures are known when the day begins.
+    """Return the mean delay of each airport's hour, from the departures known when the day begins.
 
     Args:
         partition: The day.
-        flights: Its schedule, and the flights of the days before it; what is not known is missing.
+        flights: The day's schedule, and the flights of the days before; unknown values are missing.
     """
     known = flights[["partition", "origin", "hour", "dep_delay"]]
     departed = known[(known["partition"] != partition) & known["dep_delay"].notna()]

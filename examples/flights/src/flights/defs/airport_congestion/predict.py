@@ -1,4 +1,4 @@
-"""Prediction of a day's congestion by airport and hour, corrected by how wrong the previous batch was."""
+"""Prediction of a day's congestion by airport and hour, corrected by the previous batch's errors."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
@@ -23,8 +23,8 @@ def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFram
 
     Args:
         features: The day's airport hours.
-        model: What `train` returned.
-        previous: The previous batch's predictions and what became of them; None if there is none.
+        model: The object that `train` returned.
+        previous: The previous batch's predictions with their outcomes; None if there is none.
     """
     correction = _correction(features, previous)
     minutes = model["minutes"].predict(features[model["inputs"]]) + correction
@@ -44,7 +44,7 @@ def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFram
 
 
 def _correction(features: pd.DataFrame, previous: pd.DataFrame | None) -> np.ndarray:
-    """Return the minutes by which each airport was more congested than it was predicted to be."""
+    """Return a correction in minutes per airport, from the errors of the previous batch."""
     if previous is None or previous.empty:
         return np.zeros(len(features))
     predicted = previous["expected_departure_delay_minutes"].astype("float64")

@@ -28,8 +28,8 @@ def train(examples: pd.DataFrame) -> dict[str, Any]:
     Args:
         examples: Features joined with outcomes, one row per airport and hour with departures.
     """
-    # With no tolerance this loss is the absolute error: it aims at the middle delay, which a few hours of
-    # snow do not move.
+    # With `epsilon=0` this loss is the absolute error. It fits the median delay, which a few hours of snow
+    # hardly change.
     minutes = SGDRegressor(
         loss="epsilon_insensitive", epsilon=0.0, alpha=1e-3, average=True, max_iter=500, random_state=0
     )

@@ -1,4 +1,4 @@
-"""Features of a day's flights from its schedule and from how flights went before."""
+"""Features of a day's flights, from the schedule and from past delays."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportIndexIssue=false, reportOperatorIssue=false
@@ -8,9 +8,9 @@ from __future__ import annotations
 import pandas as pd
 
 _LATE_MINUTES = 15
-# Minutes beyond this say that something broke, not how busy the day was.
+# Longer delays show that something broke, not how busy the day was.
 _LONGEST_DELAY = 240.0
-# A group's history counts as much as this many flights of everybody's.
+# Weight of the overall mean when a group's mean is computed, as a number of flights.
 _PRIOR_FLIGHTS = 10.0
 _GROUPS = {
     "carrier_origin": ["carrier", "origin"],
@@ -25,11 +25,11 @@ def features(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         partition: The day.
-        flights: Its schedule, and the flights of the days before it; what is not known when the day begins is
-            missing.
+        flights: The day's schedule, and the flights of the days before; values that are unknown when the
+            day begins are missing.
     """
     schedule = flights[flights["partition"] == partition].reset_index(drop=True)
-    # No flight of the day has arrived.
+    # No flight of the day itself has arrived yet.
     flown = flights.dropna(subset=["arr_delay"])
     flown = flown.assign(
         delay=flown["arr_delay"].clip(upper=_LONGEST_DELAY),
@@ -75,7 +75,7 @@ def _mean(values: pd.Series) -> float:
 
 
 def _group_history(flown: pd.DataFrame, keys: list[str], everybody: dict[str, float]) -> pd.DataFrame:
-    """Return each group's means, drawn towards everybody's where the group has few flights."""
+    """Return each group's means; for groups with few flights they are close to the overall means."""
     grouped = flown.groupby(keys)
     sums, flights = grouped[list(everybody)].sum(), grouped.size()
     return pd.DataFrame(

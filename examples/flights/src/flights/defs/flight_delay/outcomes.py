@@ -1,4 +1,4 @@
-"""How the flights of the days before arrived."""
+"""The arrival delays of the flights of past days."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportAttributeAccessIssue=false
@@ -15,7 +15,7 @@ def outcomes(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         partition: The day.
-        flights: Its schedule, and the flights of the days before it; what is not known is missing.
+        flights: The day's schedule, and the flights of the days before; unknown values are missing.
     """
     known = flights[["partition", "carrier", "flight", "origin", "arr_delay"]]
     flown = known[(known["partition"] != partition) & known["arr_delay"].notna()]

@@ -1,4 +1,4 @@
-"""Prediction of a day's flight delays, corrected by how wrong the previous batch was."""
+"""Prediction of a day's flight delays, corrected by the previous batch's errors."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 _GROUP = ["carrier", "origin"]
-# Chosen by training on 1 to 17 January and scoring the days up to the 30th; the flights of a group that few
-# made say little about it.
+# Chosen by training on 1 to 17 January and scoring the days up to the 30th. A group with few flights gets a
+# smaller correction.
 _CORRECTED_SHARE = 0.2
 _PRIOR_FLIGHTS = 10.0
 _LARGEST_ERROR = 60.0
 _LARGEST_CORRECTION = 15.0
-# What a minute of correction adds to the log odds of being late.
+# A minute of correction adds this to the log odds of being late.
 _LOG_ODDS_PER_MINUTE = 0.02
 _LATE_PROBABILITY = 0.5
 
@@ -28,8 +28,8 @@ def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFram
 
     Args:
         features: The day's flights.
-        model: What `train` returned.
-        previous: The previous batch's predictions and what became of them; None if there is none.
+        model: The object that `train` returned.
+        previous: The previous batch's predictions with their outcomes; None if there is none.
     """
     inputs = features[model["inputs"]]
     correction = _correction(features, previous)
@@ -54,7 +54,7 @@ def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFram
 
 
 def _correction(features: pd.DataFrame, previous: pd.DataFrame | None) -> np.ndarray:
-    """Return the minutes by which each flight's carrier was later at its origin than it was predicted."""
+    """Return a correction in minutes per carrier and origin, from the errors of the previous batch."""
     if previous is None or previous.empty:
         return np.zeros(len(features))
     error = previous["arrival_delay_minutes"] - previous["expected_delay_minutes"].astype("float64")
