@@ -25,6 +25,7 @@ NAVIGATION = {
         "docs/publication",
         "docs/model-versions",
         "docs/operations",
+        "docs/recovery",
     ),
     "Reference": (
         "docs/project",

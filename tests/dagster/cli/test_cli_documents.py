@@ -35,7 +35,7 @@ def test_members_of_documents_are_told_apart() -> None:
 def test_every_command_that_the_documents_name_can_be_parsed() -> None:
     """Names and options in the documents are those of the command."""
     commands = parser()
-    for document in ("operations.md", "cli.md", "model-versions.md"):
+    for document in ("operations.md", "recovery.md", "cli.md", "model-versions.md"):
         for name, rest in _COMMAND.findall((DOCS / document).read_text(encoding="utf-8")):
             (choices,) = [action.choices for action in commands._actions if action.dest == "name"]
             assert choices is not None

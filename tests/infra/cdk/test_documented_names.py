@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
 STAGE = "prod"
-DOCUMENTS = ("operations.md", "deployment.md")
+DOCUMENTS = ("operations.md", "recovery.md", "deployment.md")
 _NAME = re.compile(r"mlpipe-prod-[a-z0-9_-]*[a-z0-9]")
 # What a person makes: a provider's secret, and a table that is restored.
 _BY_HAND = {"mlpipe-prod-providers", "mlpipe-prod-registry-restored"}
