@@ -10,8 +10,8 @@ from prediction_contract.printable_text import escape_unprintable
 class ContractError(Exception):
     """Something broke the contract.
 
-    Unprintable characters are escaped, because the message is read in terminals and logs. A full stop at the
-    end of either sentence is not doubled.
+    Unprintable characters are escaped, because the message is read in terminals and logs. Either sentence may
+    end with a full stop or without.
 
     Args:
         what: What is wrong, in one sentence. It names the offending value and never quotes a secret.
@@ -102,4 +102,4 @@ class RuleViolationError(ContractError):
 
 
 class RegistryUnavailableError(ContractError):
-    """The registry could not be read or changed in time. No rule forbids it, so it can be tried again."""
+    """The registry could not be read or changed in time. No rule was broken, so the caller may retry."""

@@ -1,9 +1,11 @@
 """The casts for cleaning rules, each implemented in Python and in Snowflake's SQL.
 
-If the target type cannot hold a value exactly, its row is refused; only a decimal becomes the nearest double.
-Python decides. The SQL must give the same result for values that Python accepts, and must not fail for
-others. It casts through text, because `TRY_CAST` accepts only text. There are no casts whose results differ
-between engines in spelling or rounding, such as those from a double.
+If the target type cannot hold a value exactly, its row is refused. There are two exceptions: a
+decimal or a text becomes the nearest double, and a timestamp becomes its date in UTC.
+
+The Python cast decides whether a value is accepted. The SQL cast must give the same result for accepted
+values, and must not fail for others. It casts through text, because `TRY_CAST` accepts only text. Casts whose
+results differ in spelling or rounding between engines are not offered, for example casts from double.
 """
 
 from __future__ import annotations
@@ -51,10 +53,10 @@ def castable_from(source: ColumnType) -> tuple[str, ...]:
 
 
 def scalar_of(text: str, column_type: ColumnType) -> Any:
-    """Return the raw JSON value of a text for a column's type.
+    """Parse a text as the raw JSON value of a column's type.
 
     Raises:
-        ValueError: The text is not such a value. The message describes the text, for example `neither true
+        ValueError: The type has no such value. The message describes the text, for example `neither true
             nor false`.
     """
     kind = column_type.kind

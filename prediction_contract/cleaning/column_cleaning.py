@@ -42,9 +42,9 @@ class ColumnCleaning:
         drop: Whether the column is left out. No other rule may then be given.
         trim: Whether whitespace is removed from both ends of a text.
         cast: The new type, as in a schema; None to keep the type.
-        default: The text of the value that replaces no value; None to keep no value.
-        minimum: The text of the lower bound, which replaces lower numbers; None for no bound.
-        maximum: The text of the upper bound, which replaces higher numbers; None for no bound.
+        default: The value that replaces null, as text; None to keep null.
+        minimum: The lower bound, as text; it replaces lower numbers. None for no bound.
+        maximum: The upper bound, as text; it replaces higher numbers. None for no bound.
         rename: The column's name in the stores; None to keep the name.
     """
 
@@ -79,7 +79,7 @@ class ColumnCleaning:
 
     @property
     def in_words(self) -> str:
-        """The steps of the rule in order, in words for people."""
+        """A description of the rule's steps, in order."""
         done = [
             (self.drop, "left out"),
             (self.trim, "trimmed"),
@@ -101,7 +101,7 @@ class CleanedColumn:
         stored: The column in the stores.
         trim: Whether whitespace is removed from both ends of a text.
         cast: The cast from the source type to the stored type; None if they are the same.
-        default: The raw JSON value that replaces no value; None to keep no value.
+        default: The raw JSON value that replaces null; None to keep null.
         minimum: The lower bound as a raw JSON number; None for no bound.
         maximum: The upper bound as a raw JSON number; None for no bound.
     """

@@ -39,14 +39,15 @@ class RowCleaning:
         self._decoders = [(column.source.name, file_decoder_for(column.source)) for column in columns]
 
     def accept(self, line: bytes) -> Row:
-        """Return the stored row of a line, which is cleaned and then validated.
+        """Clean and validate a line, and return the row that the stores hold.
 
-        Its `checksum` is that of the row as the model wrote it. A line that is only a row after cleaning, for
-        example because a dropped column has NaN, has the checksum of its bytes, as in the producer's count.
+        The row's `checksum` is that of the row as the model wrote it. If the line is valid only after
+        cleaning, for example because a dropped column has NaN, it is `refused_checksum(line)`, which the
+        producer counted.
 
         Raises:
             InvalidRowError: The line cannot be cleaned, or the cleaned row cannot be stored. The error's
-                `reason` is one of `row_contract.REASONS`, its `checksum` that of the line.
+                `reason` is one of `row_contract.REASONS`; its `checksum` is the one that the row would have.
         """
         try:
             row = self._written.accept(line)
@@ -98,15 +99,16 @@ def _counted_as(checksum: int) -> Iterator[int]:
 def row_parser(schema: PredictionSchema, cleaning: Cleaning) -> Callable[[bytes], Row]:
     """Return the function that turns a line from the model into the stored row.
 
-    The function raises `InvalidRowError`, whose `checksum` is that of the line; None means that of its bytes.
+    The function raises `InvalidRowError`. Its `checksum` is the line's share of the batch checksum; None
+    stands for `refused_checksum(line)`.
     """
     return RowCleaning(schema, cleaning).accept if cleaning else row_contract(schema).accept
 
 
 def delta_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
-    """Return the values in Delta for a line that is not a row as written: those that fit their columns.
+    """Return the values that Delta holds for a line that the schema refuses: those that fit their columns.
 
-    Cleaning may still make a row of them. A `json` value is its canonical text.
+    Cleaning may still turn the line into a valid row. A `json` value is its canonical text.
     """
     return {
         column.name: text if column.type.kind is Kind.JSON else value
@@ -115,7 +117,7 @@ def delta_values(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
 
 
 def values_as_written(schema: PredictionSchema, line: bytes) -> dict[str, Any]:
-    """Return a line's values in the form of `Row.values`; None also if a value does not fit its column."""
+    """Return a line's values in the form of `Row.values`, with None if a value does not fit its column."""
     held = {column.name: value for column, value, _ in _held(schema, line)}
     return {column.name: held.get(column.name) for column in schema.columns}
 

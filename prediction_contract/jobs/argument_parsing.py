@@ -19,7 +19,7 @@ from prediction_contract.manifests.manifest_reader import LARGEST_NUMBER
 
 
 def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
-    """Return a parser that accepts a pattern. Otherwise it raises `ValueError` with `it is not <what>`."""
+    """Return a parser of texts that match a pattern. Other texts raise `ValueError`: `it is not <what>`."""
 
     def parse(text: str) -> str:
         if not pattern.fullmatch(text):

@@ -36,7 +36,7 @@ def source_files(folder: Path, root: Path) -> dict[str, bytes]:
 
 
 def code_digest(files: Mapping[str, bytes], *others: bytes) -> str:
-    """Return the SHA-256, in hex, of everything that goes into an archive."""
+    """Return the SHA-256, in hex, of files, other contents of an archive, and the Python version."""
     digest = hashlib.sha256()
     parts = (part for name in sorted(files) for part in (name.encode(), files[name]))
     for part in (_FORMAT, PYTHON_VERSION.encode(), *others, *parts):
@@ -49,8 +49,8 @@ def package_folder(package: str, platform: Path) -> Path:
 
     Args:
         package: The package's name.
-        platform: The folder of the platform's packages, in the checkout or in the installed wheel. Importable
-            packages that are not there are installed beside this package.
+        platform: The folder of the platform's packages, in the checkout or in the installed wheel. An
+            importable package that is not in it is looked up beside this package.
     """
     folder = platform / package
     is_installed = package in _IMPORTED and not (folder / "__init__.py").is_file()
@@ -58,11 +58,11 @@ def package_folder(package: str, platform: Path) -> Path:
 
 
 def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:
-    """Return the files of a deployable's packages by path, or None if one is not there.
+    """Return the files of a deployable's packages by path, or None if a package is missing.
 
     Args:
         deployable: One of `DEPLOYED_PACKAGES`.
-        platform: As in `package_folder`. A Dagster image has no code of jobs.
+        platform: As in `package_folder`. In a Dagster image, the packages of the jobs are missing.
     """
     found: dict[str, bytes] = {}
     for package in DEPLOYED_PACKAGES[deployable]:
@@ -74,7 +74,7 @@ def deployed_files(deployable: str, platform: Path) -> dict[str, bytes] | None:
 
 
 def deployed_digest(deployable: str, platform: Path, project_files: Mapping[str, bytes]) -> str | None:
-    """Return the digest of a deployable's current code, or None if the code is not there.
+    """Return the digest of a deployable's current code, or None if a package is missing.
 
     Args:
         deployable: One of `DEPLOYED_PACKAGES`.

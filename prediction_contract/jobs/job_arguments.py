@@ -217,19 +217,19 @@ class ScoreArguments(PartitionArguments):
 
     Attributes:
         bucket: The bucket of features and predictions.
-        lookback: How many partitions before this one the previous batch may be; 0 for no previous batch.
+        lookback: How many earlier partitions to search for the previous batch; 0 for no previous batch.
         schema_key: The S3 key of the JSON document of the predictions' schema, in a manifest's form.
         inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
         registry_table: The registry's DynamoDB table, which tells which batches were refused or withdrawn.
         code_version: The version of the code that runs.
-        batch_id: The batch; None if the job mints the id from its own creation.
+        batch_id: The batch; None if the job mints the id from its own ARN and creation time.
         attempt: The attempt, counting from 1.
         version: The registered model version, which must have been approved; None for the champion, or for
             the file that the declaration names.
         features_prefix: The prefix of one run's features; None for the newest features of the partition.
         run_id: The run, for example a pipeline execution, whose features are scored. All score jobs of a run
             are attempts at one batch. None if the batch is given, or if each job mints its own batch.
-        chunk_rows: The maximum number of rows per call of `predict`; None to choose it by the width of a row.
+        chunk_rows: The maximum number of rows per call of `predict`; None to derive it from the row width.
         quarantine_rows: As in `LoadArguments`.
         quarantine_rate: As in `LoadArguments`.
     """

@@ -1,6 +1,6 @@
-"""The images of SageMaker jobs. Each family of requirements has one, named by its lock file.
+"""The images of SageMaker jobs: one per family of requirements, with the digest of its lock file in the tag.
 
-An image's environment names the lock file of its packages. A job's request names the one that its model
+An image's environment contains its own tag. A job's request contains the tag of the image that its model
 needs. If they differ, the job fails before it does any work.
 """
 

@@ -62,9 +62,9 @@ class Source:
 
     @property
     def beginning(self) -> str:
-        """The longest folder of the path without placeholders and without a final `/`; empty without a path.
+        """The path's folder above its first placeholder or `*`, without a final `/`; empty without a path.
 
-        A path without placeholders is returned unchanged: it is one file or the folder of a Delta table.
+        A path without either is returned unchanged: it is one file or the folder of a Delta table.
         """
         fixed = re.split("[{*]", self.path, maxsplit=1)[0]
         return fixed if fixed == self.path else fixed.rpartition("/")[0]

@@ -48,12 +48,12 @@ class RetrainingPlan:
         last_partition: The last partition to train on.
         first_held_out: The first partition to judge on; None for a model without metrics.
         last_held_out: The last partition to judge on; None for a model without metrics.
-        features: The features of every partition from the first to train on, in order, and of the later
-            partitions with outcomes; empty if another execution does the work.
+        features: The features of all partitions from the first to train on to the last to judge on, in order,
+            and of up to two later ones, which have their outcomes; empty if another execution does the work.
         champion: The champion with which the candidate is compared; None if there is none.
         champion_sequence: The sequence of the champion pointer as read; 0 if there is none.
         champion_trained_until: The last partition of the champion's training data; None if unknown.
-        unbeaten: How many of the newest candidates in a row did not beat every naive baseline.
+        unbeaten: The number of consecutive newest candidates that were no better than the naive baselines.
     """
 
     model: str

@@ -42,7 +42,7 @@ class SourceKeys:
     """The objects of a model's sources by partition.
 
     Args:
-        sources: The model's sources. Only file sources and readers whose path has no `*` are considered.
+        sources: The model's sources. All are ignored except file sources and readers whose path has no `*`.
         keys: The keys of all objects.
         kind: The kind of the model's partitions.
     """

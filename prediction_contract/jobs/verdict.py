@@ -82,7 +82,7 @@ class Verdict:
         last_held_out: The last partition to judge on; None for a model without metrics.
         is_new: Whether the candidate differs from the champion.
         better: Whether it is better than the champion by the margin or, without a champion, better than the
-            naive baselines. It is 1 if there is nothing to compare, and a person decides then.
+            naive baselines. It is 1 if there is nothing to compare; a person then decides.
         worse_slices: The number of slices in which it is worse.
         needs_person: Whether a person must look at it. The pipeline execution then fails.
         approval: The initial approval status of its package.

@@ -90,7 +90,7 @@ class QuarantineReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """The result of one attempt to load a batch, as seen by the job run. The registry decides what counts.
+    """The result of one load attempt, as the job run saw it. The registry's record takes precedence.
 
     Attributes:
         status: `loaded`, `refused` or `failed`.
@@ -164,7 +164,7 @@ class LoadReport:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Return the report in some bytes. Unknown members are ignored.
+        """Return the report in a document. Unknown members are ignored.
 
         Raises:
             InvalidReportError: The bytes are not a report, or the report has another version.

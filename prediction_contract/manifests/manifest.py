@@ -1,4 +1,4 @@
-"""The manifest (done file): a JSON document that lists all parts of a batch. Nothing in it is trusted."""
+"""The manifest (done file): a JSON document that lists all parts of a batch; untrusted until validated."""
 
 from __future__ import annotations
 

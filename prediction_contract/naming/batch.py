@@ -120,12 +120,12 @@ class Partition(str):
 
     @property
     def start(self) -> datetime:
-        """The start, in UTC; part of the partition."""
+        """The start, in UTC, inclusive."""
         return self.kind.start_of(self)
 
     @property
     def end(self) -> datetime:
-        """The end, in UTC; the start of the next partition.
+        """The end, in UTC, exclusive.
 
         Raises:
             InvalidNameError: The end is beyond the calendar.

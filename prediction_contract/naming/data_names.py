@@ -168,7 +168,7 @@ class DataNames(DeploymentScope):
     def retraining_pipeline(self, model: str) -> str:
         """Return the SageMaker pipeline that retrains a model.
 
-        Model names do not begin with a digit, so the name differs from all scoring pipelines.
+        It begins with `0retrain-`, which no scoring pipeline's name does.
         """
         return f"{self.retraining_pipelines_prefix}{model_name_stem(model).replace('_', '-')}"
 

@@ -44,8 +44,8 @@ def validated(pattern: re.Pattern[str], value: str, what: str) -> str:
 def model_name_stem(model: str) -> str:
     """Return a model's name for use as a prefix of other names: `churn`, and `1_churn` for `churn_`.
 
-    The rest begins with `_`, so names for `churn` and `churn_` could be equal. Therefore trailing underscores
-    become a count before the name. No model's name begins with a digit, so this is unambiguous.
+    The suffixes begin with `_`, so names for `churn` and `churn_` could be equal. Therefore the number of
+    trailing underscores is put before the name. Model names never begin with a digit, so this is unambiguous.
 
     Raises:
         InvalidNameError: It is not a model name.

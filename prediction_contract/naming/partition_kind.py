@@ -102,7 +102,7 @@ PARTITION_KINDS = {kind.name: kind for kind in (HOURLY, DAILY, WEEKLY, MONTHLY)}
 
 
 def kind_of_text(text: str) -> PartitionKind:
-    """Return the kind of partition that a text has the form of."""
+    """Return the kind of a partition, given its valid text."""
     if "T" in text:
         return HOURLY
     if "W" in text:

@@ -100,7 +100,7 @@ def json_batch_prefix(model: str, partition: str, batch_id: str) -> str:
 
 
 def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int) -> str:
-    """Return the prefix of all that one attempt at a batch writes outside the Delta table.
+    """Return the prefix of everything that one attempt at a batch writes outside the Delta table.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -146,7 +146,7 @@ def retraining_prefix(model: str, execution_id: str) -> str:
 
 
 def retraining_claim_key(model: str, digest: str) -> str:
-    """Return the key of the claim of the execution that retrains on a range with a code version.
+    """Return the key of the claim that lets only one execution retrain on a range with a code version.
 
     Args:
         model: The model's name.
@@ -206,7 +206,7 @@ def version_text(version: int) -> str:
 
 
 def receipt_name(share: str) -> str:
-    """Return the name of the receipt of a share below its attempt's prefix.
+    """Return the name of a share's receipt, below its attempt's prefix.
 
     Raises:
         InvalidNameError: The share's name is invalid.
@@ -215,7 +215,7 @@ def receipt_name(share: str) -> str:
 
 
 def share_keys_name(share: str) -> str:
-    """Return the name of the digests of a share's keys below its attempt's prefix.
+    """Return the name of the file with the digests of a share's row keys, below its attempt's prefix.
 
     Raises:
         InvalidNameError: The share's name is invalid.
@@ -233,7 +233,7 @@ def progress_name(host: str) -> str:
 
 
 def data_file_prefix(batch_id: str, attempt: int) -> str:
-    """Return the path below the model's Delta table of the data files of one attempt at a batch.
+    """Return the prefix of the data files of one attempt at a batch, relative to the Delta table.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -242,7 +242,7 @@ def data_file_prefix(batch_id: str, attempt: int) -> str:
 
 
 def data_file_path(batch_id: str, attempt: int, share: str, number: int) -> str:
-    """Return the path below the model's Delta table of one data file of a share, counting from 0.
+    """Return the path of a share's data file, counting from 0, relative to the Delta table.
 
     It contains only letters, digits, `-`, `_`, `.` and `/`, which Delta's log does not escape.
 
@@ -334,7 +334,7 @@ def reports_prefix(model: str, batch_id: str) -> str:
 
 
 def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
-    """Return the key of the record that DynamoDB has acknowledged all of one JSON part, counting from 0.
+    """Return the key of the record that DynamoDB acknowledged all rows of a JSON part, counting from 0.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -343,7 +343,7 @@ def acknowledgement_key(model: str, batch_id: str, number: int) -> str:
 
 
 def acknowledgements_prefix(model: str, batch_id: str) -> str:
-    """Return the prefix of the records of a batch's JSON parts that DynamoDB has acknowledged.
+    """Return the prefix of these records for all JSON parts of a batch (`acknowledgement_key`).
 
     Raises:
         InvalidNameError: An argument is invalid.

@@ -18,7 +18,7 @@ def validated_provider_name(provider: str) -> str:
     """Return a provider's name if it can be used in `MLPIPE_<PROVIDER>_URL` and in the name of a secret.
 
     Raises:
-        InvalidNameError: It does not have the form of a model's name, or its variable is the platform's own.
+        InvalidNameError: It does not have the form of a model's name, or the platform uses the variable.
     """
     if validated(MODEL, provider, "provider name") in _OWN_ADDRESSES:
         raise InvalidNameError(

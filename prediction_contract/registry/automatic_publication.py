@@ -72,7 +72,7 @@ def checks_were_passed(target: BatchRecord) -> Condition:
 
 
 def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
-    """Return the conditions on the home pointer: the batch is newer, no rollback came later, and no hold."""
+    """Return the conditions on the home pointer: the batch is newer and no rollback or hold prevents it."""
     newer: tuple[Clause, ...] = (
         Missing("batch_id"),
         Below("partition", target.partition),
@@ -106,7 +106,10 @@ def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
 
 
 def version_may_publish(target: BatchRecord) -> tuple[Write, ...]:
-    """Return the check that the batch's model version is not withdrawn; empty if the batch names none."""
+    """Return the check that the batch's model version is neither withdrawn nor retired.
+
+    It is empty if the batch names no version.
+    """
     if target.version_number is None:
         return ()
     may_publish = Condition(

@@ -42,7 +42,7 @@ def claim_load(
     now: datetime,
     ended_job_run_id: str | None = None,
 ) -> Transaction:
-    """Claim the right to load a batch, before the job run is started that will load it.
+    """Claim the right to load a batch, before starting the job run that loads it.
 
     Args:
         batch: The batch's record as read.

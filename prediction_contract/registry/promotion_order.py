@@ -18,7 +18,11 @@ PROMOTION_BY_RULE_CONDITIONS = frozenset(
 
 
 def promotion_order(target: ModelVersion) -> tuple[Condition, ...]:
-    """Return the conditions on the champion pointer: an older version, no later demotion, and no hold."""
+    """Return the conditions on the champion pointer.
+
+    The champion must be older, and the version must have been judged against it. There must be no later
+    demotion and no hold.
+    """
     judged: Clause = Equals("version", target.judged_against) if target.judged_against else Missing("version")
     return (
         Condition(

@@ -171,7 +171,7 @@ def hold(
 
 
 def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
-    """Withdraw a batch that is not live. It is not published automatically and no batch is scored from it."""
+    """Withdraw a batch that is not live. No rule publishes it, and no later batch reads its predictions."""
     not_live = Condition(
         "batch_is_not_live",
         OneOf("release_state", tuple(state for state in ReleaseState if state is not ReleaseState.LIVE)),
@@ -193,8 +193,8 @@ def follow_home(
 ) -> Transaction:
     """Move a serving region's pointer to the batch that home serves, once its replica holds the whole batch.
 
-    If the region already serves this publication and only misses a later hold or its release, its
-    `published_at` is kept.
+    If the region already serves this publication and only a later hold or its release is new, `published_at`
+    does not change.
 
     Args:
         target: The record of the batch that home serves, read after `live_pointers`.

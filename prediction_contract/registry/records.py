@@ -24,7 +24,7 @@ CLAIM_ATTRIBUTES = ("claim_token", "claim_confirm_by", "claim_job_run_id")
 
 
 class LoadState(StrEnum):
-    """The progress of a batch into the stores."""
+    """The state of a batch's load into the stores."""
 
     DONE = "done"
     LOADING = "loading"

@@ -100,7 +100,7 @@ class RegistryTable:
         return LivePointer.from_item(item) if item else None
 
     def publication(self, model: str, sequence: int) -> PublicationEntry | None:
-        """Return one publication entry, or None. An impossible sequence is not looked up."""
+        """Return one publication entry, or None, also for a sequence out of range."""
         if not 0 < sequence <= HIGHEST_SEQUENCE:
             return None
         item = self._item(publication_key(model, sequence))
@@ -114,7 +114,7 @@ class RegistryTable:
         newest_first: bool = False,
         page_size: int | None = None,
     ) -> Iterator[BatchRecord]:
-        """Yield the batch records of a model by batch id. Pages are read as needed.
+        """Yield a model's batch records in the order of their ids. Pages are read as needed.
 
         Args:
             model: The model's name.
@@ -148,7 +148,7 @@ class RegistryTable:
     def model_versions(
         self, model: str, *, newest_first: bool = True, page_size: int | None = None
     ) -> Iterator[ModelVersion]:
-        """Yield the records of a model's versions by number. Pages are read as needed."""
+        """Yield a model's versions in the order of their numbers. Pages are read as needed."""
         found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=newest_first)
         for item in found:
             yield ModelVersion.from_item(item)

@@ -52,7 +52,7 @@ def record_version(seen: ModelVersion | None, found: ModelVersion) -> Transactio
 
     Args:
         seen: The version's record as read, if it exists.
-        found: The package, read after `seen` so that no later finding is overwritten. Its `state` is ignored.
+        found: The package. Read it after `seen`, so that it is at least as new. Its `state` is ignored.
     """
     model, version = found.model, found.version
     if seen is None:

@@ -95,12 +95,12 @@ class CanonicalLineReader:
 
 
 class RowTemplate:
-    """Builds the text of rows from pieces, without the members that have no value.
+    """Builds rows as JSON text from pieces, the texts of values without quotation marks.
 
     Args:
-        members: For each column the text before and after its piece.
-        first: The text before the members; it ends with a comma if it has members of its own.
-        last: The text after the members.
+        members: The text before and after the value of each column.
+        first: The text before all members. If it has other members, it ends with a comma.
+        last: The text after all members.
     """
 
     def __init__(self, members: Iterable[tuple[str, str]], first: str = "{", last: str = "}") -> None:

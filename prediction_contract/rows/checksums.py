@@ -55,7 +55,7 @@ def parse_batch_checksum(text: str) -> int:
     """Return a batch's checksum as an integer from 0 to 2^64 - 1.
 
     Raises:
-        ValueError: `batch_checksum` never writes this text.
+        ValueError: The text does not have the form of `batch_checksum`.
     """
     if text.isascii() and text.isdigit() and len(text) <= len(str(_CHECKSUM_SPAN)):
         value = int(text)

@@ -56,7 +56,7 @@ def bin_fractions(bins: int) -> tuple[float, ...]:
 
 
 def distinct_edges(edges: Sequence[float | None]) -> tuple[float, ...]:
-    """Return the sorted edges without duplicates, which a column with few values has."""
+    """Return the sorted edges without nulls and duplicates. A column with few values has duplicates."""
     return tuple(sorted({edge for edge in edges if edge is not None}))
 
 

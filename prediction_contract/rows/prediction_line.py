@@ -23,9 +23,8 @@ class PredictionLine(NamedTuple):
     Attributes:
         content: The line in UTF-8 with its line ending.
         checksum: The row's signed 64-bit checksum, or the line's if no store can hold the row.
-        refusal: The reason for which the row will be quarantined, or None.
-        row: The row as it will be stored; a `json` column in Delta holds its text from `texts`. None if the
-            row is refused.
+        refusal: The reason for quarantining the row, one of `row_contract.REASONS`; None if it is accepted.
+        row: The row as the stores hold it; Delta holds a `json` value as text. None if the row is refused.
         fault: What is wrong with a refused row, without quoting a value; None if it is accepted.
     """
 

@@ -106,7 +106,7 @@ class Row:
         self.pieces = pieces
 
     def standing_for(self, checksum: int) -> Row:
-        """Mark the row as cleaned from a row with another checksum, and return it."""
+        """Mark this row as the cleaned form of the row with the given checksum, and return it."""
         self.stored_checksum, self.checksum = self.checksum, checksum
         return self
 
@@ -291,9 +291,10 @@ def row_contract(schema: PredictionSchema, *, is_cleaned: bool = False) -> RowCo
 
 
 def read_lines(file: BufferedIOBase) -> Iterator[bytes]:
-    """Yield a part's lines with their endings. A line that is too long for a row is cut and later refused.
+    """Yield a part's lines with their endings.
 
-    Reading stops at a line longer than `LONGEST_LINE`; the load then refuses the part.
+    A line longer than `LINE_BYTES` is cut, but stays long enough to be refused. Reading stops after a line
+    longer than `LONGEST_LINE`; the load then refuses the part.
     """
     while line := file.readline(LINE_BYTES + 1):
         yield line

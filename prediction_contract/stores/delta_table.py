@@ -37,7 +37,7 @@ def delta_columns(schema: PredictionSchema) -> dict[str, str]:
 
 
 def arrow_columns(schema: PredictionSchema) -> dict[str, str]:
-    """Return the Arrow type of each of these columns. Timestamps are `timestamp[us, tz=UTC]`."""
+    """Return the Arrow type of each column in `delta_columns`. Timestamps are `timestamp[us, tz=UTC]`."""
     types = {column.name: column.type.arrow for column in schema.columns}
     return types | {BATCH_COLUMN: "string", CHECKSUM_COLUMN: "int64"}
 
@@ -63,7 +63,7 @@ def check_delta_table(
     partition_columns: Collection[str],
     settings: Mapping[str, str | None],
 ) -> None:
-    """Refuse a table whose files do not hold its rows as plain Parquet with this schema.
+    """Refuse a table that is not plain Parquet with this schema, for example one with deletion vectors.
 
     Args:
         schema: The schema of the manifest.

@@ -64,9 +64,9 @@ class ColumnDifference:
 
 
 def count_values(table: WarehouseTable, columns: Sequence[str], batch_id: str) -> str:
-    """Return the query of the number of values that each column has in batches before this one.
+    """Return the query that counts, for each column, the values in batches before this one.
 
-    If there are none, the batch is older than the column. Otherwise the batch has lost the column.
+    If earlier batches have no value, the column was added after this batch. Otherwise this batch lacks it.
     """
     counts = ", ".join(f"COUNT({quoted(column)})" for column in columns)
     return f"SELECT {counts} FROM {table.name} WHERE {quoted(BATCH_COLUMN)} < '{BatchId(batch_id)}'"

@@ -72,7 +72,7 @@ class WarehouseLoad:
         self.refused = f'"{stem}_REFUSED"'
 
     def prepare(self) -> list[str]:
-        """Return the statements that create both staging tables, empty and without a load history.
+        """Return the statements that create both staging tables, empty and without Snowflake's load history.
 
         The staging table accepts rows without a key. They are left out by `move`.
         """
@@ -111,10 +111,11 @@ class WarehouseLoad:
         return f"SELECT {self._staged.totals}, {others} FROM {self.staging}"
 
     def refuse(self) -> str:
-        """Return the statement that excludes a quarantined line from the table. Its `%s` is the checksum.
+        """Return the statement that excludes a quarantined line from `move`. Its `%s` is a checksum.
 
-        It is `checksums.refused_checksum` of a line that was not accepted, and the row's own checksum of a
-        row with a duplicate key. A key would not do, because a line that is not JSON has none.
+        For a line that is a valid row as the model wrote it, for example one with a duplicate key, this is
+        the row's checksum. For other lines it is `refused_checksum(line)`. Lines are not excluded by key,
+        because a line that is not JSON has none.
         """
         return f"INSERT INTO {self.refused} ({quoted(CHECKSUM_COLUMN)}) VALUES (%s)"
 

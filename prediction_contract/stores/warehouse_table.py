@@ -83,7 +83,7 @@ class ProjectedSequences(NamedTuple):
 
     @classmethod
     def of_rows(cls, rows: Iterable[Sequence[Any]]) -> ProjectedSequences:
-        """Return the result for the rows of `projected_gaps`, each a sequence with its predecessor first."""
+        """Return the sequences for the rows of `projected_gaps`, which are pairs of adjacent sequences."""
         pairs = [(int(lower), int(sequence)) for lower, sequence in rows]
         gaps = tuple((lower, sequence) for lower, sequence in pairs if sequence > lower + 1)
         return cls(highest=pairs[-1][1] if pairs else 0, gaps=gaps)
@@ -223,7 +223,7 @@ def table_name(model: str) -> str:
 
 
 def count_tables() -> str:
-    """Return the query that counts tables with the name in its `%s`: 1 or 0."""
+    """Return the query whether a table exists: 1 or 0. Its `%s` is the table's name."""
     return (
         "SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES "
         "WHERE TABLE_SCHEMA = CURRENT_SCHEMA() AND TABLE_NAME = %s"
@@ -281,7 +281,7 @@ def publication_parameters(publication: ProjectedPublication) -> tuple[str | int
 
 
 def projected_gaps() -> str:
-    """Return the query for `ProjectedSequences.of_rows`. Its `%s` is the model's name."""
+    """Return the query of a model's gaps and highest sequence. Its `%s` is the model's name."""
     sequence, lower, higher = quoted("SEQUENCE"), quoted("LOWER_SEQUENCE"), quoted("HIGHER_SEQUENCE")
     ordered = f"OVER (ORDER BY {sequence})"
     return (
@@ -292,6 +292,6 @@ def projected_gaps() -> str:
 
 
 def count_projected() -> str:
-    """Return the query of every model's projection: the model, the number of sequences, the highest one."""
+    """Return the query of each model's name, number of projected sequences, and highest sequence."""
     model, sequence = quoted("MODEL"), quoted("SEQUENCE")
     return f"SELECT {model}, COUNT(DISTINCT {sequence}), MAX({sequence}) FROM {PUBLICATIONS} GROUP BY {model}"
