@@ -89,7 +89,7 @@ class AnswerReader:
         if not (yield):
             raise ConnectionResetError("closed before an answer")
         for _ in range(_MAX_INTERIM):
-            version, status, headers = _head((yield from self._through(b"\r\n\r\n", _LONGEST_HEAD)))
+            version, status, headers = _head((yield from self._read_until(b"\r\n\r\n", _LONGEST_HEAD)))
             if status >= _FIRST_FINAL:
                 break
         else:
@@ -114,17 +114,17 @@ class AnswerReader:
         if length is None:
             if self._needs_length:
                 raise BrokenAnswerError("the answer has no length")
-            return (yield from self._to_the_end()), False
+            return (yield from self._read_to_end()), False
         if not _LENGTH.fullmatch(length):
             raise BrokenAnswerError("the end of the answer is not clear")
         if int(length) > self._max_bytes:
             raise _too_long()
-        return (yield from self._exactly(int(length))), True
+        return (yield from self._read_exactly(int(length))), True
 
     def _chunks(self) -> Generator[None, bool, bytes]:
         body = bytearray()
         while True:
-            size = _CHUNK_SIZE.fullmatch((yield from self._through(b"\r\n", _LONGEST_LINE)))
+            size = _CHUNK_SIZE.fullmatch((yield from self._read_until(b"\r\n", _LONGEST_LINE)))
             if not size:
                 raise BrokenAnswerError("a chunk is broken")
             count = int(size[1], 16)
@@ -132,15 +132,15 @@ class AnswerReader:
                 break
             if len(body) + count > self._max_bytes:
                 raise _too_long()
-            body += yield from self._exactly(count)
-            if (yield from self._exactly(2)) != b"\r\n":
+            body += yield from self._read_exactly(count)
+            if (yield from self._read_exactly(2)) != b"\r\n":
                 raise BrokenAnswerError("a chunk is broken")
         # Trailers are not needed.
-        while (yield from self._through(b"\r\n", _LONGEST_LINE)):
+        while (yield from self._read_until(b"\r\n", _LONGEST_LINE)):
             pass
         return bytes(body)
 
-    def _through(self, end: bytes, most: int) -> Generator[None, bool, bytes]:
+    def _read_until(self, end: bytes, most: int) -> Generator[None, bool, bytes]:
         """Return the bytes before `end`, and drop `end`."""
         looked = 0
         while (found := self._held.find(end, looked)) < 0:
@@ -153,14 +153,14 @@ class AnswerReader:
             raise _too_long()
         return self._taken(found, found + len(end))
 
-    def _exactly(self, count: int) -> Generator[None, bool, bytes]:
+    def _read_exactly(self, count: int) -> Generator[None, bool, bytes]:
         """Return `count` bytes."""
         while len(self._held) < count:
             if not (yield):
                 raise _cut_off()
         return self._taken(count, count)
 
-    def _to_the_end(self) -> Generator[None, bool, bytes]:
+    def _read_to_end(self) -> Generator[None, bool, bytes]:
         """Return all bytes until the peer closes the connection."""
         while len(self._held) <= self._max_bytes and (yield):
             pass

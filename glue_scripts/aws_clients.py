@@ -16,7 +16,7 @@ _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _DENIED = frozenset({"403", "AccessDenied", "Forbidden"})
 
 
-class _Chosen:
+class _ClientRegion:
     """The region of this process's clients; None for boto3's default."""
 
     region: str | None = None
@@ -28,19 +28,21 @@ def use_region(region: str | None) -> None:
     Args:
         region: The job run's region; a Spark executor's environment may lack it.
     """
-    _Chosen.region = region
+    _ClientRegion.region = region
 
 
 def used_region() -> str | None:
     """Return the region of this process's clients, to pass on to worker processes."""
-    return _Chosen.region
+    return _ClientRegion.region
 
 
 @cache
 def client(service: str) -> Any:
     """Return a client that retries transient errors; use `bulk_dynamodb` for many items."""
     retries: Any = {"mode": "standard", "total_max_attempts": 6}
-    return boto3.client(service, region_name=_Chosen.region, config=Config(retries=retries, **_TIMEOUTS))
+    return boto3.client(
+        service, region_name=_ClientRegion.region, config=Config(retries=retries, **_TIMEOUTS)
+    )
 
 
 @cache
@@ -54,7 +56,7 @@ def bulk_dynamodb() -> Any:
         parameter_validation=False,
         **_TIMEOUTS,
     )
-    return boto3.client("dynamodb", region_name=_Chosen.region, config=config)
+    return boto3.client("dynamodb", region_name=_ClientRegion.region, config=config)
 
 
 def delta_storage_options() -> dict[str, str]:

@@ -65,7 +65,7 @@ def require_cron(cron: str) -> str:
     if (
         len(texts) != len(_FIELDS)
         or not all(map(_is_field, _FIELDS, texts))
-        or _never_comes(texts[2], texts[3])
+        or _has_no_date(texts[2], texts[3])
     ):
         raise ValueError("it is not a cron schedule of five fields such as 0 6 * * *")
     return cron
@@ -88,7 +88,7 @@ def _is_field(field: _Field, text: str) -> bool:
     return True
 
 
-def _never_comes(day: str, month: str) -> bool:
+def _has_no_date(day: str, month: str) -> bool:
     """Return whether a schedule names only 30 or 31 February."""
     try:
         days, months = _values(_DAY_OF_MONTH, day), _values(_MONTH, month)

@@ -182,7 +182,7 @@ class ModelDeclaration(DeclarationPart):
             self._require_metrics,
             self._require_known_history,
             self._require_one_call,
-            self._require_life,
+            self._require_minimum_life,
         )
         return self
 
@@ -210,14 +210,14 @@ class ModelDeclaration(DeclarationPart):
     def _require_known_history(self) -> None:
         """Refuse a look-back beyond the sources' history, where outcomes cannot be known."""
         sources = list(self.sources.values())
-        is_bounded = bool(sources) and all(source.is_as_long_as_its_history for source in sources)
+        is_bounded = bool(sources) and all(source.covers_only_its_history for source in sources)
         if not self.has_outcomes or not is_bounded:
             return
-        told = max(source.history for source in sources)
-        if self.lookback > told:
+        longest = max(source.history for source in sources)
+        if self.lookback > longest:
             raise inconsistency(
                 f"the previous batch may lie {self.lookback} partitions back, but the longest history of the "
-                f"sources is {told}: `outcomes` could not know its outcomes",
+                f"sources is {longest}: `outcomes` could not know its outcomes",
                 "lookback",
             )
 
@@ -237,7 +237,7 @@ class ModelDeclaration(DeclarationPart):
                 *("processing", "instances"),
             )
 
-    def _require_life(self) -> None:
+    def _require_minimum_life(self) -> None:
         """Refuse items that expire before their batch may be published."""
         if self.retention.minimum_life_hours >= 24 * self.retention.items_days:
             raise inconsistency(

@@ -23,7 +23,7 @@ from prediction_contract.naming.resource_names import require_distinct_model_nam
 COMPONENT = "mlpipe.PredictionPipeline"
 # Files of earlier versions use the second name.
 _COMPONENTS = frozenset({COMPONENT, "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"})
-_OF_THE_FOLDER = frozenset({"name", "folder"})
+_SET_BY_FOLDER = frozenset({"name", "folder"})
 # pydantic's message for an unknown field, which stays when its error is raised again.
 _UNKNOWN = "Extra inputs are not permitted"
 _TEMPLATE_MARKS = ("{{", "{%")
@@ -72,7 +72,7 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
         DeclarationError: The declaration is wrong; the message names file, line and field of each fault.
     """
     model = path.parent.name
-    for field in _OF_THE_FOLDER.intersection(attributes):
+    for field in _SET_BY_FOLDER.intersection(attributes):
         raise DeclarationError(
             f"{place_of(path, field)}: a model has the name of its folder",
             remedy=f"Remove the field, or rename the folder {model}",
@@ -121,7 +121,7 @@ def declarations_in(folder: Path) -> dict[str, ModelDeclaration | None]:
     except InvalidNameError as error:
         faults.append(DeclarationError(error.what, remedy=error.remedy))
     if faults:
-        raise faults[0] if len(faults) == 1 else _together(faults)
+        raise faults[0] if len(faults) == 1 else _combined(faults)
     return found
 
 
@@ -152,7 +152,7 @@ def sensitive_columns(name: str, folder: Path) -> frozenset[str] | None:
         return None
 
 
-def _together(faults: list[DeclarationError]) -> DeclarationError:
+def _combined(faults: list[DeclarationError]) -> DeclarationError:
     return DeclarationError("; ".join(each.what for each in faults), remedy=faults[0].remedy)
 
 
@@ -165,12 +165,12 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
             continue
         # A fault in a member's name is reported at the member.
         field = (each for each in cause["loc"] if each != "[key]")
-        meant = _meant(str(cause["loc"][-1])) if cause["msg"] == _UNKNOWN else ""
-        faults.append(f"{place_of(path, *field)}: {cause['msg']}{meant}")
+        suggestion = _suggestion(str(cause["loc"][-1])) if cause["msg"] == _UNKNOWN else ""
+        faults.append(f"{place_of(path, *field)}: {cause['msg']}{suggestion}")
     return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
 
 
-def _meant(name: str) -> str:
+def _suggestion(name: str) -> str:
     """Return a "did you mean" for a field with a similar name; empty if there is none."""
     known = sorted(set(_fields(ModelDeclaration.model_json_schema())))
     return "".join(f"; did you mean {close}?" for close in get_close_matches(name, known, n=1))

@@ -23,7 +23,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import PARTITION_KINDS
 
 # Data is assumed to arrive within ten minutes for hourly partitions, and within an hour for others.
-USUAL_CRONS = {"hourly": "10 * * * *", "daily": "0 1 * * *", "weekly": "0 1 * * 1", "monthly": "0 1 1 * *"}
+DEFAULT_CRONS = {"hourly": "10 * * * *", "daily": "0 1 * * *", "weekly": "0 1 * * 1", "monthly": "0 1 1 * *"}
 
 
 class Partitions(DeclarationPart):
@@ -94,7 +94,7 @@ class DeclaredSchedule(DeclarationPart):
 
     def cron_of(self, partitions: Partitions) -> str:
         """Return the cron schedule."""
-        return self.cron or USUAL_CRONS[partitions.kind]
+        return self.cron or DEFAULT_CRONS[partitions.kind]
 
 
 TRAINING_PARTITIONS = ("first_partition", "last_partition", "first_evaluated", "last_evaluated")

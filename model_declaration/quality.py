@@ -33,7 +33,7 @@ class ColumnRule(DeclarationPart):
     unique: bool = False
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Self:
+    def _has_a_rule(self) -> Self:
         """Refuse a rule without conditions, and one that no value can fulfil."""
         if not self.unique and all(each is None for each in (self.null_rate, self.minimum, self.maximum)):
             raise ValueError("the rule needs null_rate, minimum, maximum or unique")

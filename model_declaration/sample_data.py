@@ -57,12 +57,12 @@ def sample_data_folder(project: Project, *, as_of: str | None = None) -> Path:
         digest = _generator_digest(project)
         if not (folder.is_dir() and written.is_file() and written.read_text() == digest):
             written.unlink(missing_ok=True)
-            _write_anew(project, folder, as_of)
+            _rewrite(project, folder, as_of)
             written.write_text(digest)
     return folder
 
 
-def _write_anew(project: Project, folder: Path, as_of: str | None) -> None:
+def _rewrite(project: Project, folder: Path, as_of: str | None) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         _run_generator(project, scratch, as_of)
@@ -149,8 +149,8 @@ def main(arguments: list[str]) -> int:
     try:
         project = Project.at(Path(os.environ[VARIABLE]))
         generator = _generator(str(project.sample_data))
-        is_told = as_of is not None and "as_of" in inspect.signature(generator).parameters
-        _write_objects(generator(as_of=as_of) if is_told else generator(), folder)
+        takes_as_of = as_of is not None and "as_of" in inspect.signature(generator).parameters
+        _write_objects(generator(as_of=as_of) if takes_as_of else generator(), folder)
     except Exception as error:  # noqa: BLE001  # any error of the project's own function is shown
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         shown = [f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in own]

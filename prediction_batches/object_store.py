@@ -24,13 +24,13 @@ _DENIED = {"AccessDenied", "403"}
 _TAKEN = {"PreconditionFailed", "412"}
 # S3's error for simultaneous conditional puts of one key. The put must be repeated.
 _CONFLICT = {"ConditionalRequestConflict", "409"}
-_CONFLICTS_BORNE = 5
+_MAX_CONFLICTS = 5
 _FIRST_PAUSE = 0.2
 _PIECE_BYTES = 1024 * 1024
 # The number of consecutive broken downloads without a whole piece after which the error is raised.
-_BREAKS_BORNE = 5
+_MAX_BREAKS = 5
 # Threads may share a client but must not create clients at the same time.
-_ONE_AT_A_TIME = threading.Lock()
+_CLIENT_LOCK = threading.Lock()
 AWS_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 6})
 
 
@@ -74,10 +74,10 @@ class ObjectStore:
     @classmethod
     def of_job(cls, bucket: str) -> ObjectStore:
         """Return a bucket, accessed with the job's own credentials."""
-        with _ONE_AT_A_TIME:
+        with _CLIENT_LOCK:
             return cls(boto3.client("s3", config=AWS_CONFIG), bucket)
 
-    def beside(self, bucket: str) -> ObjectStore:
+    def with_bucket(self, bucket: str) -> ObjectStore:
         """Return another bucket with the same client."""
         return type(self)(self.client, bucket)
 
@@ -182,7 +182,7 @@ class ObjectStore:
                     done += len(content)
             except (HTTPClientError, ResponseStreamingError, IncompleteReadError):
                 broken = broken + 1 if done - first < _PIECE_BYTES else 1
-                if broken == _BREAKS_BORNE:
+                if broken == _MAX_BREAKS:
                     raise
         return digest.hexdigest()
 
@@ -220,7 +220,7 @@ class ObjectStore:
             key: The object's key.
             content: Its bytes, or a file with at most 5 GB.
         """
-        for conflict in range(_CONFLICTS_BORNE):
+        for conflict in range(_MAX_CONFLICTS):
             if not isinstance(content, bytes):
                 content.seek(0)
             try:
@@ -229,7 +229,7 @@ class ObjectStore:
                 code = error.response["Error"]["Code"]
                 if code in _TAKEN:
                     return False
-                if code not in _CONFLICT or conflict == _CONFLICTS_BORNE - 1:
+                if code not in _CONFLICT or conflict == _MAX_CONFLICTS - 1:
                     raise
                 time.sleep(random.uniform(0, _FIRST_PAUSE * 2**conflict))  # noqa: S311  # spreads load, guards nothing
             else:

@@ -77,13 +77,13 @@ class Container:
                 remedy="Start it with InstanceCount 1",
             )
 
-    def leave_output(self, output: str, name: str, content: bytes) -> None:
+    def write_output(self, output: str, name: str, content: bytes) -> None:
         """Write a file to an output of a processing job. SageMaker uploads it after the job."""
         folder = self.root / "processing" / "output" / output
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
-    def leave_message(self, name: str, text: str) -> None:
+    def write_message(self, name: str, text: str) -> None:
         """Write a text for DescribeProcessingJob (`message`) or DescribeTrainingJob (`failure`)."""
         folder = self.root / "output"
         if self.root.is_dir():
@@ -153,10 +153,10 @@ def run_script(
         result = main(sys.argv[1:], container)
     except Exception as error:
         lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-        container.leave_message(failure_file, "\n".join(lines))
+        container.write_message(failure_file, "\n".join(lines))
         raise
     text = json.dumps(result)
     print(text)  # noqa: T201  # the last line of the job's log is its result
     if failure_file == "message":
-        container.leave_message("message", text)
+        container.write_message("message", text)
     return 0

@@ -17,7 +17,7 @@ from prediction_contract.jobs.retraining_arguments import JudgeArguments
 from prediction_contract.naming.s3_layout import VERDICT_NAME
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.retraining.judging import settled_verdict
+from sagemaker_scripts.retraining.judging import find_or_make_verdict
 
 _LOG = logging.getLogger("judge_models")
 VERDICT_OUTPUT = "verdict"
@@ -29,11 +29,11 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     arguments = JudgeArguments.parse(argv)
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)
-    verdict = settled_verdict(arguments, store, read_inputs(store, arguments))
+    verdict = find_or_make_verdict(arguments, store, read_inputs(store, arguments))
     _LOG.info("%s", verdict.reason)
     # SageMaker uploads the output to the verdict's own key. All runs upload the same bytes, so their order
     # does not matter.
-    container.leave_output(VERDICT_OUTPUT, VERDICT_NAME, verdict.to_bytes())
+    container.write_output(VERDICT_OUTPUT, VERDICT_NAME, verdict.to_bytes())
     return {
         "model": verdict.model,
         "execution_id": verdict.execution_id,

@@ -21,7 +21,7 @@ from prediction_contract.naming.s3_layout import PLAN_NAME
 from prediction_contract.registry.table import RegistryTable
 from sagemaker_scripts.container import Container, run_script
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.retraining.retraining_planning import settled_plan
+from sagemaker_scripts.retraining.retraining_planning import find_or_make_plan
 
 _LOG = logging.getLogger("plan_retraining")
 PLAN_OUTPUT = "plan"
@@ -33,11 +33,13 @@ def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
     container.require_one_host()
     store = ObjectStore.of_job(arguments.bucket)
     registry = RegistryTable(boto3.client("dynamodb", config=AWS_CONFIG), arguments.registry_table)
-    plan = settled_plan(arguments, store, registry, read_inputs(store, arguments), now=datetime.now(tz=UTC))
+    plan = find_or_make_plan(
+        arguments, store, registry, read_inputs(store, arguments), now=datetime.now(tz=UTC)
+    )
     _LOG.info("learns from %s to %s", plan.first_partition, plan.last_partition)
     # SageMaker uploads the output to the plan's own key. All runs upload the same bytes, so their order does
     # not matter.
-    container.leave_output(PLAN_OUTPUT, PLAN_NAME, plan.to_bytes())
+    container.write_output(PLAN_OUTPUT, PLAN_NAME, plan.to_bytes())
     return {
         "model": plan.model,
         "execution_id": plan.execution_id,

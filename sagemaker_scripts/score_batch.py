@@ -43,7 +43,7 @@ from sagemaker_scripts.scoring.hosts import Hosts, HostWatch
 from sagemaker_scripts.scoring.pinning import package_of, pinned_source
 from sagemaker_scripts.scoring.planning import ScoringRegistry, make_plan, planned_features
 from sagemaker_scripts.scoring.score_progress import ScoreProgress
-from sagemaker_scripts.scoring.scoring_plan import awaited_plan, settled_plan
+from sagemaker_scripts.scoring.scoring_plan import find_or_make_plan, wait_for_plan
 from sagemaker_scripts.scoring.scoring_processes import ended_by_sigterm
 from sagemaker_scripts.scoring.share_scoring import ShareWork
 
@@ -104,14 +104,14 @@ def score(
             if watch is None or hosts.is_first:
                 settings = {"schema": schema, "cleaning": cleaning, "registry": registry}
                 make = partial(make_plan, arguments, attempt, store, inputs, folder=Path(folder), **settings)
-                plan = settled_plan(store, prefix, make)
+                plan = find_or_make_plan(store, prefix, make)
             else:
 
                 def is_done() -> bool:
                     watch.require_first()
                     return find_done() is not None
 
-                plan = awaited_plan(store, prefix, hosts.first, is_done)
+                plan = wait_for_plan(store, prefix, hosts.first, is_done)
         if plan is None:
             done = find_done()
             return None if done is None else ScoredBatch(done, adopted=True)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from prediction_contract.errors import ContractError
 from sagemaker_scripts.trials.leak_check import leaks
 from sagemaker_scripts.trials.model_trial import ModelTrial
-from sagemaker_scripts.trials.own_traceback import own_lines
 from sagemaker_scripts.trials.trial_request import TrialRequest
 
 ANSWER_FILE = "answer.json"
+_MOST_LINES = 20
 
 
 def answer(request: TrialRequest) -> dict[str, Any]:
@@ -25,8 +26,31 @@ def answer(request: TrialRequest) -> dict[str, Any]:
     try:
         return leaks(request) if request.action == "leaks" else ModelTrial(request).run()
     except ContractError as error:
-        told = {"what": error.what, "remedy": error.remedy}
-        return {"error": {**told, "lines": own_lines(error, request.source_folder)}}
+        fault = {"what": error.what, "remedy": error.remedy}
+        return {"error": {**fault, "lines": project_lines(error, request.source_folder)}}
+
+
+def project_lines(error: BaseException, folder: Path) -> list[str]:
+    """Return file, line, function and text of the project's frames in an error and its causes.
+
+    The innermost call comes last, as in a traceback.
+
+    Args:
+        error: The error.
+        folder: The project's source folder; frames of other files are left out.
+    """
+    lines: list[str] = []
+    found: BaseException | None = error
+    while found is not None:
+        for frame in traceback.extract_tb(found.__traceback__):
+            path = Path(frame.filename)
+            if path.is_relative_to(folder):
+                shown = path.relative_to(folder)
+                line = f"{shown}:{frame.lineno} in {frame.name}: {frame.line}"
+                if line not in lines:
+                    lines.append(line)
+        found = found.__cause__ or found.__context__
+    return lines[-_MOST_LINES:]
 
 
 def main(arguments: list[str]) -> int:

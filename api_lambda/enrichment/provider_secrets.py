@@ -22,7 +22,7 @@ _SECONDS = 1.0
 # After a refusal the secret is read again at once; this limits the age of a secret that is still accepted.
 _FRESH_SECONDS = 3_600
 # A provider that refuses every secret must not make us read it on every request.
-_SECONDS_BETWEEN_LOOKS = 60
+_SECONDS_BETWEEN_READS = 60
 _OK = 200
 
 
@@ -64,7 +64,7 @@ class ProviderSecret:
         """
         with self._lock:
             if self._headers is None or self._age() >= _FRESH_SECONDS:
-                if self._headers is None and self._age() < _SECONDS_BETWEEN_LOOKS:
+                if self._headers is None and self._age() < _SECONDS_BETWEEN_READS:
                     raise SecretUnavailableError("its secret could not be read a moment ago")
                 self._looked_at = self._clock()
                 self._headers = self._read()
@@ -74,7 +74,7 @@ class ProviderSecret:
         """Read the secret again after the provider refused it; return whether it has changed."""
         with self._lock:
             before = self._headers
-            if before is None or self._age() < _SECONDS_BETWEEN_LOOKS:
+            if before is None or self._age() < _SECONDS_BETWEEN_READS:
                 return False
             self._looked_at = self._clock()
             self._headers = self._read()

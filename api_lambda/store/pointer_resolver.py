@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from api_lambda.store.registry_reader import RegistryReader
 
 # While a publication is awaited, the served batch's record is read again after this time.
-_SURE_SECONDS = 60
+_CONFIRMATION_SECONDS = 60
 # Without that record the batch may have been withdrawn or have expired, so it is served no longer than this
 # after it was last confirmed.
-_LONGEST_UNSURE_SECONDS = 3600
+_MAX_UNCONFIRMED_SECONDS = 3600
 
 
 class PublicationNotReplicatedError(BrokenPublicationError):
@@ -89,7 +89,7 @@ class PointerResolver:
         return (
             self._arrived(pointer, entry, read_at, until)
             or _recently_confirmed(served, read_at)
-            or self._newest_fit(pointer, served, read_at, until)
+            or self._newest_servable(pointer, served, read_at, until)
         )
 
     def _arrived(
@@ -131,7 +131,7 @@ class PointerResolver:
                     return entry
         return None
 
-    def _newest_fit(
+    def _newest_servable(
         self, pointer: LivePointer, served: ServedBatch | None, read_at: float, until: float
     ) -> ServedBatch:
         """Return the newest batch that may be served until the pointer's publication arrives.
@@ -164,22 +164,24 @@ class PointerResolver:
     def _kept(self, served: ServedBatch, read_at: float, until: float) -> ServedBatch | None:
         """Return the served batch, unless this region knows that it was withdrawn or has expired."""
         record = self._registry.batch(served.live.model, served.live.batch_id, until)
-        if record is not None and not _is_fit(record):
+        if record is not None and not _may_be_served(record):
             return None
         if record is not None and record.items_expire_at is not None:
             return _awaiting(replace(served, confirmed_at=read_at))
-        return _awaiting(served) if read_at - served.confirmed_at < _LONGEST_UNSURE_SECONDS else None
+        return _awaiting(served) if read_at - served.confirmed_at < _MAX_UNCONFIRMED_SECONDS else None
 
     def _is_held_whole(self, record: BatchRecord) -> bool:
         """Return whether a batch may be served and this region was verified to hold all its items."""
         return (
-            self._region in record.verified_regions and record.items_expire_at is not None and _is_fit(record)
+            self._region in record.verified_regions
+            and record.items_expire_at is not None
+            and _may_be_served(record)
         )
 
 
 def _recently_confirmed(served: ServedBatch | None, read_at: float) -> ServedBatch | None:
-    """Return the served batch if it was confirmed less than `_SURE_SECONDS` ago."""
-    if served is None or read_at - served.confirmed_at >= _SURE_SECONDS:
+    """Return the served batch if it was confirmed less than `_CONFIRMATION_SECONDS` ago."""
+    if served is None or read_at - served.confirmed_at >= _CONFIRMATION_SECONDS:
         return None
     return _awaiting(served)
 
@@ -194,7 +196,7 @@ def _makes_live(entry: PublicationEntry, pointer: LivePointer) -> bool:
     return entry.makes_live and entry.batch_id == pointer.batch_id
 
 
-def _is_fit(record: BatchRecord) -> bool:
+def _may_be_served(record: BatchRecord) -> bool:
     """Return whether a batch's record allows serving it."""
     return (
         record.release_state != ReleaseState.WITHDRAWN

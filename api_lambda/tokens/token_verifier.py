@@ -165,17 +165,17 @@ class TokenVerifier:
         if claims.get("token_use", "access") != "access":
             raise InvalidTokenError("not an access token")
         now = self._clock()
-        expires = _moment(claims, "exp")
+        expires = _time_claim(claims, "exp")
         if expires is None or now >= expires + LEEWAY_SECONDS:
             raise InvalidTokenError("expired")
         for name in ("nbf", "iat"):
-            begins = _moment(claims, name)
+            begins = _time_claim(claims, name)
             if begins is not None and begins > now + LEEWAY_SECONDS:
                 raise InvalidTokenError("not valid yet")
-        if not self._is_for_us(claims):
+        if not self._is_for_this_api(claims):
             raise InvalidTokenError("unknown client or another audience")
 
-    def _is_for_us(self, claims: dict[str, Any]) -> bool:
+    def _is_for_this_api(self, claims: dict[str, Any]) -> bool:
         audience = claims.get("aud")
         if audience is not None:
             # If there is an audience, it must name this service (RFC 7519, section 4.1.3).
@@ -202,7 +202,7 @@ def _object(content: bytes) -> dict[str, Any]:
     return document
 
 
-def _moment(claims: dict[str, Any], name: str) -> int | Decimal | None:
+def _time_claim(claims: dict[str, Any], name: str) -> int | Decimal | None:
     value = claims.get(name)
     if value is None:
         return None

@@ -42,8 +42,8 @@ def transient_reason(error: ClientError | BotoCoreError) -> str | None:
         code = error.response["Error"]["Code"]
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return code if is_transient(code, status) else None
-    is_of_the_wire = isinstance(error, AwsConnectionError | HTTPClientError | IncompleteReadError)
-    return type(error).__name__ if is_of_the_wire else None
+    is_connection_error = isinstance(error, AwsConnectionError | HTTPClientError | IncompleteReadError)
+    return type(error).__name__ if is_connection_error else None
 
 
 def is_transient(code: str, status: int) -> bool:

@@ -128,7 +128,7 @@ class DeclaredSource(DeclarationPart):
         return any(map(_PLACEHOLDER.search, self.filled_texts.values()))
 
     @property
-    def is_as_long_as_its_history(self) -> bool:
+    def covers_only_its_history(self) -> bool:
         """Whether its data covers only its history; a source without partitions may cover any time."""
         return self.is_partitioned
 
@@ -138,11 +138,11 @@ class DeclaredSource(DeclarationPart):
 
     def as_input(self, name: str) -> Source:
         """Return the source in the form that jobs read, under this name."""
-        told: dict[str, Any] = self.model_dump(exclude={"asset"}, exclude_none=True)
+        members: dict[str, Any] = self.model_dump(exclude={"asset"}, exclude_none=True)
         pairs: dict[str, Any] = {
-            field: tuple(told.pop(field, {}).items()) for field in ("columns", "parameters")
+            field: tuple(members.pop(field, {}).items()) for field in ("columns", "parameters")
         }
-        return Source(name=name, **told, **pairs)
+        return Source(name=name, **members, **pairs)
 
 
 class _StoredSource(DeclaredSource):
@@ -213,7 +213,7 @@ class SnowflakeSource(DeclaredSource):
         return {("parameters", name): text for name, text in self.parameters.items()}
 
     @property
-    def is_as_long_as_its_history(self) -> bool:
+    def covers_only_its_history(self) -> bool:
         """Always False: a query may read data of any time."""
         return False
 

@@ -21,7 +21,7 @@ from prediction_contract.rows.quarantine_tolerance import QuarantineTolerance
 from prediction_contract.rows.schema import PredictionSchema
 
 # Receipts that are read in parallel. A batch of a billion rows has a thousand.
-_READ_AT_ONCE = 8
+_PARALLEL_READS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Batch(BatchIdentity):
         """
         reached = store or ObjectStore.of_job(self.bucket)
         names = list(shares)
-        with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_PARALLEL_READS) as threads:
             found = dict(
                 zip(names, threads.map(lambda share: self.receipt(share, reached), names), strict=True)
             )

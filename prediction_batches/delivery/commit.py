@@ -153,16 +153,18 @@ def check_refused_rows(
     rows = sum(receipt.rows for receipt in receipts)
     reasons = total_refused(receipts)
     named = [
-        f"{_place(receipt.share, row.number, receipts)}: {row.fault}"
+        f"{_row_label(receipt.share, row.number, receipts)}: {row.fault}"
         for receipt in receipts
         for row in receipt.first_refused
     ]
     keys = [(receipt.share, receipt.keys) for receipt in receipts if receipt.keys is not None]
     # Every duplicate key has at least two rows, so this many keys exceed the tolerance by themselves.
-    doubled = duplicate_rows(store, keys, most_keys=tolerance.allowed(rows) + 1, most_named=_NAMED_ROWS)
-    if doubled.rows:
-        reasons["duplicate_key"] += doubled.rows
-        named += [f"{_place(*place, receipts)}: another row has the same key" for place in doubled.first]
+    duplicates = duplicate_rows(store, keys, most_keys=tolerance.allowed(rows) + 1, most_named=_NAMED_ROWS)
+    if duplicates.rows:
+        reasons["duplicate_key"] += duplicates.rows
+        named += [
+            f"{_row_label(*place, receipts)}: another row has the same key" for place in duplicates.first
+        ]
     found = "; ".join([_counted(reasons), *named[:_NAMED_ROWS]])
     fault = tolerance.fault(rows, reasons.total())
     if fault is not None:
@@ -197,7 +199,7 @@ def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
-def _place(share: str, number: int, receipts: Sequence[Receipt]) -> str:
+def _row_label(share: str, number: int, receipts: Sequence[Receipt]) -> str:
     return f"row {number}" if len(receipts) == 1 else f"row {number} of share {share}"
 
 

@@ -50,14 +50,14 @@ def duplicate_rows(
         for _, keys in shares:
             for block in _blocks(store, keys, saved):
                 digests.add(block)
-        doubled = digests.duplicates(most_keys)
-        if not doubled:
+        duplicates = digests.duplicates(most_keys)
+        if not duplicates:
             return DuplicateRows(0, ())
         rows, first = 0, list[tuple[str, int]]()
         for share, keys in shares:
             numbered = enumerate(_each(_blocks(store, keys, saved)), start=1)
             for number, digest in numbered:
-                if digest in doubled:
+                if digest in duplicates:
                     rows += 1
                     if len(first) < most_named:
                         first.append((share, number))

@@ -25,7 +25,7 @@ from prediction_contract.text.canonical_json import number_text
 # bounds, except for the `.0` of whole numbers.
 PLAIN_DOUBLE, PLAIN_DOUBLE_BELOW = 1e-4, 1e10
 # Years 1 to 9999, in microseconds and in days.
-_FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800_000_000, 253_402_300_799_999_999
+_FIRST_TIMESTAMP, _LAST_TIMESTAMP = -62_135_596_800_000_000, 253_402_300_799_999_999
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 # Arrow writes a decimal with an exponent where Python's `str` does, which is never the case up to this scale.
 _PLAIN_SCALE = 6
@@ -162,7 +162,7 @@ def _date_texts(values: pa.Array) -> ColumnTexts:
 def _timestamp_texts(values: pa.Array) -> ColumnTexts:
     naive = values.cast(_NAIVE)
     moments = naive.view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    odd = _if_any((moments < _FIRST_MOMENT) | (moments > _LAST_MOMENT))
+    odd = _if_any((moments < _FIRST_TIMESTAMP) | (moments > _LAST_TIMESTAMP))
     if odd is not None:
         naive = pc.if_else(pa.array(odd), pa.scalar(None, naive.type), naive)
     spaced = pc.cast(naive, pa.string())

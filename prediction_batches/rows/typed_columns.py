@@ -244,7 +244,7 @@ def _of_objects(column: Column, values: list[Any], first: int) -> TypedColumn:
         found = _of_texts(column, typed.values)
         return TypedColumn(found.values, either(found.odd, typed.odd))
     if kind is Kind.TIMESTAMP:
-        return _held(values, lambda some: pa.array(_moments(some), wanted), odd, wanted)
+        return _held(values, lambda some: pa.array(_timestamps(some), wanted), odd, wanted)
     return _held(values, lambda some: pa.array(some, wanted, from_pandas=False), odd, wanted)
 
 
@@ -263,17 +263,17 @@ def _is_wide(value: Decimal) -> bool:
     return len(digits) > MAX_NUMBER_DIGITS or (isinstance(exponent, int) and -exponent > MAX_NUMBER_DIGITS)
 
 
-def _moments(values: Iterable[Any]) -> list[datetime | None]:
+def _timestamps(values: Iterable[Any]) -> list[datetime | None]:
     """Return datetimes in UTC.
 
     Raises:
         ValueError: A value has no time zone, or has nanoseconds.
         OverflowError: A value in UTC is beyond the years of Python.
     """
-    return [None if value is None else _moment(value) for value in values]
+    return [None if value is None else _timestamp(value) for value in values]
 
 
-def _moment(value: datetime) -> datetime:
+def _timestamp(value: datetime) -> datetime:
     if value.tzinfo is None or getattr(value, "nanosecond", 0):
         raise ValueError(type(value).__name__)
     moment = value.to_pydatetime() if isinstance(value, pd.Timestamp) else value

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile("-?(?:0|[1-9][0-9]{0,37})(?:[.][0-9]{1,38})?")
 _EXPONENT = re.compile("-?(?:0|[1-9][0-9]{0,37})(?:[.][0-9]{1,38})?(?:[eE][+-]?[0-9]{1,3})?")
 _INTEGER = re.compile("-?[0-9]+")
-_UTC_MOMENT = re.compile(
+_UTC_TIME = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6})?(?:Z|[+]00:00)"
 )
 _BOOLEANS = {"true": True, "false": False}
@@ -63,7 +63,7 @@ def scalar_of(text: str, column_type: ColumnType) -> Any:
     if kind in {Kind.STRING, Kind.DATE}:
         return text
     if kind is Kind.TIMESTAMP:
-        if not _UTC_MOMENT.fullmatch(text):
+        if not _UTC_TIME.fullmatch(text):
             raise ValueError("not a UTC time such as 2013-02-01T05:00:00Z")
         return text
     if kind is Kind.BOOLEAN:
@@ -97,7 +97,7 @@ def _truth(yes: str, no: str) -> Callable[[str, ColumnType], str]:
     return lambda expression, _: f"CASE WHEN {expression} THEN {yes} WHEN NOT {expression} THEN {no} END"
 
 
-def _try_moment(expression: str, target: ColumnType) -> str:
+def _try_timestamp(expression: str, target: ColumnType) -> str:
     # The zone, which is UTC, is removed, because engines treat it differently.
     return f"TRY_CAST(REPLACE(REPLACE({expression}, 'Z', ''), '+00:00', '') AS {target.snowflake})"
 
@@ -115,7 +115,7 @@ _CASTS: dict[tuple[Kind, Kind], Cast] = {
     (Kind.STRING, Kind.DOUBLE): _TEXT,
     (Kind.STRING, Kind.BOOLEAN): Cast(scalar_of, _try_boolean),
     (Kind.STRING, Kind.DATE): _TEXT,
-    (Kind.STRING, Kind.TIMESTAMP): Cast(scalar_of, _try_moment),
+    (Kind.STRING, Kind.TIMESTAMP): Cast(scalar_of, _try_timestamp),
     (Kind.LONG, Kind.STRING): Cast(lambda raw, _: str(raw), _plain_cast),
     (Kind.LONG, Kind.DECIMAL): _NUMBER_AS_IT_IS,
     (Kind.LONG, Kind.DOUBLE): Cast(_double_of, _try_cast),

@@ -60,7 +60,7 @@ def _verify_mode(text: str) -> str:
     return text
 
 
-def parsed_moment(text: str) -> str:
+def parsed_time(text: str) -> str:
     """Return the text unchanged if it is a UTC time."""
     parse_utc(text)
     return text
@@ -155,7 +155,7 @@ class PartitionArguments(JobArguments):
 
     model: str = argument(ModelName)
     partition: str | None = argument(Partition, None)
-    scheduled_at: str | None = argument(parsed_moment, None)
+    scheduled_at: str | None = argument(parsed_time, None)
     schedule: str | None = argument(parsed_schedule, None)
 
     def _require_consistency(self) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from prediction_contract.jobs.argument_parsing import JobArguments, argument, matching, whole
-from prediction_contract.jobs.job_arguments import WORD, parsed_moment, parsed_schedule
+from prediction_contract.jobs.job_arguments import WORD, parsed_schedule, parsed_time
 from prediction_contract.naming.batch import ModelName, Partition
 from prediction_contract.naming.s3_layout import validated_bucket, validated_key, validated_run_id
 
@@ -24,8 +24,8 @@ def _partition_or_newest(text: str) -> str:
     return text if text == NEWEST else str(Partition(text))
 
 
-def _moment_or_none(text: str) -> str:
-    return text if text == NONE else parsed_moment(text)
+def _time_or_none(text: str) -> str:
+    return text if text == NONE else parsed_time(text)
 
 
 def _cause(text: str) -> str:
@@ -78,7 +78,7 @@ class PlanRetrainingArguments(RetrainingStepArguments):
     registry_table: str = argument(WORD)
     schedule: str = argument(parsed_schedule)
     last_partition: str = argument(_partition_or_newest, NEWEST)
-    scheduled_at: str = argument(_moment_or_none, NONE)
+    scheduled_at: str = argument(_time_or_none, NONE)
     attempt: int = argument(whole(1), 1)
     cause: str = argument(_cause, "request")
     requested_by: str = argument(_NAME_OF_PERSON, NONE)

@@ -16,17 +16,17 @@ _PLACEHOLDER = re.compile(r"\{(partition|date|hour)\}|(\*)")
 _FORMS = {"date": "[0-9]{4}-[0-9]{2}-[0-9]{2}", "hour": "(?:[01][0-9]|2[0-3])"}
 _LAST_HOUR = "23"
 # The values of a path's placeholders, in an order that sorts by time.
-Place = tuple[str, ...]
+PlaceholderValues = tuple[str, ...]
 
 
-def place_of_partition(path: str, partition: str) -> Place:
+def values_of_partition(path: str, partition: str) -> PlaceholderValues:
     """Return the values of a path's placeholders for a partition; empty if the path has none."""
     start = Partition(partition).start
     values = {"partition": partition, "date": f"{start:%Y-%m-%d}", "hour": f"{start:%H}"}
     return _in_order({found[1]: values[found[1]] for found in _PLACEHOLDER.finditer(path) if found[1]})
 
 
-def place_of_key(path: str, key: str, kind: PartitionKind) -> Place | None:
+def values_of_key(path: str, key: str, kind: PartitionKind) -> PlaceholderValues | None:
     """Return the values of a path's placeholders in a key, or None if the key does not match the path.
 
     Args:
@@ -49,21 +49,21 @@ class SourceKeys:
 
     def __init__(self, sources: Iterable[Source], keys: Iterable[str], kind: PartitionKind) -> None:
         self._kind = kind
-        self._sources = [source for source in sources if _says_where(source)]
+        self._sources = [source for source in sources if _has_fixed_path(source)]
         known = list(keys)
         self._places = {
             source.name: {
-                place for key in known if (place := place_of_key(source.path, key, kind)) is not None
+                place for key in known if (place := values_of_key(source.path, key, kind)) is not None
             }
             for source in self._sources
         }
 
-    def lacking(self, partition: str) -> list[str]:
+    def missing_sources(self, partition: str) -> list[str]:
         """Return the names of the sources that have no object for a partition."""
         return [
             source.name
             for source in self._sources
-            if place_of_partition(source.path, partition) not in self._places[source.name]
+            if values_of_partition(source.path, partition) not in self._places[source.name]
         ]
 
     def newest(self, *, first: str, end: str | None) -> str | None:
@@ -80,9 +80,9 @@ class SourceKeys:
             if (partition := self._partition_at(source.path, place)) is not None
         }
         fitting = (each for each in found if first <= each and (end is None or each < end))
-        return max((each for each in fitting if not self.lacking(each)), default=None)
+        return max((each for each in fitting if not self.missing_sources(each)), default=None)
 
-    def _partition_at(self, path: str, place: Place) -> str | None:
+    def _partition_at(self, path: str, place: PlaceholderValues) -> str | None:
         if not place:
             return None
         values = dict(zip(_names_in(path), place, strict=True))
@@ -98,7 +98,7 @@ class SourceKeys:
             return None
 
 
-def _says_where(source: Source) -> bool:
+def _has_fixed_path(source: Source) -> bool:
     return bool(source.path) and (
         source.format in FILE_FORMATS or (source.format == "reader" and "*" not in source.path)
     )
@@ -108,7 +108,7 @@ def _names_in(path: str) -> tuple[str, ...]:
     return tuple(_in_order({found[1]: found[1] for found in _PLACEHOLDER.finditer(path) if found[1]}))
 
 
-def _in_order(values: Mapping[str, str]) -> Place:
+def _in_order(values: Mapping[str, str]) -> PlaceholderValues:
     return tuple(values[name] for name in ("partition", "date", "hour") if name in values)
 
 

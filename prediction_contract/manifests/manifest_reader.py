@@ -62,7 +62,7 @@ def read_manifest(document: Any) -> Manifest:
         attempt=members.number("attempt", least=1),
         partition=members.take("partition", Partition),
         bucket=members.take("bucket", validated_bucket),
-        created_at=members.take("created_at", _moment),
+        created_at=members.take("created_at", _time),
         model_version=members.take("model_version", _model_version),
         code_version=members.take("code_version", _text),
         previous_batch_id=members.take("previous_batch_id", BatchId, optional=True),
@@ -244,7 +244,7 @@ def _version(text: str) -> str:
     return text
 
 
-def _moment(text: str) -> str:
+def _time(text: str) -> str:
     parse_utc(text)
     return text
 

@@ -141,7 +141,7 @@ def demote(
         request: Who asks.
         now: The current time.
     """
-    there_is_one = Condition(
+    has_champion = Condition(
         "there_is_a_champion",
         Equals("version", pointer.version or 0),
         "The model has no champion",
@@ -154,7 +154,7 @@ def demote(
         action=VersionAction.DEMOTE,
         left=VersionState.WITHDRAWN,
         target_conditions=(_state_allows(target, _MAY_FOLLOW),) if target else (),
-        pointer_conditions=(_champion_is_as_seen(pointer), there_is_one),
+        pointer_conditions=(_champion_is_as_seen(pointer), has_champion),
         now=now,
     )
 

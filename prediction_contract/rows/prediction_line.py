@@ -79,7 +79,7 @@ def _float_text(value: float) -> str:
     return float.__repr__(value).replace("inf", "Infinity").replace("nan", "NaN")
 
 
-def _moment_text(value: datetime) -> str:
+def _timestamp_text(value: datetime) -> str:
     """Return a time in the form of `timestamp_text`, without the Z if it has no zone.
 
     Nanoseconds of a pandas timestamp are appended, so that its row is refused.
@@ -118,7 +118,7 @@ _RENDERERS: list[tuple[type | tuple[type, ...], Callable[[Any], str]]] = [
     (type(None), lambda _: "null"),
     (Decimal, lambda value: str(value) if value.is_finite() else "NaN"),
     # A datetime is also a date.
-    (datetime, _moment_text),
+    (datetime, _timestamp_text),
     (date, lambda value: f'"{value.isoformat()}"'),
     (Mapping, _object_text),
     ((list, tuple), lambda value: f"[{','.join(map(_json_text, value))}]"),

@@ -134,7 +134,7 @@ class Enrichment:
             return None
         url = _PLACEHOLDER.sub(lambda found: quote(texts[found[1]] or "", safe=""), self.url)
         path = url[len(self.origin) :].partition("?")[0]
-        return None if _leads_elsewhere(path) else url
+        return None if _has_dot_segment(path) else url
 
     def to_document(self) -> dict[str, Any]:
         """Return the enrichment as JSON members."""
@@ -154,7 +154,7 @@ class Enrichment:
         Raises:
             InvalidServingError: A member is missing or invalid.
         """
-        with _shape_is_served():
+        with _translate_shape_errors():
             members = members_of(document, "an enrichment")
             fields = member(members, "fields", list)
             if not all(isinstance(field, str) for field in fields):
@@ -252,7 +252,7 @@ class ServingRecord:
             document = parse_json(text.encode())
         except (InvalidJsonError, UnicodeEncodeError) as error:
             raise InvalidServingError("The serving record is not JSON") from error
-        with _shape_is_served():
+        with _translate_shape_errors():
             members = members_of(document, "the record")
             version = member(members, "serving_version", int)
             if version != SERVING_VERSION:
@@ -276,7 +276,7 @@ class ServingRecord:
             )
 
 
-def _leads_elsewhere(path: str) -> bool:
+def _has_dot_segment(path: str) -> bool:
     """Return whether an encoded path has a `.` or `..` segment after any number of decodings."""
     for _ in range(_MAX_DECODINGS):
         path = unquote(path)
@@ -287,7 +287,7 @@ def _leads_elsewhere(path: str) -> bool:
 
 
 @contextmanager
-def _shape_is_served() -> Iterator[None]:
+def _translate_shape_errors() -> Iterator[None]:
     """Turn a `DocumentShapeError` into an `InvalidServingError`."""
     try:
         yield

@@ -166,8 +166,8 @@ class _JoinedBatch:
             found = self._buckets.read(_BATCH, bucket)
             rows = found.rows if found else self._schema.empty_table()
             unique = without_duplicates(self._batch, rows)
-            told = [each for name in self._outcomes if (each := self._buckets.read(name, bucket))]
-            outcomes = newest_outcomes(each.rows for each in told)
+            spilled = [each for name in self._outcomes if (each := self._buckets.read(name, bucket))]
+            outcomes = newest_outcomes(each.rows for each in spilled)
             scored = ScoredPartition(partition, frame_of_columns(schema, unique))
             yield unique.num_rows, with_known_outcomes(scored, outcomes)
 

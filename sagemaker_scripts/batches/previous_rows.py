@@ -229,10 +229,10 @@ def without_duplicates(previous: PreviousBatch, rows: pa.Table) -> pa.Table:
     if any(rule.column == previous.manifest.schema.key and rule.trim for rule in previous.cleaning.rules):
         keys = pc.ascii_trim(keys, TRIMMED)
     counts = keys.value_counts()
-    doubled = counts.filter(pc.greater(counts.field("counts"), 1))
-    if not len(doubled):
+    duplicates = counts.filter(pc.greater(counts.field("counts"), 1))
+    if not len(duplicates):
         return rows
-    unique = rows.filter(pc.invert(pc.is_in(keys, value_set=doubled.field("values"))))
+    unique = rows.filter(pc.invert(pc.is_in(keys, value_set=duplicates.field("values"))))
     _LOG.warning(
         "%d rows of batch %s share their key and are left out",
         rows.num_rows - unique.num_rows,

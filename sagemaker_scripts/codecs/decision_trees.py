@@ -28,7 +28,7 @@ def check_trees(value: Any) -> None:
             is_sound = (
                 nodes is not None
                 and tree.n_features == features
-                and _leads_on(
+                and _has_valid_references(
                     nodes["left_child"] != _LEAF,
                     (nodes["left_child"], nodes["right_child"]),
                     nodes["feature"],
@@ -38,14 +38,14 @@ def check_trees(value: Any) -> None:
         else:
             nodes = tree.nodes
             splits = (nodes["is_leaf"] == 0) & (nodes["is_categorical"] != 0)
-            is_sound = _leads_on(
+            is_sound = _has_valid_references(
                 nodes["is_leaf"] == 0, (nodes["left"], nodes["right"]), nodes["feature_idx"], features
             ) and bool((nodes["bitset_idx"][splits] < len(tree.raw_left_cat_bitsets)).all())
         if not is_sound:
             raise ValueError("it holds a decision tree with invalid references between its nodes")
 
 
-def _leads_on(
+def _has_valid_references(
     splits: np.ndarray, children: tuple[np.ndarray, np.ndarray], column: np.ndarray, features: int
 ) -> bool:
     """Tell whether each split refers to two later nodes and to an existing column."""

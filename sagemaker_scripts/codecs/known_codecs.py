@@ -15,7 +15,7 @@ from sagemaker_scripts.codecs.skops_objects import SkopsObjects
 
 _OWN_CODECS = "Name a class of the project in `codecs` of defs.yaml that has takes, save and load"
 # Remedies for the objects that users of these libraries often return.
-_IN_PLACE_OF = {
+_REMEDIES = {
     "lightgbm": "Return its `booster_`, and call the booster's predict in the model's predict function",
     "xgboost": "Return its `get_booster()`, and call the booster's predict in the model's predict function",
     "torch": "Return its `state_dict()`, and build the network in the model's predict function",
@@ -76,7 +76,7 @@ class Codecs:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise CodecError(
             f"train returned {kind} as {name}, and no codec takes it",
-            remedy=_IN_PLACE_OF.get(library_of(value), _OWN_CODECS),
+            remedy=_REMEDIES.get(library_of(value), _OWN_CODECS),
         )
 
     def named(self, name: str) -> Codec:

@@ -77,7 +77,7 @@ class SkopsObjects:
         import skops.io  # noqa: PLC0415  # as above
 
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            _refuse_much(packed)
+            _refuse_too_large(packed)
         _refuse_unknown_types(content)
         value = skops.io.loads(content, trusted=TRUSTED_TYPES)
         check_trees(value)
@@ -89,7 +89,7 @@ class SkopsObjects:
         The file's bytes differ each time, because skops writes the objects' addresses and the time.
         """
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            _refuse_much(packed)
+            _refuse_too_large(packed)
             digests = {name: hashlib.sha256(packed.read(name)).hexdigest() for name in packed.namelist()}
             schema = json.loads(
                 packed.read("schema.json"),
@@ -102,7 +102,7 @@ class SkopsObjects:
         return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_much(packed: zipfile.ZipFile) -> None:
+def _refuse_too_large(packed: zipfile.ZipFile) -> None:
     """Refuse a file that is too large when unpacked; zipfile reads at most the stated size of a member."""
     members = packed.infolist()
     size = sum(member.file_size for member in members)

@@ -14,7 +14,7 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.rows.key_digests import KeyDigests, key_digest
 from sagemaker_scripts.features.feature_files import FeatureFile
 from sagemaker_scripts.features.source_rows import SourceRows
-from sagemaker_scripts.functions.entity_rows import ENTITY, NAMED_KEYS, doubled_entities, shown_key
+from sagemaker_scripts.functions.entity_rows import ENTITY, NAMED_KEYS, duplicate_entities_error, shown_key
 
 _MOST = 1000
 
@@ -43,7 +43,7 @@ class EntityKeys:
         """Add the entities of features."""
         self._digests.add(b"".join(map(key_digest, features[ENTITY].to_pylist())))
 
-    def refuse_doubled(self, store: ObjectStore, files: Iterable[FeatureFile]) -> None:
+    def refuse_duplicates(self, store: ObjectStore, files: Iterable[FeatureFile]) -> None:
         """Refuse several rows of the same entity.
 
         Args:
@@ -53,23 +53,23 @@ class EntityKeys:
         Raises:
             EntityRowsError: An entity has several rows.
         """
-        doubled = self._digests.duplicates(_MOST)
-        if not doubled:
+        duplicates = self._digests.duplicates(_MOST)
+        if not duplicates:
             return
         named: dict[str, None] = {}
         for file in files:
             local = file.fetched(store, self._folder)
             for batch in local.batches():
-                keys = (key for key in batch[ENTITY].to_pylist() if key_digest(key) in doubled)
+                keys = (key for key in batch[ENTITY].to_pylist() if key_digest(key) in duplicates)
                 named.update(dict.fromkeys(keys))
-                if len(named) >= min(NAMED_KEYS, len(doubled)):
-                    raise self._error(list(named)[:NAMED_KEYS], len(doubled))
+                if len(named) >= min(NAMED_KEYS, len(duplicates)):
+                    raise self._error(list(named)[:NAMED_KEYS], len(duplicates))
             local.path.unlink()
 
     def _error(self, named: list[str], count: int) -> Exception:
         rows, more = self._rows, count - len(named)
         least = "at least " if count == _MOST else ""
-        return doubled_entities(
+        return duplicate_entities_error(
             rows.who,
             rows.partition,
             map(shown_key, named),

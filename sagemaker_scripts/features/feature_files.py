@@ -77,7 +77,7 @@ class FeatureFile:
         return folder / f"{self.object.sha256}.parquet"
 
     def _fetch(self, store: ObjectStore, path: Path) -> None:
-        of_file = store if self.bucket is None else store.beside(self.bucket)
+        of_file = store if self.bucket is None else store.with_bucket(self.bucket)
         try:
             of_file.save_verified(self.object, path)
         except (InputMissingError, ObjectAlteredError) as error:

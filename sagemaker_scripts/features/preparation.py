@@ -66,7 +66,7 @@ def write_partitions(
     """
     written: list[FeatureSet] = []
     with SourceTables(
-        inputs, store, last=partitions[-1], secret_text=_secret_text, storage_options=storage_options()
+        inputs, store, last=partitions[-1], secret_text=secret_text, storage_options=storage_options()
     ) as sources:
         for partition in partitions:
             folder = FeatureFolder(store, inputs.model, partition, run_id, code_version)
@@ -81,7 +81,8 @@ def write_partitions(
     return written
 
 
-def _secret_text(name: str) -> str:
+def secret_text(name: str) -> str:
+    """Return a secret's document, read with the process's own credentials."""
     secrets = boto3.client("secretsmanager", config=AWS_CONFIG)
     return str(secrets.get_secret_value(SecretId=name)["SecretString"])
 

@@ -42,18 +42,18 @@ def features_of_source(
     rows = SourceRows(source.name, str(inputs.entity), str(folder.partition), inputs.model)
     found = sources.files(source.name, folder.partition)
     with EntityKeys(rows) as keys:
-        if found is not None and _can_be_named(found):
+        if found is not None and _have_valid_keys(found):
             elsewhere = RowsElsewhere(rows, source.columns, source.known_at, found.given)
-            files, reads = _where_they_lie(folder, elsewhere, found, keys), found.reads
+            files, reads = _features_in_place(folder, elsewhere, found, keys), found.reads
         else:
             reads = list[SourceRead]()
             batches = sources.stream(source.name, folder.partition, reads)
             files = _written(folder, rows, batches, keys)
-        keys.refuse_doubled(folder.store, files)
+        keys.refuse_duplicates(folder.store, files)
     return files, reads
 
 
-def _can_be_named(found: SourceFiles) -> bool:
+def _have_valid_keys(found: SourceFiles) -> bool:
     """Tell whether a manifest may name the files."""
     try:
         for file in found.files:
@@ -63,7 +63,7 @@ def _can_be_named(found: SourceFiles) -> bool:
     return True
 
 
-def _where_they_lie(
+def _features_in_place(
     folder: FeatureFolder, elsewhere: RowsElsewhere, found: SourceFiles, keys: EntityKeys
 ) -> tuple[FeatureFile, ...]:
     """Return a source's files with rows, after reading each once for its digest, entities and row groups."""
@@ -73,7 +73,7 @@ def _where_they_lie(
     with tempfile.TemporaryDirectory(prefix="features-") as temporary:
         path = Path(temporary, "rows.parquet")
         for each in found.files:
-            digest = save_object(folder.store.beside(each.object.bucket), each.object, path)
+            digest = save_object(folder.store.with_bucket(each.object.bucket), each.object, path)
             columns, groups = _measured(path, each, elsewhere, keys, before)
             before += sum(groups)
             pieces.append(SourcePiece(columns, [], each.object.address))

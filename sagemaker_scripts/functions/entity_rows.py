@@ -116,15 +116,15 @@ def _with_texts(
 
 def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str, model: str) -> None:
     counted = table.select(list(names)).group_by(list(names)).aggregate([([], "count_all")])
-    doubled = counted.filter(pc.greater(counted["count_all"], 1))
-    if not doubled.num_rows:
+    duplicates = counted.filter(pc.greater(counted["count_all"], 1))
+    if not duplicates.num_rows:
         return
     keys = [
         " of ".join(shown_key(row[name]) for name in reversed(names))
-        for row in doubled.select(list(names)).slice(0, NAMED_KEYS).to_pylist()
+        for row in duplicates.select(list(names)).slice(0, NAMED_KEYS).to_pylist()
     ]
-    more = doubled.num_rows - NAMED_KEYS
-    raise doubled_entities(who, partition, keys, f" and {more} more" if more > 0 else "", model)
+    more = duplicates.num_rows - NAMED_KEYS
+    raise duplicate_entities_error(who, partition, keys, f" and {more} more" if more > 0 else "", model)
 
 
 def shown_key(key: str) -> str:
@@ -132,7 +132,9 @@ def shown_key(key: str) -> str:
     return repr(key[:_LONGEST_SHOWN])
 
 
-def doubled_entities(who: str, partition: str, keys: Iterable[str], more: str, model: str) -> EntityRowsError:
+def duplicate_entities_error(
+    who: str, partition: str, keys: Iterable[str], more: str, model: str
+) -> EntityRowsError:
     """Return the error for several rows of the same entity.
 
     Args:

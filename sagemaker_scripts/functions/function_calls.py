@@ -81,7 +81,7 @@ class ModelFunctions:
             FunctionError: The function is missing, takes other arguments, or failed.
         """
         given = given_table(examples, self.inputs.tables)
-        return self._called("train", (given,), {}, f"on {examples.num_rows} examples")
+        return self._call("train", (given,), {}, f"on {examples.num_rows} examples")
 
     def predict(
         self, features: pa.Table, model: Any, previous: pd.DataFrame | pa.Table | None, *, partition: str
@@ -101,8 +101,8 @@ class ModelFunctions:
         """
         own = [name for name in features.column_names if name != "partition"]
         given = given_table(features.select(own), self.inputs.tables)
-        with self._nan_apart_from_null():
-            result = self._called(
+        with self._distinguish_nan_from_null():
+            result = self._call(
                 "predict", (given, model, self._given_previous(previous)), {}, f"for {partition}"
             )
             return returned_frame(result, self._owner("predict"))
@@ -110,7 +110,7 @@ class ModelFunctions:
     def _table_of_sources(self, name: str, partition: str, sources: Mapping[str, pa.Table]) -> pa.Table:
         taken = self._sources_of(name, sources)
         given = {source: given_table(sources[source], self.inputs.tables) for source in taken}
-        result = self._called(name, (str(partition),), given, f"for {partition}")
+        result = self._call(name, (str(partition),), given, f"for {partition}")
         return returned_table(result, self._owner(name))
 
     def _sources_of(self, name: str, sources: Iterable[str]) -> list[str]:
@@ -123,7 +123,7 @@ class ModelFunctions:
     def _given_previous(self, previous: pd.DataFrame | pa.Table | None) -> Any:
         return given_table(previous, self.inputs.tables) if isinstance(previous, pa.Table) else previous
 
-    def _nan_apart_from_null(self) -> Any:
+    def _distinguish_nan_from_null(self) -> Any:
         # Keep a NaN that the model computes from nullable columns. By default, pandas turns it into NA, and
         # an invalid number would look like a missing value.
         return pd.option_context("future.distinguish_nan_and_na", True)  # pairs of name and value
@@ -131,7 +131,7 @@ class ModelFunctions:
     def _owner(self, name: str) -> str:
         return f"{name} of {self.inputs.model}"
 
-    def _called(self, name: str, given: tuple[Any, ...], sources: Mapping[str, Any], when: str) -> Any:
+    def _call(self, name: str, given: tuple[Any, ...], sources: Mapping[str, Any], when: str) -> Any:
         function = self._function(name)
         try:
             inspect.signature(function).bind(*given, **sources)
@@ -140,21 +140,21 @@ class ModelFunctions:
             sourced = f"{name}(partition, ...), where the other parameters are sources: {known}"
             wanted = {"train": "train(examples)", "predict": "predict(features, model, previous)"}
             raise FunctionError(
-                f"{self._place(name)} cannot be called: {error}",
+                f"{self._label(name)} cannot be called: {error}",
                 remedy=f"Write it as {wanted.get(name, sourced)}",
                 model=self.inputs.model,
             ) from error
-        with self._named_failure(name, when):
+        with self._translate_errors(name, when):
             return function(*given, **sources)
 
     @contextmanager
-    def _named_failure(self, name: str, when: str) -> Iterator[None]:
+    def _translate_errors(self, name: str, when: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
             raise FunctionError(
-                f"{self._place(name)} failed {when}: {words}",
+                f"{self._label(name)} failed {when}: {words}",
                 remedy="Correct the function; its traceback is in the job's log",
                 model=self.inputs.model,
             ) from error
@@ -162,8 +162,8 @@ class ModelFunctions:
     def _function(self, name: str) -> Callable[..., Any]:
         module = f"{self.inputs.functions}.{name}"
         try:
-            is_there = self._is_there(module)
-            function = getattr(importlib.import_module(module), name, None) if is_there else None
+            exists = self._exists(module)
+            function = getattr(importlib.import_module(module), name, None) if exists else None
         except Exception as error:
             words = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_WORDS]
             raise FunctionError(
@@ -171,7 +171,7 @@ class ModelFunctions:
                 remedy="Correct the module, or add the package that it imports to the model's requirements",
                 model=self.inputs.model,
             ) from error
-        if not is_there:
+        if not exists:
             raise FunctionError(
                 f"The code has no module {module}",
                 remedy=f"Write {name}.py beside the model's defs.yaml, then package the code again",
@@ -185,7 +185,7 @@ class ModelFunctions:
             )
         return function
 
-    def _is_there(self, module: str) -> bool:
+    def _exists(self, module: str) -> bool:
         """Tell whether a module exists; its packages are imported, and their import errors are raised."""
         try:
             return importlib.util.find_spec(module) is not None
@@ -194,5 +194,5 @@ class ModelFunctions:
                 return False
             raise
 
-    def _place(self, name: str) -> str:
+    def _label(self, name: str) -> str:
         return f"{name} in {self.inputs.functions}.{name}"

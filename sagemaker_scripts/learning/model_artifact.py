@@ -197,7 +197,7 @@ def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Code
         CodecError: A trained object's codec is missing.
     """
     codec = None if pinned.codec is None else codecs.named(pinned.codec)
-    bucket = store if pinned.bucket is None else store.beside(pinned.bucket)
+    bucket = store if pinned.bucket is None else store.with_bucket(pinned.bucket)
     content, address = bucket.get(pinned.key, largest=LARGEST_MODEL), bucket.address(pinned.key)
     found = hashlib.sha256(content).hexdigest()
     if found != pinned.sha256:

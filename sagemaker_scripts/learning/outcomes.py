@@ -194,8 +194,8 @@ def previous_table(scored: ScoredPartition, outcomes: pa.Table | None) -> pa.Tab
     table = pa.table({name: _arrow_column(frame[name]) for name in frame.columns})
     if outcomes is not None:
         table = with_outcomes(table, outcomes, scored.partition)
-    told = pa.array([str(scored.partition)] * table.num_rows, pa.large_string())
-    return table.append_column(PREVIOUS_PARTITION, told)
+    partition = pa.array([str(scored.partition)] * table.num_rows, pa.large_string())
+    return table.append_column(PREVIOUS_PARTITION, partition)
 
 
 def _arrow_column(values: pd.Series) -> pa.Array:

@@ -9,7 +9,7 @@ from prediction_contract.jobs.pinned_model import PinnedModel
 from prediction_contract.registry.version_records import ChampionPointer, ModelVersion, VersionState
 
 # The reads are repeated if a promotion happens between them; this many in a row are not expected.
-_MOST_LOOKS = 5
+_MAX_READS = 5
 _APPROVED_ONCE = frozenset(
     {VersionState.APPROVED, VersionState.CHAMPION, VersionState.SUPERSEDED, VersionState.WITHDRAWN}
 )
@@ -44,7 +44,7 @@ def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
             the champion's pointer and record contradict each other.
     """
     contradiction = ""
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_READS):
         pointer = registry.champion(model)
         if pointer is None or pointer.version is None:
             was_demoted = pointer is not None and pointer.withdrawn_before is not None

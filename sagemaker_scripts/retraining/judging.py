@@ -49,7 +49,7 @@ from sagemaker_scripts.retraining.paired_bootstrap import (
 )
 from sagemaker_scripts.retraining.planned_partitions import partitions_to_judge_on, partitions_to_learn_from
 from sagemaker_scripts.retraining.retraining_planning import LARGEST_VERDICT, found_plan, require_unseen
-from sagemaker_scripts.retraining.verdict_rules import Judgement, judged, left_to_a_person, refused
+from sagemaker_scripts.retraining.verdict_rules import Judgement, judged, pending, refused
 from sagemaker_scripts.tables.returned_tables import ReturnedTableError
 
 _LOG = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class _Models(NamedTuple):
     doubts: list[str]
 
 
-def settled_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: ModelInputs) -> Verdict:
+def find_or_make_verdict(arguments: JudgeArguments, store: ObjectStore, inputs: ModelInputs) -> Verdict:
     """Return the verdict of an execution; the first call makes it, and later calls return the same.
 
     Args:
@@ -133,7 +133,7 @@ def _verdict(
     if not is_new:
         judgement = refused("The candidate has the same digest as the champion, so it is the same model")
     elif not inputs.metrics:
-        judgement = left_to_a_person("The model declares no metrics, so a person decides")
+        judgement = pending("The model declares no metrics, so a person decides")
     else:
         require_unseen(plan.champion_trained_until, plan.first_held_out, plan.model)
         judgement = _Comparison(plan, store, inputs, candidate).judgement(metrics, slices)

@@ -85,10 +85,10 @@ def gain_interval(metric: Metric, rows: PairedRows, weights: np.ndarray) -> Inte
         candidate = _drawn_values(metric, rows.actual, rows.candidate, rows.partitions, weights)
         champion = _drawn_values(metric, rows.actual, rows.champion, rows.partitions, weights)
         gains = gain_of(metric, candidate, champion)
-    told = gains[np.isfinite(gains)]
-    if len(told) < _LEAST_SHARE_OF_DRAWS * len(gains):
+    finite = gains[np.isfinite(gains)]
+    if len(finite) < _LEAST_SHARE_OF_DRAWS * len(gains):
         return None
-    low, high = np.quantile(told, [_TAIL, 1 - _TAIL])
+    low, high = np.quantile(finite, [_TAIL, 1 - _TAIL])
     return Interval(float(low), float(high))
 
 

@@ -22,7 +22,7 @@ from prediction_contract.registry.version_records import ModelVersion
 from sagemaker_scripts.features.feature_store import FeatureSet, newest_features, partitions_between
 from sagemaker_scripts.features.preparation import write_partitions
 from sagemaker_scripts.learning.registered_models import VersionRegistry, champion_of, pin_of
-from sagemaker_scripts.retraining.settled_range import settled_range
+from sagemaker_scripts.retraining.range_planning import find_or_make_range
 
 _LOG = logging.getLogger(__name__)
 # A plan of ten thousand partitions has about two million bytes.
@@ -47,7 +47,7 @@ class PlanningRegistry(VersionRegistry, Protocol):
         ...
 
 
-def settled_plan(
+def find_or_make_plan(
     arguments: PlanRetrainingArguments,
     store: ObjectStore,
     registry: PlanningRegistry,
@@ -106,7 +106,7 @@ def _made(
     now: datetime,
 ) -> RetrainingPlan:
     model = arguments.model
-    span = settled_range(arguments, store, is_judged=bool(inputs.metrics), now=now)
+    span = find_or_make_range(arguments, store, is_judged=bool(inputs.metrics), now=now)
     pointer = registry.champion(model)
     # After a demotion there may be no champion. Then the candidate is judged like the first one.
     champion = None if pointer is None or pointer.version is None else champion_of(registry, model)

@@ -39,7 +39,7 @@ def refused(reason: str) -> Judgement:
     return Judgement(0, 0, 0, REJECTED, reason)
 
 
-def left_to_a_person(reason: str) -> Judgement:
+def pending(reason: str) -> Judgement:
     """Return the judgement on a candidate that cannot be compared, so that a person decides."""
     return Judgement(1, 0, 0, PENDING, reason)
 

@@ -38,7 +38,7 @@ from sagemaker_scripts.scoring.host_shares import HostShares
 from sagemaker_scripts.scoring.hosts import Hosts
 from sagemaker_scripts.scoring.planning import ScoringRegistry, plan_of
 from sagemaker_scripts.scoring.score_progress import ScoreProgress, SendMessage
-from sagemaker_scripts.scoring.scoring_plan import ScoringPlan, settled_plan
+from sagemaker_scripts.scoring.scoring_plan import ScoringPlan, find_or_make_plan
 from sagemaker_scripts.scoring.share_scoring import ShareWork
 
 _LARGEST_COMPARISON = 4 * 1024 * 1024
@@ -113,7 +113,7 @@ def score_challenger(
             )
 
         with progress.step("plan", 0):
-            settled = settled_plan(store, output.prefix, plan)
+            settled = find_or_make_plan(store, output.prefix, plan)
         settled.require_for(arguments)
         work = ShareWork(arguments, attempt, output, schema, cleaning, settled, frozenset(), folder)
         HostShares(work, store, hosts, None, progress, is_done=lambda: False).write()

@@ -22,7 +22,7 @@ from sagemaker_scripts.scoring.share_scoring import ShareWork
 from sagemaker_scripts.scoring.shares import Share
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LOOKS = 2.0
+_POLL_SECONDS = 2.0
 
 
 class HostShares:
@@ -121,13 +121,13 @@ class HostShares:
 
     def _meanwhile(self) -> None:
         watch = self._watch
-        if watch is not None and self._hosts.is_first and watch.misses_any(self._hosts.others):
+        if watch is not None and self._hosts.is_first and watch.any_lost(self._hosts.others):
             # A host that was done before this watch began gives no sign either.
             self._others_have_work(watch)
 
     def _await_others(self, watch: HostWatch) -> None:
         while self._others_have_work(watch):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)
 
     def _others_have_work(self, watch: HostWatch) -> bool:
         """Return whether other hosts have shares to write; raise an error if one of these hosts is lost."""
@@ -140,7 +140,7 @@ class HostShares:
         owners.pop(self._hosts.own, None)
         if owners and self._is_done():
             return False
-        watch.require_signs(owners, ended)
+        watch.require_alive(owners, ended)
         return bool(owners)
 
     def _written(self) -> set[str]:

@@ -119,12 +119,12 @@ class HostWatch:
         self._last = {host: self._read(host) for host in hosts.others}
         self._seen: dict[str, tuple[float, HostState]] = {}
 
-    def tell(self, state: HostState) -> None:
+    def report_state(self, state: HostState) -> None:
         """Report this host's state to the other hosts."""
-        told = {**asdict(state), "job": self._hosts.job}
-        self._store.put(self._key(state.host), json.dumps(told).encode())
+        document = {**asdict(state), "job": self._hosts.job}
+        self._store.put(self._key(state.host), json.dumps(document).encode())
 
-    def look(self) -> dict[str, HostState]:
+    def read_reports(self) -> dict[str, HostState]:
         """Return the newest report of each host that has reported since this watch began."""
         for host in self._hosts.others:
             content = self._read(host)
@@ -155,36 +155,38 @@ class HostWatch:
                 remedy=f"Read the log of {first}, then run the job again",
             )
 
-    def misses_any(self, hosts: Iterable[str]) -> bool:
+    def any_lost(self, hosts: Iterable[str]) -> bool:
         """Return whether one of the hosts failed or gives no sign of life, even if it has no work left."""
-        return any(self._loss(host) is not None for host in hosts)
+        return any(self._loss_reason(host) is not None for host in hosts)
 
-    def require_signs(
-        self, waited_for: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
+    def require_alive(
+        self, missing_shares: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
     ) -> None:
         """Raise an error if hosts with missing shares have failed or give no sign of life.
 
         Args:
-            waited_for: The missing shares by the host's name.
+            missing_shares: The missing shares by the host's name.
             ended: The hosts that had ended before these shares were found to be missing.
 
         Raises:
             HostLostError: A host failed, ended without its shares, or gave no sign of life for too long.
         """
         lost = []
-        for host, shares in waited_for.items():
-            loss = "ended without writing all its shares" if host in ended else self._loss(host)
+        for host, shares in missing_shares.items():
+            loss = "ended without writing all its shares" if host in ended else self._loss_reason(host)
             if loss is not None:
                 named = [share.name for share in list(shares)[:_NAMED_SHARES]]
-                owing = f" ({len(shares)} shares are missing, including {', '.join(named)})" if named else ""
-                lost.append(f"{host} {loss}{owing}")
+                missing_text = (
+                    f" ({len(shares)} shares are missing, including {', '.join(named)})" if named else ""
+                )
+                lost.append(f"{host} {loss}{missing_text}")
         if lost:
             raise HostLostError(
                 f"Hosts of the job are lost: {'; '.join(lost)}",
                 remedy="Read the logs of these hosts, then run the job again",
             )
 
-    def _loss(self, host: str) -> str | None:
+    def _loss_reason(self, host: str) -> str | None:
         now = time.monotonic()
         if host not in self._seen:
             waited = now - self._began

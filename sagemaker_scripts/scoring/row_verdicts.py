@@ -71,8 +71,8 @@ def judged(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) 
     shared = _shared(pa.chunked_array(keys, pa.string()))
     for found, taken in zip(refusals, keys, strict=True):
         if len(shared):
-            doubled = np.flatnonzero(pc.is_in(taken, value_set=shared).to_numpy(zero_copy_only=False))
-            found.update(dict.fromkeys(doubled.tolist(), _SHARED_KEY))
+            duplicates = np.flatnonzero(pc.is_in(taken, value_set=shared).to_numpy(zero_copy_only=False))
+            found.update(dict.fromkeys(duplicates.tolist(), _SHARED_KEY))
     return [replace(piece, refusals=found) for piece, found in zip(pieces, refusals, strict=True)]
 
 

@@ -47,13 +47,13 @@ class ScoreProgress:
 
     def _all_rows(self) -> int:
         """Return the step's done rows of this host; on the first host, plus those reported by the others."""
-        told = self._watch.look().values() if self._watch and self._send else ()
-        return self._rows + sum(state.rows for state in told if state.step == self._step)
+        reports = self._watch.read_reports().values() if self._watch and self._send else ()
+        return self._rows + sum(state.rows for state in reports if state.step == self._step)
 
     def end(self) -> None:
         """Report to the other hosts that this host has written its shares."""
         self._step = ENDED
-        self._tell(None)
+        self._report_state(None)
 
     def complete(self) -> None:
         """Note that all rows of the step are done on all hosts, whatever their last reports."""
@@ -85,14 +85,14 @@ class ScoreProgress:
         except BaseException as error:
             ended.set()
             thread.join()
-            self._tell(f"{type(error).__name__}: {error}")
+            self._report_state(f"{type(error).__name__}: {error}")
             raise
         ended.set()
         thread.join()
         self._report(total, before, began)
 
     def _report(self, total: int, before: int, began: float) -> None:
-        self._tell(None)
+        self._report_state(None)
         try:
             rows = total if self._is_complete else self._all_rows()
         except (BotoCoreError, ClientError) as error:
@@ -110,13 +110,13 @@ class ScoreProgress:
         if self._send:
             self._send("progress", values)
 
-    def _tell(self, error: str | None) -> None:
+    def _report_state(self, error: str | None) -> None:
         if self._watch is None:
             return
         self._beat += 1
         state = HostState(self._host, self._step, self._rows, f"{self._run}-{self._beat}", error)
         try:
-            self._watch.tell(state)
+            self._watch.report_state(state)
         except (BotoCoreError, ClientError) as fault:
             # The next report may arrive. If none does, the first host will report that this host is lost.
             _LOG.warning("this host's progress could not be reported to the other hosts: %s", fault)

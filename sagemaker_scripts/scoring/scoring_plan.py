@@ -17,7 +17,7 @@ from sagemaker_scripts.scoring.shares import Share
 
 # In bytes; a plan with a thousand shares has about a hundred thousand.
 _LARGEST_PLAN = 64 * 1024 * 1024
-_SECONDS_BETWEEN_LOOKS = 1.0
+_POLL_SECONDS = 1.0
 # Hosts of one job start minutes apart, because each pulls its image separately.
 PLAN_PATIENCE_SECONDS = 900.0
 
@@ -115,7 +115,7 @@ class ScoringPlan:
                 )
 
 
-def settled_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan]) -> ScoringPlan:
+def find_or_make_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan]) -> ScoringPlan:
     """Return the existing plan, or make and write one.
 
     Args:
@@ -131,7 +131,7 @@ def settled_plan(store: ObjectStore, prefix: str, make: Callable[[], ScoringPlan
     return ScoringPlan.parse(content)
 
 
-def awaited_plan(
+def wait_for_plan(
     store: ObjectStore, prefix: str, first_host: str, is_done: Callable[[], bool]
 ) -> ScoringPlan | None:
     """Wait for the first host's plan and return it; None once the batch is done.
@@ -155,5 +155,5 @@ def awaited_plan(
                 f"The first host, {first_host}, did not write {key} within {PLAN_PATIENCE_SECONDS:.0f} s",
                 remedy=f"Read the log of {first_host}, then start the next attempt",
             )
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_POLL_SECONDS)
     return ScoringPlan.parse(content)

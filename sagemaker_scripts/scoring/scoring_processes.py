@@ -32,7 +32,7 @@ _ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "POLARS_MAX_THREADS": "1",
 }
-_SECONDS_BETWEEN_LOOKS = 1.0
+_POLL_SECONDS = 1.0
 _SECONDS_TO_END = 10.0
 
 CountRows = Callable[[int], None]
@@ -110,7 +110,7 @@ class ScoringProcesses:
         for end in self._processes:
             self._give_next(end, waiting, busy)
         while busy:
-            ready = connection.wait(list(busy), timeout=_SECONDS_BETWEEN_LOOKS)
+            ready = connection.wait(list(busy), timeout=_POLL_SECONDS)
             for end in [each for each in busy if each in ready]:
                 answer = self._answer(end, busy[end])
                 if isinstance(answer, int):

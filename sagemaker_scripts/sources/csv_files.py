@@ -49,7 +49,7 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
             ),
         )
         # Arrow would read the first of two columns with the same name.
-        columns.refuse_doubled(names, _header(bounded.beginning), found.address)
+        columns.refuse_duplicates(names, _header(bounded.beginning), found.address)
         row = 0
         for batch in reader:
             rows = pa.Table.from_batches([batch])

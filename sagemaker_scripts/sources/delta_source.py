@@ -165,11 +165,11 @@ def _batches(table: DeltaTable, names: list[str], columns: SourceColumns) -> Any
     times = {field.name for field in table.schema().fields if field.type == PrimitiveType("timestamp")}
     if columns.until is not None and columns.known_at in times:
         # Thereby deltalake skips files whose statistics show only later rows.
-        query += f" where {_quoted(columns.known_at)} < {_moment(columns.until)}"
+        query += f" where {_quoted(columns.known_at)} < {_time_literal(columns.until)}"
     return QueryBuilder().register(_TABLE, table).execute(query)
 
 
-def _moment(moment: datetime) -> str:
+def _time_literal(moment: datetime) -> str:
     return f"arrow_cast('{moment.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 

@@ -43,16 +43,16 @@ class PiecesReading:
     def read(self, partition: Partition) -> tuple[pa.Table, list[SourceRead]]:
         """Return the source's rows known when the partition began, and the records of what was read."""
         own, window = self._filled(partition), self._window(partition)
-        names_it = names_partition(self.texts, partition)
+        is_in_path = names_partition(self.texts, partition)
         # Partitions are read in their order, and later ones do not need data before the window. It is
         # released before more is read.
         self._held = {texts: self._held[texts] for texts in window if texts in self._held}
         for texts, each in window.items():
             if texts not in self._held:
                 piece = self._read(texts)
-                self._held[texts] = piece and (_with_partition(piece, each) if names_it else piece)
+                self._held[texts] = piece and (_with_partition(piece, each) if is_in_path else piece)
         if self._held[own] is None:
-            raise self._nothing_for(partition)
+            raise self._no_data_error(partition)
         pieces = [piece for texts in window if (piece := self._held[texts]) is not None]
         limit = self.columns.known_at
         known = [
@@ -83,7 +83,7 @@ class PiecesReading:
                     yield known_rows(batch, self.columns.known_at, partition.start)
                 reads.extend(stream.reads)
         if not opened:
-            raise self._nothing_for(partition)
+            raise self._no_data_error(partition)
 
     def files(self, partition: Partition) -> SourceFiles | None:
         """Return the Parquet files with the rows of `stream`; None if there are no such files."""
@@ -140,7 +140,7 @@ class PiecesReading:
         if late:
             _LOG.info("%s: %d rows became known later and are left out", stream.where, late)
 
-    def _nothing_for(self, partition: Partition) -> SourceMissingError:
+    def _no_data_error(self, partition: Partition) -> SourceMissingError:
         return SourceMissingError(
             f"Source {self.source.name} has no data for {partition} at "
             f"s3://{self.bucket}/{self._filled(partition)[0]}",

@@ -65,10 +65,10 @@ class SourceColumns:
             if name not in names:
                 raise self.lacks(name, where)
         wanted = list(self.declared) or names
-        self.refuse_doubled(wanted, names, where)
+        self.refuse_duplicates(wanted, names, where)
         return wanted
 
-    def refuse_doubled(self, wanted: Iterable[str], there: list[str], where: str) -> None:
+    def refuse_duplicates(self, wanted: Iterable[str], there: list[str], where: str) -> None:
         """Refuse a column to read that exists more than once, because it is ambiguous.
 
         Raises:

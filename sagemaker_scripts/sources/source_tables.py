@@ -122,7 +122,7 @@ class SourceTables:
         columns = SourceColumns.of(source, self._last.start)
         store = self._store
         if source.bucket is not None:
-            store = store.beside(source.bucket)
+            store = store.with_bucket(source.bucket)
         if source.format == "reader":
             return ReaderReading(source, columns, store)
         if source.format == "snowflake":

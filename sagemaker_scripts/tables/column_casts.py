@@ -37,14 +37,14 @@ SPELLED_IN_JSON = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.DECIMAL})
 _EXACT_IN_DOUBLE = 2**53
 _NO_VALUE = pa.array(["", "NA", "N/A", "null", "NULL"], pa.string())
 _HAS_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
-_SAYS_INFINITE = r"^[+-]?(?i:inf|infinity)$"
+_INFINITE_TEXT = r"^[+-]?(?i:inf|infinity)$"
 # Arrow turns smaller numbers into 0, or crashes.
 _DECIMAL_TEXT = r"^[+-]?[0-9]*[.]?[0-9]{0,38}([eE][+-]?0*[12]?[0-9])?$"
 # The limits of a decimal of any type.
-_MOST_DIGITS, _DECIMALS_BELOW = 38, 1e38
+_MOST_DIGITS, _DECIMAL_LIMIT = 38, 1e38
 # The number of bits up to which each float type represents every integer exactly.
 _EXACT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
-_AS_THEY_ARE = frozenset({Kind.STRING, Kind.JSON})
+_UNCHANGED_KINDS = frozenset({Kind.STRING, Kind.JSON})
 
 
 class CastError(Exception):
@@ -93,7 +93,7 @@ def _cast_of(given: pa.DataType, declared: ColumnType, spelled: frozenset[Kind])
         CastError: The type cannot be cast.
     """
     kind, target = declared.kind, arrow_type(declared)
-    if is_any_string(given) and kind not in _AS_THEY_ARE:
+    if is_any_string(given) and kind not in _UNCHANGED_KINDS:
         if kind in spelled:
             # Only CSV has no null and needs texts for missing values.
             no_value = _NO_VALUE if spelled == SPELLED_IN_CSV else _NO_VALUE.slice(0, 0)
@@ -113,7 +113,7 @@ def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -
         return _decimal_of_text(values, target)
     read = values.cast(target)
     if kind is Kind.DOUBLE:
-        said = pc.match_substring_regex(values, _SAYS_INFINITE)
+        said = pc.match_substring_regex(values, _INFINITE_TEXT)
         if not _holds(pc.or_(pc.invert(pc.is_inf(read)), said)):
             raise ValueError
     return read
@@ -122,7 +122,7 @@ def _of_text(values: Any, kind: Kind, target: pa.DataType, no_value: pa.Array) -
 def _decimal_of_text(values: Any, target: pa.DataType) -> Any:
     if not _holds(pc.match_substring_regex(values, _DECIMAL_TEXT)):
         raise ValueError
-    if pc.any(pc.greater_equal(pc.abs(values.cast(pa.float64())), _DECIMALS_BELOW)).as_py():
+    if pc.any(pc.greater_equal(pc.abs(values.cast(pa.float64())), _DECIMAL_LIMIT)).as_py():
         raise ValueError
     return values.cast(ANY_DECIMAL).cast(target)
 

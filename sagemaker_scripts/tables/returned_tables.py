@@ -15,7 +15,7 @@ import pyarrow as pa
 from prediction_batches.arrow_types import plain_type
 from prediction_contract.errors import ContractError
 
-_WAYS = "a pandas or Polars DataFrame, an Arrow table, or another table with __arrow_c_stream__"
+_TABLE_TYPES = "a pandas or Polars DataFrame, an Arrow table, or another table with __arrow_c_stream__"
 
 
 class ReturnedTableError(ContractError):
@@ -35,7 +35,7 @@ def returned_table(result: Any, who: str) -> pa.Table:
             would be lost, or has a column with values of several types.
     """
     table = _of_pandas(result, who) if isinstance(result, pd.DataFrame) else _of_stream(result, who)
-    _refuse_doubled(table.column_names, who)
+    _refuse_duplicate_columns(table.column_names, who)
     schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
     try:
         return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
@@ -56,7 +56,7 @@ def returned_frame(result: Any, who: str) -> pd.DataFrame:
     """
     if isinstance(result, pd.DataFrame):
         _refuse_lost_index(result, who)
-        _refuse_doubled(result.columns, who)
+        _refuse_duplicate_columns(result.columns, who)
         return result
     table = returned_table(result, who)
     return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
@@ -70,7 +70,7 @@ def _of_stream(result: Any, who: str) -> pa.Table:
         )
     if not hasattr(result, "__arrow_c_stream__"):
         raise ReturnedTableError(
-            f"{who} returned {_named_type(result)}, which is not a table", remedy=f"Return {_WAYS}"
+            f"{who} returned {_named_type(result)}, which is not a table", remedy=f"Return {_TABLE_TYPES}"
         )
     try:
         # Read the table only once, because a reader of batches is empty afterwards.
@@ -79,13 +79,13 @@ def _of_stream(result: Any, who: str) -> pa.Table:
         # A single column has the same interface.
         raise ReturnedTableError(
             f"{who} returned {_named_type(result)}, which Arrow cannot read as a table: {_words(error)}",
-            remedy=f"Return {_WAYS}",
+            remedy=f"Return {_TABLE_TYPES}",
         ) from error
 
 
 def _of_pandas(frame: pd.DataFrame, who: str) -> pa.Table:
     _refuse_lost_index(frame, who)
-    _refuse_doubled(frame.columns, who)
+    _refuse_duplicate_columns(frame.columns, who)
     if other := [name for name in frame.columns if not isinstance(name, str)]:
         raise ReturnedTableError(
             f"{who} returned a column named {other[0]!r}, which is not a text",
@@ -111,11 +111,11 @@ def _refuse_lost_index(frame: pd.DataFrame, who: str) -> None:
         )
 
 
-def _refuse_doubled(columns: Iterable[Any], who: str) -> None:
-    doubled = [name for name, count in Counter(columns).items() if count > 1]
-    if doubled:
+def _refuse_duplicate_columns(columns: Iterable[Any], who: str) -> None:
+    duplicates = [name for name, count in Counter(columns).items() if count > 1]
+    if duplicates:
         raise ReturnedTableError(
-            f"{who} returned column {doubled[0]} more than once", remedy="Give each column its own name"
+            f"{who} returned column {duplicates[0]} more than once", remedy="Give each column its own name"
         )
 
 

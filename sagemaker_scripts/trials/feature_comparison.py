@@ -25,21 +25,21 @@ def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, A
         (sorted(after.keys() - before.keys()), "the entity exists only with later data"),
         (sorted(before.keys() - after.keys()), "the entity exists only without later data"),
     ):
-        found += _told(entities, None, what)
+        found += _described(entities, None, what)
     names = {name for name in (*all_data.column_names, *without_later.column_names) if name != _ENTITY}
     shared = sorted(before.keys() & after.keys())
     for name in sorted(names):
         if name not in all_data.column_names or name not in without_later.column_names:
             is_with = name in all_data.column_names
-            told = f"the column exists only {'with' if is_with else 'without'} later data"
-            found.append({"entity": None, "column": name, "entities": len(shared), "what": told})
+            what = f"the column exists only {'with' if is_with else 'without'} later data"
+            found.append({"entity": None, "column": name, "entities": len(shared), "what": what})
             continue
         changed = [key for key in shared if not _equal(before[key][name], after[key][name])]
-        found += _told(changed, name, "later data changes the value")
+        found += _described(changed, name, "later data changes the value")
     return found
 
 
-def _told(entities: list[str], column: str | None, what: str) -> list[dict[str, Any]]:
+def _described(entities: list[str], column: str | None, what: str) -> list[dict[str, Any]]:
     return [
         {"entity": entity, "column": column, "entities": len(entities), "what": what}
         for entity in entities[:_MOST]

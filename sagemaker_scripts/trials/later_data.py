@@ -27,12 +27,12 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from prediction_contract.jobs.model_inputs import Source
-from prediction_contract.jobs.source_keys import place_of_key, place_of_partition
+from prediction_contract.jobs.source_keys import values_of_key, values_of_partition
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import kind_of_text
 
 
-class TakenAway(NamedTuple):
+class RemovedData(NamedTuple):
     """The amount of later data that was removed.
 
     Attributes:
@@ -45,7 +45,7 @@ class TakenAway(NamedTuple):
     rows: int
 
 
-def without_later_data(folder: Path, target: Path, sources: Iterable[Source], partition: str) -> TakenAway:
+def without_later_data(folder: Path, target: Path, sources: Iterable[Source], partition: str) -> RemovedData:
     """Copy the data in a folder that existed when a partition began, and return the amount left out.
 
     Args:
@@ -63,10 +63,10 @@ def without_later_data(folder: Path, target: Path, sources: Iterable[Source], pa
         if source.known_at is not None and source.path and source.format != "reader":
             paths = _paths(target, source, partition)
             rows += sum(_ROWS[source.format](path, source.known_at, start) for path in paths)
-    return TakenAway(files, rows)
+    return RemovedData(files, rows)
 
 
-def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partition: str) -> int:
+def count_files_not_delivered(folder: Path, earlier: Path, sources: Iterable[Source], partition: str) -> int:
     """Return how many of the sources' files the sample data's generator left out or wrote differently.
 
     Args:
@@ -76,11 +76,11 @@ def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partit
         partition: The partition.
     """
     kind = kind_of_text(partition)
-    own = {source.path: place_of_partition(source.path, partition) for source in sources if source.path}
+    own = {source.path: values_of_partition(source.path, partition) for source in sources if source.path}
     count = 0
     for path in folder.rglob("*"):
         key = path.relative_to(folder)
-        places = [(place_of_key(name, key.as_posix(), kind), own[name]) for name in own]
+        places = [(values_of_key(name, key.as_posix(), kind), own[name]) for name in own]
         places = [(place, mine) for place, mine in places if place is not None]
         if not places or not path.is_file():
             continue
@@ -94,11 +94,11 @@ def not_there_yet(folder: Path, earlier: Path, sources: Iterable[Source], partit
 
 
 def _take_later_files(folder: Path, source: Source, partition: str) -> int:
-    own, kind = place_of_partition(source.path, partition), kind_of_text(partition)
+    own, kind = values_of_partition(source.path, partition), kind_of_text(partition)
     taken = 0
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            place = place_of_key(source.path, path.relative_to(folder).as_posix(), kind)
+            place = values_of_key(source.path, path.relative_to(folder).as_posix(), kind)
             if place is not None and place > own:
                 path.unlink()
                 taken += 1
@@ -114,7 +114,7 @@ def _paths(folder: Path, source: Source, partition: str) -> list[Path]:
     )
     kind = kind_of_text(partition)
     keys = ((path, path.relative_to(folder).as_posix()) for path in sorted(found))
-    return [path for path, key in keys if place_of_key(source.path.rstrip("/"), key, kind) is not None]
+    return [path for path, key in keys if values_of_key(source.path.rstrip("/"), key, kind) is not None]
 
 
 def _later(texts: Iterable[object], start: datetime) -> list[bool]:

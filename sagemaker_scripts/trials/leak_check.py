@@ -12,11 +12,10 @@ from prediction_batches.object_store import ObjectStore, storage_options
 from sagemaker_scripts.functions.entity_rows import ENTITY, PARTITION
 from sagemaker_scripts.sources.source_tables import SourceTables
 from sagemaker_scripts.trials.feature_comparison import differences
-from sagemaker_scripts.trials.later_data import not_there_yet, without_later_data
+from sagemaker_scripts.trials.later_data import count_files_not_delivered, without_later_data
 from sagemaker_scripts.trials.later_times import LaterTimes, later_times
 from sagemaker_scripts.trials.model_trial import ModelTrial
-from sagemaker_scripts.trials.prepared_trial import TrialError, prepare
-from sagemaker_scripts.trials.secrets_at_hand import secret_text
+from sagemaker_scripts.trials.prepared_trial import TrialError, no_secret, prepare
 from sagemaker_scripts.trials.trial_request import TrialRequest
 
 
@@ -39,7 +38,7 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
         sources = trial.inputs.sources
         taken = without_later_data(earlier, then, sources, partition)
         if request.earlier_folder is not None:
-            held_back = not_there_yet(request.folder, earlier, sources, partition)
+            held_back = count_files_not_delivered(request.folder, earlier, sources, partition)
             taken = taken._replace(files=taken.files + held_back)
         with_later = _prepared(trial, request.store(), partition)
         without = _prepared(trial, request.store_at(then), partition)
@@ -59,16 +58,14 @@ def leaks(request: TrialRequest) -> dict[str, Any]:
 
 
 def _later_times(trial: ModelTrial, store: ObjectStore, partition: str) -> list[LaterTimes]:
-    secret = secret_text(is_sample=True)
     with SourceTables(
-        trial.inputs, store, last=partition, secret_text=secret, storage_options=storage_options()
+        trial.inputs, store, last=partition, secret_text=no_secret, storage_options=storage_options()
     ) as sources:
         return later_times(trial.inputs.sources, sources.read(partition).tables, partition)
 
 
 def _prepared(trial: ModelTrial, store: ObjectStore, partition: str) -> dict[str, pa.Table]:
     """Return the table of each function by its name; outcomes have the partition in their entity's key."""
-    no_secret = secret_text(is_sample=True)
     prepared = prepare(trial.inputs, store, [partition], needed=partition, secret_text=no_secret)
     found = {"features": prepared.features(partition)}
     outcomes = prepared.known_outcomes()

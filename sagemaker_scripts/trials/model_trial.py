@@ -19,6 +19,7 @@ from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.partition_kind import kind_of_text
 from sagemaker_scripts.batches.schema_frame import entity_frame
 from sagemaker_scripts.codecs.known_codecs import Codecs
+from sagemaker_scripts.features.preparation import secret_text
 from sagemaker_scripts.functions.entity_rows import ENTITY
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.learning.evaluation import evaluate
@@ -35,9 +36,9 @@ from sagemaker_scripts.trials.folder_client import FolderClient, FolderStore
 from sagemaker_scripts.trials.prepared_trial import (
     PreparedTrial,
     TrialError,
+    no_secret,
     prepare,
 )
-from sagemaker_scripts.trials.secrets_at_hand import secret_text
 from sagemaker_scripts.trials.stored_rows import StoredRows, stored_rows
 from sagemaker_scripts.trials.trial_request import TrialRequest
 
@@ -94,7 +95,7 @@ class ModelTrial:
                 self._store,
                 [*trained, *evaluated, *later, *before, partition],
                 needed=partition,
-                secret_text=secret_text(is_sample=request.folder is not None),
+                secret_text=secret_text if request.folder is None else no_secret,
             )
             trained = [each for each in trained if each in prepared.partitions]
         with self._timed("train"):
@@ -134,12 +135,12 @@ class ModelTrial:
         newest = request.partition or self._keys.newest(first=request.first, end=request.end)
         if newest is not None:
             return newest
-        if not self._keys.lacking(request.first):
+        if not self._keys.missing_sources(request.first):
             # No path of a source has a partition.
             return request.first
         raise TrialError(
             "No partition has data of all sources; the first one lacks "
-            f"{', '.join(self._keys.lacking(request.first))}",
+            f"{', '.join(self._keys.missing_sources(request.first))}",
             remedy="Name one by --partition, or add the missing files to the sample data",
             model=self.inputs.model,
         )
@@ -175,7 +176,7 @@ class ModelTrial:
         found: list[str] = []
         each = last
         while each >= first and len(found) < most:
-            if not self._keys.lacking(each):
+            if not self._keys.missing_sources(each):
                 found.append(str(each))
             each = each.earlier(1)
         return found[::-1]

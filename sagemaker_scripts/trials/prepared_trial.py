@@ -18,12 +18,17 @@ from sagemaker_scripts.learning.outcomes import (
     newest_outcomes,
     with_outcomes,
 )
-from sagemaker_scripts.sources.source_objects import SourceMissingError
+from sagemaker_scripts.sources.source_objects import SourceError, SourceMissingError
 from sagemaker_scripts.sources.source_tables import SourceTables
 
 
 class TrialError(ContractError):
     """A model cannot be tried with the existing data."""
+
+
+def no_secret(name: str) -> str:
+    """Refuse to read a secret, because sample data needs none."""
+    raise SourceError(f"Sample data has no secret {name}", remedy="Pass --bucket to query Snowflake")
 
 
 @dataclass

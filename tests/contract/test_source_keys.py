@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prediction_contract.jobs.model_inputs import Source
-from prediction_contract.jobs.source_keys import SourceKeys, place_of_key, place_of_partition
+from prediction_contract.jobs.source_keys import SourceKeys, values_of_key, values_of_partition
 from prediction_contract.naming.partition_kind import DAILY, HOURLY, MONTHLY, WEEKLY, PartitionKind
 
 
@@ -29,8 +29,8 @@ def test_a_key_has_the_place_of_its_partition(
     path: str, key: str, partition: str, kind: PartitionKind
 ) -> None:
     """What a path says of a key is what it says of the key's partition."""
-    assert place_of_key(path, key, kind) == place_of_partition(path, partition)
-    assert SourceKeys([source("orders", path)], [key], kind).lacking(partition) == []
+    assert values_of_key(path, key, kind) == values_of_partition(path, partition)
+    assert SourceKeys([source("orders", path)], [key], kind).missing_sources(partition) == []
     assert SourceKeys([source("orders", path)], [key], kind).newest(first="2000", end=None) == partition
 
 
@@ -39,7 +39,7 @@ def test_a_key_has_the_place_of_its_partition(
 )
 def test_other_keys_have_none(key: str) -> None:
     """A `*` stands for text without a slash, and all else for itself."""
-    assert place_of_key("raw/dt={date}/*.csv", key, DAILY) is None
+    assert values_of_key("raw/dt={date}/*.csv", key, DAILY) is None
 
 
 def test_the_newest_partition_has_data_of_all_sources() -> None:
@@ -53,11 +53,11 @@ def test_the_newest_partition_has_data_of_all_sources() -> None:
     ]
     orders, visits = source("orders", "orders/{date}.csv"), source("visits", "visits/{date}.csv", "reader")
     known = SourceKeys([orders, visits, source("rates", "all.csv")], keys, DAILY)
-    assert known.lacking("2013-02-02") == ["visits"]
+    assert known.missing_sources("2013-02-02") == ["visits"]
     assert known.newest(first="2013-01-01", end=None) == "2013-02-01"
     assert known.newest(first="2013-02-02", end=None) is None
     assert SourceKeys([orders], keys, DAILY).newest(first="2013-01-01", end="2013-02-02") == "2013-02-01"
-    assert SourceKeys([source("rates", "none.csv")], keys, DAILY).lacking("2013-02-01") == ["rates"]
+    assert SourceKeys([source("rates", "none.csv")], keys, DAILY).missing_sources("2013-02-01") == ["rates"]
 
 
 def test_what_lies_elsewhere_lacks_nothing() -> None:
@@ -67,4 +67,4 @@ def test_what_lies_elsewhere_lacks_nothing() -> None:
         source("zones", "tables/zones", "delta"),
         source("visits", "visits/{date}/*", "reader"),
     ]
-    assert SourceKeys(sources, [], DAILY).lacking("2013-02-01") == []
+    assert SourceKeys(sources, [], DAILY).missing_sources("2013-02-01") == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_declaration.cron import require_cron, scheduler_cron
-from model_declaration.partitions import USUAL_CRONS
+from model_declaration.partitions import DEFAULT_CRONS
 from prediction_contract.errors import InvalidNameError
 
 VALUES = st.integers(0, 62).map(str) | st.sampled_from(
@@ -37,7 +37,7 @@ def test_dagster_takes_every_schedule_that_is_accepted(cron: str) -> None:
 @pytest.mark.parametrize(
     "cron",
     [
-        *USUAL_CRONS.values(),
+        *DEFAULT_CRONS.values(),
         "@daily",
         "*/20 6-8 1,15 */6 *",
         "30 5 * * 1-5",
@@ -69,10 +69,10 @@ def test_what_is_no_schedule_is_refused(cron: str) -> None:
 @pytest.mark.parametrize(
     ("cron", "expression"),
     [
-        (USUAL_CRONS["daily"], "cron(0 1 * * ? *)"),
-        (USUAL_CRONS["hourly"], "cron(10 * * * ? *)"),
-        (USUAL_CRONS["weekly"], "cron(0 1 ? * 2 *)"),
-        (USUAL_CRONS["monthly"], "cron(0 1 1 * ? *)"),
+        (DEFAULT_CRONS["daily"], "cron(0 1 * * ? *)"),
+        (DEFAULT_CRONS["hourly"], "cron(10 * * * ? *)"),
+        (DEFAULT_CRONS["weekly"], "cron(0 1 ? * 2 *)"),
+        (DEFAULT_CRONS["monthly"], "cron(0 1 1 * ? *)"),
         ("*/20 6-8 1,15 */6 *", "cron(0,20,40 6,7,8 1,15 1,7 ? *)"),
         # Cron counts from Sunday as 0 or 7, EventBridge from Sunday as 1.
         ("30 5 * * 1-5", "cron(30 5 ? * 2,3,4,5,6 *)"),

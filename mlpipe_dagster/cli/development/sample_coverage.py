@@ -40,19 +40,21 @@ class SampleCoverage:
     def newest(self) -> str | None:
         """Return the newest partition for which all sources have data, or None."""
         newest = self._keys.newest(first=self._start, end=self._declaration.partitions.end)
-        return newest or (None if self._keys.lacking(self._start) else str(self._start))
+        return newest or (None if self._keys.missing_sources(self._start) else str(self._start))
 
     def with_later_data(self) -> str | None:
         """Return the partition before the newest if it has data, else the newest, or None."""
         newest = self.newest()
         before = None if newest is None else str(Partition(newest).earlier(1))
-        return newest if before is None or before < self._start or self._keys.lacking(before) else before
+        return (
+            newest if before is None or before < self._start or self._keys.missing_sources(before) else before
+        )
 
     def faults(self, where: str) -> Iterator[ProjectFault]:
         """Yield a fault if the model cannot be tried."""
         name = self._declaration.name
         if self.newest() is None:
-            lacking = ", ".join(self._keys.lacking(self._start))
+            lacking = ", ".join(self._keys.missing_sources(self._start))
             yield ProjectFault(
                 where=where,
                 what=f"The sample data has no partition of {name} with data of every source; the first one "

@@ -25,8 +25,8 @@ from prediction_contract.registry.version_records import ChampionPointer, ModelV
 from sagemaker_scripts.codecs.known_codecs import Codecs
 from sagemaker_scripts.learning.model_artifact import INDEX_FILE, found_model, save_model
 from sagemaker_scripts.retraining.candidate_training import train_candidate
-from sagemaker_scripts.retraining.judging import settled_verdict
-from sagemaker_scripts.retraining.retraining_planning import settled_plan
+from sagemaker_scripts.retraining.judging import find_or_make_verdict
+from sagemaker_scripts.retraining.retraining_planning import find_or_make_plan
 from tests.fakes.memory_s3 import MemoryS3
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class RetrainedModel:
     def plan(self, execution_id: str = "one", *, now: datetime = NOW, **changes: Any) -> RetrainingPlan:
         """Plan an execution."""
         arguments = self.arguments(execution_id, **changes)
-        return settled_plan(arguments, self.store, self.registry, self.inputs, now=now)
+        return find_or_make_plan(arguments, self.store, self.registry, self.inputs, now=now)
 
     def train(self, execution_id: str = "one", **changes: Any) -> str:
         """Train the candidate of a planned execution, and return its archive's address."""
@@ -201,7 +201,7 @@ class RetrainedModel:
             candidate=candidate,
             **{name: getattr(arguments, name) for name in RetrainingStepArguments.__dataclass_fields__},
         )
-        return settled_verdict(step, self.store, self.inputs)
+        return find_or_make_verdict(step, self.store, self.inputs)
 
     def retrain(self, execution_id: str = "one", **changes: Any) -> Verdict:
         """Go through all three steps."""

@@ -67,7 +67,7 @@ def test_the_first_host_adds_what_the_others_tell_of_the_same_step(store: Object
         first.count_rows(10)
         others[0].count_rows(20)
         others[1].count_rows(40)
-        others[0]._tell(None)
+        others[0]._report_state(None)
         first._report(600, 0, 0.0)
         assert told.messages[-1][1]["rows"] == 30
     first.complete()
@@ -81,34 +81,34 @@ def test_what_an_earlier_run_left_is_no_sign_of_life(
     """Only what a host says after the first one began counts; its failure then does."""
     shares = {"algo-2": [Share("00001"), Share("00004")]}
     before = watch(store, "algo-2")
-    before.tell(HostState("algo-2", "score", 5, "earlier-1", "MemoryError: too much"))
+    before.report_state(HostState("algo-2", "score", 5, "earlier-1", "MemoryError: too much"))
     first = watch(store, "algo-1")
-    assert first.look() == {}
-    first.require_signs(shares)
+    assert first.read_reports() == {}
+    first.require_alive(shares)
     monkeypatch.setattr(hosts_module, "START_PATIENCE_SECONDS", -1.0)
     fault = r"algo-2 did not start within 0 s \(2 shares are missing, including 00001, 00004\)"
     with pytest.raises(HostLostError, match=fault):
-        first.require_signs(shares)
-    before.tell(HostState("algo-2", "score", 5, "later-1"))
-    assert first.look()["algo-2"].rows == 5
-    first.require_signs(shares)
-    before.tell(HostState("algo-2", "score", 5, "later-2", "MemoryError: too much"))
-    first.look()
+        first.require_alive(shares)
+    before.report_state(HostState("algo-2", "score", 5, "later-1"))
+    assert first.read_reports()["algo-2"].rows == 5
+    first.require_alive(shares)
+    before.report_state(HostState("algo-2", "score", 5, "later-2", "MemoryError: too much"))
+    first.read_reports()
     with pytest.raises(HostLostError, match=r"algo-2 failed: MemoryError: too much .*Read the logs"):
-        first.require_signs(shares)
+        first.require_alive(shares)
 
 
 def test_what_a_stopped_job_says_at_its_end_is_nobody_s_failure(store: ObjectStore) -> None:
     """Its hosts may end after the next job of the same attempt began, and have the same names."""
     first = HostWatch(store, PREFIX, Hosts("algo-1", NAMES, "job-2"))
     stopped, own = (HostWatch(store, PREFIX, Hosts("algo-2", NAMES, job)) for job in ("job-1", "job-2"))
-    stopped.tell(HostState("algo-2", "score", 5, "1-1", "SystemExit: 143"))
-    assert first.look() == {}
-    own.tell(HostState("algo-2", "score", 5, "2-1"))
-    assert first.look()["algo-2"].error is None
-    stopped.tell(HostState("algo-2", "score", 6, "1-2", "SystemExit: 143"))
-    first.look()
-    first.require_signs({"algo-2": [Share("00001")]})
+    stopped.report_state(HostState("algo-2", "score", 5, "1-1", "SystemExit: 143"))
+    assert first.read_reports() == {}
+    own.report_state(HostState("algo-2", "score", 5, "2-1"))
+    assert first.read_reports()["algo-2"].error is None
+    stopped.report_state(HostState("algo-2", "score", 6, "1-2", "SystemExit: 143"))
+    first.read_reports()
+    first.require_alive({"algo-2": [Share("00001")]})
 
 
 def test_a_host_that_ended_may_be_silent_but_owes_no_share(
@@ -117,17 +117,17 @@ def test_a_host_that_ended_may_be_silent_but_owes_no_share(
     """It has put its receipts before it said so; one that still works must say so again and again."""
     monkeypatch.setattr(hosts_module, "SILENCE_PATIENCE_SECONDS", -1.0)
     first, second, third = (watch(store, name) for name in NAMES)
-    second.tell(HostState("algo-2", "ended", 9, "2-1"))
-    third.tell(HostState("algo-3", "score", 9, "3-1"))
-    first.look()
+    second.report_state(HostState("algo-2", "ended", 9, "2-1"))
+    third.report_state(HostState("algo-3", "score", 9, "3-1"))
+    first.read_reports()
     assert first.ended() == {"algo-2"}
-    first.require_signs({"algo-2": ()})
+    first.require_alive({"algo-2": ()})
     with pytest.raises(HostLostError, match=r"algo-3 has not reported for 0 s\. Read"):
-        first.require_signs({"algo-2": (), "algo-3": ()})
+        first.require_alive({"algo-2": (), "algo-3": ()})
     with pytest.raises(
         HostLostError, match=r"algo-2 ended without writing all its shares \(1 shares are missing"
     ):
-        first.require_signs({"algo-2": [Share("00001")]}, first.ended())
+        first.require_alive({"algo-2": [Share("00001")]}, first.ended())
 
 
 def test_a_failure_is_told_to_the_other_hosts(store: ObjectStore) -> None:
@@ -135,4 +135,4 @@ def test_a_failure_is_told_to_the_other_hosts(store: ObjectStore) -> None:
     first, second = watch(store, "algo-1"), ScoreProgress("algo-2", watch(store, "algo-2"), None)
     with pytest.raises(ValueError, match="minutes"), second.step("score", 10):
         raise ValueError("minutes are impossible")
-    assert first.look()["algo-2"].error == "ValueError: minutes are impossible"
+    assert first.read_reports()["algo-2"].error == "ValueError: minutes are impossible"

@@ -18,8 +18,8 @@ from sagemaker_scripts.scoring.scoring_plan import (
     PlannedPrevious,
     ScoringPlan,
     ScoringPlanError,
-    awaited_plan,
-    settled_plan,
+    find_or_make_plan,
+    wait_for_plan,
 )
 from sagemaker_scripts.scoring.shares import Share, Span, shares_of_buckets, shares_of_groups
 from tests.fakes.memory_s3 import MemoryS3
@@ -105,26 +105,26 @@ def test_each_share_has_one_host_whatever_their_number() -> None:
 def test_the_first_plan_stays() -> None:
     """A run that comes later, or at the same time, follows it, whatever it would have planned itself."""
     bucket = store()
-    assert settled_plan(bucket, PREFIX, lambda: PLAN) == PLAN
-    assert settled_plan(bucket, PREFIX, lambda: replace(PLAN, rows=7)) == PLAN
-    assert awaited_plan(bucket, PREFIX, "algo-1", lambda: False) == PLAN
+    assert find_or_make_plan(bucket, PREFIX, lambda: PLAN) == PLAN
+    assert find_or_make_plan(bucket, PREFIX, lambda: replace(PLAN, rows=7)) == PLAN
+    assert wait_for_plan(bucket, PREFIX, "algo-1", lambda: False) == PLAN
     raced = store()
 
     def planned_by_another() -> ScoringPlan:
-        settled_plan(raced, PREFIX, lambda: PLAN)
+        find_or_make_plan(raced, PREFIX, lambda: PLAN)
         return replace(PLAN, rows=7)
 
-    assert settled_plan(raced, PREFIX, planned_by_another) == PLAN
+    assert find_or_make_plan(raced, PREFIX, planned_by_another) == PLAN
 
 
 def test_a_plan_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first host may have died, or the batch may be done already."""
-    assert awaited_plan(store(), PREFIX, "algo-1", lambda: True) is None
+    assert wait_for_plan(store(), PREFIX, "algo-1", lambda: True) is None
     monkeypatch.setattr(scoring_plan, "PLAN_PATIENCE_SECONDS", 0.0)
     with pytest.raises(
         ScoringPlanError, match=r"algo-1, did not write .*plan\.json within 0 s\. Read the log"
     ):
-        awaited_plan(store(), PREFIX, "algo-1", lambda: False)
+        wait_for_plan(store(), PREFIX, "algo-1", lambda: False)
 
 
 @pytest.mark.parametrize("name", ["schema_key", "inputs_key", "code_version"])

@@ -14,7 +14,7 @@ from prediction_contract.errors import JobArgumentsError
 from prediction_contract.jobs.retraining_arguments import PlanRetrainingArguments
 from prediction_contract.jobs.retraining_range import RetrainingRange, RetrainingRangeError
 from prediction_contract.naming.batch import Partition
-from sagemaker_scripts.retraining.settled_range import settled_range
+from sagemaker_scripts.retraining.range_planning import find_or_make_range
 from tests.fakes.memory_s3 import MemoryS3
 from tests.sagemaker.prepared_tables import prepared_of, write_feature_set
 
@@ -43,7 +43,7 @@ def arguments(**changes: Any) -> PlanRetrainingArguments:
 
 def found(store: ObjectStore | None = None, *, is_judged: bool = True, **changes: Any) -> RetrainingRange:
     """Return the range of a new execution."""
-    return settled_range(arguments(**changes), store or bucket(), is_judged=is_judged, now=NOW)
+    return find_or_make_range(arguments(**changes), store or bucket(), is_judged=is_judged, now=NOW)
 
 
 def days(found: RetrainingRange) -> Iterable[str | None]:

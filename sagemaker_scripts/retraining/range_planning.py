@@ -16,7 +16,7 @@ from prediction_contract.text.utc_time import parse_utc
 _LARGEST_RANGE = 64 * 1024
 
 
-def settled_range(
+def find_or_make_range(
     arguments: PlanRetrainingArguments, store: ObjectStore, *, is_judged: bool, now: datetime
 ) -> RetrainingRange:
     """Return the range of an execution; its first run decides it, and later runs return the same.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sagemaker_scripts.trials.own_traceback import own_lines
+from sagemaker_scripts.try_model import project_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +42,8 @@ def test_own_lines_lead_to_the_failing_one(tmp_path: Path) -> None:
     spec.loader.exec_module(module)
     with pytest.raises(RuntimeError) as caught:
         fail_as_a_job_does(module)
-    assert own_lines(caught.value, tmp_path) == [
+    assert project_lines(caught.value, tmp_path) == [
         "acme/features.py:3 in features: return helper({})",
         'acme/features.py:7 in helper: return row["missing"]',
     ]
-    assert own_lines(caught.value, tmp_path / "elsewhere") == []
+    assert project_lines(caught.value, tmp_path / "elsewhere") == []
