@@ -11,7 +11,7 @@ from mlpipe_dagster.accuracy.accuracy_picture import Bar, accuracy_svg
 from mlpipe_dagster.accuracy.accuracy_rules import AccuracyFinding, accuracy_finding, promise_of
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.markdown import markdown_image, markdown_table
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import (
     ACCURACY,
     ACCURACY_HOLDS,
@@ -70,9 +70,7 @@ def accuracy_asset(
         kinds={"sagemaker", "json"},
         description="The model's metrics for a partition's published batch, once outcomes are known.",
         metadata=code_links(declaration, "outcomes"),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         pool=SAGEMAKER_POOL,
         check_specs=[check],
     )

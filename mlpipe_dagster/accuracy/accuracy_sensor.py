@@ -18,7 +18,7 @@ from mlpipe_dagster.pipeline.asset_names import (
     MODEL_TAG,
     accuracy_job_name,
 )
-from mlpipe_dagster.pipeline.model_sensors import UnreadableModels
+from mlpipe_dagster.pipeline.model_sensors import UnreadableModels, parse_cursor
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from prediction_contract.naming.batch import Partition
@@ -54,12 +54,12 @@ class AccuracyCursor:
     @classmethod
     def parse(cls, text: str | None) -> "AccuracyCursor":
         """Parse a sensor's cursor; an invalid one counts as empty."""
-        try:
-            found = json.loads(text or "{}")
+
+        def read(found: Any) -> AccuracyCursor:
             settled = {str(model): int(sequence) for model, sequence in found["settled"].items()}
             return cls(settled=settled, after=str(found["after"]))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return cls()
+
+        return parse_cursor(text, read, cls())
 
     def text(self) -> str:
         """Return the cursor in the form that the sensor stores."""
@@ -141,8 +141,6 @@ def accuracy_tick(
     platform: Platform,
     models: Iterable[str],
     now: datetime,
-    *,
-    seconds: float = _TICK_SECONDS,
 ) -> dg.SensorResult:
     """Examine models in turn, starting after the last one; request runs that measure their batches."""
     names, cursor = sorted(models), AccuracyCursor.parse(context.cursor)
@@ -153,7 +151,7 @@ def accuracy_tick(
     cursor.settled = {model: sequence for model, sequence in cursor.settled.items() if model in names}
     unreadable = UnreadableModels()
     requests: list[dg.RunRequest] = []
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + _TICK_SECONDS
     for model in _starting_after(names, cursor.after):
         with unreadable.collect(model):
             batches = UnmeasuredBatches(registry=registry, bucket=bucket, model=model, now=now)

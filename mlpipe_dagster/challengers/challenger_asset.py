@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlpipe_dagster.challengers.challenger_comparison import comparison_metadata, comparison_result
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import (
     CHALLENGER_COMPARES,
     CHALLENGER_PREDICTIONS,
@@ -56,9 +56,7 @@ def challenger_asset(
         kinds={"sagemaker", "parquet"},
         description="The challenger's predictions for the batch's features. They are never served.",
         metadata=code_links(declaration, "predict"),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         pool=SAGEMAKER_POOL,
         check_specs=[
             dg.AssetCheckSpec(

@@ -146,7 +146,7 @@ class PipesJobClient(dg.PipesClient):
         return log_tail(self._logs_client, stream_prefix, *groups)
 
 
-def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LINES) -> str:
+def log_tail(client: Any, stream_prefix: str, *groups: str) -> str:
     """Return the last lines of a job in each log group, or a note that they are missing.
 
     Args:
@@ -154,12 +154,11 @@ def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LI
         stream_prefix: The prefix of its streams' names: `<job name>/` or a job run's id. If there are several
             streams, each line begins with the rest of its stream's name, for example the host.
         groups: The log groups. The one with errors comes last, because people read the end first.
-        lines: The number of lines per log group.
     """
     tails = []
     for group in groups:
         try:
-            found = _newest_lines(client, group, stream_prefix, lines)
+            found = _newest_lines(client, group, stream_prefix)
         except (ClientError, BotoCoreError) as error:
             # An unreadable log must not hide the failing job's own error.
             tails.append(f"(The log {group} {stream_prefix} cannot be read: {error})")
@@ -168,7 +167,7 @@ def log_tail(client: Any, stream_prefix: str, *groups: str, lines: int = TAIL_LI
     return "\n".join(tails)
 
 
-def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> list[str]:
+def _newest_lines(client: Any, group: str, stream_prefix: str) -> list[str]:
     streams = client.describe_log_streams(
         logGroupName=group, logStreamNamePrefix=stream_prefix, limit=_MAX_STREAMS
     )
@@ -177,13 +176,13 @@ def _newest_lines(client: Any, group: str, stream_prefix: str, lines: int) -> li
         (event, name.removeprefix(stream_prefix))
         for name in names
         for event in client.get_log_events(
-            logGroupName=group, logStreamName=name, limit=lines, startFromHead=False
+            logGroupName=group, logStreamName=name, limit=TAIL_LINES, startFromHead=False
         )["events"]
     ]
     # Each host or executor has a stream; merge them and return the last lines overall.
     events.sort(key=lambda event: event[0]["timestamp"])
     return [
         escape_unprintable(f"{host}: {line}" if host and len(names) > 1 else line)
-        for event, host in events[-lines:]
+        for event, host in events[-TAIL_LINES:]
         for line in event["message"].rstrip("\n").split("\n")
     ]

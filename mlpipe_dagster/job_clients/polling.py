@@ -46,6 +46,8 @@ _TRANSIENT_KINDS = (
 )
 _SERVER_ERROR = 500
 _STOP_PATIENCE_SECONDS = 30
+# The factor by which each pause grows.
+_GROWTH = 1.4
 
 
 def error_code(error: BaseException) -> str:
@@ -76,7 +78,6 @@ class Polling:
         patience_seconds: How long its API may fail without a single success.
         first_pause: The first pause, in seconds.
         longest_pause: The longest pause, in seconds.
-        growth: The factor by which each pause grows.
         clock: A monotonic clock in seconds; tests pass their own.
         sleep: Waits for some seconds; tests pass their own.
     """
@@ -85,7 +86,6 @@ class Polling:
     patience_seconds: float = 300
     first_pause: float = 0.5
     longest_pause: float = 15.0
-    growth: float = 1.4
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
@@ -110,7 +110,7 @@ class Polling:
             # Jitter spreads the requests for jobs that were started together.
             left = max(0.0, self.deadline_seconds - (self.clock() - began))
             self.sleep(min(random.uniform(0.5, 1.0) * pause, left))  # noqa: S311  # no secret
-            pause = min(pause * self.growth, self.longest_pause)
+            pause = min(pause * _GROWTH, self.longest_pause)
         raise JobDeadlineError(f"{what} did not end within {self.deadline_seconds:.0f} s")
 
     def retry(self, call: Callable[[], _T], what: str) -> _T:
@@ -130,7 +130,7 @@ class Polling:
                 if self.clock() - began > self.patience_seconds:
                     raise JobApiError(f"{what} failed for {self.patience_seconds:.0f} s: {error}") from error
             self.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311  # no secret
-            pause = min(pause * self.growth, self.longest_pause)
+            pause = min(pause * _GROWTH, self.longest_pause)
 
     @contextmanager
     def stopping_on_interruption(

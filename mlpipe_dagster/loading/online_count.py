@@ -231,8 +231,6 @@ def _items(
     table: str,
     batch_id: str,
     keys: Iterable[str],
-    *,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> list[Any]:
     left: Any = [{KEY_ATTRIBUTE: {"S": key}, BATCH_ATTRIBUTE: {"S": batch_id}} for key in keys]
     found: list[Any] = []
@@ -249,5 +247,5 @@ def _items(
                 remedy="Check the table's throttling, then try again",
                 batch_id=batch_id,
             )
-        sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
+        time.sleep(random.uniform(0, pause))  # noqa: S311  # spreads load, guards nothing
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

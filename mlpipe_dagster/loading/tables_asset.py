@@ -15,7 +15,7 @@ from mlpipe_dagster.loading.load_coordinator import (
 )
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
-    asset_tags,
+    asset_attributes,
     batch_lineage,
     code_links,
     column_lineage,
@@ -142,9 +142,7 @@ def table_specs(
                 **cleaning_metadata(declaration.cleaning_rules),
                 **code_links(declaration),
             },
-            group_name=declaration.asset_group,
-            owners=declaration.owners,
-            tags=asset_tags(declaration),
+            **asset_attributes(declaration),
         )
         for store, description in described
     ]

@@ -26,9 +26,13 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 DATA_VERSION = "dagster/data_version"
 
 
-def asset_tags(declaration: ModelDeclaration) -> dict[str, str]:
-    """Return the tags of all assets of a model."""
-    return {MODEL_TAG: declaration.name, **declaration.tags}
+def asset_attributes(declaration: ModelDeclaration) -> dict[str, Any]:
+    """Return the group, owners and tags of a model's assets as keyword arguments."""
+    return {
+        "group_name": declaration.asset_group,
+        "owners": declaration.owners,
+        "tags": {MODEL_TAG: declaration.name, **declaration.tags},
+    }
 
 
 def code_links(declaration: ModelDeclaration, *functions: str) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """The common part of sensors for all models: the models, errors of single ones, and active run states."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION
 from model_declaration.declaration import ModelDeclaration
-from prediction_contract.errors import RegistryUnavailableError
+from prediction_contract.errors import InvalidNameError, RegistryUnavailableError
 
 # No second run is requested while one is in these states. A run that was created but never queued is not
 # among them, because requesting it again queues it.
@@ -76,6 +77,21 @@ def served_models(definitions: dg.Definitions) -> list[ServedModel]:
 
 _LONGEST_ERROR = 300
 _LONGEST_REASON = 2000
+_State = TypeVar("_State")
+
+
+def parse_cursor(text: str | None, read: Callable[[Any], _State], empty: _State) -> _State:
+    """Return the state in a sensor's cursor; `empty` if there is no valid cursor.
+
+    Args:
+        text: The cursor.
+        read: Returns the state in the cursor's JSON document.
+        empty: The state before the first tick.
+    """
+    try:
+        return read(json.loads(text or "{}"))
+    except (AttributeError, InvalidNameError, KeyError, TypeError, ValueError):
+        return empty
 
 
 class ModelsUnreadableError(Exception):

@@ -18,7 +18,12 @@ from mlpipe_dagster.pipeline.asset_names import (
     load_job_name,
     selected_batch_tag,
 )
-from mlpipe_dagster.pipeline.model_sensors import ACTIVE_RUN_STATES, ServedModel, UnreadableModels
+from mlpipe_dagster.pipeline.model_sensors import (
+    ACTIVE_RUN_STATES,
+    ServedModel,
+    UnreadableModels,
+    parse_cursor,
+)
 from mlpipe_dagster.publication.live_batch_checks import live_batch_verdicts
 from mlpipe_dagster.publication.live_batch_rules import CheckVerdict, expiring_batches, served_batches
 from mlpipe_dagster.resources.platform import Platform
@@ -74,7 +79,7 @@ def live_batches_tick(
     """
     # Read outside the loop, so that wrong settings fail the whole tick.
     registry = platform.registry
-    shown, today = _shown_verdicts(context.cursor), now.date().isoformat()
+    shown, today = parse_cursor(context.cursor, dict, {}), now.date().isoformat()
     requests, events, unreadable = [], [], UnreadableModels()
     found = {}
     for model in models:
@@ -108,14 +113,6 @@ def evaluation(model: str, check: str, verdict: CheckVerdict) -> dg.AssetCheckEv
         metadata={"found": verdict.text},
         description=verdict.text,
     )
-
-
-def _shown_verdicts(cursor: str | None) -> dict[str, Any]:
-    try:
-        shown = json.loads(cursor or "{}")
-    except ValueError:
-        return {}
-    return shown if isinstance(shown, dict) else {}
 
 
 def live_batches_sensor(models: list[ServedModel], jobs: Iterable[Any]) -> dg.SensorDefinition:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_names import PUBLICATION, asset_key
-from mlpipe_dagster.pipeline.model_sensors import ServedModel, UnreadableModels, is_outage
+from mlpipe_dagster.pipeline.model_sensors import ServedModel, UnreadableModels, is_outage, parse_cursor
 from mlpipe_dagster.publication.publication_events import PublicationReporter
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -50,16 +50,16 @@ class ProjectionCursor:
     @classmethod
     def parse(cls, text: str | None) -> "ProjectionCursor":
         """Parse a sensor's cursor; an invalid one counts as empty."""
-        try:
-            document = json.loads(text or "{}")
+
+        def read(document: Any) -> ProjectionCursor:
             return cls(
                 sequences=_numbers(document["sequences"]),
                 compared_at=float(document["compared_at"]),
                 shown=_numbers(document.get("shown", {})),
                 viewed=str(document.get("viewed", "")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return cls(sequences={})
+
+        return parse_cursor(text, read, cls(sequences={}))
 
     def text(self) -> str:
         """Return the cursor in the form that the sensor stores."""

@@ -23,7 +23,7 @@ from mlpipe_dagster.job_clients.job_metadata import (
     sagemaker_job_use,
 )
 from mlpipe_dagster.loading.load_coordinator import load_report
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import DYNAMODB, PUBLICATION, SNOWFLAKE, SNOWFLAKE_POOL, asset_key
 from mlpipe_dagster.pipeline.batch_selection import BatchConfig, select_batch
 from mlpipe_dagster.pipeline.model_ops import model_asset
@@ -77,9 +77,7 @@ def publication_asset(
         deps=[asset_key(model, DYNAMODB), asset_key(model, SNOWFLAKE)],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         kinds={"dynamodb", "snowflake"},
         metadata={**publication_facts(declaration), **code_links(declaration)},
         retry_policy=_RETRIES,

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mlpipe_dagster.markdown import markdown_list
 from mlpipe_dagster.pipeline.asset_names import MODEL_TAG, PUBLICATION, SNOWFLAKE_POOL, asset_key
-from mlpipe_dagster.pipeline.model_sensors import ServedModel
+from mlpipe_dagster.pipeline.model_sensors import ServedModel, parse_cursor
 from mlpipe_dagster.resources.aws_clients import delta_storage_options
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.resources.warehouse import Warehouse
@@ -157,11 +157,7 @@ class RetentionCursor:
     @classmethod
     def parse(cls, text: str | None) -> "RetentionCursor":
         """Parse a sensor's cursor; an invalid one counts as empty."""
-        try:
-            found = json.loads(text or "{}")
-            return cls(day=str(found["day"]), after=str(found["after"]))
-        except (ValueError, KeyError, TypeError):
-            return cls()
+        return parse_cursor(text, lambda found: cls(day=str(found["day"]), after=str(found["after"])), cls())
 
     def text(self) -> str:
         """Return the cursor in the form that the sensor stores."""

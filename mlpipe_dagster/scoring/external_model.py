@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
-    asset_tags,
+    asset_attributes,
     column_lineage,
 )
 from mlpipe_dagster.pipeline.asset_names import FEATURES, PREDICTIONS, asset_key
@@ -35,7 +35,7 @@ def external_specs(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetSpec]:
     """Return the assets that SageMaker makes without Dagster, with partitions and lineage."""
-    model, tags = declaration.name, asset_tags(declaration)
+    model = declaration.name
     return [
         dg.AssetSpec(
             asset_key(model, FEATURES),
@@ -44,9 +44,7 @@ def external_specs(
             kinds=features_kinds(declaration),
             description=features_description(declaration),
             metadata=features_links(declaration),
-            group_name=declaration.asset_group,
-            owners=declaration.owners,
-            tags=tags,
+            **asset_attributes(declaration),
         ),
         dg.AssetSpec(
             asset_key(model, PREDICTIONS),
@@ -55,9 +53,7 @@ def external_specs(
             kinds=PREDICTIONS_KINDS,
             description=declaration.description,
             metadata=predictions_facts(declaration),
-            group_name=declaration.asset_group,
-            owners=declaration.owners,
-            tags=tags,
+            **asset_attributes(declaration),
         ),
     ]
 

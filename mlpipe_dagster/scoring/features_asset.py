@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import FEATURES, SAGEMAKER_POOL, asset_key
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.pipeline.model_ops import model_asset
@@ -37,9 +37,7 @@ def features_asset(
         kinds=features_kinds(declaration),
         description=features_description(declaration),
         metadata=features_links(declaration),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         pool=SAGEMAKER_POOL,
     )
     def features(

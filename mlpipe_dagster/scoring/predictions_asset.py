@@ -9,7 +9,7 @@ from mlpipe_dagster.done_files.registration import DoneFile, register_done_file
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
 from mlpipe_dagster.pipeline.asset_metadata import (
     COLUMN_LINEAGE,
-    asset_tags,
+    asset_attributes,
     code_links,
     column_lineage,
     column_schema,
@@ -63,9 +63,7 @@ def predictions_asset(
         kinds=PREDICTIONS_KINDS,
         description=declaration.description,
         metadata=predictions_facts(declaration),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         pool=SAGEMAKER_POOL,
     )
     def predictions(

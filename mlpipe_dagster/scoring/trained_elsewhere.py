@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.asset_metadata import DATA_VERSION, asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import DATA_VERSION, asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.library_kinds import library_kind
 from model_declaration.declaration import ModelDeclaration
@@ -21,9 +21,7 @@ def trained_elsewhere_spec(declaration: ModelDeclaration, file: ModelFile) -> dg
         kinds={"s3", library_kind(declaration)},
         description="The model's file, trained outside Dagster.",
         metadata={**_facts(file), **code_links(declaration)},
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
     )
 
 

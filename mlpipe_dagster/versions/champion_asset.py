@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import MODEL_VERSIONS, SAGEMAKER_POOL, TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.code_comparison import warn_of_outdated_upload
 from mlpipe_dagster.pipeline.library_kinds import library_kind
@@ -42,9 +42,7 @@ def champion_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
         kinds={"sagemaker", library_kind(declaration)},
         description="The version that scores new batches, trained elsewhere and registered here.",
         metadata=code_links(declaration),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
     )
 
 
@@ -58,9 +56,7 @@ def champion_asset(declaration: ModelDeclaration) -> dg.AssetsDefinition:
         kinds={"sagemaker", library_kind(declaration)},
         description="The version that scores new batches. Materializing it retrains the model.",
         metadata=code_links(declaration, "train"),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
         pool=SAGEMAKER_POOL,
         skippable=True,
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.asset_metadata import asset_tags, code_links
+from mlpipe_dagster.pipeline.asset_metadata import asset_attributes, code_links
 from mlpipe_dagster.pipeline.asset_names import (
     ARTIFACT_LOADS,
     BETTER_THAN_CHAMPION,
@@ -48,9 +48,7 @@ def model_versions_spec(declaration: ModelDeclaration) -> dg.AssetSpec:
         kinds={"sagemaker", library_kind(declaration)},
         description="Each version of the model, with its verdict and its present state.",
         metadata=code_links(declaration, "train"),
-        group_name=declaration.asset_group,
-        owners=declaration.owners,
-        tags=asset_tags(declaration),
+        **asset_attributes(declaration),
     )
 
 

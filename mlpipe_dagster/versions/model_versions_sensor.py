@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
-from mlpipe_dagster.pipeline.model_sensors import UnreadableModels
+from mlpipe_dagster.pipeline.model_sensors import UnreadableModels, parse_cursor
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.versions.followed_packages import FollowedPackages, follow_packages
@@ -68,8 +69,8 @@ class VersionsCursor:
     @classmethod
     def parse(cls, text: str | None) -> "VersionsCursor":
         """Parse a sensor's cursor; an invalid one counts as empty."""
-        try:
-            document = json.loads(text or "{}")
+
+        def read(document: Any) -> VersionsCursor:
             return cls(
                 began_at=int(document["began_at"]),
                 after=str(document["after"]),
@@ -77,8 +78,8 @@ class VersionsCursor:
                 reported={str(model): str(of) for model, of in document["told"].items()},
                 errors={str(model): str(why) for model, why in document["errors"].items()},
             )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return cls()
+
+        return parse_cursor(text, read, cls())
 
     def text(self) -> str:
         """Return the cursor in the form that the sensor stores."""

@@ -14,6 +14,7 @@ from mlpipe_dagster.accuracy.accuracy_rules import decayed_accuracy
 from mlpipe_dagster.markdown import code_span
 from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, TRAINED_MODEL, asset_key
 from mlpipe_dagster.pipeline.finding_level import Level
+from mlpipe_dagster.pipeline.model_sensors import parse_cursor
 from mlpipe_dagster.resources.data_bucket import DataBucket
 from mlpipe_dagster.resources.platform import Platform
 from mlpipe_dagster.versions.model_packages import ModelPackages
@@ -26,7 +27,6 @@ from mlpipe_dagster.versions.retraining_rules import (
 )
 from model_declaration.declaration import ModelDeclaration
 from model_declaration.partitions import Training
-from prediction_contract.errors import InvalidNameError
 from prediction_contract.naming.batch import Partition
 from prediction_contract.naming.resource_names import model_name_stem
 from prediction_contract.registry.table import RegistryTable
@@ -53,10 +53,7 @@ class RetrainingCursor:
     @classmethod
     def parse(cls, text: str | None) -> "RetrainingCursor":
         """Parse a sensor's cursor; an invalid one counts as empty."""
-        try:
-            return cls(str(Partition(json.loads(text or "{}")["started_at"])))
-        except (InvalidNameError, KeyError, TypeError, ValueError):
-            return cls()
+        return parse_cursor(text, lambda found: cls(str(Partition(found["started_at"]))), cls())
 
     def text(self) -> str:
         """Return the cursor in the form that the sensor stores."""
