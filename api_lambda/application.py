@@ -90,12 +90,12 @@ class Application:
         self._write_line = write_line or _print_line
 
     def answer(self, event: Any, request_id: str, trace_id: str | None = None) -> dict[str, Any]:
-        """Return the answer to a load balancer's event; no request content makes it raise.
+        """Return the answer to a load balancer's event. It never raises, whatever the request contains.
 
         Args:
             event: The event.
             request_id: Lambda's request id.
-            trace_id: X-Ray's header to send on with outgoing requests; the event's own if None.
+            trace_id: The X-Ray trace header for outgoing requests; None for the one in the event.
         """
         log = RequestLog()
         request = LoadBalancerRequest.from_event(event)

@@ -84,17 +84,17 @@ class Call:
         return model
 
     def live(self, model: str) -> LiveBatch:
-        """Return the live batch; called once per request, because an answer never mixes two batches."""
+        """Return the live batch. Call it once per request, so that an answer never mixes two batches."""
         with self.log.stage("pointer"):
             live = self.services.publications.live(model, self.until)
         self.log.serves(live)
         return live
 
     def entity_id(self) -> str:
-        """Return the entity that the path names, or the query if the route's path has no entity.
+        """Return the entity in the path, or in the query if the route's path has none.
 
         Raises:
-            ProblemError: It is not an entity id, or the query names several.
+            ProblemError: The entity id is missing or invalid, or the query has several.
         """
         named = self.parts.get("entity_id")
         decoded = self.text("entity_id") if named is None else decode_part(named)

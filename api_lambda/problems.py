@@ -56,7 +56,7 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """A problem that a route found itself."""
+    """A request that a route cannot answer, with the problem to show."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -194,7 +194,7 @@ PROBLEM_OF: Mapping[type[Exception], Problem] = {
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem to show for an error; `INTERNAL_FAULT` if the table does not have it."""
+    """Return the problem to show for an error; `INTERNAL_FAULT` if the table has no entry for it."""
     if isinstance(error, ProblemError):
         return error.problem
     return PROBLEM_OF.get(type(error), INTERNAL_FAULT)

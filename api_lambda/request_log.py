@@ -57,7 +57,7 @@ class RequestLog:
             self.milliseconds[name] = round(self.milliseconds.get(name, 0) + took, 3)
 
     def serves(self, live: LiveBatch) -> None:
-        """Note the batch that is served, its age since publication, and whether it is behind."""
+        """Note the batch that is served, the time since its publication, and whether it is behind."""
         age = max(0, int(time.time() - live.published))
         self.notes.update(model=live.model, batch_id=live.batch_id, pointer_age=age)
         if live.is_behind:

@@ -24,7 +24,7 @@ class Route:
         methods: The answering functions by HTTP method.
         parameters: The allowed query parameters.
         public: Whether it never needs a token.
-        documents: Whether it documents the API, so that the deployment may let it go without a token.
+        documents: Whether it serves the API's documentation, which the deployment may make public.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Route:
         """Return the function that answers a method.
 
         Raises:
-            ProblemError: The route lacks the method; the problem's Allow header lists those it has.
+            ProblemError: The route does not have the method. The Allow header lists those that it has.
         """
         answer = self.methods.get(method)
         if answer is None:
@@ -50,7 +50,7 @@ class Route:
         """Refuse unknown query parameters, which would otherwise be ignored silently.
 
         Raises:
-            ProblemError: The route lacks one of the parameters.
+            ProblemError: A parameter is unknown to the route.
         """
         if not self.parameters.issuperset(names):
             raise problems.ProblemError(problems.INVALID_QUERY)

@@ -39,11 +39,11 @@ class Settings:
         client_ids: The accepted clients (Cognito's access tokens have no `aud`).
         audiences: The accepted values of `aud`.
         read_scope: The scope that a token must have.
-        providers: The name of each provider's secret, or None, by `https://host[:port]`; no other third
-            party is called.
+        providers: The name of each provider's secret, or None if it needs none, by `https://host[:port]`. No
+            other third party is called.
         secrets_url: The URL of the region's Secrets Manager, without a trailing slash.
-        pointer_seconds: For how long a live pointer is used without reading it again.
-        enrichment_seconds: The time for all third parties of a request together.
+        pointer_seconds: How long a live pointer is cached.
+        enrichment_seconds: The time budget of a request for all third parties together.
         public_documentation: Whether `/openapi.json` and `/docs` need no token.
     """
 

@@ -23,7 +23,7 @@ class _ClientRegion:
 
 
 def use_region(region: str | None) -> None:
-    """Make this process's clients for a region from now on.
+    """Set the region of the clients that this process makes from now on.
 
     Args:
         region: The job run's region; a Spark executor's environment may lack it.

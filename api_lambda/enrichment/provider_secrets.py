@@ -71,7 +71,7 @@ class ProviderSecret:
             return self._headers
 
     def was_refused(self) -> bool:
-        """Read the secret again after the provider refused it; return whether it has changed."""
+        """Read the secret again after the provider refused it, and return whether it has changed."""
         with self._lock:
             before = self._headers
             if before is None or self._age() < _SECONDS_BETWEEN_READS:

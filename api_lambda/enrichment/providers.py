@@ -114,7 +114,7 @@ class Provider:
         self._calls.release()
 
     def fetch(self, enrichment: Enrichment, url: str, until: float) -> str:
-        """Return the declared fields of the answer as a JSON object, with numbers spelt as received.
+        """Return the declared fields of the answer as a JSON object, with numbers written as received.
 
         Retries once after a transient fault if there is time. The call must have been reserved.
 

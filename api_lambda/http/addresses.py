@@ -29,8 +29,8 @@ def seconds_left(deadline: float) -> float:
 def open_socket(host: str, port: int, deadline: float, *, public_only: bool) -> socket.socket:
     """Connect to the host's first address that answers before the deadline.
 
-    A second look-up may return other addresses. So the name is resolved once, and each address is checked
-    right before it is used.
+    The name is resolved only once, because a second look-up may return other addresses. Each address is
+    checked right before it is used.
 
     Raises:
         OSError: No address answers in time, or the name cannot be resolved.
@@ -77,7 +77,7 @@ def _look_up(host: str, port: int, deadline: float) -> list[_Address]:
 
 
 def require_public(text: str) -> None:
-    """Refuse a private address, also one embedded in an IPv6 address that a gateway translates.
+    """Refuse a private address, including an IPv4 address that is embedded in an IPv6 address.
 
     Raises:
         ValueError: The address is private.

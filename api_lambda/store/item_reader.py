@@ -87,7 +87,7 @@ class ItemReader:
     def batch_get(
         self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
     ) -> list[dict[str, Any]]:
-        """Return those of up to 100 distinct items that exist, in any order."""
+        """Return the existing items of up to 100 distinct keys, in any order."""
         left: Any = [{name: {"S": value} for name, value in key.items()} for key in keys]
         found: list[dict[str, Any]] = []
         pauses = _Pauses(until)
@@ -105,11 +105,11 @@ class ItemReader:
     def query_backwards(
         self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
     ) -> list[dict[str, Any]]:
-        """Return the items of a partition between two sort keys, last one first.
+        """Return the items of a partition between two sort keys, both inclusive, in descending order.
 
         Args:
             table: The table's name.
-            key: Partition key and the lowest sort key, in this order, both of type S.
+            key: The partition key and then the lowest sort key, by attribute name, both of type S.
             last: The highest sort key.
             most: The most items to return.
             until: The deadline.
@@ -137,7 +137,7 @@ class ItemReader:
         return found
 
     def table_names(self, prefix: str, *, until: float) -> list[str]:
-        """Return the names of all tables that begin with the prefix, in order."""
+        """Return the sorted names of all tables whose names begin with the prefix."""
         found: list[str] = []
         # The listing is sorted and begins after this name, which no table has.
         start: str | None = prefix

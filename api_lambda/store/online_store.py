@@ -1,4 +1,4 @@
-"""Reads predictions of published batches; one counts as missing only after a consistent read."""
+"""Reads predictions of published batches. Only a strongly consistent read decides that one is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the batch that a live pointer names, even before its publication has been replicated."""
+"""Finds the batch to serve for a live pointer, even before its publication has been replicated."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class ServedBatch:
 
     Attributes:
         live: The batch.
-        pointer: The pointer whose publication was found; None while that publication is awaited.
-        sequence: The highest publication sequence considered.
+        pointer: The pointer, if its publication was found and `live` is final for it; otherwise None, and the
+            pointer is resolved again at the next read.
+        sequence: The pointer's sequence, or that of the publication served in its place.
         read_at: When the pointer was last read.
         confirmed_at: When the pointer or the batch's record last confirmed that the batch may be served.
     """
@@ -72,11 +73,11 @@ class PointerResolver:
         read_at: float,
         until: float,
     ) -> ServedBatch:
-        """Return the pointer's batch, or an earlier one to serve until a publication of it arrives.
+        """Return the pointer's batch, or an earlier batch if no publication of it has arrived yet.
 
         Args:
             pointer: A pointer with a batch.
-            entry: The publication of the pointer's sequence, if it was already read.
+            entry: The publication with the pointer's sequence; None to read it.
             served: The batch that this process last served for the model.
             read_at: When the pointer was read.
             until: The deadline, by `time.monotonic`.

@@ -54,7 +54,7 @@ class Publications:
         self._ready_at: float | None = None
 
     def live(self, model: str, until: float) -> LiveBatch:
-        """Return the batch that a model serves, at most `pointer_seconds` old.
+        """Return the batch that a model serves, as of at most `pointer_seconds` ago.
 
         Args:
             model: The model's name.
@@ -108,7 +108,7 @@ class Publications:
 
         Args:
             live: The batch that the region serves; later publications are left out.
-            before: Leave out this sequence and later ones.
+            before: The sequence before which the page begins.
             most: How many publication entries to examine.
             until: The deadline, by `time.monotonic`.
         """
@@ -120,7 +120,7 @@ class Publications:
         return [live_batch(entry, entry.published_at) for entry in shown], following
 
     def models(self, until: float) -> list[str]:
-        """Return the names of all models of the deployment in order, at most a minute old."""
+        """Return the sorted names of all models of the deployment, as of at most a minute ago."""
         now = self._clock()
         if self._models is None or now - self._models[0] >= _MODELS_SECONDS:
             self._models = now, self._registry.models(until)

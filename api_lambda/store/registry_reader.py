@@ -43,7 +43,7 @@ class RegistryReader:
         self._deployment = deployment
 
     def models(self, until: float) -> list[str]:
-        """Return the names of all models of the deployment, in order."""
+        """Return the sorted names of all models of the deployment."""
         prefix = self._deployment.online_tables_prefix
         return [name.removeprefix(prefix) for name in self._reader.table_names(prefix, until=until)]
 
@@ -58,7 +58,7 @@ class RegistryReader:
         return [BatchRecord.from_item(item) for item in self._records(keys, until)]
 
     def publications_of(self, pointers: Iterable[LivePointer], until: float) -> list[PublicationEntry]:
-        """Return the existing publications of up to 100 pointers' sequences, in any order."""
+        """Return the publications with the sequences of up to 100 pointers, if they exist, in any order."""
         keys = [publication_key(each.model, each.sequence) for each in pointers]
         return [PublicationEntry.from_item(item) for item in self._records(keys, until)]
 
@@ -88,7 +88,7 @@ class RegistryReader:
         return [PublicationEntry.from_item(item) for item in items]
 
     def pages_up_to(self, model: str, last: int, until: float) -> Iterator[list[PublicationEntry]]:
-        """Yield the newest hundred publications up to a sequence in pages, read lazily."""
+        """Yield pages of the publications up to a sequence, newest first, at most 100 publications in all."""
         for _ in range(_MAX_SEARCHED // _PAGE):
             page = self.publications_up_to(model, last, _PAGE, until)
             yield page

@@ -45,7 +45,7 @@ def decode_base64url(text: str) -> bytes:
     """Return the bytes of unpadded base64url.
 
     Raises:
-        ValueError: The text has padding, invalid characters, or an ending that no encoder writes.
+        ValueError: The text has padding or invalid characters, or its unused last bits are not zero.
     """
     if not _BASE64URL.fullmatch(text):
         raise ValueError("not base64url")

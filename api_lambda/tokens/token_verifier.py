@@ -34,7 +34,7 @@ class MissingTokenError(Exception):
 
 
 class InvalidTokenError(Exception):
-    """The token is malformed, not signed by the issuer, expired, or for another service.
+    """The token is malformed, not signed by the issuer, expired, or meant for another service.
 
     The reason is for the log; the client learns only that the token is invalid.
     """

@@ -1,7 +1,7 @@
 """Records on S3 which parts DynamoDB has acknowledged, for the next attempt.
 
-A record is a hint, not a proof: the next attempt reads the part's rows back, and writes them if one differs.
-So it does no harm if the load that left it was killed, or had been taken for dead.
+A record is only a hint: the next attempt reads the part's rows back, and writes them if one differs. So the
+record of a load that was killed, or that still runs, does no harm.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Acknowledgement:
     attempt: int
 
     def earlier_expiry(self, s3: Any) -> int | None:
-        """Return the TTL that an earlier attempt recorded for the part's items, at most this attempt's own.
+        """Return the TTL that an earlier attempt recorded for the part's items, or this attempt's if lower.
 
         Args:
             s3: A boto3 client.
 
         Returns:
-            Seconds since 1970; None if no attempt left a record, or if its items would expire much too early.
+            Seconds since 1970. None if there is no usable record, or if the items must be written again to
+            extend their TTL.
         """
         if self.attempt == 1:
             return None
@@ -78,7 +79,7 @@ class Acknowledgement:
 
         Args:
             s3: A boto3 client.
-            acknowledged: The rows; their number is recorded for people.
+            acknowledged: The rows, whose number is recorded for information.
         """
         document = {
             **self._names(),

@@ -34,7 +34,7 @@ _PASSING_CODES = frozenset(
 
 
 def transient_reason(error: ClientError | BotoCoreError) -> str | None:
-    """Return a word for a transient failure; None if a retry cannot help.
+    """Return the short reason of a transient failure, for the log; None if a retry cannot help.
 
     A request without an answer may have been applied; sending it again does no harm.
     """

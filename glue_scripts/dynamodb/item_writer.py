@@ -1,4 +1,4 @@
-"""Writes items into the online table; fails and names them if DynamoDB does not acknowledge them in time."""
+"""Writes items into the online table. Fails if DynamoDB does not acknowledge all of them in time."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class OnlineWriter:
         return self._counts
 
     def write_items(self, items: Iterable[WrittenItem]) -> int:
-        """Write items with unique keys; return how many there were, all of them acknowledged.
+        """Write items with unique keys; return their number once all are acknowledged.
 
         Raises:
             LoadFailedError: Items were not acknowledged in time or were refused; the message names the first.

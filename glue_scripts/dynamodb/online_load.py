@@ -43,7 +43,7 @@ class OnlineTask:
         items_expire_at: The items' TTL, seconds since 1970.
         units_per_second: The most write units to consume; None for no limit.
         verify: `full`, `sample` or `scan`.
-        acknowledgement: Left on S3 once DynamoDB has the whole part; None to leave nothing.
+        acknowledgement: The record to write to S3 once DynamoDB has the whole part; None for no record.
     """
 
     source: PartSource

@@ -1,4 +1,4 @@
-"""Limits writes: a cap on write units per second, and a window of requests that throttling narrows."""
+"""Limits writes: write units per second, and requests in flight, which throttling halves."""
 
 from __future__ import annotations
 

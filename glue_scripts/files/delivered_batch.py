@@ -49,7 +49,7 @@ class DeliveredBatch:
 
     @cached_property
     def expected(self) -> RowTally:
-        """The rows that the manifest promises."""
+        """The number and the checksum of the rows that the manifest declares."""
         return RowTally(rows=self.manifest.row_count, checksum=parse_batch_checksum(self.manifest.checksum))
 
     @cached_property

@@ -166,7 +166,7 @@ def committed_files(content: bytes) -> CommittedFiles:
     """Return the files of a commit's log entry.
 
     Args:
-        content: The entry, one action per line; of a larger one the first `MAX_BYTES` + 1 bytes.
+        content: The entry, one action per line. Pass only the first `MAX_BYTES` + 1 bytes of a larger entry.
 
     Raises:
         SchemaError: The entry is too large or malformed, names a file twice, or adds one with a deletion

@@ -66,10 +66,10 @@ class RefusedLine:
 
     Attributes:
         number: The line's number within its part, counting from 1.
-        reason: One of `row.REASONS`.
+        reason: One of `row_contract.REASONS`.
         what: What is wrong, in words.
         checksum: The line's checksum as the producer counted it, a signed 64-bit integer.
-        content: The line without its ending, cut after `CONTENT_BYTES`: many may be kept at once.
+        content: The line without its ending, cut after `CONTENT_BYTES` because many may be kept at once.
         is_cut: Whether the content was cut.
     """
 

@@ -49,7 +49,7 @@ class PartSurvey:
         refused: The other lines.
         reasons: The number of refused lines by reason.
         lines: The refused lines that are kept for the quarantine.
-        key_digests: The accepted keys' digests, joined; empty once the batch's survey has taken them.
+        key_digests: The digests of the accepted keys, concatenated; empty in the survey of the batch.
     """
 
     key: str
@@ -71,9 +71,10 @@ class PartTask:
 
     Attributes:
         source: The part.
-        lines_kept: The most refused lines to keep; this many refuse the batch.
-        bytes_kept: The most bytes of the lines' content to keep.
-        most_refused: The most refused lines to count once the batch is refused; fewer if they are long.
+        lines_kept: The maximum number of refused lines to keep. The batch is refused if it has this many.
+        bytes_kept: The size of their content to keep. Lines beyond it are cut short.
+        most_refused: The number of refused lines at which reading stops; fewer if the lines are long, but
+            not below `lines_kept`.
     """
 
     source: PartSource
@@ -87,8 +88,8 @@ class Survey:
     """What the whole batch holds, part by part in the manifest's order.
 
     Attributes:
-        parts: The parts' surveys; reading stops at the part that makes the refused lines too many.
-        sources: All parts, to be read from now on without the rows of duplicate keys.
+        parts: The surveys of the parts. If too many lines are refused, the remaining parts are left out.
+        sources: All parts. Reading them refuses rows with duplicate keys.
     """
 
     parts: list[PartSurvey]
@@ -119,7 +120,7 @@ class Survey:
 
     @property
     def refused_checksums(self) -> list[int]:
-        """The checksums of the refused lines, each once."""
+        """The distinct checksums of the kept refused lines, sorted."""
         return sorted({line.checksum for part in self.parts for line in part.lines})
 
 
@@ -192,7 +193,7 @@ def survey_batch(batch: DeliveredBatch, engine: Engine, tolerance: QuarantineTol
         tolerance: How many rows may be refused.
 
     Raises:
-        BatchFaultError: A part is faulty, or the rows differ from those that the manifest promises.
+        BatchFaultError: A part is faulty, or the rows do not have the manifest's checksum.
         TooManyRefusedError: More rows than allowed were refused, or no row was accepted.
     """
     promised = batch.expected.rows
@@ -271,7 +272,7 @@ def write_quarantine(s3: Any, survey: Survey, arguments: LoadArguments) -> Quara
     """Write a batch's refused lines to S3, one file for each part that has any; return the summary.
 
     Each line is `{"part", "line", "reason", "what", "row_checksum", "content", "is_cut"}`: the part's key,
-    the line's number from 1, a reason of `row.REASONS`, an explanation, the checksum as decimal text, the
+    the line's number from 1, one of `row_contract.REASONS`, an explanation, the checksum as decimal text, the
     refused line and whether it was cut. Bytes that are not UTF-8 are escaped. The line is cut after 64 KiB,
     or after 256 bytes once a batch has more than 64 MiB of refused lines.
     """

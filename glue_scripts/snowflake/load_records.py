@@ -1,4 +1,4 @@
-"""Records of the loads under way in Snowflake: they name staging tables and fence off overtaken loads.
+"""Records of running loads in Snowflake, which name staging tables and stop loads that were overtaken.
 
 Snowflake lets two concurrent transactions delete and insert the same batch, which leaves its rows twice. So a
 load writes a record before it stages, and deletes the records of earlier attempts. The transaction that moves
@@ -66,7 +66,7 @@ class LoadRecord:
         return _delete(self.name, self._stem)
 
     def overtaken(self) -> str:
-        """Return the query for the staging tables of earlier attempts at the batch and of forgotten loads."""
+        """Return the query for the staging tables of earlier attempts at the batch and of day-old loads."""
         forgotten = format_utc(self._begun_at - FORGOTTEN_AFTER)
         return (
             f'SELECT "STAGING" FROM {self.name} WHERE ("BATCH_ID" = \'{self._batch_id}\' AND '
@@ -74,13 +74,15 @@ class LoadRecord:
         )
 
     def take_over(self, stem: str) -> list[str]:
-        """Return the statements that end another load; its record goes last, so a kill leaves it to be found.
+        """Return the statements that end another load.
+
+        Its record is deleted last, so that a later load still finds the staging tables if this one is killed.
 
         Args:
             stem: A staging table's name, as `overtaken` found it.
 
         Raises:
-            InvalidNameError: No load writes such a name.
+            InvalidNameError: It is not the name of a staging table.
         """
         if not _STEM.fullmatch(stem):
             raise InvalidNameError(

@@ -35,8 +35,8 @@ def connection_arguments(secret: str, arguments: LoadArguments, query_tag: str) 
     """Return the connector's arguments for a secret's JSON document.
 
     The document has `account`, `user`, and either `private_key` (PEM, with `private_key_passphrase` if it has
-    one) or `password`; `role`, `host`, `port`, `protocol` and `network_timeout` are optional. Others are
-    ignored.
+    one) or `password`; `role`, `host`, `port`, `protocol` and `network_timeout` are optional. Other
+    members are ignored.
 
     Raises:
         LoadFailedError: The document is malformed; the message never quotes its values.

@@ -79,7 +79,7 @@ class WarehouseLoader:
         Staging tables and records of killed loads are dropped first, so those loads can no longer move rows.
 
         Raises:
-            BatchFaultError: The files hold other rows than the manifest promises or rows of another batch, or
+            BatchFaultError: The files have other rows than the manifest declares or rows of another batch, or
                 a column that readers rely on changed or is missing.
             LoadFailedError: Snowflake refused a statement.
         """
@@ -117,7 +117,7 @@ class WarehouseLoader:
             rows_to_verify: The rows to read back.
 
         Raises:
-            BatchFaultError: The table would hold other rows than were accepted, or another value than JSON.
+            BatchFaultError: The rows in the table would differ from those accepted from the JSON parts.
             ClaimNotHeldError: A later attempt has taken over.
             LoadFailedError: Snowflake refused a statement.
         """
@@ -139,7 +139,7 @@ class WarehouseLoader:
         )
 
     def clean_up(self) -> None:
-        """Drop the load's staging tables and record; only log it if that fails."""
+        """Drop the load's staging tables and record. A failure is only logged."""
         try:
             for statement in (*self._load.clean_up(), self._record.delete()):
                 self._run("clean_up", statement)
