@@ -20,7 +20,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer a load balancer's event.
 
     Args:
-        event: A request, in single- or multi-value mode.
+        event: A request, with single- or multi-value headers.
         context: Lambda's context, with the request id.
 
     Raises:

@@ -56,7 +56,8 @@ class AnswerReader:
 
     Args:
         max_bytes: The maximum size of the body.
-        needs_length: Whether to refuse a response that ends with the connection, which may be cut off.
+        needs_length: Whether to refuse a response without a length. Such a response ends when the connection
+            closes, and may be cut off.
     """
 
     def __init__(self, max_bytes: int, *, needs_length: bool = False) -> None:
@@ -67,7 +68,7 @@ class AnswerReader:
         next(self._steps)
 
     def feed(self, data: bytes) -> HttpAnswer | None:
-        """Add received bytes and return the response once it is complete. Do not call it again then.
+        """Add received bytes, and return the response once it is complete. After that, do not call it again.
 
         Args:
             data: The bytes; empty if the peer has closed the connection.

@@ -62,7 +62,7 @@ class Claim:
         return found[-1]
 
     def begin_writing(self, cleaning: Cleaning) -> None:
-        """Fix the manifest and the cleaning rules before the first row is written.
+        """Make the manifest and the cleaning rules final before writing the first row.
 
         Args:
             cleaning: The rules by which the rows were accepted or refused.

@@ -79,7 +79,7 @@ class ConcurrentRequests(Generic[_T]):
         return len(self._busy) + len(self._finished)
 
     def begin(self, request: _T, operation: str, body: bytes) -> None:
-        """Begin to send a request; `wait_finished` sends what the connection does not take at once."""
+        """Begin to send a request; `wait_finished` sends what is left of it."""
         content = self._endpoint.request(operation, body)
         pending = FinishedRequest(request)
         try:

@@ -194,7 +194,7 @@ class FeatureArguments(PartitionArguments):
         bucket: The bucket for features, and for sources that name no other bucket.
         run_id: The name of the folder, below the partition, that this run writes.
         code_version: The version of the code that runs.
-        last_partition: The last partition, to prepare several in one job; None to prepare only one.
+        last_partition: The last of several partitions to prepare; None to prepare only `partition`.
         inputs_key: The S3 key of the JSON document of the model's `ModelInputs`.
     """
 

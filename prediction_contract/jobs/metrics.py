@@ -41,7 +41,7 @@ class Metric(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name for people: its kind, with the quantile if it has one, or its function's name."""
+        """Its display name: its kind, with the quantile if it has one, or its function's name."""
         if self.function is not None:
             return self.function.rpartition(":")[2]
         return self.kind if self.quantile is None else f"{self.kind}_{self.quantile:g}"

@@ -62,7 +62,7 @@ class PlanRetrainingArguments(RetrainingStepArguments):
     Attributes:
         window: The maximum number of partitions to train on.
         held_out: The number of later partitions to judge on.
-        gap: The number of partitions to leave out between the two.
+        gap: The number of partitions to leave out between training and judging.
         registry_table: The registry's DynamoDB table, which names the champion.
         schedule: The text of the model's `PartitionSchedule`.
         last_partition: The last partition to judge on; `newest` for the newest one with known outcomes.

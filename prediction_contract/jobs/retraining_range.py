@@ -57,7 +57,7 @@ class RetrainingRange:
             start: The model's first partition.
             window: The maximum number of partitions to train on.
             held_out: The number of later partitions to judge on.
-            gap: The number of partitions to leave out between the two.
+            gap: The number of partitions to leave out between training and judging.
             is_judged: Whether any partitions are held out.
 
         Raises:

@@ -60,7 +60,7 @@ class DataNames(DeploymentScope):
         return "code/"
 
     def code_archive_key(self, deployable: str, digest: str) -> str:
-        """Return the key of a deployable's code archive, named by its content.
+        """Return the key of a deployable's code archive, which contains the digest of its files.
 
         Args:
             deployable: The package in the archive, for example `glue_scripts`.
@@ -93,7 +93,7 @@ class DataNames(DeploymentScope):
 
     @property
     def load_script_key(self) -> str:
-        """The key of the script that the Glue job starts; its package lies in the code archive."""
+        """The key of the script that the Glue job starts; its package is in the code archive."""
         return f"{self.code_prefix}glue_scripts/load_predictions.py"
 
     @property

@@ -109,7 +109,7 @@ def json_attempt_prefix(model: str, partition: str, batch_id: str, attempt: int)
 
 
 def json_part_key(model: str, partition: str, batch_id: str, attempt: int, *, share: str, number: int) -> str:
-    """Return the key of one JSON part of a share of one attempt, `<share>-00000.jsonl.gz` counting from 0.
+    """Return the key of a share's JSON part in one attempt, `.../<share>-00000.jsonl.gz`, counting from 0.
 
     Raises:
         InvalidNameError: An argument is invalid.
@@ -303,7 +303,7 @@ def parse_done_key(key: str) -> DoneKey:
 
 
 def schema_key(model: str, content: bytes) -> str:
-    """Return the key of a model's schema document, named by its content.
+    """Return the key of a model's schema document, which contains the digest of its content.
 
     Args:
         model: The model's name.

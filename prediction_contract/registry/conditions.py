@@ -193,7 +193,7 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A named clause with the message for a person when it fails.
+    """A named clause, with the message to show if it fails.
 
     Args:
         name: A stable identifier, for example `target_is_verified`.

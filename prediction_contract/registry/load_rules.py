@@ -118,13 +118,13 @@ def confirm_claim(batch: BatchRecord, *, token: str, job_run_id: str) -> Transac
 def begin_writing(
     batch: BatchRecord, *, token: str, manifest_digest: str, cleaning: str, now: datetime
 ) -> Transaction:
-    """Fix the manifest and the cleaning rules, after validation and before the first row is written.
+    """Make the manifest and the cleaning rules final, after validation and before writing the first row.
 
     Args:
         batch: The batch's record, read after the claim was confirmed.
         token: The token of the job run's claim.
         manifest_digest: The digest of the done file that the job run validated.
-        cleaning: The model's cleaning rules as JSON text; ignored if an earlier load has fixed them.
+        cleaning: The model's cleaning rules as JSON text; ignored if an earlier load made its own final.
         now: The current time.
     """
     assign: dict[str, Value] = {

@@ -90,7 +90,7 @@ def retention_key(model: str) -> RecordKey:
 
 
 def request_key(model: str, request_id: str) -> RecordKey:
-    """Return the key of the record of a request that was carried out.
+    """Return the key of the record of a completed request.
 
     Raises:
         InvalidNameError: The request id is empty, too long, or has characters other than `A-Za-z0-9_.:-`.

@@ -55,7 +55,7 @@ def champion_key(model: str) -> RecordKey:
 
 
 def version_request_key(model: str, request_id: str) -> RecordKey:
-    """Return the key of the record of a request about a model's versions that was carried out.
+    """Return the key of the record of a completed request about a model's versions.
 
     It differs from the key of a request about batches, so a demotion and a rollback may share a request id.
 

@@ -179,7 +179,7 @@ def _timestamp_decoder(column: str) -> Decoder:
 
 
 def timestamp_text(moment: datetime) -> str:
-    """Return the canonical text of an aware UTC moment: `2013-02-01T05:00:00.000000Z`; sorts by time."""
+    """Return the canonical text of an aware UTC time, which sorts by time: `2013-02-01T05:00:00.000000Z`."""
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 

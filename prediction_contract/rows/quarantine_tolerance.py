@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class QuarantineTolerance:
     """The number of refused rows that a model tolerates in a batch.
 
-    By default, no row may be refused in a batch below 100 rows, 1 % but at most 10 rows in one up to 10,000
-    rows, and 0.1 % in a larger one. A batch always needs at least one accepted row.
+    By default, this is 1 % of the rows but at most 10, or 0.1 % of the rows if that is more, rounded down. A
+    batch always needs at least one accepted row.
 
     Attributes:
         rows: The declared number of rows; None if the model declares none.

@@ -1,7 +1,7 @@
 """Compares the columns of a model's warehouse table with those of a batch to be loaded.
 
-A new column is added to the table; earlier batches have no value in it. A person must decide if a column
-changed its type or the batch lacks a column of earlier batches, because readers of the view rely on both.
+A new column is added to the table; earlier batches have no value in it. If a column changed its type,
+or the batch lacks a column of earlier batches, a person must decide, because the view has readers.
 """
 
 # ruff: noqa: S608  # what goes into the text is validated to be safe in it; values are placeholders

@@ -28,7 +28,7 @@ _FAULTS = (
 
 
 def kind_of_bytes(document: bytes) -> str | None:
-    """Return the kind of a document whose first bytes show that it is not JSON in UTF-8, or None."""
+    """Return a sentence on what a document is if its first bytes show that it is not UTF-8 JSON, or None."""
     return next((what for beginning, what in _BEGINNINGS if document.startswith(beginning)), None)
 
 
@@ -46,7 +46,7 @@ _END = object()
 
 
 class RefusedValue:
-    """Takes the place of a value that cannot be represented."""
+    """A placeholder for a value that cannot be represented."""
 
 
 def path_of_refused_value(document: Any) -> str:
