@@ -337,14 +337,14 @@ def costs(batches: int) -> dict[str, Cost]:
             publisher.roll_back(ChangeRequest(request_id="rollback", actor="bench"))
             project()
 
-        def look_at_the_projection(cursor: str | None) -> str | None:
+        def tick_projection(cursor: str | None) -> str | None:
             looked = dg.build_sensor_context(instance=instance, cursor=cursor)
             warehouse: Any = history
             return projection_tick(looked, platform, warehouse, [SERVED], NOW + timedelta(minutes=5)).cursor
 
         # Not counted: the first sweep examines all batches, and the first tick looks back for days.
         sweep.sweep()
-        cursor = look_at_the_projection(None)
+        cursor = tick_projection(None)
         context = dg.build_sensor_context(instance=instance)
 
         options = argparse.Namespace(model=MODEL, days=7)
@@ -354,7 +354,7 @@ def costs(batches: int) -> dict[str, Cost]:
             "sensor serving_regions": lambda: serving_regions_tick(instance, platform, [SERVED], NOW),
             "sensor retention": lambda: model_needs_sweep(history.table, MODEL, REGION, now=NOW),
             "publish": publish,
-            "sensor warehouse_projection": lambda: look_at_the_projection(cursor),
+            "sensor warehouse_projection": lambda: tick_projection(cursor),
             "rollback": roll_back,
             "retention sweep": sweep.sweep,
         }

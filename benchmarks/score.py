@@ -119,7 +119,7 @@ class Scored:
         }
 
 
-def jobs_measured(options: argparse.Namespace) -> dict[str, Any]:
+def measure_jobs(options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of jobs of several sizes, and the gain from a second process."""
     with score_jobs() as jobs:
         scored, found = Scored(jobs), {}
@@ -140,7 +140,7 @@ def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str
     The stand-ins are limited to the job's cores: otherwise they would cost a job on one core nothing.
     """
     taken: dict[tuple[int, int], list[float]] = {}
-    quiet = Quiet(jobs.folder)
+    quiet = OtherProcesses(jobs.folder)
     for of_rows in (_FEW_ROWS, rows):
         jobs.prepare(TEN_COLUMNS, DAY, of_rows)
         for _ in range(rounds):
@@ -162,7 +162,7 @@ def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str
     }
 
 
-class Quiet:
+class OtherProcesses:
     """Measures other processes' share of the machine, beside a job and its stand-ins.
 
     Args:
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rounds": options.rounds,
         "writers": side_by_side(PLAIN, "plain", options.rows, options.rounds),
         "with_json": side_by_side(WITH_JSON, "json", options.rows, options.rounds),
-        **jobs_measured(options),
+        **measure_jobs(options),
     }
     result["statements"] = statements(result)
     options.out.parent.mkdir(exist_ok=True)

@@ -55,11 +55,11 @@ def measured(history: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def peers(history: int) -> dict[str, float]:
+def measure_dagster_aws(history: int) -> dict[str, float]:
     """Return the cost of listing the same files with dagster-aws, as its sensor would at each tick."""
     with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
         new = sensor.canned.add(NEW, tell=False)
-        seconds, found = _listed_by_peer(sensor, new[0])
+        seconds, found = _list_with_dagster_aws(sensor, new[0])
         return {
             "seconds": round(seconds, 2),
             "list_calls": sensor.canned.calls["ListObjectsV2"],
@@ -67,7 +67,7 @@ def peers(history: int) -> dict[str, float]:
         }
 
 
-def _listed_by_peer(sensor: CannedSensor, first_new: str) -> tuple[float, int]:
+def _list_with_dagster_aws(sensor: CannedSensor, first_new: str) -> tuple[float, int]:
     client = sensor.client("s3")
     last_known = sensor.canned.keys[sensor.canned.keys.index(first_new) - 1]
     began = time.monotonic()
@@ -89,7 +89,7 @@ def main() -> int:
         "history": {str(size): measured(size) for size in (_SMALL_HISTORY, options.history)},
     }
     if not options.without_peer:
-        result["dagster_aws_get_objects"] = {str(_PEER_HISTORY): peers(_PEER_HISTORY)}
+        result["dagster_aws_get_objects"] = {str(_PEER_HISTORY): measure_dagster_aws(_PEER_HISTORY)}
     sys.stdout.write(f"{json.dumps(result, indent=1)}\n")
     RESULT.write_text(f"{json.dumps(result, indent=1)}\n", encoding="utf-8")
     ticks = [tick for kinds in result["history"].values() for tick in kinds.values()]

@@ -53,7 +53,7 @@ def canned_store() -> Iterator[dict[str, str]]:
             process.terminate()
 
 
-class Bench:
+class HandlerBenchmark:
     """Measures handlers with one canned store."""
 
     def __init__(self, store: dict[str, str], rounds: int, requests: int) -> None:
@@ -69,15 +69,15 @@ class Bench:
                 measured[name].append(self._measure(module, kind, byte_code=byte_code))
         return _medians(measured)
 
-    def in_turns(self, enrichments: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    def measure_in_turns(self, enrichments: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
         """Return the medians of our point lookups with each set of enrichments, measured in turn."""
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in enrichments}
         for _ in range(self._rounds):
             for name, declared in enrichments.items():
-                measured[name].append(self.ours(declared, requests=self._requests))
+                measured[name].append(self.measure_ours(declared, requests=self._requests))
         return _medians(measured)
 
-    def ours(self, enrichments: list[dict[str, Any]], *, requests: int) -> dict[str, float]:
+    def measure_ours(self, enrichments: list[dict[str, Any]], *, requests: int) -> dict[str, float]:
         """Return the figures of our point lookups with these enrichments."""
         self._publish(enrichments)
         try:
@@ -142,7 +142,7 @@ def _medians(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str,
     }
 
 
-def provider_at(url: str) -> list[dict[str, Any]]:
+def enrichments_from(url: str) -> list[dict[str, Any]]:
     """Return the enrichment by a provider at this address."""
     return [{"name": "weather", "url": f"{url}/{{origin}}", "fields": ["temp"], "timeout_milliseconds": 5000}]
 
@@ -152,7 +152,7 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
     with canned_store() as store, socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
         # Connections are accepted into its backlog and never answered.
         store["silent"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        bench = Bench(store, rounds, requests)
+        bench = HandlerBenchmark(store, rounds, requests)
         found: dict[str, Any] = {
             "cold": bench.side_by_side("cold"),
             "cold_without_byte_code": bench.side_by_side("cold", byte_code=False),
@@ -161,9 +161,9 @@ def measure(rounds: int, requests: int) -> dict[str, Any]:
             "batch_of_100": bench.side_by_side("batch"),
         }
         found["providers"] = {
-            **bench.in_turns({"none": [], "dead": provider_at(_DEAD)}),
+            **bench.measure_in_turns({"none": [], "dead": enrichments_from(_DEAD)}),
             # A few requests only: until the breaker opens each costs the whole budget, afterwards nothing.
-            "black_holed": bench.ours(provider_at(store["silent"]), requests=_BEFORE_OPENING),
+            "black_holed": bench.measure_ours(enrichments_from(store["silent"]), requests=_BEFORE_OPENING),
         }
     archive = build_api_archive(ROOT / "build" / "packages")
     return {

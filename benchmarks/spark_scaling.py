@@ -55,7 +55,7 @@ class FolderS3:
         file.write((self._folder / bucket / key).read_bytes())
 
 
-def sink_part(task: tuple[str, PartSource]) -> int:
+def process_part(task: tuple[str, PartSource]) -> int:
     """Process a part like a load, except for sending its items; return the number of rows."""
     folder, source = task
     text = OnlineItemTexts(source.schema, source.batch_id, _EXPIRY).text
@@ -76,9 +76,9 @@ def run_on_spark(description: Path, parts: int) -> None:
     source = PartSource("model", _BATCH, described["bucket"], part, SCHEMA)
     engine = SparkEngine(session.sparkContext)
     tasks = [(str(description.parent), source)] * parts
-    sum(engine.run(sink_part, tasks))
+    sum(engine.run(process_part, tasks))
     began = time.perf_counter()
-    rows = sum(engine.run(sink_part, tasks))
+    rows = sum(engine.run(process_part, tasks))
     seconds = time.perf_counter() - began
     sys.stdout.write(f"{json.dumps({'rows': rows, 'seconds': seconds})}\n")
 

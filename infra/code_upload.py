@@ -145,7 +145,7 @@ def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
     Raises:
         botocore.exceptions.ClientError: CloudWatch Logs refused a request.
     """
-    endless = []
+    without_retention = []
     name_of_tag, creator = CREATOR_TAG
     for name in SHARED_LOG_GROUPS:
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
@@ -158,8 +158,8 @@ def create_shared_log_groups(logs: Any) -> tuple[str, ...]:
         if tags.get(name_of_tag) == creator:
             logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)
         else:
-            endless.append(name)
-    return tuple(endless)
+            without_retention.append(name)
+    return tuple(without_retention)
 
 
 def _built_wheels(out_dir: Path) -> bytes:
@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _create_log_groups(deployment: Deployment) -> int:
     """Create the shared log groups; return 1 if that fails."""
     try:
-        endless = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
+        without_retention = create_shared_log_groups(boto3.client("logs", region_name=deployment.home))
     except (ClientError, BotoCoreError) as error:
         sys.stderr.write(
             "The code was uploaded, but creating the log groups "
@@ -220,7 +220,7 @@ def _create_log_groups(deployment: Deployment) -> int:
             "logs:DescribeLogGroups, logs:ListTagsForResource and logs:PutRetentionPolicy.\n"
         )
         return 1
-    for group in endless:
+    for group in without_retention:
         sys.stderr.write(
             f"The log group {group} has no retention. If no other job needs its old lines, run: "
             f"aws logs put-retention-policy --region {deployment.home} --log-group-name {group} "

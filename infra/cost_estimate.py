@@ -23,7 +23,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "costs.md"
 # The columns of figures: idle, 1, 10 and 100 million predictions a day.
 SCALES = 4
 # The column whose arithmetic is written out.
-_SHOWN = 2
+_SHOWN_COLUMN = 2
 _TOTAL = "together"
 _PER_MILLION = "for a million predictions"
 _CODE = re.compile(r"`([^`]+)`")
@@ -54,7 +54,7 @@ class Sheet:
     values: dict[str, list[float]] = field(default_factory=dict)
     groups: dict[str, list[float]] = field(default_factory=dict)
 
-    def worked_out(self, formula: str) -> list[float]:
+    def evaluate(self, formula: str) -> list[float]:
         """Return a formula's four figures.
 
         Raises:
@@ -66,12 +66,12 @@ class Sheet:
             raise SheetError(f"`{formula}` is not a formula") from error
         return [self._value(tree, scale) for scale in range(SCALES)]
 
-    def in_figures(self, formula: str) -> str:
+    def with_figures(self, formula: str) -> str:
         """Return a formula with its names replaced by the figures for ten million predictions."""
 
         def figure(found: re.Match[str]) -> str:
             name = found[0]
-            return name if name in _FUNCTIONS else _plain(self.values[name][_SHOWN])
+            return name if name in _FUNCTIONS else _format_number(self.values[name][_SHOWN_COLUMN])
 
         return _WORD.sub(figure, formula)
 
@@ -101,7 +101,7 @@ def recomputed(page: str, sheet: Sheet | None = None) -> str:
     sheet = Sheet() if sheet is None else sheet
     lines = list(_rows(page.splitlines(), sheet))
     # The table of totals stands above the groups.
-    return "\n".join(_together(lines, sheet.groups)) + "\n"
+    return "\n".join(_with_totals(lines, sheet.groups)) + "\n"
 
 
 def _rows(lines: Sequence[str], sheet: Sheet) -> Iterator[str]:
@@ -131,22 +131,22 @@ def _row(table: str, cells: list[str], sheet: Sheet, total: list[float]) -> str:
     elif table == "quantity":
         name, formula = _name(cells[0]), _CODE.fullmatch(cells[2])
         if formula is None:
-            sheet.values[name] = [_number(cell) for cell in _four(cells[-SCALES:])]
+            sheet.values[name] = [_number(cell) for cell in _four_figures(cells[-SCALES:])]
         else:
-            sheet.values[name] = sheet.worked_out(formula[1])
-            cells[-SCALES:] = map(_plain, sheet.values[name])
+            sheet.values[name] = sheet.evaluate(formula[1])
+            cells[-SCALES:] = map(_format_number, sheet.values[name])
     elif table == "cost" and cells[0] == _TOTAL:
-        cells[-SCALES:] = map(_dollars, total)
+        cells[-SCALES:] = map(_format_dollars, total)
     elif table == "cost":
         formula = _name(cells[1])
-        figures = sheet.worked_out(formula)
+        figures = sheet.evaluate(formula)
         total[:] = [one + two for one, two in zip(total, figures, strict=True)]
-        cells[2] = sheet.in_figures(formula)
-        cells[-SCALES:] = map(_dollars, figures)
+        cells[2] = sheet.with_figures(formula)
+        cells[-SCALES:] = map(_format_dollars, figures)
     return _line(cells)
 
 
-def _together(lines: Sequence[str], groups: Mapping[str, list[float]]) -> Iterator[str]:
+def _with_totals(lines: Sequence[str], groups: Mapping[str, list[float]]) -> Iterator[str]:
     is_summary = False
     sums = [sum(figures) for figures in zip(*groups.values(), strict=True)]
     days = 365 / 12
@@ -154,12 +154,12 @@ def _together(lines: Sequence[str], groups: Mapping[str, list[float]]) -> Iterat
         cells = _cells(line)
         is_summary = bool(cells) and (is_summary or cells[0] == "dollars a month")
         if is_summary and cells[0] in groups:
-            yield _line([cells[0], *map(_dollars, groups[cells[0]])])
+            yield _line([cells[0], *map(_format_dollars, groups[cells[0]])])
         elif is_summary and cells[0] == _TOTAL:
-            yield _line([_TOTAL, *map(_dollars, sums)])
+            yield _line([_TOTAL, *map(_format_dollars, sums)])
         elif is_summary and cells[0] == _PER_MILLION:
             millions = (days, 10 * days, 100 * days)
-            shares = (_dollars(each / many) for each, many in zip(sums[1:], millions, strict=True))
+            shares = (_format_dollars(each / many) for each, many in zip(sums[1:], millions, strict=True))
             yield _line([_PER_MILLION, "", *shares])
         else:
             yield line
@@ -173,7 +173,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _four(cells: list[str]) -> list[str]:
+def _four_figures(cells: list[str]) -> list[str]:
     """Return four figures; a single figure followed by empty cells applies to all four."""
     return [cells[0]] * SCALES if not any(cells[1:]) else cells
 
@@ -189,14 +189,14 @@ def _number(cell: str) -> float:
     return float(cell.replace(",", ""))
 
 
-def _plain(value: float) -> str:
+def _format_number(value: float) -> str:
     """Return a figure as text; with at most six significant digits if it is not whole."""
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.0f}" if value >= _LARGEST_WITH_CENTS else f"{value:.6g}"
 
 
-def _dollars(value: float) -> str:
+def _format_dollars(value: float) -> str:
     return "0" if value == 0 else "below 0.01" if value < _SMALLEST else f"{value:,.2f}"
 
 

@@ -307,10 +307,10 @@ def write_archive(path: Path, content: bytes) -> None:
     # A temporary file is readable by its owner only.
     Path(scratch.name).chmod(0o644)
     shutil.move(scratch.name, path)
-    _forget_older(path)
+    _remove_older_archives(path)
 
 
-def _forget_older(path: Path) -> None:
+def _remove_older_archives(path: Path) -> None:
     """Remove all but the newest archives of this kind, since every change of the code adds one."""
     kind = path.name.rpartition("-")[0]
     same = [other for other in path.parent.iterdir() if other.name.rpartition("-")[0] == kind]

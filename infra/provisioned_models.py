@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from model_declaration.project import Project
 
 _SAGEMAKER = "sagemaker"
-_FOR_PEOPLE = frozenset({"description", "owners", "group", "tags"})
+_DESCRIPTIVE_FIELDS = frozenset({"description", "owners", "group", "tags"})
 
 
-class _ReadByJobs(BaseModel):
+class _InputFields(BaseModel):
     """The parts of a declaration that determine what its jobs read, for the jobs' role."""
 
     sources: Sources = Field(default_factory=dict)
@@ -79,7 +79,7 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
     if declared is None:
         written = written_attributes(name, project.defs)
         if written.get("produced_by") != _SAGEMAKER and written.get("training") is None:
-            read = _read_by_jobs(written, file)
+            read = _input_fields(written, file)
             inputs = ModelInputs(
                 model=name,
                 functions=project.functions_package(name),
@@ -87,28 +87,29 @@ def _provisioned(name: str, declared: ModelDeclaration | None, project: Project)
                 trained_elsewhere=read.model.as_input if isinstance(read.model, ModelFile) else None,
             )
             return ProvisionedModel(name, file, inputs)
-        declared = _of_pipelines(written, file)
+        declared = _pipeline_declaration(written, file)
     scheduled = declared if declared.produced_by == _SAGEMAKER else None
     retrained = declared if declared.retraining is not None else None
     return ProvisionedModel(name, file, model_inputs(declared), scheduled, retrained)
 
 
-def _of_pipelines(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
+def _pipeline_declaration(written: Mapping[str, Any], file: Path) -> ModelDeclaration:
     """Return a declaration; templates are allowed only in fields meant for people."""
-    read = {name: value for name, value in written.items() if name not in _FOR_PEOPLE}
+    read = {name: value for name, value in written.items() if name not in _DESCRIPTIVE_FIELDS}
     for name, value in read.items():
         if holds_template(json.dumps(value, default=str)):
             raise DeclarationError(
                 f"{place_of(file, name)}: a template is not allowed here, because SageMaker's pipelines are "
                 "built from this field without Dagster",
-                remedy=f"Write the value itself; templates are allowed in {', '.join(sorted(_FOR_PEOPLE))}",
+                remedy="Write the value itself; templates are allowed in "
+                f"{', '.join(sorted(_DESCRIPTIVE_FIELDS))}",
             )
     return validated({**read, "description": ""}, file)
 
 
-def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:
+def _input_fields(written: Mapping[str, Any], file: Path) -> _InputFields:
     """Return the inputs in a declaration that only Dagster can read as a whole."""
-    parts = {name: written[name] for name in _ReadByJobs.model_fields if name in written}
+    parts = {name: written[name] for name in _InputFields.model_fields if name in written}
     for name, part in parts.items():
         if holds_template(json.dumps(part, default=str)):
             raise DeclarationError(
@@ -117,7 +118,7 @@ def _read_by_jobs(written: Mapping[str, Any], file: Path) -> _ReadByJobs:
                 remedy="Write the value itself",
             )
     try:
-        return _ReadByJobs.model_validate(parts)
+        return _InputFields.model_validate(parts)
     except ValidationError as error:
         faults = (
             f"{place_of(file, *cause['loc'])}: {cause['msg']}"

@@ -67,7 +67,7 @@ def differences(dynamodb: Any, table: str, restored: str, model: str | None = No
         for key in sorted(present.keys() | wanted.keys())
         if present.get(key) != wanted.get(key)
     ]
-    return sorted(found, key=_turn)
+    return sorted(found, key=_write_order)
 
 
 def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
@@ -78,7 +78,7 @@ def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
             changed meanwhile. Comparing and writing again continues from there.
     """
     for change in changes:
-        condition = _still(change.present)
+        condition = _is_unchanged_condition(change.present)
         if change.restored is not None:
             dynamodb.put_item(TableName=table, Item=change.restored, **condition)
         else:
@@ -86,13 +86,13 @@ def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
             dynamodb.delete_item(TableName=table, Key=key, **condition)
 
 
-def _turn(change: Difference) -> int:
+def _write_order(change: Difference) -> int:
     if change.restored is None:
         return 2
     return int(change.key[1].startswith(_POINTERS))
 
 
-def _still(present: Item | None) -> dict[str, Any]:
+def _is_unchanged_condition(present: Item | None) -> dict[str, Any]:
     if present is None:
         return {
             "ConditionExpression": "attribute_not_exists(#k)",
@@ -111,7 +111,8 @@ def _still(present: Item | None) -> dict[str, Any]:
 
 def _records(dynamodb: Any, table: str, model: str | None) -> Mapping[Key, Item]:
     return {
-        (item[_KEY[0]]["S"], item[_KEY[1]]["S"]): _comparable(item) for item in _items(dynamodb, table, model)
+        (item[_KEY[0]]["S"], item[_KEY[1]]["S"]): _with_sorted_sets(item)
+        for item in _items(dynamodb, table, model)
     }
 
 
@@ -129,7 +130,7 @@ def _items(dynamodb: Any, table: str, model: str | None) -> Iterator[Item]:
         yield from page["Items"]
 
 
-def _comparable(item: Item) -> Item:
+def _with_sorted_sets(item: Item) -> Item:
     """Return an item with its sets sorted, because DynamoDB returns them in any order."""
     return {
         name: {kind: sorted(content) if kind in {"SS", "NS"} else content for kind, content in value.items()}

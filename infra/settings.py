@@ -26,13 +26,13 @@ _SECRET_NAME = r"^[A-Za-z0-9/_+=.@-]{1,512}$"  # noqa: S105  # a form
 _FEWEST_ZONES = 2
 
 
-def _formed(pattern: re.Pattern[str], value: str) -> str:
+def _matching(pattern: re.Pattern[str], value: str) -> str:
     if not pattern.fullmatch(value):
         raise ValueError(f"{value} does not have the form {pattern.pattern}")
     return value
 
 
-def _account(value: object) -> object:
+def _quoted_account(value: object) -> object:
     if isinstance(value, int):
         raise ValueError(f'YAML reads it as a number. Put it in quotes: "{value}"')  # noqa: TRY004  # pydantic's way
     return value
@@ -73,7 +73,7 @@ class RegionSettings(DeclarationPart):
             Names differ between accounts; docs/deployment.md explains how to find zones with every endpoint.
     """
 
-    name: Annotated[str, AfterValidator(partial(_formed, REGION))]
+    name: Annotated[str, AfterValidator(partial(_matching, REGION))]
     availability_zones: tuple[str, ...]
 
     @model_validator(mode="after")
@@ -220,8 +220,8 @@ class StageSettings(DeclarationPart):
         deletion_protection: Whether resources with data are protected against deletion.
     """
 
-    stage: Annotated[str, AfterValidator(partial(_formed, STAGE))]
-    account_id: Annotated[str, BeforeValidator(_account), Field(pattern="^[0-9]{12}$")]
+    stage: Annotated[str, AfterValidator(partial(_matching, STAGE))]
+    account_id: Annotated[str, BeforeValidator(_quoted_account), Field(pattern="^[0-9]{12}$")]
     regions: tuple[RegionSettings, ...]
     domain: DomainSettings
     tokens: Annotated[TokenSettings, BeforeValidator(_issuer)]

@@ -43,10 +43,10 @@ def stage_source_statements(
 
 def named_buckets(models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
     """Return the buckets that models name other than the data bucket, sorted."""
-    return tuple(sorted(keys_elsewhere(models)))
+    return tuple(sorted(keys_in_other_buckets(models)))
 
 
-def keys_elsewhere(models: Iterable[ProvisionedModel]) -> dict[str, set[str]]:
+def keys_in_other_buckets(models: Iterable[ProvisionedModel]) -> dict[str, set[str]]:
     """Return the key prefixes that models read in other buckets than the data bucket, by bucket."""
     found: dict[str, set[str]] = {}
     for model in models:

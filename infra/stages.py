@@ -51,7 +51,7 @@ def stages_in(path: Path) -> dict[str, StageSettings]:
             try:
                 found[stage] = StageSettings.model_validate({"stage": stage, **members})
             except ValidationError as error:
-                faults += _located(error, path, text, stage)
+                faults += _located_faults(error, path, text, stage)
     if faults:
         raise StageSettingsError("; ".join(faults), remedy="Correct the file")
     return found
@@ -102,7 +102,7 @@ def _document(path: Path, text: str) -> dict[Any, Any]:
     return document
 
 
-def _located(error: ValidationError, path: Path, text: str, stage: str) -> list[str]:
+def _located_faults(error: ValidationError, path: Path, text: str, stage: str) -> list[str]:
     return [
         f"{path}:{line_of(text, [stage, *cause['loc']])} "
         f"{'.'.join(map(str, (stage, *cause['loc'])))}: {cause['msg']}"

@@ -73,7 +73,7 @@ def add_logs_bucket(
         # Load balancers and S3's access logs can write only with S3's own key.
         bucket_encryption=encryption("AES256"),
         public_access_block_configuration=no_public_access(),
-        ownership_controls=owned_by_the_account("BucketOwnerEnforced"),
+        ownership_controls=ownership_controls_of("BucketOwnerEnforced"),
         versioning_configuration=s3.CfnBucket.VersioningConfigurationProperty(status="Enabled"),
         lifecycle_configuration=s3.CfnBucket.LifecycleConfigurationProperty(
             rules=[
@@ -139,7 +139,7 @@ def no_public_access() -> s3.CfnBucket.PublicAccessBlockConfigurationProperty:
     )
 
 
-def owned_by_the_account(ownership: str) -> s3.CfnBucket.OwnershipControlsProperty:
+def ownership_controls_of(ownership: str) -> s3.CfnBucket.OwnershipControlsProperty:
     """Return the ownership rule for objects that others write."""
     rule = s3.CfnBucket.OwnershipControlsRuleProperty(object_ownership=ownership)
     return s3.CfnBucket.OwnershipControlsProperty(rules=[rule])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prediction_contract.naming.resource_names import Deployment
 
 # A tick that SageMaker did not accept within an hour goes to the dead letters: the next tick may be due.
-_PATIENCE_SECONDS = 3_600
+_MAX_EVENT_AGE_SECONDS = 3_600
 _MAX_RETRIES = 30
 
 
@@ -55,7 +55,7 @@ class ScheduleDefinition:
     target_arn: str
     request: dict[str, Any]
     dead_letter_arn: str
-    patience_seconds: int = _PATIENCE_SECONDS
+    max_event_age_seconds: int = _MAX_EVENT_AGE_SECONDS
     max_retries: int = _MAX_RETRIES
 
     @property

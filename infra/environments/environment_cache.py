@@ -40,7 +40,7 @@ _REMEDY_OF_FULL_DISK = "Free disk space or set MLPIPE_CACHE to another folder, t
 _REMEDY = "Check that the package registry answers, then run this again"
 
 
-class EnvironmentMakingError(ContractError):
+class EnvironmentCreationError(ContractError):
     """An environment cannot be made from its lock file."""
 
 
@@ -85,7 +85,7 @@ def environment_of(lock: Path, cache: Path) -> MadeEnvironment:
     """Return the environment of a lock file, which may not exist yet.
 
     Raises:
-        EnvironmentMakingError: The lock file does not exist.
+        EnvironmentCreationError: The lock file does not exist.
     """
     digest = hashlib.sha256(_pins(_content(lock))).hexdigest()[:_KEY_DIGITS]
     kind = f"{platform.python_version()}-{sysconfig.get_platform()}"
@@ -104,7 +104,7 @@ def make_environment(
         compiled: Whether all byte code is compiled now, or at each module's first import.
 
     Raises:
-        EnvironmentMakingError: The packages cannot be installed, the cache cannot be written, or another
+        EnvironmentCreationError: The packages cannot be installed, the cache cannot be written, or another
             process took too long to make the environment.
     """
     environment = environment_of(lock, cache)
@@ -112,10 +112,10 @@ def make_environment(
     if _is_made(environment, content):
         return environment
     folder = environment.folder
-    with made_by_one(folder, say=say):
+    with creation_lock(folder, say=say):
         if not _is_made(environment, content):
             say(f"  Installing the packages of {lock.name}, once for all projects")
-            with scratch_of(folder) as scratch:
+            with scratch_folder(folder) as scratch:
                 _install(lock, content, scratch, compiled=compiled)
                 # An unusable environment: its Python is gone, or it belongs to another lock file.
                 shutil.rmtree(folder, ignore_errors=True)
@@ -124,24 +124,24 @@ def make_environment(
 
 
 @contextlib.contextmanager
-def made_by_one(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
+def creation_lock(folder: Path, *, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock for making a folder of the cache; wait if another process holds it.
 
     Raises:
-        EnvironmentMakingError: The other process did not end in time, or the cache cannot be written.
+        EnvironmentCreationError: The other process did not end in time, or the cache cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _held_alone(folder, say):
+        with _locked(folder, say):
             yield
     except OSError as error:
-        raise EnvironmentMakingError(
+        raise EnvironmentCreationError(
             f"{folder} cannot be created: {error}", remedy="Fix it, or set MLPIPE_CACHE to another folder"
         ) from error
 
 
 @contextlib.contextmanager
-def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     deadline = time.monotonic() + _WAITING_SECONDS
     with folder.with_name(f".{folder.name}.lock").open("w") as held:
         waits = False
@@ -150,7 +150,7 @@ def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
                 say(f"  Waiting for another process that is creating {folder}")
                 waits = True
             if time.monotonic() > deadline:
-                raise EnvironmentMakingError(
+                raise EnvironmentCreationError(
                     f"Another process has been creating {folder} for {_WAITING_SECONDS} s",
                     remedy="Stop that process, then run this again",
                 )
@@ -159,10 +159,10 @@ def _held_alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch_of(folder: Path) -> Iterator[Path]:
+def scratch_folder(folder: Path) -> Iterator[Path]:
     """Yield a new path next to a folder. The caller renames it to the folder once it is complete.
 
-    The caller must hold `made_by_one`, because scratch folders of killed processes are removed.
+    The caller must hold `creation_lock`, because scratch folders of killed processes are removed.
     """
     prefix = f".{folder.name}.making-"
     for left in folder.parent.glob(f"{prefix}*"):
@@ -185,16 +185,16 @@ def run_installer(
         remedy: What the user can do if it fails.
 
     Raises:
-        EnvironmentMakingError: The program fails or takes too long.
+        EnvironmentCreationError: The program fails or takes too long.
     """
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentMakingError(f"{what}: no answer within {seconds:.0f} s", remedy=_REMEDY) from error
+        raise EnvironmentCreationError(f"{what}: no answer within {seconds:.0f} s", remedy=_REMEDY) from error
     except OSError as error:
-        raise EnvironmentMakingError(
+        raise EnvironmentCreationError(
             f"{what}: {command[0]} cannot be run: {error}", remedy="Install mlpipe again"
         ) from error
     if done.returncode != 0:
@@ -202,7 +202,7 @@ def run_installer(
         said = " ".join((done.stderr or done.stdout).partition("\nhint: ")[0].split())
         if any(each in said for each in _FULL_DISK):
             remedy = _REMEDY_OF_FULL_DISK
-        raise EnvironmentMakingError(f"{what}: {said[-_SHOWN_CHARACTERS:]}", remedy=remedy)
+        raise EnvironmentCreationError(f"{what}: {said[-_SHOWN_CHARACTERS:]}", remedy=remedy)
     return done.stdout
 
 
@@ -210,7 +210,7 @@ def _content(lock: Path) -> bytes:
     try:
         return lock.read_bytes()
     except OSError as error:
-        raise EnvironmentMakingError(
+        raise EnvironmentCreationError(
             f"The lock file {lock} cannot be read: {error.strerror}", remedy="Restore it"
         ) from error
 

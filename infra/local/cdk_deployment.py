@@ -185,7 +185,7 @@ def _deploy_and_destroy(project: Project, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     control.up()
     try:
-        _drill(LocalDeployment(_port(directory), folder, tools, say))
+        _test_deployment(LocalDeployment(_port(directory), folder, tools, say))
     finally:
         control.down()
 
@@ -194,7 +194,7 @@ def _port(directory: StackDirectory) -> int:
     return int(json.loads((directory.root / "ports.json").read_text())["aws"])
 
 
-def _drill(local: LocalDeployment) -> None:
+def _test_deployment(local: LocalDeployment) -> None:
     began = time.monotonic()
     local.deploy()
     local.differences()

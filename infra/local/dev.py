@@ -35,7 +35,7 @@ class CodeWatch:
         self._uploaded = self._present = uploaded_digest(code_prefix)
         self._project = project
 
-    def news(self) -> str:
+    def describe_edit(self) -> str:
         """Return one line about edits since the last call, or an empty text."""
         try:
             present = code_digest(sagemaker_files(self._project))
@@ -94,15 +94,15 @@ def _run(stack: ChosenStack, port: int | None) -> None:
         say(f"  dagster   {service.url}")
         say(f"  api       {variables['MLPIPE_API_URL']}")
         say(f"Dagster's log: {service.log}. Ctrl-C stops Dagster; the stack stays up.")
-        _keep(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], stack.project))
+        _watch(service, CodeWatch(variables["MLPIPE_SAGEMAKER_CODE_PREFIX"], stack.project))
 
 
-def _keep(service: DagsterService, watch: CodeWatch) -> None:
+def _watch(service: DagsterService, watch: CodeWatch) -> None:
     """Wait for the interrupt and report edits that are not uploaded; raise if Dagster ends first."""
     while service.process is not None:
         service.require_running()
-        if news := watch.news():
-            say(news)
+        if edit := watch.describe_edit():
+            say(edit)
         time.sleep(_LOOK_SECONDS)
 
 

@@ -20,7 +20,7 @@ from infra.local.stack.command_line import say
 from infra.local.stack.environment_file import read_environment_file
 from infra.local.supervision.stack_state import StackError
 from infra.provisioned_models import provisioned_models
-from infra.source_access import keys_elsewhere
+from infra.source_access import keys_in_other_buckets
 from model_declaration.project import Project
 from model_declaration.sample_data import sample_data_folder
 from prediction_contract.errors import ContractError
@@ -46,7 +46,7 @@ def upload_sample_data(project: Project, s3: Any, bucket: str) -> int:
 
 
 def _upload_folder(folder: Path, project: Project, s3: Any, bucket: str) -> int:
-    places = {**keys_elsewhere(provisioned_models(project)), bucket: {""}}
+    places = {**keys_in_other_buckets(provisioned_models(project)), bucket: {""}}
     return sum(
         upload_objects(s3, place, _objects(folder, tuple(beginnings))) for place, beginnings in places.items()
     )

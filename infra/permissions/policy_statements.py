@@ -81,7 +81,7 @@ def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
     )
 
 
-def tell_missing_keys(*bucket_arns: str, sid: str = "TellMissingKeys") -> Statement:
+def allow_detecting_missing_keys(*bucket_arns: str, sid: str = "TellMissingKeys") -> Statement:
     """Return the statement with which S3 answers 404 for missing keys of the buckets.
 
     deltalake asks for a Delta table's last checkpoint, which a young table does not have, and accepts only

@@ -16,12 +16,12 @@ from infra.permissions.policy_statements import (
     RoleDefinition,
     Statement,
     allow,
+    allow_detecting_missing_keys,
     list_bucket,
     log_streams,
     objects,
     pass_sagemaker_role,
     pull_image,
-    tell_missing_keys,
     use_data_key,
 )
 from prediction_contract.naming.resource_names import (
@@ -63,7 +63,7 @@ def glue_load_role(deployment: Deployment) -> RoleDefinition:
                 objects(deployment, "reports", "quarantine", "pipes"),
             ),
             list_bucket(deployment, "done", "predictions", "reports", "quarantine", "code"),
-            tell_missing_keys(deployment.data_bucket_arn),
+            allow_detecting_missing_keys(deployment.data_bucket_arn),
             # Glue asks for the bucket's region before it fetches the zip of wheels.
             allow("LocateBucket", ["s3:GetBucketLocation"], [deployment.data_bucket_arn]),
             use_data_key(deployment, writes=True),
@@ -113,7 +113,7 @@ def sagemaker_role(deployment: Deployment, sources: Sequence[Statement]) -> Role
                 objects(deployment, *written, "pipes"),
             ),
             list_bucket(deployment, "code", *written),
-            tell_missing_keys(deployment.data_bucket_arn),
+            allow_detecting_missing_keys(deployment.data_bucket_arn),
             *sources,
             use_data_key(deployment, writes=True),
             allow(
@@ -176,7 +176,7 @@ def dagster_run_role(deployment: Deployment) -> RoleDefinition:
         (
             allow("ReadBatches", ["s3:GetObject"], objects(deployment, *read, "pipes")),
             list_bucket(deployment, *read, "pipes", COMPUTE_LOGS_PREFIX),
-            tell_missing_keys(deployment.data_bucket_arn),
+            allow_detecting_missing_keys(deployment.data_bucket_arn),
             use_data_key(deployment, writes=True),
             allow(
                 "KeepComputeLogs",
@@ -312,7 +312,7 @@ def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
             allow("KeepTickLogs", ["s3:PutObject"], objects(deployment, COMPUTE_LOGS_PREFIX)),
             # To find prepared partitions and measured batches.
             list_bucket(deployment, "done", "features", "models"),
-            tell_missing_keys(deployment.data_bucket_arn),
+            allow_detecting_missing_keys(deployment.data_bucket_arn),
             use_data_key(deployment, writes=True),
             allow("RecordBatches", _CHANGE_REGISTRY, [deployment.registry_table_arn]),
             allow(

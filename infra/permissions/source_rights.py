@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from infra.permissions.policy_statements import allow, tell_missing_keys
+from infra.permissions.policy_statements import allow, allow_detecting_missing_keys
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"[{*]")
 # IAM patterns of the placeholders' values, valid for every kind of partition.
 _SHAPES = {"{date}": "????-??-??", "{partition}": "????-", "{hour}": "??"}
 # Characters with a meaning in IAM, which a policy must escape.
-_SIGNS = re.compile(r"[$?]")
+_SPECIAL_CHARACTERS = re.compile(r"[$?]")
 # A role's inline policies have 10,240 characters; the rest of this role's takes 3,100 at most.
 MAX_CHARACTERS = 6_000
 
@@ -123,7 +123,7 @@ def _shape(source: Source, beginning: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _SIGNS.sub(lambda sign: f"${{{sign[0]}}}", text)
+    return _SPECIAL_CHARACTERS.sub(lambda sign: f"${{{sign[0]}}}", text)
 
 
 def _without_covered(reads: set[_Read]) -> list[_Read]:
@@ -150,7 +150,7 @@ def _missing(deployment: Deployment, models: Iterable[ModelInputs]) -> tuple[Sta
         if source.format == "delta" and source.bucket not in {None, deployment.data_bucket}
     }
     arns = [f"arn:{deployment.partition}:s3:::{bucket}" for bucket in sorted(filter(None, buckets))]
-    return (tell_missing_keys(*arns, sid="TellMissingSourceKeys"),) if arns else ()
+    return (allow_detecting_missing_keys(*arns, sid="TellMissingSourceKeys"),) if arns else ()
 
 
 def _keys(arns: Iterable[str]) -> tuple[Statement, ...]:

@@ -50,7 +50,7 @@ def wildcard_reasons(deployment: Deployment, statement: Statement) -> dict[str, 
 
 def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     if resource == "*":
-        return _reason_for_all(statement)
+        return _reason_for_all_resources(statement)
     if statement["Sid"] == READ_SOURCES and _SOURCE.fullmatch(resource):
         return "the key prefix of a model's source, from its declaration"
     if statement["Sid"] == READ_SOURCE_SECRETS and resource.endswith("-??????"):
@@ -66,7 +66,7 @@ def _reason(deployment: Deployment, resource: str, statement: Statement) -> str:
     )
 
 
-def _reason_for_all(statement: Statement) -> str:
+def _reason_for_all_resources(statement: Statement) -> str:
     if unknown := sorted(set(statement["Action"]) - set(WITHOUT_RESOURCE)):
         raise UnexplainedWildcardError(
             f"Statement {statement['Sid']} allows {', '.join(unknown)} on everything. Name the resources."

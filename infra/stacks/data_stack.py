@@ -8,7 +8,7 @@ import aws_cdk as cdk
 
 from infra.capabilities.api.token_issuer import add_token_issuer
 from infra.capabilities.data.data_bucket import add_data_bucket
-from infra.capabilities.data.done_file_notice import add_dead_letters, add_done_file_notice
+from infra.capabilities.data.done_file_events import add_dead_letters, add_done_file_events
 from infra.capabilities.data.load_job import add_load_job
 from infra.capabilities.data.model_events import add_model_events
 from infra.capabilities.data.prediction_tables import add_tables
@@ -35,7 +35,7 @@ class DataStack(StageStack):
         add_data_bucket(self, deployment)
         add_tables(self, settings, [model.name for model in models])
         dead = add_dead_letters(self, deployment)
-        add_done_file_notice(self, deployment, dead)
+        add_done_file_events(self, deployment, dead)
         add_model_events(self, deployment, dead)
         add_load_job(self, deployment, archives)
         # The ARN of the Snowflake connection's secret.

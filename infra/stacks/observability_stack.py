@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infra.settings import StageSettings
 
 # AWS forecasts only after five weeks of spending; actual spending is reported from the first day.
-_TOLD_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
+_NOTIFIED_AT_PERCENT = (("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100))
 
 
 class ObservabilityStack(StageStack):
@@ -61,7 +61,7 @@ class ObservabilityStack(StageStack):
                         budget.SubscriberProperty(subscription_type="SNS", address=deployment.alarm_topic_arn)
                     ],
                 )
-                for kind, percent in _TOLD_AT_PERCENT
+                for kind, percent in _NOTIFIED_AT_PERCENT
             ],
         )
         added.add_resource_dependency(policy)

@@ -134,7 +134,7 @@ def test_the_page_names_what_is_largest(page: str) -> None:
 def test_what_is_no_arithmetic_is_refused(sheet: Sheet, formula: str) -> None:
     """A formula can neither call nor name what the page does not."""
     with pytest.raises(SheetError):
-        sheet.worked_out(formula)
+        sheet.evaluate(formula)
 
 
 def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> None:

@@ -137,7 +137,7 @@ def _own_rules() -> list[Callable[[int], wafv2.CfnWebACL.RuleProperty]]:
                     comparison_operator="GT",
                     size=LONGEST_QUERY,
                     field_to_match=field(query_string={}),
-                    text_transformations=_AS_IT_IS,
+                    text_transformations=_NO_TRANSFORMATION,
                 )
             ),
         ),
@@ -145,13 +145,13 @@ def _own_rules() -> list[Callable[[int], wafv2.CfnWebACL.RuleProperty]]:
     ]
 
 
-_AS_IT_IS = [_ACL.TextTransformationProperty(priority=0, type="NONE")]
+_NO_TRANSFORMATION = [_ACL.TextTransformationProperty(priority=0, type="NONE")]
 
 
 def _matches(pattern: str, part: wafv2.CfnWebACL.FieldToMatchProperty) -> wafv2.CfnWebACL.StatementProperty:
     return _ACL.StatementProperty(
         regex_match_statement=_ACL.RegexMatchStatementProperty(
-            regex_string=pattern, field_to_match=part, text_transformations=_AS_IT_IS
+            regex_string=pattern, field_to_match=part, text_transformations=_NO_TRANSFORMATION
         )
     )
 

@@ -13,7 +13,7 @@ from infra.capabilities.log_storage import (
     add_logs_bucket,
     encryption,
     no_public_access,
-    owned_by_the_account,
+    ownership_controls_of,
 )
 from infra.definitions.resource_definitions import (
     BucketDefinition,
@@ -43,7 +43,7 @@ def add_data_bucket(stack: cdk.Stack, deployment: Deployment) -> s3.CfnBucket:
             definition.encryption, key.attr_arn, bucket_key_enabled=definition.bucket_key_enabled
         ),
         public_access_block_configuration=no_public_access(),
-        ownership_controls=owned_by_the_account(definition.object_ownership),
+        ownership_controls=ownership_controls_of(definition.object_ownership),
         versioning_configuration=s3.CfnBucket.VersioningConfigurationProperty(status="Enabled"),
         notification_configuration=s3.CfnBucket.NotificationConfigurationProperty(
             event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(
@@ -90,7 +90,7 @@ def _key(stack: cdk.Stack, deployment: Deployment, definition: BucketDefinition)
 
 def _log_writers(deployment: Deployment) -> list[dict[str, Any]]:
     arn = f"arn:{deployment.partition}:s3:::{deployment.logs_bucket}"
-    mine = {"StringEquals": {"aws:SourceAccount": deployment.account_id}}
+    of_this_account = {"StringEquals": {"aws:SourceAccount": deployment.account_id}}
     return [
         {
             "Sid": "DataBucketTellsWhoReads",
@@ -98,7 +98,7 @@ def _log_writers(deployment: Deployment) -> list[dict[str, Any]]:
             "Principal": {"Service": "logging.s3.amazonaws.com"},
             "Action": "s3:PutObject",
             "Resource": f"{arn}/{_ACCESS_LOG_PREFIX}*",
-            "Condition": {**mine, "ArnLike": {"aws:SourceArn": deployment.data_bucket_arn}},
+            "Condition": {**of_this_account, "ArnLike": {"aws:SourceArn": deployment.data_bucket_arn}},
         },
         {
             "Sid": "NetworksTellTheirFlows",
@@ -106,7 +106,7 @@ def _log_writers(deployment: Deployment) -> list[dict[str, Any]]:
             "Principal": {"Service": "delivery.logs.amazonaws.com"},
             "Action": "s3:PutObject",
             "Resource": f"{arn}/*",
-            "Condition": mine,
+            "Condition": of_this_account,
         },
         {
             "Sid": "NetworksLookForTheBucket",
@@ -114,7 +114,7 @@ def _log_writers(deployment: Deployment) -> list[dict[str, Any]]:
             "Principal": {"Service": "delivery.logs.amazonaws.com"},
             "Action": ["s3:GetBucketAcl", "s3:ListBucket"],
             "Resource": arn,
-            "Condition": mine,
+            "Condition": of_this_account,
         },
     ]
 

@@ -52,7 +52,7 @@ def _add_schedule(pipeline: sagemaker.CfnPipeline, construct_id: str, definition
             role_arn=definition.role_arn,
             input=definition.input,
             retry_policy=schedule.RetryPolicyProperty(
-                maximum_event_age_in_seconds=definition.patience_seconds,
+                maximum_event_age_in_seconds=definition.max_event_age_seconds,
                 maximum_retry_attempts=definition.max_retries,
             ),
             dead_letter_config=schedule.DeadLetterConfigProperty(arn=definition.dead_letter_arn),

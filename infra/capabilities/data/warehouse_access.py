@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_warehouse_access(stack: cdk.Stack, settings: StageSettings) -> secretsmanager.CfnSecret:
     """Add the storage integration's role, and return the empty secret for the connection."""
     deployment = settings.deployment()
-    trust = settings.snowflake or _nobody(deployment)
+    trust = settings.snowflake or _placeholder_trust(deployment)
     add_trusted_role(
         stack,
         "SnowflakeAccessRole",
@@ -56,7 +56,7 @@ def add_secret(
     return secret
 
 
-def _nobody(deployment: Deployment) -> SnowflakeTrust:
+def _placeholder_trust(deployment: Deployment) -> SnowflakeTrust:
     # A role must trust somebody. Nobody can assume this one: the external id is never used.
     account = f"arn:{deployment.partition}:iam::{deployment.account_id}:root"
     return SnowflakeTrust(user_arn=account, external_id="until-the-storage-integration-exists")

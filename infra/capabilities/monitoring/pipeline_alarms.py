@@ -38,7 +38,7 @@ def add_pipeline_alarms(
     if retrained := [model.name for model in declared if model.retrained is not None]:
         rules.append(_failed_retrainings(stack, deployment, retrained, topic_arn))
     for alarm in (
-        *_notices(deployment),
+        *_queue_alarms(deployment),
         _loads(failed_loads),
         *(_undelivered_events(deployment, rule) for rule in rules),
         *(_pointer(settings, deployment, model.name) for model in declared),
@@ -97,7 +97,7 @@ def _failed_executions(stack: cdk.Stack, name: str, arns: list[str], description
     return name
 
 
-def _notices(deployment: Deployment) -> tuple[Alarm, ...]:
+def _queue_alarms(deployment: Deployment) -> tuple[Alarm, ...]:
     return (
         Alarm(
             what="done-file-age",

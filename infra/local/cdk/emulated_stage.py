@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra.app import build_app
 from infra.local.cdk import ACCOUNT_ID, DOMAIN, REGION, STAGE
-from infra.local.cdk.emulator_templates import leave_out_of_assembly
+from infra.local.cdk.emulator_templates import remove_unsupported_resources
 from infra.provisioned_models import provisioned_models
 from infra.settings import (
     ApiSize,
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
     )
     build_app(chosen, project, models, out).synth()
-    for stack, left_out in leave_out_of_assembly(out).items():
+    for stack, left_out in remove_unsupported_resources(out).items():
         for kind, count in left_out.items():
             sys.stdout.write(f"{stack}: without {count} {kind}\n")
     return 0

@@ -35,7 +35,7 @@ UNSUPPORTED = frozenset(
 _UNSUPPORTED_ACTION = "jwt-validation"
 
 
-def leave_out_of_assembly(folder: Path) -> dict[str, dict[str, int]]:
+def remove_unsupported_resources(folder: Path) -> dict[str, dict[str, int]]:
     """Change every template of a synthesised app; return counts of removed resources by template and type.
 
     Args:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _SENSOR = "done_files"
 _SCORING_SECONDS = 300
-_NOTICED_SECONDS = 120
+_SENSOR_SECONDS = 120
 _LOAD_SECONDS = 300
-_ANSWERED_SECONDS = 10
+_SWITCH_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class ModelPath:
         what = f"The load of batch {batch_id}"
         load_job = f"{self.model}_load"
         run = wait_for(
-            lambda: self._noticed(batch_id, load_job, tags),
-            seconds=_NOTICED_SECONDS,
+            lambda: self._load_run(batch_id, load_job, tags),
+            seconds=_SENSOR_SECONDS,
             what=f"The sensor's start of a load run for {manifest.key}",
             see=str(self.dagster.service.log),
         )
@@ -134,7 +134,7 @@ class ModelPath:
         seconds = (first_answer[0] - done_at).total_seconds() if is_live else None
         return Delivered(partition, manifest, is_live, None if seconds is None else round(seconds, 1))
 
-    def _noticed(self, batch_id: str, load_job: str, tags: Mapping[str, str]) -> Run | None:
+    def _load_run(self, batch_id: str, load_job: str, tags: Mapping[str, str]) -> Run | None:
         """Return the run that the sensor requested, or None so far; raise if the batch is refused."""
         record = self._record(batch_id)
         if record.load_state == LoadState.REFUSED:
@@ -156,7 +156,7 @@ class ModelPath:
 
         return wait_for(
             look,
-            seconds=_ANSWERED_SECONDS,
+            seconds=_SWITCH_SECONDS,
             what=f"The API's switch to batch {batch_id}",
             see=f"`mlpipe batches {self.model}`",
             pause_seconds=0.2,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _RETRAINING_SECONDS = 420
 # The sensor of model versions reads events every few seconds, and lists all packages every three minutes.
 _PROMOTION_SECONDS = 240
-_TAKEN = (VersionState.CANDIDATE, VersionState.APPROVED, VersionState.CHAMPION)
+_ACCEPTED = (VersionState.CANDIDATE, VersionState.APPROVED, VersionState.CHAMPION)
 _REASON = ("--reason", "shown by mlpipe demo")
 
 
@@ -40,14 +40,14 @@ class JudgedVersion:
         return self.record.version
 
     @property
-    def waits(self) -> bool:
+    def waits_for_approval(self) -> bool:
         """Whether the version waits for a person's approval."""
         return self.record.state == VersionState.CANDIDATE
 
     @property
-    def is_taken(self) -> bool:
+    def is_accepted(self) -> bool:
         """Whether the version is the champion or may become it: it was neither refused nor replaced."""
-        return self.record.state in _TAKEN
+        return self.record.state in _ACCEPTED
 
 
 @dataclass(frozen=True)

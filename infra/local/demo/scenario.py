@@ -59,7 +59,7 @@ class Demo:
         """
         planned = planned_versions(self.stack.project, self.plan)
         declared = declaration_of(self.plan.model, self.stack.project.defs)
-        self._bring_up()
+        self._start_stack()
         variables = read_environment_file(self.stack.environment_file)
         with running_dagster(
             self.stack.directory, self.stack.project, variables, say=self.progress.say
@@ -72,7 +72,7 @@ class Demo:
         )
         return result
 
-    def _bring_up(self) -> None:
+    def _start_stack(self) -> None:
         services = "".join(f", {service.name}" for service in self.stack.project.services)
         with self.progress.step(
             f"local stack: AWS, Snowflake, Glue, SageMaker{services}; code uploaded"
@@ -200,7 +200,7 @@ class Demo:
                 require_version(delivered, version)
                 found.append(f"version {version}")
             if delivered.is_live:
-                self._require_right(path, delivered, path.api.require(path.entity_id, _OK))
+                self._require_live_answer(path, delivered, path.api.require(path.entity_id, _OK))
         return delivered
 
     def _count(self, stores: Stores, delivered: list[Delivered], unit: str) -> dict[str, BatchRows]:
@@ -228,7 +228,7 @@ class Demo:
     def _serve(self, path: ModelPath, live: Delivered) -> None:
         with self.progress.step(f"GET /v1/models/{path.model}/predictions/{path.entity_id}") as found:
             answer = path.api.require(path.entity_id, _OK)
-            self._require_right(path, live, answer)
+            self._require_live_answer(path, live, answer)
             found += ["200", f"from batch {answer.batch_id}", "equal to its JSON line"]
         self.progress.say(json.dumps(answer.document, indent=2))
         unknown = self.plan.unknown_entity_id
@@ -239,7 +239,7 @@ class Demo:
             found += ["401", str(refused.document.get("title"))]
 
     @staticmethod
-    def _require_right(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
+    def _require_live_answer(path: ModelPath, live: Delivered, answer: ServedAnswer) -> None:
         """Raise unless an answer equals the live batch's row as the model wrote it."""
         if answer.batch_id != live.batch_id or answer.version != live.version:
             raise StackError(
@@ -262,7 +262,7 @@ class Demo:
         with self.progress.step(f"mlpipe publish {path.model} {live.batch_id}") as found:
             answer, seconds = path.switch("publish", live.batch_id)
             found.append(f"the API answers from {live.partition} {seconds:.1f} s later")
-        self._require_right(path, live, answer)
+        self._require_live_answer(path, live, answer)
         return answer
 
 

@@ -40,7 +40,7 @@ class VersionSteps:
         A champion of an interrupted demo is demoted if it has learned from partitions that judge this one.
         """
         champion = self.versions.champion()
-        if champion is not None and self._knows_too_much(champion):
+        if champion is not None and self._learned_from_held_out(champion):
             with self.progress.step(f"mlpipe demote {self.versions.model}") as found:
                 demoted, now = self.versions.demote()
                 found.append(
@@ -60,13 +60,13 @@ class VersionSteps:
         with self.progress.step(self._title(0)) as found:
             judged = self.versions.await_version(retraining)
             champion = self.versions.champion()
-            if not judged.is_taken and champion is not None:
+            if not judged.is_accepted and champion is not None:
                 found.append(f"version {judged.number} is {judged.record.state}: {judged.verdict.reason}")
                 judged = champion
             found.extend(_described(judged))
             if self.planned.has_metrics:
                 found.append(require_better_than_baselines(judged))
-        self._crown(judged)
+        self._await_promotion(judged)
         return judged.number
 
     def start_second(self) -> StartedCommand:
@@ -89,12 +89,12 @@ class VersionSteps:
                     f" version {champion}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
-            if not judged.is_taken:
+            if not judged.is_accepted:
                 raise StackError(
                     f"Version {judged.number} is {judged.record.state}: {judged.verdict.reason}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
-        self._crown(judged)
+        self._await_promotion(judged)
         return judged.number
 
     def demote(self, withdrawn: int, champion: int) -> None:
@@ -108,28 +108,28 @@ class VersionSteps:
                 )
             found.append(f"version {demoted} was withdrawn, version {now} is champion again")
 
-    def _crown(self, judged: JudgedVersion) -> None:
+    def _await_promotion(self, judged: JudgedVersion) -> None:
         by = "by rule" if self.planned.is_approved_by_rule else "by a person"
         with self.progress.step(f"version {judged.number} of {self.versions.model} promoted {by}"):
-            if judged.waits and self.planned.is_approved_by_rule:
+            if judged.waits_for_approval and self.planned.is_approved_by_rule:
                 raise StackError(
                     f"Version {judged.number} waits for a person's approval: {judged.verdict.reason}",
                     remedy=f"See `mlpipe models {self.versions.model}`",
                 )
-            if judged.waits:
+            if judged.waits_for_approval:
                 self.versions.promote(judged.number)
             self.versions.await_champion(judged.number)
 
-    def _knows_too_much(self, champion: JudgedVersion) -> bool:
+    def _learned_from_held_out(self, champion: JudgedVersion) -> bool:
         """Return whether a version has learned from the partitions on which the first version is judged."""
         held_out, learned = self.planned.ranges[0].first_held_out, champion.record.trained_until
         return held_out is not None and learned is not None and learned >= held_out
 
-    def _end(self, place: int) -> str:
-        return str(self.planned.ranges[place].newest)
+    def _end(self, number: int) -> str:
+        return str(self.planned.ranges[number].newest)
 
-    def _title(self, place: int) -> str:
-        return f"mlpipe retrain {self.versions.model} --last {self._end(place)}"
+    def _title(self, number: int) -> str:
+        return f"mlpipe retrain {self.versions.model} --last {self._end(number)}"
 
 
 def _described(judged: JudgedVersion) -> list[str]:

@@ -117,7 +117,7 @@ def _limited_delete(bucket: str, body: bytes, headers: dict[str, str] | None = N
     return _delete_objects(bucket, body, headers)
 
 
-async def _forward_as_sent(group: str, method: str, path: str, *more: Any) -> Any:
+async def _forward_raw_path(group: str, method: str, path: str, *more: Any) -> Any:
     """Forward path and query still encoded, with all values of repeated names, like a load balancer."""
     headers, body, query, sent_query, sent_path = more
     if sent_query is not None:
@@ -135,7 +135,7 @@ s3._put_object = _limited_put
 s3._delete_objects = _limited_delete
 dynamodb.handle_request = _limited_dynamodb
 dynamodb._batch_get_item = _limited_items
-alb._forward_to_tg = _forward_as_sent
+alb._forward_to_tg = _forward_raw_path
 iam_actions.extract_iam_action = _authorized_action
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class SnowflakeAccount:
     def __init__(self) -> None:
         self._allowed: dict[str, tuple[str, ...]] = {}
 
-    def admitted(self, statement: str) -> str:
+    def translate(self, statement: str) -> str:
         """Return the statement for DuckDB to run instead of the given one.
 
         Raises:

@@ -88,7 +88,7 @@ def _execute(cursor: FakeSnowflakeCursor, command: str, *arguments: Any, **optio
     Snowflake waits for the other transaction, and aborts an idle one. DuckDB refuses at once, so here the
     client must retry.
     """
-    command = _account.admitted(command)
+    command = _account.translate(command)
     connection = cursor._conn  # noqa: SLF001  # fakesnow has no public access to it
     word = command.split(maxsplit=1)[0].upper()
     if word == "BEGIN" or connection in _idle_since:

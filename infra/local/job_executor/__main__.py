@@ -119,7 +119,7 @@ def serve(settings: ExecutorSettings) -> int:
     server.serve_forever(poll_interval=0.2)
     server.server_close()
     clock.close(_LAST_TICK_SECONDS)
-    executions.begin_no_more()
+    executions.stop_starting()
     ended = runner.shut_down(_SHUTDOWN_SECONDS)
     ended = executions.shut_down(_LAST_STEPS_SECONDS) and ended
     bus.close(_LAST_EVENTS_SECONDS)

@@ -54,7 +54,7 @@ class AwsAccess:
         self._session = Session()
         # Clients are thread-safe, and slow to create.
         self._clients: dict[tuple[str, int, int], Any] = {}
-        self._acting: dict[str, str] = {settings.access_key_id: f"arn:aws:iam::{ACCOUNT_ID}:root"}
+        self._arn_by_key: dict[str, str] = {settings.access_key_id: f"arn:aws:iam::{ACCOUNT_ID}:root"}
 
     def client(
         self,
@@ -148,13 +148,13 @@ class AwsAccess:
     def caller_arn(self) -> str | None:
         """Return the signer of the current request, if it is the root key or a role assumed here."""
         key = CALLER_KEY.get()
-        return None if key is None else self._acting.get(key)
+        return None if key is None else self._arn_by_key.get(key)
 
     def assume(self, role_arn: str, session_name: str) -> AwsCredentials:
         """Return the credentials of a role for one job; they last as long as the role's sessions."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=session_name)["Credentials"]
         _LOG.info("access key %s acts as %s", answer["AccessKeyId"], role_arn)
-        self._acting[answer["AccessKeyId"]] = role_arn
+        self._arn_by_key[answer["AccessKeyId"]] = role_arn
         return AwsCredentials(
             access_key_id=answer["AccessKeyId"],
             secret_access_key=answer["SecretAccessKey"],

@@ -93,7 +93,7 @@ class Clients:
         )
 
 
-def answer_unless(code: str, call: Callable[..., Any], **arguments: Any) -> Any:
+def none_on_error(code: str, call: Callable[..., Any], **arguments: Any) -> Any:
     """Return AWS's response to a call, or None if AWS refuses with this error code.
 
     Raises:

@@ -6,7 +6,7 @@ import base64
 import logging
 from typing import TYPE_CHECKING, Any
 
-from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.clients import none_on_error
 
 if TYPE_CHECKING:
     from infra.definitions.api_definitions import (
@@ -27,7 +27,7 @@ def ensure_function(functions: Any, definition: FunctionDefinition, archive: Arc
     """Create the function or update its code and settings to the definition; return its ARN."""
     name, wanted = definition.name, definition.configuration()
     digest = base64.b64encode(bytes.fromhex(archive.sha256)).decode()
-    current = answer_unless(
+    current = none_on_error(
         "ResourceNotFoundException", functions.get_function_configuration, FunctionName=name
     )
     if current is None:
@@ -69,7 +69,7 @@ def ensure_load_balancer(
 
 
 def _find(describe: Any, key: str, absent: str, name: str) -> dict[str, Any] | None:
-    answer = answer_unless(absent, describe, Names=[name])
+    answer = none_on_error(absent, describe, Names=[name])
     return answer[key][0] if answer and answer[key] else None
 
 
@@ -100,7 +100,7 @@ def _ensure_target_group(balancing: Any, group: TargetGroupDefinition) -> str:
 
 
 def _ensure_permission(functions: Any, function_arn: str, group_arn: str) -> None:
-    answer_unless(
+    none_on_error(
         "ResourceConflictException",
         functions.add_permission,
         FunctionName=function_arn,

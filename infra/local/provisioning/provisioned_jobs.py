@@ -9,7 +9,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from infra.local.provisioning.clients import ProvisioningError, answer_unless
+from infra.local.provisioning.clients import ProvisioningError, none_on_error
 from infra.permissions.policy_statements import POLICY_NAME
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def local_trust(role: RoleDefinition, account_id: str) -> dict[str, Any]:
 def ensure_role(iam: Any, role: RoleDefinition, account_id: str) -> None:
     """Create the role or update its trust and permissions to the definition."""
     trust = local_trust(role, account_id)
-    current = answer_unless("NoSuchEntity", iam.get_role, RoleName=role.name)
+    current = none_on_error("NoSuchEntity", iam.get_role, RoleName=role.name)
     if current is None:
         iam.create_role(RoleName=role.name, AssumeRolePolicyDocument=json.dumps(trust))
         _LOG.info("created role %s", role.name)
     elif _document(current["Role"]["AssumeRolePolicyDocument"]) != trust:
         iam.update_assume_role_policy(RoleName=role.name, PolicyDocument=json.dumps(trust))
         _LOG.info("restored the trust policy of role %s", role.name)
-    granted = answer_unless("NoSuchEntity", iam.get_role_policy, RoleName=role.name, PolicyName=POLICY_NAME)
+    granted = none_on_error("NoSuchEntity", iam.get_role_policy, RoleName=role.name, PolicyName=POLICY_NAME)
     if granted is None or _document(granted["PolicyDocument"]) != role.policy():
         iam.put_role_policy(
             RoleName=role.name, PolicyName=POLICY_NAME, PolicyDocument=json.dumps(role.policy())
@@ -89,7 +89,7 @@ def add_images(jobs_url: str, document: bytes) -> None:
 def ensure_glue_job(glue: Any, job: GlueJobDefinition) -> None:
     """Create the Glue job or restore its definition; job runs continue."""
     wanted = job.job_update()
-    current = answer_unless("EntityNotFoundException", glue.get_job, JobName=job.name)
+    current = none_on_error("EntityNotFoundException", glue.get_job, JobName=job.name)
     if current is None:
         glue.create_job(Name=job.name, **wanted)
         _LOG.info("created Glue job %s", job.name)

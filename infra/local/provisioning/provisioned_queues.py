@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.clients import none_on_error
 from infra.permissions.policy_statements import POLICY_VERSION
 
 if TYPE_CHECKING:
@@ -76,5 +76,5 @@ def ensure_rule(events: Any, name: str, *, pattern: dict[str, Any], queue_arn: s
 
 
 def _rule_holds(events: Any, name: str, pattern: dict[str, Any]) -> bool:
-    rule = answer_unless("ResourceNotFoundException", events.describe_rule, Name=name) or {}
+    rule = none_on_error("ResourceNotFoundException", events.describe_rule, Name=name) or {}
     return rule.get("State") == "ENABLED" and json.loads(rule.get("EventPattern") or "{}") == pattern

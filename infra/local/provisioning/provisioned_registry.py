@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.clients import none_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +25,10 @@ _NO_GROUP = "ValidationException"
 def ensure_package_group(sagemaker: Any, group: PackageGroupDefinition) -> None:
     """Create the group or update its policy to the definition; versions stay."""
     place = {"ModelPackageGroupName": group.name}
-    if answer_unless(_NO_GROUP, sagemaker.describe_model_package_group, **place) is None:
+    if none_on_error(_NO_GROUP, sagemaker.describe_model_package_group, **place) is None:
         sagemaker.create_model_package_group(**place, ModelPackageGroupDescription=group.description)
         _LOG.info("created model package group %s", group.name)
-    found = answer_unless(_NO_GROUP, sagemaker.get_model_package_group_policy, **place)
+    found = none_on_error(_NO_GROUP, sagemaker.get_model_package_group_policy, **place)
     if found is None or json.loads(found["ResourcePolicy"]) != group.policy:
         sagemaker.put_model_package_group_policy(**place, ResourcePolicy=json.dumps(group.policy))
         _LOG.info("set the policy of model package group %s", group.name)
@@ -65,7 +65,7 @@ def _ensure_pipeline(sagemaker: Any, pipeline: PipelineDefinition) -> None:
         "RoleArn": pipeline.role_arn,
         "PipelineDefinition": pipeline.body,
     }
-    current = answer_unless("ResourceNotFound", sagemaker.describe_pipeline, PipelineName=pipeline.name)
+    current = none_on_error("ResourceNotFound", sagemaker.describe_pipeline, PipelineName=pipeline.name)
     if current is None:
         sagemaker.create_pipeline(PipelineName=pipeline.name, **wanted)
         _LOG.info("created pipeline %s", pipeline.name)
@@ -86,13 +86,13 @@ def _ensure_schedule(scheduler: Any, name: str, schedule: ScheduleDefinition) ->
             "RoleArn": schedule.role_arn,
             "Input": schedule.input,
             "RetryPolicy": {
-                "MaximumEventAgeInSeconds": schedule.patience_seconds,
+                "MaximumEventAgeInSeconds": schedule.max_event_age_seconds,
                 "MaximumRetryAttempts": schedule.max_retries,
             },
             "DeadLetterConfig": {"Arn": schedule.dead_letter_arn},
         },
     }
-    current = answer_unless("ResourceNotFoundException", scheduler.get_schedule, Name=name)
+    current = none_on_error("ResourceNotFoundException", scheduler.get_schedule, Name=name)
     if current is None:
         scheduler.create_schedule(Name=name, **wanted)
         _LOG.info("created schedule %s", name)

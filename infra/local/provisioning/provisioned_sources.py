@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from infra.local.provisioning.clients import answer_unless
+from infra.local.provisioning.clients import none_on_error
 from infra.local.provisioning.provisioned_tokens import ensure_secret
 from infra.source_access import named_buckets, named_secrets
 
@@ -31,7 +31,7 @@ def ensure_sources(
     """
     s3, secrets = clients.client("s3"), clients.client("secretsmanager")
     for bucket in named_buckets(models):
-        if answer_unless("404", s3.head_bucket, Bucket=bucket) is None:
+        if none_on_error("404", s3.head_bucket, Bucket=bucket) is None:
             s3.create_bucket(Bucket=bucket)
             _LOG.info("created bucket %s for a source", bucket)
     for secret in named_secrets(models):

@@ -103,7 +103,7 @@ def provision(
         models = provisioned_models(project)
         _storage(clients, deployment, models)
         ensure_sources(clients, models, connection)
-        queues = _notices(clients, deployment)
+        queues = _event_queues(clients, deployment)
         code = _jobs(clients, deployment, project, models)
         _images(clients, deployment, project, say)
         _retraining(clients, deployment, models, code)
@@ -145,7 +145,7 @@ def _storage(clients: Clients, deployment: Deployment, models: Sequence[Provisio
     _LOG.info("bucket, registry and %d online tables are ready", len(models))
 
 
-def _notices(clients: Clients, deployment: Deployment) -> dict[str, str]:
+def _event_queues(clients: Clients, deployment: Deployment) -> dict[str, str]:
     """Provision queues and rules; return the variables with the queues' addresses."""
     sqs, events = clients.client("sqs"), clients.client("events")
     ensure_queue(sqs, resource_definitions.dead_letter_queue(deployment))

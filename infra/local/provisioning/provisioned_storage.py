@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from infra.local.provisioning.clients import ProvisioningError, answer_unless
+from infra.local.provisioning.clients import ProvisioningError, none_on_error
 
 if TYPE_CHECKING:
     from infra.definitions.resource_definitions import BucketDefinition, TableDefinition
@@ -16,7 +16,7 @@ _PUBLIC_ACCESS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "R
 
 def ensure_bucket(s3: Any, bucket: BucketDefinition, region: str) -> None:
     """Create the bucket or update its settings to the definition; objects stay."""
-    if answer_unless("404", s3.head_bucket, Bucket=bucket.name) is None:
+    if none_on_error("404", s3.head_bucket, Bucket=bucket.name) is None:
         # S3 refuses us-east-1 as a location constraint.
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=bucket.name, **where)
@@ -90,7 +90,7 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
     Raises:
         ProvisioningError: A table of that name has other keys, which cannot be updated.
     """
-    found = answer_unless("ResourceNotFoundException", dynamodb.describe_table, TableName=table.name)
+    found = none_on_error("ResourceNotFoundException", dynamodb.describe_table, TableName=table.name)
     described = found["Table"] if found else _create(dynamodb, table)
     _require_keys(described, table)
     changes: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def ensure_table(dynamodb: Any, table: TableDefinition) -> None:
 
 def _create(dynamodb: Any, table: TableDefinition) -> dict[str, Any]:
     keys = (table.partition_key, table.sort_key)
-    created = answer_unless(
+    created = none_on_error(
         # Another `mlpipe up` of the same stack has created it.
         "ResourceInUseException",
         dynamodb.create_table,

@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from infra.local.provisioning.clients import ProvisioningError, answer_unless
+from infra.local.provisioning.clients import ProvisioningError, none_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,7 @@ def _ensure_domain(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
 def _ensure_resource_server(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) -> None:
     place = {"UserPoolId": pool_id, "Identifier": issuer.resource_server}
     settings = issuer.resource_server_settings()
-    current = answer_unless("ResourceNotFoundException", cognito.describe_resource_server, **place)
+    current = none_on_error("ResourceNotFoundException", cognito.describe_resource_server, **place)
     if current is None:
         cognito.create_resource_server(**place, **settings)
         _LOG.info("created resource server %s", issuer.resource_server)
@@ -129,7 +129,7 @@ def _ensure_client(cognito: Any, issuer: TokenIssuerDefinition, pool_id: str) ->
 def ensure_secret(secrets: Any, name: str, value: Mapping[str, Any]) -> None:
     """Create the secret or write the value as its current version. The value is not logged."""
     document = json.dumps(value, sort_keys=True)
-    current = answer_unless("ResourceNotFoundException", secrets.get_secret_value, SecretId=name)
+    current = none_on_error("ResourceNotFoundException", secrets.get_secret_value, SecretId=name)
     if current is None:
         secrets.create_secret(Name=name, SecretString=document)
         _LOG.info("created secret %s", name)

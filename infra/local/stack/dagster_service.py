@@ -252,12 +252,12 @@ def _start(environment: Mapping[str, str], workspace: Path, log: Path, port: int
             # Ctrl-C goes to this program only, which then ends Dagster in order.
             start_new_session=True,
             # Background jobs of a shell ignore the interrupt, and their descendants inherit that.
-            preexec_fn=_heed_interrupts,  # noqa: PLW1509  # no thread runs before it
+            preexec_fn=_restore_interrupt_handler,  # noqa: PLW1509  # no thread runs before it
         )
     return DagsterService(f"http://127.0.0.1:{port}", log, process, started_at)
 
 
-def _heed_interrupts() -> None:
+def _restore_interrupt_handler() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from infra.environments.environment_cache import EnvironmentMakingError, cache_folder
+from infra.environments.environment_cache import EnvironmentCreationError, cache_folder
 from infra.environments.platform_environments import make_platform_environment
 from infra.local.stack.stack_inspection import (
     current_state,
@@ -58,8 +58,8 @@ _SILENT_SECONDS = 150
 _PROGRESS_SECONDS = 5
 _OTHER_COMMAND_SECONDS = 420
 _ANSWER_SECONDS = 30
-_GONE_STATES = ("failed", "dead")
-_SETTLED_STATES = ("ready", *_GONE_STATES)
+_ENDED_STATES = ("failed", "dead")
+_SETTLED_STATES = ("ready", *_ENDED_STATES)
 _DOWN_STATES = ("stopped", "failed", "dead", "waiting")
 
 
@@ -101,19 +101,19 @@ class StackControl:
         # Archives and sample data lie there, even if the stack's directory is elsewhere.
         self.project.make_state_folder()
         self.directory.create()
-        with self._alone():
+        with self._exclusive():
             supervisor = find_supervisor(self.directory)
             try:
                 make_platform_environment("stack", cache_folder(os.environ), say=self.say)
-            except EnvironmentMakingError as error:
+            except EnvironmentCreationError as error:
                 raise StackError(error.what, remedy=error.remedy) from error
             if supervisor is None:
                 self._set_iam()
-                self._start_afresh()
+                self._start_supervisor()
             elif self._is_running():
                 self.say("The stack is up already; all components answer.")
             else:
-                self._mend(supervisor)
+                self._restart_failed(supervisor)
             if self.provisioned:
                 # Also if the stack already ran: a model may have been added, or a resource removed by hand.
                 provision_stack(self.directory, self.environment_file, self.project, say=self.say)
@@ -131,12 +131,12 @@ class StackControl:
             return
         # If it was removed while the stack was up, the processes must still be ended.
         self.directory.create()
-        with self._alone():
+        with self._exclusive():
             supervisor = find_supervisor(self.directory)
             if supervisor is not None:
                 supervisor.send_signal(signal.SIGTERM)
                 self._wait_for_end(supervisor)
-            ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
+            ended, killed = end_leftovers(self.directory, on_progress=self._progress_printer())
             remaining = stack_processes(self.directory.root)
             if remaining:
                 pids = ", ".join(str(process.pid) for process in remaining)
@@ -182,7 +182,7 @@ class StackControl:
     def _names(self) -> Sequence[str]:
         return self.names or component_names(self.project)
 
-    def _alone(self) -> AbstractContextManager[IO[str]]:
+    def _exclusive(self) -> AbstractContextManager[IO[str]]:
         """Hold the stack's lock, so that other commands on this stack wait."""
         return locked(
             self.directory.root / "lock",
@@ -228,10 +228,10 @@ class StackControl:
         else:
             self.directory.iam_file.unlink(missing_ok=True)
 
-    def _start_afresh(self) -> None:
+    def _start_supervisor(self) -> None:
         """Start a supervisor, and report what the last stack lost if it was not stopped in order."""
         previous = read_status(self.directory)
-        ended, killed = end_leftovers(self.directory, tell=self._now_and_then())
+        ended, killed = end_leftovers(self.directory, on_progress=self._progress_printer())
         if ended or killed:
             self.say(
                 "The last supervisor was killed. "
@@ -264,19 +264,19 @@ class StackControl:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._follow(supervisor.pid, lambda: supervisor.poll() is None, mended=0)
+        self._print_outcomes(supervisor.pid, lambda: supervisor.poll() is None, mended=0)
         self._say_losses(lost)
 
-    def _mend(self, supervisor: psutil.Process) -> None:
+    def _restart_failed(self, supervisor: psutil.Process) -> None:
         """Let the running supervisor restart failed or dead components, and report what was lost."""
         self._await_status(supervisor.pid, lambda: is_alive(supervisor), lambda _status: True)
         before = read_status(self.directory)
         supervisor.send_signal(signal.SIGHUP)
         mended = before.mended + 1 if before else 0
-        lost = self._follow(supervisor.pid, lambda: is_alive(supervisor), mended=mended)
+        lost = self._print_outcomes(supervisor.pid, lambda: is_alive(supervisor), mended=mended)
         self._say_losses(lost)
 
-    def _follow(self, pid: int, alive: Callable[[], bool], *, mended: int) -> list[tuple[str, str]]:
+    def _print_outcomes(self, pid: int, alive: Callable[[], bool], *, mended: int) -> list[tuple[str, str]]:
         """Print each component's outcome when it is known, until all have one.
 
         Args:
@@ -297,7 +297,7 @@ class StackControl:
                 return False
             for component in running_components(self.directory, self.project, status):
                 entry = status.components[component.name]
-                detail = _settled(component, status)
+                detail = _outcome(component, status)
                 if component.name not in reported and detail is not None:
                     reported.add(component.name)
                     seconds = entry.since - (entry.started_at or entry.since)
@@ -305,10 +305,10 @@ class StackControl:
             return len(reported) == len(status.components)
 
         status = self._await_status(pid, alive, is_settled)
-        bad = [name for name, entry in status.components.items() if entry.state != "ready"]
-        if bad:
+        not_ready = [name for name, entry in status.components.items() if entry.state != "ready"]
+        if not_ready:
             raise StackError(
-                f"{', '.join(bad)} did not become ready (see above)",
+                f"{', '.join(not_ready)} did not become ready (see above)",
                 remedy=f"Fix the cause and run `mlpipe up` again; logs are in {self.directory.root / 'logs'}",
             )
         return [(name, entry.loss) for name, entry in status.components.items() if entry.loss]
@@ -341,13 +341,13 @@ class StackControl:
 
     def _wait_for_end(self, supervisor: psutil.Process) -> None:
         """Wait for the supervisor to stop everything; kill it if it neither ends nor reports progress."""
-        tell = self._now_and_then()
-        status, heard = read_status(self.directory), time.monotonic()
+        on_progress = self._progress_printer()
+        status, progress_at = read_status(self.directory), time.monotonic()
         while is_alive(supervisor):
             before, status = status, read_status(self.directory)
             if status != before:
-                heard = time.monotonic()
-            if time.monotonic() - heard > _SILENT_SECONDS:
+                progress_at = time.monotonic()
+            if time.monotonic() - progress_at > _SILENT_SECONDS:
                 self.say(
                     f"Killed the supervisor, process {supervisor.pid}: no progress for {_SILENT_SECONDS} s."
                 )
@@ -355,20 +355,20 @@ class StackControl:
                 return
             for name, entry in status.components.items() if status else ():
                 if entry.state not in _DOWN_STATES and entry.detail:
-                    tell(f"{name} is {entry.detail}")
+                    on_progress(f"{name} is {entry.detail}")
             time.sleep(0.05)
 
-    def _now_and_then(self) -> Callable[[str], None]:
+    def _progress_printer(self) -> Callable[[str], None]:
         """Return a function that prints the progress of a long operation at most every few seconds."""
         said = time.monotonic()
 
-        def tell(progress: str) -> None:
+        def on_progress(progress: str) -> None:
             nonlocal said
             if time.monotonic() - said > _PROGRESS_SECONDS:
                 said = time.monotonic()
                 self.say(f"  {progress}")
 
-        return tell
+        return on_progress
 
     def _raise_if_unsaved(self) -> None:
         """Raise if a component was stopped without saving its state."""
@@ -387,12 +387,12 @@ class StackControl:
             self.say(f"{name} had stopped unexpectedly. Lost: {loss}.")
 
 
-def _settled(component: Component, status: StackStatus) -> str | None:
+def _outcome(component: Component, status: StackStatus) -> str | None:
     """Return the details of a component's outcome, or None as long as it has none."""
     entry = status.components[component.name]
     if entry.state in _SETTLED_STATES:
         return entry.detail
-    gone = [name for name in component.needs if status.components[name].state in _GONE_STATES]
+    gone = [name for name in component.needs if status.components[name].state in _ENDED_STATES]
     return f"it needs {gone[0]}" if gone and entry.state == "waiting" else None
 
 

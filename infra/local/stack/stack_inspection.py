@@ -53,12 +53,14 @@ def current_state(component: Component, status: StackStatus) -> tuple[str, str]:
     return ("ready", "") if problem is None else ("silent", f"it runs but does not answer: {problem}")
 
 
-def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> tuple[set[int], set[int]]:
+def end_leftovers(
+    directory: StackDirectory, *, on_progress: Callable[[str], None]
+) -> tuple[set[int], set[int]]:
     """End the processes of a dead supervisor in the supervisor's order.
 
     Args:
         directory: The stack's state directory.
-        tell: Receives the emulator's progress in saving its state.
+        on_progress: Receives the emulator's progress in saving its state.
 
     Returns:
         The ids of the processes that ended when asked, and of those that had to be killed.
@@ -72,7 +74,7 @@ def end_leftovers(directory: StackDirectory, *, tell: Callable[[str], None]) -> 
     # The emulator's workers inherit its role but save nothing, so they are ended together.
     workers = [process for process in last if process not in emulator]
     for group, saves_to in ((first, None), (emulator, state_of_aws(directory)), (workers, None)):
-        found = end_processes(group, grace_seconds=_GRACE_SECONDS, saves_to=saves_to, tell=tell)
+        found = end_processes(group, grace_seconds=_GRACE_SECONDS, saves_to=saves_to, on_progress=on_progress)
         stubborn = {process.pid for process in found}
         killed |= stubborn
         ended |= {process.pid for process in group} - stubborn

@@ -53,7 +53,7 @@ class Component:
         check_state: Raises StackError if it would silently replace its saved state.
         start_fault: Finds the log line, after a byte offset, that says it started without its state.
         stop_fault: Finds the log line, after a byte offset, that says it ended without saving its state.
-        children_outlive_it: Whether its children must survive, because it finds them again after a restart.
+        children_outlive_process: Whether its children survive, because it finds them again after a restart.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Component:
     check_state: Callable[[], None] = field(default=lambda: None)
     start_fault: Callable[..., str | None] = field(default=lambda *_, **__: None)
     stop_fault: Callable[..., str | None] = field(default=lambda *_, **__: None)
-    children_outlive_it: bool = False
+    children_outlive_process: bool = False
 
 
 def aws_environment(aws_port: int, jobs_port: int | None) -> dict[str, str]:
@@ -214,7 +214,7 @@ def _jobs(directory: StackDirectory, ports: Mapping[str, int]) -> Component:
         # The executor gives running jobs 25 s to end.
         stop_seconds=40,
         needs=("aws",),
-        children_outlive_it=True,
+        children_outlive_process=True,
     )
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Log lines of ministack 1.5.33 when it continues without a part of its state (core/persistence.py, app.py).
-_NOT_LOADED = ("Persistence: failed to load", "refusing to load", "Failed to restore persisted state")
-_NOT_SAVED = ("Persistence: failed to save", "Persistence: error getting state")
+_LOAD_ERRORS = ("Persistence: failed to load", "refusing to load", "Failed to restore persisted state")
+_SAVE_ERRORS = ("Persistence: failed to save", "Persistence: error getting state")
 _OBJECT_SUFFIX = ".meta.json"
 
 _REMEDY = (
@@ -59,12 +59,12 @@ def unloaded_state(log: Path, *, offset: int) -> str | None:
         log: The emulator's log.
         offset: The byte offset at which the lines of this start begin.
     """
-    return _first_line(log, offset, _NOT_LOADED)
+    return _first_line(log, offset, _LOAD_ERRORS)
 
 
 def unsaved_state(log: Path, *, offset: int) -> str | None:
     """Return the first log line that says the emulator stopped without saving a part of its state."""
-    return _first_line(log, offset, _NOT_SAVED)
+    return _first_line(log, offset, _SAVE_ERRORS)
 
 
 def _first_line(log: Path, offset: int, phrases: tuple[str, ...]) -> str | None:

@@ -66,7 +66,7 @@ def stack_processes(state_directory: Path, *, role: str | None = None) -> list[p
     return found
 
 
-def family(pid: int) -> list[psutil.Process]:
+def related_processes(pid: int) -> list[psutil.Process]:
     """Return the descendants of a process and the members of its session, even if the process has ended."""
     members: dict[int, psutil.Process] = {}
     try:
@@ -96,7 +96,7 @@ def end_processes(
     *,
     grace_seconds: float,
     saves_to: Path | None = None,
-    tell: Callable[[str], None] = lambda _progress: None,
+    on_progress: Callable[[str], None] = lambda _progress: None,
 ) -> list[psutil.Process]:
     """Ask the processes to end, and kill them after a grace period.
 
@@ -104,7 +104,7 @@ def end_processes(
         processes: The processes to end.
         grace_seconds: The time that they have to end. If they save their state, the time they may be idle.
         saves_to: The folder of their saved state.
-        tell: Receives the progress of saving.
+        on_progress: Receives the progress of saving.
 
     Returns:
         The processes that had to be killed.
@@ -116,7 +116,9 @@ def end_processes(
         stubborn = [
             process
             for process in waiting
-            if not wait_while_it_saves(process, saves_to=saves_to, idle_seconds=grace_seconds, tell=tell)
+            if not wait_while_it_saves(
+                process, saves_to=saves_to, idle_seconds=grace_seconds, on_progress=on_progress
+            )
         ]
     for process in stubborn:
         _signal(process, signal.SIGKILL)
@@ -129,7 +131,7 @@ def wait_while_it_saves(
     *,
     saves_to: Path,
     idle_seconds: float,
-    tell: Callable[[str], None],
+    on_progress: Callable[[str], None],
     computing_seconds: float = _COMPUTING_SECONDS,
 ) -> bool:
     """Wait for a process that was asked to end, as long as it saves its state.
@@ -138,7 +140,7 @@ def wait_while_it_saves(
         process: The process, which computes or writes while it saves.
         saves_to: The folder of its saved state.
         idle_seconds: How long it may neither compute nor write.
-        tell: Receives the progress about five times a second.
+        on_progress: Receives the progress about five times a second.
         computing_seconds: How long it may compute without writing.
 
     Returns:
@@ -161,7 +163,7 @@ def wait_while_it_saves(
             seen, worked_at = work, now
         elif now - worked_at > idle_seconds:
             return False
-        tell(f"saving its state for {now - started:.0f} s; {work[1] / 1e6:,.0f} MB on disk")
+        on_progress(f"saving its state for {now - started:.0f} s; {work[1] / 1e6:,.0f} MB on disk")
         time.sleep(_LOOK_SECONDS)
     return True
 

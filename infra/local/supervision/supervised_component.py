@@ -16,10 +16,10 @@ import psutil
 
 from infra.local.supervision.processes import (
     end_processes,
-    family,
     holds_port,
     is_alive,
     port_holder,
+    related_processes,
     stack_processes,
     wait_while_it_saves,
 )
@@ -60,7 +60,7 @@ class SupervisedComponent:
         self._answers: queue.SimpleQueue[str | None] | None = None
         self._last_answer = "it was not probed yet"
 
-    def revive(self) -> None:
+    def allow_restart(self) -> None:
         """Allow a failed or dead component to start again. For others, clear the recorded loss."""
         if self.status.state in ("failed", "dead"):
             self.status = self.status.entering("waiting")
@@ -78,15 +78,15 @@ class SupervisedComponent:
         elif self.status.state in ("starting", "ready") and self._process is not None:
             exit_code = self._process.poll()
             if exit_code is not None:
-                self._note_end(exit_code)
+                self._record_end(exit_code)
             elif self.status.state == "starting":
-                self._ask_whether_ready()
+                self._check_ready()
 
     def ask_to_stop(self) -> None:
         """Send the process the signal on which it saves its state and ends."""
         if self._process is not None and self._process.poll() is None:
             # Looked up now, because descendants cannot be found once the process has ended.
-            self._relatives = family(self._process.pid)
+            self._relatives = related_processes(self._process.pid)
             self._process.terminate()
 
     def finish_stop(self, *, deadline: float, on_progress: Callable[[], None]) -> None:
@@ -122,7 +122,7 @@ class SupervisedComponent:
     ) -> bool:
         """Wait for the process to end, until the deadline or as long as it saves its state."""
 
-        def tell(progress: str) -> None:
+        def report(progress: str) -> None:
             self.status = replace(self.status, detail=progress)
             on_progress()
 
@@ -133,7 +133,7 @@ class SupervisedComponent:
                     psutil.Process(process.pid),
                     saves_to=saves_to,
                     idle_seconds=self.component.stop_seconds,
-                    tell=tell,
+                    on_progress=report,
                 )
         try:
             process.wait(timeout=max(0.1, deadline - time.monotonic()))
@@ -181,19 +181,19 @@ class SupervisedComponent:
                 remedy="Run `mlpipe down` and `mlpipe up` to choose another port",
             )
 
-    def _ask_whether_ready(self) -> None:
+    def _check_ready(self) -> None:
         """Become ready if the process holds its port and answers; fail if it took too long."""
         if self._process is None or self.status.started_at is None:
             return
         if not holds_port(self._process.pid, self.component.port):
             self._last_answer = f"its process does not listen on 127.0.0.1:{self.component.port}"
         elif self._answers is None:
-            self._answers = _asked(self.component.probe)
+            self._answers = _start_probe(self.component.probe)
         elif not self._answers.empty():
             problem = self._answers.get()
             self._answers = None
             if problem is None:
-                self._note_ready()
+                self._record_ready()
                 return
             self._last_answer = problem
         seconds = time.time() - self.status.started_at
@@ -204,7 +204,7 @@ class SupervisedComponent:
                 f"See {self._log}, then run `mlpipe up`."
             )
 
-    def _note_ready(self) -> None:
+    def _record_ready(self) -> None:
         """Become ready, unless it started without the state it had."""
         fault = self.component.start_fault(self._log, offset=self._log_offset)
         if fault is not None:
@@ -219,7 +219,7 @@ class SupervisedComponent:
         self.status = self.status.entering("ready")
         _logger.info("%s is ready", self.component.name)
 
-    def _note_end(self, exit_code: int) -> None:
+    def _record_end(self, exit_code: int) -> None:
         """Record that the process ended by itself."""
         how = (
             f"was killed by {signal.Signals(-exit_code).name}"
@@ -241,22 +241,22 @@ class SupervisedComponent:
         _logger.error("%s failed: %s", self.component.name, detail)
 
     def _kill(self) -> None:
-        """End the process and its family at once."""
+        """End the process and its descendants at once."""
         if self._process is None:
             return
-        relatives = family(self._process.pid)
+        relatives = related_processes(self._process.pid)
         self._process.kill()
         self._process.wait(timeout=10)
         end_processes(relatives, grace_seconds=1)
 
     def _end_leftovers(self) -> None:
         """End the children of a killed process, unless the component finds them again after a restart."""
-        if not self.component.children_outlive_it or self.status.state == "stopped":
+        if not self.component.children_outlive_process or self.status.state == "stopped":
             leftovers = stack_processes(self._directory.root, role=self.component.name)
             end_processes(leftovers, grace_seconds=2)
 
 
-def _asked(probe: Callable[[], str | None]) -> queue.SimpleQueue[str | None]:
+def _start_probe(probe: Callable[[], str | None]) -> queue.SimpleQueue[str | None]:
     """Run the probe in a thread, so that a silent component does not delay noticing another one's death."""
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(probe()), daemon=True).start()

@@ -48,7 +48,7 @@ class Supervisor:
         self._stop_asked = False
         self._mend_asked = False
         self._written: StackStatus | None = None
-        self._home = directory.root.stat()
+        self._directory_stat = directory.root.stat()
 
     def run(self) -> None:
         """Supervise until a stop signal, then end all processes of the stack."""
@@ -58,7 +58,7 @@ class Supervisor:
         with locked(self._directory.root / "supervisor.lock", wait_seconds=0, on_wait=lambda: None):
             _logger.info("the supervisor of %s runs as process %d", self._directory.root, os.getpid())
             try:
-                while not self._stop_asked and not self._is_homeless():
+                while not self._stop_asked and not self._directory_was_removed():
                     self._step()
                     time.sleep(_PERIOD_SECONDS)
             finally:
@@ -76,7 +76,7 @@ class Supervisor:
             # Only after every component was checked, or a death that is not noticed yet would be missed.
             self._mend_asked = False
             for supervised in self._components:
-                supervised.revive()
+                supervised.allow_restart()
             self._mended += 1
             self._write_status()
 
@@ -97,10 +97,10 @@ class Supervisor:
         end_processes(stack_processes(self._directory.root), grace_seconds=5)
         _logger.info("the supervisor ends")
 
-    def _is_homeless(self) -> bool:
+    def _directory_was_removed(self) -> bool:
         """Return whether the state directory was removed, for example by `git clean`."""
         try:
-            homeless = not os.path.samestat(self._home, self._directory.root.stat())
+            homeless = not os.path.samestat(self._directory_stat, self._directory.root.stat())
         except FileNotFoundError:
             homeless = True
         if homeless:

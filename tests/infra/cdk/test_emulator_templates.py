@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from infra.local.cdk.emulator_templates import leave_out_of_assembly, without_unsupported
+from infra.local.cdk.emulator_templates import remove_unsupported_resources, without_unsupported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_changed_template_is_uploaded_under_its_own_name(tmp_path: Path) -> No
     }.items():
         (tmp_path / name).write_text(json.dumps(content))
     before = (tmp_path / "b.template.json").read_text()
-    assert leave_out_of_assembly(tmp_path) == {"a": {"AWS::EC2::NatGateway": 1}}
+    assert remove_unsupported_resources(tmp_path) == {"a": {"AWS::EC2::NatGateway": 1}}
     (new,) = json.loads((tmp_path / "a.assets.json").read_text())["files"]
     assert new != old
     assert (tmp_path / "manifest.json").read_text() == json.dumps({"url": f"s3://bucket/{new}.json"})

@@ -17,7 +17,7 @@ import pytest
 
 from infra.environments import environment_cache
 from infra.environments.environment_cache import (
-    EnvironmentMakingError,
+    EnvironmentCreationError,
     cache_folder,
     environment_of,
     make_environment,
@@ -129,7 +129,7 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(
-            EnvironmentMakingError, match=r"no answer within .* s. Check that the package regis"
+            EnvironmentCreationError, match=r"no answer within .* s. Check that the package regis"
         ):
             make_environment(lock, cache, say=print)
     assert nothing_is_left(cache)
@@ -141,7 +141,7 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
     lines = [line for line in lock.read_text().splitlines() if "--hash" not in line]
     lock.write_text("".join(f"{line.rstrip(chr(92))}\\\n    --hash=sha256:{'0' * 64}\n" for line in lines))
     with pytest.raises(
-        EnvironmentMakingError, match=f"The packages of {lock} cannot be installed: .*[Hh]ash"
+        EnvironmentCreationError, match=f"The packages of {lock} cannot be installed: .*[Hh]ash"
     ):
         make_environment(lock, tmp_path / "cache", say=print)
 
@@ -150,7 +150,7 @@ def test_a_package_without_a_hash_is_refused(tmp_path: Path) -> None:
     """A lock that names a release alone takes whatever the registry gives today."""
     lock = tmp_path / "loose.lock"
     lock.write_text("iniconfig==2.1.0\n")
-    with pytest.raises(EnvironmentMakingError, match="hash"):
+    with pytest.raises(EnvironmentCreationError, match="hash"):
         make_environment(lock, tmp_path / "cache", say=print)
 
 
@@ -186,7 +186,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     lock = write_lock(tmp_path, "iniconfig")
     (tmp_path / "file").touch()
     with pytest.raises(
-        EnvironmentMakingError, match=r"cannot be created: .*set MLPIPE_CACHE to another folder"
+        EnvironmentCreationError, match=r"cannot be created: .*set MLPIPE_CACHE to another folder"
     ):
         make_environment(lock, tmp_path / "file" / "cache", say=print)
 
@@ -194,11 +194,13 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_is_not_the_registrys_fault() -> None:
     """Whatever program says it, the message tells how to go on."""
     command = [sys.executable, "-c", "import sys; sys.exit('error: No space left on device (os error 28)')"]
-    with pytest.raises(EnvironmentMakingError, match=r"No space left .*Free disk space or set MLPIPE_CACHE"):
+    with pytest.raises(
+        EnvironmentCreationError, match=r"No space left .*Free disk space or set MLPIPE_CACHE"
+    ):
         environment_cache.run_installer(command, "The packages cannot be installed", seconds=60)
 
 
 def test_a_missing_lock_is_named(tmp_path: Path) -> None:
     """The message says which file."""
-    with pytest.raises(EnvironmentMakingError, match=r"gone.lock cannot be read: No such file"):
+    with pytest.raises(EnvironmentCreationError, match=r"gone.lock cannot be read: No such file"):
         make_environment(tmp_path / "gone.lock", tmp_path / "cache", say=print)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.environments import family_locking
-from infra.environments.environment_cache import EnvironmentMakingError, make_environment
+from infra.environments.environment_cache import EnvironmentCreationError, make_environment
 from infra.environments.family_locking import lock_family, main
 from infra.environments.job_environments import make_job_environments
 from model_declaration.job_requirements import (
@@ -85,7 +85,7 @@ def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) 
     lock_family(family)
     before = family.lock.read_bytes()
     family.declared.write_text("iniconfig<1\n")
-    with pytest.raises(EnvironmentMakingError) as told:
+    with pytest.raises(EnvironmentCreationError) as told:
         lock_family(family)
     assert "you require iniconfig==" in str(told.value)
     assert "\\n" not in str(told.value)

@@ -18,20 +18,20 @@ def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path)
     project = new_project(tmp_path / "project")
     uploaded = build_sagemaker_code(project, tmp_path / "out").digest
     watch = CodeWatch(f"code/sagemaker_scripts/{uploaded}/", project)
-    assert watch.news() == ""
+    assert watch.describe_edit() == ""
     edited = checkout / "sagemaker_scripts" / "work.py"
     before = edited.read_text()
     edited.write_text("# edited\n")
     present = build_sagemaker_code(project, tmp_path / "out").digest
-    told = watch.news()
+    told = watch.describe_edit()
     assert code_version(uploaded) in told
     assert code_version(present) in told
     assert "mlpipe dev" in told
-    assert watch.news() == ""
+    assert watch.describe_edit() == ""
     edited.write_text(before)
-    assert "again" in watch.news()
+    assert "again" in watch.describe_edit()
 
 
 def test_code_that_is_not_named_by_its_digest_is_not_compared() -> None:
     """Somebody has set a prefix of their own."""
-    assert CodeWatch("code/mine/", EXAMPLE).news() == ""
+    assert CodeWatch("code/mine/", EXAMPLE).describe_edit() == ""

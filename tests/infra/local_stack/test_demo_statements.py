@@ -105,7 +105,7 @@ def test_an_answer_of_other_numbers_or_another_origin_fails_the_demo(
     path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     provenance = {"batch_id": batch_id, "model_package_version": version}
     with pytest.raises(StackError):
-        Demo._require_right(
+        Demo._require_live_answer(
             path, delivered(), ServedAnswer(200, json.dumps({"provenance": provenance, "p": p}))
         )
 
@@ -114,7 +114,7 @@ def test_a_right_answer_passes() -> None:
     """Numbers, batch and version are those of the live batch."""
     path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     body = {"provenance": {"batch_id": BATCH, "model_package_version": 2}, "p": 1}
-    Demo._require_right(path, delivered(), ServedAnswer(200, json.dumps(body)))
+    Demo._require_live_answer(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
 
 def test_a_batch_that_another_version_scored_fails_the_demo() -> None:

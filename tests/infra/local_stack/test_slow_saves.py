@@ -127,11 +127,11 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
         wait_until((state / "begun").exists, seconds=60, what="begun")
         began = time.monotonic()
 
-        def tell(_progress: str) -> None:
+        def on_progress(_progress: str) -> None:
             if time.monotonic() - began > SAVING_IDLE_SECONDS + 0.5:
                 (state / "enough").touch()
 
-        assert end_leftovers(directory, tell=tell) == ({left.pid}, set())
+        assert end_leftovers(directory, on_progress=on_progress) == ({left.pid}, set())
     assert (state / "whole").exists()
 
 
@@ -143,7 +143,7 @@ def test_workers_of_an_emulator_that_is_gone_save_nothing(
     environment, said = clean_environment(directory.root, "aws"), []
     with subprocess.Popen(command(directory, HANGING), env=environment) as worker:
         wait_until((state_of_aws(directory) / "begun").exists, seconds=60, what="begun")
-        assert end_leftovers(directory, tell=said.append) == (set(), {worker.pid})
+        assert end_leftovers(directory, on_progress=said.append) == (set(), {worker.pid})
     assert said == []
 
 
@@ -175,7 +175,7 @@ def test_a_process_that_computes_without_writing_is_not_waited_for_for_ever(tmp_
     mercy.start()
     try:
         has_ended = wait_while_it_saves(
-            spinning, saves_to=tmp_path, idle_seconds=10, computing_seconds=1, tell=lambda _: None
+            spinning, saves_to=tmp_path, idle_seconds=10, computing_seconds=1, on_progress=lambda _: None
         )
     finally:
         mercy.cancel()

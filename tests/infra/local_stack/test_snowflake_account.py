@@ -49,14 +49,14 @@ def account() -> SnowflakeAccount:
     """An account that was set up by the statements that a person runs on Snowflake."""
     made = SnowflakeAccount()
     for statement in statements(setup_sql(DEPLOYMENT, [], retention_days=1)):
-        made.admitted(statement)
+        made.translate(statement)
     return made
 
 
 def test_the_loads_stage_is_one_that_the_set_up_allows(account: SnowflakeAccount) -> None:
     """The two texts meet: the integration of the set-up, the stage of the load."""
-    assert account.admitted(STAGE) == STAGE
-    assert f"s3://{BUCKET}/predictions/" in account.admitted(f"DESC INTEGRATION {INTEGRATION}")
+    assert account.translate(STAGE) == STAGE
+    assert f"s3://{BUCKET}/predictions/" in account.translate(f"DESC INTEGRATION {INTEGRATION}")
 
 
 @pytest.mark.parametrize(
@@ -74,43 +74,43 @@ def test_a_stage_beyond_the_allowed_locations_is_refused(
     """Its URL must begin with one, whether the stage is made or changed."""
     for verb in ("CREATE STAGE", "CREATE OR REPLACE TEMPORARY STAGE", "ALTER STAGE"):
         with pytest.raises(ProgrammingError, match="not allowed by integration"):
-            account.admitted(f"{verb} S URL = '{location}' {integration}")
+            account.translate(f"{verb} S URL = '{location}' {integration}")
 
 
 def test_a_stage_without_integration_or_of_an_unknown_one_is_refused(account: SnowflakeAccount) -> None:
     """Nobody would let it read the bucket; one with credentials of its own may be made."""
     with pytest.raises(ProgrammingError, match="neither STORAGE_INTEGRATION nor CREDENTIALS"):
-        account.admitted(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/'")
+        account.translate(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/'")
     with pytest.raises(ProgrammingError, match="Integration 'OTHER' does not exist"):
-        account.admitted(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/' STORAGE_INTEGRATION = OTHER")
+        account.translate(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/' STORAGE_INTEGRATION = OTHER")
     for statement in ("DESC INTEGRATION OTHER", "GRANT USAGE ON INTEGRATION OTHER TO ROLE R"):
         with pytest.raises(ProgrammingError, match="Integration 'OTHER' does not exist"):
-            account.admitted(statement)
+            account.translate(statement)
     for statement in (
         f"CREATE STAGE S URL = 's3://{BUCKET}/' CREDENTIALS = (AWS_KEY_ID = 'a' AWS_SECRET_KEY = 'b')",
         "CREATE STAGE INTERNAL",
     ):
-        assert account.admitted(statement) == statement
+        assert account.translate(statement) == statement
 
 
 def test_an_integration_that_stands_keeps_its_locations(account: SnowflakeAccount) -> None:
     """`IF NOT EXISTS` changes nothing of it, and `OR REPLACE` all."""
     other = "STORAGE_ALLOWED_LOCATIONS = ('s3://a/', 's3://b/c/')"
-    account.admitted(f"CREATE STORAGE INTEGRATION IF NOT EXISTS {INTEGRATION} {other}")
-    account.admitted(STAGE)
-    account.admitted(f"CREATE OR REPLACE STORAGE INTEGRATION {INTEGRATION} {other}")
+    account.translate(f"CREATE STORAGE INTEGRATION IF NOT EXISTS {INTEGRATION} {other}")
+    account.translate(STAGE)
+    account.translate(f"CREATE OR REPLACE STORAGE INTEGRATION {INTEGRATION} {other}")
     with pytest.raises(ProgrammingError, match="not allowed by integration"):
-        account.admitted(STAGE)
-    account.admitted(f"CREATE STAGE S URL = 's3://b/c/d/' STORAGE_INTEGRATION = {INTEGRATION}")
+        account.translate(STAGE)
+    account.translate(f"CREATE STAGE S URL = 's3://b/c/d/' STORAGE_INTEGRATION = {INTEGRATION}")
 
 
 def test_more_time_travel_than_the_standard_edition_has_is_refused(account: SnowflakeAccount) -> None:
     """A set-up with more than a day stops, as it does on an account of that edition."""
-    admitted = [account.admitted(each) for each in statements(setup_sql(DEPLOYMENT, [], retention_days=0))]
-    assert admitted
+    translated = [account.translate(each) for each in statements(setup_sql(DEPLOYMENT, [], retention_days=0))]
+    assert translated
     beyond = statements(setup_sql(DEPLOYMENT, [], retention_days=2))
     with pytest.raises(ProgrammingError, match=r"invalid value \[2\] for .*RETENTION"):
-        list(map(account.admitted, beyond))
+        list(map(account.translate, beyond))
 
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN_COLUMNS))
@@ -122,13 +122,13 @@ def test_columns_reserved_by_ansi_are_refused(account: SnowflakeAccount, name: s
         f'ALTER TABLE "T" ADD COLUMN IF NOT EXISTS "{name.upper()}" DATE',
     ):
         with pytest.raises(ProgrammingError, match=f"'{name.upper()}' .ANSI reserved"):
-            account.admitted(statement)
+            account.translate(statement)
     for statement in (
         f'CREATE TABLE "T" ("{name.upper()}_" DATE)',
         f"CREATE TABLE T AS SELECT 1 AS A, {name} AS B",
         f"SELECT '({name} DATE)'",
     ):
-        assert account.admitted(statement) == statement
+        assert account.translate(statement) == statement
 
 
 def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
@@ -140,22 +140,22 @@ def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
         (MAX_COPY_FILES, lambda n: f"COPY INTO T FROM @S FILES = ({_listed(n)})"),
         (MAX_QUERY_TAG_CHARACTERS, lambda n: f"ALTER SESSION SET QUERY_TAG = '{'x' * n}'"),
     ):
-        assert account.admitted(statement(most)) == statement(most)
+        assert account.translate(statement(most)) == statement(most)
         with pytest.raises(ProgrammingError):
-            account.admitted(statement(most + 1))
+            account.translate(statement(most + 1))
 
 
 def test_copy_options_that_snowflake_refuses_are_refused(account: SnowflakeAccount) -> None:
     """The vectorized scanner goes with two kinds of error handling, and an unknown option with nothing."""
     copy = "COPY INTO T FROM @S FILES = ('a') FILE_FORMAT = (TYPE = PARQUET {}) ON_ERROR = {}"
     for on_error in ("ABORT_STATEMENT", "SKIP_FILE", "'skip_file'"):
-        account.admitted(copy.format("USE_VECTORIZED_SCANNER = TRUE NULL_IF = ('a', 'b')", on_error))
-    account.admitted(copy.format("USE_VECTORIZED_SCANNER = FALSE", "CONTINUE"))
+        account.translate(copy.format("USE_VECTORIZED_SCANNER = TRUE NULL_IF = ('a', 'b')", on_error))
+    account.translate(copy.format("USE_VECTORIZED_SCANNER = FALSE", "CONTINUE"))
     for on_error in ("CONTINUE", "SKIP_FILE_10", "'SKIP_FILE_10%'"):
         with pytest.raises(ProgrammingError, match="USE_VECTORIZED_SCANNER does not go with"):
-            account.admitted(copy.format("USE_VECTORIZED_SCANNER = TRUE", on_error))
+            account.translate(copy.format("USE_VECTORIZED_SCANNER = TRUE", on_error))
     with pytest.raises(ProgrammingError, match="invalid parameter 'USE_VECTORISED_SCANNER'"):
-        account.admitted(copy.format("USE_VECTORISED_SCANNER = TRUE", "ABORT_STATEMENT"))
+        account.translate(copy.format("USE_VECTORISED_SCANNER = TRUE", "ABORT_STATEMENT"))
 
 
 def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> None:
@@ -175,7 +175,7 @@ def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> 
         *load.clean_up(),
         table.read_back("20130201T060000Z-0123abcd", MAX_LIST_VALUES),
     ):
-        assert account.admitted(statement) == statement
+        assert account.translate(statement) == statement
 
 
 def test_the_move_of_the_most_cleaning_is_taken(account: SnowflakeAccount) -> None:
@@ -191,4 +191,4 @@ def test_the_move_of_the_most_cleaning_is_taken(account: SnowflakeAccount) -> No
     table = WarehouseTable("m" * 41, cleaning.stored_schema(schema))
     load = WarehouseLoad(table, "20130201T060000Z-0123abcd", "jr_1", delivered=schema, cleaning=cleaning)
     for statement in load.move():
-        assert account.admitted(statement) == statement
+        assert account.translate(statement) == statement

@@ -234,7 +234,7 @@ def test_down_ends_a_job_whose_executor_was_killed(new_stack: Callable[..., Stac
 
 
 def test_after_a_crash_of_everything_up_says_what_was_lost(new_stack: Callable[..., StackRun]) -> None:
-    """A machine that lost power has no supervisor to tell: `up` sees it by the status it left."""
+    """A machine that lost power has no supervisor to report: `up` sees it by the status it left."""
     run = new_stack("aws")
     run.up()
     os.kill(run.supervisor_pid(), signal.SIGKILL)

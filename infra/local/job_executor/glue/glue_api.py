@@ -89,12 +89,12 @@ class GlueApi(JobApi):
 
     def get_job(self, request: Request) -> dict[str, Any]:
         """Return a definition."""
-        return {"Job": _shown_job(self._definition(request["JobName"]))}
+        return {"Job": _job_answer(self._definition(request["JobName"]))}
 
     def get_jobs(self, request: Request) -> dict[str, Any]:
         """Return all definitions, page by page."""
         return self.answer_page(
-            self.store.all(_JOB), request, key="Name", size=1000, member="Jobs", show=_shown_job
+            self.store.all(_JOB), request, key="Name", size=1000, member="Jobs", show=_job_answer
         )
 
     def delete_job(self, request: Request) -> dict[str, Any]:
@@ -127,13 +127,13 @@ class GlueApi(JobApi):
     def get_job_run(self, request: Request) -> dict[str, Any]:
         """Return one run."""
         self._definition(request["JobName"])
-        return {"JobRun": _shown_run(self._run(request["JobName"], request["RunId"]))}
+        return {"JobRun": _run_answer(self._run(request["JobName"], request["RunId"]))}
 
     def get_job_runs(self, request: Request) -> dict[str, Any]:
         """Return a job's runs, newest first, page by page."""
         self._definition(request["JobName"])
         newest_first = self._runs(request["JobName"])[::-1]
-        return self.answer_page(newest_first, request, key="id", size=200, member="JobRuns", show=_shown_run)
+        return self.answer_page(newest_first, request, key="id", size=200, member="JobRuns", show=_run_answer)
 
     def batch_stop_job_run(self, request: Request) -> dict[str, Any]:
         """Ask runs to stop; runs that cannot be stopped are listed in the answer."""
@@ -245,7 +245,7 @@ def _default_timeout(job: Record) -> int:
     return _DEFAULT_TIMEOUT_MINUTES if recent else _OLD_DEFAULT_TIMEOUT_MINUTES
 
 
-def _shown_job(job: Record) -> dict[str, Any]:
+def _job_answer(job: Record) -> dict[str, Any]:
     defaults = {
         "ExecutionProperty": {"MaxConcurrentRuns": 1},
         "MaxRetries": 0,
@@ -254,7 +254,7 @@ def _shown_job(job: Record) -> dict[str, Any]:
     return defaults | job
 
 
-def _shown_run(run: Record) -> dict[str, Any]:
+def _run_answer(run: Record) -> dict[str, Any]:
     began = run.get("running_at")
     ended = run.get("script_ended_at") or run.get("completed_at") or time.time()
     shown = {

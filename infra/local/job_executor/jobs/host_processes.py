@@ -112,12 +112,12 @@ class HostProcesses:
             self._launch(environment)
         except Exception as error:
             # After any error, such as missing credentials, no process may continue unwatched.
-            self._withdraw()
+            self._kill_unstarted()
             raise JobExecutionError(
                 f"InternalServerError: the job's processes did not start: {error}"
             ) from error
 
-    def _withdraw(self) -> None:
+    def _kill_unstarted(self) -> None:
         """End the started processes of a job that cannot be started completely."""
         for host in self._hosts:
             child = self._children.get(host.number)

@@ -101,7 +101,7 @@ def container_command(
     )
 
 
-def layout_path(host: HostWorkspace, container_path: str) -> Path:
+def host_path(host: HostWorkspace, container_path: str) -> Path:
     """Return the executor's path for a container's path `/opt/ml/...`."""
     return host.ml / Path(container_path).relative_to(ML)
 
@@ -151,7 +151,7 @@ def fetch_input(source: dict[str, Any], directory: str, hosts: list[HostWorkspac
     objects = s3.keys(source["S3Uri"], source["S3DataType"])
     for host in hosts:
         share = shard(objects, source.get("S3DataDistributionType"), host, len(hosts))
-        s3.download(share, layout_path(host, directory))
+        s3.download(share, host_path(host, directory))
 
 
 def read_message(host: HostWorkspace, name: str) -> str | None:
@@ -179,10 +179,10 @@ def _ended_at(host: HostWorkspace) -> float:
 def failure_reason(message: str | None, code: int | None) -> str:
     """Return SageMaker's failure reason, from the script's message and exit code."""
     shown = message or "See job logs for more information"
-    return f"AlgorithmError: {shown}, {_exit_words(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
+    return f"AlgorithmError: {shown}, {_describe_exit(code)}"[:MAX_EXIT_MESSAGE_CHARACTERS]
 
 
-def _exit_words(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     """Return in words how a process ended; signals are 128 plus their number, as in a container."""
     if code is None:
         return "the process was killed from outside without an exit code"

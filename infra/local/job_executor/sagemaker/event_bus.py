@@ -39,7 +39,7 @@ _CALL_SECONDS = 5
 _CALL_ATTEMPTS = 2
 _SQS_ARN = "arn:aws:sqs:"
 # Not supported: they change what a target receives, but the executor sends events unchanged.
-_REWRITES = ("Input", "InputPath", "InputTransformer")
+_INPUT_TRANSFORMATIONS = ("Input", "InputPath", "InputTransformer")
 
 
 def event_time(seconds: float) -> str:
@@ -91,24 +91,24 @@ class EventBus:
             _LOG.info("dropped event %s of %s because of a fault rule", event["id"], resources)
             return
         if fault is not None and fault.latency_seconds is not None:
-            late = threading.Timer(fault.latency_seconds, self._wait_with, [event])
+            late = threading.Timer(fault.latency_seconds, self._enqueue, [event])
             late.daemon = True
             late.start()
             return
-        self._wait_with(event)
+        self._enqueue(event)
         if fault is not None and fault.doubled:
-            self._wait_with(event)
+            self._enqueue(event)
 
     def close(self, deadline_seconds: float) -> None:
         """Deliver waiting events until the deadline."""
-        self._wait_with(None)
+        self._enqueue(None)
         self._thread.join(timeout=deadline_seconds)
 
-    def _wait_with(self, event: dict[str, Any] | None) -> None:
+    def _enqueue(self, event: dict[str, Any] | None) -> None:
         try:
             self._waiting.put_nowait(event)
         except queue.Full:
-            _LOG.error("lost an event because %d others wait: %s", _MOST_WAITING, _named(event))
+            _LOG.error("lost an event because %d others wait: %s", _MOST_WAITING, _describe(event))
 
     def _deliver_all(self) -> None:
         while (event := self._waiting.get()) is not None:
@@ -116,7 +116,7 @@ class EventBus:
                 self._deliver(event)
             except Exception:  # noqa: BLE001 - a boundary, see below
                 # The boundary of a thread: after any error later events must still be sent.
-                _LOG.exception("lost an event: %s", _named(event))
+                _LOG.exception("lost an event: %s", _describe(event))
 
     def _deliver(self, event: dict[str, Any]) -> None:
         body = json.dumps(event)
@@ -126,11 +126,11 @@ class EventBus:
                 for target in events.list_targets_by_rule(Rule=rule)["Targets"]:
                     self._send_to(target, body)
             except (BotoCoreError, ClientError) as error:
-                _LOG.warning("lost an event for rule %s: %s: %s", rule, _named(event), error)
+                _LOG.warning("lost an event for rule %s: %s: %s", rule, _describe(event), error)
 
     def _send_to(self, target: dict[str, Any], body: str) -> None:
         arn = target["Arn"]
-        if not arn.startswith(_SQS_ARN) or any(member in target for member in _REWRITES):
+        if not arn.startswith(_SQS_ARN) or any(member in target for member in _INPUT_TRANSFORMATIONS):
             _LOG.warning("no event for target %s: only queues, without transformed input, are supported", arn)
             return
         sqs = self._client("sqs")
@@ -152,5 +152,5 @@ def _matching_rules(events: Any, body: str) -> Iterator[str]:
                     yield rule["Name"]
 
 
-def _named(event: dict[str, Any] | None) -> str:
+def _describe(event: dict[str, Any] | None) -> str:
     return "the end of the bus" if event is None else f"{event['detail-type']} of {event['resources']}"

@@ -14,7 +14,7 @@ from infra.local.job_executor.sagemaker.container import (
     failure_reason,
     fetch_input,
     host_names,
-    layout_path,
+    host_path,
     read_message,
     write_config,
 )
@@ -50,7 +50,7 @@ class ProcessingJobKind(ContainerJobKind):
             fetch_input(source, source["LocalPath"], hosts, s3)
         for item in request.get("ProcessingOutputConfig", {}).get("Outputs", ()):
             for host in hosts:
-                layout_path(host, item["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+                host_path(host, item["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
         application = request["AppSpecification"]
         command = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", ())]
         variables = {
@@ -81,7 +81,7 @@ class ProcessingJobKind(ContainerJobKind):
         for item in record["request"].get("ProcessingOutputConfig", {}).get("Outputs", ()):
             target = item["S3Output"]
             for host in hosts:
-                s3.upload_tree(layout_path(host, target["LocalPath"]), target["S3Uri"])
+                s3.upload_tree(host_path(host, target["LocalPath"]), target["S3Uri"])
 
     def describe_end(self, record: Record, hosts: list[HostWorkspace]) -> dict[str, Any]:
         """Take the exit message from `/opt/ml/output/message`."""

@@ -40,7 +40,12 @@ _MINUTE = dt.timedelta(minutes=1)
 _MOST_AGE_SECONDS = 86_400
 _MOST_RETRIES = 185
 # Transient errors: another attempt may succeed.
-_PASSING = {"ThrottlingException", "InternalFailure", "ServiceUnavailableException", "ResourceLimitExceeded"}
+_RETRYABLE_CODES = {
+    "ThrottlingException",
+    "InternalFailure",
+    "ServiceUnavailableException",
+    "ResourceLimitExceeded",
+}
 
 _PART = re.compile(r"(?:\*|([0-9]{1,4})(?:-([0-9]{1,4}))?)(?:/([0-9]{1,2}))?")
 _CRON = re.compile(r"cron\((\S+) (\S+) (\S+) (\S+) (\S+) (\S+)\)")
@@ -213,7 +218,7 @@ class ScheduleClock:
             failure = self._try(tick)
         except (ApiError, RoleUnusableError) as error:
             failure = str(error)
-            if not isinstance(error, ApiError) or error.code not in _PASSING:
+            if not isinstance(error, ApiError) or error.code not in _RETRYABLE_CODES:
                 self._give_up(tick, failure)
                 return True
         if failure is None:

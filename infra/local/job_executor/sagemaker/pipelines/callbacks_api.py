@@ -10,7 +10,7 @@ from infra.local.job_executor.json_protocol import ApiError
 from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     EXECUTION,
     StepState,
-    without_nothing,
+    without_nulls,
 )
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class CallbacksApi(RecordApi):
         """End a callback step as succeeded, with its outputs."""
         outputs = request.get("OutputParameters", [])
         answer = {"OutputParameters": {each["Name"]: each["Value"] for each in outputs}}
-        return self._called_back(request, StepState.SUCCEEDED, answer=answer)
+        return self._record_callback(request, StepState.SUCCEEDED, answer=answer)
 
     def send_failure(self, request: Request) -> dict[str, Any]:
         """End a callback step as failed, with a reason."""
         failure = request.get("FailureReason", "The callback failed.")
-        return self._called_back(request, StepState.FAILED, failure=failure)
+        return self._record_callback(request, StepState.FAILED, failure=failure)
 
-    def _called_back(self, request: Request, status: StepState, **found: Any) -> dict[str, Any]:
+    def _record_callback(self, request: Request, status: StepState, **found: Any) -> dict[str, Any]:
         """End a callback step once, even if the same request is repeated.
 
         Raises:
@@ -63,7 +63,7 @@ class CallbacksApi(RecordApi):
                     **step["metadata"]["Callback"],
                     "OutputParameters": request.get("OutputParameters"),
                 }
-                found["metadata"] = {"Callback": without_nothing(metadata)}
+                found["metadata"] = {"Callback": without_nulls(metadata)}
                 is_new = self.records.end(record["name"], name, status, **found)
                 if not is_new and step.get("answered") != found["answered"]:
                     raise ApiError("ValidationException", f"Step {name} is already in a terminal status.")

@@ -17,7 +17,7 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     ExecutionState,
     StepState,
     version_name,
-    without_nothing,
+    without_nulls,
 )
 from infra.local.job_executor.sagemaker.pipelines.step_records import StepRecords
 from infra.local.job_executor.sagemaker.pipelines.step_runner import SHUTDOWN_MESSAGE, StepRunner
@@ -68,7 +68,7 @@ class ExecutionRunner:
             self.start(execution_id)
         return len(live)
 
-    def begin_no_more(self) -> None:
+    def stop_starting(self) -> None:
         """Prevent new steps; called before the jobs are ended."""
         self._shutdown.set()
 
@@ -93,7 +93,7 @@ class ExecutionRunner:
             "pipelineExecutionArn": execution["arn"],
         }
         resources = [execution["pipeline_arn"], execution["arn"]]
-        self._events.send(EXECUTION_CHANGE, resources, without_nothing(detail))
+        self._events.send(EXECUTION_CHANGE, resources, without_nulls(detail))
 
     def _run(self, execution_id: str) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from infra.local.job_executor.job_api import RecordApi
 from infra.local.job_executor.json_protocol import ApiError
 from infra.local.job_executor.sagemaker.pipelines.definition import read_definition
-from infra.local.job_executor.sagemaker.pipelines.parameters import ParameterError, text_of, values_of
+from infra.local.job_executor.sagemaker.pipelines.parameters import ParameterError, to_text, values_of
 from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     EXECUTION,
     PIPELINE,
@@ -18,14 +18,14 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     StepState,
     new_execution_id,
     version_name,
-    without_nothing,
+    without_nulls,
 )
 from infra.local.job_executor.sagemaker.pipelines.pipelines_api import (
     content_of,
     created_between,
     found_pipeline,
-    not_carried_out,
     reused_token,
+    unsupported,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infra.local.job_executor.jobs.job_store import Record
     from infra.local.job_executor.sagemaker.pipelines.execution_runner import ExecutionRunner
 
-_NOT_CARRIED_OUT = ("SelectiveExecutionConfig", "PipelineVersionAlias", "MlflowExperimentName")
+_UNSUPPORTED_MEMBERS = ("SelectiveExecutionConfig", "PipelineVersionAlias", "MlflowExperimentName")
 _RETRIED = {ExecutionState.FAILED, ExecutionState.STOPPED}
 
 
@@ -64,9 +64,9 @@ class ExecutionsApi(RecordApi):
 
     def start_execution(self, request: Request) -> dict[str, Any]:
         """Start an execution; a repeated token returns the same execution."""
-        for member in _NOT_CARRIED_OUT:
+        for member in _UNSUPPORTED_MEMBERS:
             if member in request:
-                raise not_carried_out(member)
+                raise unsupported(member)
         token, content = request["ClientRequestToken"], content_of(request)
         with self.store.exclusively():
             pipeline = found_pipeline(self, request["PipelineName"])
@@ -99,7 +99,7 @@ class ExecutionsApi(RecordApi):
         parallelism = (
             request.get("ParallelismConfiguration") or pipeline.get("ParallelismConfiguration") or {}
         )
-        return without_nothing(
+        return without_nulls(
             {
                 "name": execution_id,
                 "arn": f"{pipeline['arn']}/execution/{execution_id}",
@@ -175,7 +175,7 @@ class ExecutionsApi(RecordApi):
         """Describe an execution."""
         record = self._execution(request)
         parallel_steps = record.get("parallel_steps")
-        return without_nothing(
+        return without_nulls(
             {
                 "PipelineArn": record["pipeline_arn"],
                 "PipelineExecutionArn": record["arn"],
@@ -204,7 +204,7 @@ class ExecutionsApi(RecordApi):
     def list_executions(self, request: Request) -> dict[str, Any]:
         """List a pipeline's executions, by default newest first."""
         if "PipelineVersionAlias" in request:
-            raise not_carried_out("PipelineVersionAlias")
+            raise unsupported("PipelineVersionAlias")
         pipeline = found_pipeline(self, request["PipelineName"])
         field = "arn" if request.get("SortBy") == "PipelineExecutionArn" else "created_at"
         descending = request.get("SortOrder", "Descending") == "Descending"
@@ -227,7 +227,7 @@ class ExecutionsApi(RecordApi):
         if request.get("SortOrder", "Descending") == "Descending":
             steps.reverse()
         return self.answer_page(
-            steps, request, key="name", size=100, member="PipelineExecutionSteps", show=_shown_step
+            steps, request, key="name", size=100, member="PipelineExecutionSteps", show=_step_answer
         )
 
     def list_parameters(self, request: Request) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class ExecutionsApi(RecordApi):
             key="name",
             size=100,
             member="PipelineParameters",
-            show=lambda each: {"Name": each["name"], "Value": text_of(each["value"])},
+            show=lambda each: {"Name": each["name"], "Value": to_text(each["value"])},
         )
 
     def _executions(self, pipeline: Record) -> list[Record]:
@@ -258,7 +258,7 @@ def _stop(record: Record) -> None:
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    return without_nothing(
+    return without_nulls(
         {
             "PipelineExecutionArn": record["arn"],
             "StartTime": record["created_at"],
@@ -270,8 +270,8 @@ def _summary(record: Record) -> dict[str, Any]:
     )
 
 
-def _shown_step(step: Record) -> dict[str, Any]:
-    return without_nothing(
+def _step_answer(step: Record) -> dict[str, Any]:
+    return without_nulls(
         {
             "StepName": step["name"],
             "StepDisplayName": step["labels"].get("DisplayName"),

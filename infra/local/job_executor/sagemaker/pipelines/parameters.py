@@ -129,6 +129,6 @@ def values_of(parameters: dict[str, Parameter], given: list[dict[str, str]]) -> 
     return values
 
 
-def text_of(value: Value) -> str:
+def to_text(value: Value) -> str:
     """Return a value as text, for the API and `Std:Join`."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -93,7 +93,7 @@ def _utc_text(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def without_nothing(document: dict[str, Any]) -> dict[str, Any]:
+def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
     """Return the members that are not None."""
     return {name: value for name, value in document.items() if value is not None}
 

@@ -19,7 +19,7 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     VERSION,
     pipeline_arn,
     version_name,
-    without_nothing,
+    without_nulls,
 )
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ class PipelinesApi(RoleApi):
     def describe_pipeline(self, request: Request) -> dict[str, Any]:
         """Describe a pipeline with its newest definition, or with the definition of the requested version."""
         if "PipelineVersionAlias" in request:
-            raise not_carried_out("PipelineVersionAlias")
+            raise unsupported("PipelineVersionAlias")
         record = self._pipeline(request["PipelineName"])
         number = request.get("PipelineVersionId", record["version"])
         version = self.store.get(VERSION, version_name(record["name"], number))
         if version is None:
             raise ApiError("ResourceNotFound", f"Pipeline {record['arn']} has no version {number}.")
-        return without_nothing(
+        return without_nulls(
             {
                 "PipelineArn": record["arn"],
                 "PipelineName": record["name"],
@@ -182,7 +182,7 @@ class PipelinesApi(RoleApi):
             message = "Specify either PipelineDefinition or PipelineDefinitionS3Location."
             raise ApiError("ValidationException", message)
         if request.get("PipelineVersionAliases"):
-            raise not_carried_out("PipelineVersionAliases")
+            raise unsupported("PipelineVersionAliases")
         location = request.get("PipelineDefinitionS3Location")
         text = request["PipelineDefinition"] if location is None else self._stored_definition(location)
         try:
@@ -235,7 +235,7 @@ def reused_token(token: str) -> ApiError:
     return ApiError("ConflictException", f"ClientRequestToken {token} was used before with other content.")
 
 
-def not_carried_out(member: str) -> ApiError:
+def unsupported(member: str) -> ApiError:
     """Return the error for a member of a request that the executor does not support."""
     return ApiError("ValidationException", f"{member} is not supported by the local job executor.")
 
@@ -247,7 +247,7 @@ def created_between(record: Record, request: Request) -> bool:
 
 
 def _summary(record: Record) -> dict[str, Any]:
-    return without_nothing(
+    return without_nulls(
         {
             "PipelineArn": record["arn"],
             "PipelineName": record["name"],

@@ -51,7 +51,7 @@ class RetryPolicy:
 
 
 # SageMaker retries these failures without a policy.
-UNASKED = RetryPolicy(frozenset({THROTTLING, SERVICE_FAULT}))
+DEFAULT_POLICY = RetryPolicy(frozenset({THROTTLING, SERVICE_FAULT}))
 
 
 def read_policies(documents: Any, what: str) -> tuple[RetryPolicy, ...]:

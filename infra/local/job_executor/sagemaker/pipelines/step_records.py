@@ -14,7 +14,7 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     event_members,
     new_callback_token,
     new_job_name,
-    without_nothing,
+    without_nulls,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class StepRecords:
             status: The step's final state.
             found: Other members of the step's record; None values are left out.
         """
-        changes = {"status": status, "ended_at": time.time(), **without_nothing(found)}
+        changes = {"status": status, "ended_at": time.time(), **without_nulls(found)}
         if "failure" in changes:
             changes["failure"] = changes["failure"][:_REASON_CHARACTERS]
         return self.change(execution_id, step, changes)
@@ -96,7 +96,7 @@ class StepRecords:
             "pipelineExecutionArn": execution["arn"],
         }
         resources = [execution["pipeline_arn"], execution["arn"]]
-        self.events.send(STEP_CHANGE, resources, without_nothing(detail))
+        self.events.send(STEP_CHANGE, resources, without_nulls(detail))
 
 
 def attempt_names(execution: Record, step: Step) -> dict[str, str]:

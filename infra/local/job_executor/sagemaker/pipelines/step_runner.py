@@ -16,7 +16,7 @@ from infra.local.job_executor.jobs.job_records import JobExecutionError
 from infra.local.job_executor.json_protocol import ApiError
 from infra.local.job_executor.sagemaker.pipelines.conditions import ConditionError, holds
 from infra.local.job_executor.sagemaker.pipelines.definition import CREATED_BY
-from infra.local.job_executor.sagemaker.pipelines.parameters import text_of
+from infra.local.job_executor.sagemaker.pipelines.parameters import to_text
 from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
     ExecutionState,
     StepState,
@@ -25,11 +25,11 @@ from infra.local.job_executor.sagemaker.pipelines.pipeline_records import (
 from infra.local.job_executor.sagemaker.pipelines.references import BadReferenceError
 from infra.local.job_executor.sagemaker.pipelines.retry_policies import (
     CAPACITY_ERROR,
+    DEFAULT_POLICY,
     INTERNAL_ERROR,
     RESOURCE_LIMIT,
     SERVICE_FAULT,
     THROTTLING,
-    UNASKED,
 )
 from infra.local.job_executor.sagemaker.pipelines.step_records import JOB_KINDS, attempt_names
 from infra.local.job_executor.sagemaker.pipelines.values import Values
@@ -137,7 +137,7 @@ class StepRunner:
         elif step.kind == "Condition":
             self._decide(execution, step, values)
         elif step.kind == "Fail":
-            message = text_of(values.filled(step.arguments["ErrorMessage"]))
+            message = to_text(values.filled(step.arguments["ErrorMessage"]))
             metadata = {"Fail": {"ErrorMessage": message[:_MESSAGE_CHARACTERS]}}
             self.records.end(
                 execution["name"], step.name, StepState.FAILED, failure=message, metadata=metadata
@@ -235,7 +235,7 @@ class StepRunner:
 
     def _fail(self, execution: Record, step: Step, state: Record, failure: StepFailedError) -> None:
         """End a failed step, or let it begin again according to its retry policies."""
-        policies = [UNASKED] if failure.in_place else [*step.retries, UNASKED]
+        policies = [DEFAULT_POLICY] if failure.in_place else [*step.retries, DEFAULT_POLICY]
         fitting = [(number, policy) for number, policy in enumerate(policies) if failure.kind in policy.kinds]
         pause = None
         counts = dict(state.get("repetitions", {}))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from infra.local.job_executor.sagemaker.pipelines.parameters import text_of
+from infra.local.job_executor.sagemaker.pipelines.parameters import to_text
 from infra.local.job_executor.sagemaker.pipelines.references import (
     GET,
     JOIN,
@@ -62,7 +62,7 @@ class Values:
             return self._get(document[GET])
         if JOIN in document:
             call = document[JOIN]
-            return call["On"].join(text_of(self.filled(value)) for value in call["Values"])
+            return call["On"].join(to_text(self.filled(value)) for value in call["Values"])
         if JSON_GET in document:
             return self._json_get(document[JSON_GET])
         return {name: self.filled(value) for name, value in document.items()}

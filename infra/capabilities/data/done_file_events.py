@@ -28,7 +28,7 @@ def add_dead_letters(stack: cdk.Stack, deployment: Deployment) -> sqs.CfnQueue:
     return add_queue(stack, "DeadLetters", dead_letter_queue(deployment), *senders, arn=arn)
 
 
-def add_done_file_notice(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
+def add_done_file_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
     """Add the queue and the rule."""
     queue = add_queue(
         stack,
