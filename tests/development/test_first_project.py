@@ -1,4 +1,4 @@
-"""The project that never changes: it stands for all that follow docs/project.md, version 1 of the promise.
+"""The project that never changes: it stands for all that follow docs/project.md as of version 0.1.
 
 What fails here breaks every project. See tests/projects/first/README.md before you edit anything.
 """
