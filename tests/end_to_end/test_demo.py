@@ -1,11 +1,8 @@
-"""The whole way, as `make demo` goes it: real daemon, sensor, scripts, stores, load balancer, Lambda."""
+"""The README's first commands in a fresh clone: real daemon, sensor, scripts, stores and serving."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +15,13 @@ from infra.local.supervision.processes import DAGSTER_ROLE, stack_processes
 from prediction_contract.registry.records import PublicationEntry
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.version_records import VersionState
-from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
+from tests.end_to_end.fresh_clone import FreshClone
+from tests.stack_runs import StackRun, aws_client_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(720)]
-_DEMO_SECONDS = 480
-_DEV_SECONDS = 240
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(1800)]
 _MODEL = "flight_delay"
 _DAYS = ["2013-02-01", "2013-02-02", "2013-02-03"]
 
@@ -37,12 +33,12 @@ class DemoRun:
     Attributes:
         status: Its exit status.
         lines: Its standard output.
-        told: Its standard error, and all of its output.
+        output: Its standard error, and all of its standard output.
     """
 
     status: int
     lines: list[str]
-    told: str
+    output: str
 
     @property
     def result(self) -> dict[str, Any]:
@@ -56,53 +52,54 @@ class DemoRun:
         return {line[0]: line[1:] for line in cells}
 
 
-def arguments(stack: StackRun, program: str) -> list[str]:
-    """Return the command line that a target of make runs, on a stack of the test's own."""
-    paths = ["--state-dir", str(stack.state_directory), "--env-file", str(stack.environment_file)]
-    return [sys.executable, "-m", f"infra.local.{program}", *paths]
-
-
-def run_demo(stack: StackRun) -> DemoRun:
+def run_demo(clone: FreshClone) -> DemoRun:
     """Run the demo to its end."""
-    done = subprocess.run(
-        arguments(stack, "demo"),
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=_DEMO_SECONDS,
-        check=False,
-    )
+    done = clone.run("make demo")
     return DemoRun(done.returncode, done.stdout.splitlines(), done.stderr + done.stdout)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
-    """A stack of these tests' own, which the first demo starts."""
-    run = StackRun(tmp_path_factory.mktemp("demo") / "state")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshClone]:
+    """A newcomer's clone; in the end `make down` leaves no process in it and nothing to commit."""
+    clone = FreshClone.made_in(tmp_path_factory.mktemp("demo"))
     try:
-        yield run
+        yield clone
+        assert len(clone.processes()) >= 5
+        done = clone.run("make down")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert clone.processes() == {}
+        status = clone.run("make status")
+        assert status.returncode != 0
+        assert "mlpipe up" in status.stdout + status.stderr
+        assert clone.run("git status --porcelain").stdout == ""
     finally:
-        run.down()
+        clone.kill_processes()
 
 
 @pytest.fixture(scope="module")
-def first(stack: StackRun) -> DemoRun:
-    """The demo from nothing."""
-    return run_demo(stack)
+def stack(clone: FreshClone) -> StackRun:
+    """The stack that the first demo starts."""
+    return clone.stack
+
+
+@pytest.fixture(scope="module")
+def first(clone: FreshClone) -> DemoRun:
+    """The demo from nothing: in a clone in which no command ran before."""
+    return run_demo(clone)
 
 
 @pytest.fixture(scope="module")
 def entries_of_first(first: DemoRun, stack: StackRun) -> list[PublicationEntry]:
     """The publications that the first demo left."""
-    assert first.status == 0, first.told
+    assert first.status == 0, first.output
     return registry(stack).publications(_MODEL)
 
 
 @pytest.fixture(scope="module")
-def second(entries_of_first: list[PublicationEntry], stack: StackRun) -> DemoRun:
+def second(entries_of_first: list[PublicationEntry], clone: FreshClone) -> DemoRun:
     """The demo again, on what the first one left."""
     assert entries_of_first
-    return run_demo(stack)
+    return run_demo(clone)
 
 
 def registry(stack: StackRun) -> RegistryTable:
@@ -150,9 +147,15 @@ def rows_held(stack: StackRun, batch_id: str) -> dict[str, int]:
     }
 
 
+def test_the_readme_begins_with_these_commands(first: DemoRun, clone: FreshClone) -> None:
+    """What this module does in a fresh clone is what the README tells a newcomer to do first."""
+    assert first.status == 0, first.output
+    assert clone.readme_commands() == ["make demo", "make dev"]
+
+
 def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
     """From nothing: exit status 0, a line a day whose rows add up, and each day live after its done file."""
-    assert first.status == 0, first.told
+    assert first.status == 0, first.output
     result = first.result
     assert list(result) == [
         "ok",
@@ -173,7 +176,7 @@ def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
         day: [str(rows)] * 4 + ["0"] for day, rows in zip(_DAYS, (926, 682, 814), strict=True)
     }
     assert len(result["done_to_live_seconds"]) == len(_DAYS)
-    assert all(0 < seconds < _DEMO_SECONDS for seconds in result["done_to_live_seconds"])
+    assert all(0 < seconds < 480 for seconds in result["done_to_live_seconds"])
 
 
 def test_a_second_version_scores_one_day_and_is_demoted(
@@ -199,7 +202,7 @@ def test_a_second_version_scores_one_day_and_is_demoted(
 
 def test_the_other_model_was_retrained_as_well(first: DemoRun, stack: StackRun) -> None:
     """Its pipeline made a version, which is the champion."""
-    assert first.status == 0, first.told
+    assert first.status == 0, first.output
     champion = registry(stack).champion("airport_congestion")
     assert champion is not None
     assert champion.version == 1
@@ -237,30 +240,24 @@ def test_the_stores_hold_what_the_demo_says(first: DemoRun, stack: StackRun) -> 
     assert rows_held(stack, first.result["batch_id"]) == expected
 
 
-def test_the_stack_stays_and_dagster_ends(first: DemoRun, stack: StackRun) -> None:
+def test_the_stack_stays_and_dagster_ends(first: DemoRun, clone: FreshClone, stack: StackRun) -> None:
     """After a demo the stack is whole and no process of Dagster's is left."""
-    assert first.status == 0, first.told
+    assert first.status == 0, first.output
     assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
-    assert stack.run("status").returncode == 0
+    assert clone.run("make status").returncode == 0
 
 
-def test_dev_keeps_dagster_until_it_is_interrupted(first: DemoRun, stack: StackRun) -> None:
-    """`make dev` prints the UI's address, which answers; Ctrl-C ends all of Dagster with status 0."""
-    assert first.status == 0, first.told
-    log = stack.state_directory / "dev-output.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(arguments(stack, "dev"), cwd=PROJECT_ROOT, stdout=output, stderr=output)
-    try:
-        wait_until(lambda: "Ctrl-C" in log.read_text(), seconds=_DEV_SECONDS, what="the addresses")
+def test_dev_keeps_dagster_until_it_is_interrupted(
+    first: DemoRun, clone: FreshClone, stack: StackRun
+) -> None:
+    """`make dev` prints the UI's address, which answers; Ctrl-C ends all of Dagster and leaves the stack."""
+    assert first.status == 0, first.output
+    with clone.running("make dev", ready="Ctrl-C ends Dagster") as output:
         (address,) = [
-            line.split()[1] for line in log.read_text().splitlines() if line.startswith("  dagster ")
+            line.split()[1] for line in output.read_text().splitlines() if line.startswith("  dagster ")
         ]
         assert answers(f"{address}/server_info")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait(30)
+    assert "Dagster has ended" in output.read_text()
     assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
     assert not answers(f"{address}/server_info")
 
@@ -268,7 +265,7 @@ def test_dev_keeps_dagster_until_it_is_interrupted(first: DemoRun, stack: StackR
 @pytest.mark.drill
 def test_a_second_demo_leaves_older_days_as_history(second: DemoRun, first: DemoRun) -> None:
     """On the same state all holds again: only the newest day becomes live, and only its seconds count."""
-    assert second.status == 0, second.told
+    assert second.status == 0, second.output
     assert [cells[-1] for cells in second.days.values()][:2] == ["history", "history"]
     assert len(second.result["done_to_live_seconds"]) == 1
     assert second.result["batch_id"] > first.result["batch_id"]
