@@ -116,13 +116,12 @@ def challenger_asset(
 
 
 # Dagster has no public name for the type that `define_asset_job` returns.
-def challenger_job(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> Any:
+def challenger_job(declaration: ModelDeclaration) -> Any:
     """Return the job that scores a batch's features with the challenger."""
     model = declaration.name
     return dg.define_asset_job(
         challenger_job_name(model),
         selection=dg.AssetSelection.assets(asset_key(model, CHALLENGER_PREDICTIONS)),
-        partitions_def=partitions,
         tags={MODEL_TAG: model},
         description=f"Scores a batch's features with the challenger of {model}, to compare it with the "
         "champion.",

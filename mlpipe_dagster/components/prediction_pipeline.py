@@ -127,7 +127,7 @@ def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
             live_batch_checks(declaration, partitions),
             *([version_checks(declaration)] if has_versions else []),
         ],
-        jobs=_pipeline_jobs(declaration, partitions),
+        jobs=_pipeline_jobs(declaration),
         schedules=[scoring_schedule(declaration, partitions)] if scores and not by_upstream else [],
         sensors=[
             *([upstream_sensor(declaration)] if by_upstream else []),
@@ -146,7 +146,7 @@ def _trained_model(declaration: ModelDeclaration) -> dg.AssetsDefinition | dg.As
 
 
 # Dagster has no public name for the type that `define_asset_job` returns.
-def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]) -> list[Any]:
+def _pipeline_jobs(declaration: ModelDeclaration) -> list[Any]:
     """Return the job that publishes, and those that train, score and measure if Dagster does that."""
     model = declaration.name
     keys = {
@@ -170,19 +170,17 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
             dg.define_asset_job(
                 score_job_name(model),
                 selection=dg.AssetSelection.assets(keys[FEATURES], keys[PREDICTIONS]),
-                partitions_def=partitions,
                 tags=tags,
                 description=f"Scores one partition of {model}; its done file starts the load.",
             )
         )
     if declaration.has_versions:
-        jobs.append(challenger_job(declaration, partitions))
+        jobs.append(challenger_job(declaration))
     jobs.append(
         dg.define_asset_job(
             load_job_name(model),
             selection=dg.AssetSelection.assets(*tables, keys[PUBLICATION])
             | dg.AssetSelection.checks_for_assets(*tables, keys[PUBLICATION]),
-            partitions_def=partitions,
             tags=tags,
             description=f"Loads, checks and publishes one batch of {model}.",
         )
@@ -193,7 +191,6 @@ def _pipeline_jobs(declaration: ModelDeclaration, partitions: dg.PartitionsDefin
                 accuracy_job_name(model),
                 selection=dg.AssetSelection.assets(asset_key(model, ACCURACY))
                 | dg.AssetSelection.checks_for_assets(asset_key(model, ACCURACY)),
-                partitions_def=partitions,
                 tags=tags,
                 description=f"Measures the accuracy of a published batch of {model}.",
             )

@@ -252,12 +252,12 @@ def test_dev_keeps_dagster_until_it_is_interrupted(
 ) -> None:
     """`make dev` prints the UI's address, which answers; Ctrl-C ends all of Dagster and leaves the stack."""
     assert first.status == 0, first.output
-    with clone.running("make dev", ready="Ctrl-C ends Dagster") as output:
+    with clone.running("make dev", ready="Ctrl-C stops Dagster") as output:
         (address,) = [
             line.split()[1] for line in output.read_text().splitlines() if line.startswith("  dagster ")
         ]
         assert answers(f"{address}/server_info")
-    assert "Dagster has ended" in output.read_text()
+    assert "Dagster has stopped" in output.read_text()
     assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
     assert not answers(f"{address}/server_info")
 

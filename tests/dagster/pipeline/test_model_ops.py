@@ -56,6 +56,7 @@ def loaded(model: str) -> dg.AssetsDefinition:
             for table in ("left", "right")
         ],
         can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         for key in sorted(context.selected_asset_keys):
