@@ -201,7 +201,7 @@ def _format_dollars(value: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare the page's figures with the calculated ones, or write those."""
+    """Check the page's figures, or write the calculated ones; return 1 if they differ or a row is wrong."""
     parser = argparse.ArgumentParser(prog="python -m infra.cost_estimate", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the calculated figures to the page")
     options = parser.parse_args(arguments)

@@ -25,7 +25,7 @@ def acknowledge(resource: IConstruct, **reasons: str) -> None:
 
     Args:
         resource: The only resource for which the findings are accepted.
-        reasons: The reason by the rule's name after `AwsSolutions-`.
+        reasons: A reason for each rule. The keyword is the rule's name without `AwsSolutions-`, such as `S1`.
     """
     _acknowledge(resource, reasons)
 
@@ -35,14 +35,14 @@ def acknowledge_lint(resource: cdk.CfnResource, **reasons: str) -> None:
 
     Args:
         resource: The resource.
-        reasons: The reason by the check's name.
+        reasons: A reason for each check. The keyword is the check's name, such as `W3010`.
     """
     resource.add_metadata("cfn-lint", {"config": {"ignore_checks": sorted(reasons)}})
     resource.add_metadata("mlpipe:reasons", reasons)
 
 
 def acknowledge_named_zones(network: ec2.Vpc) -> None:
-    """Accept that a network's subnets name their zones."""
+    """Accept cfn-lint's findings about subnets with a fixed availability zone."""
     for subnet in (*network.public_subnets, *network.private_subnets, *network.isolated_subnets):
         resource = subnet.node.default_child
         if isinstance(resource, cdk.CfnResource):

@@ -25,8 +25,8 @@ def add_repository(
         stack: The stack to add to.
         construct_id: The construct's id in the stack.
         name: The repository's name.
-        families: The families of its images; a tag begins with its family and a hyphen. The newest images of
-            each family are kept, however many of another are pushed. None for any tags.
+        families: The families of its images; a tag begins with its family and a hyphen. Each family keeps its
+            own newest images. With None, all images are counted together.
     """
     if families is None:
         selections = [{"tagStatus": "any"}]

@@ -57,7 +57,7 @@ class LogsBucket:
 def add_logs_bucket(
     stack: cdk.Stack, construct_id: str, name: str, deployment: Deployment, *statements: Statement
 ) -> LogsBucket:
-    """Add a private bucket whose objects expire after more than a year.
+    """Add a private bucket whose objects expire after 400 days.
 
     Args:
         stack: The stack to add to.
@@ -140,6 +140,6 @@ def no_public_access() -> s3.CfnBucket.PublicAccessBlockConfigurationProperty:
 
 
 def ownership_controls_of(ownership: str) -> s3.CfnBucket.OwnershipControlsProperty:
-    """Return the ownership rule for objects that others write."""
+    """Return the bucket setting that decides who owns objects written by other accounts."""
     rule = s3.CfnBucket.OwnershipControlsRuleProperty(object_ownership=ownership)
     return s3.CfnBucket.OwnershipControlsProperty(rules=[rule])

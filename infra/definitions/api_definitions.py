@@ -39,8 +39,9 @@ class FunctionDefinition:
         name: The function's name.
         role_arn: The ARN of its role.
         environment: The variables of `api_lambda.settings` that Lambda does not set itself.
-        memory_mb: Memory, and with it CPU, which cold starts need.
-        timeout_seconds: More than the slowest answer takes: the store's deadlines and the enrichment budget.
+        memory_mb: The memory. Lambda allots CPU in proportion to it, and cold starts need CPU.
+        timeout_seconds: The timeout. It exceeds the store's deadlines plus the enrichment budget, so that the
+            slowest answer fits.
     """
 
     name: str
@@ -132,7 +133,7 @@ class LoadBalancerDefinition:
 
     Args:
         name: The load balancer's name.
-        public_paths: Path patterns without the token check; five at most, a rule's limit.
+        public_paths: Path patterns without the token check; at most five, the limit of a listener rule.
         protected_paths: Path patterns that need a token.
     """
 
@@ -165,11 +166,11 @@ def load_balancer(deployment: Deployment, *, public_documentation: bool) -> Load
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenClaim:
-    """A claim that the load balancer checks in a token, in addition to issuer and times.
+    """A claim that the load balancer checks in a token, in addition to issuer and validity period.
 
     Args:
         name: The claim's name.
-        form: The format of the claim's value, as the load balancer names formats.
+        form: The load balancer's name for the format of the claim's value.
         values: The accepted values.
     """
 

@@ -57,12 +57,12 @@ def dagster_environment(
 
 
 def snowflake_variables(secret: str) -> dict[str, str]:
-    """Return the secret fields with Snowflake's credentials by variable, given the ARN of the secret."""
+    """Return the location of each Snowflake variable's value in the secret with this ARN."""
     return {f"SNOWFLAKE_{field.upper()}": f"{secret}:{field}::" for field in SNOWFLAKE_FIELDS}
 
 
 def database_variables(secret: str) -> dict[str, str]:
-    """Return the secret fields with Postgres's credentials by variable, given the ARN of the secret."""
+    """Return the location of each Postgres variable's value in the secret with this ARN."""
     return {
         "DAGSTER_POSTGRES_USER": f"{secret}:username::",
         "DAGSTER_POSTGRES_PASSWORD": f"{secret}:password::",

@@ -1,4 +1,4 @@
-"""The Create requests of the jobs of pipeline steps, as plain data.
+"""Requests that create the jobs of pipeline steps, as plain data.
 
 A value may be a token that is filled in later, or a reference that SageMaker resolves when the step starts.
 mlpipe_dagster/job_clients/sagemaker_requests.py builds the requests of jobs that Dagster starts.

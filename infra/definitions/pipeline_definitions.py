@@ -75,8 +75,8 @@ class PipelineDefinition:
 
     Args:
         model: The name of the model.
-        purpose: The pipeline's purpose, with which its construct ids begin.
-        name: The pipeline's name, and its schedule's.
+        purpose: The pipeline's purpose; its CDK construct ids begin with it.
+        name: The name of the pipeline and of its schedule.
         description: A description for people.
         role_arn: The role by which the pipeline starts its jobs.
         document: The parameters and steps.

@@ -45,7 +45,7 @@ class TableDefinition:
 
 
 def registry_table(deployment: Deployment) -> TableDefinition:
-    """Return the registry: `record` is `batch#<batch_id>`, `live#<region>`, `publication#<sequence>`, ..."""
+    """Return the registry; its sort key `record` is `batch#<batch_id>`, `live#<region>` and others."""
     return TableDefinition(deployment.registry_table, partition_key="model", sort_key="record")
 
 
@@ -151,7 +151,7 @@ class QueueDefinition:
         visibility_timeout_seconds: How long a received message is hidden; twice the sensor's time limit.
         retention_seconds: How long an unread message is kept.
         dead_letter_queue: The queue for messages that reached `max_receives`, or `None`.
-        max_receives: The number of receives without deletion after which a message is dead.
+        max_receives: How often a message is received before SQS moves it to the dead-letter queue.
     """
 
     name: str
@@ -185,14 +185,14 @@ def _sensor_queue(deployment: Deployment, name: str) -> QueueDefinition:
 
 
 def queue_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
-    """Return the statement that lets only the done-file rule send to a queue (default: the done files')."""
+    """Return the statement that lets only the done-file rule send to a queue, by default the rule's own."""
     return _rule_sends(
         "DoneFileRuleSends", deployment.done_file_rule_arn, queue_arn or deployment.done_file_queue_arn
     )
 
 
 def model_events_policy_statement(deployment: Deployment, queue_arn: str | None = None) -> dict[str, Any]:
-    """Return the statement that lets only the model-event rule send to a queue (default: its own)."""
+    """Return the statement that lets only the model-event rule send to a queue, by default the rule's own."""
     return _rule_sends(
         "ModelEventsRuleSends",
         deployment.model_events_rule_arn,
@@ -212,9 +212,9 @@ def _rule_sends(sid: str, rule_arn: str, queue_arn: str) -> dict[str, Any]:
 
 
 def package_group_policy(deployment: Deployment, model: str) -> dict[str, Any]:
-    """Return the resource policy of a model's package group: no role of the stage approves or deletes.
+    """Return the policy that denies all roles of the stage the right to change or delete a model's versions.
 
-    None of the roles has these rights. The policy still holds if a role is given more.
+    The roles do not have this right now. The denial still holds if a role is granted it later.
     """
     group = deployment.model_package_group_arn(model)
     statement = {
@@ -244,8 +244,8 @@ def tls_only_statement(service: Literal["s3", "sqs"], *resource_arns: str) -> di
 class GlueJobDefinition:
     """The Glue job that loads batches: Spark, two workers, never retried by Glue itself.
 
-    Dagster decides about retries, because the registry's claim must be renewed for them. The timeout is far
-    shorter than any expiry margin, so a forgotten job run ends before it could do harm.
+    Dagster starts retries, because each attempt needs a new claim in the registry. The timeout is far shorter
+    than any expiry margin, so a forgotten job run ends before it could do harm.
     """
 
     name: str
@@ -286,7 +286,7 @@ def load_job(
         deployment: The names and ARNs of the stage in its region.
         code_archive_key: The key of the packaged `glue_scripts` in the data bucket; `None` if the script runs
             from the checkout, as on the local stack.
-        code_urls: The `s3://` addresses of script and package, if they lie elsewhere.
+        code_urls: The `s3://` addresses of script and package, if they are not in the data bucket.
     """
     bucket = deployment.data_bucket
     arguments = {
@@ -317,7 +317,7 @@ def load_job(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenIssuerDefinition:
-    """The Cognito pool, its resource server and its one client, for machine-to-machine tokens only."""
+    """The Cognito pool, its resource server and its only client. It issues machine-to-machine tokens only."""
 
     pool: str
     domain: str
@@ -342,7 +342,7 @@ class TokenIssuerDefinition:
         return {"Name": self.resource_server, "Scopes": [scope]}
 
     def client_settings(self) -> dict[str, Any]:
-        """Return the client's settings without those that can only be set at its creation."""
+        """Return the client's settings that can be updated after its creation."""
         return {
             "AllowedOAuthFlows": ["client_credentials"],
             "AllowedOAuthFlowsUserPoolClient": True,

@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"\$\{([a-z_]+)\}")
 
 
 class NotRetrainedError(ContractError):
-    """A model without a retraining pipeline."""
+    """The model has no retraining pipeline."""
 
 
 def pipeline_definition(
@@ -65,7 +65,8 @@ def start_request(pipeline: str) -> dict[str, Any]:
 def filled(document: Any, values: Mapping[str, Any]) -> Any:
     """Return a document with its tokens replaced.
 
-    A text that is exactly one token becomes the value with its type. A longer text gets the value's text.
+    A string that is exactly one token becomes the value itself, of any type. In a longer string the token is
+    replaced by the value as text.
 
     Raises:
         KeyError: A token has no value.

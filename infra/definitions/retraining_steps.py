@@ -66,11 +66,11 @@ class References:
         ]
 
     def key(self, *names: str) -> Any:
-        """Return the key of an object or folder that the execution keeps."""
+        """Return the S3 key of an object or folder below the execution's own prefix."""
         return self.joined(token("retraining_prefix"), self.execution_id, *(f"/{name}" for name in names))
 
     def address(self, *names: str) -> Any:
-        """Return the S3 address of an object or folder that the execution keeps."""
+        """Return the S3 address of an object or folder below the execution's own prefix."""
         return self.joined(
             f"s3://{token('bucket')}/{token('retraining_prefix')}",
             self.execution_id,
@@ -118,7 +118,7 @@ def train_request(references: References) -> dict[str, Any]:
 
 
 def judge_request(references: References, *, candidate: Any) -> dict[str, Any]:
-    """Return the request of the job that judges the candidate with this archive's address."""
+    """Return the request of the job that judges a candidate, given the address of its archive."""
     _, output, _ = VERDICT_FILE
     return processing_request(
         _setting("processing"),
@@ -136,7 +136,7 @@ def package_request(
     Args:
         references: Values that only the execution has.
         candidate: The address of the candidate's archive.
-        told: Returns a member of the verdict.
+        told: Returns a reference to the verdict's member of this name.
         refused: Whether the package is registered as rejected; otherwise its status comes from the verdict.
     """
     return {

@@ -2,8 +2,8 @@
 
     https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 
-Unlike in Dagster, the partition comes from the time of the schedule's tick, and the batch from the execution.
-So a repeated step is another attempt at the same batch.
+Unlike in Dagster, the schedule's tick determines the partition, and the execution determines the batch id. A
+repeated step is therefore another attempt at the same batch.
 """
 
 from __future__ import annotations

@@ -38,18 +38,18 @@ _MANAGED = {
 
 
 def known_methods() -> str:
-    """Return the pattern of the methods that the API answers."""
+    """Return a regular expression for the HTTP methods that the API answers."""
     return f"^({'|'.join(METHODS)})$"
 
 
 def known_paths() -> str:
-    """Return the pattern of the paths that the API answers."""
+    """Return a regular expression for the paths that the API answers."""
     whole = "|".join(re.escape(path) for path in (*PUBLIC_PATHS, *DOCUMENTATION_PATHS))
     return f"^({whole})$|^{re.escape(VERSION_PREFIX)}"
 
 
 def large_bodies() -> str:
-    """Return the pattern of a Content-Length above the load balancer's limit."""
+    """Return a regular expression for a `Content-Length` that reaches the load balancer's limit."""
     return f"^[0-9]{{{len(str(MAX_FUNCTION_REQUEST_BYTES))},}}$"
 
 

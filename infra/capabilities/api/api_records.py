@@ -20,7 +20,7 @@ _FAILURES = 3
 
 
 def add_certificate(stack: cdk.Stack, settings: StageSettings, deployment: Deployment) -> acm.CfnCertificate:
-    """Add the certificate of both names. ACM writes the validation record into the zone itself."""
+    """Add the certificate for the API's name and its regional name; DNS records validate it."""
     domain = settings.domain
     names = [domain.api_name, domain.regional_name(deployment.region)]
     return acm.CfnCertificate(

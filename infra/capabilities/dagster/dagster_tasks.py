@@ -29,7 +29,7 @@ class Task:
     """One kind of task.
 
     Attributes:
-        name: The end of the task family's name, and the container's name.
+        name: The suffix of the task family's name, and the container's name.
         role: The task's role.
         command: The command of its container.
         port: The port that it listens on; None if it does not listen.
@@ -95,7 +95,7 @@ def add_task(
         task: The task.
         image: The container image.
         environment: Environment variables of the container.
-        secrets: Variables that ECS fills from Secrets Manager, with the location of each value.
+        secrets: The location in Secrets Manager of each variable that ECS fills in.
     """
     size, is_run = settings.dagster, task.name == RUN_CONTAINER
     definition = ecs.CfnTaskDefinition

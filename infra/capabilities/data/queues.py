@@ -70,7 +70,7 @@ def add_feeding_rule(
         name: The rule's name.
         description: The rule's description, for people.
         pattern: The EventBridge pattern of the events.
-        target_id: The rule's name for its target.
+        target_id: The id of the queue among the rule's targets.
         queue: The queue.
         dead: The dead-letter queue for events that the rule cannot deliver.
     """

@@ -1,4 +1,4 @@
-"""Access of Snowflake to the bucket, by a role, and of jobs to Snowflake, by a secret."""
+"""The role with which Snowflake reads the bucket, and the secret with which jobs log in to Snowflake."""
 
 from __future__ import annotations
 

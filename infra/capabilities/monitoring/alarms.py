@@ -24,16 +24,16 @@ class Alarm:
     """A watched metric and the threshold of its alarm.
 
     Attributes:
-        what: The end of the alarm's name, such as `api-errors`.
+        what: The suffix of the alarm's name, such as `api-errors`.
         description: What the alarm means and what to do first.
         namespace: The metric's namespace.
         metric: The metric's name.
         dimensions: The metric's dimensions by name.
         statistic: `Sum`, `Maximum`, or a percentile such as `p99`.
-        above: The threshold; larger values alarm.
+        above: The threshold; the alarm goes off above it.
         minutes: The period of one data point.
         points: The number of successive data points that must all be above the threshold.
-        silence: How missing data is treated.
+        silence: How CloudWatch treats missing data.
     """
 
     what: str
@@ -83,9 +83,9 @@ def add_topic(
     *services: str,
     takes_events: bool = False,
 ) -> sns.CfnTopicPolicy:
-    """Add a topic for services of this account, with the stage's address as its subscriber.
+    """Add a topic on which services of this account publish; its subscriber is the stage's alarm address.
 
-    It returns the topic's policy: services can publish only once the policy exists.
+    Returns the topic's policy: services can publish only once the policy exists.
 
     Args:
         stack: The stack to add to.

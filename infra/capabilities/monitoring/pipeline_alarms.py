@@ -28,7 +28,7 @@ FAILED_STATES = ("FAILED", "TIMEOUT", "ERROR", "EXPIRED")
 def add_pipeline_alarms(
     stack: cdk.Stack, settings: StageSettings, models: Iterable[ProvisionedModel], topic_arn: str
 ) -> None:
-    """Add the alarms, and the rules that report failed loads, scorings by SageMaker and retrainings."""
+    """Add the alarms, and the rules that report failed loads, SageMaker scorings and retrainings."""
     deployment = settings.deployment()
     declared = list(models)
     failed_loads = _failed_loads(stack, deployment, topic_arn)
@@ -142,7 +142,7 @@ def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
 def add_pointer_alarms(
     stack: cdk.Stack, settings: StageSettings, deployment: Deployment, models: Iterable[str], topic_arn: str
 ) -> None:
-    """Add an alarm on the age of each model's live batch as served by the API of the region."""
+    """Add one alarm per model on the age of the live batch that the region's API serves."""
     for model in models:
         add_alarm(stack, deployment, _pointer(settings, deployment, model), topic_arn)
 
