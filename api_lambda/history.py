@@ -7,7 +7,7 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING
 
 from api_lambda.calls import require_columns
-from api_lambda.http.load_balancer import Response, longest_that_fits
+from api_lambda.http.load_balancer import Response, longest_fitting_page
 from prediction_contract.registry.records import HIGHEST_SEQUENCE
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def get_history(call: Call) -> Response:
             f'"history":[{",".join(entries[:count])}]{more}}}',
         )
 
-    return longest_that_fits(len(published), page)
+    return longest_fitting_page(len(published), page)
 
 
 def _value(batch: LiveBatch, stored: StoredPrediction | None, names: tuple[str, ...] | None) -> str:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from api_lambda import problems
-from api_lambda.http.load_balancer import Response, longest_that_fits
+from api_lambda.http.load_balancer import Response, longest_fitting_page
 from api_lambda.request_log import NOT_REPLICATED
 from api_lambda.store.live_batch import BrokenPublicationError, model_members
 from api_lambda.store.registry_reader import MAX_MODELS
@@ -38,7 +38,7 @@ def list_models(call: Call) -> Response:
         more = {"next_after": shown[count - 1]} if 0 < count < len(left) else {}
         return Response(200, json.dumps({"models": part, **more}, ensure_ascii=False))
 
-    return longest_that_fits(len(shown), page)
+    return longest_fitting_page(len(shown), page)
 
 
 def get_model(call: Call) -> Response:

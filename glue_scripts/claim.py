@@ -54,7 +54,7 @@ class Claim:
         def decide() -> Transaction:
             batch, arguments = self._batch(), self._arguments
             if batch.claim_token == arguments.claim_token and batch.load_attempts != arguments.load_attempt:
-                self._not_held(f"The claim is for load attempt {batch.load_attempts}")
+                self._claim_error(f"The claim is for load attempt {batch.load_attempts}")
             found.append(batch)
             return load_rules.confirm_claim(batch, token=arguments.claim_token, job_run_id=self._job_run_id)
 
@@ -129,7 +129,7 @@ class Claim:
     def _batch(self) -> BatchRecord:
         batch = self._registry.batch(self._arguments.model, self._arguments.batch_id)
         if batch is None:
-            self._not_held("The registry does not know the batch")
+            self._claim_error("The registry does not know the batch")
         return batch
 
     def _carry_out(self, decide: Callable[[], Transaction]) -> None:
@@ -137,7 +137,7 @@ class Claim:
             self._registry.carry_out(decide)
         except RuleViolationError as error:
             if error.condition in _CLAIM_CONDITIONS:
-                self._not_held(error.what, error)
+                self._claim_error(error.what, error)
             raise
 
     def _retention(self) -> timedelta:
@@ -145,7 +145,7 @@ class Claim:
         left = datetime.fromtimestamp(self._arguments.items_expire_at, UTC) - self._now()
         return max(left, timedelta(0))
 
-    def _not_held(self, what: str, cause: Exception | None = None) -> NoReturn:
+    def _claim_error(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise ClaimNotHeldError(
             f"Job run {self._job_run_id} holds no claim: {what}",
             remedy="Do nothing: the load that holds the claim continues without this job run",

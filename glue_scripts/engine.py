@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 # With fewer parts, starting processes costs more than it saves: each imports the AWS client again.
 _FEWEST_PARTS = 4
-_AHEAD = 2
+_QUEUED_PER_PROCESS = 2
 _SPARK_ROUND = 16
 # Spawned, not forked: the parent holds threads and connections.
 _CONTEXT = get_context("spawn")
@@ -105,7 +105,7 @@ class ProcessEngine:
             # Only as many tasks as keep all processes busy, so that results do not pile up.
             futures: deque[Future[_Result]] = deque()
             for task in tasks:
-                if len(futures) == _AHEAD * self.concurrency:
+                if len(futures) == _QUEUED_PER_PROCESS * self.concurrency:
                     yield futures.popleft().result()
                 futures.append(pool.submit(function, task))
             while futures:

@@ -33,10 +33,9 @@ class Container:
     root: Path
 
     @classmethod
-    def of_process(cls, environment: Mapping[str, str] | None = None) -> Container:
+    def of_process(cls) -> Container:
         """Return this process's container."""
-        given = os.environ if environment is None else environment
-        return cls(Path(given.get("MLPIPE_ML_ROOT", "/opt/ml")))
+        return cls(Path(os.environ.get("MLPIPE_ML_ROOT", "/opt/ml")))
 
     def processing_job(self) -> ProcessingJob | None:
         """Return the processing job, or None outside of a job.

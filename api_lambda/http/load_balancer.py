@@ -144,7 +144,7 @@ class Response:
         return answer
 
 
-def longest_that_fits(entries: int, page: Callable[[int], Response]) -> Response:
+def longest_fitting_page(entries: int, page: Callable[[int], Response]) -> Response:
     """Return the longest page that the load balancer accepts, halving the number of entries until it fits.
 
     Args:

@@ -149,7 +149,7 @@ class PointerResolver:
             later = [each for each in page if each.makes_live and (not kept or each.sequence > kept.sequence)]
             batch_ids = dict.fromkeys(each.batch_id or "" for each in later)
             records = self._registry.batches(model, batch_ids, until)
-            fit = {record.batch_id for record in records if self._is_held_whole(record)}
+            fit = {record.batch_id for record in records if self._is_replicated(record)}
             for entry in later:
                 if entry.batch_id in fit:
                     live = replace(live_batch(entry, entry.published_at), is_behind=True)
@@ -171,7 +171,7 @@ class PointerResolver:
             return _awaiting(replace(served, confirmed_at=read_at))
         return _awaiting(served) if read_at - served.confirmed_at < _MAX_UNCONFIRMED_SECONDS else None
 
-    def _is_held_whole(self, record: BatchRecord) -> bool:
+    def _is_replicated(self, record: BatchRecord) -> bool:
         """Return whether a batch may be served and this region was verified to hold all its items."""
         return (
             self._region in record.verified_regions

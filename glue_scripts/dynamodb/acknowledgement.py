@@ -74,7 +74,7 @@ class Acknowledgement:
         is_enough = is_same and expiry >= least
         return min(expiry, self.items_expire_at) if is_enough else None
 
-    def leave(self, s3: Any, acknowledged: RowTally) -> None:
+    def record(self, s3: Any, acknowledged: RowTally) -> None:
         """Record that DynamoDB has acknowledged all of the part's accepted rows.
 
         Args:

@@ -94,7 +94,7 @@ def write_part(task: OnlineTask) -> WrittenPart:
         return found
     written = write_rows(task, read_rows(task.source, s3))
     if acknowledgement is not None:
-        acknowledgement.leave(s3, written.acknowledged)
+        acknowledgement.record(s3, written.acknowledged)
     return written
 
 

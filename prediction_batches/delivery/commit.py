@@ -165,7 +165,7 @@ def check_refused_rows(
         named += [
             f"{_row_label(*place, receipts)}: another row has the same key" for place in duplicates.first
         ]
-    found = "; ".join([_counted(reasons), *named[:_NAMED_ROWS]])
+    found = "; ".join([_reason_counts(reasons), *named[:_NAMED_ROWS]])
     fault = tolerance.fault(rows, reasons.total())
     if fault is not None:
         raise PredictionsError(
@@ -195,7 +195,7 @@ def _check_parts(batch: BatchIdentity, parts: Sequence[JsonPart], store: ObjectS
             )
 
 
-def _counted(reasons: Counter[str]) -> str:
+def _reason_counts(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 

@@ -37,7 +37,7 @@ class PartFiles:
         self._parts: list[JsonPart] = []
         self._uploads = Uploads()
         self._finished = self._finished_rows = 0
-        self._open_anew()
+        self._start_part()
 
     def write(self, lines: pa.Array) -> None:
         """Add lines.
@@ -70,7 +70,7 @@ class PartFiles:
         self._uploads.finish()
         return self._parts
 
-    def _open_anew(self) -> None:
+    def _start_part(self) -> None:
         self._pack = GzipStream()
         self._rows = self._size = 0
 
@@ -79,7 +79,7 @@ class PartFiles:
         self._uploads.start(partial(self._put, key, packed, self._rows, self._size))
         self._finished += 1
         self._finished_rows += self._rows
-        self._open_anew()
+        self._start_part()
 
     def _put(self, key: str, packed: bytes, rows: int, text_bytes: int) -> None:
         part = JsonPart(key, rows, len(packed), hashlib.sha256(packed).hexdigest())

@@ -77,7 +77,7 @@ def checksums_of(canonical: pa.Array) -> np.ndarray:
     return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
 
 
-def stated_lines(canonical: pa.Array, checksums: np.ndarray) -> pa.Array:
+def lines_with_checksums(canonical: pa.Array, checksums: np.ndarray) -> pa.Array:
     """Return canonical rows as lines that include their checksums."""
     opened = pc.binary_slice(canonical.cast(pa.binary()), 0, -1)
     stated = pc.cast(pa.array(checksums), pa.string()).cast(pa.binary())

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from prediction_batches.arrow_types import arrow_type
 from prediction_batches.errors import PredictionsError
-from prediction_batches.rows.canonical_rows import CanonicalRows, checksums_of, stated_lines
+from prediction_batches.rows.canonical_rows import CanonicalRows, checksums_of, lines_with_checksums
 from prediction_batches.rows.column_texts import ColumnTexts, column_texts, either, mask_of
 from prediction_batches.rows.encoded_rows import EncodedRows, Refusal
 from prediction_batches.rows.given_rows import (
@@ -114,7 +114,7 @@ class ColumnEncoder:
         odd = self._odd([each.texts for each in columns], [each.odd for each in columns], canonical)
         checksums = checksums_of(canonical)
         stored = pa.RecordBatch.from_arrays([each.stored for each in columns], schema=self._arrow_schema)
-        encoded = EncodedRows(stated_lines(canonical, checksums), checksums, {}, stored)
+        encoded = EncodedRows(lines_with_checksums(canonical, checksums), checksums, {}, stored)
         return encoded if odd is None or not odd.any() else self._corrected(encoded, rows, odd)
 
     def accepted(self, columns: pa.RecordBatch, checksums: np.ndarray) -> np.ndarray:

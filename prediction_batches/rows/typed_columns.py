@@ -86,12 +86,12 @@ def typed_column(column: Column, given: GivenColumn, first: int) -> TypedColumn:
     except _REFUSALS:
         return _of_objects(column, given.tolist(), first)
     typed = _of_arrow(column, array, first)
-    if column.type.kind in _KEEPS_NAN and _spells_missing_as_nan(dtype):
+    if column.type.kind in _KEEPS_NAN and _uses_nan_for_missing(dtype):
         return TypedColumn(typed.values, either(typed.odd, mask_of(array.is_null())))
     return typed
 
 
-def _spells_missing_as_nan(dtype: Any) -> bool:
+def _uses_nan_for_missing(dtype: Any) -> bool:
     is_text = isinstance(dtype, pd.StringDtype) and dtype.na_value is not pd.NA
     return is_text or isinstance(dtype, pd.CategoricalDtype)
 

@@ -52,9 +52,9 @@ class RowCleaning:
         try:
             row = self._written.accept(line)
         except InvalidRowError as unfit:
-            with _counted_as(refused_checksum(line)) as checksum:
+            with _keep_checksum(refused_checksum(line)) as checksum:
                 return self._cleaned(self._members(line, unfit), checksum)
-        with _counted_as(row.checksum) as checksum:
+        with _keep_checksum(row.checksum) as checksum:
             return self._cleaned(parse_as_written(row.canonical), checksum)
 
     def _members(self, line: bytes, unfit: InvalidRowError) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class RowCleaning:
 
 
 @contextmanager
-def _counted_as(checksum: int) -> Iterator[int]:
+def _keep_checksum(checksum: int) -> Iterator[int]:
     try:
         yield checksum
     except InvalidRowError as error:

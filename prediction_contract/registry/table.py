@@ -145,11 +145,9 @@ class RegistryTable:
         item = self._item(version_key(model, version))
         return ModelVersion.from_item(item) if item else None
 
-    def model_versions(
-        self, model: str, *, newest_first: bool = True, page_size: int | None = None
-    ) -> Iterator[ModelVersion]:
-        """Yield a model's versions in the order of their numbers. Pages are read as needed."""
-        found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=newest_first)
+    def model_versions(self, model: str, *, page_size: int | None = None) -> Iterator[ModelVersion]:
+        """Yield a model's versions, newest first. Pages are read as needed."""
+        found = self._query(model, "version#", "version#~", page_size=page_size, newest_first=True)
         for item in found:
             yield ModelVersion.from_item(item)
 
@@ -163,13 +161,9 @@ class RegistryTable:
         )
         return max(superseded, key=lambda version: version.superseded_sequence or 0, default=None)
 
-    def promotions(
-        self, model: str, *, newest_first: bool = True, page_size: int | None = None
-    ) -> Iterator[PromotionEntry]:
-        """Yield the entries of the champion's history. Pages are read as needed."""
-        found = self._query(
-            model, "promotion#", "promotion#~", page_size=page_size, newest_first=newest_first
-        )
+    def promotions(self, model: str, *, page_size: int | None = None) -> Iterator[PromotionEntry]:
+        """Yield the entries of the champion's history, newest first. Pages are read as needed."""
+        found = self._query(model, "promotion#", "promotion#~", page_size=page_size, newest_first=True)
         for item in found:
             yield PromotionEntry.from_item(item)
 
@@ -242,7 +236,7 @@ class RegistryTable:
             RegistryUnavailableError: Throttling or other writers prevented the read for `patience_seconds`.
         """
         asked = [home_region, *regions]
-        answer = self._read_at_once(model, [pointer_key(model, region) for region in asked])
+        answer = self._read_atomically(model, [pointer_key(model, region) for region in asked])
         pointers = {
             region: LivePointer.from_item(response["Item"]) if response.get("Item") else None
             for region, response in zip(asked, answer["Responses"], strict=True)
@@ -287,7 +281,7 @@ class RegistryTable:
                     batch_id=transaction.batch_id,
                 ) from refusal
 
-    def _read_at_once(self, model: str, keys: Sequence[RecordKey]) -> Mapping[str, Any]:
+    def _read_atomically(self, model: str, keys: Sequence[RecordKey]) -> Mapping[str, Any]:
         """Read records atomically, and retry while DynamoDB cancels the read because one is being written."""
         items = [{"Get": {"TableName": self._name, "Key": key.item()}} for key in keys]
         patience = self._patience()

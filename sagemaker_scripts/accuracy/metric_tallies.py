@@ -20,8 +20,8 @@ from sagemaker_scripts.learning.metric_values import (
     loss_of,
     require_decidable,
     require_suitable,
+    rounded_value,
     row_losses,
-    shown_value,
 )
 
 # These metrics need all rows at once: sixteen bytes per row, and as many for each slicing column.
@@ -79,7 +79,7 @@ class MetricTally:
         else:
             found = self._sum / self.rows
             found = math.sqrt(found) if self.metric.kind == "rmse" else found
-        return shown_value(found) if math.isfinite(found) else None
+        return rounded_value(found) if math.isfinite(found) else None
 
 
 def measured_columns(metric: Metric, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

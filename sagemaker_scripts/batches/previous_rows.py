@@ -38,7 +38,7 @@ from prediction_contract.rows.schema import Kind, PredictionSchema
 from prediction_contract.stores.delta_table import CHECKSUM_COLUMN
 from prediction_contract.text.canonical_json import canonical_json
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
-from sagemaker_scripts.batches.schema_frame import frame_of_columns, values_as_given
+from sagemaker_scripts.batches.schema_frame import frame_of_columns, values_before_cleaning
 from sagemaker_scripts.functions.entity_rows import ENTITY
 
 _LOG = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _part_rows(
 ) -> Iterator[pa.RecordBatch]:
     schema = previous.manifest.schema
     accept = row_parser(schema, previous.cleaning)
-    values_of = values_as_given(schema, previous.cleaning)
+    values_of = values_before_cleaning(schema, previous.cleaning)
     with IGzipFile(path) as file:
         found: list[Mapping[str, Any]] = []
         size = 0

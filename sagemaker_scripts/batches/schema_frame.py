@@ -77,8 +77,8 @@ def entity_frame(
 ) -> pd.DataFrame:
     """Return the rows that a load accepts in the form of `schema_frame`, with the key as `entity_id`.
 
-    Their values are those of `values_as_given`. Rows that share a key are left out, because the load refuses
-    them.
+    Their values are those of `values_before_cleaning`. Rows that share a key are left out, because the load
+    refuses them.
 
     Args:
         schema: The model's columns.
@@ -86,12 +86,12 @@ def entity_frame(
         rows: Each line with the row that `row_parser` made from it.
     """
     keys = Counter(row.key for _, row in rows)
-    values_of = values_as_given(schema, cleaning)
+    values_of = values_before_cleaning(schema, cleaning)
     accepted = [values_of(line, row) for line, row in rows if keys[row.key] == 1]
     return schema_frame(schema, accepted).rename(columns={schema.key: "entity_id"})
 
 
-def values_as_given(
+def values_before_cleaning(
     schema: PredictionSchema, cleaning: Cleaning
 ) -> Callable[[bytes, Row], Mapping[str, Any]]:
     """Return a function of a line and its parsed row that returns the row's values for `predict`.

@@ -14,9 +14,9 @@ from prediction_batches.object_store import ObjectStore
 from prediction_contract.rows.key_digests import KeyDigests, key_digest
 from sagemaker_scripts.features.feature_files import FeatureFile
 from sagemaker_scripts.features.source_rows import SourceRows
-from sagemaker_scripts.functions.entity_rows import ENTITY, NAMED_KEYS, duplicate_entities_error, shown_key
+from sagemaker_scripts.functions.entity_rows import ENTITY, NAMED_KEYS, duplicate_entities_error, quoted_key
 
-_MOST = 1000
+_MAX_DUPLICATES = 1000
 
 
 class EntityKeys:
@@ -53,7 +53,7 @@ class EntityKeys:
         Raises:
             EntityRowsError: An entity has several rows.
         """
-        duplicates = self._digests.duplicates(_MOST)
+        duplicates = self._digests.duplicates(_MAX_DUPLICATES)
         if not duplicates:
             return
         named: dict[str, None] = {}
@@ -68,11 +68,11 @@ class EntityKeys:
 
     def _error(self, named: list[str], count: int) -> Exception:
         rows, more = self._rows, count - len(named)
-        least = "at least " if count == _MOST else ""
+        least = "at least " if count == _MAX_DUPLICATES else ""
         return duplicate_entities_error(
             rows.who,
             rows.partition,
-            map(shown_key, named),
+            map(quoted_key, named),
             f" and {least}{more} more" if more else "",
             rows.model,
         )

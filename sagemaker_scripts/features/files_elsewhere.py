@@ -18,7 +18,7 @@ from prediction_contract.text.json_members import member
 from sagemaker_scripts.features.source_rows import SourceRows, with_partition
 from sagemaker_scripts.sources.known_rows import known_rows
 from sagemaker_scripts.sources.source_columns import SourceColumns
-from sagemaker_scripts.sources.source_files import group_batches, named_damage
+from sagemaker_scripts.sources.source_files import group_batches, translate_read_errors
 
 # The compressed bytes of each column in memory while a row group is read.
 _BUFFER_BYTES = 64 * 1024
@@ -76,7 +76,7 @@ class RowsElsewhere:
         """
         columns = self._source_columns()
         start = Partition(self.rows.partition).start
-        with named_damage(where, self.rows.source):
+        with translate_read_errors(where, self.rows.source):
             names = file.schema_arrow.names
             if self.given is None:
                 names = columns.wanted(names, where)
@@ -99,12 +99,12 @@ class RowsElsewhere:
         """
         # Files of Delta tables written by Spark have times in nanoseconds, but the table has microseconds.
         unit = None if self.given is None else "us"
-        with named_damage(where, self.rows.source):
+        with translate_read_errors(where, self.rows.source):
             file = local_parquet(path, coerce_int96_timestamp_unit=unit)
         with file:
             yield file
 
-    def features_of_none(self, names: pa.Schema, where: str) -> pa.Table:
+    def empty_features(self, names: pa.Schema, where: str) -> pa.Table:
         """Return a table of features without rows, for a file's columns or the Delta table's."""
         columns = self._source_columns()
         given = (self.given or names).empty_table()

@@ -95,7 +95,7 @@ def _measured(
     first_row = 0
     where = source.object.address
     with elsewhere.opened(path, where) as file:
-        columns = elsewhere.features_of_none(file.schema_arrow, where)
+        columns = elsewhere.empty_features(file.schema_arrow, where)
         for number in range(file.num_row_groups):
             groups.append(0)
             for features in elsewhere.group(

@@ -62,7 +62,7 @@ def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) ->
     """Return rows after checking that all partitions are of the same kind; otherwise as above."""
     table = _with_texts(table, (PARTITION,), partition, who, model)
     for named in pc.unique(table[PARTITION]).to_pylist():
-        if not _is_alike(named, partition):
+        if not _is_same_kind(named, partition):
             raise EntityRowsError(
                 f"{who} returned partition {named[:_LONGEST_SHOWN]!r} for {partition}, which is not a "
                 "partition of the same kind",
@@ -72,7 +72,7 @@ def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) ->
     return table
 
 
-def _is_alike(named: str, partition: str) -> bool:
+def _is_same_kind(named: str, partition: str) -> bool:
     try:
         return len(Partition(named)) == len(partition)
     except InvalidNameError:
@@ -120,14 +120,14 @@ def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str,
     if not duplicates.num_rows:
         return
     keys = [
-        " of ".join(shown_key(row[name]) for name in reversed(names))
+        " of ".join(quoted_key(row[name]) for name in reversed(names))
         for row in duplicates.select(list(names)).slice(0, NAMED_KEYS).to_pylist()
     ]
     more = duplicates.num_rows - NAMED_KEYS
     raise duplicate_entities_error(who, partition, keys, f" and {more} more" if more > 0 else "", model)
 
 
-def shown_key(key: str) -> str:
+def quoted_key(key: str) -> str:
     """Return a key for an error message, quoted and cut."""
     return repr(key[:_LONGEST_SHOWN])
 

@@ -80,7 +80,7 @@ def backtest(
                 len(rows.refused),
                 len(rows),
                 partition,
-                _counted(rows.reasons()),
+                _reason_counts(rows.reasons()),
                 "; ".join(f"row {each.row}: {each.what}" for each in rows.refused[:_NAMED_ROWS]),
             )
         left_out += rows.reasons()
@@ -88,13 +88,13 @@ def backtest(
     if all(each.predictions.empty for each in scored):
         raise EvaluationError(
             "A load would accept no prediction of the evaluated partitions: "
-            f"{_counted(left_out) or 'predict returned no rows'}",
+            f"{_reason_counts(left_out) or 'predict returned no rows'}",
             remedy="Correct the model's predict function, or the columns in its defs.yaml",
         )
     return Backtest(scored, left_out)
 
 
-def _counted(reasons: Mapping[str, int]) -> str:
+def _reason_counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 

@@ -90,7 +90,7 @@ class JoinedChunks:
         self.buckets.spill(_PREVIOUS, schema, rows, key=ENTITY, first_row=0, writer=writer)
         return read
 
-    def forget_previous(self) -> None:
+    def drop_previous(self) -> None:
         """Delete the divided rows of the previous batch, before other files of it are divided."""
         self.buckets.drop(_PREVIOUS)
 

@@ -78,8 +78,8 @@ def metric_value(
         )
     lower = metric.is_lower_better
     better = bool(baselines) and all(value < each if lower else value > each for each in baselines.values())
-    shown = {name: shown_value(each) for name, each in baselines.items()}
-    return MetricValue(shown_value(value), shown, better, len(actual), rows - len(actual))
+    shown = {name: rounded_value(each) for name, each in baselines.items()}
+    return MetricValue(rounded_value(value), shown, better, len(actual), rows - len(actual))
 
 
 def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
@@ -225,6 +225,6 @@ def _function(metric: Metric, path: str) -> Loss:
     return loss
 
 
-def shown_value(value: float) -> float:
+def rounded_value(value: float) -> float:
     """Round to four decimals, and small values to four significant digits."""
     return round(value, _DECIMALS) if abs(value) >= _SMALL else float(f"{value:.{_DECIMALS}g}")

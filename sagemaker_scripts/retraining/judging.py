@@ -34,7 +34,7 @@ from sagemaker_scripts.learning.metric_values import (
     loss_of,
     metric_value,
     require_decidable,
-    shown_value,
+    rounded_value,
 )
 from sagemaker_scripts.learning.model_artifact import ArchivedModel, archived_model, load_model
 from sagemaker_scripts.learning.outcomes import ScoredPartition
@@ -48,7 +48,11 @@ from sagemaker_scripts.retraining.paired_bootstrap import (
     gain_of,
 )
 from sagemaker_scripts.retraining.planned_partitions import partitions_to_judge_on, partitions_to_learn_from
-from sagemaker_scripts.retraining.retraining_planning import LARGEST_VERDICT, found_plan, require_unseen
+from sagemaker_scripts.retraining.retraining_planning import (
+    LARGEST_VERDICT,
+    found_plan,
+    require_unseen_outcomes,
+)
 from sagemaker_scripts.retraining.verdict_rules import Judgement, judged, pending, refused
 from sagemaker_scripts.tables.returned_tables import ReturnedTableError
 
@@ -135,7 +139,7 @@ def _verdict(
     elif not inputs.metrics:
         judgement = pending("The model declares no metrics, so a person decides")
     else:
-        require_unseen(plan.champion_trained_until, plan.first_held_out, plan.model)
+        require_unseen_outcomes(plan.champion_trained_until, plan.first_held_out, plan.model)
         judgement = _Comparison(plan, store, inputs, candidate).judgement(metrics, slices)
     return Verdict(
         model=plan.model,
@@ -250,7 +254,7 @@ class _Comparison:
         found = metric_value(metric, rows.actual, rows.candidate, trained)
         champion = gain = low = None
         if joined.has_champion:
-            champion = shown_value(loss_of(metric)(rows.actual, rows.champion))
+            champion = rounded_value(loss_of(metric)(rows.actual, rows.champion))
             gain = round(_gain(metric, rows), _DECIMALS)
             interval = gain_interval(metric, rows, weights)
             low = None if interval is None else round(interval.low, _DECIMALS)
@@ -283,8 +287,8 @@ class _Comparison:
             try:
                 require_decidable(metric, rows.actual)
                 loss = loss_of(metric)
-                candidate = shown_value(loss(rows.actual, rows.candidate))
-                champion = shown_value(loss(rows.actual, rows.champion))
+                candidate = rounded_value(loss(rows.actual, rows.candidate))
+                champion = rounded_value(loss(rows.actual, rows.champion))
                 interval = gain_interval(metric, rows, weights)
             except EvaluationError as error:
                 _LOG.warning(

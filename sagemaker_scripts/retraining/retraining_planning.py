@@ -40,10 +40,8 @@ class RetrainingPlanError(ContractError):
 class PlanningRegistry(VersionRegistry, Protocol):
     """The part of the registry that a plan reads."""
 
-    def model_versions(
-        self, model: str, *, newest_first: bool = True, page_size: int | None = None
-    ) -> Iterator[ModelVersion]:
-        """Yield the records of a model's versions, ordered by number."""
+    def model_versions(self, model: str, *, page_size: int | None = None) -> Iterator[ModelVersion]:
+        """Yield the records of a model's versions, newest first."""
         ...
 
 
@@ -111,7 +109,7 @@ def _made(
     # After a demotion there may be no champion. Then the candidate is judged like the first one.
     champion = None if pointer is None or pointer.version is None else champion_of(registry, model)
     trained_until = None if champion is None else champion.trained_until
-    require_unseen(trained_until, span.first_held_out, model)
+    require_unseen_outcomes(trained_until, span.first_held_out, model)
     claimed_by = _claimed_by(arguments, span, store)
     features: tuple[PlannedFeatures, ...] = ()
     if claimed_by == arguments.execution_id:
@@ -143,7 +141,7 @@ def _made(
     )
 
 
-def require_unseen(trained_until: str | None, first_held_out: str | None, model: str) -> None:
+def require_unseen_outcomes(trained_until: str | None, first_held_out: str | None, model: str) -> None:
     """Refuse to judge a champion on partitions that it was trained on.
 
     Raises:

@@ -74,7 +74,7 @@ class PredictedRows:
             path.unlink()
 
 
-def shared_numbers(schema: PredictionSchema, other: PredictionSchema) -> list[str]:
+def shared_numeric_columns(schema: PredictionSchema, other: PredictionSchema) -> list[str]:
     """Return the columns of both schemas whose values have an order and a distance, without the key."""
     return [
         column.name
@@ -83,7 +83,7 @@ def shared_numbers(schema: PredictionSchema, other: PredictionSchema) -> list[st
     ]
 
 
-def moved_columns(
+def column_distances(
     names: Sequence[str], champion: PredictedRows, challenger: PredictedRows, rows: int
 ) -> list[dict[str, Any]]:
     """Return the distance of each of the challenger's columns from the champion's, largest first.

@@ -28,10 +28,10 @@ from sagemaker_scripts.functions.inputs_reading import read_inputs
 from sagemaker_scripts.learning.registered_models import challenging_version, pin_of
 from sagemaker_scripts.scoring.challenger_comparison import (
     PredictedRows,
+    column_distances,
     compared_metrics,
-    moved_columns,
     outcomes_of,
-    shared_numbers,
+    shared_numeric_columns,
 )
 from sagemaker_scripts.scoring.challenger_output import ChallengerOutput, data_keys
 from sagemaker_scripts.scoring.host_shares import HostShares
@@ -131,8 +131,8 @@ def score_challenger(
                 "attempt": attempt.attempt,
                 "rows_champion": manifest.row_count,
                 "rows_challenger": output.rows([share.name for share in settled.shares], store),
-                "columns": moved_columns(
-                    shared_numbers(schema, manifest.schema), champion, challenger, manifest.row_count
+                "columns": column_distances(
+                    shared_numeric_columns(schema, manifest.schema), champion, challenger, manifest.row_count
                 ),
                 "earlier": _earlier(store, inputs, manifest, version, folder),
             }

@@ -117,7 +117,7 @@ class HostShares:
             if is_whole(previous, files, read):
                 report_left_out(previous, read.left_out)
                 return
-            work.joined(previous).forget_previous()
+            work.joined(previous).drop_previous()
 
     def _meanwhile(self) -> None:
         watch = self._watch

@@ -57,7 +57,7 @@ def csv_batches(opened: Any, found: SourceObject, columns: SourceColumns) -> Ite
             row += batch.num_rows
     except pa.ArrowKeyError as error:
         lacking = _LACKING.search(str(error))
-        raise columns.lacks(lacking[1] if lacking else ", ".join(names), found.address) from error
+        raise columns.missing_column(lacking[1] if lacking else ", ".join(names), found.address) from error
     except pa.ArrowInvalid as error:
         if not wrong:
             raise

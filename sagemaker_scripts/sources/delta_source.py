@@ -77,7 +77,7 @@ def delta_files(
     if table is None or not _is_plain(table):
         return None
     where, names = _wanted(table, columns)
-    with _named_failure(where, columns):
+    with _translate_errors(where, columns):
         schema = pa.schema(table.schema())
         given = pa.schema([schema.field(name) for name in names])
         adds = pa.table(table.get_add_actions(flatten=True)).sort_by("path")
@@ -124,7 +124,7 @@ def _opened(
 ) -> DeltaTable | None:
     address = store.address(path.rstrip("/"))
     try:
-        with _named_failure(address, columns):
+        with _translate_errors(address, columns):
             return DeltaTable(address, storage_options=storage_options)
     except TableNotFoundError:
         return None
@@ -138,7 +138,7 @@ def _wanted(table: DeltaTable, columns: SourceColumns) -> tuple[str, list[str]]:
 
 def _converted(table: DeltaTable, names: list[str], columns: SourceColumns, where: str) -> Iterator[pa.Table]:
     first = 0
-    with _named_failure(where, columns):
+    with _translate_errors(where, columns):
         batches = pa.RecordBatchReader.from_stream(_batches(table, names, columns))
         yield columns.converted(batches.schema.empty_table(), where)
         for batch in batches:
@@ -148,7 +148,7 @@ def _converted(table: DeltaTable, names: list[str], columns: SourceColumns, wher
 
 
 @contextmanager
-def _named_failure(where: str, columns: SourceColumns) -> Iterator[None]:
+def _translate_errors(where: str, columns: SourceColumns) -> Iterator[None]:
     try:
         yield
     except TableNotFoundError:

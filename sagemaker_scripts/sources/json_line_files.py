@@ -55,7 +55,9 @@ def json_line_batches(opened: Any, found: SourceObject, columns: SourceColumns) 
     # A member missing in one line is a missing value. If it is missing in all lines, the file has another
     # form.
     if rows and lacking:
-        raise columns.lacks(next(name for name in columns.declared if name in lacking), found.address)
+        raise columns.missing_column(
+            next(name for name in columns.declared if name in lacking), found.address
+        )
 
 
 def _blocks_of_lines(opened: BoundedFile, found: SourceObject, source: str) -> Iterator[bytes]:
@@ -146,7 +148,7 @@ def _faulty_line(content: bytes, before: int, columns: SourceColumns, found: Sou
             )
         for name, kind in columns.declared.items():
             if not _fits(document.get(name), kind.kind):
-                return columns.wrong(name, number, f"its value is not a valid {kind}", found.address)
+                return columns.wrong_value(name, number, f"its value is not a valid {kind}", found.address)
     return SourceError(
         f"{where} cannot be read: a line names a member twice, or holds text that is not Unicode or a "
         "number that is too large",

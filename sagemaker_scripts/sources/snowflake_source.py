@@ -52,7 +52,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
         # The error is not chained, because the cause contains the document.
         document = None
     if not isinstance(document, dict) or not all(document.get(each) for each in ("account", "user")):
-        raise _bad_secret(name, "is not a JSON object with account and user")
+        raise _secret_error(name, "is not a JSON object with account and user")
     arguments = {
         "network_timeout": _NETWORK_SECONDS,
         **{key: value for key, value in document.items() if key in _SETTINGS and value is not None},
@@ -64,7 +64,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
         arguments.pop("password", None)
         arguments["private_key"] = _private_key(name, document)
     elif not isinstance(arguments.get("password"), str):
-        raise _bad_secret(name, "has neither private_key nor password")
+        raise _secret_error(name, "has neither private_key nor password")
     return arguments
 
 
@@ -80,13 +80,13 @@ def _private_key(name: str, document: Mapping[str, Any]) -> bytes:
     except (ValueError, TypeError, AttributeError):
         key = None
     if key is None:
-        raise _bad_secret(name, "has a private_key that is not a PEM key, or does not match its passphrase")
+        raise _secret_error(name, "has a private_key that is not a PEM key, or does not match its passphrase")
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _bad_secret(name: str, what: str) -> SourceError:
+def _secret_error(name: str, what: str) -> SourceError:
     return SourceError(f"The secret {name} {what}", remedy="Correct the secret, then start the job again")
 
 

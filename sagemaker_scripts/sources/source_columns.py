@@ -63,7 +63,7 @@ class SourceColumns:
         names = list(there)
         for name in self.declared:
             if name not in names:
-                raise self.lacks(name, where)
+                raise self.missing_column(name, where)
         wanted = list(self.declared) or names
         self.refuse_duplicates(wanted, names, where)
         return wanted
@@ -105,7 +105,7 @@ class SourceColumns:
                 arrays.append(cast_column(rows[name], kind, spelled))
             except CastError as error:
                 row = None if error.row is None else error.row + first_row
-                raise self.wrong(name, row, error.what, where) from None
+                raise self.wrong_value(name, row, error.what, where) from None
         return pa.table(arrays, schema=self.schema)
 
     def _plain(self, rows: pa.Table, where: str) -> pa.Table:
@@ -122,7 +122,7 @@ class SourceColumns:
         if self.known_at is None or not rows.column_names:
             return plain
         if self.known_at not in plain.column_names:
-            raise self.lacks(self.known_at, where)
+            raise self.missing_column(self.known_at, where)
         kind = plain[self.known_at].type
         if not pa.types.is_timestamp(kind):
             raise SourceError(
@@ -132,14 +132,14 @@ class SourceColumns:
             )
         return plain
 
-    def lacks(self, name: str, where: str) -> SourceError:
+    def missing_column(self, name: str, where: str) -> SourceError:
         """Return the error for a missing declared column."""
         return SourceError(
             f"{where} of source {self.source} has no column {name}, which is declared",
             remedy="Deliver it with this column, or correct the source in defs.yaml",
         )
 
-    def wrong(self, name: str, row: int | None, what: str, where: str) -> SourceError:
+    def wrong_value(self, name: str, row: int | None, what: str, where: str) -> SourceError:
         """Return the error for a value that does not fit its column."""
         place = "" if row is None else f", row {row}"
         return SourceError(

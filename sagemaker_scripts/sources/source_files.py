@@ -38,7 +38,10 @@ def file_batches(
             row.
     """
     in_order = file_format != "parquet"
-    with named_damage(found.address, columns.source), open_object(store, found, in_order=in_order) as opened:
+    with (
+        translate_read_errors(found.address, columns.source),
+        open_object(store, found, in_order=in_order) as opened,
+    ):
         if file_format == "parquet":
             yield from _parquet_batches(opened, found, columns)
             return
@@ -49,7 +52,7 @@ def file_batches(
 
 
 @contextmanager
-def named_damage(where: str, source: str) -> Iterator[None]:
+def translate_read_errors(where: str, source: str) -> Iterator[None]:
     """Replace an error of Arrow, which may quote a value, by an error that names the file."""
     try:
         yield

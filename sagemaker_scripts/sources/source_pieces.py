@@ -51,12 +51,12 @@ def joined_pieces(pieces: list[SourcePiece], source: str) -> pa.Table:
         if before is None or piece.rows.schema != before:
             before = piece.rows.schema
             for name in dict.fromkeys([*pieces[0].rows.schema.names, *typed, *before.names]):
-                _require_alike(name, typed.get(name, pieces[0]), piece, source)
+                _require_same_columns(name, typed.get(name, pieces[0]), piece, source)
             typed = {field.name: piece for field in before if not pa.types.is_null(field.type)} | typed
     return pa.concat_tables((piece.rows for piece in pieces), promote_options="default")
 
 
-def _require_alike(name: str, first: SourcePiece, other: SourcePiece, source: str) -> None:
+def _require_same_columns(name: str, first: SourcePiece, other: SourcePiece, source: str) -> None:
     schemas = (first.rows.schema, other.rows.schema)
     kinds = [each.field(name).type if name in each.names else None for each in schemas]
     if kinds[0] != kinds[1] and not any(kind is not None and pa.types.is_null(kind) for kind in kinds):

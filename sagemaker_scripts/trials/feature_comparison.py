@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 _ENTITY = "entity_id"
-_MOST = 20
+_MAX_NAMED = 20
 # The tolerance for sums of the same numbers in another order.
 _RELATIVE = 1e-9
 
@@ -42,7 +42,7 @@ def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, A
 def _described(entities: list[str], column: str | None, what: str) -> list[dict[str, Any]]:
     return [
         {"entity": entity, "column": column, "entities": len(entities), "what": what}
-        for entity in entities[:_MOST]
+        for entity in entities[:_MAX_NAMED]
     ]
 
 

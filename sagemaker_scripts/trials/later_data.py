@@ -59,7 +59,7 @@ def without_later_data(folder: Path, target: Path, sources: Iterable[Source], pa
     files = rows = 0
     for source in sources:
         if source.path and source.format != "delta":
-            files += _take_later_files(target, source, partition)
+            files += _remove_later_files(target, source, partition)
         if source.known_at is not None and source.path and source.format != "reader":
             paths = _paths(target, source, partition)
             rows += sum(_ROWS[source.format](path, source.known_at, start) for path in paths)
@@ -93,7 +93,7 @@ def count_files_not_delivered(folder: Path, earlier: Path, sources: Iterable[Sou
     return count
 
 
-def _take_later_files(folder: Path, source: Source, partition: str) -> int:
+def _remove_later_files(folder: Path, source: Source, partition: str) -> int:
     own, kind = values_of_partition(source.path, partition), kind_of_text(partition)
     taken = 0
     for path in sorted(folder.rglob("*")):
@@ -135,7 +135,7 @@ def _rewritten(path: Path, change: Callable[[str], tuple[str, int]]) -> int:
     return taken
 
 
-def _take_csv_rows(path: Path, known_at: str, start: datetime) -> int:
+def _remove_csv_rows(path: Path, known_at: str, start: datetime) -> int:
     def change(text: str) -> tuple[str, int]:
         header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
         if known_at not in header:
@@ -150,7 +150,7 @@ def _take_csv_rows(path: Path, known_at: str, start: datetime) -> int:
     return _rewritten(path, change)
 
 
-def _take_jsonl_rows(path: Path, known_at: str, start: datetime) -> int:
+def _remove_jsonl_rows(path: Path, known_at: str, start: datetime) -> int:
     def change(text: str) -> tuple[str, int]:
         lines = [line for line in text.splitlines() if line.strip()]
         later = _later((json.loads(line).get(known_at) for line in lines), start)
@@ -160,7 +160,7 @@ def _take_jsonl_rows(path: Path, known_at: str, start: datetime) -> int:
     return _rewritten(path, change)
 
 
-def _take_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
+def _remove_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
     # `read_table` would add columns from the path.
     table = pq.ParquetFile(path).read()
     if known_at not in table.column_names or not pa.types.is_timestamp(table[known_at].type):
@@ -172,14 +172,14 @@ def _take_parquet_rows(path: Path, known_at: str, start: datetime) -> int:
     return int(table.num_rows - kept.num_rows)
 
 
-def _take_delta_rows(path: Path, known_at: str, start: datetime) -> int:
+def _remove_delta_rows(path: Path, known_at: str, start: datetime) -> int:
     column = '"' + known_at.replace('"', '""') + '"'
     return int(DeltaTable(path).delete(f"{column} >= '{start.isoformat()}'")["num_deleted_rows"])
 
 
 _ROWS: dict[str, Callable[[Path, str, datetime], int]] = {
-    "csv": _take_csv_rows,
-    "jsonl": _take_jsonl_rows,
-    "parquet": _take_parquet_rows,
-    "delta": _take_delta_rows,
+    "csv": _remove_csv_rows,
+    "jsonl": _remove_jsonl_rows,
+    "parquet": _remove_parquet_rows,
+    "delta": _remove_delta_rows,
 }

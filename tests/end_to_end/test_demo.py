@@ -189,7 +189,7 @@ def test_a_second_version_scores_one_day_and_is_demoted(
     assert served == [1, 2, 1, 2, 1]
     assert first.result["response"]["provenance"]["model_package_version"] == 1
     known = registry(stack)
-    moves = [(entry.action, entry.version) for entry in known.promotions(_MODEL, newest_first=False)]
+    moves = [(entry.action, entry.version) for entry in reversed(list(known.promotions(_MODEL)))]
     assert moves == [("promote", 1), ("promote", 2), ("demote", 1)]
     versions = {version.version: version for version in known.model_versions(_MODEL)}
     assert {number: version.state for number, version in versions.items()} == {

@@ -116,10 +116,10 @@ MINE = Acknowledgement("bucket", "key", "ab" * 32, "part", "online", EXPIRY, att
 def test_what_an_attempt_leaves_its_successor_finds() -> None:
     """Until when the items live at least; a first attempt has nobody before it."""
     s3, tally = OneObject(), RowTally(rows=3, checksum=5)
-    replace(MINE, attempt=1, items_expire_at=EXPIRY - 60).leave(s3, tally)
+    replace(MINE, attempt=1, items_expire_at=EXPIRY - 60).record(s3, tally)
     assert MINE.earlier_expiry(s3) == EXPIRY - 60
     assert replace(MINE, attempt=1).earlier_expiry(s3) is None
-    replace(MINE, attempt=3, items_expire_at=EXPIRY + 60).leave(s3, tally)
+    replace(MINE, attempt=3, items_expire_at=EXPIRY + 60).record(s3, tally)
     assert MINE.earlier_expiry(s3) == EXPIRY
 
 

@@ -102,12 +102,9 @@ class Versions:
         assert model == "churn"
         return self.records.get(version)
 
-    def model_versions(
-        self, model: str, *, newest_first: bool = True, page_size: int | None = None
-    ) -> Iterator[ModelVersion]:
-        """Yield all records by number."""
+    def model_versions(self, model: str, *, page_size: int | None = None) -> Iterator[ModelVersion]:
+        """Yield all records, newest first."""
         assert model == "churn"
-        assert newest_first
         assert page_size
         yield from (self.records[number] for number in sorted(self.records, reverse=True))
 

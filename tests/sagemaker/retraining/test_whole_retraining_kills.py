@@ -127,7 +127,7 @@ class WholeRetrainings:
         assert champion["CustomerMetadataProperties"]["digest"] == pointer.digest
         assert pointer.sequence >= self._sequence
         self._sequence = pointer.sequence
-        history = list(self.registry.promotions(self.model, newest_first=False))
+        history = list(self.registry.promotions(self.model))[::-1]
         assert [each.sequence for each in history] == list(range(1, pointer.sequence + 1))
         promoted = [each.version or 0 for each in history]
         assert promoted == sorted(set(promoted))
