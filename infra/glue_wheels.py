@@ -1,4 +1,4 @@
-"""Build the zip of wheels from which Glue installs what the load job imports, without a package index.
+"""Build the zip of wheels from which Glue installs the load job's packages, without a package index.
 
 AWS documents the format: a folder `wheels` with the wheels and a `requirements.txt`, in an archive whose name
 ends in `.gluewheels.zip`.

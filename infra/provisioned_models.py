@@ -45,7 +45,7 @@ class ProvisionedModel:
     """A model for which tables, rights and alarms are provisioned.
 
     Attributes:
-        name: The model's name, which is its folder's.
+        name: The name of the model and of its folder.
         file: The file of its declaration.
         inputs: The inputs of its jobs.
         scheduled: Its declaration if a scheduled SageMaker pipeline scores it, else None.
@@ -64,9 +64,9 @@ def provisioned_models(project: Project) -> tuple[ProvisionedModel, ...]:
 
     Raises:
         InvalidNameError: A folder's name is not a model name, or two names would be the same on AWS.
-        DeclarationError: Declarations are wrong, or have templates, which only Dagster fills in, in a wrong
-            place: in what jobs read, or, for models with SageMaker pipelines, in other fields than those
-            meant for people.
+        DeclarationError: A declaration is wrong, or has a template in a field that is read without Dagster.
+            These are the jobs' inputs and, for a model with a SageMaker pipeline, all fields other than
+            those meant for people.
     """
     deployable_names(project.defs)
     return tuple(

@@ -1,8 +1,9 @@
 """Copy a restored table's records back to the registry: `mlpipe registry-copy prod --from <table>`.
 
 DynamoDB restores into a new table, but the registry's name is fixed. Without `--write` the command only lists
-the differences. With it, it copies entries and batches first and then pointers, so that no pointer refers to
-a missing batch. Then it deletes records that the restored table lacks. Nothing else may write meanwhile.
+the differences. With `--write` it first copies entries and batches and then pointers, so that no pointer
+refers to a missing batch. Then it deletes records that the restored table lacks. Nothing else may write to
+the registry while the command runs.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def write(dynamodb: Any, table: str, changes: list[Difference]) -> None:
 
     Raises:
         botocore.exceptions.ClientError: DynamoDB refused: `ConditionalCheckFailedException` if a record has
-            changed meanwhile. Comparing and writing again continues from there.
+            changed since then. To continue, compare and write again.
     """
     for change in changes:
         condition = _is_unchanged_condition(change.present)

@@ -1,6 +1,6 @@
 """One typed configuration per stage: account, regions, domain, sizes, hosts that may be called.
 
-A project's `stages.yaml` holds them, without secrets.
+A project's `stages.yaml` contains the settings, without secrets.
 """
 
 from __future__ import annotations
@@ -139,10 +139,10 @@ class ApiSize(DeclarationPart):
     """The size of the API.
 
     Attributes:
-        warm_environments: The least provisioned concurrency, which avoids cold starts. Never change it
+        warm_environments: The minimum provisioned concurrency, which avoids cold starts. Never change it
             together with the API's code: Lambda refuses the change while the alias shifts traffic.
-        most_warm_environments: The most provisioned concurrency; it scales with utilisation.
-        requests_per_address: The most requests of one IP address in five minutes.
+        most_warm_environments: The maximum provisioned concurrency; it scales with utilisation.
+        requests_per_address: The maximum number of requests of one IP address in five minutes.
         architecture: The function's processor architecture.
     """
 
@@ -163,8 +163,8 @@ class DagsterSize(DeclarationPart):
         database_class: The RDS instance class.
         database_gb: The database's storage.
         database_in_two_zones: Whether there is a standby in another zone.
-        nat_gateways: NAT gateways, for calls to Snowflake and others. With one per zone, the loss of a zone
-            does no harm.
+        nat_gateways: The number of NAT gateways, for calls to Snowflake and others. With one per zone, calls
+            still work if a zone fails.
     """
 
     service_cpu: int
@@ -200,7 +200,7 @@ class StageSettings(DeclarationPart):
     """Everything that differs between stages.
 
     Attributes:
-        stage: The stage's name, part of every resource's name. It is not a member in the file.
+        stage: The stage's name, part of every resource's name. In the file it is the stage's key.
         account_id: The AWS account.
         regions: The serving regions. The first is home, the only one that writes.
         domain: The API's DNS names.

@@ -31,7 +31,7 @@ _PER_MODEL = re.compile(r"^-- for each model\n(.*?)^-- end\n", re.DOTALL | re.MU
 
 
 def names(deployment: Deployment) -> dict[str, str]:
-    """Return the values of the files' placeholders, except those for models and retention."""
+    """Return the values of the SQL files' placeholders, except those for models and retention."""
     database = deployment.snowflake_database
     return {
         "database": database,

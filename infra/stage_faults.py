@@ -39,7 +39,7 @@ def stage_faults(project: Project) -> Iterator[ContractError]:
 
 
 def main() -> int:
-    """Print the faults of the project named by the environment."""
+    """Print the faults of the current project's stages."""
     project = Project.find(os.environ, Path.cwd())
     found = [{"what": each.what, "remedy": each.remedy} for each in stage_faults(project)]
     sys.stdout.write(json.dumps(found))

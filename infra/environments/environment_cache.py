@@ -46,7 +46,7 @@ class EnvironmentCreationError(ContractError):
 
 @dataclass(frozen=True, slots=True)
 class MadeEnvironment:
-    """An environment.
+    """An environment made from a lock file.
 
     Attributes:
         folder: The environment's folder.

@@ -115,7 +115,8 @@ def import_path(cache: Path) -> str:
 def import_variables(cache: Path) -> dict[str, str]:
     """Return the variables with which processes in the platform's folder find its packages.
 
-    In an installation, site-packages holds other packages as well, so a folder of links has just ours.
+    A checkout needs none. In an installation, `PYTHONPATH` is a folder of links to the platform's packages,
+    because site-packages holds other packages as well.
     """
     if _BESIDE == PLATFORM:
         return {}

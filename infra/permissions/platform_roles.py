@@ -171,7 +171,7 @@ def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
 
 
 def watch_versions(deployment: Deployment) -> Statement:
-    """Return the statement to read the versions of models, which SageMaker lists by group."""
+    """Return the statement that lets a role list and describe the versions of models."""
     return allow(
         "WatchVersions",
         ["sagemaker:ListModelPackages", "sagemaker:DescribeModelPackage"],
@@ -193,7 +193,7 @@ def platform_roles(deployment: Deployment) -> tuple[RoleDefinition, ...]:
 
 
 def snowflake_trust_policy(principal_arn: str, external_id: str) -> dict[str, Any]:
-    """Return the trust policy for Snowflake: its own user, and only for our storage integration.
+    """Return the trust policy that lets only Snowflake's user assume the role, for our integration only.
 
     Args:
         principal_arn: The user that `DESC INTEGRATION` names.

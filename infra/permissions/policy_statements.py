@@ -82,10 +82,10 @@ def list_bucket(deployment: Deployment, *prefixes: str) -> Statement:
 
 
 def allow_detecting_missing_keys(*bucket_arns: str, sid: str = "TellMissingKeys") -> Statement:
-    """Return the statement with which S3 answers 404 for missing keys of the buckets.
+    """Return the statement with which S3 answers 404, not 403, for missing keys of the buckets.
 
-    deltalake asks for a Delta table's last checkpoint, which a young table does not have, and accepts only
-    404 as the answer. S3 sends 404 only to callers who may list the bucket, and checks that without a prefix:
+    deltalake requests a Delta table's last checkpoint, which a new table lacks, and accepts only 404 as the
+    answer. S3 sends 404 only to callers who may list the bucket without a prefix:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
     """
     return allow(sid, ["s3:ListBucket"], bucket_arns, Null={"s3:prefix": "true"})
@@ -120,7 +120,7 @@ def pull_image(repository_arn: str) -> tuple[Statement, ...]:
 
 
 def pass_sagemaker_role(deployment: Deployment) -> Statement:
-    """Return the statement that lets a role pass SageMaker's jobs their role."""
+    """Return the statement that lets a role pass the jobs' role to SageMaker."""
     return allow(
         "PassSageMakerRole",
         ["iam:PassRole"],

@@ -1,8 +1,8 @@
 """The trust and the statements of every role, as narrow as possible.
 
-Statements name single actions and the deployment's own resources. A wildcard stands where AWS has no narrower
-resource (`ecr:GetAuthorizationToken`), where the rest of an ARN is AWS's own (a secret's suffix, a job run),
-or where a new model must not change a policy (online tables).
+Statements name single actions and the deployment's own resources. They use a wildcard only if AWS has no
+narrower resource (`ecr:GetAuthorizationToken`), if AWS chooses the rest of an ARN (a secret's suffix, a job
+run), or if a new model must not change a policy (online tables).
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def _retire_batches(deployment: Deployment) -> tuple[Statement, ...]:
 
 
 def dagster_daemon_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role of Dagster's daemon and code server: takes notices, records refusals, launches runs."""
+    """Return the role of Dagster's daemon and code server: reads queues, records batches, starts runs."""
     ecs = f"arn:{deployment.partition}:ecs:{deployment.region}:{deployment.account_id}"
     cluster = deployment.dagster_cluster
     task_roles = [

@@ -15,7 +15,7 @@ class StageStack(cdk.Stack):
 
     Args:
         app: The stage's app.
-        name: The end of the stack's name.
+        name: The suffix of the stack's name.
         settings: The stage's settings.
         region: The region; the home region by default.
     """

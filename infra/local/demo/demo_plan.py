@@ -27,7 +27,7 @@ _REMEDY = "Correct the file; docs/local-stack.md describes its fields"
 
 
 class DemoTexts(DeclarationPart):
-    """Words for the steps' lines.
+    """Words that the demo prints for the project's data.
 
     Attributes:
         sample_data: A description of the sample data.
@@ -46,10 +46,10 @@ class DemoPlan(DeclarationPart):
         partitions: The partitions to score, earliest first.
         entity_id: The entity whose prediction is requested; every batch has it.
         unknown_entity_id: An entity that no batch has.
-        retrained: For a model with `training`, the last partition on which each version is judged. The second
-            one gives a version that replaces the first and is then demoted.
-        also_trained: Other models to retrain, judged up to the last of these partitions.
-        texts: Words for the steps' lines.
+        retrained: For a model with `training`, the last partition on which each new version is judged. The
+            second version replaces the first and is then demoted.
+        also_trained: Other models to retrain, judged up to the last partition of `retrained`.
+        texts: Words that the demo prints for the project's data.
     """
 
     model: str

@@ -29,10 +29,10 @@ _SNOWFLAKE_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRows:
-    """The numbers of one batch's rows, by place.
+    """The row counts of one batch in each store.
 
     Attributes:
-        promised: Rows in the manifest.
+        promised: The row count in the manifest.
         json: Lines of the JSON parts.
         delta: Rows of the batch in the version of the Delta table that the manifest names.
         dynamodb: Items in DynamoDB.
@@ -49,7 +49,7 @@ class BatchRows:
 
     @property
     def disagreements(self) -> list[str]:
-        """The disagreements between the numbers, in words."""
+        """The differences between counts that should be equal, as text; an empty batch is one, too."""
         statements = {
             f"JSON has {self.json} of the manifest's {self.promised} rows": self.json == self.promised,
             f"Delta has {self.delta} of the manifest's {self.promised} rows": self.delta == self.promised,
@@ -107,7 +107,7 @@ class Stores:
         return [line for part in manifest.json_parts for line in self._unpacked(part.key).splitlines()]
 
     def served(self, manifest: Manifest, entity_id: str) -> str | None:
-        """Return the API's expected answer for an entity, from its line in the JSON parts, or None."""
+        """Return the answer that the API must give for an entity; None if the JSON parts lack the entity."""
         contract, items = row_contract(manifest.schema), OnlineItems(manifest.schema)
         for line in self.lines(manifest):
             # The key appears unchanged in the line. Lines of other entities are skipped without validation.

@@ -1,4 +1,4 @@
-"""A client of the API, like an application's: through the load balancer, with a token from Cognito."""
+"""A client that calls the API as an application does: through the load balancer, with a Cognito token."""
 
 from __future__ import annotations
 

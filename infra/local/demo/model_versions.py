@@ -74,7 +74,7 @@ class ModelVersions:
 
         Args:
             last: The last partition on which to judge the version.
-            again: Whether to train again if an earlier demo has trained the same.
+            again: Whether to train again if an earlier demo has run the same retraining.
         """
         repeated = ("--again",) if again else ()
         return self.commands.start("retrain", self.model, "--last", last, *repeated, "--yes", "--wait")

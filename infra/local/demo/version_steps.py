@@ -37,7 +37,8 @@ class VersionSteps:
     def start_first(self) -> StartedCommand:
         """Start the retraining that makes the first champion.
 
-        A champion of an interrupted demo is demoted if it has learned from partitions that judge this one.
+        A champion left by an interrupted demo is demoted first if it was trained on partitions on which the
+        new version is judged.
         """
         champion = self.versions.champion()
         if champion is not None and self._learned_from_held_out(champion):
@@ -70,7 +71,7 @@ class VersionSteps:
         return judged.number
 
     def start_second(self) -> StartedCommand:
-        """Start the retraining on the later range, even if an earlier demo has trained the same."""
+        """Start the retraining on the later range, even if an earlier demo has run the same one."""
         return self.versions.start_retraining(self._end(1), again=True)
 
     def await_second(self, retraining: StartedCommand, champion: int) -> int:

@@ -1,7 +1,7 @@
 """Refuses statements that Snowflake refuses but DuckDB accepts, and emulates account objects DuckDB lacks.
 
-The stand-in passes every statement's text through this before it runs it. It acts as an account of the
-Standard edition whose buckets are private.
+The Snowflake server passes each statement to `SnowflakeAccount.translate` before it runs it. The emulated
+account has the Standard edition, and its buckets are private.
 """
 
 from __future__ import annotations

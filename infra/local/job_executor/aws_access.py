@@ -64,12 +64,12 @@ class AwsAccess:
         attempts: int = 5,
         read_seconds: int = 60,
     ) -> Any:
-        """Return a client; `attempts` of 1 means that a request is never sent twice.
+        """Return a client of the emulator.
 
         Args:
             service: botocore's name of the service.
             credentials: The client's credentials; by default the executor's own.
-            attempts: The most times that a request is sent.
+            attempts: How often a request is sent at most; 1 for no retries.
             read_seconds: The time limit for an answer.
         """
         if credentials is not None:
@@ -146,7 +146,7 @@ class AwsAccess:
         return judged["EvaluationResults"][0]["EvalDecision"] == "allowed"
 
     def caller_arn(self) -> str | None:
-        """Return the signer of the current request, if it is the root key or a role assumed here."""
+        """Return the ARN of the current request's signer: the root user or a role assumed here; else None."""
         key = CALLER_KEY.get()
         return None if key is None else self._arn_by_key.get(key)
 

@@ -39,10 +39,10 @@ class CallFault:
         service: `glue` or `sagemaker`; `events` for SageMaker's events.
         operation: The operation's name in the service model; for events the detail type.
         error: Answer with this error code, without carrying out the operation.
-        latency_seconds: Delay the answer; for an event, send it this much later than those that follow.
+        latency_seconds: Delay the answer or the event by this time; later events are not delayed.
         lost_answer: Carry out the operation, then close the connection without an answer.
-        ends_as: End the started job before its script begins, in this state of Glue or with this failure
-            reason of SageMaker.
+        ends_as: End the started job before its script begins; the Glue state or the SageMaker failure reason
+            that it gets.
         dropped: Do not send the event.
         doubled: Send the event twice.
         count: The number of remaining calls.
@@ -76,7 +76,7 @@ class FaultBook:
         self._lock = threading.Lock()
 
     def know_calls(self, service: str, errors: Mapping[str, Collection[str]]) -> None:
-        """Accept faults of a service's operations from now on.
+        """Let `add` accept faults of a service's operations.
 
         Args:
             service: botocore's name of the service.
@@ -85,7 +85,7 @@ class FaultBook:
         self._calls[service] = {name: frozenset(codes) for name, codes in errors.items()}
 
     def know_events(self, source: str, detail_types: Collection[str]) -> None:
-        """Accept faults of events from now on.
+        """Let `add` accept faults of events.
 
         Args:
             source: The service name in these faults.
@@ -134,7 +134,7 @@ class FaultBook:
             raise ValueError(f"ends_as is not possible for this operation; possible are: {fates}")
 
     def take(self, service: str, operation: str) -> CallFault | None:
-        """Return the oldest rule for this call, and count it down."""
+        """Return the oldest rule that applies to this call, and count the call; None if no rule applies."""
         with self._lock:
             for fault in self._faults:
                 if (fault.service, fault.operation) == (service, operation) and fault.count > 0:

@@ -24,7 +24,7 @@ class ExecutorSettings:
         secret_access_key: The secret of that key.
         seconds_per_minute: Length of a minute of Glue's `Timeout`, in seconds; tests shorten it.
         stop_grace_seconds: Time between SIGTERM and SIGKILL; 120 s on SageMaker.
-        instance_limit: The most instances of SageMaker jobs at once, an account's service limit.
+        instance_limit: The quota of instances of running processing jobs, and the same for training jobs.
         host_stagger_seconds: Time between the starts of two hosts of a job. The first host starts last.
         enforce_iam: Whether a pipeline's role must be allowed to make the pipeline's calls.
     """

@@ -53,7 +53,7 @@ class Dispatcher:
             faults.know_calls(protocol.service, errors)
 
     def dispatch(self, target: str, body: bytes) -> bytes | None:
-        """Answer one call; None if the answer is to be lost.
+        """Return the answer to one call; None if a fault says that the answer is lost.
 
         Raises:
             ApiError: The answer is an error.

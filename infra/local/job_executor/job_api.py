@@ -96,7 +96,7 @@ class RoleApi(RecordApi):
 
 @dataclass(frozen=True)
 class JobApi(RoleApi):
-    """The operations of a service that start jobs.
+    """Operations that start jobs.
 
     Args:
         start: Passes a recorded job to the runner.

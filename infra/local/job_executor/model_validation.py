@@ -49,7 +49,7 @@ def _range(codes: list[int]) -> str:
 
 
 def violations(shape: Any, value: Any) -> list[str]:
-    """Return the faults of a value, in the words of AWS's validation errors."""
+    """Return the constraints that a value violates, worded like AWS's validation errors."""
     report = ParamValidator().validate(value, shape)
     if report.has_errors():
         return [line.strip() for line in report.generate_report().splitlines()]

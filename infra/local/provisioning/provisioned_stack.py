@@ -76,8 +76,8 @@ def provision(
         say: Receives a message when packages are installed, which may take minutes.
 
     Returns:
-        The variables that clients of the stack need, for `.env`. Their passwords are stand-ins. Of the
-        token client's secret they have only the name.
+        The variables that clients of the stack need, for `.env`. Passwords in them are stand-ins. The token
+        client's credentials are not among them, only the name of their secret.
 
     Raises:
         ProvisioningError: An address is not on this machine, a component does not answer, or a resource

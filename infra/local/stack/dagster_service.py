@@ -99,7 +99,7 @@ def _instance_file() -> Path:
 def dagster_environment(
     directory: StackDirectory, project: Project, variables: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of Dagster and of the `mlpipe` command: the stack's variables and little else.
+    """Return the environment of Dagster and of the `mlpipe` command: the stack's variables and few others.
 
     It has the variables that mark the stack's processes, so `mlpipe down` finds all processes of Dagster.
 

@@ -25,7 +25,7 @@ def write_environment_file(path: Path, values: Mapping[str, str]) -> None:
         values: The values by variable name (`[A-Z_][A-Z0-9_]*`).
 
     Raises:
-        StackError: A name or value cannot be written, or the file has half a block.
+        StackError: A name or value cannot be written, or the file lacks the block's first or last line.
     """
     block = "\n".join([_BEGIN, *(f"{name}={_quoted(name, value)}" for name, value in values.items()), _END])
     before, _, after = _parts(path)
@@ -36,7 +36,7 @@ def read_environment_file(path: Path) -> dict[str, str]:
     """Return the values of the block that `mlpipe up` wrote; empty if there is none.
 
     Raises:
-        StackError: The file has half a block, or a line in the block that `mlpipe up` does not write.
+        StackError: The file lacks the block's first or last line, or a line of the block is malformed.
     """
     values: dict[str, str] = {}
     for line in _parts(path)[1].splitlines():

@@ -84,13 +84,13 @@ def end_leftovers(
 def losses(
     directory: StackDirectory, project: Project, previous: StackStatus, *, ended_in_order: Collection[int]
 ) -> list[tuple[str, str]]:
-    """Return the losses since the last start, by component.
+    """Return each component that lost data since the last start, with a description of the loss.
 
     Args:
         directory: The stack's state directory.
         project: The stack's project.
         previous: The last supervisor's status.
-        ended_in_order: Processes that ended when asked, which no supervisor recorded.
+        ended_in_order: The ids of processes that ended when asked, with no supervisor left to record it.
     """
     found = []
     for component in running_components(directory, project, previous):

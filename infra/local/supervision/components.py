@@ -47,7 +47,8 @@ class Component:
         loss: The data that is lost when it ends by itself.
         folder: The working folder; Python imports the platform's modules from it.
         ready_seconds: The deadline from its start to its first successful answer.
-        stop_seconds: The time that it has to end when asked. If it saves its state, the time it may be idle.
+        stop_seconds: How long it may take to end when asked. With `saves_to`, how long it may save without
+            progress.
         saves_to: The folder to which it saves its state when it is asked to end.
         needs: The components that must be ready before it is started.
         check_state: Raises StackError if it would silently replace its saved state.

@@ -102,8 +102,9 @@ def end_processes(
 
     Args:
         processes: The processes to end.
-        grace_seconds: The time that they have to end. If they save their state, the time they may be idle.
-        saves_to: The folder of their saved state.
+        grace_seconds: How long they may take to end. With `saves_to`, how long each may save without
+            progress.
+        saves_to: The folder to which they save their state; None if they save none.
         on_progress: Receives the progress of saving.
 
     Returns:

@@ -93,7 +93,7 @@ class SupervisedComponent:
         """Wait for a process that was asked to stop, then end its remaining descendants.
 
         Args:
-            deadline: When to kill it, by the monotonic clock, unless it still saves its state.
+            deadline: The time on the monotonic clock at which to kill it, unless it still saves its state.
             on_progress: Called when the status has new progress.
         """
         if self._process is None or self.status.state not in ("starting", "ready"):

@@ -5,8 +5,8 @@ Started as `python -I job_process.py SPEC`, standard library only. SPEC is a JSO
 may use (null for all) and, for a private `/opt/ml`, `mount` (source and target).
 The script inherits this process's environment, so credentials are never on disk.
 
-Next to SPEC it keeps `lock` (held while it lives, which proves its life even if process ids are reused),
-`started.json` and, at the end, `exit.json`.
+Next to SPEC it writes `started.json` and, at the end, `exit.json`. While it lives it holds `lock`, so others
+can see whether it lives even if process ids are reused.
 """
 
 from __future__ import annotations

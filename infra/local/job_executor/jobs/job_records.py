@@ -59,12 +59,12 @@ class HostWorkspace:
 
     @property
     def ml(self) -> Path:
-        """The path of the `/opt/ml` layout for the executor."""
+        """The path of the `/opt/ml` layout as the executor sees it."""
         return self.home / "ml"
 
     @property
     def ml_root(self) -> str:
-        """The path of the `/opt/ml` layout for the script."""
+        """The path of the `/opt/ml` layout as the script sees it."""
         return "/opt/ml" if self.private_mounts else str(self.ml)
 
     @property
@@ -118,7 +118,7 @@ class HostCommand:
     Args:
         argv: The command line.
         environment: Variables in addition to those that every job has.
-        directory: The working folder, as the script's path.
+        directory: The working folder as the script sees it.
         one_output: Whether standard error goes to standard output, as in a container's log.
         private_ml: Whether the host needs `/opt/ml`.
     """

@@ -27,7 +27,7 @@ CREATE TABLE records (
 
 
 class StateCorruptError(Exception):
-    """The durable state cannot be read. It is not replaced: a person must decide."""
+    """The durable state cannot be read. It is kept; a person must decide what to do with it."""
 
 
 def _check(database: sqlite3.Connection) -> None:
@@ -134,7 +134,7 @@ class RecordStore:
             self._database.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind, name))
 
     def exclusively(self) -> threading.RLock:
-        """Return the lock for a check together with a write that depends on it."""
+        """Return the lock to hold from a check until the write that depends on it."""
         return self._lock
 
     def close(self) -> None:

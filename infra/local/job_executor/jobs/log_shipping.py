@@ -82,7 +82,7 @@ class LogShipper:
         self._last_time = 0
 
     def ship(self, *, seconds: float, final: bool = False) -> bool:
-        """Ship new output for a limited time, so that a fast script cannot keep its watcher busy for ever.
+        """Ship new output for a limited time, so that a fast script cannot block the caller for ever.
 
         Args:
             seconds: The time after which no further request is sent.

@@ -1,4 +1,4 @@
-"""Sends SageMaker's events to the targets of EventBridge's rules. Events may be late, doubled or lost.
+"""Sends SageMaker's events to the targets of EventBridge's rules. Faults can delay, double or drop events.
 
 Like AWS, the emulator refuses `PutEvents` with AWS's own sources. So the executor asks EventBridge which
 rules match an event, and sends the event to the queues of these rules.
@@ -48,7 +48,7 @@ def event_time(seconds: float) -> str:
 
 
 class EventBus:
-    """Delivers events in the background, in the order of their sending.
+    """Delivers events in the background, in the order in which they were sent.
 
     Args:
         region: The region in the events.

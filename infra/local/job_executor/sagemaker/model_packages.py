@@ -62,9 +62,9 @@ class ModelPackagesApi(RegistryApi):
         }
 
     def create_package(self, request: Request) -> dict[str, Any]:
-        """Register a package as the next version of a group, or without a group under its own name.
+        """Register a package as the next version of its group; a package without a group has its own name.
 
-        The same token with the same content returns the same package; other content is refused.
+        A repeated token returns the existing package; it is refused if the content differs.
         """
         _check_package(request)
         content = {name: value for name, value in request.items() if name != "ClientToken"}
@@ -102,7 +102,7 @@ class ModelPackagesApi(RegistryApi):
         return described
 
     def list_packages(self, request: Request) -> dict[str, Any]:
-        """List a group's versions, or without a group the packages without one; oldest first."""
+        """List a group's versions or, if the request names no group, packages by their type."""
         records = self.store.all(PACKAGE)
         kind = request.get("ModelPackageType", "Unversioned")
         if "ModelPackageGroupName" in request:

@@ -118,7 +118,7 @@ class PackageGroupsApi(RegistryApi):
         return {}
 
     def put_group_policy(self, request: Request) -> dict[str, Any]:
-        """Set a group's resource policy, which is never evaluated."""
+        """Set a group's resource policy. The executor stores policies but does not enforce them."""
         try:
             json.loads(request["ResourcePolicy"])
         except ValueError as error:
@@ -158,7 +158,7 @@ def refuse(message: str) -> None:
 
 
 def ordered(records: list[Record], request: Request) -> list[Record]:
-    """Return the records of a list request in its order, by default ascending."""
+    """Return the records that match a list request's filters, in its order (default: ascending)."""
     chosen = [
         record
         for record in records
@@ -172,7 +172,7 @@ def ordered(records: list[Record], request: Request) -> list[Record]:
 
 
 def identity(arn: str | None) -> dict[str, Any]:
-    """Return the document of the identity, empty if it is not known."""
+    """Return the answer's member about a caller with this ARN; empty if the caller is not known."""
     return {} if arn is None else {"IamIdentity": {"Arn": arn}}
 
 

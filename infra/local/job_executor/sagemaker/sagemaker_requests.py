@@ -1,4 +1,4 @@
-"""Refuses requests that SageMaker refuses beyond its service model, or that are not supported here."""
+"""Refuses requests that fit the service model but that SageMaker or this executor does not accept."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class ScheduleClock:
         settings: The region, and whether a schedule's role must be allowed to start the pipeline.
         access: Access to the emulator's clients and roles.
         start: Carries out `StartPipelineExecution` with a body; returns None if the answer was lost.
-        since: The time in UTC from which ticks are started.
+        since: The time in UTC; earlier ticks are ignored.
     """
 
     def __init__(

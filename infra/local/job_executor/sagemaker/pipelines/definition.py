@@ -78,7 +78,7 @@ _MAX_STEPS = 50
 
 
 class DefinitionError(ValueError):
-    """An execution could not follow the definition."""
+    """A definition is malformed or uses a feature that the executor does not support."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,8 @@ class Step:
     Args:
         name: The step's name, unique in the pipeline.
         kind: The step's type.
-        arguments: The arguments as written, with functions; for a Condition step without its branches' steps.
-        after: Steps that must have succeeded before: dependencies, referenced steps and the Condition step.
+        arguments: The arguments as written, with functions. Those of a Condition step omit its branches.
+        after: Steps that must succeed first: dependencies, referenced steps and the Condition step.
         branch: The Condition step and the outcome for which it runs; None for a step that always runs.
         property_files: OutputName and FilePath of each property file by name.
         retries: The retry policies.

@@ -69,7 +69,7 @@ class ExecutionRunner:
         return len(live)
 
     def stop_starting(self) -> None:
-        """Prevent new steps; called before the jobs are ended."""
+        """Start no more steps. Call this before ending the jobs."""
         self._shutdown.set()
 
     def shut_down(self, deadline_seconds: float) -> bool:
@@ -81,7 +81,7 @@ class ExecutionRunner:
         return not any(thread.is_alive() for thread in self._threads)
 
     def tell(self, execution: Record, before: str | None) -> None:
-        """Send the event of a changed execution status."""
+        """Send the event that an execution's status has changed; `before` is the earlier status."""
         detail = {
             "pipelineExecutionDisplayName": execution["display_name"],
             "currentPipelineExecutionStatus": execution["state"],

@@ -124,7 +124,7 @@ class ExecutionsApi(RecordApi):
         return self._changed(request, "stop", {ExecutionState.EXECUTING}, _stop)
 
     def retry_execution(self, request: Request) -> dict[str, Any]:
-        """Continue a failed or stopped execution from where it ended."""
+        """Continue a failed or stopped execution; steps that succeeded are not repeated."""
         parallelism = request.get("ParallelismConfiguration", {})
 
         def change(record: Record) -> None:

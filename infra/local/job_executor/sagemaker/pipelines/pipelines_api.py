@@ -1,4 +1,4 @@
-"""SageMaker's operations on pipelines; every new definition is a version."""
+"""SageMaker's operations on pipelines. Each new definition becomes a version of its pipeline."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class PipelinesApi(RoleApi):
         )
 
     def delete_pipeline(self, request: Request) -> dict[str, Any]:
-        """Delete a pipeline without running executions, and all of its executions."""
+        """Delete a pipeline and its executions; refused while an execution runs."""
         name = request["PipelineName"]
         with self.store.exclusively():
             record = self._pipeline(name)

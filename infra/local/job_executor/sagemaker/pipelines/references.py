@@ -165,10 +165,10 @@ def check_function(name: str, argument: Any) -> None:
 
 
 def check_described(kind: str, found: StepProperty) -> None:
-    """Check that steps of a type have the property.
+    """Check that a step of type `kind` has the property that a reference needs.
 
     Raises:
-        BadReferenceError: They do not, or the property is not a single value.
+        BadReferenceError: It does not, or the property is not a single value.
     """
     shown = f"Steps.{found.step}.{'.'.join(str(part) for part in found.path)}"
     if kind not in DESCRIBED_BY:

@@ -25,8 +25,8 @@ class RetryPolicy:
     Args:
         kinds: The failures to retry.
         interval_seconds: The pause before the first retry.
-        backoff: The factor from each pause to the next.
-        max_attempts: The most retries; None if only time limits them.
+        backoff: The factor by which each pause is longer than the last.
+        max_attempts: The maximum number of retries; None if only time limits them.
         expire_minutes: The time after the step's start during which it is retried; None for no limit.
     """
 

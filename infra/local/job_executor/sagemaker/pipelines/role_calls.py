@@ -56,7 +56,7 @@ class RoleCalls:
     dispatch: Callable[[str, bytes], bytes | None]
 
     def call(self, role_arn: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out an operation of SageMaker like a client of this executor, including faults.
+        """Call an operation of SageMaker as a client of this executor would; injected faults apply.
 
         Raises:
             ApiError: The answer is an error or was lost, or the role may not call the operation.

@@ -58,7 +58,7 @@ class StepRecords:
             execution_id: The execution's id.
             step: The step's name.
             status: The step's final state.
-            found: Other members of the step's record; None values are left out.
+            found: Further members of the step's record; None values are left out.
         """
         changes = {"status": status, "ended_at": time.time(), **without_nulls(found)}
         if "failure" in changes:
@@ -100,7 +100,7 @@ class StepRecords:
 
 
 def attempt_names(execution: Record, step: Step) -> dict[str, str]:
-    """Return the names for one attempt of a step."""
+    """Return what identifies one attempt of a step: `job` for a job, `token` for a callback."""
     if step.kind in JOB_KINDS:
         return {"job": new_job_name(execution["name"], step.name)}
     return {"token": new_callback_token()} if step.kind == "Callback" else {}

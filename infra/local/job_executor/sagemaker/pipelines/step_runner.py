@@ -1,7 +1,7 @@
 """Runs one step to its end; each change is on disk before the next call.
 
-A step's call is recorded before it is made, with a unique job name. After a kill the call is repeated, and
-the answer is that the job already exists.
+A step's call is recorded with a unique job name before it is made. After a kill, the next executor repeats
+the call, and accepts the answer that the job already exists.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StepFailedError(Exception):
     Args:
         reason: The step's failure reason.
         kind: The failure's name in retry policies, or None if it is never retried.
-        in_place: Whether a call about the step's job failed, not the job itself.
+        in_place: Whether a retry continues the same attempt, because only a call about it failed.
     """
 
     def __init__(self, reason: str, kind: str | None = None, *, in_place: bool = False) -> None:
