@@ -86,7 +86,7 @@ class LoadRecord:
         """
         if not _STEM.fullmatch(stem):
             raise InvalidNameError(
-                f"{self.name} names {stem[:80]!r}, which is no staging table",
+                f"{self.name} names {stem[:80]!r}, which is not a staging table",
                 remedy="Delete that record by hand",
             )
         drops = [f'DROP TABLE IF EXISTS "{stem}{suffix}"' for suffix in ("", "_REFUSED")]

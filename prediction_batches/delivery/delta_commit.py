@@ -219,7 +219,8 @@ class TableCommit:
             if made is not None and frozenset(made.files) == self._paths:
                 return made
         raise AttemptSupersededError(
-            f"Attempt {recorded} has committed the batch, and this is attempt {self.attempt}",
+            f"Attempt {recorded} has already committed the batch"
+            + (" with other files" if recorded == self.attempt else f"; this is attempt {self.attempt}"),
             remedy="If the batch has no manifest, start the next attempt",
             model=self.model,
             batch_id=self.batch_id,

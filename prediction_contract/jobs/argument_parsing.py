@@ -74,7 +74,9 @@ class JobArguments:
         """
         arguments = [text for pair in self.glue_arguments().items() for text in pair]
         if len(arguments) > MAX_CONTAINER_ARGUMENTS:
-            refuse_argument("arguments", f"there are {len(arguments)}, not at most {MAX_CONTAINER_ARGUMENTS}")
+            refuse_argument(
+                "arguments", f"there are {len(arguments)}; at most {MAX_CONTAINER_ARGUMENTS} are allowed"
+            )
         for name, text in self._texts().items():
             if len(text) > MAX_CONTAINER_ARGUMENT_CHARACTERS:
                 refuse_argument(name, f"it has {len(text)} characters of {MAX_CONTAINER_ARGUMENT_CHARACTERS}")

@@ -271,7 +271,7 @@ def container_environment(values: Mapping[str, str]) -> dict[str, str]:
     """
     if len(values) > MAX_ENVIRONMENT_VARIABLES:
         refuse_argument(
-            "environment", f"it has {len(values)} variables, not at most {MAX_ENVIRONMENT_VARIABLES}"
+            "environment", f"it has {len(values)} variables; at most {MAX_ENVIRONMENT_VARIABLES} are allowed"
         )
     for name, text in values.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):

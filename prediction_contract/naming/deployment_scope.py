@@ -72,7 +72,7 @@ def require_distinct_model_names(files: Mapping[str, object]) -> None:
         if other != model:
             raise InvalidNameError(
                 f"Models {other} ({files[other]}) and {model} ({files[model]}) have the same letters and "
-                "digits, and CloudFormation's names of their resources hold nothing else",
+                "digits, and names in CloudFormation consist of these only",
                 remedy="Rename the folder of the one that has no batches yet",
             )
 

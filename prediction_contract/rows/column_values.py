@@ -90,7 +90,7 @@ def _long_decoder(column: str) -> Decoder:
                 raise InvalidRowError("wrong_type", f"{column} has a fraction, not an integer", column=column)
         if not _LONG_LOW <= number <= _LONG_HIGH:
             _exact(number, column)
-            raise InvalidRowError("out_of_range", f"{column} is beyond 64 bits", column=column)
+            raise InvalidRowError("out_of_range", f"{column} does not fit into 64 bits", column=column)
         return number, str(number)
 
     return decode
@@ -249,7 +249,7 @@ def _exact(raw: Any, column: str) -> Decimal:
 
 
 def _beyond_range(column: str) -> InvalidRowError:
-    return InvalidRowError("number_too_long", f"{column} is beyond 1E-130 to 9.99E+125", column=column)
+    return InvalidRowError("number_too_long", f"{column} is outside 1E-130 to 9.99E+125", column=column)
 
 
 def _refuse_type(raw: Any, wanted: str, column: str) -> Never:

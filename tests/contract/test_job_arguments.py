@@ -301,7 +301,7 @@ def test_sagemakers_limits_are_held() -> None:
             container_environment(environment)
     full = {f"A_{number}": "x" for number in range(MAX_ENVIRONMENT_VARIABLES)}
     assert container_environment(full) == full
-    with pytest.raises(JobArgumentsError, match="101 variables, not at most 100"):
+    with pytest.raises(JobArgumentsError, match="101 variables; at most 100 are allowed"):
         container_environment(full | {"B": "x"})
 
 

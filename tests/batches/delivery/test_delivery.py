@@ -158,7 +158,7 @@ def test_a_straggler_that_has_no_manifest_to_adopt_is_told(batches: StackBatches
         batches.write(batch, "a", rows_of(key))
     manifest = late.commit(["a"], PROVENANCE)
     batches.store.client.delete_object(Bucket=batches.store.bucket, Key=manifest.key)
-    with pytest.raises(AttemptSupersededError, match="Attempt 2 has committed the batch"):
+    with pytest.raises(AttemptSupersededError, match="Attempt 2 has already committed the batch"):
         early.commit(["a"], PROVENANCE)
     # Killed between its commit and its manifest, the later one ends as it would have.
     again = late.commit(["a"], PROVENANCE)
