@@ -26,26 +26,29 @@ class InstalledPlatform:
 
     def run(self, folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run one of its programs in a folder, as a person would, with standard error in its output."""
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLPIPE_"))
-        }
-        programs = self.environment / "bin"
         return subprocess.run(
-            [str(programs / words[0]), *words[1:]],
+            [str(self.environment / "bin" / words[0]), *words[1:]],
             cwd=folder,
-            env={
-                **kept,
-                "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-                "VIRTUAL_ENV": str(self.environment),
-                "COLUMNS": "200",
-                **variables,
-            },
+            env=self.variables(**variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=280,
             check=False,
         )
+
+    def variables(self, **more: str) -> dict[str, str]:
+        """Return the environment variables of a person who has activated the environment."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLPIPE_"))
+        }
+        return {
+            **kept,
+            "PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(self.environment),
+            "COLUMNS": "200",
+            **more,
+        }
 
 
 def build_wheel(folder: Path) -> Path:
