@@ -92,7 +92,7 @@ class Newcomer:
             )
         process = self._dagster
         wait_until(
-            lambda: "Ctrl-C ends Dagster" in self._log.read_text() or process.poll() is not None,
+            lambda: "Ctrl-C stops Dagster" in self._log.read_text() or process.poll() is not None,
             seconds=_SECONDS,
             what="mlpipe dev is ready",
         )
