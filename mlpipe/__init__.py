@@ -1,4 +1,4 @@
-"""What a project takes from the platform; nothing of it is imported before it is asked for."""
+"""The platform's API for projects; each name is imported on first use."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Prices:
         return cls(**values, machines=tuple(machines.items()))
 
     def machine(self, instance_type: str) -> float | None:
-        """Return the price of an instance's hour; None if it is unknown."""
+        """Return an instance type's price per hour; None if it is unknown."""
         return dict(self.machines).get(instance_type)
 
 

@@ -48,7 +48,7 @@ def definitions(file: str) -> dg.Definitions:
 
     Raises:
         ProjectError: The file is not in a project, or the project needs another version of the platform.
-        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
+        DeclarationError: Declarations are wrong, or two models would share AWS names; lists all faults.
     """
     return definitions_of(Project.find({}, Path(file).parent))
 
@@ -58,7 +58,7 @@ def definitions_of(project: Project) -> dg.Definitions:
 
     Raises:
         ProjectError: The project needs another version of the platform.
-        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
+        DeclarationError: Declarations are wrong, or two models would share AWS names; lists all faults.
     """
     require_suitable_platform(project)
     folder = str(project.source_folder)
@@ -73,14 +73,14 @@ def definitions_of(project: Project) -> dg.Definitions:
 def model_definitions(package: ModuleType, root: Path) -> dg.Definitions:
     """Return the definitions of everything in a package, with Dagster's component tree.
 
-    `load_from_defs_folder` would first import every installed integration, including pandas and Snowpark.
+    Dagster's `load_from_defs_folder` would import every installed integration, even pandas and Snowpark.
 
     Args:
         package: The package whose modules are the models' folders.
         root: The project's folder.
 
     Raises:
-        DeclarationError: Declarations are wrong, or AWS could not distinguish two models; lists all faults.
+        DeclarationError: Declarations are wrong, or two models would share AWS names; lists all faults.
     """
     tree = dg.ComponentTree.from_module(defs_module=package, project_root=root)
     # Checked first and all together: Dagster would stop at the first fault.

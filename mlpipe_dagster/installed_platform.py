@@ -23,7 +23,7 @@ def program_environment(project: Project, variables: Mapping[str, str]) -> dict[
 
     Args:
         project: The project that the program works on.
-        variables: The present environment; its paths are relative to the present folder.
+        variables: The current environment; the relative paths of caches in it become absolute.
     """
     absolute = {
         name: str(Path(variables[name]).resolve()) for name in _CACHE_VARIABLES if variables.get(name)

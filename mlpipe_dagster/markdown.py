@@ -50,7 +50,7 @@ def _cell(value: Any) -> str:
 
 
 def markdown_list(lines: Iterable[str], *, empty: str) -> dg.MarkdownMetadataValue:
-    """Return a list with an item per line, or `empty`, which is used as Markdown, if there are no lines."""
+    """Return a list with one item per line; without lines, return `empty`, which may contain Markdown."""
     return dg.MetadataValue.md("\n".join(f"- {code_span(line)}" for line in lines) or empty)
 
 

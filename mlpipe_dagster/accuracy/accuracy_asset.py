@@ -40,7 +40,7 @@ _MAX_SLICES = 50
 
 
 def has_accuracy(declaration: ModelDeclaration) -> bool:
-    """Return whether the model's outcomes become known and metrics are declared to judge them."""
+    """Return whether a model declares outcomes and metrics, so that its accuracy can be measured."""
     return declaration.has_outcomes and bool(declaration.metrics)
 
 
@@ -134,7 +134,7 @@ def accuracy_asset(
 def published_batch(
     registry: RegistryTable, model: str, partition: Partition, *, named: str | None
 ) -> BatchRecord | None:
-    """Return the partition's batch to measure: the named one, or the one that was published last."""
+    """Return the named published batch of a partition, or the one published last; None if there is none."""
     published = [
         record
         for record in registry.batches_of(model, partition)
@@ -146,7 +146,7 @@ def published_batch(
 def accuracy_metadata(
     measured: MeasuredAccuracy, finding: AccuracyFinding, earlier: Sequence[MeasuredAccuracy]
 ) -> dict[str, Any]:
-    """Return a batch's metrics as numbers, which Dagster plots, its slices as a table, and a chart.
+    """Return Dagster metadata of a batch: metrics as numbers to plot, slices as a table, and a chart.
 
     Args:
         measured: The batch's accuracy.

@@ -17,7 +17,7 @@ _LARGEST_DOCUMENT = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AccuracyDocuments:
-    """The documents of one model.
+    """The accuracy documents of one model.
 
     Attributes:
         bucket: The data bucket.

@@ -1,4 +1,4 @@
-"""A bar chart of a metric over batches, with their model's promise as a line."""
+"""Draws a bar chart of a metric over a model's batches, with a line at the promised value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_BARS = 30
 
 
 class Bar(NamedTuple):
-    """One batch: its partition, its value, and whether the compared version scored it."""
+    """One batch: its partition, its value, and whether the measured batch's version scored it."""
 
     partition: str
     value: float
@@ -21,11 +21,11 @@ class Bar(NamedTuple):
 
 
 def accuracy_svg(metric: str, bars: Sequence[Bar], promise: float | None) -> str:
-    """Return an SVG bar chart: a bar per batch, grey for other versions, and a line at the promise.
+    """Return an SVG bar chart: a bar per batch, grey for other model versions, and a line at the promise.
 
     Args:
         metric: The metric's name, used as the title.
-        bars: The batches in order of their partitions; only the last ones are drawn.
+        bars: The batches in order of their partitions; only the last `MAX_BARS` are drawn.
         promise: The promised value; None if there is none.
     """
     drawn = bars[-MAX_BARS:]

@@ -43,10 +43,10 @@ class AccuracyFinding:
     """One batch compared with its promise.
 
     Attributes:
-        level: Whether the batch is worse by a declared threshold.
-        text: A sentence without a full stop.
+        level: BLOCK or WARN if the batch is worse by that declared threshold or more, else PASS.
+        text: The finding as a sentence without a full stop.
         promise: The value that it was compared with; None if there is none yet.
-        worse_by: How much worse it is, as a share of the promise; negative if better.
+        worse_by: How much worse it is, as a share of the promise; negative if better, None if unknown.
     """
 
     level: Level
@@ -63,14 +63,14 @@ def promise_of(
 ) -> Promise | None:
     """Return the value that a batch is compared with; None if there is none yet.
 
-    It is the first metric's value in the verdict with which the version was promoted. For a model without a
-    verdict, it is the median of the first of the version's batches in `earlier`.
+    It is the first metric's value in the version's verdict. Without a verdict, it is the metric's median over
+    the version's first `FIRST_BATCHES` batches in `earlier`.
 
     Args:
         measured: The batch's accuracy.
         registry: The registry.
         bucket: The data bucket, which holds the verdicts.
-        earlier: The accuracy of earlier batches, in order.
+        earlier: The accuracy of earlier batches, in order of their partitions.
     """
     label = measured.metrics[0].name
     if (verdict_value := _verdict_value(measured, label, registry, bucket)) is not None:
@@ -149,16 +149,16 @@ def decayed_accuracy(
     *,
     least: Level,
 ) -> tuple[AccuracyFinding, ...]:
-    """Return the findings if two of a version's last three measured batches are bad enough, else none.
+    """Return the bad findings on a version's last three measured batches; empty if fewer than two are bad.
 
-    Batches of other versions do not count, so the count begins again after a promotion.
+    Batches of other versions do not count, so a new version starts without findings.
 
     Args:
         bucket: The data bucket.
         registry: The registry.
         declaration: The model's declaration.
         model_version: The version's digest.
-        least: The level from which a batch counts as bad.
+        least: The lowest level that counts as bad.
     """
     model = declaration.name
     documents = AccuracyDocuments(bucket, model)

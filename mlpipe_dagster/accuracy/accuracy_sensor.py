@@ -1,4 +1,4 @@
-"""The sensor of accuracy: a published batch is measured once a later partition shows its outcomes."""
+"""The sensor of accuracy: measures a published batch once a later partition's data has its outcomes."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import json
@@ -44,7 +44,7 @@ class AccuracyCursor:
     """The sensor's state between ticks.
 
     Attributes:
-        settled: By model, the number of the newest publication up to which all batches are done.
+        settled: By model, a publication's number; no batch published up to it needs measuring.
         after: The model that was examined last; empty at first.
     """
 
@@ -83,10 +83,10 @@ class UnmeasuredBatches:
     now: datetime
 
     def due_requests(self, settled: int) -> tuple[list[dg.RunRequest], int]:
-        """Return the runs that can measure batches now, and the number up to which all batches are done.
+        """Return the runs that can measure batches now, and the new value of `settled`.
 
         Args:
-            settled: The publication number up to which all batches were done before.
+            settled: The publication number up to which no batch needs measuring.
         """
         requests = []
         is_all_settled = True
@@ -127,7 +127,10 @@ class UnmeasuredBatches:
 
 
 def measuring_request(model: str, partition: Partition, batch_id: str, later: Partition) -> dg.RunRequest:
-    """Return the run that measures a batch by outcomes known when `later` begins; it runs only once."""
+    """Return the run that measures a batch with the outcomes known when the partition `later` begins.
+
+    The run key makes Dagster run it only once for each `later`.
+    """
     return dg.RunRequest(
         run_key=f"{ACCURACY}:{model}:{batch_id}:{later}",
         job_name=accuracy_job_name(model),
@@ -142,7 +145,7 @@ def accuracy_tick(
     models: Iterable[str],
     now: datetime,
 ) -> dg.SensorResult:
-    """Examine models in turn, starting after the last one; request runs that measure their batches."""
+    """Request runs that measure batches, starting after the model that the last tick examined last."""
     names, cursor = sorted(models), AccuracyCursor.parse(context.cursor)
     registry = RegistryTable(
         platform.tick_client("dynamodb"), platform.settings.deployment.registry_table, patience_seconds=5

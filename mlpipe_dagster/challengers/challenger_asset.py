@@ -32,7 +32,7 @@ from prediction_contract.naming.s3_layout import challenger_comparison_key
 
 
 class ChallengerConfig(BatchConfig):
-    """Names the batch and the version that also scores it.
+    """Names a batch, and the version that scores its features as a challenger.
 
     Attributes:
         version: The version; 0 for the model's challenger.

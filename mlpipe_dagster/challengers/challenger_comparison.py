@@ -47,7 +47,7 @@ def comparison_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparison_result(asset: dg.AssetKey, quality: Quality, found: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """Return the check of a comparison. It only warns, because a challenger is not served.
+    """Return a comparison as a check result; a failure only warns, because a challenger is not served.
 
     Args:
         asset: The challenger's predictions.

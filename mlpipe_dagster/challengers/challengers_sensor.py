@@ -27,7 +27,7 @@ _NOT_COMPARED = frozenset({LoadState.REFUSED, LoadState.RETIRED})
 
 
 def challenged_models(definitions: dg.Definitions) -> list[str]:
-    """Return the models that can have a challenger, by name."""
+    """Return the sorted names of the models that can have a challenger."""
     return sorted(
         assets.key.path[0]
         for assets in definitions.assets or ()
@@ -59,7 +59,10 @@ def challengers_sensor(models: list[str], jobs: list[Any]) -> dg.SensorDefinitio
 
 
 def challengers_tick(cursor: str | None, registry: RegistryTable, models: Iterable[str]) -> dg.SensorResult:
-    """Request a run for each of the newest batches of models with a challenger; each runs only once."""
+    """Request a challenger's run for the newest batches of each model that has one.
+
+    The run key makes Dagster run each version only once per batch.
+    """
     unreadable, requests = UnreadableModels(), []
     for model in models:
         with unreadable.collect(model):

@@ -104,10 +104,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def chosen_project(options: argparse.Namespace) -> Project:
-    """Return the project that a command names, or else the environment, or else the current folder.
+    """Return the project named by the command, else by the environment, else by the current folder.
 
     Raises:
-        ProjectError: There is no project, it is wrong, or it requires another version of the platform.
+        ProjectError: There is no project, it is invalid, or it requires another version of the platform.
     """
     if "project" in options:
         # So that everything this process starts or imports finds the same project.

@@ -66,7 +66,7 @@ def add_request(command: argparse.ArgumentParser) -> None:
 
 
 def partition(text: str) -> Partition:
-    """Parse a partition as files or Dagster name it, for argparse."""
+    """Parse a partition in the form of file names or of Dagster, for argparse."""
     try:
         return Partition.from_dagster_key(text)
     except InvalidNameError as error:

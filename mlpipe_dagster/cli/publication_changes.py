@@ -1,4 +1,4 @@
-"""Carries out a change of what is live: in the registry, then in Snowflake, then on Dagster's page."""
+"""Changes the live batch or the hold in the registry, then updates Snowflake and Dagster."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str
 
 
 def overtaken_note(request_id: str) -> str:
-    """Return the note on a repeated request whose result has been changed since."""
+    """Return the note for a repeated request whose result a later change has replaced."""
     return (
         f"Request {request_id} was already carried out, but the model has changed since. "
         "To make the change again, ask again without --request-id."

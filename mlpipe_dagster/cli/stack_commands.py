@@ -27,8 +27,8 @@ class PlatformProgram:
         name: The command's name.
         summary: The command's help text, one line.
         module: The program, run as `python -m <module>`.
-        words: The program's first arguments.
-        options: The keyword arguments of argparse's `add_argument` by option.
+        words: The program's arguments before the options.
+        options: By option, the keyword arguments for argparse's `add_argument`.
     """
 
     name: str

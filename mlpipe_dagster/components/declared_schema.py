@@ -12,9 +12,9 @@ _TEMPLATE = r"\{[{%]"
 def attributes_schema() -> dict[str, Any]:
     """Return the schema that `dg check yaml` applies to a file's attributes.
 
-    Each value may also be a text, because it may be a template. Alternatives of different types become one
-    schema with several types. For a 0 with a minimum of 1, a validator then names the minimum instead of only
-    saying that no alternative matches.
+    Each value may also be a string, because it may be a template. Alternatives of different types become one
+    schema with several types, so that a validator names the violated constraint, for example a minimum,
+    instead of only saying that no alternative matches.
     """
     schema = ModelDeclaration.model_json_schema()
     # A model is named after its folder.

@@ -50,13 +50,13 @@ from prediction_contract.naming.batch import Partition
 
 
 class WrittenAttributes(RootModel[Annotated[dict[str, Any], WithJsonSchema(attributes_schema())]]):
-    """The attributes as they stand in a file, whose JSON Schema `dg check yaml` judges by."""
+    """A file's attributes with unfilled templates, and the JSON Schema that `dg check yaml` applies."""
 
 
 @dg.scaffold_with(ModelScaffolder)
 @dataclass(frozen=True)
 class PredictionPipeline(dg.Component):
-    """A model's way from raw data to a live prediction, declared in `defs/<model>/defs.yaml`."""
+    """A model's pipeline from raw data to live predictions, declared in `defs/<model>/defs.yaml`."""
 
     declaration: ModelDeclaration
 
@@ -67,7 +67,7 @@ class PredictionPipeline(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Return the model declared in a file, named after its folder, with all templates filled in.
+        """Return the component of a `defs.yaml` with its templates filled in; its folder names the model.
 
         Raises:
             InvalidNameError: The folder is not directly below `defs`.
@@ -101,7 +101,7 @@ def _filled(value: Any, context: dg.ResolutionContext) -> Any:
 
 
 def pipeline_definitions(declaration: ModelDeclaration) -> dg.Definitions:
-    """Return the definitions of a model whose name is set."""
+    """Return the assets, checks, jobs, schedules and sensors of a declared model."""
     partitions = partitions_of(declaration)
     scores = declaration.produced_by == "dagster"
     by_upstream = declaration.schedule.upstream

@@ -52,14 +52,14 @@ class TemplateError(ContractError):
 
 
 def suitable_versions() -> str:
-    """Return the version range that a new project requires: a minor version may break projects."""
+    """Return the version range for a new project; it excludes the next minor version, which may break it."""
     major, minor, *_ = VERSION.split(".")
     return f">={major}.{minor},<{major}.{int(minor) + 1}"
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateNames:
-    """The names that a template's files take.
+    """The names that replace placeholders in a template's files.
 
     Attributes:
         project: The project's name.
@@ -97,7 +97,7 @@ class TemplateNames:
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """The value of each mark in a template."""
+        """The value of each placeholder in a template."""
         return {
             "project": self.project,
             "package": self.package,
@@ -152,8 +152,8 @@ def write_model_tests(root: Path, names: TemplateNames) -> list[Path]:
 def complete_project(root: Path, package_folder: Path, names: TemplateNames) -> list[Path]:
     """Turn a `create-dagster` project into a project of the platform; return the files that changed.
 
-    `pyproject.toml` gets its table, the package gets sample data if it has none, and `definitions.py` gets
-    its two lines if `create-dagster` wrote it and nobody changed it.
+    `pyproject.toml` gets the table `[tool.mlpipe]`, and the package gets sample data if it has none.
+    `definitions.py` gets the platform's two lines if it is unchanged since `create-dagster` wrote it.
     """
     changed = []
     sample_data = package_folder / "sample_data.py"

@@ -19,13 +19,13 @@ _FORM = 2
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The progress of listing `done/` by the dates of batches, which finds files whose event was lost.
+    """The progress of a sweep, which lists `done/` by date to find files whose event was lost.
 
     Attributes:
         began_at: When the sweep began, in seconds since 1970.
         turn: The number of sweeps so far; selects the older day to list.
         days: The UTC dates that are still to be listed; empty once the sweep is complete.
-        after: The key up to which the first of these days was listed.
+        after: The last listed key of the first of these days; empty if none is listed yet.
     """
 
     began_at: int = 0
@@ -46,7 +46,7 @@ class Sweep:
         return Sweep(began_at=now_seconds, turn=self.turn + 1, days=days)
 
     def page(self, bucket: DataBucket) -> tuple[list[ListedObject], Sweep]:
-        """List the next page; return its files, and the sweep's progress once they are processed."""
+        """Return the files of the next page, and the sweep to continue with once they are processed."""
         page, more = bucket.done_page(self.days[0], after=self.after)
         return page, replace(self, after=page[-1].key) if more and page else self.skip_day()
 
@@ -90,7 +90,7 @@ class Cursor:
         requested: The runs that the last tick requested, by the keys of their done files.
         waiting: The keys of files whose model the code location does not know, with the UTC date when each
             was first seen.
-        last_error: The first error since the sweep began; the next sweep tries again.
+        last_error: The first error of the last tick that had one since the sweep began; empty if none.
         sweep: The progress of the listing.
     """
 
@@ -102,7 +102,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Cursor:
-        """Parse a cursor's text; lost, unreadable or outdated parts count as not seen."""
+        """Parse a cursor's text; missing, unreadable or outdated parts become empty."""
         try:
             document = json.loads(text or "{}")
         except ValueError:

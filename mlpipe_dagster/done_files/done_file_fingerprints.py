@@ -48,7 +48,7 @@ class Fingerprint:
     Attributes:
         file: A fingerprint of its key.
         content: A fingerprint of its bytes.
-        delivery: A fingerprint of its listing, which shows without reading it whether the file is unchanged.
+        delivery: A fingerprint of its ETag and time, which detects a new delivery without reading the file.
     """
 
     file: str
@@ -94,7 +94,7 @@ class Fingerprints:
         return sum(map(len, self._files.values()))
 
     def is_processed(self, fingerprint: Fingerprint) -> bool:
-        """Return whether a file is the last processed delivery; the file need not be read for this."""
+        """Return whether a file's last processed delivery is this one; compares no content."""
         known = self._files.get(fingerprint.file, [])
         return bool(known) and known[-1].delivery == fingerprint.delivery
 
@@ -110,7 +110,7 @@ class Fingerprints:
         )
 
     def add(self, key: str, fingerprint: Fingerprint, today: date) -> None:
-        """Remember a fingerprint while its day is in the window; it replaces one with the same content.
+        """Add a file's fingerprint under its day; it replaces one with the same content.
 
         Args:
             key: The file's key, which contains its day.

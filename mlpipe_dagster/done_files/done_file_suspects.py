@@ -1,4 +1,4 @@
-"""Done files that may have killed a tick, recorded where the record survives the tick."""
+"""Records done files that may have killed a tick of the sensor."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Suspects:
 
     @contextmanager
     def parsing(self, keys: Sequence[str]) -> Iterator[None]:
-        """Record files while they are parsed; the record remains if this process dies."""
+        """Record files while they are parsed; the record remains if the tick dies or takes too long."""
         if any(map(self.deaths, keys)):
             # Stored before the tick can die, so that the next tick parses new files first.
             self._waits = 0

@@ -347,7 +347,7 @@ def _set_aside(key: str) -> DoneFile:
 
 
 def in_parallel(function: Callable[[str], _Found], keys: Sequence[str]) -> list[_Found | Exception]:
-    """Return the function's outcome for each key, computed in parallel."""
+    """Return each key's result or exception, computed in parallel."""
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as workers:
         return list(workers.map(partial(outcome, function), keys))
 

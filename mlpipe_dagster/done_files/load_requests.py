@@ -59,7 +59,7 @@ def load_run_config(model: str, batch_id: str, *, above_attempt: int = 0) -> dic
     Args:
         model: The model's name.
         batch_id: The batch.
-        above_attempt: Only a complete load of a later attempt counts; with 0 any does.
+        above_attempt: Load again unless a later attempt than this is complete; 0 accepts any.
     """
     named = {"batch_id": str(batch_id)}
     load = {**named, "above_attempt": above_attempt} if above_attempt else named
@@ -71,7 +71,8 @@ def requested_run(
 ) -> dg.RunRequest | None:
     """Return the run for an accepted file; None if its batch is already loaded or being loaded.
 
-    A run key also matches an earlier failed run, so a new attempt needs a run key with the delivery.
+    Dagster starts no second run for a run key, even after a failure. The run key of a new attempt therefore
+    contains the delivery.
     """
     manifest, record = done_file.manifest, done_file.record
     if manifest is None:
@@ -112,7 +113,7 @@ def refuse_unknown_target(done_file: DoneFile, registry: RegistryTable, partitio
 
 
 def refusal_event(done_file: DoneFile, models: Collection[str]) -> dg.AssetObservation:
-    """Return a refusal as an event of the model's predictions, or of the asset for unknown models."""
+    """Return a refusal as an event of the model's predictions, or of `refused_done_files`."""
     name, word = done_file.name, "waiting" if done_file.awaits_model else "refused"
     is_declared = name is not None and name.model in models
     return dg.AssetObservation(

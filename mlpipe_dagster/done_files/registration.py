@@ -162,7 +162,7 @@ def _refuse_future(manifest: Manifest) -> None:
 
 
 def refuse(registry: RegistryTable, done_file: DoneFile, reason: str) -> DoneFile:
-    """Refuse a batch with a valid manifest for a reason outside of the manifest."""
+    """Record a batch as refused although its manifest is valid; return the done file with the reason."""
     if done_file.manifest is None:
         return done_file
     return DoneFile(
@@ -219,7 +219,7 @@ def _replaced(record: BatchRecord, found: str) -> ManifestReplacedError:
 
 
 def manifest_facts(manifest: Manifest) -> ManifestFacts:
-    """Return the registry's facts of a valid manifest."""
+    """Return the facts that the registry records of a valid manifest."""
     return ManifestFacts(
         model=manifest.model,
         batch_id=manifest.batch_id,

@@ -123,8 +123,8 @@ class PipesGlueJobClient(PipesJobClient):
             context: The step's context.
             job_name: The job's name.
             job_run_id: The job run's id.
-            is_ours: Whether an earlier attempt at the same work, which is gone, started it. Then its messages
-                are shown here, and cancelling this run or passing the deadline stops it.
+            is_ours: Whether an earlier attempt at the same work started it and has ended. Then its messages
+                are shown here, and it is stopped if this run is cancelled or the deadline passes.
 
         Returns:
             Glue's description of the job run; None if Glue no longer knows it.

@@ -189,7 +189,7 @@ class PipelineExecutions:
             context: The step's context. If its run is cancelled or the deadline passes, the execution is
                 stopped.
             arn: The execution's ARN.
-            since: When the deadline's time began, by the polling's clock; by default now.
+            since: The start of the deadline's time, by the polling's clock; by default now.
 
         Raises:
             JobDeadlineError: It did not end in time and is being stopped.

@@ -23,8 +23,8 @@ _MAX_STREAMS = 50
 class JobInvocation(dg.PipesClientCompletedInvocation):
     """The results of a successful job, exactly as the job reported them.
 
-    By default Dagster adds a materialization for each asset that a job does not mention, so that lost
-    messages would look like success.
+    By default Dagster adds a materialization for each asset that a job does not mention, so lost messages
+    would look like success.
     """
 
     def get_results(self, *, implicit_materializations: bool = False) -> Sequence[Any]:

@@ -56,7 +56,7 @@ def error_code(error: BaseException) -> str:
 
 
 def is_refusal(error: ClientError) -> bool:
-    """Return whether a service has answered that it did nothing, not that the result is unknown."""
+    """Return whether an error means that the service did nothing; otherwise the result is unknown."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", _SERVER_ERROR)
     return status < _SERVER_ERROR and error_code(error) != "OperationTimeoutException"
 
@@ -98,7 +98,7 @@ class Polling:
 
         Args:
             what: The subject of the deadline, for the error message.
-            since: When the time began, by the clock; by default now.
+            since: The start time by the clock; by default now.
 
         Raises:
             JobDeadlineError: The deadline has passed.

@@ -80,9 +80,9 @@ class LoadCoordinator:
         Args:
             context: The step's context.
             record: The batch's record, just read.
-            above_attempt: Only a complete load of a later attempt counts, for example to extend the life of
-                its items; with 0 any does. A retry passes the same number, so it accepts the load of its
-                predecessor.
+            above_attempt: Load again unless a later attempt than this is complete, for example to extend the
+                life of the batch's items; 0 accepts any. A retry passes the same number, so it accepts the
+                load of its predecessor.
 
         Raises:
             BatchNotLoadableError: The batch was refused or retired.

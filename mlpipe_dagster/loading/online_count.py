@@ -1,4 +1,4 @@
-"""Counts a batch's rows in DynamoDB independently of the load, whose report is no proof of its own work."""
+"""Counts a batch's rows in DynamoDB, independently of the load's own report."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class OnlineCount:
 
     Attributes:
         asked: The number of keys that were looked up.
-        found: The rows found under them, recomputed from the items' values; of a large batch only rows equal
-            to those in its JSON part.
+        found: The number and checksum of the rows found, computed from the items' values. Of a large batch,
+            only rows that equal those in its JSON parts count.
         is_whole: Whether all keys of the batch were looked up; of a large batch only some are.
     """
 
@@ -133,9 +133,9 @@ def first_stored_key(
 ) -> str | None:
     """Return an entity that readers must find; None if no row of the batch can be stored.
 
-    All rows of a duplicate key are in quarantine, and the second one may be at the end of a billion rows.
-    Each such key takes two of the refused rows, so the first `refused_rows // 2 + 1` keys include a stored
-    one.
+    All rows of a duplicate key are in quarantine, but its second row may be at the end of a billion rows.
+    Each duplicate key has at least two refused rows, so the first `refused_rows // 2 + 1` keys include a
+    stored one.
 
     Args:
         bucket: The bucket of the JSON parts.

@@ -49,9 +49,9 @@ class LoadConfig(BatchConfig):
     """Names the batch to load.
 
     Attributes:
-        above_attempt: Only a complete load of a later attempt counts, for example to extend the life of the
-            batch's items; with 0 any does. Because it is a number, a retry of the run does not repeat a load
-            that its predecessor completed.
+        above_attempt: Load again unless a later attempt than this is complete, for example to extend the life
+            of the batch's items; 0 accepts any. A retry of the run passes the same number, so it accepts the
+            load of its predecessor.
     """
 
     above_attempt: int = 0

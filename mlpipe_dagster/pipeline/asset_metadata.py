@@ -129,7 +129,7 @@ def batch_lineage(declaration: ModelDeclaration, asset: str, kept: Cleaning) -> 
 
 
 def stored_lineage(declaration: ModelDeclaration, asset: str, cleaning: Cleaning) -> dg.TableColumnLineage:
-    """Return the source column of each column of a store, also of renamed ones; dropped ones do not appear.
+    """Return the source column of each column in a store; includes renamed columns, omits dropped ones.
 
     Raises:
         InvalidCleaningError: The rules do not fit the declared columns.

@@ -83,10 +83,13 @@ def challenger_job_name(model: str) -> str:
 
 
 def selected_batch_tag(model: str) -> str:
-    """Return the run tag with the run's batch, so that all of its steps use the same one."""
+    """Return the name of the run tag that holds the run's batch, so that all its steps use the same one."""
     return f"mlpipe.batch/{model}"
 
 
 def selecting_intent_tag(model: str) -> str:
-    """Return the run tag with the intent that chose this batch; a re-execution inherits both tags."""
+    """Return the name of the run tag that holds the intent that selected the run's batch.
+
+    A re-execution of the whole run inherits both tags, but selects anew because its intent differs.
+    """
     return f"mlpipe.chosen_by/{model}"

@@ -110,7 +110,7 @@ def warn_of_outdated_upload(
 
 
 def warn_of_outdated_load(glue: Any, job: str, warn: Callable[[str], None]) -> dict[str, Any]:
-    """Warn like `warn_of_outdated_upload`, but about the load job; failing to compare only warns as well.
+    """Warn like `warn_of_outdated_upload`, but about the load job; also warn if Glue cannot be read.
 
     Args:
         glue: A boto3 Glue client.

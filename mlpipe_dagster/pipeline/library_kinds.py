@@ -25,7 +25,7 @@ _PACKAGE = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def library_kind(declaration: ModelDeclaration) -> str:
-    """Return the kind of a model's library.
+    """Return the Dagster kind for the library that trains a model.
 
     For a model trained elsewhere it follows from the file's format, otherwise from the first known library in
     the model's requirements.

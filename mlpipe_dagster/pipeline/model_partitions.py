@@ -80,7 +80,7 @@ def time_partitions(start: Partition, end: Partition | None) -> dg.TimeWindowPar
 
 
 def kind_of_partitions(known: dg.PartitionsDefinition[str]) -> PartitionKind | None:
-    """Return the kind of Dagster's partitions; None if they are not of such a kind."""
+    """Return the kind of a model's partitions in Dagster; None if they are not time partitions."""
     if not isinstance(known, dg.TimeWindowPartitionsDefinition):
         return None
     return next((kind for kind in PARTITION_KINDS.values() if kind.dagster_format == known.fmt), None)

@@ -28,7 +28,7 @@ _ITEMS_DAYS, _DUE_HOURS, _MODE = "items_days", "due_hours", "publication_mode"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A model as the sensors need it.
+    """The facts about a model that sensors need.
 
     Attributes:
         name: The model's name.
@@ -44,7 +44,7 @@ class ServedModel:
 
 
 def publication_facts(declaration: ModelDeclaration) -> dict[str, Any]:
-    """Return the declaration's facts in the publication's metadata, for people and for the sensors."""
+    """Return the facts of a declaration that the publication's metadata holds for people and sensors."""
     facts = {
         _MODE: declaration.publication.mode,
         _ITEMS_DAYS: declaration.retention.items_days,
@@ -122,7 +122,7 @@ class UnreadableModels:
     ) -> Iterator[None]:
         """Collect an error of one model instead of raising it.
 
-        An error that affects every model is raised, because a tick has no time to meet it once per model.
+        An error that affects every model is raised, because a tick has no time to wait for it once per model.
 
         Args:
             model: The model's name.
@@ -149,7 +149,7 @@ class UnreadableModels:
     ) -> dg.SensorResult:
         """Return a tick's result for Dagster, including the collected errors.
 
-        Dagster shows no reason together with run requests; then the next tick shows the errors.
+        Dagster shows no skip reason if runs are requested; in that case a later tick shows the errors.
 
         Args:
             previous_cursor: The cursor with which the tick began.

@@ -88,7 +88,10 @@ def due_partition(
 
 
 def freshness_verdict(registry: RegistryTable, model: str, partition: Partition) -> CheckVerdict:
-    """Check that a due partition has a batch that was published, or was verified and passed its checks."""
+    """Check that a due partition has a verified batch that was published or passed its checks.
+
+    Withdrawn batches do not count.
+    """
     states = []
     for record in registry.batches_of(model, partition):
         is_fit = record.published_sequence is not None or not record.check_faults

@@ -37,9 +37,8 @@ _RETRY_HOURS = 4
 def reload_request(record: BatchRecord, now: datetime) -> dg.RunRequest:
     """Return the run that loads a live batch again; if that load fails, later calls request a new one.
 
-    The load must have a later attempt than all that have ended, verified or not: a load whose rows do not add
-    up does not count. If several such runs are requested before the first begins, one load satisfies all of
-    them.
+    Attempts that have ended do not count, verified or not. If several such runs are requested before the
+    first begins, one load satisfies all of them.
     """
     model, batch_id = record.model, record.batch_id
     # An attempt that still holds its claim, for example because its run was lost, may still complete.
@@ -72,10 +71,10 @@ def is_being_loaded(instance: dg.DagsterInstance, record: BatchRecord) -> bool:
 def live_batches_tick(
     context: dg.SensorEvaluationContext, platform: Platform, models: Iterable[ServedModel], now: datetime
 ) -> dg.SensorResult:
-    """Examine the batches that regions serve; report each verdict when it changes, and once a day.
+    """Request loads of expiring batches; report each check's verdict when it changes, and once a day.
 
     Raises:
-        ModelsUnreadableError: A model cannot be examined, and no other model has news.
+        ModelsUnreadableError: A model cannot be examined, and there is nothing else to report.
     """
     # Read outside the loop, so that wrong settings fail the whole tick.
     registry = platform.registry

@@ -32,7 +32,7 @@ class ProjectionLagsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionCursor:
-    """The sensor's state: what was found to be in step, and when all models were compared.
+    """The sensor's state between ticks.
 
     Attributes:
         sequences: By model, the newest publication number found in Snowflake.
@@ -86,7 +86,7 @@ def newest_sequences(
 def show_publications(
     reports: PublicationReporter, shown: dict[str, int], newest: dict[str, int], unreadable: UnreadableModels
 ) -> dict[str, int]:
-    """Report publications that Dagster lacks; return the number up to which it shows all, by model."""
+    """Report publications that Dagster lacks; return, by model, the number up to which it shows all."""
     up_to = dict(shown)
     for model, sequence in newest.items():
         after = shown.get(model)
@@ -143,7 +143,7 @@ def _is_connection_error(error: Exception) -> bool:
 
 
 def lag_observation(model: str, missing: list[PublicationEntry], now: datetime) -> dg.AssetObservation:
-    """Return an observation of the publication that tells how far the projection was behind."""
+    """Return an observation of the publication with the projection's lag and the missing publications."""
     lag = now - parse_utc(missing[0].published_at)
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
@@ -164,12 +164,11 @@ def projection_tick(
     models: Iterable[ServedModel],
     now: datetime,
 ) -> dg.SensorResult:
-    """Query Snowflake and Dagster for the publications newer than those known to be in step.
+    """Report publications that Dagster lacks, and copy those that Snowflake lacks.
 
     Raises:
-        ProjectionLagsError: Snowflake does not accept them, and has shown an earlier publication for too
-            long.
-        ModelsUnreadableError: A model's publications cannot be read, and no other model has news.
+        ProjectionLagsError: Snowflake does not answer, and has lacked a publication for too long.
+        ModelsUnreadableError: A model's publications cannot be read, and there is nothing else to report.
     """
     cursor, registry = ProjectionCursor.parse(context.cursor), platform.registry
     unreadable, gaps = UnreadableModels(), UnreadableModels()

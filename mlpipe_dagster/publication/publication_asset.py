@@ -136,10 +136,10 @@ def batch_summary(
     manifest: Manifest,
     record: BatchRecord,
 ) -> dict[str, Any]:
-    """Examine a verified batch, record the verdict that gates it, and return its metadata.
+    """Check a verified batch's quality, record the result in the registry, and return the batch's metadata.
 
-    So a publication that is materialized alone follows the same rules as one in the load job. There,
-    Snowflake answers from its result cache, because the checks have just run the same queries.
+    A publication that is materialized alone therefore follows the same rules as one in the load job. In the
+    load job, Snowflake answers from its result cache, because the checks have just run the same queries.
     """
     if record.load_state != LoadState.VERIFIED:
         return {}

@@ -44,7 +44,7 @@ class PublicationReporter:
         instance: The Dagster instance.
         registry: The registry.
         now: The present moment.
-        report_grace: Younger publications are left to their maker to report.
+        report_grace: Publications younger than this are left to the command or run that made them.
         left: How many more publications may be examined.
     """
 
@@ -55,7 +55,7 @@ class PublicationReporter:
     left: int = _MAX_REPORTS
 
     def up_to(self, model: str, after: int | None = None) -> int | None:
-        """Report a model's publications after a number; return the number up to which Dagster shows all.
+        """Report a model's publications that Dagster lacks; return the number up to which it shows all.
 
         Args:
             model: The model's name.

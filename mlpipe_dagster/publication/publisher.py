@@ -285,7 +285,7 @@ def serving_text(
     record: BatchRecord,
     provider_url: Callable[[str], str],
 ) -> str:
-    """Return the batch's serving record for its publication entry, which the API needs.
+    """Return a batch's serving record as JSON; the API reads it from the publication entry.
 
     Args:
         declaration: The model's declaration; its enrichments apply.

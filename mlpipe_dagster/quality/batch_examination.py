@@ -38,7 +38,7 @@ _PICTURE_ENDS = (0.01, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class ColumnPicture:
-    """One column's distributions over bars of equal width; `ends` labels the outer bars."""
+    """One column's distributions in the batch and in the live batch; `ends` labels the outer bars."""
 
     column: str
     ends: tuple[str, str] | None
@@ -55,7 +55,7 @@ class Examination:
         live_batch_id: The batch that it was compared with, if any.
         by_column: Violations of the rules of single columns.
         against_live: Violations of the rules on rows and entities compared with the live batch.
-        drift: How far each column moved; empty without a live batch, or with too few rows.
+        drift: The drift of each column; empty without a live batch, or with too few rows.
         live_model_version: The model version in the live batch's manifest if it differs from the batch's own,
             else None.
         of_version: Findings on earlier batches of the version that scored the batch.

@@ -26,7 +26,7 @@ def measured_columns(columns: Iterable[Column], key: str) -> list[Column]:
 
 
 def rule_counts(table: WarehouseTable, batch_id: str, rules: Sequence[ColumnRule]) -> str:
-    """Return the query of a batch's rows and, by rule, of nulls, values out of bounds and distinct values."""
+    """Return the query that counts rows and, per rule, nulls, values out of bounds and distinct values."""
     counted = ["COUNT(*)"]
     for rule in rules:
         name = quoted(rule.column)
@@ -44,7 +44,7 @@ def rule_counts(table: WarehouseTable, batch_id: str, rules: Sequence[ColumnRule
 
 
 def shared_entities(table: WarehouseTable, batch_id: str, live_batch_id: str) -> str:
-    """Return the query of the live batch's row count, and of how many of its entities the other batch has."""
+    """Return the query that counts the live batch's rows, and those whose entity the other batch has."""
     others = f"SELECT {table.key} FROM {table.name} WHERE {table.is_of_batch(batch_id)}"
     return (
         f"SELECT COUNT(*), COUNT(CASE WHEN {table.key} IN ({others}) THEN 1 END) "
@@ -55,7 +55,7 @@ def shared_entities(table: WarehouseTable, batch_id: str, live_batch_id: str) ->
 def quantiles(
     table: WarehouseTable, batch_id: str, columns: Sequence[Column], fractions: Sequence[float]
 ) -> str:
-    """Return the query of approximate quantiles of a batch's columns, grouped by column."""
+    """Return the query for one row of approximate quantiles: all of the first column, then of the next."""
     asked = ", ".join(
         f"APPROX_PERCENTILE({_measure(column)}, {fraction})" for column in columns for fraction in fractions
     )
@@ -68,7 +68,7 @@ def binned(
     columns: Sequence[Column],
     edges: Mapping[str, Sequence[float]],
 ) -> str:
-    """Return the query, by batch, of rows and of each column's values, in total and up to each edge."""
+    """Return the query that counts, per batch, rows and each column's values in total and up to each edge."""
     counted = ["COUNT(*)"]
     for column in columns:
         counted.append(f"COUNT({quoted(column.name)})")
@@ -82,7 +82,7 @@ def binned(
 
 
 def sample_rows(table: WarehouseTable, batch_id: str, columns: Sequence[str], rows: int) -> str:
-    """Return the query of a batch's first rows in order of the key."""
+    """Return the query for a batch's first rows in order of the key."""
     names = ", ".join(quoted(column) for column in columns)
     return (
         f"SELECT {names} FROM {table.name} WHERE {table.is_of_batch(batch_id)} "

@@ -50,7 +50,7 @@ def batch_facts(
 
 
 def drift_table(found: Examination) -> dict[str, Any]:
-    """Return a table of how far each column moved; it shows no values."""
+    """Return a table with each column's stability index and level, without values."""
     if not found.drift:
         return {}
     words = {Level.PASS: "", Level.WARN: "warn", Level.BLOCK: "block"}

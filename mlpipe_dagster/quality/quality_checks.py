@@ -175,7 +175,7 @@ def _version_findings(
 
 
 def compared_batch(registry: RegistryTable, record: BatchRecord, home_region: str) -> str | None:
-    """Return the live batch, or the previous one if the batch itself is live; None before the first."""
+    """Return the live batch's id, or its predecessor's if the batch itself is live; None if none."""
     pointer = registry.pointer(record.model, home_region)
     if pointer is None:
         return None

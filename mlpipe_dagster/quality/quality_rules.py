@@ -57,7 +57,7 @@ class BatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class DriftedColumn:
-    """How far one column moved: its stability index, and the level by its thresholds."""
+    """The drift of one column: its stability index, and the level by its thresholds."""
 
     column: str
     index: float
@@ -147,7 +147,7 @@ def drift_levels(
 
 
 def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
-    """Return a finding for each column that moved too far."""
+    """Return a finding for each column whose drift is at level WARN or BLOCK."""
     return [
         QualityFinding(each.level, f"{each.column} has drifted: its stability index is {each.index:.2f}")
         for each in judged
@@ -156,5 +156,5 @@ def drift_findings(judged: Iterable[DriftedColumn]) -> list[QualityFinding]:
 
 
 def highest_level(findings: Iterable[QualityFinding]) -> Level:
-    """Return the level of the gravest finding."""
+    """Return the highest level of the findings; PASS if there are none."""
     return max((finding.level for finding in findings), default=Level.PASS)

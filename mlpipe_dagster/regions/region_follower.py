@@ -80,7 +80,7 @@ class RegionFollower:
         bucket: The bucket of manifests, parts and reports.
         replica: A boto3 DynamoDB client of the serving region.
         clock: Returns the present moment.
-        most_lines: The most rows of a batch that are all looked up; of larger batches only some are.
+        most_lines: All rows of batches up to this size are looked up; of larger ones only some.
     """
 
     model: str
@@ -122,7 +122,10 @@ class RegionFollower:
         return self._result(FollowStep.FOLLOWED, self._live_pointers())
 
     def replica_faults(self, record: BatchRecord) -> tuple[str, ...]:
-        """Return the faults of the replica of a verified load; items of an earlier load do not count."""
+        """Look up a verified load's rows in the replica and return the faults.
+
+        Items of an earlier load do not count.
+        """
         attempt = record.verified_attempt or 0
         report = load_report(self.bucket, self.model, record.batch_id, attempt)
         if report.dynamodb is None:

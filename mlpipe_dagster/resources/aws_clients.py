@@ -34,7 +34,7 @@ def new_client(service: str, region: str, *, tries: int = TRIES, read_seconds: i
 
 
 def delta_storage_options(s3: Any) -> dict[str, str]:
-    """Return the options with which deltalake reads and writes the bucket like an S3 client.
+    """Return deltalake's storage options: an S3 client's address and region, this process's credentials.
 
     Args:
         s3: A boto3 S3 client, whose address and region are used.

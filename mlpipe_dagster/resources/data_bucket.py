@@ -54,7 +54,7 @@ class ListedObject:
 
 
 class DataBucket:
-    """A bucket.
+    """Access to the data bucket.
 
     Args:
         client: A boto3 S3 client.
@@ -77,7 +77,7 @@ class DataBucket:
         return [_listed(item["Key"], item) for item in page.get("Contents", ())], page["IsTruncated"]
 
     def look(self, key: str) -> ListedObject | None:
-        """Return an object as in a listing; None if it does not exist.
+        """Return an object's key, ETag, time and size; None if it does not exist.
 
         Raises:
             ObjectUnreadableError: S3 refuses to answer.
@@ -90,7 +90,7 @@ class DataBucket:
             raise self._unreadable(key, error) from error
 
     def read(self, key: str, *, most_bytes: int = MANIFEST_BYTES) -> bytes:
-        """Return an object's bytes; of an object that is too large, `most_bytes` + 1 bytes.
+        """Return an object's bytes, at most `most_bytes` + 1, so that the caller can detect a larger object.
 
         Raises:
             ObjectMissingError: The object does not exist.
@@ -124,7 +124,7 @@ class DataBucket:
         )
 
     def lines(self, key: str) -> Iterator[bytes]:
-        """Yield the lines of a gzip-compressed object like `read_lines`.
+        """Yield the lines of a gzip-compressed object, with the limits of `read_lines`.
 
         Raises:
             ObjectMissingError: The object does not exist.

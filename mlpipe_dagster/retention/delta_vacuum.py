@@ -32,7 +32,7 @@ def vacuum(
     retired: Iterable[BatchRecord],
     kept: Iterable[BatchRecord],
 ) -> VacuumResult:
-    """Delete files that left the table long ago or never entered it, except those that a batch names.
+    """Delete files that left the table long ago or never entered it, except those that a kept batch names.
 
     The folder is listed before the table is read, so a file that is committed in between counts as known. A
     retired batch's files belong to no other batch, so they are deleted in any case. The remaining files come

@@ -134,7 +134,7 @@ def sweep_observation(model: str, swept: SweepResult, versions: Sequence[int]) -
 
 
 def unreadable_observation(model: str, error: Exception) -> dg.AssetObservation:
-    """Return an event of the model's publication that the model was left out today."""
+    """Return an event of the model's publication that says why retention skips the model today."""
     return dg.AssetObservation(
         asset_key=asset_key(model, PUBLICATION),
         description="Retention: a record in the registry cannot be read, so nothing is retired today",
@@ -172,7 +172,7 @@ def retention_tick(
     *,
     seconds: float = _TICK_SECONDS,
 ) -> dg.SensorResult:
-    """Examine the models that remain for today; request a run for each that has something due.
+    """Examine today's remaining models; request a run for each that needs a sweep.
 
     A model with an unreadable record is reported, and examined again the next day.
     """

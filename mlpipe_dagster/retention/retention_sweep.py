@@ -296,7 +296,8 @@ def model_needs_sweep(registry: RegistryTable, model: str, home_region: str, *, 
 def is_settled(record: BatchRecord, *, now: datetime) -> bool:
     """Return whether no later sweep needs to examine the batch.
 
-    A batch that was never loaded has nothing to retire, unless it is loaded later after all.
+    A retired batch is settled once its files are vacuumed. A batch that was never loaded is settled 30 days
+    after its minting.
     """
     if record.cleared_at is not None:
         return _time_since_cleared(record, now) > VACUUM_AFTER + _VACUUM_WITHIN

@@ -76,7 +76,7 @@ def features_asset(
 
 
 def features_kinds(declaration: ModelDeclaration) -> set[str]:
-    """Return the kinds of the features, with the tables from which they are made."""
+    """Return the Dagster kinds of the features, including the library of the functions' tables."""
     return {"sagemaker", "parquet", "s3" if declaration.features else declaration.tables}
 
 

@@ -36,7 +36,7 @@ class UpstreamCursor:
     """The sensor's state between ticks.
 
     Attributes:
-        since: Earlier partitions are ignored.
+        since: The first partition to score; earlier ones are ignored.
         requested: The partitions already requested, among those that are still examined.
     """
 
@@ -97,7 +97,7 @@ def upstream_tick(
     declaration: ModelDeclaration,
     now: datetime,
 ) -> dg.SensorResult:
-    """Return a request for the oldest partition that is complete and was not scored, one at a time.
+    """Request a run for the oldest complete partition that is not scored, unless a run is scoring already.
 
     The first tick ignores all partitions before the newest complete one.
     """

@@ -19,8 +19,8 @@ class JudgedBatch:
         batch_id: The batch.
         partition: Its partition.
         model_version: The version that scored it, as its manifest names it.
-        has_moved: Whether its values moved from those of the live batch, which the same version had scored.
-            It is false if another version scored the live batch, because a shift is then expected.
+        has_moved: Whether it drifted from a live batch that the same version scored. It is false if another
+            version scored the live batch, because drift is then expected.
     """
 
     batch_id: str

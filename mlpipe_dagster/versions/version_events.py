@@ -97,7 +97,7 @@ def state_event(
 
 @dataclass(frozen=True, slots=True)
 class VersionVerdict:
-    """A check's result for a version, and whether a failure is grave."""
+    """A check's result for a version, and whether a failure is an error or only a warning."""
 
     passed: bool
     text: str

@@ -52,7 +52,7 @@ def version_metadata(platform: Platform, version: ModelVersion, verdict: Verdict
 
 
 def verdict_metadata(verdict: Verdict | None) -> dict[str, Any]:
-    """Return a verdict's metrics as numbers, its slices as a table, a chart, its reason and the training."""
+    """Return Dagster metadata of a verdict: reason, training, metrics as numbers, slices and a chart."""
     if verdict is None:
         return {}
     shown: dict[str, Any] = {"verdict": verdict.reason}

@@ -17,7 +17,7 @@ _ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIR
 
 
 def guarded(topic: str, remedy: str, look: Callable[[], Iterator[HealthFinding]]) -> Iterator[HealthFinding]:
-    """Yield the findings of `look`; if it fails, yield that as a finding, so that other checks go on."""
+    """Yield the findings of `look`; turn an error of AWS or the platform into a finding."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as in `main`
 
     from prediction_contract.errors import ContractError  # noqa: PLC0415
@@ -35,7 +35,7 @@ def bucket_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
 
 
 def code_findings(access: DeploymentAccess) -> Iterator[HealthFinding]:
-    """Yield a finding if jobs run other code than this checkout."""
+    """Yield a finding for each package whose uploaded code differs from this checkout's."""
     settings = access.settings
     places = {
         "sagemaker_scripts": settings.code_prefix,
@@ -123,7 +123,7 @@ def _depth(access: DeploymentAccess, queue: str) -> int:
 
 
 def done_files(access: DeploymentAccess, since: date) -> Iterator[tuple[str, datetime]]:
-    """Yield the key and time of each object below done/ whose batch was minted on this UTC date or later."""
+    """Yield key and last-modified time of the objects below `done/` for batches minted since a UTC date."""
     pages = access.client("s3").get_paginator("list_objects_v2")
     # Keys begin with the date, so older ones need not be listed.
     for page in pages.paginate(

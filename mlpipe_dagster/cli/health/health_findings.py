@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad a finding is; with notes only, the deployment counts as healthy."""
+    """The severity of a finding; a deployment with only notes counts as healthy."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -21,7 +21,7 @@ class HealthFinding:
     Attributes:
         severity: `error` if readers or loads are or will soon be affected, `warning` if a person must look,
             else `note`.
-        topic: The area that was checked, a stable word.
+        topic: The checked area as a fixed word, for example `queues`.
         what: What is wrong, one sentence without a full stop.
         remedy: What to do about it, one sentence without a full stop.
         model: The model concerned, if any.

@@ -40,9 +40,9 @@ class ModelRecords:
         model: The model's name.
         batches: The batches to check, oldest first.
         live_pointers: The live pointers of all regions.
-        rollback_target: The batch that a rollback would go to.
+        rollback_target: The batch that a rollback would make live; None if there is none.
         retention: The record of the last sweep.
-        minimum_life: How long a batch's items must still live when it becomes live.
+        minimum_life: The least remaining lifetime of a batch's items when it becomes live.
         now: The current time.
     """
 
@@ -299,7 +299,7 @@ def staging_findings(
 def unregistered_findings(
     model: str, done_files: Mapping[str, datetime], known: set[str], now: datetime
 ) -> Iterator[HealthFinding]:
-    """Yield a finding for each done file that the sensor should have registered and has not.
+    """Yield a finding for each done file that the sensor has not registered in time.
 
     Args:
         model: The model's name.

@@ -29,7 +29,7 @@ _OPEN = frozenset({VersionState.CANDIDATE, VersionState.APPROVED})
 def found_in_versions(
     access: DeploymentAccess, declaration: ModelDeclaration, patience: timedelta
 ) -> Iterator[HealthFinding]:
-    """Yield findings about the versions of a model that has or needs versions.
+    """Yield findings about a model's versions; none if the model neither has nor declares versions.
 
     Args:
         access: The deployment.

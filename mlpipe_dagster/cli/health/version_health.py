@@ -26,7 +26,7 @@ class VersionFacts:
         champion: The champion's record; None if there is no champion or no record.
         champion_approval: The approval status of its package; None if the package is gone.
         has_artifact: Whether the champion's file exists.
-        waiting: Candidates and approved versions above the champion, each with the reason why it waits.
+        waiting: Candidates and approved versions newer than the champion, each with the reason why it waits.
         executions: The newest executions of the retraining pipeline, newest first.
         is_scheduled: Whether the declaration schedules retraining.
         needs_champion: Whether the model cannot be scored without a champion.

@@ -1,4 +1,4 @@
-"""Compares two batches of a model: their schemas, and by SQL their rows in the warehouse."""
+"""Compares two batches of a model: their schemas, and their rows in the warehouse by SQL."""
 
 # ruff: noqa: S608  # the statements hold only names, batch ids and limits, which were validated
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BatchComparison:
     """The queries that compare two batches in the model's table.
 
     Attributes:
-        table: The model's table under the later batch's schema.
+        table: The model's table, with the later batch's schema.
         before: The earlier batch.
         after: The later batch.
     """
@@ -63,7 +63,12 @@ class BatchComparison:
         return f"SELECT COUNT(A._K), COUNT(B._K), COUNT(CASE WHEN {_BOTH} THEN 1 END) FROM {self._joined(())}"
 
     def sample(self, *, added: bool, most: int) -> str:
-        """Return the query for the first keys that only the later batch has, or only the earlier one."""
+        """Return the query for the first keys that only one of the batches has.
+
+        Args:
+            added: Whether it is the later batch; otherwise the earlier one.
+            most: The most keys to return.
+        """
         one, other = (self.after, self.before) if added else (self.before, self.after)
         key, table = self.table.key, self.table.name
         return (
@@ -73,7 +78,7 @@ class BatchComparison:
         )
 
     def values(self, columns: Sequence[Column]) -> str:
-        """Return the query whose single row of aggregates `value_documents` reads."""
+        """Return the query for one row of aggregates, which `value_documents` reads."""
         selected = ", ".join(text for column in columns for text in _aggregates(column))
         return f"SELECT {selected} FROM {self._joined([quoted(column.name) for column in columns])}"
 
@@ -109,14 +114,14 @@ def _number(column: Column, value: str) -> str:
 def value_documents(
     columns: Sequence[Column], answer: Sequence[Any], *, common: int, sensitive: frozenset[str] | None
 ) -> list[dict[str, Any]]:
-    """Return how each column's values differ, from the row of `BatchComparison.values`.
+    """Return a document per column that says how its values differ between the batches.
 
     Args:
         columns: The columns passed to `BatchComparison.values`.
-        answer: The query's row.
+        answer: The row of the query `BatchComparison.values`.
         common: How many entities both batches have.
-        sensitive: The columns whose values must not be shown, such as the largest shift, which is one
-            entity's; None if they are unknown, then none is shown.
+        sensitive: The columns whose largest shift is hidden, because it shows a single entity's value; None
+            hides it for all columns.
     """
     left = list(answer)
     found = []

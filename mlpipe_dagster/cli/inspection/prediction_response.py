@@ -30,12 +30,12 @@ class UnreadableResponseError(ContractError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionResponse:
-    """An answer's provenance, as the answer itself states it.
+    """The provenance in an answer of the API.
 
     Attributes:
         model: The model.
-        batch_id: The batch that it was answered from.
-        entity_id: The entity, if it is about one.
+        batch_id: The batch that the answer comes from.
+        entity_id: The entity; None if the answer is not about a single one.
         partition: The batch's partition.
         model_version: The digest of the trained objects.
         model_package_version: The registered version's number, if there is one.

@@ -52,7 +52,7 @@ class ChampionResult:
 
     Attributes:
         outcome: The outcome; `unchanged` if the request was already carried out.
-        version: The version that was promoted or demoted, or the challenger; None for none.
+        version: The promoted or demoted version, or the new challenger; None if there is none.
         before: The pointer before the request; the current one if the request was already carried out.
         after: The pointer now.
     """

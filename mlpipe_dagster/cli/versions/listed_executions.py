@@ -38,7 +38,7 @@ class ListedExecution:
 
     @property
     def execution_id(self) -> str:
-        """The id that its steps receive, which is also part of its plan's and verdict's keys."""
+        """The execution's id, which is part of the keys of its plan and verdict."""
         return self.arn.rpartition("/")[2]
 
     @property

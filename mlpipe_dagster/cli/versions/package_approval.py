@@ -1,4 +1,4 @@
-"""SageMaker's approval of a model package, by which people permit a version to score or forbid it."""
+"""Sets SageMaker's approval of a model package, which decides whether its version may score."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _TOKEN_CHARACTERS = 32
 
 
 class RegistrationError(ContractError):
-    """A model's file is not as stated, or SageMaker refused to register it."""
+    """A model's file is missing or has another SHA-256, or SageMaker refused to register it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class ExternalModelFile:
 
     @property
     def address(self) -> str:
-        """Its address."""
+        """The file's S3 address."""
         return f"s3://{self.bucket}/{self.key}"
 
 

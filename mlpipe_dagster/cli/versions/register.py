@@ -24,7 +24,7 @@ _SEARCHED_VERSIONS = 1000
 
 
 class ModelsArgumentsError(InvalidNameError):
-    """The arguments of `mlpipe models` are not a model."""
+    """The arguments of `mlpipe models` do not name a model."""
 
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__(

@@ -28,12 +28,12 @@ _BY_RULE = ChangeRequest(request_id="asked", actor="rule", automatic=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionHistory:
-    """The facts that the documents of a model's versions share.
+    """The facts that all documents of a model's versions need.
 
     Attributes:
         pointer: The champion pointer.
-        entries: The changes of the champion to show, by sequence.
-        batches: How many of the counted batches each version scored.
+        entries: The entries of the champion's history to show, by sequence.
+        batches: By version, how many of the counted batches it scored.
     """
 
     pointer: ChampionPointer
