@@ -1,4 +1,4 @@
-"""The functions of airport_congestion on twelve real days: no platform, no stack."""
+"""Tests of airport_congestion's functions on twelve real days, without the platform and the stack."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
@@ -37,7 +37,7 @@ def _objects() -> dict[str, bytes]:
 
 @dataclass
 class Files:
-    """What the platform gives a reader, over the days of the sample data.
+    """A stand-in for the platform's access to a source's objects, with days of the sample data.
 
     Attributes:
         partition: The day that is read.
@@ -46,11 +46,11 @@ class Files:
     partition: str
 
     def path(self, partition: str) -> str:
-        """Return the key of a day."""
+        """Return a day's key, which is the day itself."""
         return partition
 
     def read(self, key: str) -> bytes:
-        """Return an object that must be there."""
+        """Return an object that must exist."""
         return _objects()[key]
 
     def find(self, key: str) -> bytes | None:
@@ -70,14 +70,14 @@ def features_of(day: str) -> pd.DataFrame:
 
 
 def learnt() -> dict[str, Any]:
-    """Return what the model learns of five days."""
+    """Return the model trained on five days."""
     known = outcomes(DAY, Flights().read(DAY, Files(DAY)))
     rows = pd.concat([features_of(day).assign(partition=day) for day in LEARNT])
     return train(rows.merge(known, on=["partition", "entity_id"]))
 
 
 def test_each_scheduled_entity_has_one_row_of_complete_features() -> None:
-    """None comes twice, nothing is missing, and all that the model learns from is there."""
+    """Entity ids are unique, no value is missing, and all inputs of the model exist."""
     made = features_of(DAY)
     assert made["entity_id"].is_unique
     assert not made.isna().any(axis=None)
@@ -86,20 +86,20 @@ def test_each_scheduled_entity_has_one_row_of_complete_features() -> None:
 
 
 def test_the_first_day_of_all_has_features_too() -> None:
-    """Without any history they are complete, and there are no outcomes."""
+    """Without history, features have no missing values and there are no outcomes."""
     shown = Flights().read("2013-01-01", Files("2013-01-01"))
     assert not features("2013-01-01", shown).isna().any(axis=None)
     assert outcomes("2013-01-01", shown).empty
 
 
 def test_the_same_input_gives_the_same_predictions() -> None:
-    """Training and predicting twice differs in nothing."""
+    """Training and predicting again gives an equal table."""
     once, again = (predict(features_of(DAY), learnt(), None) for _ in range(2))
     pd.testing.assert_frame_equal(once, again)
 
 
 def test_an_airport_that_was_later_than_predicted_is_predicted_later() -> None:
-    """What became of the previous batch moves its own airport, and no other."""
+    """Errors of the previous batch change only the predictions of their own airport."""
     model, made = learnt(), features_of(DAY)
     plain = predict(made, model, None)
     mine = plain["origin"] == "LGA"

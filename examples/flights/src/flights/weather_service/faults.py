@@ -21,10 +21,11 @@ class WeatherFault:
     """A fault of the service.
 
     Args:
-        mode: `slow` waits, `failing` answers with an error, `dead` closes the connection unanswered.
+        mode: `slow` waits, `failing` answers with an error, `dead` closes the connection without an answer,
+            `none` is no fault.
         seconds: How long `slow` waits.
         status: The HTTP status with which `failing` answers.
-        count: The number of requests concerned; `None` for all until the fault is replaced.
+        count: The number of requests affected; `None` for all until the fault is replaced.
     """
 
     mode: Mode = "none"

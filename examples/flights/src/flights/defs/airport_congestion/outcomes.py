@@ -12,7 +12,7 @@ _LONGEST_DELAY = 240.0
 
 
 def outcomes(partition: str, flights: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean delay of each airport's hour, from the departures known when the day begins.
+    """Return mean departure delays by past day, airport and hour, as known when the day begins.
 
     Args:
         partition: The day.

@@ -19,7 +19,7 @@ _CONGESTED_MINUTES = 15.0
 
 
 def predict(features: pd.DataFrame, model: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
-    """Return each airport hour's expected delay on departure.
+    """Return the expected departure delay of each airport and hour, and whether it is congested.
 
     Args:
         features: The day's airport hours.

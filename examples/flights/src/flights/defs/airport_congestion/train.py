@@ -23,7 +23,7 @@ _INPUTS = [
 
 
 def train(examples: pd.DataFrame) -> dict[str, Any]:
-    """Return the model of an hour's mean delay on departure.
+    """Return the model of the mean departure delay of an airport's hour.
 
     Args:
         examples: Features joined with outcomes, one row per airport and hour with departures.
