@@ -2,9 +2,9 @@
 
     python -m benchmarks.load [--rows 40000] [--rounds 3] [--long-rows 5000000]
 
-All clients write the same rows to the same canned endpoint, in turns, each in its own process. CPU is that of
-the client's process without imports. Ours fetches the part from S3, compares its SHA-256, validates every row
-and computes a checksum; the others read the file from disk and parse it without loss. Writes
+All clients write the same rows to the same canned endpoint, in turn, each in its own process. CPU is that of
+the client's process without imports. mlpipe fetches the part from S3, compares its SHA-256, validates every
+row and computes a checksum; the others read the file from disk and parse it without loss. Writes
 `benchmarks/results/load.json`.
 """
 
@@ -124,7 +124,10 @@ def measure(client: str, kind: str, part: Path, address: str) -> dict[str, float
 
 
 def side_by_side(part: Path, address: str, clients: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return each client's medians for a part and for parsed rows, and the ratio of ours to each."""
+    """Return each client's medians for a part and for parsed rows.
+
+    `ratio` is mlpipe's number of items per CPU second divided by the client's.
+    """
     found: dict[str, Any] = {}
     for kind in ("part", "rows"):
         measured: dict[str, list[dict[str, float]]] = {client: [] for client in clients}
@@ -142,7 +145,7 @@ def side_by_side(part: Path, address: str, clients: Sequence[str], rounds: int) 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; return 0 if ours is cheap enough and stays within its memory limit."""
+    """Measure, print and write; return 0 if mlpipe's CPU time and memory are within their limits."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=40_000, help="rows of the part")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each client")

@@ -3,9 +3,9 @@
     python -m benchmarks.load_clients CLIENT part|rows|survey PART
 
 CLIENT is `mlpipe`, `boto3` or `awswrangler`. PART is a JSON file with address, bucket, key, path, rows and
-schema. `survey` measures our pass over all lines and keys before the first write. The last line of standard
-output is a JSON object: items, CPU seconds, wall-clock seconds, peak memory. Imports and the creation of
-clients are not measured; with `rows`, neither is the parsing.
+schema. `survey` measures mlpipe's pass over all lines and keys before the first write. The last line of
+standard output is a JSON object: items, CPU seconds, wall-clock seconds, peak memory. Imports and the
+creation of clients are not measured; with `rows`, neither is the parsing.
 """
 
 from __future__ import annotations

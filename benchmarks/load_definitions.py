@@ -1,7 +1,7 @@
 """The cost of loading the code location for 2, 50 and 500 models: CPU seconds beyond `import dagster`.
 
-Each figure comes from a process of its own, with byte code cached. All come from one run, because a loaded
-machine increases all of them.
+Each figure comes from a process of its own, with byte code cached. Compare only figures of the same run,
+because a busy machine raises all of them.
 """
 
 from __future__ import annotations

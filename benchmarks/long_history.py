@@ -5,9 +5,9 @@
 Each hour has one batch, published and later retired after its retention of thirty days. The oldest batch has
 a failed load that was never repeated. DynamoDB and Snowflake are canned: only the number of requests to them
 is compared. Writes `benchmarks/results/long_history.json`, and fails if an operation sends more requests with
-the long history. The length of answers depends on time, not on the history: `doctor` reads a week and the 100
-oldest batches that are not retired; retention reads batches that are not retired, or whose Delta files are
-not vacuumed yet.
+the long history. The answers may be longer, but only up to a limit that does not depend on the history:
+`doctor` reads a week and the 100 oldest batches that are not retired; retention reads batches that are not
+retired, or whose Delta files are not vacuumed yet.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Cost:
 
 @dataclass
 class LongHistory:
-    """A model with a published batch for each hour, and a newest one of this hour that is not live yet.
+    """A model with a published batch for each hour. The newest batch, of this hour, is not live yet.
 
     Attributes:
         registry: The model's records.
@@ -218,7 +218,7 @@ class LongHistory:
 
 
 class CannedSession(WarehouseQueries):
-    """A session in whose schema only the projection exists."""
+    """A session whose schema contains only the projection."""
 
     def tables(self) -> list[str]:
         """See `WarehouseQueries`."""
@@ -252,7 +252,7 @@ class CannedAccess(DeploymentAccess):
         return self._history.table
 
     def client(self, service: str) -> Any:
-        """Return DynamoDB's client; other services are not used in proportion to the model's batches."""
+        """Return DynamoDB's client; raise for other services, whose requests do not grow with the history."""
         if service == "dynamodb":
             return self._history.registry
         raise ContractError(f"{service} is not canned", remedy="Use DynamoDB's client")

@@ -2,11 +2,11 @@
 
     python -m benchmarks.score [--rows 300000] [--rounds 3] [--job-rows 100000 1000000 10000000]
 
-All writers write the same rows as gzipped JSON and as Parquet, in turns, each in its own process. CPU is that
-of all threads, without imports and the creation of the rows. Ours validates every row and computes a
-checksum. The others do not; pandas turns decimals into floats and Polars into text. The jobs run the real
-script on the S3 stand-in. Memory is each process's peak. The gain from a second process is measured only if
-other processes leave the machine idle. Writes `benchmarks/results/score.json`.
+All writers write the same rows as gzipped JSON and as Parquet, in turn, each in its own process. CPU is that
+of all threads, without imports and the creation of the rows. mlpipe validates every row and computes a
+checksum. The others do not; pandas turns decimals into floats, and Polars turns them into text. The jobs run
+the real script on the S3 stand-in. Memory is each process's peak. The gain from a second process is measured
+only if other processes leave the machine idle. Writes `benchmarks/results/score.json`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(writer: str, kind: str, rows: int) -> dict[str, float]:
 
 
 def side_by_side(writers: Sequence[str], kind: str, rows: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Return each writer's medians, and the ratio of our rows per CPU second to the writer's."""
+    """Return each writer's medians; `ratio` is mlpipe's rows per CPU second divided by the writer's."""
     measured: dict[str, list[dict[str, float]]] = {writer: [] for writer in writers}
     for _ in range(rounds):
         for writer in writers:
@@ -137,7 +137,7 @@ def measure_jobs(options: argparse.Namespace) -> dict[str, Any]:
 def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str, Any]:
     """Return the rows per second of a job on one core and on two, without the fixed time of a small job.
 
-    The stand-ins are limited to the job's cores: otherwise they would cost a job on one core nothing.
+    The stand-ins run on the job's cores only. On a core of their own they would not slow the one-core job.
     """
     taken: dict[tuple[int, int], list[float]] = {}
     quiet = OtherProcesses(jobs.folder)
@@ -163,7 +163,7 @@ def scaling(jobs: ScoreJobs, scored: Scored, rows: int, rounds: int) -> dict[str
 
 
 class OtherProcesses:
-    """Measures other processes' share of the machine, beside a job and its stand-ins.
+    """Measures the share of the machine that processes other than a job and its stand-ins use.
 
     Args:
         folder: The stand-ins' folder.
@@ -174,11 +174,11 @@ class OtherProcesses:
         self.begin()
 
     def begin(self) -> None:
-        """Start to count."""
+        """Start the measurement."""
         self._began = self._counted()
 
     def keep_stack_on(self, cores: int) -> None:
-        """Limit the stand-ins to the first cores."""
+        """Limit the stand-ins to the machine's first `cores` cores."""
         for process in self._stack:
             kept = ["taskset", "--all-tasks", "--cpu-list", "--pid", f"0-{cores - 1}", str(process.pid)]
             subprocess.run(kept, stdout=subprocess.DEVNULL, check=True, timeout=_FEW_SECONDS)

@@ -232,7 +232,7 @@ def features(model: str, rows: int) -> pa.Table:
 
 
 def outcomes(rows: int, known: str | None) -> pa.Table:
-    """Return outcomes for nine in ten of a partition's entities."""
+    """Return the outcomes of partition `known`, for nine in ten of its entities; no rows if it is None."""
     entities = predictions(rows if known else 0)["entity_id"]
     if known:
         entities = entities.filter(pa.array(np.arange(rows) % 10 != 0))

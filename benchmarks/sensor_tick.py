@@ -35,7 +35,7 @@ _ANSWER_SECONDS = 0.02
 
 
 def measured(history: int) -> dict[str, dict[str, Any]]:
-    """Return the figures of a history's ticks: new files from the queue, from a listing, and none."""
+    """Return the figures of ticks that find new files in the queue, new files by listing, or no new files."""
     figures: dict[str, list[TickFigures]] = {"told": [], "listed": [], "nothing_new": []}
     with canned_sensor(history=history, per_day=PER_DAY, answer_seconds=_ANSWER_SECONDS) as sensor:
         for _ in range(_REPEATS):

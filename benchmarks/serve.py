@@ -2,7 +2,7 @@
 
     python -m benchmarks.serve [--rounds 5] [--requests 500]
 
-All handlers are measured in turns on one machine, with one store that answers from memory. CPU is that of the
+All handlers are measured in turn on one machine, with one store that answers from memory. CPU is that of the
 handler's own process. Writes `benchmarks/results/serve.json`.
 """
 
@@ -70,7 +70,7 @@ class HandlerBenchmark:
         return _medians(measured)
 
     def measure_in_turns(self, enrichments: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-        """Return the medians of our point lookups with each set of enrichments, measured in turn."""
+        """Return the medians of mlpipe's point lookups with each set of enrichments, measured in turn."""
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in enrichments}
         for _ in range(self._rounds):
             for name, declared in enrichments.items():
@@ -78,7 +78,7 @@ class HandlerBenchmark:
         return _medians(measured)
 
     def measure_ours(self, enrichments: list[dict[str, Any]], *, requests: int) -> dict[str, float]:
-        """Return the figures of our point lookups with these enrichments."""
+        """Return the figures of mlpipe's point lookups with these enrichments."""
         self._publish(enrichments)
         try:
             return self._measure(HANDLERS["mlpipe"], "point", requests=requests)
@@ -209,7 +209,7 @@ def statements(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Measure, print and write; return 0 even if a limit is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each handler")
     parser.add_argument("--requests", type=int, default=500, help="warm requests in each measurement")

@@ -3,9 +3,9 @@
     python -m benchmarks.spark_scaling [--parts 32] [--rows 40000] [--rounds 5]
 
 As in a load, each part is fetched and compared with its SHA-256, and its rows are validated and turned into
-DynamoDB items. The requests are discarded, so that only the processor limits the load. Each number of cores
-runs in its own process, in turns, after one run that is not counted and starts the Python workers. Needs Java
-and pyspark. Writes `benchmarks/results/spark_scaling.json`.
+DynamoDB items. The requests are discarded, so that only the processor limits the load. One and two cores are
+measured in turn, each in its own process, after a warm-up run that starts the Python workers. Needs Java and
+pyspark. Writes `benchmarks/results/spark_scaling.json`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def measure(cores: int, description: Path, parts: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; return 0 if two cores reach the least ratio to one."""
+    """Measure, print and write; return 1 if two cores gain too little over one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--parts", type=int, default=32, help="parts of the batch")
     parser.add_argument("--rows", type=int, default=40_000, help="rows of each part")

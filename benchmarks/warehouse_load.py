@@ -2,7 +2,7 @@
 
     python -m benchmarks.warehouse_load [--rows 3000000] [--files 8] [--rounds 3]
 
-Both read the same Delta files from the same stage, in turns. The COPY writes to a table of its own. The load
+Both read the same Delta files from the same stage, in turn. The COPY writes to a table of its own. The load
 works like the job: it stages rows beside the table, counts them, moves them in one transaction, counts and
 sums them again, commits and cleans up. Rows are not read back; counting them is measured separately. The best
 round counts, because other processes may use the machine. Reports rows per second, and rows per CPU second of
@@ -210,7 +210,7 @@ def copied(watch: Stopwatch, connection: Any, manifest: Manifest) -> Spent:
 
 
 class WatchedLoader(WarehouseLoader):
-    """The job's loader, which also sums its time for verification."""
+    """The job's loader, which also adds up the time that it spends on verification."""
 
     watch: Stopwatch
     verification = Spent(0.0, 0.0)
@@ -226,7 +226,7 @@ class WatchedLoader(WarehouseLoader):
 
 
 def loaded(watch: Stopwatch, connection: Any, manifest: Manifest, job_run_id: str) -> tuple[Spent, Spent]:
-    """Load the batch like the job; return the time without counting, and the time for counting."""
+    """Load the batch like the job; return the time without verification, and the time of verification."""
     accepted = RowTally(rows=manifest.row_count, checksum=int(manifest.checksum))
     survey = Survey([PartSurvey("part", accepted, NOTHING, Counter(), [], b"")], [])
     loader = WatchedLoader(connection, DeliveredBatch(manifest), arguments(manifest), job_run_id)
@@ -256,7 +256,7 @@ def measured(ports: dict[str, int], watch: Stopwatch, options: argparse.Namespac
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write; return 0 if the load reaches its share of a bare COPY's throughput."""
+    """Measure, print and write; return 1 if the load is too slow compared with the bare COPY."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=3_000_000, help="rows of the batch")
     parser.add_argument("--files", type=int, default=8, help="Delta files of the batch")

@@ -62,7 +62,7 @@ class CannedDoneFiles:
             self.keys += [f"{prefix}{number:08x}.json" for number in range(self.per_day)]
 
     def add(self, count: int, *, tell: bool) -> list[str]:
-        """Add files of today, and send messages about them if `tell`; return their keys."""
+        """Add files of today and return their keys; if `tell`, the queue gets a message about each file."""
         day = f"{self.today:%Y%m%d}"
         first = len(self.keys)
         added = [done_key(MODEL, f"{day}T020304Z-{first + number:08x}") for number in range(count)]

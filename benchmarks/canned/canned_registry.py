@@ -1,6 +1,6 @@
 """An in-memory registry and projection that count the requests of their clients.
 
-The registry applies changes without checking their conditions, which other tests cover.
+The registry applies changes without checking their conditions; the tests of the registry check those.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CannedRegistry:
         return {"Responses": [self._answer(item["Get"]["Key"]) for item in TransactItems]}
 
     def transact_write_items(self, *, TransactItems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Apply a rule's writes."""
+        """Apply the updates of a transaction; its condition checks are ignored."""
         self.requests["TransactWriteItems"] += 1
         for item in TransactItems:
             if "Update" in item:

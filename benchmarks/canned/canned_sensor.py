@@ -54,7 +54,7 @@ class CannedSensor:
         address: The address of the canned services.
         instance: A Dagster instance without runs.
         cursor: The cursor at the start of each tick.
-        kept: The new cursor of the last tick; the next tick does not use it.
+        kept: The cursor that the last tick returned. The next tick begins with `cursor` again.
     """
 
     canned: CannedDoneFiles

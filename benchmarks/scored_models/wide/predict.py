@@ -12,7 +12,7 @@ COLUMNS = 300
 
 
 def predict(features: pa.Table, model: dict[str, float], _previous: None) -> pa.Table:
-    """Return this many columns for each flight, all with different numbers."""
+    """Return `COLUMNS` columns for each flight, all with different numbers."""
     scores = {
         f"score_{number:03}": pc.add(features["wind"], number * model["minutes"])
         for number in range(COLUMNS - 1)

@@ -14,8 +14,8 @@ Differences from AWS:
 - Each process has a private `/opt/ml` only if the executor is root on Linux. Elsewhere scripts find the
   layout by `MLPIPE_ML_ROOT`, and `/opt/ml` paths in the command line are replaced.
 - Glue's automatic retries, pipes, compression, `Continuous` uploads and data that is not on S3 are refused.
-- Glue's grace before SIGKILL (10 s) and a processing job's end after its maximum runtime (`Stopped`) are not
-  documented by AWS: the first is a choice, the second follows training jobs.
+- AWS does not document Glue's grace period before SIGKILL; here it is at most 10 s. Nor does it document the
+  state of a processing job that exceeds its maximum runtime; here it is `Stopped`, as for training jobs.
 - `POST /_executor/images` adds images, see `image_store`; a job whose image was not added is refused.
 - `POST /_executor/faults` injects throttling, errors, latency, lost answers and events; see `call_faults`.
 - Pipelines may have steps of six types. Selection of steps by the caller, caching and triggers are refused.
