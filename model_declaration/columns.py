@@ -47,7 +47,7 @@ class DeclaredClamp(DeclarationPart):
 
 
 class DeclaredCleaning(DeclarationPart):
-    """How one column is cleaned before it is stored, in this order.
+    """How one column is cleaned before it is stored; its rules apply in the order of these attributes.
 
     Attributes:
         column: The column's name as the model writes it.

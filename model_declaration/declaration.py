@@ -125,14 +125,14 @@ class ModelDeclaration(DeclarationPart):
         features: The source that holds prepared features; by default the function `features` makes them.
         model: The file or `from: registry` of a model trained elsewhere; by default it is trained here.
         codecs: The project's own formats of trained objects.
-        training: How it is retrained; a model that SageMaker scores may also be trained elsewhere.
-        lookback: How many partitions back the previous batch may lie; 0 for none.
+        training: How it is retrained; required unless `model` is declared or SageMaker starts the scoring.
+        lookback: How many earlier partitions to search for the previous batch; 0 for no previous batch.
         scoring: How `predict` is called.
         columns: The columns of its predictions.
-        cleaning: How columns are cleaned before both stores get them.
+        cleaning: How columns are cleaned before they are stored.
         enrichments: Third-party facts that answers show.
         loading: The limits of a load.
-        quality: What a batch must fulfil to be loaded and published.
+        quality: The conditions for a batch to be loaded and published.
         publication: How its batches become live.
         retention: How long items and batches are kept.
         processing: The machines of feature and score jobs.

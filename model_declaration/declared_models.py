@@ -21,7 +21,7 @@ def declared_names(folder: Path) -> list[str]:
 
 
 def deployable_names(folder: Path) -> tuple[str, ...]:
-    """Return the sorted names of all declared models, checked for AWS resources.
+    """Return the sorted names of all declared models, after checking that AWS names can contain them.
 
     Raises:
         InvalidNameError: A folder's name is not a model name, or two models would share AWS names.

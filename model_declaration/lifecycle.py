@@ -34,7 +34,7 @@ class Scoring(DeclarationPart):
     """How `predict` is called.
 
     Attributes:
-        chunk_rows: Feature rows per call; by default the score job decides by the width of a row.
+        chunk_rows: Feature rows per call; by default the score job derives it from the row width.
         whole: Whether it is called once with all rows of the partition and of the previous batch.
     """
 

@@ -126,7 +126,7 @@ class TrainingRange(DeclarationPart):
 
     @cached_property
     def counted(self) -> Training:
-        """The current form of `training`, with as many partitions."""
+        """The current form of `training`, with the lengths of these ranges."""
         window = _count(self.first_partition, self.last_partition)
         if not self.first_evaluated or not self.last_evaluated:
             return Training(window=window)
@@ -177,7 +177,7 @@ class Training(DeclarationPart):
     Attributes:
         window: The most partitions to learn from; fewer near `partitions.start`.
         held_out: How many later partitions judge the candidate and the champion.
-        gap: How many partitions are left out between the two.
+        gap: How many partitions are left out between the training and the held-out partitions.
         metrics: The metrics that judge models; the first one decides. Without metrics a person decides.
         slices: Prediction columns; a candidate must not be worse for any of their values.
         margin: How much better a candidate must be, as a share of the champion's value.
@@ -185,7 +185,7 @@ class Training(DeclarationPart):
             default automatically if there are metrics.
         schedule: When retraining starts, as a cron schedule in UTC; by default never.
         on_drift: Whether drift and decayed accuracy start retraining.
-        cool_down: For how many partitions after a retraining they do not start another one.
+        cool_down: For how many partitions after a retraining drift and decayed accuracy start no other one.
     """
 
     window: int = Field(default=60, ge=1)

@@ -105,7 +105,7 @@ class Drift(DriftThresholds):
 
 
 class Accuracy(DriftThresholds):
-    """How much worse published predictions may be than their model version promised when promoted.
+    """How much worse published predictions may be than their model version was at its promotion.
 
     Thresholds are shares of the first metric's value at the promotion.
 

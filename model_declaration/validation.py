@@ -54,7 +54,7 @@ def raise_together(*checks: Callable[[], object]) -> None:
 
 
 def matching(pattern: str, otherwise: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Return an annotation's metadata that requires a pattern, also in the schema for `dg check yaml`.
+    """Return the annotations of a text field that must match a pattern, also in `dg check yaml`'s schema.
 
     Args:
         pattern: The pattern of the whole text.

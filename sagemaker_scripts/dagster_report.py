@@ -1,7 +1,7 @@
 """Reports from a job to the Dagster run that started it, over Pipes; without a run nothing is sent.
 
-The environment holds the parameters of Pipes. If they point to S3, the job's own client is used. Dagster may
-also use a file or standard output.
+Pipes reads its parameters from the environment. If they name a bucket, it uses the job's own S3 client.
+Otherwise it uses what Dagster chose, for example a file or standard output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The processing job that scores a batch: shares on all cores and hosts, one Delta commit, the manifest.
+"""The processing job that scores a batch on all cores and hosts, then commits it and writes the manifest.
 
 The output does not depend on who starts the job or on the number of hosts. The job may be killed at any
 point. When it runs again, it scores only the missing shares. A later attempt gives the same result. A job
@@ -72,9 +72,9 @@ def score(
     hosts: Hosts,
     report: DagsterReport,
 ) -> ScoredBatch | None:
-    """Score this host's shares of a batch; the first host also commits the batch.
+    """Score this host's shares of a batch; the first host also commits the batch and returns it.
 
-    Return the batch. Other hosts do not wait for the commit and return None.
+    Other hosts do not wait for the commit. They return None, or the batch if it is done already.
 
     Args:
         arguments: The job's arguments.
@@ -87,7 +87,7 @@ def score(
 
     Raises:
         ContractError: An input is missing or invalid, too many rows do not fit the schema, another host
-            failed, a later attempt has committed the batch, or the done file's key has another batch's file.
+            failed, a later attempt has committed the batch, or its done file belongs to another batch.
     """
     model, partition, batch_id = arguments.model, attempt.partition, attempt.batch_id
     find_done = partial(done_manifest, store, model, batch_id, partition=partition)

@@ -76,10 +76,10 @@ class DeclaredSource(DeclarationPart):
     """The fields that all sources share.
 
     Attributes:
-        history: How many earlier partitions are read together with the one that features are made for.
+        history: How many earlier partitions are read in addition to the partition itself.
         columns: The type of each column by name, as for predictions; by default those of the data.
-        known_at: The timestamp column that holds when a row became known; `features` does not see rows later
-            than the beginning of its partition.
+        known_at: The timestamp column that holds when a row became known; functions receive only rows that
+            became known before the partition begins.
         asset: The key of the Dagster asset that makes the data, with `/` between its parts.
     """
 
@@ -118,7 +118,7 @@ class DeclaredSource(DeclarationPart):
 
     @property
     def filled_texts(self) -> dict[tuple[str, ...], str]:
-        """The texts whose placeholders are filled in for each partition, by their fields."""
+        """The texts whose placeholders are filled in for each partition, by the path of their field."""
         path = getattr(self, "path", None)
         return {} if path is None else {("path",): path}
 
@@ -129,7 +129,7 @@ class DeclaredSource(DeclarationPart):
 
     @property
     def covers_only_its_history(self) -> bool:
-        """Whether its data covers only its history; a source without partitions may cover any time."""
+        """Whether its data covers only the partition and its history; otherwise it may cover any time."""
         return self.is_partitioned
 
     def _require_history(self) -> None:
@@ -312,10 +312,10 @@ Sources = dict[SourceName, AnySource]
 
 
 def require_hours(kind: str, sources: Mapping[str, DeclaredSource]) -> None:
-    """Refuse `{hour}` for longer partitions, and for hourly ones sources that show a whole day.
+    """Refuse `{hour}` if partitions are longer than an hour, and sources of whole days if they are hours.
 
     Raises:
-        ValidationError: A source has `{hour}` wrongly, or shows data later than the hour.
+        ValidationError: A source contains `{hour}`, or data that is later than the hour.
     """
     if kind == "hourly":
         raise_together(*(partial(_refuse_whole_day, name, source) for name, source in sources.items()))

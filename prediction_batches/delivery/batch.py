@@ -110,7 +110,7 @@ class Batch(BatchIdentity):
             PredictionsError: More rows will be refused than tolerated, or there are none.
             AttemptSupersededError: A later attempt has committed the batch, but there is no manifest yet.
             DeltaCommitError: The Delta table does not accept the rows.
-            ManifestConflictError: The done file's key has another batch's file.
+            ManifestConflictError: The done file at this batch's key belongs to another batch.
         """
         reached = store or ObjectStore.of_job(self.bucket)
         manifest, _ = commit_batch(
@@ -145,12 +145,12 @@ def open_batch(
         partition: The partition that the batch scores: an hour, day, week or month in UTC, for example
             `2013-02-01T06`, `2013-02-01`, `2013-W06` or `2013-02`.
         schema: The model's columns.
-        batch_id: The batch id from `mint_batch_id`; None for a random one, which a repetition does not reuse.
+        batch_id: The batch id from `mint_batch_id`; None for a new one, which is different in each call.
         attempt: The attempt, counting from 1. A later one writes all shares again and replaces earlier rows.
-        has_unique_keys: As in `Batch`.
+        has_unique_keys: As in `BatchIdentity`.
 
     Raises:
-        InvalidNameError: A name has another form.
+        InvalidNameError: A name is malformed.
     """
     minted = batch_id or mint_batch_id(model, partition, uuid.uuid4().hex, datetime.now(UTC))
     return Batch(

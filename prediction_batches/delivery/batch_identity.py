@@ -35,7 +35,7 @@ class BatchIdentity:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the identity; all receipts of a batch must have the same."""
+        """The SHA-256 of the identity, which every receipt of the batch contains."""
         members = ("bucket", "model", "partition", "batch_id", "attempt", "has_unique_keys")
         document = {name: getattr(self, name) for name in members} | {"schema": self.schema.to_document()}
         return hashlib.sha256(canonical_bytes(document)).hexdigest()

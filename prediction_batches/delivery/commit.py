@@ -76,7 +76,7 @@ def commit_batch(
         ReceiptError: A JSON part no longer exists.
         AttemptSupersededError: A later attempt has committed the batch, but there is no manifest yet.
         DeltaCommitError: The Delta table does not accept the rows.
-        ManifestConflictError: The done file's key has another batch's file.
+        ManifestConflictError: The done file at this batch's key belongs to another batch.
     """
     done = _done(batch, store)
     if done is not None:

@@ -90,16 +90,16 @@ class TableCommit:
     def make(self, still_wanted: Callable[[], bool]) -> CommittedVersion:
         """Make the files' rows the batch's only rows in the table.
 
-        The log records the attempt as the batch's transaction. So of two concurrent attempts at most one
-        commits, and none commits after a later one. An attempt that was killed right after its commit finds
-        it when it runs again.
+        The log records the attempt as the batch's transaction. So concurrent commits of two attempts
+        conflict, and no attempt commits after a later one. An attempt that was killed right after its commit
+        finds the commit when it runs again.
 
         Args:
             still_wanted: Called right before each try; returns False once a manifest exists.
 
         Raises:
-            AttemptSupersededError: A higher attempt is recorded, or this one with other files, or the commit
-                is no longer wanted.
+            AttemptSupersededError: The log records a later attempt, or this attempt with other files. Or
+                `still_wanted` returned False.
             DeltaCommitError: Conflicts lasted longer than `patience_seconds`, a file is missing or too old, a
                 column has another type in the table, or the log cannot be read.
         """

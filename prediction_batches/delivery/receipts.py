@@ -74,7 +74,7 @@ class Receipt:
         """Parse a receipt from its JSON.
 
         Raises:
-            ReceiptError: The document has another form.
+            ReceiptError: The document is malformed.
         """
         try:
             document = json.loads(content)

@@ -40,7 +40,7 @@ class ShareKeys:
 
         Args:
             keys: The key of each row.
-            refused: The numbers, from 0, of rows that the load refuses anyway; their keys are left out.
+            refused: The numbers, from 0, of rows that the load refuses already; their keys are ignored.
         """
         # Copying an empty state is a fifth faster than calling the constructor with keywords.
         fresh = hashlib.blake2b(digest_size=DIGEST_BYTES).copy

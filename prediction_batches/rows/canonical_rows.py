@@ -23,7 +23,7 @@ class CanonicalRows:
     """Joins rows of one schema.
 
     The key always has a value. So members before the key end with a comma, and members after it begin with
-    one. A column without a value leaves nothing behind.
+    one. A missing value adds no text.
 
     Args:
         schema: The model's schema.

@@ -97,7 +97,7 @@ class ColumnEncoder:
             count = min(len(rows) - first, fitting)
 
     def encode(self, rows: GivenRows) -> EncodedRows:
-        """Return all forms of rows.
+        """Return rows in all forms that a batch stores.
 
         Args:
             rows: Few enough to fit into memory several times; `pieces` divides any number of rows.
@@ -120,8 +120,7 @@ class ColumnEncoder:
     def accepted(self, columns: pa.RecordBatch, checksums: np.ndarray) -> np.ndarray:
         """Return a mask of the stored rows that are valid and match their stored checksums.
 
-        The checksum alone does not suffice: a refused row's checksum is that of its line, which may look like
-        a row.
+        A matching checksum is not enough: a refused row has the checksum of its line, which may match too.
 
         Args:
             columns: As in `EncodedRows.columns`.

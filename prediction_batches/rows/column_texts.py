@@ -114,7 +114,7 @@ def _long_texts(values: pa.Array) -> ColumnTexts:
 
 
 def double_texts(values: pa.Array) -> ColumnTexts:
-    """Return the texts of doubles; odd are NaN, infinities and numbers beyond DynamoDB's range."""
+    """Return the texts of doubles; NaN, infinities and numbers beyond DynamoDB's range are odd."""
     texts = pc.cast(values, pa.string())
     # Nulls become a plain number, so that nothing is done to them.
     numbers = (values.fill_null(1.0) if values.null_count else values).to_numpy(zero_copy_only=False)

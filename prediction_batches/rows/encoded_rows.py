@@ -28,7 +28,7 @@ class EncodedRows:
     Attributes:
         lines: An array of binary or large binary; each line of JSON includes its line ending. Together they
             are the text of a JSON part.
-        checksums: Signed 64-bit checksums of the rows; for a row that no store can hold, of its line.
+        checksums: The signed 64-bit checksum of each row, or of its line if no store can hold the row.
         refusals: The refused rows, by the row's number, from 0.
         columns: The schema's columns, in its order, with their values for Delta: for `json` the canonical
             text, for a refused row the result of `delta_values`. They do not include batch and checksum.

@@ -1,7 +1,7 @@
 """The canonical text of values of `json` columns, written directly from Python values.
 
 The row contract writes JSON and parses it again, which takes four times as long. Values whose text may differ
-from the contract's are odd and left to it.
+from the contract's are odd, and the contract writes them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OddValueError(Exception):
 
 
 def json_texts(values: Iterable[Any]) -> tuple[list[str | None], list[int]]:
-    """Return the canonical texts and the places of odd values; the text of None and of odd values is None."""
+    """Return the canonical texts, with None for missing and odd values, and the indexes of odd values."""
     texts: list[str | None] = []
     odd: list[int] = []
     for place, value in enumerate(values):

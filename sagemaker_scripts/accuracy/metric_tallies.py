@@ -1,4 +1,4 @@
-"""Computes metrics of rows that come in pieces: from sums for means, otherwise from all numbers."""
+"""Computes metrics of rows that arrive in pieces; `r2`, `roc_auc` and functions hold all rows in memory."""
 
 # pandas' annotations type every column as "Series | DataFrame".
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
@@ -35,7 +35,7 @@ _LONGEST_VALUE = 80
 
 
 class MetricTally:
-    """Computes one metric.
+    """Computes one metric of rows that are added in pieces.
 
     Args:
         metric: The metric.
@@ -132,7 +132,7 @@ class SliceTallies:
                 self.left_out.append(column)
 
     def slices(self) -> list[MeasuredSlice]:
-        """Return the slices with enough rows, for each column the largest first."""
+        """Return the largest slices of each column, at most `MOST_SLICES`, if they have enough rows."""
         found = []
         for column, tallies in self._tallies.items():
             large = [(text, tally) for text, tally in tallies.items() if tally.rows >= LEAST_SLICE_ROWS]

@@ -1,4 +1,4 @@
-"""The batch that a score job scores, and its attempt at it."""
+"""Determines the batch of a score job, and the number of the attempt."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class BatchAttempt:
 
 
 def attempt_of(arguments: ScoreArguments, job: ProcessingJob | None, store: ObjectStore) -> BatchAttempt:
-    """Return the batch from the arguments, the run's batch, or a new batch minted for the job.
+    """Return the attempt at the batch in the arguments, at the run's batch, or at a new batch.
 
     Raises:
-        JobArgumentsError: No batch was passed, and there is no job to mint one for or the job has several
-            hosts, which would mint different ones; or the due partition is not one of the model's.
+        JobArgumentsError: The due partition is not one of the model's. Or a batch id is needed, but cannot be
+            minted: there is no job, or a job without a run has several hosts.
         TooManyAttemptsError: The run has reached the limit of attempts.
     """
     partition = arguments.due_partition()

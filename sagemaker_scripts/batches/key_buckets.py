@@ -1,9 +1,9 @@
-"""Divides tables too large for memory on disk, so that rows with equal keys are in the same bucket.
+"""Divides tables that do not fit into memory into buckets on disk; rows with equal keys share a bucket.
 
-A key's bucket is computed from the CRC-32 of its text, so it is the same on every machine. Rows are appended
-as whole Arrow streams, each with its own schema, to one file per bucket and writer. No file stays open, and
-several processes can write concurrently under different names. A bucket's rows are read in the order of their
-table, whichever process wrote them.
+A key's bucket is computed from the CRC-32 of its text, so it is the same on every machine. Each write appends
+an Arrow stream with its own schema to one file per bucket and writer. No file stays open, and several
+processes can write concurrently under different names. A bucket's rows are read in the order of their table,
+whichever process wrote them.
 """
 
 # PyArrow creates its compute functions when it is imported, where no type checker sees them.
@@ -52,10 +52,10 @@ class BucketRows(NamedTuple):
 
 
 def bucket_count(rows: int, chunk_rows: int) -> int:
-    """Return the number of buckets for a table, so that no bucket has more rows than a chunk may have.
+    """Return the number of buckets, at most `MAX_BUCKETS`, so that a bucket fits into a chunk.
 
-    The standard deviation of bucket sizes is the square root of their mean. One bucket in a billion deviates
-    by six times that.
+    The standard deviation of bucket sizes is the square root of their mean. Only one bucket in a billion
+    exceeds the mean by six standard deviations.
     """
     if rows <= chunk_rows:
         return 1
@@ -95,7 +95,7 @@ class KeyBuckets:
         first_row: int,
         writer: str,
     ) -> None:
-        """Divide consecutive rows of a table.
+        """Write consecutive rows of a table to their buckets.
 
         Args:
             name: The table's name.
@@ -132,7 +132,7 @@ class KeyBuckets:
         """Return a bucket's rows of a table; None if the table was not spilled.
 
         Raises:
-            BucketsError: Parts of the table have types for a column that have no common type.
+            BucketsError: A column's types in different parts of the table have no common type.
         """
         folder = self.folder / name
         typed = _streams(folder, "types") or _streams(folder, "empty")

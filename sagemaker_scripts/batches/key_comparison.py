@@ -1,4 +1,4 @@
-"""Checks by key that exactly the entities of the features were predicted."""
+"""Checks that predictions have the same entities as the features."""
 
 # PyArrow creates its compute functions when it is imported, where no type checker sees them.
 # pyright: reportAttributeAccessIssue=false
@@ -37,7 +37,7 @@ def key_fault(
     predictions: pa.Array | pa.ChunkedArray,
     numbers: np.ndarray | None = None,
 ) -> str | None:
-    """Return what is wrong with the keys of predictions; None if all entities have a prediction.
+    """Return what is wrong with the keys of predictions; None if they are the features' entities.
 
     Keys are compared unchanged. The text names rows by their number and quotes no key, because keys may be
     sensitive.

@@ -35,10 +35,10 @@ class RefusedPrediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadedRows:
-    """All rows of a batch.
+    """The result of a simulated load.
 
     Attributes:
-        accepted: Each accepted line with its row for the stores.
+        accepted: The accepted rows, each as a line of JSON and as the row that the stores hold.
         refused: The other rows, in order: those that do not fit the schema, and all that share a key.
         keys: The keys of all rows, as `predict` returned them.
     """
@@ -56,7 +56,7 @@ class LoadedRows:
 
 
 def loaded_rows(schema: PredictionSchema, cleaning: Cleaning, predictions: Any) -> LoadedRows:
-    """Return the result of a load of predictions; memory holds all rows.
+    """Simulate a load of predictions, and return its result; memory holds all rows.
 
     Args:
         schema: The model's schema.

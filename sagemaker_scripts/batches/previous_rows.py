@@ -98,7 +98,7 @@ def previous_files(previous: PreviousBatch) -> Sequence[PreviousFile]:
 
 
 def is_whole(previous: PreviousBatch, files: Sequence[PreviousFile], read: ReadRows) -> bool:
-    """Return whether the data files match the manifest; if not, read the JSON parts instead.
+    """Return whether the rows match the manifest; if not, the caller reads the JSON parts instead.
 
     Args:
         previous: The batch.
@@ -142,7 +142,7 @@ def previous_frame(store: ObjectStore, previous: PreviousBatch) -> pd.DataFrame:
 def file_rows(
     store: ObjectStore, previous: PreviousBatch, file: PreviousFile, read: ReadRows
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file that a load accepts, not considering other rows, and count the rows read.
+    """Yield a file's rows that a load accepts, including rows that share a key; add counts to `read`.
 
     Raises:
         InputMissingError: The file does not exist.

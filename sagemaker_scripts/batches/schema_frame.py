@@ -66,7 +66,7 @@ def read_columns(store: ObjectStore, key: str) -> tuple[PredictionSchema, Cleani
 
 
 def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the values of rows, given by column, as a DataFrame with the schema's columns in its order."""
+    """Return rows, each a mapping from column to value, as a DataFrame in the schema's column order."""
     return pd.DataFrame(
         {column.name: _series(column, [row[column.name] for row in values]) for column in schema.columns}
     )
@@ -75,7 +75,7 @@ def schema_frame(schema: PredictionSchema, values: Sequence[Mapping[str, Any]]) 
 def entity_frame(
     schema: PredictionSchema, cleaning: Cleaning, rows: Sequence[tuple[bytes, Row]]
 ) -> pd.DataFrame:
-    """Return the rows that a load accepts in the form of `schema_frame`, with the key as `entity_id`.
+    """Return the rows that a load accepts, in the form of `schema_frame`, with the key as `entity_id`.
 
     Their values are those of `values_before_cleaning`. Rows that share a key are left out, because the load
     refuses them.
@@ -94,9 +94,9 @@ def entity_frame(
 def values_before_cleaning(
     schema: PredictionSchema, cleaning: Cleaning
 ) -> Callable[[bytes, Row], Mapping[str, Any]]:
-    """Return a function of a line and its parsed row that returns the row's values for `predict`.
+    """Return a function that takes a line and its parsed row and returns the row's values for `predict`.
 
-    They are the values that the model wrote; missing values have the default of the load.
+    The values are those that the model wrote; missing values have the default of the load.
     """
     if not cleaning:
         return lambda _, row: row.values

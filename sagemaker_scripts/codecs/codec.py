@@ -25,8 +25,7 @@ class Codec(Protocol):
     the names of modules whose versions are recorded at training.
 
     Attributes:
-        name: The name in `model.json` and the ending of the file's name: lower-case letters, digits,
-            underscores.
+        name: The name in `model.json`, and the file extension: lower-case letters, digits, underscores.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""JSON: numbers, texts, booleans, and lists and dicts of them."""
+"""JSON: None, booleans, numbers, texts, and lists and dicts of them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class JsonValues:
-    """Accepts only values that are equal after reading: no tuples, no NaN, only texts as keys."""
+    """Accepts only values that JSON restores unchanged: no tuples, no NaN, only texts as keys."""
 
     name = "json"
 
     def takes(self, value: Any) -> bool:
-        """Tell whether a value and all values in it are plain."""
+        """Tell whether JSON restores the value unchanged."""
         if value is None or type(value) in {bool, int, str}:
             return True
         if type(value) is float:

@@ -11,7 +11,7 @@ class OnnxGraph:
     """Accepts `onnx.ModelProto`; loading needs only onnxruntime.
 
     A graph must contain its weights. onnxruntime refuses references to other files, because it receives the
-    graph without a folder. No library of custom operators is registered.
+    graph without a folder. Custom operators are not supported.
     """
 
     name = "onnx"
@@ -26,7 +26,7 @@ class OnnxGraph:
         return bytes(value.SerializeToString(deterministic=True))
 
     def load(self, content: bytes) -> Any:
-        """Return a session on the CPU."""
+        """Return an `onnxruntime.InferenceSession` on the CPU."""
         import onnxruntime  # noqa: PLC0415  # only models of this library have it
 
         return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -42,13 +42,13 @@ _MOST_MEMBERS = 100_000
 
 
 class SkopsObjects:
-    """Objects of scikit-learn, NumPy and SciPy."""
+    """Accepts objects of scikit-learn, NumPy and SciPy, and plain values."""
 
     name = "skops"
     libraries = ("sklearn", "skops")
 
     def takes(self, value: Any) -> bool:
-        """Tell whether a value is from one of these libraries, or holds only such values and plain values."""
+        """Tell whether a value is plain, from one of these libraries, or a collection of such values."""
         if type(value) in _PLAIN or library_of(value) in _LIBRARIES:
             return True
         if type(value) is dict:

@@ -1,4 +1,4 @@
-"""Files of prepared rows, which an index lists and which are copied to local disk for reading."""
+"""Parquet files of prepared rows: their entries in an index, and their copies on local disk."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FeatureFile:
 
     Attributes:
         object: The file; it is in the data bucket unless it names another bucket.
-        row_groups: The number of rows from each of its row groups.
-        elsewhere: The conversion of its rows to features, if it was prepared elsewhere.
-        constants: The names and values of columns that such a file does not contain.
+        row_groups: The number of prepared rows that each of its row groups yields.
+        elsewhere: The conversion of its rows to features; None if the platform prepared it.
+        constants: The names and values of columns that a file prepared elsewhere does not contain.
     """
 
     object: InputObject
@@ -50,7 +50,7 @@ class FeatureFile:
         return sum(self.row_groups)
 
     def fetched(self, store: ObjectStore, folder: Path) -> LocalRows:
-        """Return the file's rows on local disk, after downloading the file unless there is a copy.
+        """Return the file's rows on local disk; download the file if there is no copy yet.
 
         Several processes may call this at the same time; one of them downloads the file.
 
@@ -99,7 +99,7 @@ class FeatureFile:
             elsewhere: The conversion of rows to features, if the files were prepared elsewhere.
 
         Raises:
-            ValueError: The entry has another form.
+            ValueError: The entry is malformed.
         """
         entry = members_of(document, "a file")
         groups = member(entry, "row_groups", list)
@@ -124,7 +124,7 @@ def object_of_entry(entry: Mapping[str, Any]) -> InputObject:
     """Return the object of an entry in an index.
 
     Raises:
-        ValueError: The entry has another form.
+        ValueError: The entry is malformed.
     """
     bucket = member(entry, "bucket", str) if "bucket" in entry else None
     return InputObject(member(entry, "key", str), member(entry, "sha256", str), bucket)
@@ -155,7 +155,7 @@ class LocalRows:
 
         Args:
             first_group: The first row group, from 0.
-            groups: The number of row groups; None for all from the first on.
+            groups: The number of row groups; None for all from `first_group` on.
             rows_per_batch: The rows of each batch except the last, which may have fewer; None for batches of
                 at most about 8 MB.
         """

@@ -77,7 +77,7 @@ class FeatureSet:
 
     @property
     def digest(self) -> str:
-        """The digest of the names and contents of all files, so that no change goes unnoticed."""
+        """The digest of the names and contents of all files; any change to a file changes it."""
         named = [(each.key, each.sha256) for each in self.inputs]
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
@@ -91,12 +91,12 @@ class FeatureSet:
         return _read(store, self.features)
 
     def read_outcomes(self, store: ObjectStore) -> pa.Table:
-        """Return all outcomes of a model with outcomes; errors as in `read_features` and `outcome_files`."""
+        """Return all outcomes; errors as in `read_features` and `outcome_files`."""
         return _read(store, self.outcome_files)
 
     @property
     def outcome_files(self) -> tuple[FeatureFile, ...]:
-        """The files of outcomes of a model with outcomes.
+        """The files of outcomes, for a model that has outcomes.
 
         Raises:
             FeaturesError: The features were prepared when the model had no outcomes.
@@ -113,7 +113,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class FeatureFolder:
-    """The folder for the features of a partition that one run writes; equal features give equal bytes.
+    """The folder to which one run writes a partition's features; equal features give equal bytes.
 
     Attributes:
         store: The data bucket.
@@ -143,7 +143,7 @@ class FeatureFolder:
         """Write rows, and return their files.
 
         Raises:
-            FeaturesError: Parquet does not have a column's type.
+            FeaturesError: Parquet cannot store a column's type.
         """
         with self.writer(name, rows.schema) as writer:
             writer.write(rows)
@@ -220,7 +220,7 @@ def feature_set(store: ObjectStore, model: str, partition: str, prefix: str | No
 
 
 def newest_features(store: ObjectStore, model: str, partition: str) -> FeatureSet | None:
-    """Return the newest features of a partition; None if it is not prepared; errors as in `feature_set`."""
+    """Return a partition's newest features, or None if it is not prepared; errors as in `feature_set`."""
     folder = _newest(store, model, partition)
     return None if folder is None else feature_set(store, model, partition, folder)
 

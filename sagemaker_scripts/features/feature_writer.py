@@ -28,7 +28,7 @@ class FeatureFileWriter:
 
     Args:
         store: The bucket.
-        prefix: The beginning of their keys: `<prefix>-00000.parquet`.
+        prefix: The beginning of the files' keys: `<prefix>-00000.parquet`.
         schema: The schema of all rows.
         what: A description of the rows that begins the error message.
         model: The model's name.
@@ -59,7 +59,7 @@ class FeatureFileWriter:
         """Add rows.
 
         Raises:
-            FeaturesError: Parquet does not have a column's type.
+            FeaturesError: Parquet cannot store a column's type.
         """
         first = 0
         while first < rows.num_rows:

@@ -1,4 +1,4 @@
-"""Converts rows of Parquet files that were prepared elsewhere to features during reading."""
+"""Reads features from Parquet files that were prepared elsewhere, and converts the rows while reading."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def local_parquet(path: Path, **options: Any) -> pyarrow.parquet.ParquetFile:
 
 @dataclass(frozen=True)
 class RowsElsewhere:
-    """The conversion of rows in a source's files to features.
+    """Reads features from the Parquet files of a source.
 
     Attributes:
         rows: The conversion of a source's rows to features.
@@ -105,7 +105,7 @@ class RowsElsewhere:
             yield file
 
     def empty_features(self, names: pa.Schema, where: str) -> pa.Table:
-        """Return a table of features without rows, for a file's columns or the Delta table's."""
+        """Return an empty table of features, given a file's columns; a Delta table has its own columns."""
         columns = self._source_columns()
         given = (self.given or names).empty_table()
         wanted = given.select(columns.wanted(given.column_names, where))
@@ -121,7 +121,7 @@ class RowsElsewhere:
         """Parse the conversion from its JSON form in an index.
 
         Raises:
-            ValueError: The document has another form.
+            ValueError: The document is malformed.
         """
         known_at, given = document.get("known_at"), document.get("given")
         rows = SourceRows(member(document, "source", str), member(document, "entity", str), partition, model)
@@ -134,7 +134,7 @@ class RowsElsewhere:
         )
 
     def to_document(self) -> dict[str, Any]:
-        """Return the JSON form for an index, without partition and model, which the index has itself."""
+        """Return the JSON form for an index; partition and model are separate members of the index."""
         return {
             "source": self.rows.source,
             "entity": self.rows.entity,

@@ -20,12 +20,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def prepared_partition(inputs: ModelInputs, sources: SourceTables, partition: str) -> PreparedPartition:
-    """Return the features of a partition, and the outcomes of earlier ones known when it begins.
+    """Return a partition's features, and the outcomes of earlier partitions known when it begins.
 
     Args:
         inputs: The model's inputs.
         sources: The model's sources.
-        partition: The partition; not before the last one read from these sources.
+        partition: The partition; no later one may have been read from these sources.
 
     Raises:
         ContractError: A source is missing or invalid, a function failed, or rows have no or duplicate
@@ -93,7 +93,7 @@ def write_partition(folder: FeatureFolder, inputs: ModelInputs, sources: SourceT
     Args:
         folder: The folder to write, with the model and the partition.
         inputs: The model's inputs.
-        sources: The model's sources, from which no later partition was read.
+        sources: The model's sources; no later partition may have been read from them.
 
     Raises:
         ContractError: As in `prepared_partition`.

@@ -32,7 +32,7 @@ def features_of_source(
     Args:
         folder: The folder for new files, with the model and the partition.
         inputs: The inputs of a model whose features are a source's rows.
-        sources: The model's sources, from which no later partition was read.
+        sources: The model's sources; no later partition may have been read from them.
 
     Raises:
         SourceError: The source has no data for the partition, or does not match its declaration.

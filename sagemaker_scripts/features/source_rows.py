@@ -37,14 +37,14 @@ class SourceRows:
 
     @property
     def who(self) -> str:
-        """The origin of the rows, as the beginning of a sentence."""
+        """The origin of the rows, with which error messages begin."""
         return f"Source {self.source}"
 
     def features(self, rows: pa.Table, first_row: int = 0) -> pa.Table:
-        """Return the features from rows; rows with another partition are left out.
+        """Convert rows to features; rows whose column `partition` names another one are left out.
 
         Args:
-            rows: The rows that were known, as they were read.
+            rows: The source's rows that were known when the partition began.
             first_row: The number of features before these, for errors.
 
         Raises:

@@ -32,7 +32,7 @@ def checked_features(
     Args:
         table: The rows.
         partition: The partition of the features.
-        who: The origin of the rows, as the beginning of a sentence.
+        who: The origin of the rows, with which error messages begin.
         model: The model's name.
         first_row: The number of rows before these, for errors.
 
@@ -51,7 +51,10 @@ def checked_features(
 
 
 def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
-    """Return outcomes after checking that they have one row per partition and entity; otherwise as above."""
+    """Return outcomes after checking that they have one row per partition and entity.
+
+    Arguments and errors are as in `checked_features`.
+    """
     table = with_partitions(table, partition, who, model=model)
     table = _with_texts(table, (ENTITY,), partition, who, model)
     _check_once(table, (PARTITION, ENTITY), partition, who, model)
@@ -59,7 +62,10 @@ def checked_outcomes(table: pa.Table, partition: str, who: str, *, model: str) -
 
 
 def with_partitions(table: pa.Table, partition: str, who: str, *, model: str) -> pa.Table:
-    """Return rows after checking that all partitions are of the same kind; otherwise as above."""
+    """Return rows after checking that each has a partition of the same kind as `partition`.
+
+    Arguments and errors are as in `checked_features`.
+    """
     table = _with_texts(table, (PARTITION,), partition, who, model)
     for named in pc.unique(table[PARTITION]).to_pylist():
         if not _is_same_kind(named, partition):
@@ -128,7 +134,7 @@ def _check_once(table: pa.Table, names: Sequence[str], partition: str, who: str,
 
 
 def quoted_key(key: str) -> str:
-    """Return a key for an error message, quoted and cut."""
+    """Return a key for an error message, quoted and shortened."""
     return repr(key[:_LONGEST_SHOWN])
 
 
@@ -138,10 +144,10 @@ def duplicate_entities_error(
     """Return the error for several rows of the same entity.
 
     Args:
-        who: The origin of the rows, as the beginning of a sentence.
-        partition: The partition for which they were made.
+        who: The origin of the rows, with which error messages begin.
+        partition: The partition for which the rows were made.
         keys: Some of the keys, quoted.
-        more: The number of other keys, in words.
+        more: The text after these keys, such as ` and 3 more`; may be empty.
         model: The model's name.
     """
     return EntityRowsError(

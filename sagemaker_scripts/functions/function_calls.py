@@ -6,8 +6,8 @@
     train(examples) -> the model
     predict(features, model, previous) -> the declared columns
 
-`features` and `outcomes` receive the sources that are their parameters. They import nothing from the
-platform, do no I/O, and return equal results for equal arguments.
+`features` and `outcomes` receive the sources that their parameters name. The functions import nothing from
+the platform, do no I/O, and return equal results for equal arguments.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ModelFunctions:
     def predict(
         self, features: pa.Table, model: Any, previous: pd.DataFrame | pa.Table | None, *, partition: str
     ) -> pd.DataFrame:
-        """Return a partition's predictions: a DataFrame unchanged, other tables with Arrow's types.
+        """Return a partition's predictions in the form of `returned_frame`.
 
         Args:
             features: The partition's features. A column `partition` is left out.

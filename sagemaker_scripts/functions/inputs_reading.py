@@ -16,7 +16,7 @@ def read_inputs(
 
     Raises:
         InputMissingError: The document does not exist.
-        InvalidInputsError: The document was altered, has another form, or belongs to another model.
+        InvalidInputsError: The document was altered, is malformed, or belongs to another model.
     """
     model, key = arguments.model, arguments.inputs_key
     content = store.get(key)

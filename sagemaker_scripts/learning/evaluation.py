@@ -148,10 +148,15 @@ def _evaluated(metric: Metric, known: pd.DataFrame, examples: pa.Table) -> dict[
 
 
 def require_outcome_column(metric: Metric, known: Iterable[str], learned: Iterable[str]) -> None:
-    """Refuse a metric of a column that is not an outcome of the evaluated rows and the training rows.
+    """Refuse a metric whose outcome column is missing in the evaluated or the training outcomes.
+
+    Args:
+        metric: The metric.
+        known: The columns of the evaluated rows.
+        learned: The columns of the training rows.
 
     Raises:
-        EvaluationError: The rows have no such outcome column.
+        EvaluationError: The column is missing.
     """
     if metric.actual not in known:
         raise EvaluationError(

@@ -1,7 +1,7 @@
 """Joins features with the previous rows and outcomes of their entities, in chunks on disk.
 
-First, any number of processes divide the three tables into buckets of keys. Then each bucket becomes one
-chunk, in any process.
+First, any number of processes divide the rows of the three tables into buckets by key. Then any process makes
+one chunk from each bucket.
 """
 
 # PyArrow creates its compute functions when it is imported, where no type checker sees them.
@@ -38,7 +38,7 @@ class JoinedChunk(NamedTuple):
     """The arguments of `predictions_of` for one bucket.
 
     Attributes:
-        prepared: The features in their own order, and the outcomes of their entities.
+        prepared: The features in their original order, and the outcomes of their entities.
         previous: The previous rows of these entities, without rows that share a key; None without a previous
             batch.
         numbers: The number of each row among all features, from 0.
@@ -51,7 +51,7 @@ class JoinedChunk(NamedTuple):
 
 @dataclass(frozen=True)
 class JoinedChunks:
-    """Makes the chunks of one machine; it is sent to other processes.
+    """Makes the chunks of one machine; every process receives a copy.
 
     Attributes:
         buckets: The buckets of the three tables.
@@ -64,13 +64,16 @@ class JoinedChunks:
     def spill_features(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
     ) -> None:
-        """Divide consecutive rows of features; arguments as in `KeyBuckets.spill`."""
+        """Write consecutive rows of features to their buckets; arguments as in `KeyBuckets.spill`."""
         self.buckets.spill(_FEATURES, schema, batches, key=ENTITY, first_row=first_row, writer=writer)
 
     def spill_outcomes(
         self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, first_row: int, writer: str
     ) -> None:
-        """Divide rows of outcomes, only the previous partition's; arguments as in `spill_features`."""
+        """Write the outcomes of the previous batch's partition to their buckets, and drop all others.
+
+        Arguments are as in `spill_features`.
+        """
         own = self._own_outcomes(batches)
         self.buckets.spill(_OUTCOMES, schema, own, key=ENTITY, first_row=first_row, writer=writer)
 
@@ -80,7 +83,7 @@ class JoinedChunks:
             yield from of_partitions(pa.Table.from_batches([batch]), own).to_batches()
 
     def spill_previous(self, store: ObjectStore, file: PreviousFile, *, writer: str) -> ReadRows:
-        """Divide a file of the previous batch, and return counts of its rows; errors as in `file_rows`."""
+        """Write a file's rows to their buckets, and return their counts; errors as in `file_rows`."""
         read = ReadRows()
         if self.previous is None:
             return read
@@ -91,14 +94,14 @@ class JoinedChunks:
         return read
 
     def drop_previous(self) -> None:
-        """Delete the divided rows of the previous batch, before other files of it are divided."""
+        """Delete the rows of the previous batch, so that its other files can be divided instead."""
         self.buckets.drop(_PREVIOUS)
 
     def chunk(self, bucket: int) -> JoinedChunk:
-        """Return a bucket's chunk, which may have no rows; all three tables must be divided before.
+        """Return a bucket's chunk, which may have no rows; all three tables must be divided already.
 
         Raises:
-            BucketsError: A column has types without a common type.
+            BucketsError: A column's types in different parts of a table have no common type.
         """
         features = self.buckets.read(_FEATURES, bucket)
         outcomes = self.buckets.read(_OUTCOMES, bucket)

@@ -153,7 +153,7 @@ def loss_of(metric: Metric) -> Loss:
 
 
 def row_losses(metric: Metric) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return the function for the loss of each row, for metrics that are means over rows and for `rmse`."""
+    """Return the function for each row's loss; the metric is their mean, or its root for `rmse`."""
     return {
         "mae": lambda actual, predicted: np.abs(actual - predicted),
         "rmse": lambda actual, predicted: np.square(actual - predicted),

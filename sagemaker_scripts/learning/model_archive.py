@@ -44,13 +44,17 @@ class TrainedObject(NamedTuple):
 
 
 def version_of(stored: Sequence[TrainedObject]) -> str:
-    """Return the digest of all objects' names, codecs and contents, in any order."""
+    """Return a model's version: the digest of its objects' names, codecs and contents, in any order."""
     known = sorted((each.name, each.codec, each.digest) for each in stored)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def stored_objects(index: Mapping[str, Any], members: Mapping[str, bytes]) -> list[TrainedObject]:
-    """Return the objects of an index, after checking each file's size and SHA-256."""
+    """Return the objects of an index, after checking each file's size and SHA-256.
+
+    Raises:
+        ValueError: The index is invalid, or a file is missing or altered.
+    """
     stored = [TrainedObject(**each) for each in index["objects"]]
     for each in stored:
         if not (OBJECT_NAME.fullmatch(each.name) and NAME_FORM.fullmatch(each.codec)):
@@ -87,7 +91,11 @@ class _BoundedReader(io.RawIOBase):
 
 
 def archive_members(archive: bytes) -> dict[str, bytes]:
-    """Return the index and the files of objects; other members are skipped."""
+    """Return the index and the files of objects by path; other members are skipped.
+
+    Raises:
+        ValueError: The archive exceeds a limit, or repeats a member.
+    """
     found: dict[str, bytes] = {}
     size = 0
     # A stream reads only forwards, so that all unpacked bytes count towards the limit.

@@ -67,11 +67,11 @@ class _OpenedArchive(NamedTuple):
 
 
 class ArchivedModel(NamedTuple):
-    """A model's archive, of which only the index was read.
+    """A description of a model's archive, without its objects.
 
     Attributes:
         pinned: The reference to the archive.
-        rows: The number of rows that it learned from; None if its index does not say.
+        rows: The number of rows that the model was trained on; None if the index does not contain it.
         libraries: The versions of its objects' libraries.
     """
 
@@ -153,7 +153,7 @@ def save_model(
 
 
 def found_model(store: ObjectStore, model: str, key: str) -> PinnedModel:
-    """Return a reference to the archive that is now at a key, as `archived_model` does."""
+    """Return a reference to the archive that is now at a key; errors as in `archived_model`."""
     return archived_model(store, model, key).pinned
 
 
@@ -192,8 +192,8 @@ def load_model(store: ObjectStore, model: str, pinned: PinnedModel, codecs: Code
 
     Raises:
         InputMissingError: The object on S3 does not exist.
-        ModelArtifactError: The object's SHA-256, which is compared before parsing, differs. Or it belongs to
-            another model or is damaged, or a trained object cannot be read.
+        ModelArtifactError: The object has another SHA-256, which is checked before parsing. Or it belongs to
+            another model, is damaged, or contains a trained object that cannot be read.
         CodecError: A trained object's codec is missing.
     """
     codec = None if pinned.codec is None else codecs.named(pinned.codec)

@@ -62,7 +62,7 @@ def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
         what: A description of the tables that begins the error message.
 
     Raises:
-        OutcomesError: A column has types without a common type.
+        OutcomesError: A column's types in different tables have no common type.
     """
     found = list(tables)
     # Tables without rows do not count, because their columns may have any type or none.
@@ -84,7 +84,7 @@ def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
 
 
 def newest_outcomes(tables: Iterable[pa.Table]) -> pa.Table:
-    """Return the newest outcome of each entity from tables ordered by age, oldest first.
+    """Return the newest outcome of each partition's entities; the tables come oldest first.
 
     Memory holds at most one table and twice the result, if the tables are read one after another.
     """
@@ -123,7 +123,7 @@ def with_outcomes(rows: pa.Table, outcomes: pa.Table, partition: str) -> pa.Tabl
         partition: The partition of the rows.
 
     Raises:
-        OutcomesError: Rows and outcomes share another column.
+        OutcomesError: Rows and outcomes share a column other than `partition` and `entity_id`.
     """
     places, found = _found_outcomes(rows[ENTITY], rows.column_names, outcomes, partition)
     joined = rows.filter(pc.is_valid(places))

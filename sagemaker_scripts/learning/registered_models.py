@@ -25,7 +25,7 @@ class ModelVersionError(ContractError):
 
 
 class VersionRegistry(Protocol):
-    """The part of the registry that is read here; each read is consistent."""
+    """The part of the registry that holds champions and versions; reads are strongly consistent."""
 
     def champion(self, model: str) -> ChampionPointer | None:
         """Return a model's champion pointer, or None before the first promotion."""
@@ -70,7 +70,7 @@ def champion_of(registry: VersionRegistry, model: str) -> ModelVersion:
 
 
 def approved_version(registry: VersionRegistry, model: str, version: int) -> ModelVersion:
-    """Return a version that was approved, whatever its state is now.
+    """Return a version that was approved once, even if it was superseded or withdrawn since.
 
     Raises:
         ModelVersionError: The version is not registered, was never approved, or its artifact was removed.
@@ -99,7 +99,7 @@ def challenging_version(registry: VersionRegistry, model: str, version: int) -> 
 
 
 def pin_of(record: ModelVersion) -> PinnedModel:
-    """Return the reference to a version that batches store."""
+    """Return the reference to a version in the form that batches store."""
     return PinnedModel(
         digest=record.digest,
         key=record.artifact_key,

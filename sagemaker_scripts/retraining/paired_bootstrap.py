@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 
 def drawn_weights(seed: str, partitions: int) -> np.ndarray:
-    """Return how often each partition occurs in each draw, one row per draw.
+    """Return how often each draw contains each partition, in the shape (`DRAWS`, `partitions`).
 
     Args:
         seed: Any text; the same text gives the same draws.
@@ -62,7 +62,7 @@ def drawn_weights(seed: str, partitions: int) -> np.ndarray:
 
 
 def gain_of(metric: Metric, candidate: np.ndarray, champion: np.ndarray) -> np.ndarray:
-    """Return the candidate's gains relative to the champion's values; absolute where the champion's is 0."""
+    """Return the candidate's gains as shares of the champion's values; absolute where these are 0."""
     better_by = champion - candidate if metric.is_lower_better else candidate - champion
     size = np.abs(champion)
     return better_by / np.where(size == 0, 1, size)

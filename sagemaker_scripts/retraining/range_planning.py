@@ -1,4 +1,4 @@
-"""The range of an execution: its first run decides it, and all later runs use it."""
+"""The partitions that an execution trains and judges on: its first run chooses them for all later runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST_RANGE = 64 * 1024
 def find_or_make_range(
     arguments: PlanRetrainingArguments, store: ObjectStore, *, is_judged: bool, now: datetime
 ) -> RetrainingRange:
-    """Return the range of an execution; its first run decides it, and later runs return the same.
+    """Return the range of an execution; the first call chooses it, and later calls return the same.
 
     Args:
         arguments: The job's arguments.

@@ -58,8 +58,8 @@ def judged(
         deciding: The comparison by the first metric.
         slices: The comparisons of the slices by the first metric.
         judging: The declared rules.
-        doubts: The reasons why a person must decide even on a better candidate, each to follow "because".
-        unbeaten: The number of consecutive candidates before this one that were no better than naive.
+        doubts: Why a person must decide even on a better candidate, as clauses that follow "because".
+        unbeaten: How many candidates in a row before this one were no better than naive predictions.
     """
     worse = [each for each in slices if each.is_worse]
     is_better, reason = _compared(deciding, judging.margin)

@@ -75,7 +75,7 @@ class PredictedRows:
 
 
 def shared_numeric_columns(schema: PredictionSchema, other: PredictionSchema) -> list[str]:
-    """Return the columns of both schemas whose values have an order and a distance, without the key."""
+    """Return the numeric and boolean columns that are the same in both schemas, without the key."""
     return [
         column.name
         for column in schema.columns
@@ -86,13 +86,13 @@ def shared_numeric_columns(schema: PredictionSchema, other: PredictionSchema) ->
 def column_distances(
     names: Sequence[str], champion: PredictedRows, challenger: PredictedRows, rows: int
 ) -> list[dict[str, Any]]:
-    """Return the distance of each of the challenger's columns from the champion's, largest first.
+    """Return each column's stability index from the champion to the challenger, largest first.
 
     Args:
         names: The columns.
         champion: The batch's rows.
         challenger: The challenger's rows.
-        rows: The batch's number of rows; too few rows give no result.
+        rows: The batch's number of rows; with too few, the result is empty.
     """
     bins = bins_for(rows)
     if not names or not bins:

@@ -55,7 +55,7 @@ class ChallengerOutput(BatchIdentity):
 
 
 def data_keys(store: ObjectStore, prefix: str) -> list[str]:
-    """Return the keys of an attempt's data files; they are complete once each share has its receipt."""
+    """Return the keys of an attempt's data files; the list is final once each share has its receipt."""
     return [entry.key for entry in store.listing(prefix) if entry.key.endswith(".parquet")]
 
 

@@ -57,7 +57,7 @@ def score_challenger(
 ) -> dict[str, Any]:
     """Score a batch's features with the version in the arguments, and return the comparison.
 
-    It may be killed at any point and run again. An existing comparison is returned unchanged.
+    The process may be killed at any point and run again. An existing comparison is returned unchanged.
 
     Args:
         arguments: The arguments of a score job for the done batch; `version` is the challenger's version.

@@ -1,4 +1,4 @@
-"""Pieces of tables; processes divide them into buckets of keys, from which chunks are made."""
+"""Pieces of tables, whose rows several processes divide into buckets by key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Piece(NamedTuple):
     """Consecutive rows of features or outcomes.
 
     Attributes:
-        table: The table of the rows.
+        table: The name of the table.
         file: The file's position among those of the table, from 0.
         first_group: The first row group, from 0.
         groups: The number of row groups.

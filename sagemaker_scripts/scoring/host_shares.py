@@ -35,7 +35,7 @@ class HostShares:
         watch: The messages between hosts; None for a single host.
         progress: The progress of scoring.
         is_done: Returns whether the batch is done, by this or another attempt. Hosts that find it done write
-            nothing and give no sign of life.
+            nothing and do not report.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HostShares:
         The wait also ends once the batch is done.
 
         Raises:
-            HostLostError: Another host failed, or gave no sign of life for too long.
+            HostLostError: Another host failed, or did not report in time.
             ContractError: A share cannot be scored.
         """
         plan = self._work.plan

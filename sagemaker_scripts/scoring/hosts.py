@@ -24,7 +24,7 @@ _NAMED_SHARES = 5
 
 
 class HostLostError(ContractError):
-    """Another host of the job failed, or gave no sign of life for too long."""
+    """Another host of the job failed, or did not report in time."""
 
 
 @dataclass(frozen=True)
@@ -156,20 +156,20 @@ class HostWatch:
             )
 
     def any_lost(self, hosts: Iterable[str]) -> bool:
-        """Return whether one of the hosts failed or gives no sign of life, even if it has no work left."""
+        """Return whether one of the hosts failed or did not report in time, even if it has no work left."""
         return any(self._loss_reason(host) is not None for host in hosts)
 
     def require_alive(
         self, missing_shares: Mapping[str, Collection[Share]], ended: Collection[str] = frozenset()
     ) -> None:
-        """Raise an error if hosts with missing shares have failed or give no sign of life.
+        """Raise an error if hosts with missing shares failed or did not report in time.
 
         Args:
             missing_shares: The missing shares by the host's name.
             ended: The hosts that had ended before these shares were found to be missing.
 
         Raises:
-            HostLostError: A host failed, ended without its shares, or gave no sign of life for too long.
+            HostLostError: A host failed, ended without its shares, or did not report in time.
         """
         lost = []
         for host, shares in missing_shares.items():

@@ -156,7 +156,12 @@ def _chunk_rows(features: FeatureSet, schema: PredictionSchema, store: ObjectSto
 
 
 def chunk_rows_of(feature_bytes: int, columns: int) -> int:
-    """Return the rows of a chunk for the bytes of a row of features and the number of predicted columns."""
+    """Return the number of rows of a chunk, so that its memory is bounded.
+
+    Args:
+        feature_bytes: The bytes of one row of features.
+        columns: The number of predicted columns.
+    """
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // (feature_bytes + _PREDICTED_VALUE_BYTES * columns)))
 
 

@@ -26,7 +26,7 @@ ParseRow = Callable[[bytes], Row]
 
 
 class RefusedRows:
-    """Counts the rows that the load will refuse; as text, their number by reason and the first rows."""
+    """Counts the rows that the load will refuse; `str` gives the counts by reason and the first rows."""
 
     def __init__(self) -> None:
         self._reasons: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class RefusedRows:
 
 
 def judged(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) -> list[EncodedRows]:
-    """Return the rows with the refusals of the load.
+    """Return the rows with all their refusals by the load, also because of shared keys.
 
     Args:
         pieces: All rows that may share a key.

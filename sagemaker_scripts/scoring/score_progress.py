@@ -56,7 +56,7 @@ class ScoreProgress:
         self._report_state(None)
 
     def complete(self) -> None:
-        """Note that all rows of the step are done on all hosts, whatever their last reports."""
+        """Count all rows of the step as done, even if the hosts' last reports are older."""
         self._is_complete = True
 
     @contextmanager

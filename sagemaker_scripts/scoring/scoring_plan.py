@@ -81,7 +81,7 @@ class ScoringPlan:
         """Parse a plan from its JSON.
 
         Raises:
-            ScoringPlanError: The document has another form.
+            ScoringPlanError: The document is malformed.
         """
         try:
             document = json.loads(content)

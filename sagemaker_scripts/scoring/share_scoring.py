@@ -63,7 +63,7 @@ class ShareWriter(Protocol):
 
 
 class ScoredOutput(Protocol):
-    """The destination of shares; it is sent to processes."""
+    """The destination of scored shares; every process receives a copy."""
 
     @property
     def prefix(self) -> str:
@@ -77,7 +77,7 @@ class ScoredOutput(Protocol):
 
 @dataclass(frozen=True)
 class ShareWork:
-    """The common part of all shares of one attempt; it is sent to processes.
+    """The common part of all shares of one attempt; every process receives a copy.
 
     Attributes:
         arguments: The job's arguments.
@@ -104,7 +104,7 @@ class ShareWork:
         return JoinedChunks(KeyBuckets(self.folder / "buckets", self.plan.buckets, self.kept), previous)
 
     def open(self, count_rows: CountRows) -> RunTask:
-        """Return a function that scores a share and returns its receipt, or divides a piece."""
+        """Return a function that scores a share or divides a piece, as `ShareScorer` does."""
         scorer = ShareScorer(self, ObjectStore.of_job(self.arguments.bucket), count_rows)
         return lambda task: scorer.score(task) if isinstance(task, Share) else scorer.divide(task)
 

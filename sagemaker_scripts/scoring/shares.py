@@ -31,7 +31,7 @@ class Share(NamedTuple):
     Attributes:
         name: The share's name in keys and messages.
         rows: The number of rows of features; None for a share of buckets, which are not filled yet.
-        first_row: The number of rows of features before it.
+        first_row: The number of rows of features before this share.
         spans: The row groups with its rows; empty for a share of buckets.
         buckets: The numbers of its buckets; empty for a share of row groups.
     """
@@ -46,7 +46,7 @@ class Share(NamedTuple):
         return f"share {self.name}"
 
     def rows_of_chunk(self, chunk_rows: int) -> int:
-        """Return the rows of a chunk, so that the share's chunks have about the same size."""
+        """Return the number of rows per chunk, at most `chunk_rows`, that gives chunks of similar size."""
         rows = self.rows or 1
         chunks = -(-rows // chunk_rows)
         return -(-rows // chunks)

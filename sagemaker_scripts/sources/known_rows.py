@@ -35,10 +35,10 @@ def refuse_later_rows(rows: pa.Table, known_at: str | None, moment: datetime, wh
         rows: The rows that a reader returned.
         known_at: As in `known_rows`.
         moment: The beginning of a partition.
-        who: The origin of the rows, as the beginning of a sentence.
+        who: The origin of the rows, with which error messages begin.
 
     Raises:
-        SourceError: There is such a row; the error names the first one.
+        SourceError: A row became known later, or has no time; the error names the first such row.
     """
     if known_at is None or not rows.num_rows:
         return

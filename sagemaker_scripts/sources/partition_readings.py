@@ -28,7 +28,10 @@ FindFiles = Callable[[tuple[str, ...]], SourceFiles | None]
 
 @dataclass
 class PiecesReading:
-    """Reads a source by texts with placeholders; each filled text is read once and kept for histories."""
+    """Reads a source by its path or query parameters, filled in for each partition.
+
+    Data that is read for one partition is kept as long as the histories of later ones include it.
+    """
 
     source: Source
     columns: SourceColumns

@@ -41,7 +41,7 @@ _LONGEST_WORDS = 500
 
 
 class ReaderError(SourceError):
-    """A project's reader is missing, has another form, or failed."""
+    """A project's reader is missing or invalid, or it failed."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class ReaderFiles:
         return [str(Partition(self._partition).earlier(back)) for back in range(self.source.history, 0, -1)]
 
     def begin(self, partition: str) -> None:
-        """Begin a partition, and release objects that the one before did not read."""
+        """Begin a partition, and release objects that were not read for the one before."""
         self._partition = partition
         self._held = {key: found for key, found in self._held.items() if key in self._asked}
         self._asked = {}
@@ -152,7 +152,7 @@ class ProjectReader:
 
     @property
     def name(self) -> str:
-        """The reader's name, as the beginning of a sentence."""
+        """The reader's name, with which error messages begin."""
         return f"The reader {self._source.reader} of source {self._source.name}"
 
     def _guarded(self, what: str, call: Callable[[], Any]) -> Any:

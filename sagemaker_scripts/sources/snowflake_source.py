@@ -44,7 +44,7 @@ def connection_arguments(name: str, secret: str) -> dict[str, Any]:
     `protocol` and `network_timeout`; others are ignored.
 
     Raises:
-        SourceError: The document has another form; the message never quotes it.
+        SourceError: The document is malformed; the message never quotes it.
     """
     try:
         document = json.loads(secret)
@@ -95,7 +95,7 @@ def connected(name: str, secret: str) -> Iterator[Any]:
     """Open a connection in UTC, and close it at the end of the context.
 
     Raises:
-        SourceError: The secret's document has another form, or Snowflake refuses the connection.
+        SourceError: The secret's document is malformed, or Snowflake refuses the connection.
     """
     # This import takes a second, and only models with such a source need it.
     import snowflake.connector  # noqa: PLC0415

@@ -94,7 +94,7 @@ def _largest_group(metadata: pyarrow.parquet.FileMetaData) -> int:
 def group_batches(
     file: pyarrow.parquet.ParquetFile, number: int, names: Iterable[str], columns: SourceColumns
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the rows of a row group, unless its statistics tell that all became known too late.
+    """Yield the rows of a row group, unless its statistics show that all became known too late.
 
     Args:
         file: The file.
@@ -133,7 +133,7 @@ def _is_late(group: Any, columns: SourceColumns) -> bool:
 
 
 def is_too_late(first: object, columns: SourceColumns) -> bool:
-    """Tell whether rows that became known at this time or later are needed by no partition."""
+    """Tell whether no partition needs rows that became known at the time `first` or later."""
     # A time without a zone cannot be compared, so the rows are read.
     if columns.until is None or not isinstance(first, datetime) or first.tzinfo is None:
         return False

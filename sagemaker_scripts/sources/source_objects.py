@@ -79,7 +79,7 @@ class SourceObject:
         return f"s3://{self.bucket}/{self.key}"
 
     def as_read(self, source: str) -> SourceRead:
-        """Return the record that the object was read."""
+        """Return the object's record for the features' index."""
         return SourceRead(source, bucket=self.bucket, key=self.key, size=self.size, etag=self.etag)
 
 

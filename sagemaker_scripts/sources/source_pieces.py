@@ -11,7 +11,7 @@ from sagemaker_scripts.sources.source_objects import SourceError, SourceRead
 
 
 class SourceStream(NamedTuple):
-    """Reads a source for one filled path or query, or one of its files.
+    """A source's rows in batches, from one filled path or query, or from one file.
 
     Attributes:
         batches: The rows; the first batch has the columns and no rows.

@@ -83,7 +83,7 @@ class SourceTables:
         """Return the sources of a partition, each as a table.
 
         Args:
-            partition: The partition; not before the last one read.
+            partition: The partition; no later one may have been read.
             names: The sources to read; None for all.
 
         Raises:
@@ -97,7 +97,7 @@ class SourceTables:
         return found
 
     def stream(self, name: str, partition: str, reads: list[SourceRead]) -> Iterator[pa.Table]:
-        """Yield a source's rows of the partition itself known when it began; errors as in `read`.
+        """Yield the partition's own rows that were known when it began; errors as in `read`.
 
         Args:
             name: The source's name.

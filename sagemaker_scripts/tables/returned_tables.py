@@ -27,7 +27,7 @@ def returned_table(result: Any, who: str) -> pa.Table:
 
     Args:
         result: The returned value.
-        who: The function or reader, as the beginning of a sentence: `features`, `The reader
+        who: The function or reader, with which error messages begin: `features of churn`, `The reader
             acme.readers:Orders`.
 
     Raises:
@@ -47,9 +47,10 @@ def returned_table(result: Any, who: str) -> pa.Table:
 
 
 def returned_frame(result: Any, who: str) -> pd.DataFrame:
-    """Return the result of `predict` as a DataFrame: a DataFrame unchanged, other tables with Arrow's types.
+    """Return the result of `predict` as a DataFrame.
 
-    NaN, an invalid number, stays different from a missing value.
+    A DataFrame of pandas is returned unchanged. Other tables become DataFrames with Arrow's types. NaN, an
+    invalid number, stays different from a missing value.
 
     Raises:
         ReturnedTableError: As in `returned_table`.

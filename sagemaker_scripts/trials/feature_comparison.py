@@ -14,10 +14,10 @@ _RELATIVE = 1e-9
 
 
 def differences(all_data: pa.Table, without_later: pa.Table) -> list[dict[str, Any]]:
-    """Return entity and column of the values that later data changed, without the values.
+    """Return the entity and column of each value that later data changes, without the value.
 
-    For an entity that exists only with or only without later data, the column is None. For such a column, the
-    entity is None. The result has only the first entities of each difference, and their total number.
+    If later data adds or removes an entity, the column is None. If it adds or removes a column, the entity is
+    None. The result has only the first entities of each difference, and their total number.
     """
     before, after = _by_entity(without_later), _by_entity(all_data)
     found: list[dict[str, Any]] = []

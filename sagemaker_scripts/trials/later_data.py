@@ -36,8 +36,8 @@ class RemovedData(NamedTuple):
     """The amount of later data that was removed.
 
     Attributes:
-        files: The number of files of later partitions, or not delivered yet according to the sample data's
-            generator.
+        files: The number of files of later partitions, and of files that the sample data's generator delivers
+            later.
         rows: The number of rows in other files that became known later.
     """
 

@@ -18,7 +18,7 @@ _MOMENT = pa.timestamp("us", "UTC")
 
 
 class LaterTimes(NamedTuple):
-    """Rows that the functions receive and that may have become known too late.
+    """Rows of one column's later times; they may have become known too late for the partition.
 
     Attributes:
         source: The source's name.

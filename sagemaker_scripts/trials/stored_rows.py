@@ -28,7 +28,7 @@ class StoredRows:
 
     Attributes:
         document: The document for `mlpipe try`.
-        accepted: Each accepted line with its row for the stores, without rows that share a key.
+        accepted: The accepted rows, each as a line of JSON and as the row that the stores hold.
     """
 
     document: dict[str, Any]
