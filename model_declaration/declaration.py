@@ -378,7 +378,7 @@ class ModelDeclaration(DeclarationPart):
 
     @cached_property
     def partition_schedule(self) -> PartitionSchedule:
-        """The rule for which partition a tick of the schedule scores."""
+        """The rule that tells which partition a tick of the schedule scores."""
         end = self.partitions.end
         return PartitionSchedule(
             self.schedule.partition,

@@ -1,8 +1,7 @@
 """Encodes rows column by column; every row is byte for byte the result of `prediction_line`.
 
 Whole columns are converted to texts, and the texts are joined to rows. If any value of a row is not certainly
-valid, the row is odd and goes through `prediction_line`. So only `prediction_line` decides about rows;
-columns only make it faster.
+valid, the row is odd, and `prediction_line` encodes or refuses it. So columns only make encoding faster.
 """
 
 # PyArrow creates its compute functions when it is imported, where no type checker sees them.

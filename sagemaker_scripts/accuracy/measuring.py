@@ -64,8 +64,8 @@ def measured_accuracy(
         batch: The batch, with the cleaning rules of its load.
 
     Raises:
-        ContractError: The model has no metrics or no outcomes, no later partition is prepared, a file is
-            missing or altered, or a metric is undefined for the values.
+        ContractError: The model has no metrics or outcomes, no partition after the batch's is prepared, a
+            file is missing or altered, or a metric is undefined for the values.
     """
     manifest = batch.manifest
     if not (inputs.metrics and inputs.outcomes):

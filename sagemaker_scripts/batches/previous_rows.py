@@ -1,6 +1,6 @@
 """Reads the rows of the previous batch in pieces, without the rows that its load refuses.
 
-They are Arrow tables of the schema's columns, with the key as `entity_id` and `json` as canonical text. The
+Rows are Arrow data in the schema's columns; the key is named `entity_id`, and `json` is canonical text. The
 values are those that the model wrote; missing values have the default of the load.
 """
 

@@ -135,7 +135,7 @@ class FeatureFolder:
         return features_prefix(self.model, self.partition, self.run_id)
 
     def writer(self, name: str, schema: pa.Schema) -> FeatureFileWriter:
-        """Return a writer for rows that come in batches, for example of `features`."""
+        """Return a writer for rows that come in batches; `name` is `features` or `outcomes`."""
         what = f"The {name} of {self.partition}"
         return FeatureFileWriter(self.store, f"{self.prefix}{name}", schema, what, self.model)
 

@@ -36,7 +36,7 @@ class MetricValue(NamedTuple):
         baselines: The values of naive predictions, by name.
         beats_baselines: Whether the model is better than all baselines.
         rows: The number of evaluated rows.
-        rows_left_out: The number of rows for which the metric is undefined: for `mape`, an actual 0.
+        rows_left_out: The number of rows for which the metric is undefined: with `mape`, outcomes of 0.
     """
 
     value: float

@@ -31,7 +31,7 @@ class JoinedPredictions:
     """The rows of all held-out partitions whose outcome is known.
 
     Attributes:
-        rows: One row for each partition's entity that at least one of the models predicted.
+        rows: One row per partition and entity that at least one of the models predicted.
         partitions: The number of held-out partitions.
         has_champion: Whether there is a champion.
     """
@@ -90,7 +90,7 @@ class JoinedPredictions:
             )
 
     def paired(self, metric: Metric, chosen: np.ndarray | None = None) -> PairedRows:
-        """Return the rows with a prediction from every model and an outcome for a metric.
+        """Return the rows with a known outcome and a prediction of each model, for one metric.
 
         Args:
             metric: The metric.
