@@ -74,7 +74,7 @@ class UnmeasuredBatches:
         registry: The registry.
         bucket: The data bucket.
         model: The model's name.
-        now: The present moment.
+        now: The current time.
     """
 
     registry: RegistryTable

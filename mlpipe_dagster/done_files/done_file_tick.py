@@ -74,7 +74,7 @@ class DoneFileTick:
         registry: The registry, which records batches and refusals.
         queue: The queue of S3's events on done files.
         partitions: The partitions of each declared model.
-        now: The present moment, UTC.
+        now: The current time, UTC.
         clock: A monotonic clock in seconds.
     """
 

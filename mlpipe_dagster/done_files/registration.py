@@ -93,7 +93,7 @@ def done_file_content(bucket: DataBucket, key: str) -> bytes:
 
 
 def parse_done_file(bucket: DataBucket, key: str, content: bytes) -> DoneFile:
-    """Parse and validate a done file's bytes, which takes up to some seconds of processor time."""
+    """Parse and validate a done file's bytes, which takes up to a few seconds of CPU time."""
     try:
         name = parse_done_key(key)
     except InvalidNameError as error:

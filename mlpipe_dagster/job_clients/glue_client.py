@@ -85,8 +85,8 @@ class PipesGlueJobClient(PipesJobClient):
             GlueJobError: The job run failed, was stopped, expired or timed out.
             JobNotStartedError: No job run was started, because Glue has no capacity or refuses.
             JobDeadlineError: It did not end in time and is being stopped.
-            JobApiError: It is unknown whether a job run was started, or Glue did not answer for too long; the
-                job run goes on.
+            JobApiError: It is unknown whether a job run was started, or Glue did not answer for too long; a
+                started job run keeps running.
         """
         job = str(start_job_run_params["JobName"])
         started: list[str] = []

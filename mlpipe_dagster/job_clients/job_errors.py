@@ -6,7 +6,7 @@ class JobDeadlineError(Exception):
 
 
 class JobApiError(Exception):
-    """The state of a job is unknown because its service did not answer in time; the job may go on."""
+    """The state of a job is unknown because its service did not answer in time; the job may still run."""
 
 
 class SageMakerJobError(Exception):

@@ -193,7 +193,7 @@ class PipelineExecutions:
 
         Raises:
             JobDeadlineError: It did not end in time and is being stopped.
-            JobApiError: SageMaker did not answer for too long; the execution goes on.
+            JobApiError: SageMaker did not answer for too long; the execution keeps running.
         """
 
         def stop() -> None:

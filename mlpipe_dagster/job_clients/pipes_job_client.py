@@ -130,7 +130,7 @@ class PipesJobClient(dg.PipesClient):
 
         Raises:
             JobDeadlineError: It did not end in time.
-            JobApiError: The service did not answer for too long; the job goes on.
+            JobApiError: The service did not answer for too long; the job keeps running.
         """
         seen = ""
         for elapsed in self.polling.pauses(what, since=since):

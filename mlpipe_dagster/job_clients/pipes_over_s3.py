@@ -28,7 +28,7 @@ _JOIN_SECONDS = 60
 class TidyContextInjector(PipesS3ContextInjector):
     """Deletes the context's object even if the step fails, unlike dagster-aws.
 
-    The object stays only if the job goes on, because the job may not have read it yet.
+    The object stays only if the job keeps running, because the job may not have read it yet.
     """
 
     def __init__(self, *, bucket: str, client: Any) -> None:

@@ -74,7 +74,7 @@ class Polling:
     """The pauses, deadline and patience for watching a job.
 
     Attributes:
-        deadline_seconds: The most time for a job, including its time in queues.
+        deadline_seconds: The time limit of a job, including its time in queues.
         patience_seconds: How long its API may fail without a single success.
         first_pause: The first pause, in seconds.
         longest_pause: The longest pause, in seconds.

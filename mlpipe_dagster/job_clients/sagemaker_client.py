@@ -107,7 +107,7 @@ class PipesSageMakerClient(PipesJobClient):
         Raises:
             SageMakerJobError: The job failed or was stopped.
             JobDeadlineError: It did not end in time, including its time in queues, and is being stopped.
-            JobApiError: SageMaker did not answer for too long; the job goes on.
+            JobApiError: SageMaker did not answer for too long; the job keeps running.
         """
         tried: list[str] = []
 

@@ -65,7 +65,7 @@ class LoadCoordinator:
         settings: The deployment's settings.
         registry: The registry, which records the claims.
         glue: The client that runs the job.
-        clock: Returns the present moment; tests pass their own.
+        clock: Returns the current time; tests pass their own.
     """
 
     declaration: ModelDeclaration

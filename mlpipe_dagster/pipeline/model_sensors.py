@@ -108,7 +108,7 @@ def is_outage(error: Exception) -> bool:
 
 @dataclass(kw_only=True)
 class UnreadableModels:
-    """Collects errors of single models, so that a tick examines the others nevertheless.
+    """Collects errors of single models, so that a tick can still examine the others.
 
     Attributes:
         errors: One sentence per model.

@@ -88,7 +88,7 @@ def live_batch_verdicts(
         registry: The registry.
         model: The model.
         records: The batches that some region serves.
-        now: The present moment.
+        now: The current time.
     """
     verdicts = {LIVE_BATCH_LASTS: expiry_verdict(records, now=now, items_life=model.items_life)}
     if model.due_after is not None:

@@ -43,7 +43,7 @@ class PublicationReporter:
     Attributes:
         instance: The Dagster instance.
         registry: The registry.
-        now: The present moment.
+        now: The current time.
         report_grace: Publications younger than this are left to the command or run that made them.
         left: How many more publications may be examined.
     """

@@ -86,7 +86,7 @@ class Publisher:
         declaration: The model's declaration; its retention applies.
         serving_regions: The regions that serve in addition to home.
         highest_projected: The highest publication number in Snowflake; 0 if it was not read.
-        clock: Returns the present moment; tests pass their own.
+        clock: Returns the current time; tests pass their own.
     """
 
     registry: RegistryTable

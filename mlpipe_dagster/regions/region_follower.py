@@ -1,4 +1,4 @@
-"""Lets serving regions follow home, each after its own replica was verified to hold the whole batch."""
+"""Moves a serving region to home's live batch once its replica is verified to hold the whole batch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RegionFollower:
         registry: The registry in the home region.
         bucket: The bucket of manifests, parts and reports.
         replica: A boto3 DynamoDB client of the serving region.
-        clock: Returns the present moment.
+        clock: Returns the current time.
         most_lines: All rows of batches up to this size are looked up; of larger ones only some.
     """
 

@@ -120,14 +120,14 @@ def follow_requests(
     under_way: Collection[tuple[str, str]],
     now: datetime,
 ) -> Iterator[dg.RunRequest]:
-    """Yield a run for each region that is behind or not yet verified, unless such a run is going on.
+    """Yield a run for each region that is behind or not yet verified, unless one is unfinished.
 
     Args:
         platform: The resources and settings.
         model: The model's name.
         regions: The serving regions without home.
         under_way: The region and batch of each unfinished run.
-        now: The present moment; a region that stays behind gets one run per interval.
+        now: The current time; a region that stays behind gets one run per interval.
     """
     registry = platform.registry
     live_pointers = registry.live_pointers(

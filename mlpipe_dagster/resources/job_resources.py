@@ -21,7 +21,7 @@ class SageMakerJobs(dg.ConfigurableResource):
 
     Attributes:
         platform: The resources and settings.
-        deadline_seconds: The most time for one job, including its time in queues.
+        deadline_seconds: The time limit of a job, including its time in queues.
         longest_pause_seconds: The longest pause between two polls.
         hour_usd: Price of an hour by instance type, for the estimated cost of a job.
     """
@@ -53,7 +53,7 @@ class RetrainingPipelines(dg.ConfigurableResource):
 
     Attributes:
         platform: The resources and settings.
-        deadline_seconds: The most time for one execution, including its jobs' time in queues.
+        deadline_seconds: The time limit of an execution, including its jobs' time in queues.
         longest_pause_seconds: The longest pause between two polls.
     """
 

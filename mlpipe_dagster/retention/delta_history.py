@@ -84,8 +84,8 @@ class DeltaHistory:
     def removed_files(self, *, longer_than: timedelta) -> set[str]:
         """Return the data files that left the table at least `longer_than` ago, on S3 or already deleted.
 
-        Delta's VACUUM would select the same files, but it would also delete files of batches that are not
-        retired: if a batch had two attempts, the later commit removes the files of the earlier one.
+        They are not deleted with Delta's VACUUM, because some belong to batches that are not retired: if a
+        batch had two attempts, the later commit removes the files of the earlier one from the table.
         """
         return self._removed(self._table(), longer_than)
 

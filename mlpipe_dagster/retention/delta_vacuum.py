@@ -44,7 +44,7 @@ def vacuum(
         delta: The table.
         model: The model's name.
         longer_than: How long a file stays after it has left the table's newest version.
-        now: The present moment.
+        now: The current time.
         retired: Retired batches that were verified once: no other batch has their files.
         kept: The batches whose files stay; only read if there are files to delete.
     """

@@ -1,7 +1,7 @@
 """The sweep of one model: expired batches leave Snowflake and S3, and the Delta table is vacuumed.
 
-A sweep deletes only data of batches that the registry has retired, and a retired batch never comes back. So
-each step may be repeated at any time, and the next sweep completes one that died.
+A sweep deletes only data of batches that the registry has retired, which are never restored. Each step can
+therefore be repeated at any time, and the next sweep completes one that died.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class RetentionSweep:
         bucket: The bucket of parts, quarantine and Delta files.
         warehouse: An open session.
         delta: The model's Delta table.
-        clock: Returns the present moment.
+        clock: Returns the current time.
         vacuum_after: How long a file stays after it has left the Delta table's newest version.
         most_batches: The most batches to retire; the next sweep continues.
         on_retired: Called with each batch once its rows and objects are deleted, even if the sweep dies

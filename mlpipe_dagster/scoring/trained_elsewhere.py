@@ -1,4 +1,4 @@
-"""A trained model that no Dagster job makes: an external asset whose version is the file's digest."""
+"""The external asset of a model that was trained elsewhere; its data version is the file's digest."""
 
 from __future__ import annotations
 

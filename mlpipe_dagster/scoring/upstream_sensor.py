@@ -1,6 +1,6 @@
 """The sensor that scores a partition once all of the model's upstream assets have it.
 
-Dagster's automation conditions use the latest partition, which has begun, but features need ended ones.
+Dagster's automation conditions use the latest partition, which has not ended, but features need ended ones.
 """
 
 # No postponed annotations: Dagster compares the context's annotation itself.

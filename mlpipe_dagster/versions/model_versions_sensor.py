@@ -105,7 +105,7 @@ class VersionsTick:
         bucket: The data bucket.
         queue: The queue of model events.
         models: The models that have versions.
-        now: The present moment.
+        now: The current time.
         clock: A monotonic clock, in seconds.
     """
 

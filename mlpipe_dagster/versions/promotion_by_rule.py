@@ -44,7 +44,7 @@ def promote_by_rule(
         model: The model's name.
         versions: The model's versions; each is read again before it is promoted.
         actor: The sensor or run that promotes.
-        now: The present moment.
+        now: The current time.
 
     Raises:
         RegistryUnavailableError: The registry did not take the change in time.

@@ -141,7 +141,7 @@ class Retraining:
         Raises:
             SageMakerJobError: The execution failed or was stopped, or SageMaker refused to start it.
             JobDeadlineError: It did not end in time and is being stopped.
-            JobApiError: SageMaker did not answer for too long; the execution goes on.
+            JobApiError: SageMaker did not answer for too long; the execution keeps running.
         """
         since = self.executions.polling.clock()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
@@ -196,7 +196,7 @@ class Retraining:
             model: The model's name.
             arn: The execution.
             actor: The sensor or run that promotes.
-            now: The present moment.
+            now: The current time.
 
         Raises:
             RetrainingError: The execution left no verdict, or has a new candidate but registered no package.

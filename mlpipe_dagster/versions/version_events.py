@@ -168,14 +168,14 @@ def entries_to_show(
 ) -> list[PromotionEntry]:
     """Return the next entries of the champion's history that Dagster should show, oldest first.
 
-    A run that is still going shows its own entry, so that entry and later ones are left out.
+    An unfinished run will show its own entry, so that entry and later ones are left out.
 
     Args:
         instance: The Dagster instance.
         registry: The registry.
         model: The model's name.
         after: The number of the last entry that is known to be shown; 0 if unknown.
-        now: The present moment.
+        now: The current time.
     """
     newer = []
     for entry in registry.promotions(model, page_size=MAX_SHOWN):

@@ -37,7 +37,7 @@ class ModuleFacts:
         path: The module's file.
         names: The names that it defines or imports at the top level.
         functions: Its own top-level functions by name.
-        imports: The line and name of each module that importing it imports.
+        imports: The line and name of each module that it imports at the top level.
         is_complete: False if `from x import *` may define more names.
     """
 

@@ -1,4 +1,4 @@
-"""Checks by its keys whether a project's sample data is enough to try the models."""
+"""Checks whether a project's sample data has the files that trials of its models read."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class SampleCoverage:
         self._keys = SourceKeys(sources, found, self._start.kind)
 
     def newest(self) -> str | None:
-        """Return the newest partition for which all sources have data, or None."""
+        """Return the newest partition for which all sources have data; None if there is none."""
         newest = self._keys.newest(first=self._start, end=self._declaration.partitions.end)
         return newest or (None if self._keys.missing_sources(self._start) else str(self._start))
 
     def with_later_data(self) -> str | None:
-        """Return the partition before the newest if it has data, else the newest, or None."""
+        """Return the partition before the newest if it has data, else the newest; None if none has data."""
         newest = self.newest()
         before = None if newest is None else str(Partition(newest).earlier(1))
         return (
