@@ -119,7 +119,7 @@ def upload_wheels(s3: Any, deployment: Deployment, build: Callable[[], bytes]) -
 
 
 def upload_documents(s3: Any, deployment: Deployment, models: Iterable[ProvisionedModel]) -> tuple[str, ...]:
-    """Upload columns and inputs of models with pipelines under their digests; return the keys.
+    """Upload the columns and inputs of models with pipelines; return the keys, which contain digests.
 
     Raises:
         botocore.exceptions.ClientError: S3 refused a request.

@@ -209,7 +209,7 @@ class StageSettings(DeclarationPart):
         public_documentation: Whether the API's documentation is readable without a token.
         api: The API's size.
         dagster: Dagster's size.
-        snowflake: The user by which Snowflake reads; None until the storage integration exists.
+        snowflake: Snowflake's user and external id; None until the storage integration exists.
         snowflake_retention_days: Days of Snowflake's Time Travel: 0 or 1 on the Standard edition, up to 90 on
             Enterprise and higher ones.
         source_buckets: Other buckets than the data bucket that may hold sources and models trained elsewhere.

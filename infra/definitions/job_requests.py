@@ -65,7 +65,7 @@ def processing_request(
         script: The file name of the script in `sagemaker_scripts`.
         arguments: The script's arguments.
         instances: How many machines run it.
-        outputs: The S3 address by name of each output folder, which is uploaded at the job's end.
+        outputs: The name and S3 address of each output folder; SageMaker uploads it when the job ends.
     """
     request = {
         "RoleArn": setting.role_arn,

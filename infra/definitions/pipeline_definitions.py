@@ -42,7 +42,7 @@ class ScheduleDefinition:
         description: A description for people.
         expression: The schedule in UTC, in EventBridge Scheduler's syntax.
         running: Whether the schedule is enabled.
-        role_arn: The role by which it calls SageMaker.
+        role_arn: The role with which it calls SageMaker.
         target_arn: The ARN of the called operation.
         request: The operation's request.
         dead_letter_arn: The queue for ticks that SageMaker did not accept.
@@ -78,7 +78,7 @@ class PipelineDefinition:
         purpose: The pipeline's purpose; its CDK construct ids begin with it.
         name: The name of the pipeline and of its schedule.
         description: A description for people.
-        role_arn: The role by which the pipeline starts its jobs.
+        role_arn: The role with which the pipeline starts its jobs.
         document: The parameters and steps.
         schedule: The schedule that starts it, if there is one; people and Dagster can start it as well.
     """

@@ -1,8 +1,8 @@
 """`mlpipe test`: runs a project's tests, a model's tests in the environment of its jobs.
 
 `tests/test_<model>.py` runs with the packages of the model's `requirements`. All other files run with the
-packages installed with the platform and the project. Neither environment needs pytest, which comes from one
-of its own. The project's sample data are first written to `.mlpipe/sample_data`.
+packages installed with the platform and the project. Neither environment needs pytest, which has a separate
+environment. The project's sample data are first written to `.mlpipe/sample_data`.
 """
 
 from __future__ import annotations

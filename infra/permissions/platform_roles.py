@@ -41,7 +41,7 @@ def dagster_webserver_role(deployment: Deployment) -> RoleDefinition:
 
 
 def dagster_execution_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which ECS starts Dagster's tasks: image, secrets, log streams."""
+    """Return the role that ECS uses to start Dagster's tasks: image, secrets, log streams."""
     secrets = (deployment.dagster_database_secret, deployment.snowflake_secret)
     return RoleDefinition(
         deployment.dagster_execution_role,
@@ -60,7 +60,7 @@ def dagster_execution_role(deployment: Deployment) -> RoleDefinition:
 
 
 def api_deployment_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which CodeDeploy shifts the API's traffic to a new version or back."""
+    """Return the role that CodeDeploy uses to shift the API's traffic to a new version or back."""
     return RoleDefinition(
         deployment.api_deployment_role,
         "codedeploy.amazonaws.com",
@@ -78,7 +78,7 @@ def api_deployment_role(deployment: Deployment) -> RoleDefinition:
 
 
 def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a schedule starts a model's scoring pipeline."""
+    """Return the role that a schedule uses to start a model's scoring pipeline."""
     return RoleDefinition(
         deployment.scoring_schedule_role,
         "scheduler.amazonaws.com",
@@ -95,7 +95,7 @@ def scoring_schedule_role(deployment: Deployment) -> RoleDefinition:
 
 
 def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a scoring pipeline starts its jobs; the jobs run with `sagemaker_role`."""
+    """Return the role that a scoring pipeline uses to start its jobs; the jobs run with `sagemaker_role`."""
     return RoleDefinition(
         deployment.scoring_pipeline_role,
         "sagemaker.amazonaws.com",
@@ -113,7 +113,7 @@ def scoring_pipeline_role(deployment: Deployment) -> RoleDefinition:
 
 
 def retraining_schedule_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a schedule starts a model's retraining pipeline."""
+    """Return the role that a schedule uses to start a model's retraining pipeline."""
     return RoleDefinition(
         deployment.retraining_schedule_role,
         "scheduler.amazonaws.com",
@@ -130,7 +130,7 @@ def retraining_schedule_role(deployment: Deployment) -> RoleDefinition:
 
 
 def retraining_pipeline_role(deployment: Deployment) -> RoleDefinition:
-    """Return the role by which a retraining pipeline runs jobs, reads verdicts, registers versions.
+    """Return the role of retraining pipelines: they run jobs, read verdicts and register versions.
 
     No other role of the platform registers a version. No role approves one: only a person may.
     """

@@ -34,7 +34,7 @@ def add_function(
 ) -> lambda_.Alias:
     """Add function, role, log group, version and alias with warm environments; return the alias.
 
-    SnapStart is not used: it excludes provisioned concurrency, and only the latter avoids all cold starts.
+    SnapStart is not used, because it excludes provisioned concurrency, and only that avoids all cold starts.
     """
     definition = api_function(
         deployment,

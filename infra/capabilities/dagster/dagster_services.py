@@ -27,7 +27,7 @@ _GRACE_SECONDS = 180
 
 
 def add_cluster(stack: cdk.Stack, deployment: Deployment) -> ecs.CfnCluster:
-    """Add the cluster after its log group, which Container Insights would otherwise create itself."""
+    """Add the cluster and, before it, the log group that Container Insights would otherwise create itself."""
     log_group = add_log_group(
         stack, "ClusterMetrics", deployment.dagster_metrics_log_group, logs.RetentionDays.ONE_WEEK
     )

@@ -1,4 +1,4 @@
-"""The path of one model through the platform: score, notice, load, publish, serve, roll back."""
+"""The demo's steps for one model: score, wait for the load and publication, call the API, roll back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SWITCH_SECONDS = 10
 
 @dataclass(frozen=True)
 class Delivered:
-    """A partition's batch that was loaded and is live or history.
+    """A loaded batch of a partition.
 
     Attributes:
         partition: The partition.

@@ -20,7 +20,7 @@ class ExecutorSettings:
         state_dir: The folder of the durable state and of the job processes' files.
         aws_endpoint_url: The endpoint of all AWS services except Glue and SageMaker.
         region: AWS region of ARNs, credentials and job environments.
-        access_key_id: The id of the key with which roles are read and assumed and logs are written.
+        access_key_id: The id of the executor's own key, for reading and assuming roles and writing logs.
         secret_access_key: The secret of that key.
         seconds_per_minute: Length of a minute of Glue's `Timeout`, in seconds; tests shorten it.
         stop_grace_seconds: Time between SIGTERM and SIGKILL; 120 s on SageMaker.

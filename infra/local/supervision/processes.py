@@ -170,7 +170,7 @@ def wait_while_it_saves(
 
 
 def size_of(folder: Path) -> int:
-    """Return the total bytes of a folder's files, without files that vanish meanwhile."""
+    """Return the total bytes of a folder's files; files that are deleted during the count are ignored."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

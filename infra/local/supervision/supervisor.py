@@ -31,7 +31,7 @@ class Supervisor:
     """Runs the components of one stack until a signal ends it.
 
     SIGTERM and SIGINT stop everything; SIGHUP restarts failed and dead components. Nothing is restarted
-    without a request, because someone must be told what was lost.
+    without a request, so that a loss of data does not go unnoticed.
 
     Args:
         directory: The stack's state directory; its ports must be recorded.

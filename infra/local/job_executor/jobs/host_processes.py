@@ -169,7 +169,7 @@ class HostProcesses:
         return [self._ended[host.number] for host in self._hosts]
 
     def terminate(self) -> None:
-        """Ask every process to end; each kills its own group after its grace period."""
+        """Ask every process to end; each kills its process group after its grace period."""
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
             self._signal(signal.SIGTERM)

@@ -53,7 +53,7 @@ class EventBus:
     Args:
         region: The region in the events.
         access: Clients of the emulator.
-        faults: The faults, by which events are dropped, doubled or delayed.
+        faults: The faults; some of them drop, double or delay events.
     """
 
     def __init__(self, region: str, access: AwsAccess, faults: FaultBook) -> None:
