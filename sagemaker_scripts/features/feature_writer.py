@@ -30,7 +30,7 @@ class FeatureFileWriter:
         store: The bucket.
         prefix: The beginning of the files' keys: `<prefix>-00000.parquet`.
         schema: The schema of all rows.
-        what: A description of the rows that begins the error message.
+        what: A description of the rows, with which error messages begin.
         model: The model's name.
     """
 

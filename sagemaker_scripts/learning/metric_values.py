@@ -25,7 +25,7 @@ class EvaluationError(ContractError):
 
 
 class UndecidedMetricError(EvaluationError):
-    """A metric is undefined for these outcomes, whatever the model."""
+    """A metric is undefined for these outcomes, regardless of the predictions."""
 
 
 class MetricValue(NamedTuple):
@@ -94,7 +94,7 @@ def _constants(metric: Metric, trained: np.ndarray) -> dict[str, float]:
 
 
 def require_decidable(metric: Metric, actual: np.ndarray) -> None:
-    """Refuse outcomes for which a metric is undefined, whatever is predicted.
+    """Refuse outcomes for which a metric is undefined, regardless of the predictions.
 
     Raises:
         UndecidedMetricError: There are no outcomes, or they are all equal and the metric needs different

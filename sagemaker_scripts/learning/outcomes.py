@@ -59,7 +59,7 @@ def joined_tables(tables: Iterable[pa.Table], what: str) -> pa.Table:
 
     Args:
         tables: At least one table.
-        what: A description of the tables that begins the error message.
+        what: A description of the tables, with which error messages begin.
 
     Raises:
         OutcomesError: A column's types in different tables have no common type.

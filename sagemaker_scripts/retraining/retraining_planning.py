@@ -1,4 +1,4 @@
-"""The plan of a retraining: one execution claims the range and makes the plan for all later steps."""
+"""The plan of a retraining: an execution claims its range of partitions, then plans all later steps."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ def find_or_make_plan(
     now: datetime,
 ) -> RetrainingPlan:
     """Return the plan of an execution; the first call makes it, and later calls return the same.
+
+    The plan has no features if another execution has claimed the same range of partitions.
 
     Args:
         arguments: The job's arguments.

@@ -67,7 +67,7 @@ def without_later_data(folder: Path, target: Path, sources: Iterable[Source], pa
 
 
 def count_files_not_delivered(folder: Path, earlier: Path, sources: Iterable[Source], partition: str) -> int:
-    """Return how many of the sources' files the sample data's generator left out or wrote differently.
+    """Return how many of the sources' files are missing or different in the generator's earlier data.
 
     Args:
         folder: All data.
