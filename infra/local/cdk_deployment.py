@@ -25,7 +25,7 @@ from infra.local.cdk.cdk_command import CdkCommand
 from infra.local.provisioning.clients import Clients
 from infra.local.stack.command_line import say
 from infra.local.stack.stack_control import StackControl
-from infra.local.supervision.stack_state import StackDirectory, StackError
+from infra.local.supervision.stack_state import StackDirectory, StackError, read_ports
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.naming.resource_names import Deployment
@@ -185,13 +185,9 @@ def _deploy_and_destroy(project: Project, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     control.up()
     try:
-        _test_deployment(LocalDeployment(_port(directory), folder, tools, say))
+        _test_deployment(LocalDeployment(read_ports(directory)["aws"], folder, tools, say))
     finally:
         control.down()
-
-
-def _port(directory: StackDirectory) -> int:
-    return int(json.loads((directory.root / "ports.json").read_text())["aws"])
 
 
 def _test_deployment(local: LocalDeployment) -> None:

@@ -8,10 +8,9 @@ import aws_cdk as cdk
 
 from infra.capabilities.api.token_issuer import add_token_issuer
 from infra.capabilities.data.data_bucket import add_data_bucket
-from infra.capabilities.data.done_file_events import add_dead_letters, add_done_file_events
 from infra.capabilities.data.load_job import add_load_job
-from infra.capabilities.data.model_events import add_model_events
 from infra.capabilities.data.prediction_tables import add_tables
+from infra.capabilities.data.sensor_events import add_dead_letters, add_done_file_events, add_model_events
 from infra.capabilities.data.warehouse_access import add_warehouse_access
 from infra.capabilities.image_repository import add_repository
 from infra.stacks.stage_stack import StageStack

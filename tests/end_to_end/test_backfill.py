@@ -177,10 +177,10 @@ def test_readers_see_no_gap_and_no_day_again(model: str, readers: dict[str, Read
     assert sorted(order, key=itemgetter(0)) == sorted(order, key=itemgetter(1))
     newest = 0
     known = iter(reader.seen)
-    told = next(known)
+    served = next(known)
     for reading in reader.seen:
-        while told.answered_at < reading.asked_at - _POINTER_SECONDS:
-            newest = max(newest, told.sequence)
-            told = next(known)
+        while served.answered_at < reading.asked_at - _POINTER_SECONDS:
+            newest = max(newest, served.sequence)
+            served = next(known)
         assert reading.sequence >= newest
     assert reader.seen[-1].partition == DAYS[-1]

@@ -224,8 +224,8 @@ def test_the_history_shows_publications_rollback_and_return(
     entries_of_first: list[PublicationEntry], first: DemoRun
 ) -> None:
     """The registry holds three automatic publications, the rollback by a day, and the way forward."""
-    told = [(entry.action, entry.partition) for entry in entries_of_first]
-    assert told == [
+    changes = [(entry.action, entry.partition) for entry in entries_of_first]
+    assert changes == [
         *(("publish", day) for day in _DAYS),
         ("rollback", _DAYS[1]),
         ("publish", _DAYS[2]),

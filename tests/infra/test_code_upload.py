@@ -130,11 +130,11 @@ def test_a_deployment_creates_the_shared_log_groups(
     with monkeypatch.context() as patched:
         patched.setattr(code_upload, "create_shared_log_groups", refuse)
         assert main(arguments) == 1
-    told = capsys.readouterr()
-    assert len(told.out.split()) == 5 + DOCUMENTS
-    assert told.err.startswith("The code was uploaded, but creating the log groups ")
-    assert "logs:CreateLogGroup" in told.err
-    assert "logs:PutRetentionPolicy" in told.err
+    printed = capsys.readouterr()
+    assert len(printed.out.split()) == 5 + DOCUMENTS
+    assert printed.err.startswith("The code was uploaded, but creating the log groups ")
+    assert "logs:CreateLogGroup" in printed.err
+    assert "logs:PutRetentionPolicy" in printed.err
     # A try that ended between creation and retention.
     logs.create_log_group(logGroupName=TRAINING_LOG_GROUP, tags=dict([CREATOR_TAG]))
     assert main(arguments) == 0
@@ -143,8 +143,8 @@ def test_a_deployment_creates_the_shared_log_groups(
     logs.delete_log_group(logGroupName=PROCESSING_LOG_GROUP)
     logs.create_log_group(logGroupName=PROCESSING_LOG_GROUP)
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    assert f"--log-group-name {PROCESSING_LOG_GROUP} --retention-in-days {RETENTION_DAYS}" in told.err
-    assert TRAINING_LOG_GROUP not in told.err
+    printed = capsys.readouterr()
+    assert f"--log-group-name {PROCESSING_LOG_GROUP} --retention-in-days {RETENTION_DAYS}" in printed.err
+    assert TRAINING_LOG_GROUP not in printed.err
     assert retentions() == {PROCESSING_LOG_GROUP: None, TRAINING_LOG_GROUP: RETENTION_DAYS}
     logs.put_retention_policy(logGroupName=PROCESSING_LOG_GROUP, retentionInDays=RETENTION_DAYS)

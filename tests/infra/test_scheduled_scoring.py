@@ -79,7 +79,7 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "message"),
     [
         ("lookback: 0", "lookback: -1", "least_things_/defs.yaml:9 attributes.lookback: "),
         (
@@ -100,14 +100,14 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
     ],
 )
 def test_what_cannot_be_provisioned_is_reported(
-    project: Project, defs: Path, was: str, becomes: str, told: str
+    project: Project, defs: Path, was: str, becomes: str, message: str
 ) -> None:
     """A wrong value by file, line and field; a template as well, as nothing on AWS could fill it in."""
     path = defs / HOURLY / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace(was, becomes))
     assert path.read_text() != text
-    with pytest.raises(DeclarationError, match=re.escape(told)):
+    with pytest.raises(DeclarationError, match=re.escape(message)):
         provisioned_models(project)
 
 

@@ -62,7 +62,7 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "message"),
     [
         ('"111122223333"', "111122223333", ":2 live.account_id: Value error, YAML reads it as a number"),
         ('"111122223333"', '"1111"', ":2 live.account_id: "),
@@ -116,13 +116,15 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
         ("live:", "? [live, dead]\n:", ":1 is not valid YAML: found unhashable key"),
     ],
 )
-def test_a_fault_is_told_with_file_line_and_member(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+def test_a_fault_is_told_with_file_line_and_member(
+    tmp_path: Path, was: str, becomes: str, message: str
+) -> None:
     """Whoever writes the file finds the place at once."""
     assert was in TEXT
     path = write(tmp_path, TEXT.replace(was, becomes))
     with pytest.raises(StageSettingsError) as refused:
         stages_in(path)
-    assert f"{path}{told}" in str(refused.value)
+    assert f"{path}{message}" in str(refused.value)
 
 
 def test_all_faults_of_all_stages_are_told_together(tmp_path: Path) -> None:
@@ -173,16 +175,16 @@ def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origins", "told"),
+    ("origins", "message"),
     [
         (("https://a.example=weather", "https://b.example=weather"), "provider weather has two addresses"),
         (("https://a.example=api",), "MLPIPE_API_URL is the platform's own"),
         (("https://a.example:99999=weather",), "is not https://host"),
     ],
 )
-def test_a_provider_has_one_address_of_its_own(origins: tuple[str, ...], told: str) -> None:
+def test_a_provider_has_one_address_of_its_own(origins: tuple[str, ...], message: str) -> None:
     """Dagster finds it by a variable of its name, which another provider or the platform would take over."""
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=message):
         changed_stage(provider_origins=origins)
 
 

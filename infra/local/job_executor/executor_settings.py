@@ -48,7 +48,9 @@ def parse_settings(argv: list[str]) -> ExecutorSettings:
     Without these variables the emulator's well-known root key is used.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m infra.local.job_executor", description=__doc__, argument_default=argparse.SUPPRESS
+        prog="python -m infra.local.job_executor",
+        description="Run Glue and SageMaker jobs as local processes, behind AWS's APIs.",
+        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--port", type=int, required=True, help="loopback port; 0 chooses a free one")
     parser.add_argument("--state-dir", type=lambda text: Path(text).resolve(), required=True)

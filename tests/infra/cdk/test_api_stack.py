@@ -32,14 +32,18 @@ def listeners(templates: Templates, stage: str, region: str) -> dict[int, dict[s
 def test_the_load_balancer_is_hardened_and_logs(templates: Templates, stage: str, region: str) -> None:
     """Protected against deletion, strict about headers, its access log in a bucket of the region."""
     balancer = templates.one(stage, f"api-{region}", f"{BALANCING}::LoadBalancer")
-    told = attributes(balancer, "LoadBalancerAttributes")
+    balancer_attributes = attributes(balancer, "LoadBalancerAttributes")
     assert balancer["Scheme"] == "internet-facing"
-    assert told["deletion_protection.enabled"] == "true"
-    assert told["routing.http.drop_invalid_header_fields.enabled"] == "true"
-    assert told["routing.http.desync_mitigation_mode"] == "strictest"
-    assert told["access_logs.s3.enabled"] == told["connection_logs.s3.enabled"] == "true"
-    assert told["access_logs.s3.bucket"] == SETTINGS[stage].deployment(region).api_logs_bucket
-    assert told["waf.fail_open.enabled"] == "false"
+    assert balancer_attributes["deletion_protection.enabled"] == "true"
+    assert balancer_attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    assert balancer_attributes["routing.http.desync_mitigation_mode"] == "strictest"
+    assert (
+        balancer_attributes["access_logs.s3.enabled"]
+        == balancer_attributes["connection_logs.s3.enabled"]
+        == "true"
+    )
+    assert balancer_attributes["access_logs.s3.bucket"] == SETTINGS[stage].deployment(region).api_logs_bucket
+    assert balancer_attributes["waf.fail_open.enabled"] == "false"
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)

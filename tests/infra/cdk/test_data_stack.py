@@ -62,8 +62,8 @@ def test_the_data_bucket_is_private_versioned_encrypted_and_tells_of_objects(
         "SSEAlgorithm": "aws:kms",
         "KMSMasterKeyID": {"Fn::GetAtt": ["DataKey", "Arn"]},
     }
-    told = bucket["NotificationConfiguration"]["EventBridgeConfiguration"]
-    assert told == {"EventBridgeEnabled": True}
+    notifications = bucket["NotificationConfiguration"]["EventBridgeConfiguration"]
+    assert notifications == {"EventBridgeEnabled": True}
     assert bucket["LoggingConfiguration"]["DestinationBucketName"] == {"Ref": "LogsBucket"}
     key = templates.one(stage, "data", "AWS::KMS::Key")
     assert key["EnableKeyRotation"] is True

@@ -1,4 +1,4 @@
-"""What refers to what: a name that one resource is told is the name that another one has."""
+"""Tests that references between resources match: the name that one uses is the name that another has."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str
     arguments = job["DefaultArguments"]
     code = (job["Command"]["ScriptLocation"], arguments["--extra-py-files"])
     definition = load_job(SETTINGS[stage].deployment(), code_urls=code)
-    told = {**definition.job_update(), "Name": definition.name, "Role": {"Fn::GetAtt": ["LoadRole", "Arn"]}}
-    assert {name: value for name, value in job.items() if name != "Tags"} == told
+    values = {**definition.job_update(), "Name": definition.name, "Role": {"Fn::GetAtt": ["LoadRole", "Arn"]}}
+    assert {name: value for name, value in job.items() if name != "Tags"} == values
     assert [url.rpartition(".")[2] for url in code] == ["py", "zip"]
 
 
@@ -52,8 +52,8 @@ def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str
 def test_the_load_role_gets_every_file_that_its_job_names(templates: Templates, stage: str) -> None:
     """Script, package and wheels: Glue asks where the bucket is, looks for the key, and reads it."""
     job = templates.one(stage, "data", "AWS::Glue::Job")
-    told = (job["Command"]["ScriptLocation"], *job["DefaultArguments"].values())
-    files = [url.removeprefix("s3://") for url in told if url.startswith("s3://")]
+    values = (job["Command"]["ScriptLocation"], *job["DefaultArguments"].values())
+    files = [url.removeprefix("s3://") for url in values if url.startswith("s3://")]
     assert [each.rpartition(".")[2] for each in files] == ["py", "zip", "zip"]
     role = templates.found(stage, "data", "AWS::IAM::Role")["LoadRole"]["Properties"]
     statements = role["Policies"][0]["PolicyDocument"]["Statement"]
@@ -103,17 +103,17 @@ def test_keys_are_text_and_queues_are_patient(templates: Templates, stage: str) 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_tokens_are_issued_where_programs_ask_for_them(templates: Templates, stage: str) -> None:
-    """Domain, scope and the client's secret have the names that Dagster's tasks are told."""
+    """Domain, scope and the client's secret have the names in the variables of Dagster's tasks."""
     issuer = token_issuer(SETTINGS[stage].deployment())
-    told = environment(templates, stage)
+    values = environment(templates, stage)
     pool = {"Ref": "TokenPool"}
     domain = templates.one(stage, "data", "AWS::Cognito::UserPoolDomain")
     host = f"https://{domain['Domain']}.auth.{HOME}.amazoncognito.com"
-    assert (domain["UserPoolId"], told["MLPIPE_TOKEN_URL"]) == (pool, f"{host}/oauth2/token")
+    assert (domain["UserPoolId"], values["MLPIPE_TOKEN_URL"]) == (pool, f"{host}/oauth2/token")
     server = templates.one(stage, "data", "AWS::Cognito::UserPoolResourceServer")
     (scope,) = server["Scopes"]
     assert server["UserPoolId"] == pool
-    assert told["MLPIPE_TOKEN_SCOPE"] == f"{server['Identifier']}/{scope['ScopeName']}"
+    assert values["MLPIPE_TOKEN_SCOPE"] == f"{server['Identifier']}/{scope['ScopeName']}"
     (client,) = templates.found(stage, "data", "AWS::Cognito::UserPoolClient").values()
     properties = client["Properties"]
     settings = issuer.client_settings()
@@ -153,7 +153,7 @@ def test_secrets_have_the_names_that_roles_may_read(templates: Templates, stage:
 @pytest.mark.parametrize("stage", STAGES)
 def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> None:
     """Each service runs its own task; code location and database are where the others look for them."""
-    told = environment(templates, stage)
+    values = environment(templates, stage)
     services = templates.properties(stage, "orchestration", "AWS::ECS::Service")
     assert {each["ServiceName"]: each["TaskDefinition"]["Ref"] for each in services} == {
         name: f"Task{name}" for name in ("code", "daemon", "webserver")
@@ -163,15 +163,15 @@ def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> N
     assert cluster["ClusterName"] == SETTINGS[stage].deployment().dagster_cluster
     name = templates.one(stage, "orchestration", "AWS::ServiceDiscovery::Service")
     namespace = templates.one(stage, "orchestration", "AWS::ServiceDiscovery::PrivateDnsNamespace")
-    assert told["MLPIPE_CODE_HOST"] == f"{name['Name']}.{namespace['Name']}"
+    assert values["MLPIPE_CODE_HOST"] == f"{name['Name']}.{namespace['Name']}"
     assert [each["Type"] for each in name["DnsConfig"]["DnsRecords"]] == ["A"]
     found = {
         each["ServiceName"]: each["ServiceRegistries"] for each in services if "ServiceRegistries" in each
     }
     assert found == {"code": [{"RegistryArn": {"Fn::GetAtt": ["CodeName", "Arn"]}}]}
     database = templates.one(stage, "orchestration", "AWS::RDS::DBInstance")
-    assert (told["DAGSTER_POSTGRES_DB"], database["Port"]) == (database["DBName"], "5432")
-    assert told["DAGSTER_POSTGRES_HOST"] == {"Fn::GetAtt": ["Database", "Endpoint.Address"]}
+    assert (values["DAGSTER_POSTGRES_DB"], database["Port"]) == (database["DBName"], "5432")
+    assert values["DAGSTER_POSTGRES_HOST"] == {"Fn::GetAtt": ["Database", "Endpoint.Address"]}
     logs = templates.properties(stage, "orchestration", "AWS::Logs::LogGroup")
     assert SETTINGS[stage].deployment().dagster_log_group in {each["LogGroupName"] for each in logs}
     for repository in (
@@ -246,8 +246,8 @@ def test_the_function_is_that_of_the_definition(templates: Templates, stage: str
         provider_origins=settings.provider_origins,
         public_documentation=settings.public_documentation,
     )
-    told = definition.configuration()
-    assert {name: function["Properties"][name] for name in told} == told
+    values = definition.configuration()
+    assert {name: function["Properties"][name] for name in values} == values
     assert function["DependsOn"] == ["FunctionRole"]
     groups = templates.found(stage, stack, "AWS::Logs::LogGroup")
     group = groups[function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]]["Properties"]

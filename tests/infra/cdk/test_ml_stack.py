@@ -70,13 +70,13 @@ def test_images_expire_by_family(templates: Templates) -> None:
 def test_each_model_has_a_schedule_as_it_declares(scored_by_sagemaker: Templates) -> None:
     """Ticks in UTC, at the minute, and none before somebody has said that it is to run."""
     found = schedules(scored_by_sagemaker)
-    told = {
+    by_model = {
         model: (each["ScheduleExpression"], each["State"])
         for model in MODELS
         for each in [found.pop(DEPLOYMENT.scoring_pipeline(model))]
     }
     assert found == {}
-    assert told == {
+    assert by_model == {
         DAILY: ("cron(30 5 ? * 2,3,4,5,6 *)", "ENABLED"),
         LEAST: ("cron(0 1 * * ? *)", "DISABLED"),
         HOURLY: ("cron(10 * * * ? *)", "DISABLED"),

@@ -83,9 +83,11 @@ def undelivered(templates: Templates, stage: str) -> set[str]:
     rules = {
         each["Name"] for stack in STACKS for each in templates.properties(stage, stack, "AWS::Events::Rule")
     }
-    told = watched(templates, stage, "observability").values()
+    watched_by_alarms = watched(templates, stage, "observability").values()
     assert {
-        names["RuleName"] for metric, names, *_ in told if metric == "AWS/Events/FailedInvocations"
+        names["RuleName"]
+        for metric, names, *_ in watched_by_alarms
+        if metric == "AWS/Events/FailedInvocations"
     } == rules
     return rules
 
@@ -97,8 +99,8 @@ def test_every_rule_whose_target_refuses_is_told_of(
     for stage in STAGES:
         assert len(undelivered(templates, stage)) == 4
     alarm = SETTINGS["prod"].deployment().alarm
-    told = undelivered(scored_by_sagemaker, "prod")
-    assert {alarm("failed-scorings"), alarm("failed-retrainings")} <= told
+    watched_by_alarms = undelivered(scored_by_sagemaker, "prod")
+    assert {alarm("failed-scorings"), alarm("failed-retrainings")} <= watched_by_alarms
 
 
 @pytest.mark.parametrize(("stage", "region"), API)
@@ -166,15 +168,15 @@ def test_spending_is_told_before_and_when_it_is_too_much(templates: Templates, s
     assert budget["BudgetLimit"] == {"Amount": settings.monthly_budget_dollars, "Unit": "USD"}
     assert (budget["BudgetType"], budget["TimeUnit"]) == ("COST", "MONTHLY")
     assert budget["CostFilters"] == {"TagKeyValue": [f"user:mlpipe:stage${stage}"]}
-    told = []
+    notified = []
     for each in found["NotificationsWithSubscribers"]:
         notification = each["Notification"]
         assert notification["ComparisonOperator"] == "GREATER_THAN"
         assert notification["ThresholdType"] == "PERCENTAGE"
-        told.append((notification["NotificationType"], notification["Threshold"]))
+        notified.append((notification["NotificationType"], notification["Threshold"]))
         address = {"SubscriptionType": "SNS", "Address": settings.deployment().alarm_topic_arn}
         assert each["Subscribers"] == [address]
-    assert told == [("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100)]
+    assert notified == [("FORECASTED", 80), ("FORECASTED", 100), ("ACTUAL", 100)]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -150,10 +150,15 @@ def test_the_load_balancer_may_write_both_of_its_logs(templates: Templates, stag
     stack, deployment = f"api-{region}", SETTINGS[stage].deployment(region)
     arn = f"arn:aws:s3:::{deployment.api_logs_bucket}"
     (balancer,) = templates.found(stage, stack, "AWS::ElasticLoadBalancingV2::LoadBalancer").values()
-    told = {each["Key"]: each["Value"] for each in balancer["Properties"]["LoadBalancerAttributes"]}
+    balancer_attributes = {
+        each["Key"]: each["Value"] for each in balancer["Properties"]["LoadBalancerAttributes"]
+    }
     kinds = ("access_logs", "connection_logs")
-    assert {told[f"{kind}.s3.bucket"] for kind in kinds} == {deployment.api_logs_bucket}
-    places = [f"{arn}/{told[f'{kind}.s3.prefix']}/AWSLogs/{deployment.account_id}/*" for kind in kinds]
+    assert {balancer_attributes[f"{kind}.s3.bucket"] for kind in kinds} == {deployment.api_logs_bucket}
+    places = [
+        f"{arn}/{balancer_attributes[f'{kind}.s3.prefix']}/AWSLogs/{deployment.account_id}/*"
+        for kind in kinds
+    ]
     assert bucket_policies(templates, stage, stack)[deployment.api_logs_bucket] == [
         denied("s3:*", [arn, f"{arn}/*"]),
         allowed("logdelivery.elasticloadbalancing", "s3:PutObject", places),

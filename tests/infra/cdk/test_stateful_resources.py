@@ -37,8 +37,8 @@ def physical_name(stage: str, resource: dict[str, Any]) -> str | None:
     settings, name = SETTINGS[stage], STATEFUL[resource["Type"]]
     if name is None:
         return None
-    told: str = resource["Properties"][name]
-    return told.replace(f"mlpipe-{stage}", "mlpipe-<stage>").replace(settings.account_id, "<account>")
+    stated_name: str = resource["Properties"][name]
+    return stated_name.replace(f"mlpipe-{stage}", "mlpipe-<stage>").replace(settings.account_id, "<account>")
 
 
 def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str | None]]]:

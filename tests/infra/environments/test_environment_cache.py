@@ -67,8 +67,8 @@ def nothing_is_left(cache: Path) -> bool:
 
 def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None:
     """It imports what is locked, with byte code, sees none of the platform's packages, and is made once."""
-    lock, told = write_lock(tmp_path, "iniconfig"), []
-    made = make_environment(lock, tmp_path / "cache", say=told.append)
+    lock, messages = write_lock(tmp_path, "iniconfig"), []
+    made = make_environment(lock, tmp_path / "cache", say=messages.append)
     program = "import iniconfig, sys; print(iniconfig.__file__); print(iniconfig.__cached__); import pandas"
     ran = subprocess.run(
         [made.python, "-c", program], capture_output=True, text=True, timeout=60, check=False
@@ -79,9 +79,9 @@ def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None
     assert "No module named 'pandas'" in ran.stderr
     assert (made.packages / "iniconfig").is_dir()
     before = made.folder.stat()
-    assert make_environment(lock, tmp_path / "cache", say=told.append) == made
+    assert make_environment(lock, tmp_path / "cache", say=messages.append) == made
     assert made.folder.stat() == before
-    assert told == ["  Installing the packages of iniconfig.lock, once for all projects"]
+    assert messages == ["  Installing the packages of iniconfig.lock, once for all projects"]
 
 
 def test_another_lock_is_another_environment(tmp_path: Path) -> None:

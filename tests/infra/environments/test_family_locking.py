@@ -85,12 +85,12 @@ def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) 
     lock_family(family)
     before = family.lock.read_bytes()
     family.declared.write_text("iniconfig<1\n")
-    with pytest.raises(EnvironmentCreationError) as told:
+    with pytest.raises(EnvironmentCreationError) as raised:
         lock_family(family)
-    assert "you require iniconfig==" in str(told.value)
-    assert "\\n" not in str(told.value)
-    assert "Resolve conflicting requirements" in str(told.value)
-    assert str(family.declared) in str(told.value)
+    assert "you require iniconfig==" in str(raised.value)
+    assert "\\n" not in str(raised.value)
+    assert "Resolve conflicting requirements" in str(raised.value)
+    assert str(family.declared) in str(raised.value)
     assert family.lock.read_bytes() == before
 
 
@@ -175,7 +175,7 @@ def test_an_environment_is_not_made_for_a_stale_lock(project: Project, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "told"),
+    ("raised", "status", "message"),
     [
         (KeyboardInterrupt(), 130, "mlpipe lock: interrupted. Every lock file is complete."),
         (OSError(28, "No space left on device"), 1, "No space left on device. Free disk space"),
@@ -188,7 +188,7 @@ def test_what_ends_a_locking_is_told_without_a_traceback(
     capsys: pytest.CaptureFixture[str],
     raised: BaseException,
     status: int,
-    told: str,
+    message: str,
 ) -> None:
     """Ctrl-C, or a disk that is full."""
 
@@ -198,4 +198,4 @@ def test_what_ends_a_locking_is_told_without_a_traceback(
     monkeypatch.setenv("MLPIPE_PROJECT", str(EXAMPLE.root))
     monkeypatch.setattr(family_locking, "lock_family", ends)
     assert main([family.family]) == status
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

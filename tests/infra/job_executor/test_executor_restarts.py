@@ -155,9 +155,9 @@ def test_a_damaged_state_is_reported_and_left_alone(aws: Aws, tmp_path: Path) ->
     damaged = b"this is no database" * 100
     (tmp_path / "executor.sqlite3").write_bytes(damaged)
     assert executor.spawn().wait(timeout=60) == 3
-    told = (tmp_path / "executor.log").read_text()
-    assert "is damaged" in told
-    assert "move it" in told
+    log_text = (tmp_path / "executor.log").read_text()
+    assert "is damaged" in log_text
+    assert "move it" in log_text
     assert (tmp_path / "executor.sqlite3").read_bytes() == damaged
 
 

@@ -32,7 +32,7 @@ def test_a_zip_of_wheels_without_an_index_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("modules", "option", "told"),
+    ("modules", "option", "message"),
     [
         ("deltalake", "--no-index", "deltalake"),
         ("deltalake==1.6.6", "--no-index", "deltalake==1.6.6"),
@@ -42,15 +42,15 @@ def test_a_zip_of_wheels_without_an_index_is_taken() -> None:
         (ZIP, "--no-index --extra-index-url file:///x", "extra-index"),
     ],
 )
-def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | None, told: str) -> None:
+def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | None, message: str) -> None:
     """An index offers something else at each start."""
     arguments = {MODULES: modules} | ({OPTION: option} if option else {})
-    with pytest.raises(JobExecutionError, match=told):
+    with pytest.raises(JobExecutionError, match=message):
         check_installer(arguments)
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ({REQUIREMENTS: PINNED, WHEEL: b"wheel"}, None),
         ({WHEEL: b"wheel"}, "no wheels/requirements.txt"),
@@ -62,17 +62,17 @@ def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | 
     ],
 )
 def test_wheels_are_those_of_the_requirements(
-    files: dict[str, str | bytes], told: str | None, tmp_path: Path
+    files: dict[str, str | bytes], message: str | None, tmp_path: Path
 ) -> None:
     """One for each, with its hash, and no other file."""
     path = tmp_path / "a.gluewheels.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
-    if told is None:
+    if message is None:
         check_zip_of_wheels(path)
     else:
-        with pytest.raises(JobExecutionError, match=told):
+        with pytest.raises(JobExecutionError, match=message):
             check_zip_of_wheels(path)
 
 

@@ -150,10 +150,10 @@ def test_an_unknown_image_is_refused_before_the_job_exists(executor: Executor, a
     client = executor.client("sagemaker")
     with pytest.raises(
         ClientError, match=r"Requested image registry.example/jobs:boosting-0.* not found"
-    ) as told:
+    ) as raised:
         client.create_processing_job(**request)
-    assert told.value.response["Error"]["Code"] == "ValidationException"
-    assert "mlpipe up" in str(told.value)
+    assert raised.value.response["Error"]["Code"] == "ValidationException"
+    assert "mlpipe up" in str(raised.value)
     with pytest.raises(ClientError, match="Could not find requested job"):
         client.describe_processing_job(ProcessingJobName=name)
 

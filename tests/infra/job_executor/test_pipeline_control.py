@@ -331,8 +331,8 @@ def test_a_stop_does_not_end_a_callback_step(pipelines: Pipelines, inbox: Inbox)
     token = inbox.receive()["token"]
     pipelines.await_step(arn, "AskSomebody")
     stop(pipelines, arn)
-    told = inbox.receive()
-    assert (told["Status"], told["token"]) == ("Stopping", token)
+    stopping = inbox.receive()
+    assert (stopping["Status"], stopping["token"]) == ("Stopping", token)
     assert pipelines.await_step(arn, "AskSomebody", "Stopping")
     assert pipelines.describe(arn)["PipelineExecutionStatus"] == "Stopping"
     pipelines.client.send_pipeline_execution_step_failure(CallbackToken=token, FailureReason="gave up")

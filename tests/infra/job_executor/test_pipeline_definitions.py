@@ -43,7 +43,7 @@ def with_member(step: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {**step, **members}
 
 
-def told(name: str, *words: Any, **members: Any) -> dict[str, Any]:
+def step_with(name: str, *words: Any, **members: Any) -> dict[str, Any]:
     """Return a processing step that is told words."""
     arguments = {"AppSpecification": {"ContainerArguments": list(words)}}
     return {"Name": name, "Type": "Processing", "Arguments": arguments, **members}
@@ -51,7 +51,7 @@ def told(name: str, *words: Any, **members: Any) -> dict[str, Any]:
 
 def retried(**policy: Any) -> dict[str, Any]:
     """Return a step with a retry policy."""
-    return told("A", RetryPolicies=[policy])
+    return step_with("A", RetryPolicies=[policy])
 
 
 @pytest.mark.parametrize(
@@ -65,34 +65,37 @@ def retried(**policy: Any) -> dict[str, Any]:
         ([{"Name": "A", "Type": "Lambda", "Arguments": {}}], "Lambda are not supported"),
         ([{"Name": "A", "Type": "Procesing", "Arguments": {}}], "Unknown type of step 'Procesing'"),
         ([{"Name": "A", "Type": "Processing"}], "Arguments of step A"),
-        ([told("A", Dependson=["B"])], "Unknown members of step A: \\['Dependson'\\]"),
+        ([step_with("A", Dependson=["B"])], "Unknown members of step A: \\['Dependson'\\]"),
         ([{"Name": "A", "Type": "Processing", "Arguments": {"Enviroment": {}}}], "\\['Enviroment'\\]"),
-        ([with_member(told("A"), Arguments={"ProcessingJobName": "x"})], "\\['ProcessingJobName'\\]"),
-        ([told("A", DependsOn=["B"])], "unknown steps: \\['B'\\]"),
-        ([told("A", DependsOn=[{"Step": "A", "Trigger": "Failed"}])], "Trigger is not supported"),
-        ([told("A", DependsOn=["B"]), told("B", DependsOn=["A"])], "in a cycle"),
-        ([told("A", get("Steps.B.ProcessingJobArn")), told("B", DependsOn=["A"])], "in a cycle"),
-        ([told("A", get("Parameters.Sped"))], "unknown parameter Sped"),
-        ([told("A", get("Execution.Id"))], "unknown reference Execution.Id"),
-        ([told("A", get("Steps.B.ProcessingJobArn"))], "unknown steps"),
-        ([JUDGE, told("A", get("Steps.JudgeModels.ProcessingJobArm"))], "Unknown property reference"),
-        ([JUDGE, told("A", get("Steps.JudgeModels.PropertyFiles.Verdict"))], "Unknown property reference"),
-        ([TRAIN, told("A", get("Steps.TrainModel.ModelArtifacts"))], "not a single value"),
-        ([fail_step("x", "B"), told("A", get("Steps.B.ErrorMessage"))], "type Fail has no properties"),
-        ([told("A", {"Std:Json": {}})], "unknown function Std:Json"),
-        ([told("A", {"Std:Join": {"Values": []}})], "argument of Std:Join is malformed"),
-        ([told("A", {"Get": "Parameters.Speed", "Else": 1})], "must be the only member"),
+        ([with_member(step_with("A"), Arguments={"ProcessingJobName": "x"})], "\\['ProcessingJobName'\\]"),
+        ([step_with("A", DependsOn=["B"])], "unknown steps: \\['B'\\]"),
+        ([step_with("A", DependsOn=[{"Step": "A", "Trigger": "Failed"}])], "Trigger is not supported"),
+        ([step_with("A", DependsOn=["B"]), step_with("B", DependsOn=["A"])], "in a cycle"),
+        ([step_with("A", get("Steps.B.ProcessingJobArn")), step_with("B", DependsOn=["A"])], "in a cycle"),
+        ([step_with("A", get("Parameters.Sped"))], "unknown parameter Sped"),
+        ([step_with("A", get("Execution.Id"))], "unknown reference Execution.Id"),
+        ([step_with("A", get("Steps.B.ProcessingJobArn"))], "unknown steps"),
+        ([JUDGE, step_with("A", get("Steps.JudgeModels.ProcessingJobArm"))], "Unknown property reference"),
+        (
+            [JUDGE, step_with("A", get("Steps.JudgeModels.PropertyFiles.Verdict"))],
+            "Unknown property reference",
+        ),
+        ([TRAIN, step_with("A", get("Steps.TrainModel.ModelArtifacts"))], "not a single value"),
+        ([fail_step("x", "B"), step_with("A", get("Steps.B.ErrorMessage"))], "type Fail has no properties"),
+        ([step_with("A", {"Std:Json": {}})], "unknown function Std:Json"),
+        ([step_with("A", {"Std:Join": {"Values": []}})], "argument of Std:Join is malformed"),
+        ([step_with("A", {"Get": "Parameters.Speed", "Else": 1})], "must be the only member"),
         (
             [JUDGE, fail_step({"Std:JsonGet": {**verdict("x")["Std:JsonGet"], "Path": get("x")}})],
             "is malformed",
         ),
-        ([told("JudgeModels"), fail_step(verdict("x"))], "no property file Verdict"),
+        ([step_with("JudgeModels"), fail_step(verdict("x"))], "no property file Verdict"),
         ([with_member(JUDGE, PropertyFiles=[FILE | {"OutputName": "plan"}])], "no output plan"),
         ([with_member(JUDGE, PropertyFiles=[FILE, FILE])], "two property files"),
         ([condition_step("A", [], [], [])], "no conditions"),
         ([condition_step("A", [compare("Equal", 1, 1)], [], [])], "condition is malformed"),
         ([condition_step("A", [{"Type": "Or", "Conditions": []}], [], [])], "non-empty list"),
-        ([told("A", CacheConfig={"Enabled": True, "ExpireAfter": "T1H"})], "CacheConfig of step A"),
+        ([step_with("A", CacheConfig={"Enabled": True, "ExpireAfter": "T1H"})], "CacheConfig of step A"),
         ([retried(ExceptionType=["Job.FAILED"])], "ExceptionType"),
         ([retried(ExceptionType=["Step.THROTTLING"], MaxAttempts=21)], "MaxAttempts"),
         ([retried(ExceptionType=["Step.THROTTLING"], MaxAttempts=1, ExpireAfterMin=1)], "remove one"),

@@ -28,7 +28,7 @@ STEP = "SageMaker Model Building Pipeline Execution Step Status Change"
 
 
 @pytest.fixture
-def told(aws: Aws, name: str) -> Iterator[Callable[[str, int], list[dict[str, Any]]]]:
+def events_of(aws: Aws, name: str) -> Iterator[Callable[[str, int], list[dict[str, Any]]]]:
     """Return a function that waits for so many events of a pipeline, in the order of their arrival."""
     sqs, events = aws.client("sqs"), aws.client("events")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -53,7 +53,7 @@ def told(aws: Aws, name: str) -> Iterator[Callable[[str, int], list[dict[str, An
 
 
 def test_each_change_is_told(
-    pipelines: Pipelines, aws: Aws, told: Callable[[str, int], list[dict[str, Any]]]
+    pipelines: Pipelines, aws: Aws, events_of: Callable[[str, int], list[dict[str, Any]]]
 ) -> None:
     """Of the execution and of each step: before and after, when, and what the step made."""
     steps = [
@@ -64,7 +64,7 @@ def test_each_change_is_told(
     name = pipelines.create(steps)
     arn = pipelines.start(name, PipelineExecutionDescription="a test")
     pipelines.end(arn)
-    events = told(name, 9)
+    events = events_of(name, 9)
     pipeline_arn = arn.partition("/execution/")[0]
     assert {event["source"] for event in events} == {"aws.sagemaker"}
     assert all(event["resources"] == [pipeline_arn, arn] for event in events)

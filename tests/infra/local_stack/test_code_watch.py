@@ -23,10 +23,10 @@ def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path)
     before = edited.read_text()
     edited.write_text("# edited\n")
     present = build_sagemaker_code(project, tmp_path / "out").digest
-    told = watch.describe_edit()
-    assert code_version(uploaded) in told
-    assert code_version(present) in told
-    assert "mlpipe dev" in told
+    message = watch.describe_edit()
+    assert code_version(uploaded) in message
+    assert code_version(present) in message
+    assert "mlpipe dev" in message
     assert watch.describe_edit() == ""
     edited.write_text(before)
     assert "again" in watch.describe_edit()

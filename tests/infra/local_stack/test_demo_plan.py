@@ -57,7 +57,7 @@ def test_four_fields_make_a_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ("entity_ids: a\n", "demo.yaml:5 entity_ids: Extra inputs"),
         ('retrained: ["2026-01-02", "2026-01-03", "2026-01-04"]\n', "demo.yaml:5 retrained"),
@@ -66,9 +66,9 @@ def test_four_fields_make_a_demo(tmp_path: Path) -> None:
         ("also_trained: 5\n", "demo.yaml:5 also_trained"),
     ],
 )
-def test_a_fault_is_told_with_line_and_field(tmp_path: Path, changed: str, told: str) -> None:
+def test_a_fault_is_told_with_line_and_field(tmp_path: Path, changed: str, message: str) -> None:
     """Whoever wrote the file finds the place."""
-    with pytest.raises(StackError, match=told):
+    with pytest.raises(StackError, match=message):
         demo_plan(project_with(tmp_path, GOOD + changed))
 
 
@@ -81,11 +81,11 @@ def test_partitions_are_at_least_two_in_order(tmp_path: Path, partitions: str) -
 
 
 @pytest.mark.parametrize(
-    ("plan", "told"), [(None, "has no demo.yaml"), ("a: [", "is not valid YAML"), ("- 1\n", "demo.yaml:1")]
+    ("plan", "message"), [(None, "has no demo.yaml"), ("a: [", "is not valid YAML"), ("- 1\n", "demo.yaml:1")]
 )
-def test_a_file_that_is_missing_or_no_plan_is_told(tmp_path: Path, plan: str | None, told: str) -> None:
+def test_a_file_that_is_missing_or_no_plan_is_told(tmp_path: Path, plan: str | None, message: str) -> None:
     """The message names the project or the file."""
-    with pytest.raises(StackError, match=told):
+    with pytest.raises(StackError, match=message):
         demo_plan(project_with(tmp_path, plan))
 
 

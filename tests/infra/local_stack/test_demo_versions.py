@@ -148,8 +148,8 @@ def test_a_version_that_is_not_better_than_its_baselines_fails_the_demo(is_bette
 
 def test_a_better_version_is_told_with_its_report() -> None:
     """The step shows the figures beside the baselines."""
-    told = require_better_than_baselines(judged(1, VersionState.APPROVED))
-    assert told == "mae:p 2, better than 3 of train_mean and 2.5 of train_median"
+    message = require_better_than_baselines(judged(1, VersionState.APPROVED))
+    assert message == "mae:p 2, better than 3 of train_mean and 2.5 of train_median"
 
 
 def test_the_champion_of_an_earlier_demo_stays_if_training_gives_nothing_better() -> None:
@@ -187,7 +187,7 @@ def test_the_second_version_is_judged_against_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "message"),
     [
         (judged(2, VersionState.REFUSED, judged_against=1), "Version 2 is refused: the reason of 2"),
         (judged(2, VersionState.APPROVED, judged_against=0), "compared with version 0; .* version 1"),
@@ -195,11 +195,11 @@ def test_the_second_version_is_judged_against_the_first() -> None:
     ],
     ids=["refused", "against nothing", "the champion once more"],
 )
-def test_a_second_version_that_takes_no_place_fails_the_demo(version: JudgedVersion, told: str) -> None:
+def test_a_second_version_that_takes_no_place_fails_the_demo(version: JudgedVersion, message: str) -> None:
     """It must be another version than the champion, judged against it, and better."""
     versions = ToldVersions(version, judged(1, VersionState.CHAMPION))
     shown = steps(versions)
-    with pytest.raises(StackError, match=told):
+    with pytest.raises(StackError, match=message):
         shown.await_second(shown.start_second(), 1)
 
 

@@ -83,9 +83,9 @@ def test_a_stack_that_is_down_is_told(
     }
     write_environment_file(file, values)
     assert main(["--env-file", str(file)]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("mlpipe data: Could not connect to the endpoint URL")
-    assert "Start the stack by `mlpipe up`" in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("mlpipe data: Could not connect to the endpoint URL")
+    assert "Start the stack by `mlpipe up`" in printed
     assert (project / ".mlpipe" / "sample_data").is_dir()
 
 

@@ -91,17 +91,17 @@ def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -
     """It takes longer than it may be idle, its status tells how far it is, and its state is whole."""
     supervised, state = started(directory, SLOW, SAVING_IDLE_SECONDS), state_of_aws(directory)
     supervised.ask_to_stop()
-    asked, told = time.monotonic(), []
+    asked, details = time.monotonic(), []
 
     def see_progress() -> None:
-        told.append(supervised.status.detail)
+        details.append(supervised.status.detail)
         if time.monotonic() - asked > SAVING_IDLE_SECONDS + 0.5:
             (state / "enough").touch()
 
     supervised.finish_stop(deadline=asked + SAVING_IDLE_SECONDS, on_progress=see_progress)
 
     assert (state / "whole").exists()
-    assert re.match(r"saving its state for [1-9]\d* s; ", told[-1])
+    assert re.match(r"saving its state for [1-9]\d* s; ", details[-1])
     assert (supervised.status.state, supervised.status.detail, supervised.status.loss) == ("stopped", "", "")
 
 

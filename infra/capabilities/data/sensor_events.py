@@ -1,4 +1,4 @@
-"""Done-file events: a rule that sends them to a queue, and the dead-letter queue."""
+"""Events for Dagster's sensors: rules that send them to queues, and the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from infra.definitions.resource_definitions import (
     dead_letter_queue,
     done_file_pattern,
     done_file_queue,
+    model_events_pattern,
     model_events_policy_statement,
+    model_events_queue,
     queue_policy_statement,
 )
 
@@ -29,7 +31,7 @@ def add_dead_letters(stack: cdk.Stack, deployment: Deployment) -> sqs.CfnQueue:
 
 
 def add_done_file_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
-    """Add the queue and the rule."""
+    """Add the queue of done-file events and its rule."""
     queue = add_queue(
         stack,
         "DoneFiles",
@@ -45,6 +47,28 @@ def add_done_file_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.Cfn
         description="Sends events of done files to Dagster's sensor",
         pattern=done_file_pattern(deployment),
         target_id="done-file-queue",
+        queue=queue,
+        dead=dead,
+    )
+
+
+def add_model_events(stack: cdk.Stack, deployment: Deployment, dead: sqs.CfnQueue) -> None:
+    """Add the queue of events of model packages and retrainings, and its rule."""
+    queue = add_queue(
+        stack,
+        "ModelEvents",
+        model_events_queue(deployment),
+        model_events_policy_statement(deployment),
+        arn=deployment.model_events_queue_arn,
+        dead=dead,
+    )
+    add_feeding_rule(
+        stack,
+        "ModelEventsRule",
+        name=deployment.model_events_rule,
+        description="Sends events of model packages and retrainings to Dagster's sensor",
+        pattern=model_events_pattern(deployment),
+        target_id="model-events-queue",
         queue=queue,
         dead=dead,
     )
