@@ -1,4 +1,4 @@
-"""DynamoDB, an issuer's keys and a provider, answered from memory by a process of its own.
+"""A separate process that answers from memory like DynamoDB, a token issuer's keys and a provider.
 
     python -m benchmarks.canned.canned_serving_store
 

@@ -1,5 +1,7 @@
 """The pipeline of a model that SageMaker scores: two processing jobs, as Dagster would start them.
 
+The schema of definitions:
+
     https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 
 Unlike in Dagster, the schedule's tick determines the partition, and the execution determines the batch id. A

@@ -1,8 +1,10 @@
 """Reads pipeline definitions of version 2020-12-01: checks the whole, and returns a flat list of steps.
 
+The published schema:
+
     https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 
-The published schema refuses definitions that the SDK writes, so the executor has its own checks.
+The schema refuses definitions that the SDK writes, so the executor has its own checks.
 """
 
 from __future__ import annotations
