@@ -27,7 +27,7 @@ def model_asset(
     skippable: bool = False,
     check_specs: Sequence[dg.AssetCheckSpec] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return a decorator like `dg.asset` for an asset of every model; the op's name contains the model's."""
+    """Return a decorator like `dg.asset` for an asset of every model; the op is named by `op_name`."""
     spec = dg.AssetSpec(
         key,
         deps=deps,

@@ -1,4 +1,4 @@
-"""A client of the deployed API: it uses the public address, and a token by client credentials."""
+"""A client of the deployed API, with its public address and a token for client credentials."""
 
 from __future__ import annotations
 

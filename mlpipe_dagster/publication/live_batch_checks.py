@@ -38,7 +38,7 @@ _DESCRIPTIONS = {
 def live_batch_checks(
     declaration: ModelDeclaration, partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetChecksDefinition:
-    """Return the checks of a model's publication, as one step because each step slows the code location.
+    """Return the checks of a model's publication; one step, because each step slows the code location.
 
     The sensor of live batches evaluates all checks except the canary. The freshness check exists only if the
     model declares when a partition is due.

@@ -1,4 +1,4 @@
-"""The rules of quality: check a batch alone and against the live batch, and explain faults in words."""
+"""Rules that check a batch alone and against the live batch, and describe its faults in sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vacuum of a Delta table: deletes files of retired batches, and files that no other batch names."""
+"""The vacuum of a Delta table: deletes files of retired batches, and files that no kept batch names."""
 
 from __future__ import annotations
 
