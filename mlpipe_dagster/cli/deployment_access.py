@@ -158,7 +158,7 @@ class DeploymentAccess:
                 return self._batch_of_any_model(BatchId(batch_id))
             case _:
                 raise InvalidNameError(
-                    f"{len(words)} words do not name a batch",
+                    f"{len(words)} arguments do not name a batch",
                     remedy="Give a batch id, or a model and a batch id",
                 )
 

@@ -61,7 +61,9 @@ def add_named_batch(command: argparse.ArgumentParser) -> None:
 def add_request(command: argparse.ArgumentParser) -> None:
     """Add the options for who requests a change, and why."""
     command.add_argument("--reason", default="", help="why, for the history")
-    command.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
+    command.add_argument(
+        "--actor", default=getpass.getuser(), help="who makes the change; by default your user name"
+    )
     command.add_argument("--request-id", default="", help="repeating a request with this id changes nothing")
 
 

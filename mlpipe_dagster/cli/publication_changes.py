@@ -20,7 +20,7 @@ from prediction_contract.stores.serving_record import InvalidServingError
 if TYPE_CHECKING:
     from model_declaration.declaration import ModelDeclaration
 
-_BEHIND = "Snowflake's projection lags until the next publication"
+_PROJECTION_LAGS = "Snowflake's projection lags until the next publication"
 
 
 def change_publication(
@@ -100,17 +100,17 @@ def _overtaken(published: PublicationResult, options: argparse.Namespace) -> str
     """Return a note if a repeated request's result has been changed since; empty otherwise."""
     if published.outcome != PublicationOutcome.UNCHANGED:
         return ""
-    is_so = published.live_batch_id == published.batch_id if published.batch_id else True
+    is_in_effect = published.live_batch_id == published.batch_id if published.batch_id else True
     if options.name == "hold":
-        is_so = published.hold is not options.release
-    return "" if is_so else overtaken_note(options.request_id)
+        is_in_effect = published.hold is not options.release
+    return "" if is_in_effect else overtaken_note(options.request_id)
 
 
 def overtaken_note(request_id: str) -> str:
     """Return the note for a repeated request whose result a later change has replaced."""
     return (
         f"Request {request_id} was already carried out, but the model has changed since. "
-        "To make the change again, ask again without --request-id."
+        "To make the change again, run the command without --request-id."
     )
 
 
@@ -120,7 +120,7 @@ def _highest_projected(access: DeploymentAccess, model: str) -> tuple[int, str]:
         with access.warehouse() as session:
             return session.highest_projected(model), ""
     except WarehouseUnreachableError as error:
-        return 0, f"{_BEHIND}: {error}"
+        return 0, f"{_PROJECTION_LAGS}: {error}"
 
 
 def _project(access: DeploymentAccess, model: str) -> tuple[int, str]:
@@ -129,4 +129,4 @@ def _project(access: DeploymentAccess, model: str) -> tuple[int, str]:
         with access.warehouse() as session:
             return len(session.follow(access.registry, model, access.home)), ""
     except (WarehouseUnreachableError, InvalidServingError, PublicationsMoveError) as error:
-        return 0, f"{_BEHIND}: {error}"
+        return 0, f"{_PROJECTION_LAGS}: {error}"

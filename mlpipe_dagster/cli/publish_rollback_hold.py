@@ -16,22 +16,22 @@ from mlpipe_dagster.publication.publisher import serving_text
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    publishing = add_command(commands, "publish", publish)
-    add_model_and_batch(publishing)
-    rolling = add_command(commands, "rollback", rollback)
-    add_model(rolling)
-    rolling.add_argument(
+    publish_command = add_command(commands, "publish", publish)
+    add_model_and_batch(publish_command)
+    rollback_command = add_command(commands, "rollback", rollback)
+    add_model(rollback_command)
+    rollback_command.add_argument(
         "--to", metavar="BATCH_ID", help="the batch; by default the one that was live before"
     )
-    holding = add_command(commands, "hold", hold)
-    add_model(holding)
-    holding.add_argument("--release", action="store_true", help="end the hold")
-    holding.add_argument(
+    hold_command = add_command(commands, "hold", hold)
+    add_model(hold_command)
+    hold_command.add_argument("--release", action="store_true", help="end the hold")
+    hold_command.add_argument(
         "--models",
         action="store_true",
         help="stop the promotion of model versions instead of the publication of batches",
     )
-    for command in (publishing, rolling, holding):
+    for command in (publish_command, rollback_command, hold_command):
         add_request(command)
 
 
@@ -51,21 +51,21 @@ def publish(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
 
 def rollback(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Make a batch that was live before live again."""
-    rolled = change_publication(
+    result = change_publication(
         options,
         access,
         access.declaration(options.model),
         lambda publisher, request: publisher.roll_back(request, options.to),
     )
     champion = access.registry.champion(options.model)
-    if not rolled.ok or champion is None or champion.version is None:
-        return rolled
-    stays = (
+    if not result.ok or champion is None or champion.version is None:
+        return result
+    note = (
         f"Version {champion.version} stays the champion and scores the next batch. "
         f"`mlpipe hold {options.model}` keeps that batch from being published, "
         f"`mlpipe demote {options.model}` lets another version score it"
     )
-    return dataclasses.replace(rolled, notes=[*rolled.notes, stays])
+    return dataclasses.replace(result, notes=[*result.notes, note])
 
 
 def hold(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:

@@ -108,7 +108,7 @@ PROGRAMS: Sequence[PlatformProgram] = (
     ),
     PlatformProgram(
         "demo",
-        "Run the steps of demo.yaml from data to API; fails unless all of them hold.",
+        "Run the steps of demo.yaml from data to API; fails unless every step succeeds.",
         "infra.local.demo",
     ),
     PlatformProgram(

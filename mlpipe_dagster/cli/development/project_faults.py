@@ -46,7 +46,8 @@ def _faults_of_files(project: Project, declarations: dict[str, ModelDeclaration]
         if found is None:
             yield ProjectFault(
                 where=str(path),
-                what="It is not one plain model: it holds templates or other components, or is not YAML",
+                what="It does not declare one model in plain values: it has templates or other components, "
+                "or is not YAML",
                 remedy="Write plain values; `dg check yaml` finds syntax errors",
                 model=name,
             )

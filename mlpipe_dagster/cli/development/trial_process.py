@@ -72,8 +72,8 @@ def run_trial(
             "action": action,
             "partition": partition,
             "rows": rows,
-            **_of_declaration(declaration),
-            **_of_data(project, data, action, partition),
+            **_declaration_members(declaration),
+            **_data_members(project, data, action, partition),
             "source_folder": str(project.source_folder),
         }
         (folder / _REQUEST).write_text(json.dumps(document), encoding="utf-8")
@@ -91,7 +91,7 @@ def run_trial(
     return answer
 
 
-def _of_declaration(declaration: ModelDeclaration) -> dict[str, Any]:
+def _declaration_members(declaration: ModelDeclaration) -> dict[str, Any]:
     tolerance = declaration.quality.tolerance
     sensitive = [column.name for column in declaration.columns if column.sensitive]
     return {
@@ -107,7 +107,7 @@ def _of_declaration(declaration: ModelDeclaration) -> dict[str, Any]:
     }
 
 
-def _of_data(project: Project, data: TrialData, action: str, partition: str | None) -> dict[str, Any]:
+def _data_members(project: Project, data: TrialData, action: str, partition: str | None) -> dict[str, Any]:
     if data.bucket is not None:
         return {"folder": None, "earlier_folder": None, "bucket": data.bucket}
     if data.folder is not None:

@@ -161,7 +161,7 @@ def _retention_findings(records: ModelRecords) -> Iterator[HealthFinding]:
         yield records.finding(
             Severity.WARNING,
             "retention",
-            f"At least {len(overdue)} batches have outlived their retention and are still there, first "
+            f"At least {len(overdue)} batches are past their retention but not deleted yet, the oldest "
             f"since {overdue[0].retain_until}",
             "Check that the sensor `retention` is running, and why the job's last run kept them",
             overdue[0].batch_id,
@@ -172,7 +172,7 @@ def _retention_findings(records: ModelRecords) -> Iterator[HealthFinding]:
             "retention",
             f"The sweep of {records.retention.swept_at} left files in the Delta table's folder: "
             f"{records.retention.not_vacuumed.rstrip('.')}",
-            "Put the done file back as it was registered; the next sweep deletes the files",
+            "Restore the registered done file; the next sweep then deletes the files",
         )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from prediction_contract.registry.version_records import ModelVersion
 
 # How many of the newest batches are searched for one to roll back to.
-_LOOKED_THROUGH = 200
-_DIFFERING = ("version", "digest", "challenger", "hold", "withdrawn_before")
+_SEARCHED_BATCHES = 200
+_COMPARED = ("version", "digest", "challenger", "hold", "withdrawn_before")
 
 
 class NoOtherBatchError(ContractError):
@@ -34,28 +34,28 @@ class NoOtherBatchError(ContractError):
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    promoting = add_command(commands, "promote", promote)
-    add_model(promoting)
-    _add_version(promoting)
-    demoting = add_command(commands, "demote", demote)
-    add_model(demoting)
-    demoting.add_argument(
+    promote_command = add_command(commands, "promote", promote)
+    add_model(promote_command)
+    _add_version(promote_command)
+    demote_command = add_command(commands, "demote", demote)
+    add_model(demote_command)
+    demote_command.add_argument(
         "--to",
         type=at_least_one,
         metavar="VERSION",
         help="the version to make champion; by default the one that was champion before",
     )
-    demoting.add_argument(
+    demote_command.add_argument(
         "--with-batch",
         action="store_true",
         help="also roll back to the newest formerly live batch of another version",
     )
-    challenging = add_command(commands, "challenge", challenge)
-    add_model(challenging)
-    which = challenging.add_mutually_exclusive_group(required=True)
+    challenge_command = add_command(commands, "challenge", challenge)
+    add_model(challenge_command)
+    which = challenge_command.add_mutually_exclusive_group(required=True)
     _add_version(which, nargs="?")
     which.add_argument("--none", action="store_true", help="let no version challenge the champion")
-    for command in (promoting, demoting, challenging):
+    for command in (promote_command, demote_command, challenge_command):
         add_request(command)
 
 
@@ -70,8 +70,8 @@ def promote(options: argparse.Namespace, access: DeploymentAccess) -> CommandRes
     result, request = _changed(
         options, access, lambda changes, request: changes.promote(options.version, request)
     )
-    is_so = result.after.version == options.version
-    return _answer(options, access, result, request, is_so=is_so)
+    is_in_effect = result.after.version == options.version
+    return _answer(options, access, result, request, is_in_effect=is_in_effect)
 
 
 def demote(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
@@ -80,11 +80,11 @@ def demote(options: argparse.Namespace, access: DeploymentAccess) -> CommandResu
     options.request_id = options.request_id or uuid.uuid4().hex
     result, request = _changed(options, access, lambda changes, request: changes.demote(request, options.to))
     demoted = result.version
-    is_so = demoted is None or result.after.version != demoted.version
-    answer = _answer(options, access, result, request, is_so=is_so)
+    is_in_effect = demoted is None or result.after.version != demoted.version
+    answer = _answer(options, access, result, request, is_in_effect=is_in_effect)
     if not options.with_batch or demoted is None:
         return answer
-    return _with_batch(options, access, answer, demoted)
+    return _with_rollback(options, access, answer, demoted)
 
 
 def challenge(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
@@ -92,14 +92,14 @@ def challenge(options: argparse.Namespace, access: DeploymentAccess) -> CommandR
     result, request = _changed(
         options, access, lambda changes, request: changes.challenge(options.version, request)
     )
-    return _answer(options, access, result, request, is_so=result.after.challenger == options.version)
+    return _answer(options, access, result, request, is_in_effect=result.after.challenger == options.version)
 
 
 def hold_versions(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
     """Stop the automatic promotion of versions, or end such a hold."""
     held = not options.release
     result, request = _changed(options, access, lambda changes, request: changes.hold(request, held=held))
-    return _answer(options, access, result, request, is_so=result.after.hold is held)
+    return _answer(options, access, result, request, is_in_effect=result.after.hold is held)
 
 
 def _changed(
@@ -128,7 +128,7 @@ def _answer(
     result: ChampionResult,
     request: ChangeRequest,
     *,
-    is_so: bool,
+    is_in_effect: bool,
 ) -> CommandResult:
     pointer = access.registry.pointer(options.model, access.home)
     before, after = champion_document(result.before), champion_document(result.after)
@@ -141,20 +141,20 @@ def _answer(
         "live_batch_id": pointer.batch_id if pointer else None,
         "request_id": request.request_id,
     }
-    changed = {name: f"{_or_none(before[name])} -> {_or_none(after[name])}" for name in _DIFFERING}
+    changed = {name: f"{_or_none(before[name])} -> {_or_none(after[name])}" for name in _COMPARED}
     shown = {
         **{name: document[name] for name in ("model", "outcome", "version")},
-        **{name: changed[name] for name in _DIFFERING if before[name] != after[name]},
+        **{name: changed[name] for name in _COMPARED if before[name] != after[name]},
         "not changed": _unchanged(document["live_batch_id"]),
         "request_id": request.request_id,
     }
-    notes = [] if is_so else [overtaken_note(request.request_id)]
+    notes = [] if is_in_effect else [overtaken_note(request.request_id)]
     if result.outcome is ChampionOutcome.DEMOTED and result.after.version is None:
         notes.append(
             "No earlier champion is left: the model is not scored until a version is promoted. "
             f"See `mlpipe models {options.model}`"
         )
-    return CommandResult(document=document, sections=[Fields(members=shown)], ok=is_so, notes=notes)
+    return CommandResult(document=document, sections=[Fields(members=shown)], ok=is_in_effect, notes=notes)
 
 
 def _or_none(value: Any) -> str:
@@ -168,7 +168,7 @@ def _unchanged(live_batch_id: str | None) -> str:
     return f"{live}batches that have already begun keep their version"
 
 
-def _with_batch(
+def _with_rollback(
     options: argparse.Namespace, access: DeploymentAccess, answer: CommandResult, demoted: ModelVersion
 ) -> CommandResult:
     """Roll back to the newest formerly live batch of another version."""
@@ -181,7 +181,7 @@ def _with_batch(
             document=document, sections=answer.sections, ok=answer.ok, notes=[*answer.notes, note]
         )
     target = _other_batch(options, access, demoted)
-    rolled = change_publication(
+    rollback = change_publication(
         options,
         access,
         access.declaration(options.model),
@@ -190,12 +190,12 @@ def _with_batch(
     return CommandResult(
         document={
             **answer.document,
-            "live_batch_id": rolled.document["live_batch_id"],
-            "rollback": rolled.document,
+            "live_batch_id": rollback.document["live_batch_id"],
+            "rollback": rollback.document,
         },
-        sections=[*answer.sections, *rolled.sections],
-        ok=answer.ok and rolled.ok,
-        notes=[*answer.notes, *rolled.notes],
+        sections=[*answer.sections, *rollback.sections],
+        ok=answer.ok and rollback.ok,
+        notes=[*answer.notes, *rollback.notes],
     )
 
 
@@ -205,10 +205,10 @@ def _other_batch(options: argparse.Namespace, access: DeploymentAccess, demoted:
     Raises:
         NoOtherBatchError: No such batch exists.
     """
-    newest = access.registry.batches(options.model, newest_first=True, page_size=_LOOKED_THROUGH)
-    targets = (batch for batch in islice(newest, _LOOKED_THROUGH) if batch.is_rollback_target)
-    by_order = sorted(targets, key=lambda batch: (batch.partition, batch.batch_id), reverse=True)
-    for batch in by_order:
+    newest = access.registry.batches(options.model, newest_first=True, page_size=_SEARCHED_BATCHES)
+    targets = (batch for batch in islice(newest, _SEARCHED_BATCHES) if batch.is_rollback_target)
+    newest_first = sorted(targets, key=lambda batch: (batch.partition, batch.batch_id), reverse=True)
+    for batch in newest_first:
         if _digest(access, batch) != demoted.digest:
             return batch.batch_id
     raise NoOtherBatchError(

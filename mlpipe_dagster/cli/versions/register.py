@@ -41,7 +41,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--codec", metavar="NAME", help="the file's format, for example xgboost")
     group.add_argument("--bucket", metavar="NAME", help="the file's bucket; by default the data bucket")
     group.add_argument("--reason", default="", help="where the model comes from, for SageMaker's page")
-    group.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
+    group.add_argument(
+        "--actor", default=getpass.getuser(), help="who registers it; by default your user name"
+    )
 
 
 def register(model: str, options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:

@@ -56,7 +56,9 @@ def add_to(commands: Commands) -> None:
     )
     command.add_argument("--yes", action="store_true", help="start without asking")
     command.add_argument("--wait", action="store_true", help="wait for the end and show the result")
-    command.add_argument("--actor", default=getpass.getuser(), help="who asks; by default your user name")
+    command.add_argument(
+        "--actor", default=getpass.getuser(), help="who requests it; by default your user name"
+    )
 
 
 def retrain(options: argparse.Namespace, access: DeploymentAccess) -> CommandResult:
@@ -173,7 +175,9 @@ def _start(
         return _described(executions, arn)
     except (SageMakerJobError, JobApiError) as error:
         raise RetrainingNotStartedError(
-            str(error), remedy="Check that the pipeline is provisioned, then ask again", model=wanted.model
+            str(error),
+            remedy="Check that the pipeline is provisioned, then run the command again",
+            model=wanted.model,
         ) from error
 
 

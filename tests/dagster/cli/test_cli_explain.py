@@ -178,7 +178,7 @@ def test_what_names_nothing_is_an_error_in_words(small_model: SmallModel, comman
         assert "mlpipe batches" in unknown.err
     wordy = command_line("show", small_model.name, "20261123T010203Z-ffffffff", "more")
     assert (wordy.status, wordy.out) == (1, "")
-    assert "3 words do not name a batch" in wordy.err
+    assert "3 arguments do not name a batch" in wordy.err
 
 
 @pytest.mark.parametrize(
