@@ -63,11 +63,11 @@ def test_a_prediction_leaves_its_stages_and_metrics(
     told = ("stage", "model", "predictions", "not_found", "stale_enrichments", "faults")
     assert [line[name] for name in told] == ["local", model.name, 1, 0, 0, 0]
     assert 0 <= line["pointer_age"] < 600
-    weather.faults.order(WeatherFault("dead"))
+    weather.faults.replace(WeatherFault("dead"))
     try:
         api.prediction(model.name)
     finally:
-        weather.faults.order(WeatherFault())
+        weather.faults.replace(WeatherFault())
     assert api.last_line["stale_enrichments"] == 1
     api.prediction(model.name, "nobody")
     assert (api.last_line["predictions"], api.last_line["not_found"]) == (1, 1)

@@ -36,8 +36,8 @@ def weather_of(weather: WeatherServer | AnsweringServer, **changes: Any) -> Enri
 @pytest.fixture
 def trouble(weather: WeatherServer) -> Iterator[Any]:
     """Give a function that puts the weather service in trouble, until the test ends."""
-    yield weather.faults.order
-    weather.faults.order(WeatherFault())
+    yield weather.faults.replace
+    weather.faults.replace(WeatherFault())
 
 
 def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: PublishedModel) -> None:

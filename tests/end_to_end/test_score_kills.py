@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from benchmarks.score_jobs import DAY, NEXT_DAY, TEN_COLUMNS, ScoreJobs, score_jobs
-from infra.local.supervision.processes import family, is_alive
+from infra.local.supervision.processes import related_processes, is_alive
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts.features import feature_writer
@@ -52,7 +52,7 @@ class Hosts:
         alive = [
             member
             for host in self.processes
-            for member in (*_scripts(host), *family(host.pid))
+            for member in (*_scripts(host), *related_processes(host.pid))
             if is_alive(member)
         ]
         return chance.choice(alive) if alive else None
@@ -69,7 +69,7 @@ class Hosts:
         with suppress(subprocess.TimeoutExpired):
             self.wait(_STOP_SECONDS)
         for host in self.processes:
-            for member in (*_scripts(host), *family(host.pid)):
+            for member in (*_scripts(host), *related_processes(host.pid)):
                 with suppress(psutil.NoSuchProcess):
                     member.kill()
             host.wait()
