@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from benchmarks.score_jobs import DAY, NEXT_DAY, TEN_COLUMNS, ScoreJobs, score_jobs
-from infra.local.supervision.processes import related_processes, is_alive
+from infra.local.supervision.processes import is_alive, related_processes
 from prediction_contract.manifests.manifest import Manifest, parse_manifest, validate
 from prediction_contract.naming.s3_layout import done_key
 from sagemaker_scripts.features import feature_writer
