@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,6 +13,7 @@ import grimp
 import pytest
 
 from infra.packaging import PLATFORM
+from tests.conftest import pytest_make_parametrize_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,3 +102,11 @@ def test_no_import_comes_back_to_where_it_started() -> None:
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
         pytest.fail(f"{circle}: move what they need of one another into a module below both.")
+
+
+def test_a_test_is_not_named_after_the_time() -> None:
+    """xdist runs no test at all if its workers find tests of different names."""
+    first, second = (gzip.compress(b"line", mtime=seconds) for seconds in (1, 2))
+    name = pytest_make_parametrize_id(first)
+    assert name is not None
+    assert name == pytest_make_parametrize_id(second)
