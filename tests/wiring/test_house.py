@@ -105,7 +105,7 @@ def test_no_import_comes_back_to_where_it_started() -> None:
 
 
 def test_a_test_is_not_named_after_the_time() -> None:
-    """xdist runs no test at all if its workers find tests of different names."""
+    """Xdist runs no test at all if its workers find tests of different names."""
     first, second = (gzip.compress(b"line", mtime=seconds) for seconds in (1, 2))
     name = pytest_make_parametrize_id(first)
     assert name is not None
