@@ -129,7 +129,10 @@ def test_a_partition_that_the_model_has_not_is_told(
     status, document = first.json(capfd, *command, "--partition", partition)
     assert status == 1
     error = document["error"] if command[0] == "try" else document["leaks"][0]["error"]
-    assert f"{partition} is no partition of demand: the first is 2026-03-09" in error["what"]
+    assert (
+        f"{partition} is not a partition of demand: `partitions` in its defs.yaml begin with 2026-03-09"
+        in error["what"]
+    )
 
 
 def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:

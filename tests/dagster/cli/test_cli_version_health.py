@@ -131,7 +131,7 @@ def test_a_candidate_is_found_once_it_has_waited_too_long() -> None:
     old = version(9, state="candidate", created_at=format_utc(NOW - 8 * DAY))
     ((severity, topic, what),) = found(waiting=[(young, "a"), (old, "A person must approve it")])
     assert (severity, topic) == ("warning", "candidates")
-    assert "Version 9 waits" in what
+    assert "Version 9 has waited" in what
     assert "A person must approve it" in what
 
 

@@ -65,7 +65,11 @@ def test_fitting_functions_have_no_fault(modules: ProjectModules) -> None:
         ("features", "def features(\n", (":1", "It is not valid Python")),
         ("outcomes", "\ndef outcomes(*, rates): ...\n", (":2", "outcomes has 0 positional parameters")),
         ("train", "def train(): ...\n", (":1", "train has 0 positional parameters")),
-        ("predict", "def predict(features, model): ...\n", (":1", "gets features, model, previous")),
+        (
+            "predict",
+            "def predict(features, model): ...\n",
+            (":1", "is called with features, model, previous"),
+        ),
         (
             "predict",
             "def predict(features, model, previous, now): ...\n",

@@ -71,7 +71,7 @@ def test_a_persons_approval_names_the_person(registered: RegisteredPackages) -> 
     ("said", "what"),
     [
         ({"digest": ""}, "'digest' is missing"),
-        ({"sha256": "abc"}, "sha256 'abc' has another form"),
+        ({"sha256": "abc"}, "sha256 'abc' is invalid"),
         ({"verdict": "models/others/retraining/exec1/verdict.json"}, "is not the key of a verdict on"),
         ({"digest": "0" * 16}, "its verdict judged"),
         ({"trained_until": "yesterday"}, "yesterday"),
