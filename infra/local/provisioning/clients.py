@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,10 @@ from botocore.exceptions import ClientError
 
 from infra.local.supervision.components import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from infra.local.supervision.stack_state import StackError
+
+_EXISTS = re.compile(
+    r"already ?exist|ResourceExists|AlreadyOwned|ResourceInUse|ResourceConflict", re.IGNORECASE
+)
 
 
 class ProvisioningError(StackError):
@@ -91,6 +96,12 @@ class Clients:
                 s3={"addressing_style": "path"},
             ),
         )
+
+
+def already_exists(error: ClientError) -> bool:
+    """Return whether AWS refuses to create a resource because it exists; each service says so differently."""
+    found = error.response["Error"]
+    return _EXISTS.search(f"{found['Code']} {found.get('Message', '')}") is not None
 
 
 def none_on_error(code: str, call: Callable[..., Any], **arguments: Any) -> Any:

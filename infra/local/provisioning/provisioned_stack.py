@@ -19,7 +19,13 @@ from infra.definitions import api_definitions, pipeline_definitions, resource_de
 from infra.environments.environment_cache import cache_folder
 from infra.environments.job_environments import images_document, make_job_environments
 from infra.glue_wheels import locked_releases, zip_of_wheels
-from infra.local.provisioning.clients import Clients, ProvisioningError, is_loopback, require_loopback
+from infra.local.provisioning.clients import (
+    Clients,
+    ProvisioningError,
+    already_exists,
+    is_loopback,
+    require_loopback,
+)
 from infra.local.provisioning.provisioned_api import ensure_function, ensure_load_balancer
 from infra.local.provisioning.provisioned_jobs import add_images, ensure_glue_job, ensure_role
 from infra.local.provisioning.provisioned_queues import ensure_queue, ensure_rule
@@ -100,17 +106,13 @@ def provision(
         account_id = clients.client("sts").get_caller_identity()["Account"]
         deployment = Deployment(STAGE, account_id, region)
         connection = warehouse_connection(deployment, host=snowflake_host, port=snowflake_port)
-        models = provisioned_models(project)
-        _storage(clients, deployment, models)
-        ensure_sources(clients, models, connection)
-        queues = _event_queues(clients, deployment)
-        code = _jobs(clients, deployment, project, models)
-        _images(clients, deployment, project, say)
-        _retraining(clients, deployment, models, code)
-        client = _identity(clients, deployment, connection)
-        issued = _variables(clients, deployment, queues=queues, client=client)
-        archive = build_api_archive(project.packages)
-        api_url = _api(clients, deployment, client, issued, archive, provider_origins=[*services.values()])
+        try:
+            issued = _ensure_resources(clients, deployment, connection, project, services=services, say=say)
+        except ClientError as error:
+            if not already_exists(error):
+                raise
+            # The first response came too late, and the client repeated the call. Now the resource is found.
+            issued = _ensure_resources(clients, deployment, connection, project, services=services, say=say)
     except PackagingError as error:
         raise ProvisioningError(
             f"The code cannot be packaged: {error}", remedy="Then run `mlpipe up` again"
@@ -128,12 +130,34 @@ def provision(
     return {
         **issued,
         **connection.variables(),
-        "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix,
         **{f"MLPIPE_{name.upper()}_URL": url for name, url in services.items()},
-        "MLPIPE_API_URL": api_url,
         # For `dagster asset materialize`, which reads neither workspace.yaml nor pyproject.toml.
         "DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME": f"{project.package}.definitions",
     }
+
+
+def _ensure_resources(
+    clients: Clients,
+    deployment: Deployment,
+    connection: WarehouseConnection,
+    project: Project,
+    *,
+    services: Mapping[str, str],
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """Create or repair what is in AWS, and return the variables that name it."""
+    models = provisioned_models(project)
+    _storage(clients, deployment, models)
+    ensure_sources(clients, models, connection)
+    queues = _event_queues(clients, deployment)
+    code = _jobs(clients, deployment, project, models)
+    _images(clients, deployment, project, say)
+    _retraining(clients, deployment, models, code)
+    client = _identity(clients, deployment, connection)
+    issued = _variables(clients, deployment, queues=queues, client=client)
+    archive = build_api_archive(project.packages)
+    api_url = _api(clients, deployment, client, issued, archive, provider_origins=[*services.values()])
+    return {**issued, "MLPIPE_SAGEMAKER_CODE_PREFIX": code.sagemaker_prefix, "MLPIPE_API_URL": api_url}
 
 
 def _storage(clients: Clients, deployment: Deployment, models: Sequence[ProvisionedModel]) -> None:

@@ -21,11 +21,13 @@ from infra.permissions.source_rights import source_statements
 from infra.provisioned_models import provisioned_models
 from model_declaration.declared_models import deployable_names
 from prediction_contract.naming.resource_names import PROCESSING_LOG_GROUP
+from tests.infra.job_executor.job_stack import http
 from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
-    from tests.infra.local_servers import LocalServers
+    from tests.infra.job_executor.job_stack import http
+from tests.infra.local_servers import LocalServers
 
 pytestmark = pytest.mark.stack
 LOGGER = "infra.local.provisioning"
@@ -86,6 +88,24 @@ def test_provisioning_twice_is_the_same_as_once(
     assert snapshot(clients) == before
     said = [record.getMessage() for record in caplog.records if record.name.startswith(LOGGER)]
     assert [line for line in said if line.startswith(("created", "set", "gave", "turned"))] == []
+
+
+def test_a_create_call_whose_response_is_lost_is_repeated(
+    local_servers: LocalServers, clients: Clients, variables: dict[str, str]
+) -> None:
+    """The client's repeat is refused, because the resource exists; provisioning then finds it."""
+    sagemaker = clients.client("sagemaker")
+    group = sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"][0]["ModelPackageGroupName"]
+    sagemaker.delete_model_package_group_policy(ModelPackageGroupName=group)
+    sagemaker.delete_model_package_group(ModelPackageGroupName=group)
+    fault = {"service": "sagemaker", "operation": "CreateModelPackageGroup", "lost_answer": True}
+    header = {"Content-Type": "application/json"}
+    status, _ = http("POST", f"{local_servers.jobs}/_executor/faults", json.dumps(fault).encode(), **header)
+    assert status < 300
+
+    assert provision_on(local_servers) == variables
+
+    assert sagemaker.get_model_package_group_policy(ModelPackageGroupName=group)["ResourcePolicy"]
 
 
 def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str, str]) -> None:
