@@ -38,6 +38,7 @@ def init(options: argparse.Namespace) -> int:
     sys.stdout.write(
         f"Created the project {names.project} with the model {names.model}. Next:\n"
         f"  cd {shlex.quote(str(options.folder))}\n"
+        "  pip install --editable .   # lets dg and dagster find the project\n"
         f"  mlpipe try {names.model}   # runs its functions on sample data\n"
         "  mlpipe up && mlpipe demo   # starts the local stack and shows the whole path\n"
     )
