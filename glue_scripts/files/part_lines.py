@@ -102,7 +102,7 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
     with _verified(source, s3) as file:
         for lines in _blocks(source, file):
             if number + len(lines) > source.part.rows:
-                _fault(source, f"has more than the {source.part.rows} rows that the manifest promises")
+                _fault(source, f"has more than the {source.part.rows} rows that the manifest declares")
             for line in lines:
                 number += 1
                 try:
@@ -117,7 +117,7 @@ def read_rows(source: PartSource, s3: Any) -> Iterator[Row | RefusedLine]:
                 else:
                     yield row
     if number != source.part.rows:
-        _fault(source, f"has {number} rows, but the manifest promises {source.part.rows}")
+        _fault(source, f"has {number} rows, but the manifest declares {source.part.rows}")
 
 
 def accepted_rows(source: PartSource, s3: Any) -> Iterator[Row]:
@@ -140,7 +140,7 @@ def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
         try:
             found = s3.head_object(Bucket=source.bucket, Key=part.key)["ContentLength"]
             if found != part.bytes:
-                _fault(source, f"has {found} bytes, but the manifest promises {part.bytes}")
+                _fault(source, f"has {found} bytes, but the manifest declares {part.bytes}")
             s3.download_fileobj(source.bucket, part.key, file, Config=TransferConfig(use_threads=False))
         except ClientError as error:
             if is_missing(s3, source.bucket, part.key, error):
@@ -151,7 +151,7 @@ def _verified(source: PartSource, s3: Any) -> Iterator[IO[bytes]]:
         while chunk := file.read(1024 * 1024):
             digest.update(chunk)
         if digest.hexdigest() != part.sha256:
-            _fault(source, f"has SHA-256 {digest.hexdigest()}, but the manifest promises {part.sha256}")
+            _fault(source, f"has SHA-256 {digest.hexdigest()}, but the manifest declares {part.sha256}")
         file.seek(0)
         yield file
 

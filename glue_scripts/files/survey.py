@@ -254,7 +254,7 @@ def _check_checksum(batch: DeliveredBatch, survey: Survey) -> None:
     manifest, found = batch.manifest, batch_checksum([survey.read.checksum])
     if found != manifest.checksum:
         raise BatchFaultError(
-            f"The parts' rows have checksum {found}, but the manifest promises {manifest.checksum}",
+            f"The parts' rows have checksum {found}, but the manifest declares {manifest.checksum}",
             remedy="Deliver a manifest of the rows that were written, or score a new batch",
             model=manifest.model,
             batch_id=manifest.batch_id,

@@ -103,9 +103,9 @@ class WarehouseLoader:
         if others:
             self._fault(f"hold {others} rows of other batches")
         if rows != manifest.row_count:
-            self._fault(f"hold {rows} rows, but the manifest promises {manifest.row_count}")
+            self._fault(f"hold {rows} rows, but the manifest declares {manifest.row_count}")
         if found != manifest.checksum:
-            self._fault(f"hold rows with checksum {found}, but the manifest promises {manifest.checksum}")
+            self._fault(f"hold rows with checksum {found}, but the manifest declares {manifest.checksum}")
 
     def move(self, survey: Survey, rows_to_verify: Iterable[Row]) -> StoreReport:
         """Replace the batch's rows in the table with the accepted staged rows, and verify them.

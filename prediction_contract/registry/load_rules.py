@@ -332,7 +332,7 @@ def _rows_add_up(batch: BatchRecord, evidence: LoadEvidence) -> Iterator[Conditi
             f"{store}_rows_add_up",
             Equals("row_count", total.rows),
             f"{store} holds {found.rows} rows and {quarantined.rows} are in quarantine, "
-            f"but the manifest promises {batch.row_count}",
+            f"but the manifest declares {batch.row_count}",
             remedy,
         )
         yield Condition(

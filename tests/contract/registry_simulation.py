@@ -158,7 +158,7 @@ class RegistrySimulation:
         self.retained_until[batch_id] = since + RETENTION
 
     def clock(self) -> datetime:
-        """Return the present moment as the next actor's clock shows it."""
+        """Return the current time as the next actor's clock shows it."""
         self.serial += 1
         return self.world.now + CLOCK_ERRORS[self.serial % len(CLOCK_ERRORS)]
 

@@ -102,7 +102,7 @@ class VersionSimulation:
         return f"{what}-{self.serial}"
 
     def clock(self) -> datetime:
-        """Return the present moment as the next actor's clock shows it."""
+        """Return the current time as the next actor's clock shows it."""
         self.serial += 1
         return self.now + CLOCK_ERRORS[self.serial % len(CLOCK_ERRORS)]
 

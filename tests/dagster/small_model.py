@@ -60,7 +60,7 @@ def declaration(name: str, **changes: Any) -> ModelDeclaration:
 
 
 def now() -> datetime:
-    """Return the present moment."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 

@@ -97,7 +97,7 @@ def test_a_part_may_be_put_together_of_gzip_files() -> None:
     ("begin", "words"),
     [
         (b"x" * LONGEST_LINE, f"has a line of more than {LONGEST_LINE} bytes"),
-        (b"\n" * 100_000, "has more than the 3 rows that the manifest promises"),
+        (b"\n" * 100_000, "has more than the 3 rows that the manifest declares"),
     ],
 )
 def test_what_unpacks_to_too_much_is_not_unpacked_to_its_end(begin: bytes, words: str) -> None:
