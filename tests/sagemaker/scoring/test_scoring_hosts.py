@@ -195,7 +195,7 @@ def test_a_host_that_never_starts_is_named_with_its_shares(model: ScoredModel) -
     assert "HostLostError" in alone.message
     assert "algo-2 did not start within" in alone.message
     assert "algo-3 did not start within" in alone.message
-    assert f"Attempt 1 at batch {batch_id}" in alone.message
+    assert f"attempt 1 at batch {batch_id}" in alone.message
     with pytest.raises(model.client("s3").exceptions.NoSuchKey):
         model.content(done_key(model.name, batch_id))
 
@@ -204,7 +204,7 @@ def test_a_host_without_a_first_one_gives_up(model: ScoredModel) -> None:
     """It has no plan to follow."""
     alone = model.start(model.batch(), host=2, hosts=2, does=_IMPATIENT)
     assert alone.end() == 1
-    assert "The first host, algo-1, put no " in alone.message
+    assert "The first host, algo-1, did not write " in alone.message
 
 
 def test_a_host_does_not_wait_for_a_first_one_that_has_failed(model: ScoredModel) -> None:
@@ -236,7 +236,7 @@ def test_a_killed_process_is_named_with_its_share_and_attempt(model: ScoredModel
     killed = model.start(batch_id, does={"DIE_AT": "before .*receipts/00002"})
     assert killed.end() == 1
     assert "The process that worked on share 00002 ended with SIGKILL" in killed.message
-    assert f"Attempt 1 at batch {batch_id} of {model.name} for {DAY} ended so" in killed.message
+    assert f"This error ended attempt 1 at batch {batch_id} of {model.name} for {DAY}." in killed.message
 
 
 def test_progress_tells_rows_rate_and_time_left(model: ScoredModel) -> None:
