@@ -46,7 +46,7 @@ _MAX_RETRIES_TAG = "dagster/max_retries"
 
 def final_failure(context: dg.AssetExecutionContext, message: str) -> dg.Failure:
     """Return a failure to raise that Dagster does not retry, so that only one failed run remains."""
-    leave_one_failed_run(context.instance, context.run_id)
+    leave_one_failed_run(context.instance, context.run.run_id)
     return dg.Failure(message, allow_retries=False)
 
 

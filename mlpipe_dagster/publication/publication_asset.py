@@ -99,7 +99,7 @@ def publication_asset(
         request = ChangeRequest(
             # Equal for all retries of one intent, so that nothing is done twice if an answer was lost.
             request_id=f"{first_run_id}:{batch_id}",
-            actor=f"{RUN_ACTOR}{context.run_id}",
+            actor=f"{RUN_ACTOR}{context.run.run_id}",
             reason="explicit" if config.explicit else "automatic",
             automatic=not config.explicit,
         )
