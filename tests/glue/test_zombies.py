@@ -138,7 +138,7 @@ def test_a_zombie_that_wakes_at_any_step_duplicates_no_row(
         (load_job, "survey_batch"),
         (Claim, "begin_writing"),
         (OnlineWriter, "write_items"),
-        (Acknowledgement, "leave"),
+        (Acknowledgement, "record"),
         (OnlineLoad, "verify"),
         (Claim, "complete"),
     ],

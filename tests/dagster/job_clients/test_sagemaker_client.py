@@ -255,7 +255,7 @@ def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs)
     trouble = {"operation": "DescribeProcessingJob", "error": "InternalFailure", "count": 4}
     fault(endpoint, service="sagemaker", **trouble)
     patient, jobs.client = jobs.client, impatient
-    with pytest.raises(JobApiError, match="Describing SageMaker job"):
+    with pytest.raises(JobApiError, match="Querying SageMaker job"):
         jobs.run(request)
     forget_faults(endpoint)
     assert jobs.status(1) == "InProgress"
