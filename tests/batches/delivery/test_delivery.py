@@ -70,7 +70,7 @@ def test_a_batch_is_not_committed_before_all_shares_are_written(batches: StackBa
     with pytest.raises(RuntimeError), batch.writer("b") as writer:
         raise RuntimeError(writer)
     assert batch.receipt("b") is None
-    with pytest.raises(ReceiptError, match="2 of 3 shares are incomplete, the first is b"):
+    with pytest.raises(ReceiptError, match="2 of 3 shares are incomplete; the first is b"):
         batch.commit(["a", "b", "c"], PROVENANCE)
 
 

@@ -291,13 +291,13 @@ def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel
 @pytest.mark.parametrize(
     ("value", "better", "level", "words"),
     [
-        (10.0, "lower", Level.PASS, "mae:score is 10, the same as 10, the verdict"),
-        (9.0, "lower", Level.PASS, "10.0% better than 10"),
-        (10.9, "lower", Level.PASS, "9.0% worse than 10"),
-        (11.0, "lower", Level.WARN, "10.0% worse than 10"),
-        (15.0, "lower", Level.BLOCK, "50.0% worse than 10"),
-        (9.0, "higher", Level.WARN, "10.0% worse than 10"),
-        (12.0, "higher", Level.PASS, "20.0% better than 10"),
+        (10.0, "lower", Level.PASS, "mae:score is 10, the same as the promised 10 (the verdict"),
+        (9.0, "lower", Level.PASS, "10.0% better than the promised 10"),
+        (10.9, "lower", Level.PASS, "9.0% worse than the promised 10"),
+        (11.0, "lower", Level.WARN, "10.0% worse than the promised 10"),
+        (15.0, "lower", Level.BLOCK, "50.0% worse than the promised 10"),
+        (9.0, "higher", Level.WARN, "10.0% worse than the promised 10"),
+        (12.0, "higher", Level.PASS, "20.0% better than the promised 10"),
         (None, "lower", Level.PASS, "cannot be computed yet: 0 of 100 rows have an outcome"),
     ],
 )
@@ -317,7 +317,7 @@ def test_thresholds_that_are_not_declared_let_everything_pass() -> None:
     assert (finding.level, finding.worse_by) == (Level.PASS, 3.0)
     without = accuracy_finding(measured(), None, Accuracy())
     assert (without.level, without.promise) == (Level.PASS, None)
-    assert "nothing to compare it with" in without.text
+    assert "no promise to compare it with" in without.text
 
 
 def test_accuracy_decays_with_two_worse_batches_of_three_of_the_champion(small_model: SmallModel) -> None:
@@ -380,7 +380,7 @@ def test_further_batches_of_a_version_that_does_badly_wait_for_a_person(
         partition = f"2013-02-{day:02}"
         put(small_model, measured(partition, 15.0, batch_id=publish(small_model, partition)))
         found = faults(DIGEST)
-        assert (found or "").count("50.0% worse than 10, the verdict on version 7") == expected
+        assert (found or "").count("50.0% worse than the promised 10 (the verdict on version 7)") == expected
     assert faults("f" * 16) is None
 
 
@@ -448,7 +448,7 @@ def test_a_partition_shows_how_its_published_batch_did(small_model: SmallModel) 
                 False,
                 dg.AssetCheckSeverity.WARN,
             )
-            assert "20.0% worse than 10, the verdict on version 7" in str(check.description)
+            assert "20.0% worse than the promised 10 (the verdict on version 7)" in str(check.description)
         assert len(jobs) == 2
         unpublished = dg.materialize(
             [asset], partition_key="2013-02-02", instance=instance, resources=resources, raise_on_error=False
