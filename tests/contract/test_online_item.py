@@ -167,5 +167,5 @@ def test_a_checksum_among_the_values_is_not_written_twice(stated: int | None) ->
 @pytest.mark.parametrize("value", [{"A"}, np.longdouble(1)])
 def test_values_without_json_are_a_programming_error(value: object) -> None:
     """A set has no JSON form, and a number wider than a double none without loss."""
-    with pytest.raises(TypeError, match=r"^Column flight holds a \w+, which JSON cannot express$"):
+    with pytest.raises(TypeError, match=r"^column flight holds a \w+, which JSON cannot express$"):
         prediction_line(CONTRACT, {"flight": value})

@@ -163,7 +163,7 @@ def test_a_redelivery_after_a_refusal_without_any_load_is_loaded(
         daemon.partitions,
         {small_model.name: dg.DailyPartitionsDefinition("2013-03-01", end_date="2014-01-01")},
     )
-    assert "no partition" in refusals(daemon.tick())[0]
+    assert "is not a partition of" in refusals(daemon.tick())[0]
     daemon.partitions = declared
     assert daemon.tick().run_requests == []
 

@@ -81,8 +81,12 @@ def test_a_batch_that_keeps_its_rules_passes(model_with: Callable[..., LoadedMod
 @pytest.mark.parametrize(
     ("rule", "bad", "words"),
     [
-        ({"maximum": "98.5"}, ("E0", 98.51, True, 1.0), "not from -infinity to 98.5 in 2 of 101 rows"),
-        ({"minimum": 0}, ("E0", -0.01, True, 1.0), "not from 0 to infinity in 1 of 101 rows"),
+        (
+            {"maximum": "98.5"},
+            ("E0", 98.51, True, 1.0),
+            "outside the range from -infinity to 98.5 in 2 of 101 rows",
+        ),
+        ({"minimum": 0}, ("E0", -0.01, True, 1.0), "outside the range from 0 to infinity in 1 of 101 rows"),
         ({"null_rate": 0}, ("E0", None, True, 1.0), "is null in 1 of 101 rows"),
         ({"unique": True}, ("E0", 5, True, 1.0), "100 different values in 101 rows"),
     ],
