@@ -370,7 +370,9 @@ def test_a_commit_that_always_fails_ends_with_its_patience(
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
     commit = replace(table.written(FIRST, 1, [1]), patience_seconds=0.5)
-    with pytest.raises(DeltaCommitError, match=f"failed for 0 s: {error}. Start the next attempt"):
+    with pytest.raises(
+        DeltaCommitError, match=f"did not succeed within 0 s: {error}. Start the next attempt"
+    ):
         commit.make(lambda: True)
     assert "retrying the Delta commit" in caplog.text
     assert table.stored() == {}
@@ -416,7 +418,7 @@ def test_a_commit_that_leaves_other_rows_of_the_batch_is_told(
     """Whatever keeps an earlier attempt's files in the table, no manifest follows."""
     table.commit(FIRST, 1, 1, 2)
     monkeypatch.setattr(TableCommit, "_separated_files", lambda *_: [])
-    with pytest.raises(DeltaCommitError, match="holds 3 rows of the batch in 2 files, and 1 rows in 1 files"):
+    with pytest.raises(DeltaCommitError, match="holds 3 rows of the batch in 2 files, but 1 rows in 1 files"):
         table.commit(FIRST, 2, 3)
 
 
