@@ -227,7 +227,7 @@ def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
         with monkeypatch.context() as patched:
             patched.setattr(DeltaHistory, "remove", overtaken)
             assert not sweep(instance).success
-        assert any(f"Retired {first}: 4 rows, 2 objects" in line for line in log_lines(instance))
+        assert any(f"Retired {first}: deleted 4 rows and 2 objects" in line for line in log_lines(instance))
         assert swept.record(first).cleared_at is None
         assert [wanted.job_name for wanted in requests(look(swept, None, now()))] == ["retention"]
         assert sweep(instance).success
