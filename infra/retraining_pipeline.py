@@ -152,7 +152,7 @@ def definition() -> str:
         RequestStep(
             name,
             StepTypeEnum.REGISTER_MODEL,
-            package_request(references, candidate=candidate, told=verdict, refused=name == REFUSED_STEP),
+            package_request(references, candidate=candidate, verdict=verdict, refused=name == REFUSED_STEP),
         )
         for name in (REGISTER_STEP, REFUSED_STEP)
     )

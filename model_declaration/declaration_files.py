@@ -74,7 +74,7 @@ def validated(attributes: Mapping[str, Any], path: Path) -> ModelDeclaration:
     model = path.parent.name
     for field in _SET_BY_FOLDER.intersection(attributes):
         raise DeclarationError(
-            f"{place_of(path, field)}: a model has the name of its folder",
+            f"{field_location(path, field)}: a model has the name of its folder",
             remedy=f"Remove the field, or rename the folder {model}",
         )
     try:
@@ -166,7 +166,7 @@ def _located(error: ValidationError, path: Path) -> DeclarationError:
         # A fault in a member's name is reported at the member.
         field = (each for each in cause["loc"] if each != "[key]")
         suggestion = _suggestion(str(cause["loc"][-1])) if cause["msg"] == _UNKNOWN else ""
-        faults.append(f"{place_of(path, *field)}: {cause['msg']}{suggestion}")
+        faults.append(f"{field_location(path, *field)}: {cause['msg']}{suggestion}")
     return DeclarationError("; ".join(faults), remedy="Correct the file, and run `dg check defs`")
 
 
@@ -184,7 +184,7 @@ def _fields(schema: Any) -> Iterator[str]:
             yield from _fields(each)
 
 
-def place_of(path: Path, *field: int | str) -> str:
+def field_location(path: Path, *field: int | str) -> str:
     """Return `file:line field` of a declaration's field; the line of its parent if the field is missing.
 
     Args:

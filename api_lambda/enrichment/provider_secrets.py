@@ -70,7 +70,7 @@ class ProviderSecret:
                 self._headers = self._read()
             return self._headers
 
-    def was_refused(self) -> bool:
+    def reload_after_refusal(self) -> bool:
         """Read the secret again after the provider refused it, and return whether it has changed."""
         with self._lock:
             before = self._headers

@@ -154,7 +154,7 @@ class Provider:
     def _try(self, enrichment: Enrichment, url: str, seconds: float) -> str:
         try:
             answer = self._send(url, seconds)
-            if answer.status in _REFUSED and self._secret is not None and self._secret.was_refused():
+            if answer.status in _REFUSED and self._secret is not None and self._secret.reload_after_refusal():
                 answer = self._send(url, seconds)
             if answer.status == _TOO_MANY or answer.status >= _SERVER_ERRORS:
                 raise _PassingFaultError(f"status {answer.status}")

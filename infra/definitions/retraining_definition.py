@@ -104,11 +104,11 @@ def _values(deployment: Deployment, model: ModelDeclaration, code_digest: str) -
         schedule=str(model.partition_schedule),
     )
     words = arguments.container_arguments()
-    told = {name.removeprefix("--"): word for name, word in zip(words[::2], words[1::2], strict=True)}
+    options = {name.removeprefix("--"): word for name, word in zip(words[::2], words[1::2], strict=True)}
     computes = {"processing": model.processing, "training": model.training_compute}
     setting = job_setting(deployment, model, model.processing, code_digest)
     return {
-        **told,
+        **options,
         **{
             f"{name}_{member}": getattr(compute, member)
             for name, compute in computes.items()

@@ -129,20 +129,20 @@ def judge_request(references: References, *, candidate: Any) -> dict[str, Any]:
 
 
 def package_request(
-    references: References, *, candidate: Any, told: Callable[[str], Any], refused: bool
+    references: References, *, candidate: Any, verdict: Callable[[str], Any], refused: bool
 ) -> dict[str, Any]:
     """Return the request that registers the candidate.
 
     Args:
         references: Values that only the execution has.
         candidate: The address of the candidate's archive.
-        told: Returns a reference to the verdict's member of this name.
+        verdict: Returns a reference to the verdict's member of this name.
         refused: Whether the package is registered as rejected; otherwise its status comes from the verdict.
     """
     return {
         "ModelPackageGroupName": token("group"),
         "InferenceSpecification": {"Containers": [{"Image": token("image"), "ModelDataUrl": candidate}]},
-        "ModelApprovalStatus": REJECTED if refused else told("approval"),
+        "ModelApprovalStatus": REJECTED if refused else verdict("approval"),
         "ModelMetrics": {
             "ModelQuality": {
                 "Statistics": {
@@ -154,12 +154,12 @@ def package_request(
         "MetadataProperties": {"GeneratedBy": references.execution_arn},
         # SageMaker allows 1 to 256 letters, digits, spaces and `_.:/=+-@` for each value.
         "CustomerMetadataProperties": {
-            "digest": told("candidate_digest"),
-            "sha256": told("candidate_sha256"),
+            "digest": verdict("candidate_digest"),
+            "sha256": verdict("candidate_sha256"),
             "execution": references.execution_id,
             "verdict": references.key(VERDICT_NAME),
-            "judged_against": told("judged_against"),
-            "trained_until": told("trained_until"),
+            "judged_against": verdict("judged_against"),
+            "trained_until": verdict("trained_until"),
             "code_version": token("code_version"),
         },
         # A validation would send requests, and the image serves none.

@@ -13,7 +13,7 @@ from infra.capabilities.api.api_network import add_network
 from infra.capabilities.api.api_records import add_certificate, add_records
 from infra.capabilities.monitoring.alarms import add_topic
 from infra.capabilities.monitoring.api_alarms import add_api_alarms
-from infra.capabilities.monitoring.pipeline_alarms import add_pointer_alarms
+from infra.capabilities.monitoring.pipeline_alarms import add_pointer_age_alarms
 from infra.stacks.stage_stack import StageStack
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ class ApiStack(StageStack):
         )
         if not deployment.is_home:
             # The region's replica may fall behind while the home region is up to date.
-            add_pointer_alarms(self, settings, deployment, names, topic_arn)
+            add_pointer_age_alarms(self, settings, deployment, names, topic_arn)
         add_deployment(self, deployment, alias)

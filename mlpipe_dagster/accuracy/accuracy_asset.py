@@ -109,7 +109,7 @@ def accuracy_asset(
         measured = documents.find(partition, batch.batch_id)
         if measured is None:
             raise final_failure(context, "The job left no accuracy document that this release can read")
-        earlier = list(documents.until(partition))
+        earlier = list(documents.up_to(partition))
         promise = promise_of(measured, platform.registry, platform.bucket, earlier)
         finding = accuracy_finding(measured, promise, declaration.quality.accuracy)
         yield dg.MaterializeResult(

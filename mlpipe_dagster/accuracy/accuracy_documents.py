@@ -31,7 +31,7 @@ class AccuracyDocuments:
         """Return the accuracy of a batch; None if there is no document that this version can read."""
         return self._read(accuracy_key(self.model, partition, batch_id))
 
-    def until(self, partition: Partition) -> Iterator[MeasuredAccuracy]:
+    def up_to(self, partition: Partition) -> Iterator[MeasuredAccuracy]:
         """Yield the accuracy of the batches up to and including a partition, in order."""
         prefix = accuracy_prefix(self.model)
         first, last = (f"{prefix}{each.path}/" for each in (partition.earlier(WINDOW), partition))

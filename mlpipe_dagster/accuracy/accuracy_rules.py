@@ -181,5 +181,5 @@ def decayed_accuracy(
 def _finding(
     measured: MeasuredAccuracy, documents: AccuracyDocuments, registry: RegistryTable, thresholds: Accuracy
 ) -> AccuracyFinding:
-    earlier = documents.until(Partition(measured.partition))
+    earlier = documents.up_to(Partition(measured.partition))
     return accuracy_finding(measured, promise_of(measured, registry, documents.bucket, earlier), thresholds)

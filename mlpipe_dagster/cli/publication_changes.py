@@ -91,7 +91,7 @@ def _show(access: DeploymentAccess, model: str, sequence: int) -> tuple[bool, st
                 now=datetime.now(UTC),
                 report_grace=timedelta(0),
             )
-            return (reports.up_to(model) or 0) >= sequence, ""
+            return (reports.report_missing(model) or 0) >= sequence, ""
     except Exception as error:  # noqa: BLE001  # storages raise all kinds of errors, and the change is already made
         return False, f"Dagster does not show the change until its sensor reports it: {error}"[:500]
 

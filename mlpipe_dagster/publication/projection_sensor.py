@@ -95,7 +95,7 @@ def show_publications(
         with unreadable.collect(model):
             # A restored registry may lack the newest publications.
             is_known = after is not None and after < sequence
-            reached = reports.up_to(model, after if is_known else None)
+            reached = reports.report_missing(model, after if is_known else None)
             if reached is not None:
                 up_to[model] = reached
     return up_to

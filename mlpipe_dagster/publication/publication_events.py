@@ -45,31 +45,31 @@ class PublicationReporter:
         registry: The registry.
         now: The current time.
         report_grace: Publications younger than this are left to the command or run that made them.
-        left: How many more publications may be examined.
+        remaining: How many more publications may be examined.
     """
 
     instance: dg.DagsterInstance
     registry: RegistryTable
     now: datetime
     report_grace: timedelta = REPORT_GRACE
-    left: int = _MAX_REPORTS
+    remaining: int = _MAX_REPORTS
 
-    def up_to(self, model: str, after: int | None = None) -> int | None:
+    def report_missing(self, model: str, after: int | None = None) -> int | None:
         """Report a model's publications that Dagster lacks; return the number up to which it shows all.
 
         Args:
             model: The model's name.
             after: The result of an earlier call; None if unknown.
         """
-        if self.left <= 0:
+        if self.remaining <= 0:
             return after
         if after is None:
-            entries = self._recent(model)[: self.left]
+            entries = self._recent(model)[: self.remaining]
         else:
-            entries = self.registry.publications(model, after=after, most=self.left)
+            entries = self.registry.publications(model, after=after, most=self.remaining)
         if not entries:
             return after
-        self.left -= len(entries)
+        self.remaining -= len(entries)
         seen = shown_publications(self.instance, entries)
         reached = entries[0].sequence - 1 if after is None else after
         for entry in entries:

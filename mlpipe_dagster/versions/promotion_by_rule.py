@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from prediction_contract.errors import ContractError, RuleViolationError
-from prediction_contract.registry.promotion_order import PROMOTION_BY_RULE_CONDITIONS
+from prediction_contract.registry.promotion_conditions import PROMOTION_BY_RULE_CONDITIONS
 from prediction_contract.registry.records import ChangeRequest
 from prediction_contract.registry.table import RegistryTable
 from prediction_contract.registry.transaction import Transaction

@@ -52,7 +52,7 @@ def castable_from(source: ColumnType) -> tuple[str, ...]:
     return tuple(str(target) for kind, target in _CASTS if kind is source.kind)
 
 
-def scalar_of(text: str, column_type: ColumnType) -> Any:
+def parse_scalar(text: str, column_type: ColumnType) -> Any:
     """Parse a text as the raw JSON value of a column's type.
 
     Raises:
@@ -106,16 +106,16 @@ def _try_boolean(expression: str, _: ColumnType) -> str:
     return f"CASE {expression} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END"
 
 
-_TEXT = Cast(scalar_of, _try_cast)
+_TEXT = Cast(parse_scalar, _try_cast)
 _NUMBER_AS_IT_IS = Cast(_unchanged, _try_cast)
 
 _CASTS: dict[tuple[Kind, Kind], Cast] = {
     (Kind.STRING, Kind.LONG): _TEXT,
     (Kind.STRING, Kind.DECIMAL): _TEXT,
     (Kind.STRING, Kind.DOUBLE): _TEXT,
-    (Kind.STRING, Kind.BOOLEAN): Cast(scalar_of, _try_boolean),
+    (Kind.STRING, Kind.BOOLEAN): Cast(parse_scalar, _try_boolean),
     (Kind.STRING, Kind.DATE): _TEXT,
-    (Kind.STRING, Kind.TIMESTAMP): Cast(scalar_of, _try_timestamp),
+    (Kind.STRING, Kind.TIMESTAMP): Cast(parse_scalar, _try_timestamp),
     (Kind.LONG, Kind.STRING): Cast(lambda raw, _: str(raw), _plain_cast),
     (Kind.LONG, Kind.DECIMAL): _NUMBER_AS_IT_IS,
     (Kind.LONG, Kind.DOUBLE): Cast(_double_of, _try_cast),

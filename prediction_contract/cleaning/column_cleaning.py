@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from prediction_contract.cleaning.casts import cast_between, castable_from, scalar_of
+from prediction_contract.cleaning.casts import cast_between, castable_from, parse_scalar
 from prediction_contract.errors import ContractError, InvalidRowError, SchemaError
 from prediction_contract.rows.column_values import decoder_for
 from prediction_contract.rows.schema import Column, ColumnType, Kind
@@ -184,7 +184,7 @@ class AppliedRule:
         if member != "default" and column.type.kind not in _CLAMPED:
             raise self._refused(member, f"is a {column.type}, not a number")
         try:
-            raw = scalar_of(text, column.type)
+            raw = parse_scalar(text, column.type)
             decoder_for(column)(raw)
         except InvalidRowError as error:
             raise self._refused(member, f"has the {member} {text[:80]!r}: {error.what}") from error

@@ -83,7 +83,7 @@ class RowCleaning:
                 value = step(value)
             if value is not None:
                 cleaned[stored] = value
-        return self._contract.accept_members(cleaned).standing_for(checksum)
+        return self._contract.accept_members(cleaned).mark_cleaned_from(checksum)
 
 
 @contextmanager

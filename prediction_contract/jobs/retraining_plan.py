@@ -53,7 +53,8 @@ class RetrainingPlan:
         champion: The champion with which the candidate is compared; None if there is none.
         champion_sequence: The sequence of the champion pointer as read; 0 if there is none.
         champion_trained_until: The last partition of the champion's training data; None if unknown.
-        unbeaten: The number of consecutive newest candidates that were no better than the naive baselines.
+        candidates_below_baselines: How many of the newest candidates in a row were no better than the naive
+            baselines.
     """
 
     model: str
@@ -73,7 +74,7 @@ class RetrainingPlan:
     champion: PinnedModel | None = None
     champion_sequence: int = 0
     champion_trained_until: str | None = None
-    unbeaten: int = 0
+    candidates_below_baselines: int = 0
 
     @property
     def has_work(self) -> bool:

@@ -2,6 +2,6 @@
 
 `records` and `version_records` define what is stored. `conditions` and `transaction` define a guarded change.
 The rule modules define which changes exist: `manifest_rules`, `load_rules`, `publication_rules` with
-`automatic_publication`, `retention_rules`, and `version_rules` with `promotion_order`. A rule is a pure
+`automatic_publication`, `retention_rules`, and `version_rules` with `promotion_conditions`. A rule is a pure
 function from records to a `Transaction`; `table` carries it out.
 """

@@ -71,7 +71,7 @@ def checks_were_passed(target: BatchRecord) -> Condition:
     )
 
 
-def automatic_order(target: BatchRecord) -> tuple[Condition, ...]:
+def automatic_publication_conditions(target: BatchRecord) -> tuple[Condition, ...]:
     """Return the conditions on the home pointer: the batch is newer and no rollback or hold prevents it."""
     newer: tuple[Clause, ...] = (
         Missing("batch_id"),

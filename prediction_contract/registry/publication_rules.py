@@ -1,4 +1,4 @@
-"""Rules for what readers see: publish, roll back, hold, withdraw, and move serving regions after home.
+"""Rules for what readers see: publish, roll back, hold, and move serving regions after home.
 
 Every change carries a request id. The record of the request is created in the same transaction, so a request
 can be repeated by anybody at any time and takes effect once.
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from prediction_contract.naming.batch import BatchId
 from prediction_contract.registry.automatic_publication import (
-    automatic_order,
+    automatic_publication_conditions,
     checks_were_passed,
     version_may_publish,
 )
@@ -85,7 +85,7 @@ def publish(
             "Publish it explicitly if it should be live again",
         )
         gate = (checks_were_passed(target),)
-        home_conditions = automatic_order(target)
+        home_conditions = automatic_publication_conditions(target)
         checks = version_may_publish(target)
     else:
         eligible = Condition(
@@ -166,24 +166,6 @@ def hold(
             pointer,
             _entry(model, sequence, request, now, entry),
             request_is_new(request_key(model, request.request_id), request, action, sequence),
-        ),
-    )
-
-
-def withdraw(target: BatchRecord, request: ChangeRequest) -> Transaction:
-    """Withdraw a batch that is not live. No rule publishes it, and no later batch reads its predictions."""
-    not_live = Condition(
-        "batch_is_not_live",
-        OneOf("release_state", tuple(state for state in ReleaseState if state is not ReleaseState.LIVE)),
-        "The batch is live or unknown",
-        "Roll back to another batch, which withdraws this one",
-    )
-    return Transaction(
-        target.model,
-        target.batch_id,
-        (
-            Write(key=target.key, conditions=(not_live,), assign={"release_state": ReleaseState.WITHDRAWN}),
-            request_is_new(request_key(target.model, request.request_id), request, Action.WITHDRAW, 0),
         ),
     )
 

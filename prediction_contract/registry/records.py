@@ -50,7 +50,6 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
     HOLD = "hold"
     RELEASE_HOLD = "release_hold"
-    WITHDRAW = "withdraw"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from prediction_contract.registry.conditions import (
     Missing,
     OneOf,
 )
-from prediction_contract.registry.promotion_order import promotion_order
+from prediction_contract.registry.promotion_conditions import promotion_conditions
 from prediction_contract.registry.records import LONGEST_REASON, ChangeRequest
 from prediction_contract.registry.stored_record import Value
 from prediction_contract.registry.transaction import Transaction, Write, request_is_new
@@ -104,7 +104,7 @@ def promote(
     """
     order: tuple[Condition, ...] = ()
     if request.automatic:
-        order = promotion_order(target)
+        order = promotion_conditions(target)
         eligible = Condition(
             "version_is_approved",
             Equals("state", VersionState.APPROVED),

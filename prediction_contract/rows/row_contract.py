@@ -105,7 +105,7 @@ class Row:
         self.stored_checksum: int | None = None
         self.pieces = pieces
 
-    def standing_for(self, checksum: int) -> Row:
+    def mark_cleaned_from(self, checksum: int) -> Row:
         """Mark this row as the cleaned form of the row with the given checksum, and return it."""
         self.stored_checksum, self.checksum = self.checksum, checksum
         return self

@@ -161,7 +161,7 @@ class LocalRows:
         """
         end = len(self.file.row_groups) if groups is None else first_group + groups
         found = self._batches(range(first_group, end))
-        return found if rows_per_batch is None else of_size(found, rows_per_batch)
+        return found if rows_per_batch is None else rebatch(found, rows_per_batch)
 
     def _batches(self, groups: Iterable[int]) -> Iterator[pa.RecordBatch]:
         elsewhere = self.file.elsewhere
@@ -177,7 +177,7 @@ class LocalRows:
                     yield from table.to_batches()
 
 
-def of_size(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the same rows in batches of equal size; the last may have fewer rows."""
     held: list[pa.RecordBatch] = []
     count = 0

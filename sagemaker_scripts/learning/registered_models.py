@@ -98,7 +98,7 @@ def challenging_version(registry: VersionRegistry, model: str, version: int) -> 
     return approved_version(registry, model, version)
 
 
-def pin_of(record: ModelVersion) -> PinnedModel:
+def as_pinned_model(record: ModelVersion) -> PinnedModel:
     """Return the reference to a version in the form that batches store."""
     return PinnedModel(
         digest=record.digest,

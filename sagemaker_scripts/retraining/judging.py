@@ -53,7 +53,7 @@ from sagemaker_scripts.retraining.retraining_planning import (
     found_plan,
     require_unseen_outcomes,
 )
-from sagemaker_scripts.retraining.verdict_rules import Judgement, judged, pending, refused
+from sagemaker_scripts.retraining.verdict_rules import Judgement, judge_candidate, pending, refused
 from sagemaker_scripts.tables.returned_tables import ReturnedTableError
 
 _LOG = logging.getLogger(__name__)
@@ -221,7 +221,13 @@ class _Comparison:
                 doubts.append(
                     f"outcomes of at least {LEAST_PARTITIONS} partitions are needed to tell a gain from noise"
                 )
-        return judged(first, slices, self._judging, doubts=doubts, unbeaten=self._plan.unbeaten)
+        return judge_candidate(
+            first,
+            slices,
+            self._judging,
+            doubts=doubts,
+            candidates_below_baselines=self._plan.candidates_below_baselines,
+        )
 
     def _predictions(self, held_out: PreparedPartitions) -> _Models:
         plan, doubts = self._plan, list[str]()

@@ -21,7 +21,7 @@ from prediction_contract.naming.s3_layout import PLAN_NAME, retraining_claim_key
 from prediction_contract.registry.version_records import ModelVersion
 from sagemaker_scripts.features.feature_store import FeatureSet, newest_features, partitions_between
 from sagemaker_scripts.features.preparation import write_partitions
-from sagemaker_scripts.learning.registered_models import VersionRegistry, champion_of, pin_of
+from sagemaker_scripts.learning.registered_models import VersionRegistry, as_pinned_model, champion_of
 from sagemaker_scripts.retraining.range_planning import find_or_make_range
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _LARGEST_PLAN = 64 * 1024 * 1024
 _LARGEST_CLAIM = 64 * 1024
 LARGEST_VERDICT = 16 * 1024 * 1024
 # After this number of consecutive candidates no better than naive, including this one, a person must look.
-MOST_UNBEATEN = 3
+MAX_BELOW_BASELINES = 3
 
 
 class RetrainingPlanError(ContractError):
@@ -136,10 +136,10 @@ def _made(
         first_held_out=span.first_held_out,
         last_held_out=span.last_held_out,
         features=features,
-        champion=None if champion is None else pin_of(champion),
+        champion=None if champion is None else as_pinned_model(champion),
         champion_sequence=0 if pointer is None else pointer.sequence,
         champion_trained_until=trained_until,
-        unbeaten=_unbeaten(registry, store, model),
+        candidates_below_baselines=_candidates_below_baselines(registry, store, model),
     )
 
 
@@ -210,11 +210,11 @@ def _usable(inputs: ModelInputs, found: FeatureSet | None) -> FeatureSet | None:
     return None if found is not None and inputs.outcomes and found.outcomes is None else found
 
 
-def _unbeaten(registry: PlanningRegistry, store: ObjectStore, model: str) -> int:
+def _candidates_below_baselines(registry: PlanningRegistry, store: ObjectStore, model: str) -> int:
     """Return the number of consecutive newest versions that were no better than naive."""
     count = 0
-    for version in registry.model_versions(model, page_size=MOST_UNBEATEN - 1):
-        if count == MOST_UNBEATEN - 1 or version.verdict_key is None:
+    for version in registry.model_versions(model, page_size=MAX_BELOW_BASELINES - 1):
+        if count == MAX_BELOW_BASELINES - 1 or version.verdict_key is None:
             break
         if _beats_baselines(store, version.verdict_key):
             break

@@ -13,7 +13,7 @@ from prediction_contract.jobs.verdict import (
     MetricComparison,
     SliceComparison,
 )
-from sagemaker_scripts.retraining.retraining_planning import MOST_UNBEATEN
+from sagemaker_scripts.retraining.retraining_planning import MAX_BELOW_BASELINES
 
 
 class Judgement(NamedTuple):
@@ -44,13 +44,13 @@ def pending(reason: str) -> Judgement:
     return Judgement(1, 0, 0, PENDING, reason)
 
 
-def judged(
+def judge_candidate(
     deciding: MetricComparison,
     slices: Sequence[SliceComparison],
     judging: Judging,
     *,
     doubts: Sequence[str],
-    unbeaten: int,
+    candidates_below_baselines: int,
 ) -> Judgement:
     """Return the judgement that follows from the figures.
 
@@ -59,7 +59,8 @@ def judged(
         slices: The comparisons of the slices by the first metric.
         judging: The declared rules.
         doubts: Why a person must decide even on a better candidate, as clauses that follow "because".
-        unbeaten: How many candidates in a row before this one were no better than naive predictions.
+        candidates_below_baselines: How many candidates in a row before this one were no better than naive
+            predictions.
     """
     worse = [each for each in slices if each.is_worse]
     is_better, reason = _compared(deciding, judging.margin)
@@ -67,8 +68,8 @@ def judged(
         largest = max(worse, key=lambda each: each.rows)
         slices_text = "1 slice," if len(worse) == 1 else f"{len(worse)} slices, the largest of them"
         reason += f"; it is worse in {slices_text} {largest.column} = {largest.value}"
-    if not deciding.beats_baselines and unbeaten + 1 >= MOST_UNBEATEN:
-        reason += f"; none of the last {MOST_UNBEATEN} candidates was better than naive predictions"
+    if not deciding.beats_baselines and candidates_below_baselines + 1 >= MAX_BELOW_BASELINES:
+        reason += f"; none of the last {MAX_BELOW_BASELINES} candidates was better than naive predictions"
         return Judgement(int(is_better), len(worse), 1, REJECTED, reason)
     if not is_better or worse:
         return Judgement(int(is_better), len(worse), 0, REJECTED, reason)

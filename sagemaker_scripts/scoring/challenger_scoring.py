@@ -25,7 +25,7 @@ from sagemaker_scripts.batches.previous_batch import PreviousBatch, usable_batch
 from sagemaker_scripts.batches.schema_frame import read_columns
 from sagemaker_scripts.features.feature_store import FeatureSet, feature_set
 from sagemaker_scripts.functions.inputs_reading import read_inputs
-from sagemaker_scripts.learning.registered_models import challenging_version, pin_of
+from sagemaker_scripts.learning.registered_models import as_pinned_model, challenging_version
 from sagemaker_scripts.scoring.challenger_comparison import (
     PredictedRows,
     column_distances,
@@ -105,7 +105,7 @@ def score_challenger(
                 store,
                 inputs,
                 features=_features(store, manifest),
-                model=pin_of(challenging_version(registry, model, version)),
+                model=as_pinned_model(challenging_version(registry, model, version)),
                 previous=_previous(store, registry, manifest),
                 schema=schema,
                 cleaning=cleaning,

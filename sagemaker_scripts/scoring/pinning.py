@@ -16,8 +16,8 @@ from sagemaker_scripts.learning.model_artifact import declared_model
 from sagemaker_scripts.learning.registered_models import (
     VersionRegistry,
     approved_version,
+    as_pinned_model,
     champion_of,
-    pin_of,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ def _chosen(arguments: ScoreArguments, inputs: ModelInputs, registry: VersionReg
     """Return the model for a new batch: the named version, the declared file, or the champion."""
     model = arguments.model
     if arguments.version is not None:
-        return pin_of(approved_version(registry, model, arguments.version))
+        return as_pinned_model(approved_version(registry, model, arguments.version))
     if inputs.trained_elsewhere is not None:
         return declared_model(inputs.trained_elsewhere)
-    return pin_of(champion_of(registry, model))
+    return as_pinned_model(champion_of(registry, model))
 
 
 def pinned_source(pinned: PinnedModel) -> InputObject:

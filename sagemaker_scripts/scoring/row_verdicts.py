@@ -54,7 +54,7 @@ class RefusedRows:
         return "; ".join([counted, *self._first])
 
 
-def judged(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) -> list[EncodedRows]:
+def judge_rows(pieces: Sequence[EncodedRows], key: str, parse_row: ParseRow | None) -> list[EncodedRows]:
     """Return the rows with all their refusals by the load, also because of shared keys.
 
     Args:

@@ -29,7 +29,7 @@ from sagemaker_scripts.batches.key_comparison import check_keys
 from sagemaker_scripts.batches.previous_batch import PreviousBatch
 from sagemaker_scripts.batches.previous_rows import ReadRows, previous_frame
 from sagemaker_scripts.codecs.known_codecs import Codecs
-from sagemaker_scripts.features.feature_files import FeatureFile, LocalRows, of_size
+from sagemaker_scripts.features.feature_files import FeatureFile, LocalRows, rebatch
 from sagemaker_scripts.functions.entity_rows import ENTITY
 from sagemaker_scripts.functions.function_calls import ModelFunctions
 from sagemaker_scripts.functions.inputs_reading import read_inputs
@@ -38,7 +38,7 @@ from sagemaker_scripts.learning.model_artifact import load_model
 from sagemaker_scripts.learning.outcomes import PreparedTables, ScoredPartition, predictions_of
 from sagemaker_scripts.scoring.division import Piece, PreviousPiece
 from sagemaker_scripts.scoring.planning import planned_features, planned_previous
-from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judged
+from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judge_rows
 from sagemaker_scripts.scoring.scoring_plan import ScoringPlan
 from sagemaker_scripts.scoring.scoring_processes import CountRows, RunTask
 from sagemaker_scripts.scoring.shares import Share
@@ -171,7 +171,7 @@ class ShareScorer:
         with self._work.output.writer(share.name, self._store) as writer:
             for number, chunk in enumerate(self._chunks(share), start=1):
                 with _named_in_errors(number, chunk, share):
-                    pieces = judged(self._encoded(chunk), self._work.schema.key, self._parse_row)
+                    pieces = judge_rows(self._encoded(chunk), self._work.schema.key, self._parse_row)
                 for piece in pieces:
                     refused.add(piece, rows)
                     rows += len(piece)
@@ -222,7 +222,7 @@ class ShareScorer:
                 for batch in self._local(files[span.file]).batches(span.first_group, span.groups)
             )
             first_row = share.first_row
-            for batch in of_size(found, share.rows_of_chunk(plan.chunk_rows)):
+            for batch in rebatch(found, share.rows_of_chunk(plan.chunk_rows)):
                 numbers = np.arange(first_row, first_row + batch.num_rows)
                 yield _Chunk(PreparedTables(pa.Table.from_batches([batch]), None), None, numbers)
                 first_row += batch.num_rows

@@ -56,7 +56,7 @@ REGISTRY, ONLINE = DEPLOYMENT.registry_table, DEPLOYMENT.online_table(MODEL)
 ENTITIES = ["a", "b"]
 POINTER = pointer_key(MODEL, REGION).record
 LIFE = timedelta(days=30)
-ACTS = ("publish", "follow", "publish", "follow", "roll_back", "publish_again", "hold", "withdraw")
+ACTS = ("publish", "follow", "publish", "follow", "roll_back", "publish_again", "hold")
 BEGINNING = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -119,11 +119,6 @@ class Home:
         self._do(
             publication_rules.hold(live_pointers, self._request(), model=MODEL, held=held, now=self._later())
         )
-
-    def withdraw(self) -> None:
-        """Withdraw the oldest superseded batch, if there is one."""
-        if superseded := self._in_state(ReleaseState.SUPERSEDED):
-            self._do(publication_rules.withdraw(self.record(superseded[0]), self._request()))
 
     def follow(self) -> None:
         """Let the region follow, once all items of the live batch have been found there."""

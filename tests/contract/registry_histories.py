@@ -307,13 +307,4 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
         step("begin"),
         step("two_race", choice=8, race=("verify", "retire"), steps_before=4),
     ),
-    "withdraw.batch_is_not_live": (
-        step("begin"),
-        step("somebody_acts", actor="withdraw"),
-    ),
-    "withdraw.request_is_new": (
-        step("begin"),
-        step("an_actor_is_overtaken", quick=(("notice", False, 0), ("withdraw", False, 0)), slow="notice"),
-        step("somebody_acts", actor="ask_again"),
-    ),
 }

@@ -364,13 +364,6 @@ class RegistrySimulation:
 
             change = publication_rules.hold(live_pointers, request, model=MODEL, held=held, now=now)
             return Plan("hold", change, changed_hold)
-        if kind == "withdraw":
-
-            def withdrawn() -> None:
-                carried_out()
-                self.ever_withdrawn.add(target)
-
-            return Plan("withdraw", publication_rules.withdraw(batch, request), withdrawn)
         live_before = live_pointers.home.batch_id if live_pointers.home else None
         life: LifeRules = {"minimum_life": MINIMUM_LIFE, "retention": RETENTION}
 

@@ -597,18 +597,6 @@ def test_a_lapsed_claim_can_be_abandoned_and_an_active_one_cannot() -> None:
     assert (story.batch(FIRST).load_state, story.batch(FIRST).claim_token) == ("done", None)
 
 
-def test_a_withdrawn_batch_is_not_published_automatically() -> None:
-    """Withdrawal of a batch that is not live marks it; the live one must be rolled back instead."""
-    story = Story()
-    story.verified(FIRST)
-    change = publication_rules.withdraw(story.batch(FIRST), ChangeRequest(request_id="w-1", actor="ada"))
-    assert story.table.apply("", change) is None
-    assert story.publish(FIRST, automatic=True) == "target_was_never_published"
-    assert story.publish(FIRST) is None
-    again = publication_rules.withdraw(story.batch(FIRST), ChangeRequest(request_id="w-2", actor="ada"))
-    assert story.table.apply("", again) == "batch_is_not_live"
-
-
 def test_a_batch_served_by_a_lagging_region_is_loaded_again_in_time() -> None:
     """Whoever serves the batch, home or not, its items must not expire."""
     story = Story()

@@ -13,7 +13,7 @@ from botocore.exceptions import ResponseStreamingError
 
 from prediction_batches.object_store import InputMissingError, ObjectAlteredError, ObjectStore
 from sagemaker_scripts.features import feature_writer
-from sagemaker_scripts.features.feature_files import of_size
+from sagemaker_scripts.features.feature_files import rebatch
 from sagemaker_scripts.features.feature_store import PreparedPartition, feature_set
 from sagemaker_scripts.features.feature_writer import FeatureFileWriter
 from tests.fakes.memory_s3 import MemoryS3
@@ -107,8 +107,8 @@ def test_batches_of_one_size_are_made_of_smaller_and_larger_ones() -> None:
     """No row is lost or moved where batches begin and end in other places."""
     pieces = [numbered(*ends).combine_chunks().to_batches() for ends in ((0, 1), (1, 1), (1, 8), (8, 9))]
     batches = [batch for piece in pieces for batch in piece]
-    assert entities(of_size(batches, 3)) == [["e0", "e1", "e2"], ["e3", "e4", "e5"], ["e6", "e7", "e8"]]
-    assert entities(of_size(batches, 100)) == [[f"e{number}" for number in range(9)]]
+    assert entities(rebatch(batches, 3)) == [["e0", "e1", "e2"], ["e3", "e4", "e5"], ["e6", "e7", "e8"]]
+    assert entities(rebatch(batches, 100)) == [[f"e{number}" for number in range(9)]]
 
 
 def test_several_readers_of_a_host_fetch_a_file_once(store: ObjectStore, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _undelivered_events(deployment: Deployment, rule: str) -> Alarm:
     )
 
 
-def add_pointer_alarms(
+def add_pointer_age_alarms(
     stack: cdk.Stack, settings: StageSettings, deployment: Deployment, models: Iterable[str], topic_arn: str
 ) -> None:
     """Add one alarm per model on the age of the live batch that the region's API serves."""

@@ -104,7 +104,7 @@ class ModelPath:
             lambda: self._load_run(batch_id, load_job, tags),
             seconds=_SENSOR_SECONDS,
             what=f"The sensor's start of a load run for {manifest.key}",
-            see=str(self.dagster.service.log),
+            reason_at=str(self.dagster.service.log),
         )
         if run.tags.get("dagster/sensor_name") != _SENSOR:
             raise StackError(
@@ -121,7 +121,7 @@ class ModelPath:
                 raise self.dagster.failure(newest, what)
             return newest.run_id if newest is not None and newest.status == "SUCCESS" else None
 
-        run_id = wait_for(look, seconds=_LOAD_SECONDS, what=what, see=self.dagster.page(run.run_id))
+        run_id = wait_for(look, seconds=_LOAD_SECONDS, what=what, reason_at=self.dagster.page(run.run_id))
         is_live = self._record(batch_id).release_state == ReleaseState.LIVE
         if is_live == (live_before > partition):
             raise StackError(
@@ -158,7 +158,7 @@ class ModelPath:
             look,
             seconds=_SWITCH_SECONDS,
             what=f"The API's switch to batch {batch_id}",
-            see=f"`mlpipe batches {self.model}`",
+            reason_at=f"`mlpipe batches {self.model}`",
             pause_seconds=0.2,
         )
 

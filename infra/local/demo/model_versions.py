@@ -112,7 +112,7 @@ class ModelVersions:
             look,
             seconds=_PROMOTION_SECONDS,
             what=f"The promotion of version {version} of {self.model}",
-            see=f"`mlpipe models {self.model}`",
+            reason_at=f"`mlpipe models {self.model}`",
         )
 
     def demote(self) -> tuple[int, int | None]:

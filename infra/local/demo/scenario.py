@@ -168,7 +168,7 @@ class Demo:
                 lambda: True if dagster.sensor_runs(_SENSOR) else None,
                 seconds=_SENSOR_SECONDS,
                 what=f"The start of the sensor {_SENSOR}",
-                see=str(dagster.service.log),
+                reason_at=str(dagster.service.log),
             )
             found.append(dagster.service.url)
             if dagster.service.process is not None and (dead := dagster.cancel_dead_runs()):

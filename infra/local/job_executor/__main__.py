@@ -68,7 +68,7 @@ def serve(settings: ExecutorSettings) -> int:
     access = AwsAccess(settings)
     images = ImageStore(settings.state_dir / "images.json")
     faults = FaultBook()
-    faults.know_events(EVENTS, DETAIL_TYPES)
+    faults.allow_events(EVENTS, DETAIL_TYPES)
     bus = EventBus(settings.region, access, faults)
     runner = JobRunner(
         settings=settings,

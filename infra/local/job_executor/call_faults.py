@@ -75,7 +75,7 @@ class FaultBook:
         self._faults: list[CallFault] = []
         self._lock = threading.Lock()
 
-    def know_calls(self, service: str, errors: Mapping[str, Collection[str]]) -> None:
+    def allow_calls(self, service: str, errors: Mapping[str, Collection[str]]) -> None:
         """Let `add` accept faults of a service's operations.
 
         Args:
@@ -84,7 +84,7 @@ class FaultBook:
         """
         self._calls[service] = {name: frozenset(codes) for name, codes in errors.items()}
 
-    def know_events(self, source: str, detail_types: Collection[str]) -> None:
+    def allow_events(self, source: str, detail_types: Collection[str]) -> None:
         """Let `add` accept faults of events.
 
         Args:

@@ -50,7 +50,7 @@ class Dispatcher:
         }
         for protocol in self._protocols.values():
             errors = {name: protocol.error_names(name) for name in operations[protocol.service]}
-            faults.know_calls(protocol.service, errors)
+            faults.allow_calls(protocol.service, errors)
 
     def dispatch(self, target: str, body: bytes) -> bytes | None:
         """Return the answer to one call; None if a fault says that the answer is lost.

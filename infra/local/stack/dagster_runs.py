@@ -170,7 +170,7 @@ class Dagster:
                 raise self.failure(run, what)
             return run if run.status == "SUCCESS" else None
 
-        return wait_for(look, seconds=seconds, what=f"{what} (run {run_id})", see=self.page(run_id))
+        return wait_for(look, seconds=seconds, what=f"{what} (run {run_id})", reason_at=self.page(run_id))
 
     def run(self, run_id: str) -> Run:
         """Return a run."""
@@ -297,28 +297,28 @@ class Dagster:
 
 
 def wait_for(
-    look: Callable[[], _Found | None],
+    find: Callable[[], _Found | None],
     *,
     seconds: float,
     what: str,
-    see: str,
+    reason_at: str,
     pause_seconds: float = _PAUSE_SECONDS,
 ) -> _Found:
-    """Call `look` until it returns a value, and return the value.
+    """Call `find` until it returns a value, and return the value.
 
     Args:
-        look: Returns the value, or None as long as there is none.
+        find: Returns the value, or None as long as there is none.
         seconds: The deadline.
         what: Describes the awaited thing, for the message.
-        see: Where the user can find the reason for a failure, for the message.
+        reason_at: Where the user can find the reason for a failure, for the message.
         pause_seconds: The pause between two calls.
 
     Raises:
         StackError: The deadline passed.
     """
     deadline = time.monotonic() + seconds
-    while (found := look()) is None:
+    while (found := find()) is None:
         if time.monotonic() > deadline:
-            raise StackError(f"{what} took longer than {seconds:.0f} s", remedy=f"See {see}")
+            raise StackError(f"{what} took longer than {seconds:.0f} s", remedy=f"See {reason_at}")
         time.sleep(pause_seconds)
     return found

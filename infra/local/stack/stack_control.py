@@ -264,7 +264,7 @@ class StackControl:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._print_outcomes(supervisor.pid, lambda: supervisor.poll() is None, mended=0)
+        self._print_outcomes(supervisor.pid, lambda: supervisor.poll() is None, restart_requests=0)
         self._say_losses(lost)
 
     def _restart_failed(self, supervisor: psutil.Process) -> None:
@@ -272,17 +272,21 @@ class StackControl:
         self._await_status(supervisor.pid, lambda: is_alive(supervisor), lambda _status: True)
         before = read_status(self.directory)
         supervisor.send_signal(signal.SIGHUP)
-        mended = before.mended + 1 if before else 0
-        lost = self._print_outcomes(supervisor.pid, lambda: is_alive(supervisor), mended=mended)
+        restart_requests = before.restart_requests + 1 if before else 0
+        lost = self._print_outcomes(
+            supervisor.pid, lambda: is_alive(supervisor), restart_requests=restart_requests
+        )
         self._say_losses(lost)
 
-    def _print_outcomes(self, pid: int, alive: Callable[[], bool], *, mended: int) -> list[tuple[str, str]]:
+    def _print_outcomes(
+        self, pid: int, alive: Callable[[], bool], *, restart_requests: int
+    ) -> list[tuple[str, str]]:
         """Print each component's outcome when it is known, until all have one.
 
         Args:
             pid: The supervisor's process id.
             alive: Whether the supervisor still runs.
-            mended: The number of restart requests that its status must include to be current.
+            restart_requests: The number of restart requests that its status must include to be current.
 
         Returns:
             The losses from deaths before the restart, by component.
@@ -293,7 +297,7 @@ class StackControl:
         reported: set[str] = set()
 
         def is_settled(status: StackStatus) -> bool:
-            if status.mended < mended:
+            if status.restart_requests < restart_requests:
                 return False
             for component in running_components(self.directory, self.project, status):
                 entry = status.components[component.name]

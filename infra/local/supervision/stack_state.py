@@ -68,12 +68,12 @@ class StackStatus:
 
     Attributes:
         supervisor_pid: The process that wrote it.
-        mended: How often the supervisor was asked to restart dead components.
+        restart_requests: How often the supervisor was asked to restart dead components.
         components: The components by name, in the order of their start.
     """
 
     supervisor_pid: int
-    mended: int
+    restart_requests: int
     components: Mapping[str, ComponentStatus]
 
 
@@ -196,7 +196,7 @@ def read_status(directory: StackDirectory) -> StackStatus | None:
     try:
         return StackStatus(
             supervisor_pid=int(document["supervisor_pid"]),
-            mended=int(document["mended"]),
+            restart_requests=int(document["restart_requests"]),
             components={name: ComponentStatus(**entry) for name, entry in document["components"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

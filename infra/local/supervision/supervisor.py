@@ -44,7 +44,7 @@ class Supervisor:
         components = build_components(directory, project, {name: ports[name] for name in names})
         self._directory = directory
         self._components = [SupervisedComponent(component, directory) for component in components]
-        self._mended = 0
+        self._restart_requests = 0
         self._stop_asked = False
         self._mend_asked = False
         self._written: StackStatus | None = None
@@ -77,7 +77,7 @@ class Supervisor:
             self._mend_asked = False
             for supervised in self._components:
                 supervised.allow_restart()
-            self._mended += 1
+            self._restart_requests += 1
             self._write_status()
 
     def _stop(self) -> None:
@@ -111,7 +111,7 @@ class Supervisor:
         """Write the status file if anything changed; if that fails, the next step tries again."""
         status = StackStatus(
             supervisor_pid=os.getpid(),
-            mended=self._mended,
+            restart_requests=self._restart_requests,
             components={supervised.component.name: supervised.status for supervised in self._components},
         )
         if status != self._written:

@@ -48,13 +48,12 @@ def check(options: argparse.Namespace, access: DeploymentAccess) -> CommandResul
     leaks = [] if faults or not options.leaks else _leaks(options, access)
     ok = not faults and not any(each["leaks"] or each["error"] for each in leaks)
     document = {"ok": ok, "project": str(access.project.root), "models": access.models(), "faults": faults}
-    told = [*([] if not options.leaks else _leak_tables(leaks, with_faults=bool(faults)))]
     return CommandResult(
         document={**document, **({"leaks": leaks} if options.leaks else {})},
         sections=[
             Fields(members={"right": ok, "project": document["project"], "models": document["models"]}),
             Table(title="faults", columns=_FAULT, rows=faults, whole=frozenset(_FAULT)),
-            *told,
+            *(_leak_tables(leaks, with_faults=bool(faults)) if options.leaks else ()),
         ],
         ok=ok,
     )

@@ -133,7 +133,7 @@ def done_files(access: DeploymentAccess, since: date) -> Iterator[tuple[str, dat
             yield item["Key"], item["LastModified"]
 
 
-def job_run_ended(access: DeploymentAccess, job_run_id: str) -> str | None:
+def ended_job_run_state(access: DeploymentAccess, job_run_id: str) -> str | None:
     """Return the final state of a load's job run; None if it is running.
 
     The state is `forgotten` if Glue no longer knows the job run.

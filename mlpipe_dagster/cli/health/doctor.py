@@ -14,8 +14,8 @@ from mlpipe_dagster.cli.health.deployment_health import (
     bucket_findings,
     code_findings,
     done_files,
+    ended_job_run_state,
     guarded,
-    job_run_ended,
     queue_findings,
     table_findings,
 )
@@ -157,7 +157,7 @@ def _model(
         # A retired batch is claimed by a sweep, not by a job run.
         if batch.claim_job_run_id is None or batch.load_state == LoadState.RETIRED:
             continue
-        if ended := job_run_ended(access, batch.claim_job_run_id):
+        if ended := ended_job_run_state(access, batch.claim_job_run_id):
             yield records.finding(
                 Severity.WARNING,
                 "claims",

@@ -268,12 +268,12 @@ def test_a_model_that_nobody_judged_promises_what_its_first_batches_reached(smal
     registry, bucket = small_model.platform.registry, small_model.platform.bucket
     own = documents.find("2013-02-06", measured().batch_id)
     assert own is not None
-    until = [each.partition for each in documents.until(Partition("2013-02-06"))]
+    until = [each.partition for each in documents.up_to(Partition("2013-02-06"))]
     assert until == [f"2013-02-0{day}" for day in range(1, 7)]
     own = replace(own, batch_id="20130206T060000Z-0123abcd")
-    found = promise_of(own, registry, bucket, documents.until(Partition("2013-02-06")))
+    found = promise_of(own, registry, bucket, documents.up_to(Partition("2013-02-06")))
     assert found == Promise("mae:score", 5.0, f"the median of the model's first {FIRST_BATCHES} batches")
-    assert promise_of(own, registry, bucket, documents.until(Partition("2013-02-04"))) is None
+    assert promise_of(own, registry, bucket, documents.up_to(Partition("2013-02-04"))) is None
 
 
 def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel) -> None:
@@ -284,7 +284,7 @@ def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel
         accuracy_key(small_model.name, "2013-01-15", measured().batch_id), b"no JSON"
     )
     documents = AccuracyDocuments(small_model.platform.bucket, small_model.name)
-    found = [each.partition for each in documents.until(Partition("2013-02-01"))]
+    found = [each.partition for each in documents.up_to(Partition("2013-02-01"))]
     assert found == ["2012-11-03", "2013-02-01"]
 
 

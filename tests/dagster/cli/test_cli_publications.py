@@ -61,7 +61,7 @@ def test_what_a_command_changes_shows_in_dagster_once(
         reports = PublicationReporter(
             instance=instance, registry=small_model.platform.registry, now=now() + 2 * REPORT_GRACE
         )
-        assert reports.up_to(small_model.name, None) == 3
+        assert reports.report_missing(small_model.name, None) == 3
         key = dg.AssetKey([small_model.name, "publication"])
         events = [
             record.asset_materialization

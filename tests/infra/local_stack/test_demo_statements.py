@@ -133,7 +133,7 @@ def test_history_is_told_as_such() -> None:
 def test_a_wait_ends_by_its_deadline() -> None:
     """What does not come is named, and where to look."""
     with pytest.raises(StackError, match=r"The flood took longer than 0 s. See the river"):
-        wait_for(lambda: None, seconds=0.05, what="The flood", see="the river", pause_seconds=0.01)
+        wait_for(lambda: None, seconds=0.05, what="The flood", reason_at="the river", pause_seconds=0.01)
 
 
 def test_a_failed_step_is_told_before_its_error() -> None:

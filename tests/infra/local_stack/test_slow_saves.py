@@ -161,7 +161,8 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
         ready = ComponentStatus(state="ready", since=0, port=1)
         saving = replace(ready, detail="saving its state for 7 s; 12 MB on disk")
         write_status(
-            directory, StackStatus(supervisor_pid=supervisor.pid, mended=0, components={"aws": saving})
+            directory,
+            StackStatus(supervisor_pid=supervisor.pid, restart_requests=0, components={"aws": saving}),
         )
         control._wait_for_end(psutil.Process(supervisor.pid))
     assert said == ["  aws is saving its state for 7 s; 12 MB on disk"]

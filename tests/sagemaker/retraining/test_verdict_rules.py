@@ -8,7 +8,7 @@ import pytest
 
 from prediction_contract.jobs.model_inputs import Judging
 from prediction_contract.jobs.verdict import MetricComparison, SliceComparison
-from sagemaker_scripts.retraining.verdict_rules import Judgement, judged
+from sagemaker_scripts.retraining.verdict_rules import Judgement, judge_candidate
 
 AUTO = Judging(margin=0.01, is_approved_by_rule=True)
 
@@ -42,8 +42,14 @@ def outcome(found: Judgement) -> tuple[int, int, int, str]:
 
 def judge(figures: MetricComparison, *slices: SliceComparison, **changes: Any) -> Judgement:
     """Return the judgement by the usual rules, or changed ones."""
-    given = {"judging": AUTO, "doubts": (), "unbeaten": 0} | changes
-    return judged(figures, slices, given["judging"], doubts=given["doubts"], unbeaten=given["unbeaten"])
+    given = {"judging": AUTO, "doubts": (), "candidates_below_baselines": 0} | changes
+    return judge_candidate(
+        figures,
+        slices,
+        given["judging"],
+        doubts=given["doubts"],
+        candidates_below_baselines=given["candidates_below_baselines"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,8 +107,8 @@ def test_a_person_approves_where_it_is_declared_or_where_there_are_doubts() -> N
 def test_the_third_candidate_in_a_row_that_beats_no_naive_guess_needs_a_person() -> None:
     """Two may be bad luck."""
     useless = metric(-0.2, -0.3, beats_baselines=False)
-    assert outcome(judge(useless, unbeaten=1)) == (0, 0, 0, "Rejected")
-    found = judge(useless, unbeaten=2)
+    assert outcome(judge(useless, candidates_below_baselines=1)) == (0, 0, 0, "Rejected")
+    found = judge(useless, candidates_below_baselines=2)
     assert outcome(found) == (0, 0, 1, "Rejected")
     assert "none of the last 3 candidates was better than naive predictions" in found.reason
-    assert outcome(judge(metric(0.2, 0.1), unbeaten=2)) == (1, 0, 0, "Approved")
+    assert outcome(judge(metric(0.2, 0.1), candidates_below_baselines=2)) == (1, 0, 0, "Approved")

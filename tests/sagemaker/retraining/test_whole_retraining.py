@@ -449,7 +449,7 @@ class TestJudging:
         for number in range(3):
             execution, last = f"e{number}", f"2013-02-{13 + number}"
             plan = model.plan(execution, last_partition=last)
-            assert plan.unbeaten == min(number, 2)
+            assert plan.candidates_below_baselines == min(number, 2)
             verdict = model.judge(model.candidate({"rate": 90.0 + number}, execution), execution)
             assert (verdict.better, verdict.needs_person) == (0, int(number == 2))
             versions.append(found_model(model.store, "churn", verdict.candidate_key))
@@ -459,7 +459,7 @@ class TestJudging:
             )
         # A version without a verdict breaks the row.
         model.registry.add(versions[-1])
-        assert model.plan("last", last_partition="2013-02-17").unbeaten == 0
+        assert model.plan("last", last_partition="2013-02-17").candidates_below_baselines == 0
 
     @pytest.mark.parametrize(
         "address",

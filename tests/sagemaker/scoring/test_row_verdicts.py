@@ -14,7 +14,7 @@ from prediction_contract.cleaning.cleaning_rules import Cleaning
 from prediction_contract.cleaning.column_cleaning import ColumnCleaning
 from prediction_contract.cleaning.row_cleaning import row_parser
 from prediction_contract.rows.schema import PredictionSchema
-from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judged
+from sagemaker_scripts.scoring.row_verdicts import RefusedRows, judge_rows
 
 SCHEMA = PredictionSchema.from_document(
     {
@@ -36,7 +36,7 @@ def encoded(*rows: tuple[str | None, float]) -> EncodedRows:
 def reasons(pieces: list[EncodedRows], *rules: ColumnCleaning) -> list[dict[int, str]]:
     """Return the reasons by row of each piece after cleaning."""
     parse_row: Any = row_parser(SCHEMA, Cleaning(rules)) if rules else None
-    found = judged(pieces, "key", parse_row)
+    found = judge_rows(pieces, "key", parse_row)
     return [{number: each.reason for number, each in sorted(piece.refusals.items())} for piece in found]
 
 
@@ -67,7 +67,7 @@ def test_rows_that_cleaning_mends_are_not_refused() -> None:
 def test_refused_rows_are_counted_and_the_first_five_named() -> None:
     """A message has no room for more, and quotes no value."""
     found = RefusedRows()
-    first, second = judged(
+    first, second = judge_rows(
         [encoded(*[("a", 1.0)] * 4), encoded(("", 1.0), ("a", 2.0), ("b", 3.0))], "key", None
     )
     found.add(first, 0)

@@ -192,7 +192,7 @@ def _is_named(shape: Any) -> bool:
     return shape.type_name == "structure" and any(member in shape.members for member in _NAME_MEMBERS)
 
 
-def follow(document: Any, path: tuple[str | int, ...]) -> Any:
+def value_at(document: Any, path: tuple[str | int, ...]) -> Any:
     """Return the value at a path in an answer or a JSON file.
 
     Raises:

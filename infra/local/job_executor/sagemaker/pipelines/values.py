@@ -12,10 +12,10 @@ from infra.local.job_executor.sagemaker.pipelines.references import (
     JOIN,
     JSON_GET,
     BadReferenceError,
-    follow,
     path_parts,
     property_file,
     step_property,
+    value_at,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Values:
     def _get(self, reference: str) -> Any:
         found = step_property(reference)
         if found is not None:
-            return follow(self._answer(found.step), found.path)
+            return value_at(self._answer(found.step), found.path)
         head, _, name = reference.partition(".")
         return self.parameters[name] if head == "Parameters" else self.variables[name]
 
@@ -82,7 +82,7 @@ class Values:
                 self._files[uri] = json.loads(self.read(uri), parse_constant=_refused)
             except ValueError as error:
                 raise BadReferenceError(f"{uri} is not JSON: {error}") from error
-        value = follow(self._files[uri], path_parts(call["Path"]))
+        value = value_at(self._files[uri], path_parts(call["Path"]))
         if not isinstance(value, str | int | float | bool):
             raise BadReferenceError(f"{call['Path']} of {uri} is not a string, number or boolean")
         return value
@@ -91,7 +91,7 @@ class Values:
         """Return the S3 address of a property file."""
         output, path = self.steps[found.step].property_files[str(found.property_file)]
         described = self._answer(found.step)
-        folder = follow(described, ("ProcessingOutputConfig", "Outputs", output, "S3Output", "S3Uri"))
+        folder = value_at(described, ("ProcessingOutputConfig", "Outputs", output, "S3Output", "S3Uri"))
         return f"{folder.rstrip('/')}/{path}"
 
     def _answer(self, step: str) -> Any:

@@ -17,7 +17,7 @@ PROMOTION_BY_RULE_CONDITIONS = frozenset(
 """Conditions of promotion by rule only. A version that fails one waits for a person."""
 
 
-def promotion_order(target: ModelVersion) -> tuple[Condition, ...]:
+def promotion_conditions(target: ModelVersion) -> tuple[Condition, ...]:
     """Return the conditions on the champion pointer.
 
     The champion must be older, and the version must have been judged against it. There must be no later
