@@ -142,13 +142,6 @@ class DataBucket:
         """
         return json.loads(self.read(key))
 
-    def find_json(self, key: str) -> Any | None:
-        """Return a JSON document that the platform itself has written; None if it does not exist."""
-        try:
-            return self.read_json(key)
-        except ObjectMissingError:
-            return None
-
     def put(self, key: str, content: bytes) -> None:
         """Write an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COLUMN_PATTERN = "[a-z][a-z0-9_]{0,62}"
-TYPE_PATTERN = "string|long|double|boolean|date|timestamp|json|decimal[(][1-9][0-9]?,[0-9]{1,2}[)]"
 MAX_COLUMNS = 1000
 # The size of a manifest's schema, unknown members included. It takes up to half an item.
 LARGEST_SCHEMA_BYTES = MAX_ITEM_BYTES // 2

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Below the ephemeral ports of Linux and macOS, so outgoing connections do not take a stopped stack's ports.
 _PORT_RANGE = range(20_000, 32_000)
 _HIGHEST_PORT = 65_535
+_TAIL_LINES = 15
 
 
 class StackError(Exception):
@@ -242,7 +243,7 @@ def locked(path: Path, *, wait_seconds: float, on_wait: Callable[[], None]) -> I
         yield stream
 
 
-def log_tail(path: Path, *, lines: int = 15) -> str:
+def log_tail(path: Path) -> str:
     """Return the last lines of a log, indented, or a sentence if there is no log."""
     try:
         with path.open("rb") as stream:
@@ -250,7 +251,7 @@ def log_tail(path: Path, *, lines: int = 15) -> str:
             text = stream.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return f"    ({path} does not exist)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or f"    ({path} is empty)"
+    return "\n".join(f"    {line}" for line in text.splitlines()[-_TAIL_LINES:]) or f"    ({path} is empty)"
 
 
 def _bind(port: int) -> socket.socket | None:
