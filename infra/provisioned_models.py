@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from model_declaration.declaration_files import (
     DeclarationError,
     declarations_in,
+    field_location,
     holds_template,
-    place_of,
     validated,
     written_attributes,
 )
@@ -99,7 +99,7 @@ def _pipeline_declaration(written: Mapping[str, Any], file: Path) -> ModelDeclar
     for name, value in read.items():
         if holds_template(json.dumps(value, default=str)):
             raise DeclarationError(
-                f"{place_of(file, name)}: a template is not allowed here, because SageMaker's pipelines are "
+                f"{field_location(file, name)}: a template is not allowed here, because SageMaker's pipelines are "
                 "built from this field without Dagster",
                 remedy="Write the value itself; templates are allowed in "
                 f"{', '.join(sorted(_DESCRIPTIVE_FIELDS))}",
@@ -113,7 +113,7 @@ def _input_fields(written: Mapping[str, Any], file: Path) -> _InputFields:
     for name, part in parts.items():
         if holds_template(json.dumps(part, default=str)):
             raise DeclarationError(
-                f"{place_of(file, name)}: a template is not allowed here, because the jobs' permissions are "
+                f"{field_location(file, name)}: a template is not allowed here, because the jobs' permissions are "
                 "built from this field without Dagster",
                 remedy="Write the value itself",
             )
@@ -121,7 +121,7 @@ def _input_fields(written: Mapping[str, Any], file: Path) -> _InputFields:
         return _InputFields.model_validate(parts)
     except ValidationError as error:
         faults = (
-            f"{place_of(file, *cause['loc'])}: {cause['msg']}"
+            f"{field_location(file, *cause['loc'])}: {cause['msg']}"
             for cause in error.errors(include_url=False, include_context=False)
         )
         raise DeclarationError("; ".join(faults), remedy="Correct the file") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra.permissions.source_rights import source_statements
-from model_declaration.declaration_files import place_of
+from model_declaration.declaration_files import field_location
 from prediction_contract.errors import ContractError
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def _faults(settings: StageSettings, model: ProvisionedModel) -> Iterator[str]:
         named.append((elsewhere.bucket, ("model", "bucket")))
     for bucket, field in named:
         if bucket is not None and bucket not in buckets:
-            yield f"{place_of(model.file, *field)}: stage {settings.stage} does not allow the bucket {bucket}"
+            yield f"{field_location(model.file, *field)}: stage {settings.stage} does not allow the bucket {bucket}"
     for source in model.inputs.sources:
         if source.secret is not None and source.secret not in settings.source_secrets:
             yield (
-                f"{place_of(model.file, 'sources', source.name, 'secret')}: stage {settings.stage} does not "
+                f"{field_location(model.file, 'sources', source.name, 'secret')}: stage {settings.stage} does not "
                 f"allow the secret {source.secret}"
             )
