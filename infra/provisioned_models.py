@@ -99,8 +99,8 @@ def _pipeline_declaration(written: Mapping[str, Any], file: Path) -> ModelDeclar
     for name, value in read.items():
         if holds_template(json.dumps(value, default=str)):
             raise DeclarationError(
-                f"{field_location(file, name)}: a template is not allowed here, because SageMaker's pipelines are "
-                "built from this field without Dagster",
+                f"{field_location(file, name)}: a template is not allowed here, because SageMaker's "
+                "pipelines are built from this field without Dagster",
                 remedy="Write the value itself; templates are allowed in "
                 f"{', '.join(sorted(_DESCRIPTIVE_FIELDS))}",
             )
@@ -113,8 +113,8 @@ def _input_fields(written: Mapping[str, Any], file: Path) -> _InputFields:
     for name, part in parts.items():
         if holds_template(json.dumps(part, default=str)):
             raise DeclarationError(
-                f"{field_location(file, name)}: a template is not allowed here, because the jobs' permissions are "
-                "built from this field without Dagster",
+                f"{field_location(file, name)}: a template is not allowed here, because the jobs' "
+                "permissions are built from this field without Dagster",
                 remedy="Write the value itself",
             )
     try:

@@ -76,10 +76,9 @@ def _faults(settings: StageSettings, model: ProvisionedModel) -> Iterator[str]:
         named.append((elsewhere.bucket, ("model", "bucket")))
     for bucket, field in named:
         if bucket is not None and bucket not in buckets:
-            yield f"{field_location(model.file, *field)}: stage {settings.stage} does not allow the bucket {bucket}"
+            location = field_location(model.file, *field)
+            yield f"{location}: stage {settings.stage} does not allow the bucket {bucket}"
     for source in model.inputs.sources:
         if source.secret is not None and source.secret not in settings.source_secrets:
-            yield (
-                f"{field_location(model.file, 'sources', source.name, 'secret')}: stage {settings.stage} does not "
-                f"allow the secret {source.secret}"
-            )
+            location = field_location(model.file, "sources", source.name, "secret")
+            yield f"{location}: stage {settings.stage} does not allow the secret {source.secret}"

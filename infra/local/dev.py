@@ -86,11 +86,14 @@ def _run(stack: ChosenStack, port: int | None) -> None:
     with running_dagster(stack.directory, stack.project, variables, say=say, port=port) as service:
         say("Dagster is starting.")
         s3 = Clients.of(variables).client("s3")
-        upload_sample_data(stack.project, s3, variables["MLPIPE_DATA_BUCKET"])
+        bucket = variables["MLPIPE_DATA_BUCKET"]
+        written = upload_sample_data(stack.project, s3, bucket)
         await_ready(service)
         dagster = Dagster(service, stack.project.location_name)
         if service.process is not None and (dead := dagster.cancel_dead_runs()):
             say(f"Cancelled {dead} runs that an earlier Dagster left unfinished. Re-execute them in the UI.")
+        if stack.project.sample_data is not None:
+            say(f"  data      s3://{bucket}, {written} objects of sample data written")
         say(f"  dagster   {service.url}")
         say(f"  api       {variables['MLPIPE_API_URL']}")
         say(f"Dagster's log: {service.log}. Ctrl-C stops Dagster; the stack stays up.")
