@@ -1,4 +1,4 @@
-"""A model that is retrained on a bucket in memory."""
+"""Fixtures of a model that is retrained on an in-memory bucket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RetrainedModel]:
-    """Give what makes a model whose visits were delivered, with some functions of its own."""
+    """Return a function that makes a model with delivered visits and the given functions."""
     write = function_writer(tmp_path, monkeypatch)
 
     def make(**functions: str) -> RetrainedModel:
@@ -32,5 +32,5 @@ def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 @pytest.fixture
 def model(make_model: Callable[..., RetrainedModel]) -> RetrainedModel:
-    """Give the model as it is."""
+    """Give the model with its default functions."""
     return make_model()

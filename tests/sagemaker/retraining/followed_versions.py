@@ -1,6 +1,6 @@
-"""Follow a model's packages and promote by rule as the sensor of model versions does: a process to kill.
+"""Follow a model's packages once and promote by rule, as the model versions sensor does.
 
-`python -m tests.sagemaker.retraining.followed_versions MODEL` says `begins` once it is about to.
+Drills kill it. `python -m tests.sagemaker.retraining.followed_versions MODEL` prints `begins` first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BEGINS = b"begins\n"
 
 
 def main(model: str) -> None:
-    """Look at a model once."""
+    """Follow a model's packages and promote by rule, once."""
     platform = Platform()
     packages = ModelPackages(platform.client("sagemaker"), platform.settings.deployment, platform.bucket)
     sys.stdout.buffer.write(BEGINS)

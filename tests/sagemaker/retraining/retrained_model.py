@@ -1,4 +1,4 @@
-"""A model whose every entity spends ten a visit, more or less, and the retraining of it, step by step."""
+"""A churn model on an in-memory bucket, with spending of about ten per visit, and its retraining steps."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ MAE = Metric("mae", "spending", "spent")
 
 @dataclass
 class Versions:
-    """The registry's records of a model's versions.
+    """An in-memory registry of one model's versions.
 
     Attributes:
-        records: By number.
+        records: The versions by number.
         pointer: The champion pointer; None before the first promotion.
     """
 
@@ -93,12 +93,12 @@ class Versions:
     pointer: ChampionPointer | None = None
 
     def champion(self, model: str) -> ChampionPointer | None:
-        """Return the pointer."""
+        """Return the champion pointer."""
         assert model == "churn"
         return self.pointer
 
     def model_version(self, model: str, version: int) -> ModelVersion | None:
-        """Return a record."""
+        """Return the record of a version."""
         assert model == "churn"
         return self.records.get(version)
 
@@ -109,7 +109,7 @@ class Versions:
         yield from (self.records[number] for number in sorted(self.records, reverse=True))
 
     def add(self, pinned: PinnedModel, **facts: Any) -> ModelVersion:
-        """Record a version."""
+        """Add an approved version, or one changed by `facts`."""
         number = len(self.records) + 1
         record = ModelVersion(
             model="churn",
@@ -125,7 +125,7 @@ class Versions:
         return record
 
     def crown(self, pinned: PinnedModel, **facts: Any) -> ModelVersion:
-        """Record a version, and make it the champion."""
+        """Add a version, and make it the champion."""
         record = self.add(pinned, **{"state": VersionState.CHAMPION, "trained_until": "2013-02-05", **facts})
         self.pointer = ChampionPointer(
             model="churn", version=record.version, digest=record.digest, sequence=record.version
@@ -135,13 +135,13 @@ class Versions:
 
 @dataclass
 class RetrainedModel:
-    """One model on a bucket in memory.
+    """One model on an in-memory bucket.
 
     Attributes:
         folder: Where training writes.
-        inputs: The model's.
-        store: The bucket.
-        registry: Its versions.
+        inputs: The model's inputs.
+        store: The bucket in memory.
+        registry: The model's versions.
     """
 
     folder: Path
@@ -153,17 +153,17 @@ class RetrainedModel:
         self.store.put(SCHEMA_KEY, schema_document())
 
     def deliver(self, days: Sequence[str]) -> None:
-        """Put the visits of days, and what was spent on them."""
+        """Upload the visits and spending of the given days."""
         for day in days:
             self.store.put(f"raw/visits/{day}.csv", visits_of(day))
 
     def judged_by(self, *metrics: Metric, **judging: Any) -> None:
-        """Declare other metrics, or how candidates are judged."""
+        """Change the model's metrics and judging options."""
         changed = replace(self.inputs.judging or Judging(), **judging)
         self.inputs = replace(self.inputs, metrics=metrics, judging=changed)
 
     def arguments(self, execution_id: str, **changes: Any) -> PlanRetrainingArguments:
-        """Return the arguments of an execution's first step."""
+        """Upload the inputs, and return the arguments of an execution's planning step."""
         key, content = self.inputs.to_document()
         self.store.put(key, content)
         given: dict[str, Any] = {"window": 6, "held_out": 4, "gap": 1}
@@ -201,23 +201,23 @@ class RetrainedModel:
         return find_or_make_verdict(step, self.store, self.inputs)
 
     def retrain(self, execution_id: str = "one", **changes: Any) -> Verdict:
-        """Go through all three steps."""
+        """Plan, train and judge, and return the verdict."""
         self.plan(execution_id, **changes)
         named = {name: changes[name] for name in ("code_version",) if name in changes}
         return self.judge(self.train(execution_id, **named), execution_id, **named)
 
     def index(self, execution_id: str = "one") -> dict[str, Any]:
-        """Return the index of what the training of an execution saved."""
+        """Return the index of the model that an execution trained."""
         return json.loads((self.folder / execution_id / INDEX_FILE).read_text())
 
     def candidate(self, model: Any, execution_id: str = "one") -> str:
-        """Put an archive of a given model in the place of what training would make; return its address."""
+        """Upload the archive of a given model as if it had been trained, and return its address."""
         return self.store.address(
             self.archive(model, f"{candidates_prefix('churn')}given-{execution_id}/output/")
         )
 
     def archive(self, model: Any, prefix: str) -> str:
-        """Put an archive of a model below a prefix, and return its key."""
+        """Upload the archive of a model below a prefix, and return its key."""
         folder = self.folder / prefix.replace("/", "-")
         folder.mkdir()
         save_model(folder, "churn", model, {}, Codecs())
@@ -238,13 +238,13 @@ class RetrainedModel:
 
 
 def schema_document() -> bytes:
-    """Return the document of the predictions' schema."""
+    """Return the schema document of the predictions."""
     return json.dumps(SCHEMA).encode()
 
 
 @cache
 def visits_of(day: str, *, rate: int = 10) -> bytes:
-    """Return the visits of a day, and what was spent on them at a rate of so much each, as CSV."""
+    """Return the visits of a day as CSV, with spending of about `rate` per visit."""
     chance = np.random.default_rng(int(day.replace("-", "")))
     visits, noise = chance.integers(1, 9, ENTITIES), chance.normal(0, 4, ENTITIES)
     lines = [
@@ -255,7 +255,7 @@ def visits_of(day: str, *, rate: int = 10) -> bytes:
 
 
 def inputs_of(functions: str) -> ModelInputs:
-    """Return the inputs of a model whose functions are in a package."""
+    """Return the inputs of a model with functions in the given package."""
     visits = Source(
         name="visits",
         format="csv",

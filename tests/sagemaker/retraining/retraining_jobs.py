@@ -1,4 +1,4 @@
-"""The jobs of a model's retraining on the local stack, step by step."""
+"""Run the jobs of a model's retraining on the local stack, step by step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE_MODEL = "flight_delay"
 
 
 class Retrained(NamedTuple):
-    """What the jobs of a retraining made.
+    """The results of a retraining.
 
     Attributes:
         plan: The plan.
@@ -46,13 +46,13 @@ class Retrained(NamedTuple):
 
 @dataclass(frozen=True)
 class RetrainingJobs:
-    """The jobs of the retrainings of one model.
+    """The retraining jobs of one model.
 
     Attributes:
-        jobs: Start them.
-        inputs: The model's.
-        schema_key: The document of its predictions' schema.
-        training: How many partitions it learns from and is judged on.
+        jobs: Starts them.
+        inputs: The model's inputs.
+        schema_key: Key of the schema document of its predictions.
+        training: How many partitions it is trained and judged on.
     """
 
     jobs: ScoringJobs
@@ -66,7 +66,7 @@ class RetrainingJobs:
         return self.inputs.model
 
     def plan_arguments(self, execution_id: str, last_partition: str) -> PlanRetrainingArguments:
-        """Return the arguments of an execution's first step."""
+        """Return the arguments of an execution's planning step."""
         return PlanRetrainingArguments(
             **self._step(execution_id),
             window=self.training.window,
@@ -78,35 +78,35 @@ class RetrainingJobs:
         )
 
     def train_arguments(self, execution_id: str) -> RetrainingStepArguments:
-        """Return the arguments of its second step."""
+        """Return the arguments of an execution's training step."""
         return RetrainingStepArguments(**self._step(execution_id))
 
     def judge_arguments(self, execution_id: str, candidate: str) -> JudgeArguments:
-        """Return the arguments of its third step."""
+        """Return the arguments of an execution's judging step."""
         return JudgeArguments(**self._step(execution_id), candidate=candidate)
 
     def planned(self, execution_id: str, last_partition: str) -> RetrainingPlan:
-        """Run the first step."""
+        """Run the planning step, and return the plan."""
         arguments = self.plan_arguments(execution_id, last_partition)
         return RetrainingPlan.parse(self._output("plan_retraining.py", arguments, "plan"))
 
     def trained(self, execution_id: str) -> str:
-        """Run the second step, and return the candidate's address."""
+        """Run the training step, and return the candidate's address."""
         name = self.jobs.start_training(self.train_arguments(execution_id))
         return self.jobs.completed(name)["ModelArtifacts"]["S3ModelArtifacts"]
 
     def judged(self, execution_id: str, candidate: str) -> Verdict:
-        """Run the third step."""
+        """Run the judging step, and return the verdict."""
         arguments = self.judge_arguments(execution_id, candidate)
         return Verdict.parse(self._output("judge_models.py", arguments, "verdict"))
 
     def retrained(self, execution_id: str, last_partition: str) -> Retrained:
-        """Run all three steps."""
+        """Run all three steps, and return their results."""
         plan = self.planned(execution_id, last_partition)
         return Retrained(plan, self.judged(execution_id, self.trained(execution_id)))
 
     def crown(self, verdict: Verdict) -> None:
-        """Register the candidate of a verdict as the first version, and make it the champion."""
+        """Register a verdict's candidate as version 1, and make it the champion."""
         store = ObjectStore(self.jobs.client("s3"), self.jobs.bucket)
         pinned = found_model(store, self.model, verdict.candidate_key)
         version = version_record(self.model, pinned, version=1, state=VersionState.APPROVED)
@@ -124,7 +124,7 @@ class RetrainingJobs:
         }
 
     def _output(self, script: str, arguments: RetrainingStepArguments, output: str) -> bytes:
-        """Run a processing script, and return the file that it leaves in an output, as it is uploaded."""
+        """Run a processing script, and return the file that it uploads as an output."""
         prefix = retraining_prefix(self.model, arguments.execution_id)
         path = f"sagemaker_scripts/{script}"
         name = self.jobs.start_processing(path, arguments, outputs={output: prefix[:-1]})
@@ -134,7 +134,7 @@ class RetrainingJobs:
 
 
 def retraining_jobs(jobs: ScoringJobs) -> RetrainingJobs:
-    """Return the jobs of a model of its own, with the functions of the example's."""
+    """Return the retraining jobs of a new model that uses the example model's functions."""
     model = f"delay_{uuid.uuid4().hex[:8]}"
     judging = Judging(slices=("origin",), is_approved_by_rule=True)
     inputs = replace(INPUTS[EXAMPLE_MODEL], model=model, judging=judging)

@@ -1,4 +1,4 @@
-"""The retraining pipeline of a model by its real definition, and what became of its executions."""
+"""Create a model's retraining pipeline from the real definition, and run and inspect its executions."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class RetrainingPipeline:
     """The retraining pipeline of one model.
 
     Attributes:
-        retraining: Names the arguments of its jobs.
-        client: Of SageMaker.
-        name: The pipeline's, and its model package group's.
+        retraining: Builds the arguments of the pipeline's jobs.
+        client: The SageMaker client.
+        name: Name of the pipeline and of its model package group.
     """
 
     retraining: RetrainingJobs
@@ -38,7 +38,7 @@ class RetrainingPipeline:
     name: str
 
     def create(self, image: str) -> None:
-        """Create pipeline and group, with the model's values in the definition."""
+        """Create the pipeline and its package group, with the model's values filled in."""
         jobs, model = self.retraining.jobs, self.retraining.model
         words = self.retraining.plan_arguments("any", "2013-02-14").container_arguments()
         told = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
@@ -79,7 +79,7 @@ class RetrainingPipeline:
         return described["PipelineExecutionStatus"]
 
     def end(self, arn: str) -> str:
-        """Wait for an execution's end, and return its status."""
+        """Wait until an execution ends, and return its status."""
         deadline = time.monotonic() + _EXECUTION_SECONDS
         while (status := self.status(arn)) == "Executing":
             assert time.monotonic() < deadline, f"{arn} did not end within {_EXECUTION_SECONDS} s"
@@ -87,7 +87,7 @@ class RetrainingPipeline:
         return status
 
     def require_success(self, arn: str) -> None:
-        """Wait for an execution that must succeed."""
+        """Wait until an execution ends, and require that it succeeded."""
         status = self.end(arn)
         assert status == "Succeeded", [step.get("FailureReason") for step in self.steps(arn).values()]
 

@@ -1,4 +1,4 @@
-"""Candidates of a project's own functions, libraries and metrics, on a bucket in memory."""
+"""Tests of candidates that use a project's own functions, libraries and metrics, on an in-memory bucket."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def predict(features, model, previous):
 }
 
 
-def test_a_model_of_another_library_is_trained_judged_and_saved(
+def test_lightgbm_model_is_trained_judged_and_saved(
     make_model: Callable[..., RetrainedModel],
 ) -> None:
-    """Nothing of it is known to the platform but its functions, and scikit-learn is not named."""
+    """A LightGBM model needs only the project's functions: metrics, digest and libraries are recorded."""
     model = make_model(train=LIGHTGBM, predict=PREDICT_LIGHTGBM)
     model.judged_by(
         Metric("rmse", "spending", "spent"),
@@ -119,18 +119,18 @@ def test_a_model_of_another_library_is_trained_judged_and_saved(
     assert again.candidate_digest == loaded.version
 
 
-def test_what_is_judged_is_what_scoring_will_read(make_model: Callable[..., RetrainedModel]) -> None:
-    """An ONNX graph is returned by train, and a session of onnxruntime received by predict."""
+def test_onnx_graph_is_judged_as_loaded_session(make_model: Callable[..., RetrainedModel]) -> None:
+    """An ONNX graph returned by train reaches predict as an onnxruntime session, as it will in scoring."""
     model = make_model(train=ONNX, predict=PREDICT_ONNX)
     verdict = model.retrain(last_partition=LAST)
-    # As far off as the visits themselves are from ten each.
+    # About the mean absolute value of the noise in `visits_of`.
     assert verdict.metrics[0].candidate == pytest.approx(3.2, abs=0.2)
     assert verdict.approval == "Approved"
     assert set(model.index()["libraries"]) == {"onnx", "onnxruntime"}
 
 
-def test_a_model_may_take_polars(make_model: Callable[..., RetrainedModel]) -> None:
-    """Preparation, training and prediction alike; one number is a whole model."""
+def test_polars_model_is_trained_and_judged(make_model: Callable[..., RetrainedModel]) -> None:
+    """All four functions receive Polars tables, and a single number can be the whole model."""
     model = make_model(**POLARS)
     model.inputs = replace(model.inputs, tables="polars")
     verdict = model.retrain(last_partition=LAST)
@@ -139,10 +139,10 @@ def test_a_model_may_take_polars(make_model: Callable[..., RetrainedModel]) -> N
     assert model.index()["libraries"] == {}
 
 
-def test_a_model_without_outcomes_learns_from_features_alone(
+def test_model_without_outcomes_trains_on_features(
     make_model: Callable[..., RetrainedModel],
 ) -> None:
-    """As one does that finds what is unusual; it cannot be judged by what became of its predictions."""
+    """An anomaly detector without outcomes is trained on features and approved by a person."""
     model = make_model(train="def train(examples):\n    return sorted(examples.columns)\n")
     model.inputs = replace(model.inputs, outcomes=False)
     model.judged_by()
@@ -158,8 +158,8 @@ def test_a_model_without_outcomes_learns_from_features_alone(
     assert verdict.approval == "PendingManualApproval"
 
 
-def test_training_learns_nothing_of_the_days_it_is_judged_on(model: RetrainedModel) -> None:
-    """Whatever happens on them gives the same model."""
+def test_training_ignores_held_out_days(model: RetrainedModel) -> None:
+    """Changing the data of the held-out days changes the verdict but not the trained model."""
     first = model.retrain("one", last_partition=LAST)
     assert model.index("one")["outcomes_known_at"] == first.first_held_out == "2013-02-12"
     features = model.store.listing("features/churn/")
@@ -174,8 +174,8 @@ def test_training_learns_nothing_of_the_days_it_is_judged_on(model: RetrainedMod
     assert second.candidate_digest == first.candidate_digest
 
 
-def test_examples_without_a_known_outcome_are_named(make_model: Callable[..., RetrainedModel]) -> None:
-    """The function was called, and told of nobody."""
+def test_training_without_known_outcomes_fails(make_model: Callable[..., RetrainedModel]) -> None:
+    """Training fails with a clear message if the outcomes function returns no rows."""
     model = make_model(outcomes=OUTCOMES.replace("before = ", "before = visits.head(0)\n    visits = "))
     model.plan(last_partition=LAST)
     with pytest.raises(FeaturesError, match="No outcomes of the training partitions are known"):
@@ -183,23 +183,23 @@ def test_examples_without_a_known_outcome_are_named(make_model: Callable[..., Re
 
 
 def test_inputs_of_another_model_are_refused(model: RetrainedModel) -> None:
-    """The job would learn from another model's data."""
+    """Training refuses an inputs document of another model, which would bring that model's data."""
     model.inputs = replace(model.inputs, model="other")
     model.plan(last_partition=LAST)
     with pytest.raises(InvalidInputsError, match="holds the inputs of other, but the job is for churn"):
         model.train()
 
 
-def test_what_no_codec_takes_is_named(make_model: Callable[..., RetrainedModel]) -> None:
-    """Before anything is packed."""
+def test_unsupported_model_type_is_named(make_model: Callable[..., RetrainedModel]) -> None:
+    """An object that no codec can save is named by its type when training fails."""
     model = make_model(train="import datetime\ndef train(examples):\n    return datetime.date(2013, 2, 1)\n")
     model.plan(last_partition=LAST)
     with pytest.raises(CodecError, match=r"train returned datetime\.date"):
         model.train()
 
 
-def test_an_outcome_of_a_features_name_is_named(make_model: Callable[..., RetrainedModel]) -> None:
-    """Nobody could tell the two columns apart."""
+def test_outcome_column_named_like_feature_is_refused(make_model: Callable[..., RetrainedModel]) -> None:
+    """An outcome column with the name of a feature is refused and named, because it would be ambiguous."""
     model = make_model(outcomes=OUTCOMES.replace(".assign(big", ".assign(visits=1, big"))
     model.plan(last_partition=LAST)
     with pytest.raises(OutcomesError, match="joined with: visits"):

@@ -1,4 +1,4 @@
-"""A retraining that dies before any of its writes, and one that another run of the same step overtakes."""
+"""Tests of retraining steps that are killed before a write, or overtaken by a second run."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LAST = "2013-02-15"
-# Three partitions of two files and an index each, the range, the claim and the plan.
+# Two files and an index for each of three partitions, the range, the claim and the plan.
 PLAN_PUTS = 12
 
 
 class KilledError(BaseException):
-    """The process is gone; nothing catches it."""
+    """Stands for a killed process, so nothing may catch it."""
 
 
 @dataclass
 class WatchedS3(MemoryS3):
-    """A bucket that tells of each put before it is carried out.
+    """An in-memory bucket that calls a function before each put.
 
     Attributes:
-        before_put: Gets the key.
+        before_put: Called with the key.
     """
 
     before_put: Callable[[str], None] = lambda _: None
 
     def put_object(self, **given: Any) -> None:
-        """Write an object."""
+        """Call the function, then write the object."""
         self.before_put(given["Key"])
         super().put_object(**given)
 
 
 def fresh(model: RetrainedModel) -> tuple[RetrainedModel, WatchedS3]:
-    """Return the same model on a bucket of its own, with nothing but its sources."""
+    """Return the same model on a new bucket that holds only its sources and inputs."""
     client = WatchedS3()
     again = replace(model, store=ObjectStore(client, "mlpipe-data"), registry=Versions())
     again.deliver(DAYS)
@@ -53,15 +53,15 @@ def planned(model: RetrainedModel) -> None:
     model.plan(last_partition=LAST, window=1, held_out=1, gap=0)
 
 
-def test_a_plan_that_is_killed_before_any_write_is_the_same_when_it_is_made_again(
+def test_plan_killed_before_any_write_repeats_identically(
     model: RetrainedModel,
 ) -> None:
-    """Features, claim and plan: byte by byte what one run alone leaves."""
+    """Wherever planning was killed, a repeated run leaves the same objects as an undisturbed one."""
     whole, client = fresh(model)
     puts: list[str] = []
     client.before_put = puts.append
     planned(whole)
-    # The document of the inputs is the definition's.
+    # One more: planning in this test also uploads the inputs.
     assert len(puts) == PLAN_PUTS + 1
     for number in range(PLAN_PUTS):
         killed, dying = fresh(model)
@@ -80,8 +80,8 @@ def test_a_plan_that_is_killed_before_any_write_is_the_same_when_it_is_made_agai
         assert dying.objects == client.objects, puts[number + 1]
 
 
-def test_a_run_that_another_run_of_the_step_overtakes_keeps_to_its_plan(model: RetrainedModel) -> None:
-    """A job that was given up may live on: both keep to one plan, though the champion changed between."""
+def test_overtaken_planning_uses_the_first_plan(model: RetrainedModel) -> None:
+    """If a second run writes the plan first, the slower one returns that plan and its champion."""
     slow, client = fresh(model)
     slow.champion({"rate": 9.0})
 
@@ -98,8 +98,8 @@ def test_a_run_that_another_run_of_the_step_overtakes_keeps_to_its_plan(model: R
     assert client.objects["models/churn/retraining/one/plan.json"] == plan.to_bytes()
 
 
-def test_a_judge_that_another_run_of_the_step_overtakes_keeps_to_its_verdict(model: RetrainedModel) -> None:
-    """The first verdict stands."""
+def test_overtaken_judging_uses_the_first_verdict(model: RetrainedModel) -> None:
+    """If a second run writes the verdict first, the slower one returns that verdict."""
     slow, client = fresh(model)
     slow.plan(last_partition=LAST)
     candidate = slow.train()

@@ -1,4 +1,4 @@
-"""Tests of the partitions of a retraining: which end is known, what is held out, where they begin."""
+"""Tests of a retraining's range: its newest partition, held-out partitions, gap and start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = datetime(2013, 3, 1, tzinfo=UTC)
 
 
 def bucket(*prepared: str) -> ObjectStore:
-    """Return a bucket with features of partitions."""
+    """Return a bucket with prepared features of the given partitions."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     for partition in prepared:
         rows = prepared_of(pd.DataFrame({"entity_id": ["e1"]}))
@@ -34,7 +34,7 @@ def bucket(*prepared: str) -> ObjectStore:
 
 
 def arguments(**changes: Any) -> PlanRetrainingArguments:
-    """Return the arguments of a plan for six partitions to learn from and three to judge on."""
+    """Return planning arguments with a window of six, a gap of one and three held-out partitions."""
     given: dict[str, Any] = {"window": 6, "held_out": 3, "gap": 1, "schedule": "ended:2013-01-01"}
     given |= {"execution_id": "one", "code_version": "v", "registry_table": "t"}
     given |= {"inputs_key": "models/m/i.json", "schema_key": "models/m/s.json", "bucket": "mlpipe-data"}
@@ -47,19 +47,19 @@ def found(store: ObjectStore | None = None, *, is_judged: bool = True, **changes
 
 
 def days(found: RetrainingRange) -> Iterable[str | None]:
-    """Return first and last partition to learn from, and to judge on."""
+    """Return the first and last partition for training and for judging."""
     return found.first, found.last, found.first_held_out, found.last_held_out
 
 
-def test_a_window_ends_before_gap_and_held_out_partitions() -> None:
-    """Six days to learn from, one left out, three to judge on."""
+def test_window_ends_before_gap_and_held_out_partitions() -> None:
+    """Six days are used for training, one is left out, and three are held out."""
     named = found(last_partition="2013-02-20")
     assert days(named) == ("2013-02-11", "2013-02-16", "2013-02-18", "2013-02-20")
     assert named.newest == "2013-02-20"
 
 
-def test_a_window_begins_with_the_models_first_partition_at_the_earliest() -> None:
-    """There is nothing before; at least one partition must be left to learn from."""
+def test_window_starts_no_earlier_than_the_schedule() -> None:
+    """A window is cut at the model's first partition, and must keep at least one partition."""
     assert days(found(last_partition="2013-01-07")) == (
         "2013-01-01",
         "2013-01-03",
@@ -71,8 +71,8 @@ def test_a_window_begins_with_the_models_first_partition_at_the_earliest() -> No
         found(last_partition="2013-01-04")
 
 
-def test_a_model_without_metrics_learns_up_to_the_newest_partition() -> None:
-    """Nothing is held out where nothing can be judged."""
+def test_model_without_metrics_trains_up_to_newest_partition() -> None:
+    """Without metrics nothing is held out, so the window ends with the newest partition."""
     assert days(found(is_judged=False, last_partition="2013-02-20")) == (
         "2013-02-15",
         "2013-02-20",
@@ -81,23 +81,23 @@ def test_a_model_without_metrics_learns_up_to_the_newest_partition() -> None:
     )
 
 
-def test_a_tick_uses_the_partition_before_the_one_that_is_due() -> None:
-    """The features of the one that is due tell its outcomes."""
+def test_tick_ends_one_partition_before_the_due_one() -> None:
+    """A scheduled retraining ends one partition early, because the due one provides its outcomes."""
     ended = found(scheduled_at="2013-02-20T01:00:00Z")
     assert ended.newest == "2013-02-18"
     current = found(scheduled_at="2013-02-20T01:00:00Z", schedule="current:2013-01-01")
     assert current.newest == "2013-02-19"
 
 
-def test_a_tick_by_a_clock_that_is_ahead_is_refused() -> None:
-    """Sources that answer with nothing for days to come would pass for days without rows."""
+def test_tick_of_unfinished_partition_is_refused() -> None:
+    """A tick from a clock that is ahead is refused, because future days would look like days without rows."""
     with pytest.raises(JobArgumentsError, match="scheduled_at is wrong: 2013-03-01 has not ended"):
         found(scheduled_at="2013-03-02T23:00:00Z", schedule="current:2013-01-01")
 
 
 @pytest.mark.parametrize("last", ["2012-12-31", "2013-02-20T05", "2014-01-01"])
-def test_a_partition_that_is_none_of_the_models_is_refused(last: str) -> None:
-    """Before the first, of another kind, or no longer one."""
+def test_partition_outside_the_schedule_is_refused(last: str) -> None:
+    """A last partition before the start, after the end or of another kind is refused."""
     with pytest.raises(JobArgumentsError, match=f"last_partition is wrong: {last} is not a partition of m"):
         found(last_partition=last, schedule="ended:2013-01-01:2014-01-01")
 
@@ -106,17 +106,15 @@ def test_a_partition_that_is_none_of_the_models_is_refused(last: str) -> None:
     ("prepared", "newest"),
     [
         (("2013-02-10", "2013-02-11", "2013-02-12"), "2013-02-11"),
-        # Nothing tells yet what became of the newest, nor of one that stands alone.
+        # The outcomes of a partition come with the next one: 2013-02-11 and 2013-02-14 have none yet.
         (("2013-02-10", "2013-02-11", "2013-02-14"), "2013-02-10"),
         (("2013-02-01T22", "2013-02-01T23", "2013-02-02T00"), "2013-02-01T23"),
         (("2013-W05", "2013-W06"), "2013-W05"),
         (("2013-01", "2013-02"), "2013-01"),
     ],
 )
-def test_the_newest_partition_is_one_whose_successor_is_prepared(
-    prepared: tuple[str, ...], newest: str
-) -> None:
-    """Partitions of any kind; folders of others and of failed runs do not count."""
+def test_newest_partition_has_a_prepared_successor(prepared: tuple[str, ...], newest: str) -> None:
+    """The newest partition is the last one whose successor has features, which provide its outcomes."""
     store = bucket(*prepared)
     store.put("features/m/dt=2013-02-28/run=failed/features-00000.parquet", b"")
     store.put("features/m/dt=tomorrow/run=odd/features.json", b"")
@@ -124,14 +122,14 @@ def test_the_newest_partition_is_one_whose_successor_is_prepared(
     assert found(store, schedule=f"ended:{start}").newest == newest
 
 
-def test_nothing_prepared_is_told_with_what_to_do() -> None:
-    """The first retraining of a model names its last partition."""
+def test_missing_features_error_suggests_a_command() -> None:
+    """If no two consecutive partitions are prepared, the error suggests `mlpipe retrain --last`."""
     with pytest.raises(RetrainingRangeError, match=r"No two consecutive.*mlpipe retrain m --last 2013-02-01"):
         found(bucket("2013-02-10"))
 
 
-def test_a_second_run_of_an_execution_keeps_to_the_range_of_the_first() -> None:
-    """Though newer features have come since; another execution takes the newer ones."""
+def test_repeated_execution_keeps_its_range() -> None:
+    """A repeated execution keeps its range despite newer features, and an unreadable range is refused."""
     store = bucket("2013-02-10", "2013-02-11")
     first = found(store)
     assert first.newest == "2013-02-10"

@@ -1,4 +1,4 @@
-"""Executions of the retraining pipeline with the example's model: its real definition, by its real jobs."""
+"""Test the retraining pipeline of the example model on the local stack."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 
-def test_a_model_is_retrained_and_judged_beside_its_champion(jobs: ScoringJobs) -> None:
-    """A first version, and a second one a week later; a third execution finds the second one's claim."""
+def test_pipeline_retrains_and_compares_with_champion(jobs: ScoringJobs) -> None:
+    """Two executions register packages, the second compared with the champion; a duplicate does nothing."""
     retraining = retraining_jobs(jobs)
     name = f"retraining-{uuid.uuid4().hex}"
     pipeline = RetrainingPipeline(retraining, jobs.client("sagemaker"), name)

@@ -1,4 +1,4 @@
-"""The scripts of a retraining, killed at random moments and run again: the same plan, model and verdict."""
+"""Test that retraining scripts killed at random moments repeat with the same plan, model and verdict."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ STEPS = ("plan_retraining.py", "train_model.py", "judge_models.py")
 
 @dataclass
 class KilledRetraining:
-    """The retraining of one model, whose first whole run says what all others must leave.
+    """The retraining of one model, whose undisturbed run gives the result that repeated runs must match.
 
     Attributes:
-        retraining: Names the arguments.
-        store: The bucket.
-        folder: Where the containers' files lie.
+        retraining: Builds the arguments of each step.
+        store: The data bucket.
+        folder: Holds the files of the containers.
         chance: Decides when to kill.
     """
 
@@ -63,7 +63,7 @@ class KilledRetraining:
     _whole: dict[str, Any] = field(default_factory=dict)
 
     def run_whole(self) -> None:
-        """Run each step once, and keep what it leaves."""
+        """Run each step once without kills, and keep its result and duration."""
         for step in STEPS:
             began = time.monotonic()
             root = self._run(step)
@@ -73,18 +73,18 @@ class KilledRetraining:
             self._whole[step] = self._left(step, root)
 
     def kill_and_repeat(self, step: str) -> bool:
-        """Kill a step at a random moment, run it again, compare; return whether it was still running."""
+        """Kill a step at a random moment, repeat it and compare; return whether it was still running."""
         self._forget(step)
         is_killed = self._killed(step)
         began = time.monotonic()
         root = self._run(step)
-        # The next one takes as long as this one, however busy the machine is.
+        # Kill times follow the latest duration, because the machine's load changes.
         self._seconds[step] = time.monotonic() - began
         assert self._left(step, root) == self._whole[step]
         return is_killed
 
     def _left(self, step: str, root: Path) -> Any:
-        """Return what a step leaves: the plan, the trained objects' digest, or the verdict."""
+        """Return the result of a step: the plan, the digest of the trained objects, or the verdict."""
         if step == "train_model.py":
             return json.loads((root / "model" / "model.json").read_text())["model_version"]
         output, name = ("plan", PLAN_NAME) if step == STEPS[0] else ("verdict", VERDICT_NAME)
@@ -94,7 +94,7 @@ class KilledRetraining:
         return content
 
     def _forget(self, step: str) -> None:
-        """Delete what a step has left, so that it begins with nothing."""
+        """Delete the result of a step, so that it starts from nothing."""
         model = self.retraining.model
         if step == STEPS[0]:
             gone = [*self._keys(model_features_prefix(model)), *self._keys(f"models/{model}/retraining/")]
@@ -122,7 +122,7 @@ class KilledRetraining:
         return root
 
     def _start(self, step: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a script in a container of its own."""
+        """Start a step's script with its own container folder."""
         self._runs += 1
         root = self.folder / f"{self._runs}"
         root.mkdir()
@@ -144,7 +144,7 @@ class KilledRetraining:
         return self.retraining.judge_arguments(EXECUTION, self._candidate)
 
     def _packed(self, root: Path) -> str:
-        """Put the archive that SageMaker makes of a trained model, and return its address."""
+        """Upload the archive that SageMaker makes of a trained model, and return its address."""
         path = root / "model.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
             archive.add(root / "model", arcname=".")
@@ -155,8 +155,8 @@ class KilledRetraining:
 
 @pytest.mark.drill
 @pytest.mark.timeout(3600)
-def test_a_step_killed_at_any_moment_and_run_again_leaves_the_same(jobs: ScoringJobs, tmp_path: Path) -> None:
-    """Byte by byte the same plan and verdict, and the same trained objects."""
+def test_killed_step_repeats_with_same_result(jobs: ScoringJobs, tmp_path: Path) -> None:
+    """A step killed at a random moment and repeated yields the same plan, trained objects or verdict."""
     seed, kills = random.randrange(2**32), 60
     _LOG.warning("seed %d", seed)
     store = ObjectStore(jobs.client("s3"), jobs.bucket)

@@ -1,4 +1,4 @@
-"""Tests of what follows from a comparison: better or not, who approves, and the words of it."""
+"""Tests of the verdict rules: whether a candidate is better, who approves it, and the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUTO = Judging(margin=0.01, is_approved_by_rule=True)
 
 
 def metric(gain: float | None, gain_low: float | None, *, beats_baselines: bool = True) -> MetricComparison:
-    """Return a comparison by the deciding metric."""
+    """Return a comparison on the deciding metric."""
     return MetricComparison(
         name="mae:spending",
         better="lower",
@@ -29,19 +29,19 @@ def metric(gain: float | None, gain_low: float | None, *, beats_baselines: bool 
 
 
 def worse(value: str, rows: int, *, is_worse: bool = True) -> SliceComparison:
-    """Return a slice in which the candidate is worse."""
+    """Return a slice comparison in which the candidate is worse, or not if `is_worse` is false."""
     return SliceComparison(
         column="region", value=value, rows=rows, candidate=2.0, champion=1.0, is_worse=is_worse
     )
 
 
 def outcome(found: Judgement) -> tuple[int, int, int, str]:
-    """Return all but the words."""
+    """Return everything of a judgement but its reason."""
     return found.better, found.worse_slices, found.needs_person, found.approval
 
 
 def judge(figures: MetricComparison, *slices: SliceComparison, **changes: Any) -> Judgement:
-    """Return the judgement by the usual rules, or changed ones."""
+    """Return the judgement by the automatic rules, or by changed ones."""
     given = {"judging": AUTO, "doubts": (), "candidates_below_baselines": 0} | changes
     return judge_candidate(
         figures,
@@ -64,16 +64,16 @@ def judge(figures: MetricComparison, *slices: SliceComparison, **changes: Any) -
         (0.0, 0.0, 0.0, 0),
     ],
 )
-def test_the_lower_end_of_the_gain_must_reach_the_margin(
+def test_lower_end_of_gain_must_reach_margin(
     gain: float, gain_low: float, margin: float, better: int
 ) -> None:
-    """A gain that may be noise promotes nobody."""
+    """A gain that may be noise does not get a candidate approved."""
     found = judge(metric(gain, gain_low), judging=Judging(margin=margin, is_approved_by_rule=True))
     assert outcome(found) == (better, 0, 0, "Approved" if better else "Rejected")
 
 
-def test_a_candidate_that_is_worse_in_a_slice_is_rejected_though_better() -> None:
-    """The reason names the slice with most rows."""
+def test_worse_slice_rejects_better_candidate() -> None:
+    """A candidate that is worse in a slice is rejected, and the reason names the largest such slice."""
     found = judge(
         metric(0.2, 0.1), worse("south", 300), worse("north", 500), worse("west", 900, is_worse=False)
     )
@@ -84,14 +84,14 @@ def test_a_candidate_that_is_worse_in_a_slice_is_rejected_though_better() -> Non
     )
 
 
-def test_without_a_champion_the_baselines_decide() -> None:
-    """The first model is not compared with nothing."""
+def test_baselines_decide_without_champion() -> None:
+    """A first candidate is approved if it beats the naive baselines, and rejected otherwise."""
     assert outcome(judge(metric(None, None))) == (1, 0, 0, "Approved")
     assert outcome(judge(metric(None, None, beats_baselines=False))) == (0, 0, 0, "Rejected")
 
 
-def test_a_person_approves_where_it_is_declared_or_where_there_are_doubts() -> None:
-    """The rule approves only what it can judge."""
+def test_person_approves_if_declared_or_in_doubt() -> None:
+    """A better candidate waits for a person if the model declares it or if the comparison is doubtful."""
     manual = judge(metric(0.2, 0.1), judging=Judging())
     assert outcome(manual) == (1, 0, 0, "PendingManualApproval")
     assert manual.reason.endswith("; a person decides, as the model declares")
@@ -104,8 +104,8 @@ def test_a_person_approves_where_it_is_declared_or_where_there_are_doubts() -> N
     assert outcome(judge(metric(0.005, None), doubts=["of this"])) == (0, 0, 0, "Rejected")
 
 
-def test_the_third_candidate_in_a_row_that_beats_no_naive_guess_needs_a_person() -> None:
-    """Two may be bad luck."""
+def test_third_candidate_below_baselines_needs_person() -> None:
+    """A person is alerted when three candidates in a row are no better than naive predictions."""
     useless = metric(-0.2, -0.3, beats_baselines=False)
     assert outcome(judge(useless, candidates_below_baselines=1)) == (0, 0, 0, "Rejected")
     found = judge(useless, candidates_below_baselines=2)

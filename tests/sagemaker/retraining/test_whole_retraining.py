@@ -1,4 +1,4 @@
-"""Retrainings from their plan to their verdict, on a bucket in memory."""
+"""Tests of retrainings from plan to verdict, on an in-memory bucket."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ FAIR, POOR = {"rate": 9.9}, {"rate": 5.0}
 
 
 def days(first: int, last: int) -> list[str]:
-    """Return the days of February from one to another."""
+    """Return the days of February 2013 from the first to the last, inclusive."""
     return [f"2013-02-{day:02}" for day in range(first, last + 1)]
 
 
 def outcome(verdict: Verdict) -> tuple[int, int, int, str]:
-    """Return what a pipeline's conditions read, and the approval."""
+    """Return the values that the pipeline's conditions read, and the approval."""
     return verdict.better, verdict.worse_slices, verdict.needs_person, verdict.approval
 
 
 def judged_with(model: RetrainedModel, candidate: Any, champion: Any, **facts: Any) -> Verdict:
-    """Return the verdict on a given candidate beside a given champion."""
+    """Return the verdict on the given candidate compared with the given champion."""
     model.champion(champion, **facts)
     model.plan(last_partition=LAST)
     return model.judge(model.candidate(candidate))
 
 
 class TestPlanning:
-    def test_a_first_candidate_is_planned_trained_judged_and_approved(self, model: RetrainedModel) -> None:
-        """Nothing was prepared before, and there is no champion."""
+    def test_first_candidate_is_planned_trained_judged_and_approved(self, model: RetrainedModel) -> None:
+        """A first retraining without prepared features or a champion ends in an approved candidate."""
         plan = model.plan(last_partition=LAST)
         assert (plan.first_partition, plan.last_partition) == ("2013-02-05", "2013-02-10")
         assert (plan.first_held_out, plan.last_held_out) == ("2013-02-12", "2013-02-15")
@@ -65,10 +65,8 @@ class TestPlanning:
         assert [each.name for each in verdict.metrics] == ["mae:spending", "r2:spending"]
         assert verdict.metrics[0].rows == 4 * 120
 
-    def test_features_that_are_there_are_kept_and_later_ones_tell_outcomes(
-        self, model: RetrainedModel
-    ) -> None:
-        """Whoever prepared them; those of the second day after are used, and not prepared for this."""
+    def test_existing_features_are_reused_for_examples_and_outcomes(self, model: RetrainedModel) -> None:
+        """A plan prepares only missing days, and reuses features that another execution prepared."""
         first = model.plan("one", last_partition="2013-02-14")
         second = model.plan("two", last_partition="2013-02-13")
         kept = {each.partition: each for each in first.features}
@@ -77,10 +75,8 @@ class TestPlanning:
         runs = {each.partition: each.prefix.split("run=")[1] for each in second.features}
         assert (runs["2013-02-03"], runs["2013-02-04"], runs["2013-02-14"]) == ("two/", "one/", "one/")
 
-    def test_the_day_after_the_last_is_left_out_where_it_has_no_data_or_has_not_begun(
-        self, model: RetrainedModel
-    ) -> None:
-        """What is held out on the last day is judged as far as anything is known of it."""
+    def test_next_day_without_data_or_not_begun_is_left_out(self, model: RetrainedModel) -> None:
+        """The day after the last held-out one is planned only if it has begun and has data."""
         without = model.plan("one", last_partition=DAYS[-1])
         assert without.features[-1].partition == DAYS[-1]
         model.deliver(["2013-02-21"])
@@ -92,20 +88,16 @@ class TestPlanning:
         before_it_begins = model.plan("three", last_partition="2013-02-27", now=late)
         assert before_it_begins.features[-1].partition == "2013-02-28"
 
-    def test_a_day_without_data_fails_the_plan_and_leaves_the_claim_to_this_execution(
-        self, model: RetrainedModel
-    ) -> None:
-        """Once the data is there, the same execution goes on."""
+    def test_plan_succeeds_after_missing_data_arrives(self, model: RetrainedModel) -> None:
+        """A plan that failed for lack of data can be repeated by the same execution once the data arrives."""
         del model.store.client.objects["raw/visits/2013-02-09.csv"]
         with pytest.raises(SourceMissingError, match="no data for 2013-02-09"):
             model.plan(last_partition=LAST)
         model.deliver(["2013-02-09"])
         assert model.plan(last_partition=LAST).has_work
 
-    def test_a_second_execution_of_a_range_and_code_names_the_first_and_prepares_nothing(
-        self, model: RetrainedModel
-    ) -> None:
-        """Another range, another code and another attempt are work of their own."""
+    def test_duplicate_execution_has_no_work(self, model: RetrainedModel) -> None:
+        """A second execution with the same range, code and attempt names the first one and does nothing."""
         first = model.plan("one", last_partition=LAST)
         second = model.plan("two", last_partition=LAST, cause="drift")
         assert (second.claimed_by, second.has_work, second.features) == ("one", False, ())
@@ -115,8 +107,8 @@ class TestPlanning:
         assert model.plan("four", last_partition=LAST, attempt=2).has_work
         assert model.plan("five", last_partition="2013-02-14").has_work
 
-    def test_a_repeated_plan_changes_nothing(self, model: RetrainedModel) -> None:
-        """Neither a promotion nor newer features count: the champion is the one that was seen first."""
+    def test_repeated_plan_is_unchanged(self, model: RetrainedModel) -> None:
+        """A repeated plan keeps its range and champion despite newer features and a promotion."""
         model.champion(FAIR)
         model.plan("earlier", last_partition=LAST)
         first = model.plan("one", code_version="w")
@@ -133,8 +125,8 @@ class TestPlanning:
         )
         assert model.store.client.objects == objects
 
-    def test_a_plan_of_another_code_or_declaration_is_not_followed(self, model: RetrainedModel) -> None:
-        """Steps of one execution are started by one definition; another one must not mix with them."""
+    def test_plan_with_different_code_or_inputs_is_refused(self, model: RetrainedModel) -> None:
+        """A step fails if its code version or inputs differ from those of its execution's plan."""
         model.plan(last_partition=LAST)
         with pytest.raises(RetrainingPlanError, match="planned with code_version v, but this job has w"):
             model.train(code_version="w")
@@ -142,30 +134,24 @@ class TestPlanning:
         with pytest.raises(RetrainingPlanError, match="planned with inputs_key"):
             model.judge("s3://mlpipe-data/models/churn/candidates/j/output/model.tar.gz")
 
-    def test_a_champion_that_knows_the_held_out_days_fails_the_plan_before_it_claims(
-        self, model: RetrainedModel
-    ) -> None:
-        """It would look better than it is."""
+    def test_champion_trained_on_held_out_days_fails_plan(self, model: RetrainedModel) -> None:
+        """A champion that was trained on held-out days fails the plan, and the range is not claimed."""
         model.champion(FAIR, trained_until="2013-02-12")
         with pytest.raises(RetrainingPlanError, match=r"trained on partitions up to 2013-02-12.*later part"):
             model.plan(last_partition=LAST)
         assert not model.store.listing("models/churn/retraining/claims/")
         assert model.plan("two", last_partition="2013-02-16").first_held_out == "2013-02-13"
 
-    def test_after_a_demotion_that_leaves_no_champion_the_candidate_is_judged_as_a_first_one(
-        self, model: RetrainedModel
-    ) -> None:
-        """The pointer is there, and names no version."""
+    def test_candidate_after_demotion_is_judged_as_first(self, model: RetrainedModel) -> None:
+        """If a demotion left no champion, the candidate is judged without one and can be approved."""
         model.registry.pointer = ChampionPointer(
             model="churn", sequence=4, withdrawn_before="2013-02-15T00:00:00Z"
         )
         assert model.plan(last_partition=LAST).champion is None
         assert outcome(model.judge(model.train())) == (1, 0, 0, "Approved")
 
-    def test_features_from_before_the_model_had_outcomes_are_prepared_again(
-        self, model: RetrainedModel
-    ) -> None:
-        """They tell nothing, and would fail the training."""
+    def test_features_without_outcomes_are_prepared_again(self, model: RetrainedModel) -> None:
+        """Features without outcomes are prepared again, because training would fail on them."""
         index = "features/churn/dt=2013-02-08/run=one/features.json"
         model.plan(last_partition=LAST)
         document = json.loads(model.store.get(index))
@@ -174,8 +160,8 @@ class TestPlanning:
         plan = model.plan("two", last_partition=LAST, attempt=2)
         assert [each.prefix[-4:] for each in plan.features if each.partition == "2013-02-08"] == ["two/"]
 
-    def test_an_unreadable_claim_says_what_to_do(self, model: RetrainedModel) -> None:
-        """Nobody can tell whose it is."""
+    def test_unreadable_claim_error_suggests_next_attempt(self, model: RetrainedModel) -> None:
+        """An unreadable claim fails the plan with advice to start the next attempt."""
         model.plan(last_partition=LAST)
         (claim,) = model.store.listing("models/churn/retraining/claims/")
         model.store.put(claim.key, b"{}")
@@ -184,8 +170,8 @@ class TestPlanning:
 
 
 class TestTraining:
-    def test_only_planned_features_are_learned_from(self, model: RetrainedModel) -> None:
-        """Newer ones of the same days do not count, nor do outcomes that were not known in time."""
+    def test_training_uses_only_planned_features(self, model: RetrainedModel) -> None:
+        """Training again after sources changed and later features were prepared gives the same model."""
         model.plan(last_partition=LAST)
         first = model.train()
         for day in DAYS:
@@ -195,8 +181,8 @@ class TestTraining:
         assert len(index) == 1
         assert found(model, model.train()) == found(model, first)
 
-    def test_features_that_were_prepared_again_are_refused(self, model: RetrainedModel) -> None:
-        """By the step that trains, and by the one that judges; altered files are refused as they are read."""
+    def test_features_altered_after_planning_are_refused(self, model: RetrainedModel) -> None:
+        """Training and judging fail if planned features or their files were changed after planning."""
         plan = model.plan(last_partition=LAST)
         candidate = model.train()
         held_out = plan.features[-2].prefix
@@ -216,8 +202,8 @@ class TestTraining:
         with pytest.raises(RetrainingPlanError, match=r"2013-02-05 below .* were prepared again after"):
             model.train()
 
-    def test_no_known_outcome_of_the_days_to_learn_from_fails(self, model: RetrainedModel) -> None:
-        """Nothing can be learned then."""
+    def test_training_without_outcome_values_fails(self, model: RetrainedModel) -> None:
+        """If every outcome of the training days is empty, training fails and names the train function."""
         for day in DAYS:
             lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
             bare = [lines[0], *(f"{line.rpartition(',')[0]}," for line in lines[1:])]
@@ -226,20 +212,20 @@ class TestTraining:
         with pytest.raises(FunctionError, match="train"):
             model.train()
 
-    def test_a_training_without_a_plan_fails(self, model: RetrainedModel) -> None:
-        """Its step comes after the one that plans."""
+    def test_training_without_plan_fails(self, model: RetrainedModel) -> None:
+        """Training names the missing plan if the planning step has not run."""
         with pytest.raises(InputMissingError, match=r"retraining/one/plan.json does not exist"):
             model.train()
 
 
 def found(model: RetrainedModel, address: str) -> str:
-    """Return the digest of an archive."""
+    """Return the digest of the model in an archive."""
     return found_model(model.store, "churn", address.removeprefix("s3://mlpipe-data/")).digest
 
 
 class TestJudging:
-    def test_a_candidate_that_is_better_beyond_noise_is_approved(self, model: RetrainedModel) -> None:
-        """Figures of both on the same rows, and of each slice."""
+    def test_clearly_better_candidate_is_approved(self, model: RetrainedModel) -> None:
+        """The verdict holds both models' metrics on the same rows, the gain and each slice."""
         verdict = judged_with(model, {"rate": 10.0}, {"rate": 8.0})
         assert outcome(verdict) == (1, 0, 0, "Approved")
         first = verdict.metrics[0]
@@ -255,28 +241,26 @@ class TestJudging:
         ]
         assert verdict.champion_version == 1
 
-    def test_a_candidate_that_is_hardly_better_is_rejected(self, model: RetrainedModel) -> None:
-        """By less than the margin; it is evidence and no alarm."""
+    def test_candidate_within_margin_is_rejected(self, model: RetrainedModel) -> None:
+        """A gain below the margin rejects the candidate without alerting a person."""
         verdict = judged_with(model, {"rate": 10.0}, {"rate": 10.001})
         assert outcome(verdict) == (0, 0, 0, "Rejected")
         assert verdict.reason.startswith("Not better than the champion by the margin of 1 %")
 
-    def test_a_worse_slice_rejects_a_candidate_that_is_better_on_the_whole(
-        self, model: RetrainedModel
-    ) -> None:
-        """The champion is right in the south alone."""
+    def test_worse_slice_rejects_candidate_better_overall(self, model: RetrainedModel) -> None:
+        """A candidate that is better overall but worse in the south is rejected, and the slice is named."""
         verdict = judged_with(model, {"rate": 10.0, "south": 8.5}, {"rate": 5.0, "south": 10.0})
         assert outcome(verdict) == (1, 1, 0, "Rejected")
         assert "it is worse in 1 slice, region = south" in verdict.reason
 
-    def test_the_champion_once_more_is_no_candidate(self, model: RetrainedModel) -> None:
-        """Training is repeatable, so the same features give the same digest."""
+    def test_candidate_identical_to_champion_is_rejected(self, model: RetrainedModel) -> None:
+        """A candidate with the champion's digest is not new, and the reason says so."""
         verdict = judged_with(model, FAIR, FAIR)
         assert (verdict.is_new, *outcome(verdict)) == (0, 0, 0, 0, "Rejected")
         assert verdict.reason == "The candidate has the same digest as the champion, so it is the same model"
 
-    def test_a_verdict_is_the_same_byte_by_byte_and_made_once(self, model: RetrainedModel) -> None:
-        """Draws come from the content; a repeated step reads what the first one wrote."""
+    def test_verdict_is_repeatable_and_written_once(self, model: RetrainedModel) -> None:
+        """A repeated verdict is identical, an existing one is reused, and a second candidate is refused."""
         verdict = judged_with(model, {"rate": 10.0}, FAIR)
         key = "models/churn/retraining/one/verdict.json"
         first = model.store.get(key)
@@ -288,47 +272,43 @@ class TestJudging:
         with pytest.raises(JudgingError, match=r"The execution has already judged .*given-one.*, not "):
             model.judge(model.candidate(POOR, "two"))
 
-    def test_without_metrics_a_person_decides(self, model: RetrainedModel) -> None:
-        """Nothing is held out, and nothing is compared."""
+    def test_person_decides_without_metrics(self, model: RetrainedModel) -> None:
+        """Without metrics no partition is held out, and a person decides about the candidate."""
         model.judged_by()
         verdict = model.retrain(last_partition=LAST)
         assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
         assert verdict.reason == "The model declares no metrics, so a person decides"
         assert (verdict.trained_until, verdict.first_held_out) == (LAST, None)
 
-    def test_fewer_than_three_held_out_days_leave_the_decision_to_a_person(
-        self, model: RetrainedModel
-    ) -> None:
-        """Nobody can tell a gain from noise then."""
+    def test_person_decides_with_few_held_out_days(self, model: RetrainedModel) -> None:
+        """With fewer than three held-out days, noise cannot be estimated, so a person decides."""
         model.champion({"rate": 8.0})
         verdict = model.retrain(last_partition=LAST, held_out=2)
         assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
         assert verdict.metrics[0].gain_low is None
         assert "outcomes of at least 3 partitions are needed to tell a gain from noise" in verdict.reason
 
-    def test_a_champion_of_which_nobody_says_what_it_learned_from_leaves_it_to_a_person(
-        self, model: RetrainedModel
-    ) -> None:
-        """It may know the held-out days."""
+    def test_person_decides_if_champion_training_data_is_unknown(self, model: RetrainedModel) -> None:
+        """A champion with unknown training partitions may know the held-out days, so a person decides."""
         verdict = judged_with(model, {"rate": 10.0}, {"rate": 8.0}, trained_until=None)
         assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
         assert "because the champion's training partitions are unknown" in verdict.reason
 
-    def test_a_champion_that_this_code_cannot_use_leaves_it_to_a_person(self, model: RetrainedModel) -> None:
-        """The code was changed together with what `train` returns; scoring could not use it, either."""
+    def test_person_decides_if_champion_fails_with_new_code(self, model: RetrainedModel) -> None:
+        """If the current code cannot predict with the champion, a person decides without a comparison."""
         verdict = judged_with(model, {"rate": 10.0}, {"slope": 8.0})
         assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
         assert "the champion, version 1, cannot predict with this code" in verdict.reason
         assert verdict.champion_version == 1
         assert verdict.metrics[0].champion is None
 
-    def test_a_candidate_that_this_code_cannot_use_fails(self, model: RetrainedModel) -> None:
-        """The fault is the code's, and a person must see it."""
+    def test_candidate_that_fails_to_predict_fails_judging(self, model: RetrainedModel) -> None:
+        """If predict fails on the candidate, judging fails, because the code is at fault."""
         with pytest.raises(FunctionError, match=r"predict.*failed.*rate"):
             judged_with(model, {"slope": 8.0}, FAIR)
 
-    def test_a_damaged_champion_fails(self, model: RetrainedModel) -> None:
-        """Scoring would fail as well, so a person must see it."""
+    def test_damaged_champion_fails_judging(self, model: RetrainedModel) -> None:
+        """A champion archive with the wrong SHA-256 fails judging, as it would fail scoring."""
         champion = model.champion(FAIR)
         model.plan(last_partition=LAST)
         candidate = model.candidate(POOR)
@@ -336,10 +316,8 @@ class TestJudging:
         with pytest.raises(ModelArtifactError, match="has SHA-256"):
             model.judge(candidate)
 
-    def test_outcomes_of_which_the_metric_says_nothing_reject_the_candidate(
-        self, model: RetrainedModel
-    ) -> None:
-        """All held-out outcomes are alike; a further metric is left out of the verdict."""
+    def test_undefined_deciding_metric_rejects_candidate(self, model: RetrainedModel) -> None:
+        """An undefined deciding metric rejects the candidate; another undefined metric is left out."""
         for day in DAYS:
             lines = [f"e{number},north,1,{number % 7}" for number in range(300)]
             model.store.put(
@@ -355,10 +333,8 @@ class TestJudging:
             "mae:spending"
         ]
 
-    def test_late_outcomes_fail_the_first_attempt_and_are_judged_by_the_next(
-        self, make_model: Callable[..., RetrainedModel]
-    ) -> None:
-        """A later day's features tell those of one held-out day only, so a person decides."""
+    def test_next_attempt_judges_late_outcomes(self, make_model: Callable[..., RetrainedModel]) -> None:
+        """Judging fails without held-out outcomes; the next attempt uses those that arrived since."""
         known = OUTCOMES.replace('["spent"] > 40)', '["spent"] > 40).dropna()')
         model = make_model(outcomes=known)
         model.champion(POOR)
@@ -375,10 +351,10 @@ class TestJudging:
         assert verdict.metrics[0].rows == ENTITIES
         assert outcome(verdict) == (1, 0, 0, "PendingManualApproval")
 
-    def test_a_candidate_that_answers_fewer_rows_is_rejected(
+    def test_candidate_with_missing_predictions_is_rejected(
         self, make_model: Callable[..., RetrainedModel]
     ) -> None:
-        """It would look better on the easy rows; NaN and a missing row count alike."""
+        """A candidate that leaves out hard rows is rejected, although it would look better on the others."""
         holes = PREDICT.replace(
             "    return",
             "    if 'hole' in model:\n"
@@ -389,10 +365,10 @@ class TestJudging:
         assert outcome(verdict) == (0, 0, 0, "Rejected")
         assert "The candidate predicts no spending for " in verdict.reason
 
-    def test_a_candidate_none_of_whose_rows_a_load_accepts_is_rejected(
+    def test_candidate_with_only_invalid_rows_is_rejected(
         self, make_model: Callable[..., RetrainedModel]
     ) -> None:
-        """A training that failed to learn is refused like any poor candidate."""
+        """A candidate that predicts only NaN is rejected instead of failing the job."""
         model = make_model(train=TRAIN.replace(".mean())", ".mean() * float('nan'))"))
         model.champion(FAIR)
         verdict = model.judge(model.train()) if model.plan(last_partition=LAST).has_work else None
@@ -405,19 +381,19 @@ class TestJudging:
         [
             ((50, 50, 50, 50), True, True),
             ((50, 50, 50, 49), False, False),
-            # Enough rows, from two partitions only.
+            # Enough rows, but from only two partitions.
             ((0, 0, 100, 100), True, False),
             ((0, 0, 0, 1), False, False),
         ],
     )
-    def test_a_new_slice_decides_once_it_has_enough_rows_of_enough_partitions(
+    def test_new_slice_counts_with_enough_rows_and_partitions(
         self,
         make_model: Callable[..., RetrainedModel],
         rows: tuple[int, ...],
         is_compared: bool,
         is_worse: bool,
     ) -> None:
-        """The champion never saw the west, where the candidate is worse."""
+        """A new slice rejects a candidate only with enough rows from enough partitions."""
         model = make_model(predict=PREDICT.replace("south", "west"))
         for day, count in zip(days(12, 15), rows, strict=True):
             header, *lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
@@ -429,10 +405,10 @@ class TestJudging:
         assert (west.rows, west.candidate is not None, west.is_worse) == (sum(rows), is_compared, is_worse)
         assert outcome(verdict) == (1, int(is_worse), 0, "Rejected" if is_worse else "Approved")
 
-    def test_of_many_slices_those_of_most_rows_are_compared(
+    def test_largest_slices_are_compared(
         self, model: RetrainedModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A column of many values would make a verdict that nobody reads."""
+        """If a column has too many values, only the slices with the most rows are in the verdict."""
         monkeypatch.setattr(judging, "MOST_SLICES", 2)
         for day in DAYS:
             lines = model.store.get(f"raw/visits/{day}.csv").decode().splitlines()
@@ -441,10 +417,8 @@ class TestJudging:
         verdict = judged_with(model, {"rate": 10.0}, {"rate": 8.0})
         assert [(each.value, each.rows) for each in verdict.slices] == [("south", 240), ("n1", 16)]
 
-    def test_the_third_candidate_in_a_row_that_is_no_better_than_naive_needs_a_person(
-        self, model: RetrainedModel
-    ) -> None:
-        """Earlier verdicts are those of the newest versions, refused ones among them."""
+    def test_third_poor_candidate_in_a_row_needs_person(self, model: RetrainedModel) -> None:
+        """The plan counts earlier versions below the baselines; the third in a row alerts a person."""
         versions = []
         for number in range(3):
             execution, last = f"e{number}", f"2013-02-{13 + number}"
@@ -457,7 +431,7 @@ class TestJudging:
                 versions[-1],
                 verdict_key=f"models/churn/retraining/{execution}/verdict.json",
             )
-        # A version without a verdict breaks the row.
+        # A version without a verdict resets the count.
         model.registry.add(versions[-1])
         assert model.plan("last", last_partition="2013-02-17").candidates_below_baselines == 0
 
@@ -470,15 +444,15 @@ class TestJudging:
             "s3://mlpipe-data/models/churn/candidates/../j/output/model.tar.gz",
         ],
     )
-    def test_a_candidate_from_elsewhere_is_not_judged(self, model: RetrainedModel, address: str) -> None:
-        """Another bucket, another model, an archive of no retraining, a path with `..`."""
+    def test_candidate_outside_models_prefix_is_refused(self, model: RetrainedModel, address: str) -> None:
+        """A candidate address outside the model's own candidates prefix is refused."""
         model.plan(last_partition=LAST)
         with pytest.raises(ContractError, match=r"is not below|is not a safe key"):
             model.judge(address)
 
 
-def test_the_prefix_of_an_execution_holds_range_plan_and_verdict(model: RetrainedModel) -> None:
-    """Nothing else is left of it beside features, candidate and claim."""
+def test_execution_prefix_holds_range_plan_and_verdict(model: RetrainedModel) -> None:
+    """An execution leaves exactly three documents under its own prefix."""
     model.retrain(last_partition=LAST)
     names = {each.key.rpartition("/")[2] for each in model.store.listing("models/churn/retraining/one/")}
     assert names == {RANGE_NAME, "plan.json", "verdict.json"}

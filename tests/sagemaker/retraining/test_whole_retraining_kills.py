@@ -1,4 +1,4 @@
-"""Whole retrainings, killed at random moments: at most one package per plan, never an unapproved champion."""
+"""Test that retrainings killed at random moments register once and promote only approved versions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 60
 FIRST_DAY, FIRST_TICK = Partition("2013-01-02"), Partition("2013-01-10")
 STEPS = ("plan_retraining.py", "train_model.py", "judge_models.py")
-# Spending per visit grows each day, so newer models are better. Every third model is made worse on purpose.
+# Spending per visit grows each day, so newer models are better; every third model is deliberately poor.
 TRAIN = """
 def train(examples):
     rate = float((examples["spent"] / examples["visits"]).mean())
@@ -54,12 +54,12 @@ def train(examples):
 
 @dataclass
 class WholeRetrainings:
-    """The retrainings of one model on an executor of its own, one tick after another.
+    """The retrainings of one model on its own executor, one schedule tick after another.
 
     Attributes:
-        pipeline: The model's.
-        executor: Stands for SageMaker.
-        registry: The registry.
+        pipeline: The model's retraining pipeline.
+        executor: The local executor of SageMaker jobs.
+        registry: The registry table.
         chance: Decides when and what to kill.
         killed: How often each process was killed.
     """
@@ -80,7 +80,7 @@ class WholeRetrainings:
         return self.pipeline.retraining.model
 
     def run_whole(self) -> None:
-        """Run one tick without kills, and make its version the champion."""
+        """Run one tick without kills, and require that its version becomes the champion."""
         began = time.monotonic()
         arn = self._tick()
         self.pipeline.require_success(arn)
@@ -92,7 +92,7 @@ class WholeRetrainings:
         assert pointer.version == max(self._approved())
 
     def kill_and_go_on(self) -> None:
-        """Kill one process amid an execution, and one amid the look at what the execution has registered."""
+        """Kill one process during an execution and one while its packages are followed, then recover."""
         arn = self._tick()
         if self.chance.random() < 0.3:
             time.sleep(self.chance.uniform(0, self._execution_seconds))
@@ -112,7 +112,7 @@ class WholeRetrainings:
         self.require_order()
 
     def require_order(self) -> None:
-        """Require what must hold at any moment."""
+        """Require the invariants of packages, versions and the champion pointer."""
         packages = {each["ModelPackageVersion"]: each for each in self.pipeline.packages()}
         executions = Counter(each["CustomerMetadataProperties"]["execution"] for each in packages.values())
         assert set(executions.values()) <= {1}, executions
@@ -139,7 +139,7 @@ class WholeRetrainings:
         return self.pipeline.start(str(self._day))
 
     def _end(self, arn: str) -> None:
-        """Perhaps retry a failed execution; after a success repeat its tick, which then starts nothing."""
+        """Sometimes retry a failed execution; after a success, require that a repeated tick does nothing."""
         if self.pipeline.end(arn) == "Failed" and self.chance.random() < 0.6:
             self.pipeline.client.retry_pipeline_execution(PipelineExecutionArn=arn)
         if self.pipeline.end(arn) == "Failed":
@@ -170,12 +170,12 @@ class WholeRetrainings:
         ]
 
     def _kill_script(self, step: str, arn: str) -> bool:
-        """Kill the script of a step at some moment; return whether it still ran."""
+        """Kill the script of a step at a random moment; return whether it was still running."""
         while (process := self._script(step)) is None:
             if self.pipeline.status(arn) != "Executing":
                 return False
             time.sleep(0.05)
-        # Three scripts share the time of an execution with what comes before and after each.
+        # The three scripts and the time between them share one execution, so each takes about a fifth.
         with suppress(psutil.TimeoutExpired):
             process.wait(self.chance.uniform(0, self._execution_seconds / 5))
         if not is_alive(process):
@@ -194,7 +194,7 @@ class WholeRetrainings:
         return None
 
     def _look(self) -> None:
-        """Follow the packages and promote by rule."""
+        """Follow the packages and promote by rule in another process."""
         looking = self._start_look()
         began = time.monotonic()
         assert looking.wait(_LOOK_SECONDS) == 0
@@ -208,7 +208,7 @@ class WholeRetrainings:
         self.killed["look"] += looking.wait() != 0
 
     def _start_look(self) -> subprocess.Popen[bytes]:
-        """Start a process that looks, and wait until it begins."""
+        """Start a process that follows the packages, and wait until it begins."""
         jobs = self.pipeline.retraining.jobs
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.sagemaker.retraining.followed_versions", self.model],
@@ -223,7 +223,7 @@ class WholeRetrainings:
 
 @pytest.fixture
 def retrainings(jobs: ScoringJobs, tmp_path: Path) -> Iterator[WholeRetrainings]:
-    """Give a model with data of some months, and its pipeline on its own executor."""
+    """Give a model with 100 days of data, and its pipeline on its own executor."""
     model = f"drilled_{uuid.uuid4().hex[:8]}"
     package = f"{model}.defs.churn"
     for name, text in (FUNCTIONS | {"train": TRAIN}).items():
@@ -264,10 +264,10 @@ def retrainings(jobs: ScoringJobs, tmp_path: Path) -> Iterator[WholeRetrainings]
 
 @pytest.mark.drill
 @pytest.mark.timeout(7200)
-def test_a_retraining_killed_at_any_moment_registers_once_and_promotes_what_was_approved(
+def test_killed_retrainings_register_once_and_promote_only_approved(
     retrainings: WholeRetrainings,
 ) -> None:
-    """After each kill SageMaker retries, or the next tick comes; the last one comes to its end unharmed."""
+    """After 40 kills each plan has at most one package, and every champion was approved."""
     kills = 40
     retrainings.run_whole()
     for _ in range(2 * kills):
