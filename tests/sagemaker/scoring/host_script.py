@@ -1,6 +1,6 @@
-"""The real score job of one host, which may be told to die, stop or wait at some write, and to be impatient.
+"""Run the real score job of one host, which can be made to die, wait or lose patience at a write.
 
-It runs as a script by itself and imports as the job does; its processes import it again.
+It is a script of its own and imports what the job imports; its processes import it again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _SECONDS = 120
 
 
-def _happens(moment: str) -> None:
-    """Die or wait, if this is the moment to."""
+def _die_or_wait(moment: str) -> None:
+    """Die or wait if the environment names this moment."""
     if re.search(os.environ.get("DIE_AT", "^$"), moment):
         os.kill(os.getpid(), signal.SIGKILL)
     if re.search(os.environ.get("WAIT_AT", "^$"), moment):
@@ -35,28 +35,28 @@ def _happens(moment: str) -> None:
             time.sleep(0.1)
 
 
-def _telling(put: Callable[..., Any]) -> Callable[..., Any]:
-    """Let moments be right before and after a put: `before <key>`, `after <key>`."""
+def _with_moments(put: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a put so that `before <key>` and `after <key>` are moments."""
 
-    def told(store: ObjectStore, key: str, *rest: Any, **named: Any) -> Any:
-        _happens(f"before {key}")
+    def put_with_moments(store: ObjectStore, key: str, *rest: Any, **named: Any) -> Any:
+        _die_or_wait(f"before {key}")
         result = put(store, key, *rest, **named)
-        _happens(f"after {key}")
+        _die_or_wait(f"after {key}")
         return result
 
-    return told
+    return put_with_moments
 
 
-def _told_commit(commit: TableCommit, *rest: Any) -> Any:
-    _happens("before commit")
+def _commit_with_moments(commit: TableCommit, *rest: Any) -> Any:
+    _die_or_wait("before commit")
     made = _make(commit, *rest)
-    _happens("after commit")
+    _die_or_wait("after commit")
     return made
 
 
 _make = TableCommit.make
-TableCommit.make = _told_commit  # type: ignore[method-assign]  # the same with moments
-ObjectStore.put_new = _telling(ObjectStore.put_new)
+TableCommit.make = _commit_with_moments  # type: ignore[method-assign]  # adds moments
+ObjectStore.put_new = _with_moments(ObjectStore.put_new)
 if "PATIENCE" in os.environ:
     score_progress.SECONDS_BETWEEN_REPORTS = 0.5
     scoring_plan.PLAN_PATIENCE_SECONDS = hosts.START_PATIENCE_SECONDS = float(os.environ["PATIENCE"])

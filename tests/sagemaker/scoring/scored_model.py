@@ -1,4 +1,4 @@
-"""A model whose features lie on the local S3 in many row groups, scored by hosts that are processes."""
+"""A model with features in many row groups on the local S3, scored by hosts that are processes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ SCHEMA = PredictionSchema.from_document(
 DAY, NEXT_DAY = "2013-02-01", "2013-02-02"
 GROUPS = ((40, 40, 40), (40, 25), (40, 40, 40, 15))
 ROWS = sum(map(sum, GROUPS))
-# A group of 25 rows makes a share with the one after it, in the next file.
+# The group of 25 rows is too small for a share, so it shares one with the first group of the next file.
 SHARES = 8
 _SCRIPT = Path(__file__).with_name("host_script.py")
 _SECONDS = 120
@@ -82,28 +82,28 @@ _SECONDS = 120
 
 @dataclass
 class Host:
-    """One host of a job, as it runs.
+    """One running host of a job.
 
     Attributes:
-        process: Its process.
-        root: Its `/opt/ml`.
+        process: The process of the script.
+        root: Stands for `/opt/ml`.
     """
 
     process: subprocess.Popen[str]
     root: Path
 
     def end(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until it ends, and return its exit code."""
         self.log, _ = self.process.communicate(timeout=_SECONDS)
         return self.process.returncode
 
     @property
     def message(self) -> str:
-        """What it leaves for DescribeProcessingJob."""
+        """The message that it leaves for DescribeProcessingJob."""
         return (self.root / "output/message").read_text()
 
     def said(self) -> dict[str, Any]:
-        """Wait for an end that must be good, and return what it says of its work."""
+        """Wait until it ends successfully, and return its message."""
         assert self.end() == 0, self.log
         return json.loads(self.message)
 
@@ -115,8 +115,8 @@ class ScoredModel:
     Attributes:
         environment: The stack's variables.
         client: Makes a boto3 client of the stack for a service.
-        folder: Files of hosts and functions.
-        name: The model's.
+        folder: Holds the files of hosts and functions.
+        name: The model's name.
     """
 
     environment: Mapping[str, str]
@@ -131,7 +131,7 @@ class ScoredModel:
 
     @property
     def prefix(self) -> str:
-        """Of the model's own documents."""
+        """The prefix of the model's documents."""
         return f"models/{self.name}/"
 
     def put(self, key: str, content: bytes) -> None:
@@ -148,7 +148,7 @@ class ScoredModel:
         return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", ())}
 
     def write(self, *, predict: str = PREDICT, whole: bool = False, **artifact: int) -> None:
-        """Write function, schema, model and inputs."""
+        """Write the predict function, schema, trained model and inputs."""
         functions = self.folder / "src" / f"acme_{self.name}"
         functions.mkdir(parents=True, exist_ok=True)
         (functions / "predict.py").write_text(predict)
@@ -167,7 +167,7 @@ class ScoredModel:
         self.put(self.inputs_key, document)
 
     def promote(self, version: int, **artifact: int) -> None:
-        """Register a version of a trained object, and make it the champion that scores."""
+        """Register a version of a trained object, and make it the champion."""
         trained = json.dumps({"minutes": 1000, **artifact}).encode()
         key, digest = f"{self.prefix}candidates/{version}/trained.json", hashlib.sha256(trained).hexdigest()
         self.put(key, trained)
@@ -210,7 +210,7 @@ class ScoredModel:
         self.put(f"{prefix}features.json", json.dumps(index).encode())
 
     def batch(self, day: str = DAY) -> str:
-        """Mint a batch."""
+        """Mint a batch id."""
         return mint_batch_id(self.name, day, uuid.uuid4().hex, datetime.now(UTC))
 
     def start(
@@ -230,9 +230,9 @@ class ScoredModel:
             batch_id: The batch.
             day: The partition.
             host: Which host it is, counting from 1.
-            hosts: How many there are.
-            attempt: Counts from 1.
-            does: What `host_script` is to do at which moment.
+            hosts: How many hosts there are.
+            attempt: The attempt, counting from 1.
+            does: Environment variables that tell `host_script` what to do at which moment.
             given: Other arguments of the job.
         """
         root = self.folder / f"host-{uuid.uuid4().hex}"
@@ -276,7 +276,7 @@ class ScoredModel:
         return Host(process, root)
 
     def scored(self, batch_id: str, *, hosts: int = 1, **given: Any) -> Manifest:
-        """Score a batch by so many hosts, which must all end well, and return its checked manifest."""
+        """Score a batch on the given number of hosts, which must all succeed; return its checked manifest."""
         running = [self.start(batch_id, host=number, hosts=hosts, **given) for number in range(1, hosts + 1)]
         said = [host.said() for host in running]
         assert said[0]["manifest_key"] == done_key(self.name, batch_id)
@@ -290,7 +290,7 @@ class ScoredModel:
         return manifest
 
     def checked(self, batch_id: str) -> Manifest:
-        """Return the manifest of a batch after finding all its rows once in JSON and once in Delta."""
+        """Return a batch's manifest after finding each row exactly once in JSON and in Delta."""
         manifest = self.manifest(batch_id)
         contract, rows = row_contract(SCHEMA), {}
         for part in manifest.json_parts:

@@ -1,4 +1,4 @@
-"""Work for processes that is simple to see through: numbers are squared, and some end their process."""
+"""Simple work for scoring processes: it squares numbers, or fails as its task says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UnpicklableError(Exception):
-    """An error that only its own process can hold."""
+    """An error that cannot be pickled."""
 
     def __init__(self, what: str, number: int) -> None:
         super().__init__(f"{what} {number}")
@@ -27,7 +27,7 @@ class UnpicklableError(Exception):
 
 @dataclass(frozen=True)
 class Squares:
-    """Numbers are squared by what was opened once in each process.
+    """Work that squares numbers.
 
     Attributes:
         folder: Each process leaves a file here as it opens the work.
@@ -36,7 +36,7 @@ class Squares:
     folder: Path
 
     def open(self, count_rows: CountRows) -> RunTask:
-        """Return what squares a number."""
+        """Return a function that squares a number or fails."""
         (self.folder / f"{os.getpid()}").touch()
 
         def run(task: Any) -> int:

@@ -1,4 +1,4 @@
-"""Tests of pinned models: chosen once for a batch, and only from what was approved."""
+"""Tests of pinned models: chosen once per batch, and only among approved versions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ELSEWHERE = TrainedElsewhere(key="acme/m.onnx", sha256="e" * 64, codec="onnx", b
 
 
 def archive(number: int) -> PinnedModel:
-    """Return what names the archive of a version."""
+    """Return a pinned model that names the archive of a version."""
     key = f"models/{MODEL}/candidates/{number}/output/model.tar.gz"
     return PinnedModel(digest=f"{number:016x}", key=key, sha256=f"{number:064x}")
 
@@ -40,7 +40,7 @@ def pinned(
     attempt: int = 1,
     **given: Any,
 ) -> PinnedModel:
-    """Return the model of the batch."""
+    """Return the model that is pinned for the batch."""
     arguments = ScoreArguments(
         model=MODEL,
         partition=DAY,
@@ -63,10 +63,8 @@ def store() -> ObjectStore:
     return ObjectStore(MemoryS3(), "mlpipe-data")
 
 
-def test_of_two_hosts_that_choose_at_once_both_use_what_came_first(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another run of the attempt chooses before a promotion, and is quicker than this one after it."""
+def test_concurrent_hosts_use_the_first_pin(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs that choose at once use the first choice, although a promotion came between them."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, champion=True)
     find, chosen = ObjectStore.find, []
@@ -83,8 +81,8 @@ def test_of_two_hosts_that_choose_at_once_both_use_what_came_first(
     assert chosen[0].version == 1
 
 
-def test_a_declared_file_is_pinned_without_the_registry(store: ObjectStore) -> None:
-    """A correction of the declaration between two attempts is for the next batch."""
+def test_declared_file_is_pinned_without_registry(store: ObjectStore) -> None:
+    """A declared file needs no registry, and correcting it between attempts affects only the next batch."""
     registry = FakeRegistryTable()
     inputs = ModelInputs(model=MODEL, functions="acme.defs.m", trained_elsewhere=ELSEWHERE)
     first = pinned(store, registry, inputs=inputs)
@@ -104,10 +102,10 @@ def test_a_declared_file_is_pinned_without_the_registry(store: ObjectStore) -> N
         ("retired", "Version 3 was retired, and its artifact is deleted"),
     ],
 )
-def test_no_batch_is_scored_by_a_version_that_was_never_approved(
+def test_unapproved_version_is_refused_and_not_pinned(
     store: ObjectStore, state: str | None, why: str
 ) -> None:
-    """Whoever names it; nothing is pinned, so that the next attempt may name another one."""
+    """A requested version that was never approved or was retired is refused, and nothing is pinned."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, champion=True)
     if state is not None:
@@ -119,15 +117,15 @@ def test_no_batch_is_scored_by_a_version_that_was_never_approved(
 
 
 @pytest.mark.parametrize("state", ["approved", "superseded", "withdrawn"])
-def test_a_version_that_was_approved_may_be_named(store: ObjectStore, state: str) -> None:
-    """Whatever became of it since."""
+def test_version_approved_once_can_be_requested(store: ObjectStore, state: str) -> None:
+    """A version that was approved once can score a batch, even if it was superseded or withdrawn."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(3), version=3, state=state)
     assert pinned(store, registry, version=3).version == 3
 
 
-def test_a_model_of_which_no_version_was_promoted_yet_scores_nothing(store: ObjectStore) -> None:
-    """An approved version is no champion, and the newest archive is nobody's decision."""
+def test_model_without_promoted_version_scores_nothing(store: ObjectStore) -> None:
+    """An approved version that was not promoted is not used, and the error suggests a promotion."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, state="approved")
     with pytest.raises(ModelVersionError, match=r"none was promoted yet\. Promote .* `mlpipe retrain m`"):
@@ -135,8 +133,8 @@ def test_a_model_of_which_no_version_was_promoted_yet_scores_nothing(store: Obje
     assert not store.client.objects
 
 
-def test_a_model_whose_champion_was_demoted_scores_nothing(store: ObjectStore) -> None:
-    """The newest archive may be the very one that was withdrawn."""
+def test_model_with_demoted_champion_scores_nothing(store: ObjectStore) -> None:
+    """After a demotion without a successor, scoring fails instead of using the withdrawn version."""
     registry, key = FakeRegistryTable(), champion_key(MODEL)
     pointer = ChampionPointer(model=MODEL, sequence=2, withdrawn_before="2013-02-01T00:00:00Z")
     registry.records[key] = key.attributes() | stored(pointer)
@@ -145,8 +143,8 @@ def test_a_model_whose_champion_was_demoted_scores_nothing(store: ObjectStore) -
     assert not store.client.objects
 
 
-def test_a_batch_keeps_its_version_though_that_is_demoted_while_it_scores(store: ObjectStore) -> None:
-    """A later attempt uses what the first one chose; the next batch does not."""
+def test_batch_keeps_version_that_is_demoted_meanwhile(store: ObjectStore) -> None:
+    """Later attempts use the version of the first one after its demotion; the next batch does not."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, state="superseded")
     register(registry, MODEL, archive(2), version=2, champion=True)
@@ -159,8 +157,8 @@ def test_a_batch_keeps_its_version_though_that_is_demoted_while_it_scores(store:
 
 
 @pytest.mark.parametrize("state", ["candidate", "refused", "withdrawn"])
-def test_a_pointer_to_a_version_that_is_no_champion_is_not_believed(store: ObjectStore, state: str) -> None:
-    """Pointer and record change together; what contradicts itself was written by nobody of ours."""
+def test_pointer_contradicting_version_state_is_refused(store: ObjectStore, state: str) -> None:
+    """A champion pointer to a version in another state is refused with advice to run `mlpipe doctor`."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, champion=True)
     register(registry, MODEL, archive(1), version=1, state=state)
@@ -170,10 +168,8 @@ def test_a_pointer_to_a_version_that_is_no_champion_is_not_believed(store: Objec
         pinned(store, registry)
 
 
-def test_a_promotion_between_two_reads_is_followed(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pointer was read before it, and the record after it."""
+def test_promotion_between_two_reads_is_followed(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a promotion happens between reading pointer and record, the new champion is pinned."""
     registry = FakeRegistryTable()
     register(registry, MODEL, archive(1), version=1, champion=True)
     champion = FakeRegistryTable.champion
@@ -191,8 +187,8 @@ def test_a_promotion_between_two_reads_is_followed(
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"digest":"1"}', archive(1).to_bytes()[:-1] + b',"x":1}']
 )
-def test_a_pin_of_another_form_is_refused(store: ObjectStore, content: bytes) -> None:
-    """Nobody knows which model earlier attempts used."""
+def test_malformed_pin_is_refused(store: ObjectStore, content: bytes) -> None:
+    """A pin that cannot be read is refused with advice to score a new batch."""
     store.put(KEY, content)
     with pytest.raises(InvalidPinError, match=r"cannot be read.*Score the partition as a new batch"):
         pinned(store, FakeRegistryTable())

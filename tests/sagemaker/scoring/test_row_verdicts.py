@@ -1,4 +1,4 @@
-"""Tests of which rows the load will refuse, as scoring finds it before the batch is delivered."""
+"""Tests of which rows a load would refuse, as scoring determines before delivery."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def reasons(pieces: list[EncodedRows], *rules: ColumnCleaning) -> list[dict[int,
     return [{number: each.reason for number, each in sorted(piece.refusals.items())} for piece in found]
 
 
-def test_all_rows_of_one_key_are_refused_in_whatever_piece_they_are() -> None:
-    """One that is refused already takes no other with it: no store has it."""
+def test_duplicate_keys_are_refused_across_pieces() -> None:
+    """All rows with a duplicate key are refused; a row refused for another reason duplicates no key."""
     pieces = [encoded(("a", 1.0), ("b", 2.0), ("c", math.nan)), encoded(("c", 3.0), ("a", 4.0))]
     assert reasons(pieces) == [{0: "duplicate_key", 2: "not_a_number"}, {1: "duplicate_key"}]
     assert [piece.refusals.keys() for piece in pieces] == [{2}, set()]
 
 
-def test_a_row_without_a_key_shares_it_with_no_other() -> None:
-    """Two of them are two refused rows for their own reason."""
+def test_missing_keys_are_not_duplicates() -> None:
+    """Rows without a key are refused as missing_key, not as duplicates of each other."""
     pieces = [encoded((None, 1.0), (None, 2.0), ("a", 3.0))]
     assert reasons(pieces) == [{0: "missing_key", 1: "missing_key"}]
 
 
-def test_rows_that_cleaning_mends_are_not_refused() -> None:
-    """The load cleans before it checks; keys that it trims may become one."""
+def test_rows_are_judged_after_cleaning() -> None:
+    """Rows that cleaning fixes are accepted, and keys that become equal by trimming are refused."""
     pieces = [encoded(("a", 1e-131), ("b", 1.0), ("c", math.nan), (" b", 2.0))]
     assert reasons(pieces) == [{0: "number_too_long", 2: "not_a_number"}]
     minimum = ColumnCleaning(column="share", minimum="0.000000001")
@@ -64,8 +64,8 @@ def test_rows_that_cleaning_mends_are_not_refused() -> None:
     assert reasons(pieces, minimum, trimmed) == [{1: "duplicate_key", 2: "not_a_number", 3: "duplicate_key"}]
 
 
-def test_refused_rows_are_counted_and_the_first_five_named() -> None:
-    """A message has no room for more, and quotes no value."""
+def test_refused_rows_are_counted_and_first_five_named() -> None:
+    """All refused rows are counted by reason, and the message names the first five."""
     found = RefusedRows()
     first, second = judge_rows(
         [encoded(*[("a", 1.0)] * 4), encoded(("", 1.0), ("a", 2.0), ("b", 3.0))], "key", None

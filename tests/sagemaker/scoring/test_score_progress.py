@@ -1,4 +1,4 @@
-"""Tests of what a score job says of its progress, alone and as the first of several hosts."""
+"""Tests of a score job's progress reports, from one host and from several."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PREFIX = "predictions/m/json/dt=2013-02-01/batch=b/attempt=1/"
 NAMES = ("algo-1", "algo-2", "algo-3")
 
 
-class Told:
-    """What was sent, in order."""
+class SentReports:
+    """Collects sent reports in order."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, dict[str, Any]]] = []
 
     def __call__(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Keep a message."""
+        """Keep a report."""
         self.messages.append((kind, dict(values)))
 
 
@@ -39,29 +39,29 @@ def store() -> ObjectStore:
 
 
 def watch(store: ObjectStore, host: str) -> HostWatch:
-    """Return a host's watch over the others."""
+    """Return a host's watch on the other hosts."""
     return HostWatch(store, PREFIX, Hosts(host, NAMES))
 
 
-def test_one_host_tells_rows_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> None:
-    """Rows that were done before the step began count, and make it no faster."""
+def test_single_host_reports_rows_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    """Rows that were done before the step count as progress but not towards its speed."""
     caplog.set_level(logging.INFO)
-    told = Told()
-    progress = ScoreProgress("here", None, told)
+    sent = SentReports()
+    progress = ScoreProgress("here", None, sent)
     with progress.step("score", 1000, done=400):
         progress.count_rows(350)
         progress.count_rows(250)
-    (_, begun), (kind, ended) = told.messages
+    (_, begun), (kind, ended) = sent.messages
     assert begun == {"step": "score", "rows": 400, "seconds": 0}
     assert (kind, ended["step"], ended["rows"], ended["eta_seconds"]) == ("progress", "score", 1000, 0)
     assert 0 < ended["rows_per_second"] <= 600 / 0.001
     assert "progress: step=score rows=400 seconds=0" in caplog.text
 
 
-def test_the_first_host_adds_what_the_others_tell_of_the_same_step(store: ObjectStore) -> None:
-    """A host that still divides has scored nothing; the others say nothing to Dagster themselves."""
-    told = Told()
-    first = ScoreProgress("algo-1", watch(store, "algo-1"), told)
+def test_first_host_adds_rows_of_other_hosts_in_same_step(store: ObjectStore) -> None:
+    """Only the first host reports to Dagster, and it adds the rows of hosts in the same step."""
+    sent = SentReports()
+    first = ScoreProgress("algo-1", watch(store, "algo-1"), sent)
     others = [ScoreProgress(name, watch(store, name), None) for name in NAMES[1:]]
     with first.step("score", 600), others[0].step("score", 600), others[1].step("divide", 600):
         first.count_rows(10)
@@ -69,16 +69,14 @@ def test_the_first_host_adds_what_the_others_tell_of_the_same_step(store: Object
         others[1].count_rows(40)
         others[0]._report_state(None)
         first._report(600, 0, 0.0)
-        assert told.messages[-1][1]["rows"] == 30
+        assert sent.messages[-1][1]["rows"] == 30
     first.complete()
     first._report(600, 0, 0.0)
-    assert told.messages[-1][1]["rows"] == 600
+    assert sent.messages[-1][1]["rows"] == 600
 
 
-def test_what_an_earlier_run_left_is_no_sign_of_life(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only what a host says after the first one began counts; its failure then does."""
+def test_reports_of_an_earlier_run_are_ignored(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only reports written after the first host began show that a host is alive or has failed."""
     shares = {"algo-2": [Share("00001"), Share("00004")]}
     before = watch(store, "algo-2")
     before.report_state(HostState("algo-2", "score", 5, "earlier-1", "MemoryError: too much"))
@@ -98,8 +96,8 @@ def test_what_an_earlier_run_left_is_no_sign_of_life(
         first.require_alive(shares)
 
 
-def test_what_a_stopped_job_says_at_its_end_is_nobody_s_failure(store: ObjectStore) -> None:
-    """Its hosts may end after the next job of the same attempt began, and have the same names."""
+def test_failure_report_of_a_stopped_job_is_ignored(store: ObjectStore) -> None:
+    """Hosts of a stopped job share names with those of the next job, whose failures they must not cause."""
     first = HostWatch(store, PREFIX, Hosts("algo-1", NAMES, "job-2"))
     stopped, own = (HostWatch(store, PREFIX, Hosts("algo-2", NAMES, job)) for job in ("job-1", "job-2"))
     stopped.report_state(HostState("algo-2", "score", 5, "1-1", "SystemExit: 143"))
@@ -111,10 +109,10 @@ def test_what_a_stopped_job_says_at_its_end_is_nobody_s_failure(store: ObjectSto
     first.require_alive({"algo-2": [Share("00001")]})
 
 
-def test_a_host_that_ended_may_be_silent_but_owes_no_share(
+def test_ended_host_is_lost_only_if_shares_are_missing(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has put its receipts before it said so; one that still works must say so again and again."""
+    """An ended host may be silent unless shares are missing; a working host must keep reporting."""
     monkeypatch.setattr(hosts_module, "SILENCE_PATIENCE_SECONDS", -1.0)
     first, second, third = (watch(store, name) for name in NAMES)
     second.report_state(HostState("algo-2", "ended", 9, "2-1"))
@@ -130,8 +128,8 @@ def test_a_host_that_ended_may_be_silent_but_owes_no_share(
         first.require_alive({"algo-2": [Share("00001")]}, first.ended())
 
 
-def test_a_failure_is_told_to_the_other_hosts(store: ObjectStore) -> None:
-    """Whatever ends a step, the first host hears why."""
+def test_failure_is_reported_to_the_first_host(store: ObjectStore) -> None:
+    """The first host learns the error that ended a step on another host."""
     first, second = watch(store, "algo-1"), ScoreProgress("algo-2", watch(store, "algo-2"), None)
     with pytest.raises(ValueError, match="minutes"), second.step("score", 10):
         raise ValueError("minutes are impossible")

@@ -1,4 +1,4 @@
-"""Tests of score jobs of several hosts, each a process with the real script, on the local S3."""
+"""Tests of score jobs with several hosts, each a process with the real script, on the local S3."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _IMPATIENT = {"PATIENCE": "4"}
 
 @pytest.fixture
 def model(local_stack: LocalStack, aws_client: Callable[[str], Any], tmp_path: Path) -> ScoredModel:
-    """Give a model with features of one day, in nine row groups of three files."""
+    """Give a model with features of one day in nine row groups of three files."""
     model = ScoredModel(local_stack.environment, aws_client, tmp_path)
     model.write()
     model.write_features()
     return model
 
 
-def test_several_hosts_write_the_very_batch_that_one_writes(model: ScoredModel) -> None:
-    """Rows, checksum and the bytes of all parts are the same, by whomever they were written."""
+def test_batch_is_the_same_for_any_number_of_hosts(model: ScoredModel) -> None:
+    """One, two and four hosts write the same rows, checksum and bytes."""
     written = []
     for hosts in (1, 2, 4):
         batch_id = model.batch()
@@ -41,8 +41,8 @@ def test_several_hosts_write_the_very_batch_that_one_writes(model: ScoredModel) 
     assert written[0] == written[1] == written[2]
 
 
-def test_several_hosts_join_the_previous_batch_as_one_does(model: ScoredModel) -> None:
-    """Each row is predicted with what was predicted of its entity before, if anything was."""
+def test_previous_batch_is_joined_the_same_by_any_number_of_hosts(model: ScoredModel) -> None:
+    """Each row is predicted with its entity's row of the previous batch, if there is one."""
     first = model.scored(model.batch(), hosts=2)
     model.write_features(NEXT_DAY, GROUPS, first=100)
     written = []
@@ -60,8 +60,8 @@ def test_several_hosts_join_the_previous_batch_as_one_does(model: ScoredModel) -
     assert written[0] == written[1]
 
 
-def test_hosts_and_attempts_keep_to_the_version_that_the_batch_began_with(model: ScoredModel) -> None:
-    """A promotion after the first attempt began is for the next batch."""
+def test_batch_keeps_its_first_model_version(model: ScoredModel) -> None:
+    """All hosts and attempts of a batch use its first version; a promotion affects the next batch."""
     model.promote(1, minutes=1)
     batch_id = model.batch()
     hosts = [
@@ -79,8 +79,8 @@ def test_hosts_and_attempts_keep_to_the_version_that_the_batch_began_with(model:
     assert [row["minutes"] for row in model.rows(later)] == list(range(2, ROWS + 2))
 
 
-def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) -> None:
-    """Its rows and checksum are those of its chunks together."""
+def test_whole_model_writes_the_same_rows_in_one_part(model: ScoredModel) -> None:
+    """A model that predicts all rows in one call writes the rows and checksum of the chunked batch."""
     chunked = model.scored(model.batch())
     model.write(whole=True)
     batch_id = model.batch()
@@ -103,10 +103,8 @@ def test_a_whole_model_is_called_once_and_written_in_pieces(model: ScoredModel) 
         pytest.param(1, "after done/", marks=pytest.mark.slow),
     ],
 )
-def test_a_job_that_is_killed_and_run_again_makes_one_batch(
-    model: ScoredModel, host: int, moment: str
-) -> None:
-    """Wherever a process of it dies, the same attempt goes on with what is left, and nothing is doubled."""
+def test_killed_and_repeated_job_makes_one_batch(model: ScoredModel, host: int, moment: str) -> None:
+    """Wherever a host is killed, a repeated job completes the attempt without changing what was written."""
     batch_id = model.batch()
     dies = {"DIE_AT": moment, **_IMPATIENT}
     hosts = [
@@ -125,8 +123,8 @@ def test_a_job_that_is_killed_and_run_again_makes_one_batch(
     assert before.items() <= after.items()
 
 
-def test_a_host_that_was_done_before_the_first_one_came_back_is_not_missed(model: ScoredModel) -> None:
-    """It wrote its shares by the plan that was there, and says nothing more."""
+def test_first_host_accepts_shares_of_an_ended_host(model: ScoredModel) -> None:
+    """A restarted first host completes the batch with shares that a silent, ended host already wrote."""
     batch_id = model.batch()
     planned = model.start(batch_id, host=1, hosts=2, does={"DIE_AT": "after .*plan.json"})
     assert planned.end() != 0
@@ -135,8 +133,8 @@ def test_a_host_that_was_done_before_the_first_one_came_back_is_not_missed(model
     assert model.checked(batch_id).row_count == ROWS
 
 
-def test_a_host_with_one_share_scores_it_like_a_host_with_all(model: ScoredModel) -> None:
-    """With more threads, libraries may add numbers in another order and get other last digits."""
+def test_host_with_one_share_uses_one_thread(model: ScoredModel) -> None:
+    """A host with one share predicts with one thread, as others do, so that the digits are the same."""
     predict = f"import os\n{PREDICT}".replace('model["minutes"]', 'int(os.environ["OMP_NUM_THREADS"])')
     model.write(predict=predict)
     batch_id = model.batch()
@@ -147,8 +145,8 @@ def test_a_host_with_one_share_scores_it_like_a_host_with_all(model: ScoredModel
     assert [row["minutes"] for row in model.rows(batch_id)] == list(range(1, ROWS + 1))
 
 
-def test_a_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, tmp_path: Path) -> None:
-    """It writes its share when the next attempt has long ended, into a folder of its own."""
+def test_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, tmp_path: Path) -> None:
+    """A host of an earlier attempt that writes late changes neither the batch nor the Delta table."""
     batch_id, go_on = model.batch(), tmp_path / "go-on"
     straggler = model.start(
         batch_id, host=2, hosts=2, does={"WAIT_AT": "before .*receipts/", "WAIT_FOR": str(go_on)}
@@ -166,8 +164,8 @@ def test_a_straggler_of_an_earlier_attempt_changes_nothing(model: ScoredModel, t
     assert model.objects(f"predictions/{model.name}/delta/_delta_log/") == table
 
 
-def test_a_host_that_waits_takes_the_batch_that_another_attempt_made(model: ScoredModel) -> None:
-    """Others that find it done have nothing to write: waiting for them would be in vain."""
+def test_waiting_host_adopts_batch_of_another_attempt(model: ScoredModel) -> None:
+    """A first host that waits for others adopts the batch once another attempt has completed it."""
     batch_id = model.batch()
     waits = model.start(batch_id, host=1, hosts=2, attempt=2)
     receipts = f"{json_attempt_prefix(model.name, DAY, batch_id, 2)}receipts/"
@@ -178,8 +176,8 @@ def test_a_host_that_waits_takes_the_batch_that_another_attempt_made(model: Scor
     assert model.checked(batch_id) == manifest
 
 
-def test_hosts_that_run_twice_at_once_write_one_batch(model: ScoredModel) -> None:
-    """Each receipt comes twice; the second is found to be the first."""
+def test_concurrent_duplicate_hosts_write_one_batch(model: ScoredModel) -> None:
+    """Two jobs with the same hosts that run at once complete the same batch."""
     batch_id = model.batch()
     running = [model.start(batch_id, host=host, hosts=2) for host in (2, 1, 2, 1)]
     for host in running:
@@ -187,8 +185,8 @@ def test_hosts_that_run_twice_at_once_write_one_batch(model: ScoredModel) -> Non
     assert model.checked(batch_id).row_count == ROWS
 
 
-def test_a_host_that_never_starts_is_named_with_its_shares(model: ScoredModel) -> None:
-    """The first host waits no longer than its patience, and leaves no batch."""
+def test_hosts_that_never_start_are_named(model: ScoredModel) -> None:
+    """The first host stops waiting, names the missing hosts, attempt and batch, and writes no done file."""
     batch_id = model.batch()
     alone = model.start(batch_id, host=1, hosts=3, does=_IMPATIENT)
     assert alone.end() == 1
@@ -200,15 +198,15 @@ def test_a_host_that_never_starts_is_named_with_its_shares(model: ScoredModel) -
         model.content(done_key(model.name, batch_id))
 
 
-def test_a_host_without_a_first_one_gives_up(model: ScoredModel) -> None:
-    """It has no plan to follow."""
+def test_host_without_first_host_gives_up(model: ScoredModel) -> None:
+    """Without a plan by the first host, another host fails and says so."""
     alone = model.start(model.batch(), host=2, hosts=2, does=_IMPATIENT)
     assert alone.end() == 1
     assert "The first host, algo-1, did not write " in alone.message
 
 
-def test_a_host_does_not_wait_for_a_first_one_that_has_failed(model: ScoredModel) -> None:
-    """Machines that wait for nothing cost money; hosts start minutes apart, so it may have failed before."""
+def test_failure_of_first_host_ends_other_hosts(model: ScoredModel) -> None:
+    """Running and later hosts end with the first host's error instead of waiting at a cost."""
     batch_id = model.batch(NEXT_DAY)
     first, second = (model.start(batch_id, day=NEXT_DAY, host=host, hosts=2) for host in (1, 2))
     late = None if first.end() != 1 else model.start(batch_id, day=NEXT_DAY, host=2, hosts=2)
@@ -218,9 +216,9 @@ def test_a_host_does_not_wait_for_a_first_one_that_has_failed(model: ScoredModel
         assert f"The first host, algo-1, failed: FeaturesError: {model.name}: There are no" in host.message
 
 
-def test_a_failure_of_another_host_is_told_by_the_first_as_well(model: ScoredModel) -> None:
-    """The message of the job is the first host's, and says whose log to read."""
-    # It lies in the last share, which is the second host's.
+def test_first_host_reports_failure_of_another_host(model: ScoredModel) -> None:
+    """The first host's message names the failed host and its error."""
+    # The last row is in the last share, which the second host scores.
     model.write(fails_at=ROWS - 1)
     batch_id = model.batch()
     hosts = [model.start(batch_id, host=host, hosts=2, does=_IMPATIENT) for host in (1, 2)]
@@ -230,8 +228,8 @@ def test_a_failure_of_another_host_is_told_by_the_first_as_well(model: ScoredMod
     assert "minutes are impossible" in hosts[0].message
 
 
-def test_a_killed_process_is_named_with_its_share_and_attempt(model: ScoredModel) -> None:
-    """Memory ran out, say; the job tells which share to look at."""
+def test_killed_process_error_names_share_and_attempt(model: ScoredModel) -> None:
+    """If a process is killed, the message names its share, attempt, batch and partition."""
     batch_id = model.batch()
     killed = model.start(batch_id, does={"DIE_AT": "before .*receipts/00002"})
     assert killed.end() == 1
@@ -239,8 +237,8 @@ def test_a_killed_process_is_named_with_its_share_and_attempt(model: ScoredModel
     assert f"This error ended attempt 1 at batch {batch_id} of {model.name} for {DAY}." in killed.message
 
 
-def test_progress_tells_rows_rate_and_time_left(model: ScoredModel) -> None:
-    """The first host's log counts the rows of all hosts."""
+def test_first_host_logs_progress_of_all_hosts(model: ScoredModel) -> None:
+    """The first host's last progress line counts the rows of all hosts, with rate and time left."""
     batch_id = model.batch()
     hosts = [
         model.start(batch_id, host=host, hosts=2, does=_IMPATIENT | {"PATIENCE": "60"}) for host in (1, 2)

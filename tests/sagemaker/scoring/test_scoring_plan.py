@@ -1,4 +1,4 @@
-"""Tests of shares and plans: the same for everybody, and never silently another one's."""
+"""Tests of shares and scoring plans: every host gets the same ones, and never those of other code."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def store() -> ObjectStore:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_shares_have_each_row_group_once_and_in_order(seed: int) -> None:
-    """Each share but the last has at least a chunk, so that predict receives what it may."""
+def test_shares_cover_each_row_group_once_in_order(seed: int) -> None:
+    """Shares cover all row groups in order, and all but the last have at least a chunk of rows."""
     draw = random.Random(seed)
     files = [[draw.randint(0, 60) for _ in range(draw.randint(0, 9))] for _ in range(draw.randint(0, 9))]
     shares = shares_of_groups(files, chunk_rows=50)
@@ -66,7 +66,7 @@ def test_shares_have_each_row_group_once_and_in_order(seed: int) -> None:
 
 
 def test_large_batches_have_shares_of_several_chunks() -> None:
-    """A billion rows make a thousand shares, and few rows one for each chunk."""
+    """Small batches get one share per chunk; large ones get shares of up to ten chunks."""
     few = shares_of_groups([[100_000] * 10], 100_000)
     assert [share.rows for share in few] == [100_000] * 10
     many = shares_of_groups([[100_000] * 10] * 1000, 100_000)
@@ -77,8 +77,8 @@ def test_large_batches_have_shares_of_several_chunks() -> None:
 
 
 @pytest.mark.parametrize(("rows", "each"), [(100, 50), (101, 34), (50, 50), (7, 7), (0, 1)])
-def test_chunks_of_a_share_are_alike(rows: int, each: int) -> None:
-    """No call of predict has a handful of rows where the others have all."""
+def test_chunks_of_a_share_have_similar_sizes(rows: int, each: int) -> None:
+    """A share is divided evenly, so that no call of predict gets only a handful of rows."""
     assert Share("00000", rows).rows_of_chunk(50) == each
 
 
@@ -86,13 +86,13 @@ def test_chunks_of_a_share_are_alike(rows: int, each: int) -> None:
     ("feature_bytes", "columns", "least", "most"),
     [(90, 10, 100_000, 100_000), (8, 300, 4_000, 5_000), (10**9, 2, 1, 1)],
 )
-def test_chunks_of_wide_rows_have_fewer(feature_bytes: int, columns: int, least: int, most: int) -> None:
-    """A process holds some tens of megabytes of them, however wide they are."""
+def test_wide_rows_make_smaller_chunks(feature_bytes: int, columns: int, least: int, most: int) -> None:
+    """Chunks shrink as rows get wider, so that a process holds only tens of megabytes."""
     assert least <= chunk_rows_of(feature_bytes, columns) <= most
 
 
-def test_each_share_has_one_host_whatever_their_number() -> None:
-    """A host has consecutive shares, so that it fetches few files."""
+def test_each_share_belongs_to_one_host() -> None:
+    """Hosts divide the shares into consecutive ranges, so that each fetches few files."""
     shares = shares_of_buckets(7)
     names = ("algo-1", "algo-2", "algo-3")
     own = [Hosts(name, names).own_shares(shares) for name in names]
@@ -102,8 +102,8 @@ def test_each_share_has_one_host_whatever_their_number() -> None:
     assert owners == {"algo-2": [shares[3]], "algo-3": [shares[4]]}
 
 
-def test_the_first_plan_stays() -> None:
-    """A run that comes later, or at the same time, follows it, whatever it would have planned itself."""
+def test_first_plan_is_kept() -> None:
+    """A later or concurrent run follows the first plan, even if it would plan differently."""
     bucket = store()
     assert find_or_make_plan(bucket, PREFIX, lambda: PLAN) == PLAN
     assert find_or_make_plan(bucket, PREFIX, lambda: replace(PLAN, rows=7)) == PLAN
@@ -117,8 +117,8 @@ def test_the_first_plan_stays() -> None:
     assert find_or_make_plan(raced, PREFIX, planned_by_another) == PLAN
 
 
-def test_a_plan_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first host may have died, or the batch may be done already."""
+def test_waiting_for_a_plan_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the first host's plan ends when the batch is done or patience runs out."""
     assert wait_for_plan(store(), PREFIX, "algo-1", lambda: True) is None
     monkeypatch.setattr(scoring_plan, "PLAN_PATIENCE_SECONDS", 0.0)
     with pytest.raises(
@@ -128,8 +128,8 @@ def test_a_plan_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["schema_key", "inputs_key", "code_version"])
-def test_another_code_or_schema_does_not_go_on_with_an_attempt(name: str) -> None:
-    """Its shares would not fit those that are written."""
+def test_attempt_with_different_code_or_schema_is_refused(name: str) -> None:
+    """A job with another schema, inputs or code version cannot continue an attempt."""
     given: dict[str, Any] = {
         "model": "m",
         "partition": "2013-02-01",
@@ -146,7 +146,7 @@ def test_another_code_or_schema_does_not_go_on_with_an_attempt(name: str) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", PLAN.to_bytes().replace(b'"rows"', b'"lines"')])
-def test_a_plan_of_another_form_is_refused(content: bytes) -> None:
-    """Another version of the code may have written it."""
+def test_malformed_plan_is_refused(content: bytes) -> None:
+    """A plan that cannot be read is refused with advice to start the next attempt."""
     with pytest.raises(ScoringPlanError, match=r"The plan cannot be read: .* Start the next attempt"):
         ScoringPlan.parse(content)

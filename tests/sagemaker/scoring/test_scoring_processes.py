@@ -1,4 +1,4 @@
-"""Tests of the processes of a host: what they yield, how errors reach the host, and that none outlives it."""
+"""Tests of a host's scoring processes: their results, their errors, and that none outlives the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.sagemaker.scoring.squares import Squares
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A host with two processes that wait; it says their ids.
+# A host with two processes that wait; their ids are the names of the files that they leave.
 HOST = """
 import sys
 from pathlib import Path
@@ -33,8 +33,8 @@ _SECONDS = 60
 
 
 @pytest.mark.parametrize("processes", [None, 1, 3])
-def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, processes: int | None) -> None:
-    """Each process opens the work once, however many tasks it runs; several runs share the processes."""
+def test_tasks_return_results_and_count_rows(tmp_path: Path, processes: int | None) -> None:
+    """Each process opens the work once for all tasks and runs, and every task's rows are counted."""
     counted: list[int] = []
     with ScoringProcesses(Squares(tmp_path), processes, counted.append) as running:
         assert sorted(running.run(range(8))) == [number**2 for number in range(8)]
@@ -47,28 +47,28 @@ def test_every_task_gives_its_result_and_counts_its_rows(tmp_path: Path, process
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_process_has_one_thread_however_many_processes_there_are(tmp_path: Path, processes: int) -> None:
-    """With more threads libraries add numbers in another order: a repeated share would have other digits."""
+def test_each_process_uses_one_thread(tmp_path: Path, processes: int) -> None:
+    """More threads could add numbers in another order, and a repeated share would get other digits."""
     with ScoringProcesses(Squares(tmp_path), processes, print) as running:
         assert list(running.run(["threads"])) == [1]
 
 
-def test_cores_are_counted_where_a_process_cannot_be_kept_to_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it is on macOS."""
+def test_cores_are_counted_without_cpu_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS, which has no CPU affinity, all cores are counted."""
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     assert core_count() == os.cpu_count()
 
 
-def test_an_error_of_a_process_is_raised_with_its_kind_and_notes(tmp_path: Path) -> None:
-    """The host's message names what a person must do, and where it happened."""
+def test_process_error_keeps_its_type_and_notes(tmp_path: Path) -> None:
+    """An error in a process reaches the host with its type, message and notes."""
     with ScoringProcesses(Squares(tmp_path), 2, print) as running:
         with pytest.raises(ContractError, match=r"m: It cannot be scored\. Correct it") as caught:
             list(running.run(["refused", 1, 2]))
         assert caught.value.__notes__ == ["In a number"]
 
 
-def test_an_error_that_cannot_travel_is_told_by_its_text(tmp_path: Path) -> None:
-    """Its class may hold what no other process can make."""
+def test_unpicklable_error_is_reported_by_its_text(tmp_path: Path) -> None:
+    """An error that cannot be pickled reaches the host as a RuntimeError with its text."""
     with (
         ScoringProcesses(Squares(tmp_path), 2, print) as running,
         pytest.raises(RuntimeError, match="UnpicklableError: task 7"),
@@ -76,8 +76,8 @@ def test_an_error_that_cannot_travel_is_told_by_its_text(tmp_path: Path) -> None
         list(running.run(["unpicklable"]))
 
 
-def test_a_killed_process_ends_the_host_with_the_task_named(tmp_path: Path) -> None:
-    """The system kills where memory ends, and nobody else would say which share it was."""
+def test_killed_process_error_names_its_task(tmp_path: Path) -> None:
+    """If the system kills a process, for instance for lack of memory, the error names its task."""
     with (
         ScoringProcesses(Squares(tmp_path), 2, print) as running,
         pytest.raises(ProcessEndedError, match=r"worked on killed ended with SIGKILL\. .* more memory"),
@@ -85,8 +85,8 @@ def test_a_killed_process_ends_the_host_with_the_task_named(tmp_path: Path) -> N
         list(running.run([1, "killed", 2]))
 
 
-def test_what_happens_meanwhile_can_end_the_run(tmp_path: Path) -> None:
-    """Another host's failure is not waited for until the own shares are done."""
+def test_failing_check_ends_the_run(tmp_path: Path) -> None:
+    """A failure of another host ends the run at once, without waiting for the tasks."""
 
     def fail() -> None:
         raise ContractError("Another host failed", remedy="Look into its log")
@@ -102,7 +102,7 @@ def test_what_happens_meanwhile_can_end_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_its_host(tmp_path: Path, ended_by: signal.Signals) -> None:
-    """An orphan would go on to write beside the run that follows."""
+    """Processes end with their host, so that none writes alongside the next run."""
     script = tmp_path / "host.py"
     script.write_text(HOST)
     opened = tmp_path / "opened"
