@@ -1,4 +1,4 @@
-"""Sources that are read from a bucket in memory."""
+"""Helpers that read sources from an in-memory bucket."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ ENDINGS = {"parquet": "parquet", "csv": "csv", "csv.gz": "csv.gz", "jsonl": "jso
 
 
 def bucket(**objects: bytes) -> ObjectStore:
-    """Return a bucket in memory."""
+    """Return an in-memory bucket with the given objects."""
     return ObjectStore(MemoryS3(dict(objects)), "data")
 
 
 def no_secret(name: str) -> NoReturn:
-    """Say that a test meant to read no secret."""
+    """Fail, because this test must not read a secret."""
     raise AssertionError(f"the secret {name} was read")
 
 
 def sources_of(store: ObjectStore, *sources: Source, last: str = DAY) -> SourceTables:
-    """Return the sources of a model."""
+    """Return the tables of a model with the given sources."""
     inputs = ModelInputs(model="churn", functions="acme.defs.churn", sources=sources)
     return SourceTables(inputs, store, last=last, secret_text=no_secret, storage_options={})
 
 
 def read(store: ObjectStore, source: Source, partition: str = DAY) -> tuple[pa.Table, PartitionSources]:
-    """Return the rows of the only source, and all that was found."""
+    """Return the rows of a single source for a partition, and everything that was found."""
     with sources_of(store, source, last=partition) as tables:
         found = tables.read(partition)
     return found.tables[source.name], found
 
 
 def orders(**changes: Any) -> Source:
-    """Return a source of Parquet files, one folder a day."""
+    """Return a source of Parquet files with one folder per day, or a changed one."""
     given: dict[str, Any] = {
         "name": "orders",
         "format": "parquet",
@@ -58,7 +58,7 @@ def orders(**changes: Any) -> Source:
 
 
 def file_of(rows: list[dict[str, Any]], ending: str, schema: pa.Schema | None = None) -> bytes:
-    """Return a file of rows in the format that its ending names."""
+    """Return a file of rows in the format of the given ending."""
     if ending == "parquet":
         sink = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)

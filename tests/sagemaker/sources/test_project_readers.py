@@ -1,4 +1,4 @@
-"""Tests of a project's own readers: what they are given, what is recorded, and how they are kept honest."""
+"""Tests of a project's own readers: their files, what is recorded, and which rows they may return."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TIMED = """
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
-    """Give what writes a reader's module and returns a source of it."""
+    """Return a function that writes a reader's module and returns a source that uses it."""
 
     def write(text: str, name: str, **changes: Any) -> Source:
         module = f"acme_readers_{next(_NUMBERS)}"
@@ -67,10 +67,10 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sou
     return write
 
 
-def test_a_reader_reads_each_object_once_and_every_partition_records_what_it_was_made_of(
+def test_reader_reads_objects_once_and_partitions_record_them(
     reader: Callable[..., Source],
 ) -> None:
-    """Also where the reader has kept what it parsed for the partition before."""
+    """Every partition records the files it depends on, even if the reader kept their content."""
     store = bucket(**{f"raw/lines/2013-02-0{day}.txt": f"a{day} b{day}".encode() for day in (1, 2, 3)})
     with sources_of(store, reader(LINES, "Lines", history=1)) as tables:
         found = [tables.read(f"2013-02-0{day}") for day in (1, 2, 3)]
@@ -90,10 +90,10 @@ def test_a_reader_reads_each_object_once_and_every_partition_records_what_it_was
         read(bucket(), reader(LINES, "Lines"))
 
 
-def test_rows_of_a_reader_are_filtered_by_their_time_unless_it_says_that_it_does_it(
+def test_reader_rows_are_filtered_or_checked_by_time(
     reader: Callable[..., Source],
 ) -> None:
-    """One that says so and shows a later row is refused, with the row."""
+    """A reader's later rows are dropped, or refused if the reader claims to filter them itself."""
     plain = reader(TIMED.format(line=""), "Timed", known_at="ordered_at")
     assert read(bucket(), plain)[0]["customer_id"].to_pylist() == ["a"]
     leaking = reader(TIMED.format(line="point_in_time = True"), "Timed", known_at="ordered_at")
@@ -115,18 +115,18 @@ def test_rows_of_a_reader_are_filtered_by_their_time_unless_it_says_that_it_does
         ("class Timed: point_in_time = True", {}, r"has no method read\(partition, files\)"),
     ],
 )
-def test_a_reader_of_another_form_is_refused_before_anything_is_read(
+def test_malformed_reader_is_refused_before_reading(
     reader: Callable[..., Source], text: str, changes: dict[str, Any], complaint: str
 ) -> None:
-    """The error names it, and says what to write."""
+    """A reader that is missing, cannot be created or has no read method is refused with its name."""
     with pytest.raises(ReaderError, match=complaint):
         sources_of(bucket(), reader(text, "Timed", **changes))
 
 
-def test_a_failing_reader_is_named_with_the_partition_and_keeps_its_traceback(
+def test_reader_error_names_partition_and_keeps_traceback(
     reader: Callable[..., Source],
 ) -> None:
-    """Its author sees the own line."""
+    """The error names the reader and the partition, and its traceback includes the reader's own line."""
     text = """
     class Timed:
         point_in_time = True
@@ -138,8 +138,8 @@ def test_a_failing_reader_is_named_with_the_partition_and_keeps_its_traceback(
     assert "# the line" in "".join(traceback.format_exception(failed.value))
 
 
-def test_declared_columns_are_those_of_a_reader_too(reader: Callable[..., Source]) -> None:
-    """A value that does not fit is named by reader, partition, column and row."""
+def test_declared_columns_apply_to_readers(reader: Callable[..., Source]) -> None:
+    """A table that does not match the declared columns is refused by reader, partition and column."""
     source = reader(LINES, "Lines", columns=(("text", "long"),))
     store = bucket(**{f"raw/lines/{DAY}.txt": b"a"})
     with pytest.raises(
@@ -152,8 +152,8 @@ def test_declared_columns_are_those_of_a_reader_too(reader: Callable[..., Source
     assert shown.to_pylist() == [{"text": "a", "partition": DAY}]
 
 
-def test_a_reader_finds_files_by_their_prefix(reader: Callable[..., Source]) -> None:
-    """Where their names are not known before."""
+def test_reader_lists_files_by_prefix(reader: Callable[..., Source]) -> None:
+    """A reader can list files whose names it does not know in advance."""
     text = """
     import pandas as pd
     class Timed:

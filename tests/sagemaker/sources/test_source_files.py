@@ -1,4 +1,4 @@
-"""Tests of files as sources: each format, its types, and what is said of a file that does not fit."""
+"""Tests of files as sources: formats, types, and errors about files that do not match."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NULLS = dict.fromkeys(ALL_TYPES)
 
 
 def source_of(ending: str, **changes: Any) -> Source:
-    """Return a source of all types in the format of an ending."""
+    """Return a source with a column of each type, in the format of a file ending."""
     given: dict[str, Any] = {
         "format": ending.removesuffix(".gz"),
         "path": f"raw/dt={{date}}/*.{ending}",
@@ -75,7 +75,7 @@ def arrow_rows(*rows: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_type_is_read_from_every_format(ending: str) -> None:
-    """A value keeps all its digits and its moment, and a missing one is null."""
+    """Values keep their digits and time zone offset, missing values are null, and the read is recorded."""
     content = arrow_rows(ROW, NULLS) if ending == "parquet" else file_of([ROW, NULLS], ending)
     rows, found = read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
     assert rows.to_pylist() == [{**READ, "partition": DAY}, {**NULLS, "partition": DAY}]
@@ -87,8 +87,8 @@ def test_every_type_is_read_from_every_format(ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_an_empty_file_says_that_there_are_no_rows(ending: str) -> None:
-    """It gives the declared columns; only a partition without any file is missing."""
+def test_empty_file_gives_no_rows_but_missing_file_fails(ending: str) -> None:
+    """An empty file gives the declared columns without rows; only a partition without files is an error."""
     schema = pa.schema({name: pa.string() for name in ALL_TYPES})
     content = arrow_rows() if ending == "parquet" else file_of([], ending, schema)
     rows, _ = read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
@@ -103,8 +103,8 @@ def test_an_empty_file_says_that_there_are_no_rows(ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_column_that_a_file_lacks_is_named(ending: str) -> None:
-    """It must not become null in silence."""
+def test_missing_column_is_named(ending: str) -> None:
+    """A declared column that a file lacks is an error, not a column of nulls."""
     content = file_of([{name: value for name, value in ROW.items() if name != "since"}], ending)
     with pytest.raises(
         SourceError, match=rf"s3://data/raw/dt={DAY}/a\..* has no column since, which is decl"
@@ -126,10 +126,8 @@ def test_a_column_that_a_file_lacks_is_named(ending: str) -> None:
         ("amount", True),
     ],
 )
-def test_a_value_of_another_type_is_named_by_file_column_and_row(
-    ending: str, column: str, value: Any
-) -> None:
-    """The first such row is told, and its value is not: nobody knows which are sensitive."""
+def test_invalid_value_is_located_but_not_quoted(ending: str, column: str, value: Any) -> None:
+    """The error names file, column and row, but not the value, which may be sensitive."""
     texts = {name: str(each) for name, each in ROW.items()} if ending == "csv" else ROW
     content = file_of([texts] * 4 + [{**texts, column: str(value) if ending == "csv" else value}], ending)
     where = rf"a\.{ending} of source orders, column {column}, row 5"
@@ -156,7 +154,7 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
             "row 2: its value is not a valid decimal",
         ),
         (pa.array([0.5, 1e-77]), "decimal(10,2)", "row 2: its value is not a valid decimal"),
-        # Arrow makes 0.57 and 0.23 of them.
+        # Arrow would read these two as 0.57 and 0.23.
         (pa.array([0, 2944600]), "decimal(38,38)", "row 2: its value is not a valid decimal"),
         (
             pa.array([Decimal("0.5"), Decimal("8640.0")]),
@@ -166,16 +164,18 @@ def test_a_value_of_another_type_is_named_by_file_column_and_row(
         (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is not a valid json"),
     ],
 )
-def test_a_parquet_column_of_another_kind_is_refused(values: pa.Array, declared: str, complaint: str) -> None:
-    """Nothing is read that would change a value."""
+def test_parquet_column_that_needs_lossy_conversion_is_refused(
+    values: pa.Array, declared: str, complaint: str
+) -> None:
+    """A Parquet column is refused if reading it as the declared type would change a value."""
     content = file_of(pa.table({"x": values}).to_pylist(), "parquet", pa.schema({"x": values.type}))
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
     with pytest.raises(SourceError, match=f"column x.*{complaint}"):
         read(store, orders(columns=(("x", declared),)))
 
 
-def test_a_time_without_a_zone_is_utc_and_a_whole_float_is_a_long() -> None:
-    """As pandas and Spark write them."""
+def test_naive_time_is_utc_and_whole_float_is_long() -> None:
+    """Times without a zone are UTC and whole floats are integers, as pandas and Spark write them."""
     moment = datetime(2013, 2, 1, 5)  # noqa: DTZ001
     content = file_of([{"at": moment, "n": 3.0}, {"at": None, "n": float("nan")}], "parquet")
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
@@ -185,8 +185,8 @@ def test_a_time_without_a_zone_is_utc_and_a_whole_float_is_a_long() -> None:
 
 
 @pytest.mark.parametrize("given", [pa.timestamp("ms"), pa.float64(), pa.float32(), pa.string()])
-def test_a_column_without_a_value_is_of_the_declared_type(given: pa.DataType) -> None:
-    """Whatever its own type is, and in a file without rows, too."""
+def test_column_without_values_gets_declared_type(given: pa.DataType) -> None:
+    """A column with only nulls or no rows is accepted whatever its type in the file."""
     declared = {"timestamp": "date", "double": "decimal(10,2)", "float": "decimal(10,2)", "string": "string"}
     for rows in ([{"x": None}], []):
         content = file_of(rows, "parquet", pa.schema({"x": given}))
@@ -196,8 +196,8 @@ def test_a_column_without_a_value_is_of_the_declared_type(given: pa.DataType) ->
         assert found["x"].to_pylist() == [None] * len(rows)
 
 
-def test_times_at_midnight_are_dates() -> None:
-    """Beside a missing one, too."""
+def test_midnight_times_are_read_as_dates() -> None:
+    """Timestamps at midnight are accepted for a date column, also beside a null."""
     days = pa.array([datetime(2013, 2, 1), None], pa.timestamp("ns"))  # noqa: DTZ001
     content = file_of([{"x": each} for each in days.to_pylist()], "parquet", pa.schema({"x": days.type}))
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
@@ -223,8 +223,8 @@ def test_times_at_midnight_are_dates() -> None:
         ("jsonl", b'{"name": "a", "name": "b"}\n', "a line names a member twice"),
     ],
 )
-def test_a_damaged_file_is_named(ending: str, content: bytes, complaint: str) -> None:
-    """With the row or line where it is known, and without its text."""
+def test_damaged_file_is_named_but_not_quoted(ending: str, content: bytes, complaint: str) -> None:
+    """The error names the file, and the row or line if known, without quoting its content."""
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content})
     with pytest.raises(SourceError, match=complaint) as refused:
         read(store, source_of(ending, columns=(("name", "string"),)))
@@ -232,8 +232,8 @@ def test_a_damaged_file_is_named(ending: str, content: bytes, complaint: str) ->
     assert "secret" not in str(refused.value)
 
 
-def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declared() -> None:
-    """A decimal is read as it is written, and what is not declared may have any type in any line."""
+def test_json_lines_keep_digits_and_ignore_undeclared_members() -> None:
+    """Decimals keep all their digits, and undeclared members may have any type in any line."""
     lines = [
         b'{"amount": 12345678901234567890.12, "note": {"b": [1, 2.5]}, "other": 1}',
         b'{"amount": "7", "note": null, "other": "text"}',
@@ -260,8 +260,8 @@ def test_lines_of_json_keep_all_digits_and_may_hold_members_that_are_not_declare
         ("long", b'{"x": 9223372036854775808}', "column x, row 2: its value is not a valid long"),
     ],
 )
-def test_a_line_that_only_python_would_take_is_named(declared: str, line: bytes, complaint: str) -> None:
-    """Lines with decimals and JSON values are read one by one, and may have any form."""
+def test_json_line_accepted_only_by_python_is_refused(declared: str, line: bytes, complaint: str) -> None:
+    """Lines read one by one are refused if they are not strict JSON objects with valid values."""
     store = bucket(**{f"raw/dt={DAY}/a.jsonl": b'{"x": 1}\n' + line})
     with pytest.raises(SourceError, match=complaint):
         read(store, source_of("jsonl", columns=(("x", declared),)))
@@ -269,8 +269,8 @@ def test_a_line_that_only_python_would_take_is_named(declared: str, line: bytes,
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 @pytest.mark.parametrize("text", ["1e-77", "1e-999999999", "1e999999999", "0." + "0" * 76 + "1", "1e-40"])
-def test_a_decimal_of_many_places_is_refused(ending: str, text: str) -> None:
-    """Arrow makes 0 of the first and ends the process with the second."""
+def test_decimal_with_too_many_places_is_refused(ending: str, text: str) -> None:
+    """Arrow would read the first text as 0 and crash on the second."""
     content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
     with pytest.raises(SourceError, match="column x, row 1: its value is not a valid decimal"):
@@ -278,8 +278,8 @@ def test_a_decimal_of_many_places_is_refused(ending: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_a_decimal_of_many_digits_is_refused(ending: str) -> None:
-    """Arrow makes 3556156208584271448.6 of it."""
+def test_decimal_with_too_many_digits_is_refused(ending: str) -> None:
+    """Arrow would read this number as 3556156208584271448.6."""
     text = "191424487938062457451738980.530987643377635377"
     content = f'{{"x": {text}}}' if ending == "jsonl" else f"x\n{text}\n"
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": content.encode()})
@@ -287,8 +287,8 @@ def test_a_decimal_of_many_digits_is_refused(ending: str) -> None:
         read(store, source_of(ending, columns=(("x", "decimal(38,19)"),)))
 
 
-def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
-    """A double of CSV that is too large is refused."""
+def test_only_written_infinity_is_infinite() -> None:
+    """A CSV number that is too large for a double is refused instead of becoming infinite."""
     source = source_of("csv", columns=(("x", "double"),))
     rows, _ = read(bucket(**{f"raw/dt={DAY}/a.csv": b"x\n-inf\nInfinity\n1e300\n"}), source)
     assert rows["x"].to_pylist() == [float("-inf"), float("inf"), 1e300]
@@ -299,18 +299,18 @@ def test_a_number_becomes_infinite_only_where_it_is_written_so() -> None:
 @pytest.mark.parametrize(
     ("ending", "content"), [("jsonl.gz", b'{"name": "a"}\n' * 100), ("csv.gz", b"name\n" + b"abcde\n" * 200)]
 )
-def test_a_large_file_of_text_is_refused(
+def test_text_file_too_large_unpacked_is_refused(
     ending: str, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is measured as it is unpacked: few bytes may become any number."""
+    """The limit applies to unpacked bytes, because a small archive can unpack to any size."""
     monkeypatch.setattr("sagemaker_scripts.sources.text_files.LARGEST_TEXT_FILE", 1000)
     store = bucket(**{f"raw/dt={DAY}/a.{ending}": gzip.compress(content)})
     with pytest.raises(SourceError, match=rf"a\.{ending} of source orders has more than 1000 bytes unpacked"):
         read(store, source_of(ending, columns=(("name", "string"),)))
 
 
-def test_lines_are_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line may begin in one block and end in another, and faults are counted through the file."""
+def test_json_lines_are_read_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines may span blocks, and errors count lines from the beginning of the file."""
     monkeypatch.setattr("sagemaker_scripts.sources.json_line_files._BLOCK", 40)
     names = ["a" * length for length in (1, 60, 0, 200, 3)]
     lines = [json.dumps({"name": name, "amount": "1.10"}).encode() for name in names]
@@ -331,8 +331,8 @@ def test_lines_are_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown["since"].null_count == len(lines)
 
 
-def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only whole lines are read, so that one is held."""
+def test_overlong_json_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line above the limit is refused, because a whole line is held in memory."""
     monkeypatch.setattr("sagemaker_scripts.sources.json_line_files._BLOCK", 40)
     monkeypatch.setattr("sagemaker_scripts.sources.json_line_files.LONGEST_LINE", 100)
     content = json.dumps({"name": "a" * 500}).encode()
@@ -340,8 +340,8 @@ def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         read(bucket(**{f"raw/dt={DAY}/a.jsonl": content}), source_of("jsonl", columns=(("name", "string"),)))
 
 
-def test_a_key_that_may_match_in_many_ways_is_looked_at_once() -> None:
-    """A `*` is any text without a slash; trying all texts for each would take minutes."""
+def test_path_with_many_wildcards_is_matched_quickly() -> None:
+    """A `*` matches text without a slash, and matching a long key does not take minutes."""
     found = file_of([{"x": 1}], "parquet")
     keys = [f"raw/{'_' * 900}", "raw/a_b_c_d.parquet", "raw/a_b_c/d.parquet", "raw/a_b_c.parquet"]
     source = orders(columns=(), path="raw/*_*_*_*.parquet")
@@ -349,8 +349,8 @@ def test_a_key_that_may_match_in_many_ways_is_looked_at_once() -> None:
     assert (rows.num_rows, [each.key for each in read_of.reads]) == (1, ["raw/a_b_c_d.parquet"])
 
 
-def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:
-    """What is quoted is a text; a name like NA is one too."""
+def test_csv_distinguishes_empty_text_from_null() -> None:
+    """A quoted empty field is a text and an unquoted one is null; NA is a text in a string column."""
     content = b'name,visits\n"",1\n,NA\nNA,\n'
     rows, _ = read(
         bucket(**{f"raw/dt={DAY}/a.csv": content}),
@@ -360,8 +360,8 @@ def test_an_empty_text_and_a_missing_one_stay_apart_in_csv() -> None:
     assert rows["visits"].to_pylist() == [1, None, None]
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index records one version of it, and all rows are of that one."""
+def test_file_changed_while_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows of a file must come from the one version that the index records."""
     monkeypatch.setattr("sagemaker_scripts.sources.source_objects._CHUNK", 100)
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": file_of([{"x": "a" * 200}] * 50, "parquet")})
     get = store.client.get_object
@@ -377,8 +377,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.Mon
         read(store, orders(columns=(("x", "string"),)))
 
 
-def test_undeclared_columns_are_those_that_are_there() -> None:
-    """Files of one source that have other columns or types are refused, both by name."""
+def test_undeclared_columns_come_from_the_files() -> None:
+    """Without declared columns, files are read as they are; files that disagree are refused by name."""
     store = bucket(
         **{
             "raw/orders/dt=2013-02-02/a.parquet": file_of([{"x": 1, "only_null": None}], "parquet"),
@@ -397,8 +397,8 @@ def test_undeclared_columns_are_those_that_are_there() -> None:
         read(store, source)
 
 
-def test_a_column_that_has_no_value_in_the_first_file_hides_no_difference_of_the_others() -> None:
-    """The files that differ are named, and not the first."""
+def test_null_column_does_not_hide_type_conflict() -> None:
+    """If the first file has only nulls, the two other files that disagree are named."""
     files = {"a": [{"x": None}], "b": [{"x": 1}], "c": [{"x": "text"}]}
     store = bucket(
         **{f"raw/orders/dt={DAY}/{name}.parquet": file_of(rows, "parquet") for name, rows in files.items()}
@@ -410,8 +410,8 @@ def test_a_column_that_has_no_value_in_the_first_file_hides_no_difference_of_the
 
 
 @pytest.mark.parametrize("columns", [(), (("x", "long"),)])
-def test_a_column_that_is_there_twice_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
-    """Nobody can tell which of both is meant."""
+def test_duplicate_parquet_column_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
+    """A Parquet file with two columns of one name is refused as ambiguous."""
     sink = io.BytesIO()
     pq.write_table(pa.table([[1], [2]], names=["x", "x"]), sink)
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": sink.getvalue()})
@@ -423,10 +423,10 @@ def test_a_column_that_is_there_twice_is_refused(columns: tuple[tuple[str, str],
     ("columns", "complaint"),
     [((), "texts that are not UTF-8"), ((("x", "string"),), "row 1: its value is not a valid")],
 )
-def test_text_of_other_bytes_than_utf8_is_refused(
+def test_parquet_text_that_is_not_utf8_is_refused(
     columns: tuple[tuple[str, str], ...], complaint: str
 ) -> None:
-    """Parquet does not look at them, and a model would fail on them later."""
+    """Parquet does not check the encoding of text, and a model would fail on it later."""
     offsets, content = pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0])), pa.py_buffer(b"\xff")
     text = pa.StringArray.from_buffers(1, offsets, content)
     sink = io.BytesIO()
@@ -437,8 +437,8 @@ def test_text_of_other_bytes_than_utf8_is_refused(
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
-def test_a_name_that_heads_two_columns_of_csv_is_refused(ending: str) -> None:
-    """One that is not declared may come twice."""
+def test_duplicate_csv_column_is_refused_if_declared(ending: str) -> None:
+    """A declared column must not occur twice in a CSV header; an undeclared one may."""
 
     def found(content: bytes) -> list[Any]:
         packed = gzip.compress(content) if ending == "csv.gz" else content

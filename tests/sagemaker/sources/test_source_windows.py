@@ -1,4 +1,4 @@
-"""Tests of what a partition is shown: its history, what was known, and what is read once."""
+"""Tests of the window of a partition: its history, the rows known in time, and reading files once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAYS = ["2013-02-01", "2013-02-02", DAY]
 
 
 def day_of(*hours: int, day: str = DAY) -> bytes:
-    """Return a file of orders at some hours after a day's beginning."""
+    """Return a file of orders at the given hours after a day's start."""
     start = datetime.fromisoformat(day).replace(tzinfo=UTC)
     rows = [{"customer_id": f"{day}+{hour}", "ordered_at": start + timedelta(hours=hour)} for hour in hours]
     return file_of(
@@ -30,12 +30,12 @@ def day_of(*hours: int, day: str = DAY) -> bytes:
 
 
 def daily(**changes: Any) -> Source:
-    """Return a source of daily files with the time of each row."""
+    """Return a source of daily files with a time for each row and a history of two days."""
     return orders(columns=COLUMNS, **{"known_at": "ordered_at", "history": 2} | changes)
 
 
-def test_rows_that_became_known_later_are_never_shown() -> None:
-    """Neither those of the partition's own day, nor late ones of a day before, nor those without a time."""
+def test_rows_known_later_are_left_out() -> None:
+    """A partition gets no row that became known after it began, in whatever file, and none without a time."""
     rows = [{"customer_id": "no time", "ordered_at": None}]
     store = bucket(
         **{
@@ -61,8 +61,8 @@ def test_rows_that_became_known_later_are_never_shown() -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.date32()])
-def test_a_time_column_that_holds_no_times_is_refused(kind: pa.DataType) -> None:
-    """Without declared columns its type is the file's, which is named."""
+def test_known_at_column_without_timestamps_is_refused(kind: pa.DataType) -> None:
+    """If known_at names a column that is not a timestamp, the error names the file and its type."""
     content = file_of([{"ordered_at": None}], "parquet", pa.schema({"ordered_at": kind}))
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
     complaint = rf"dt={DAY}/a.parquet .*column ordered_at, declared as known_at, is .* not a timestamp"
@@ -70,8 +70,8 @@ def test_a_time_column_that_holds_no_times_is_refused(kind: pa.DataType) -> None
         read(store, orders(columns=(), known_at="ordered_at"))
 
 
-def test_a_history_that_is_not_there_is_left_out_and_the_partition_itself_is_not() -> None:
-    """A model's first partitions have no history; data that has not come yet is another thing."""
+def test_missing_history_is_allowed_but_missing_partition_fails() -> None:
+    """First partitions have no history, but missing data of the partition itself is an error."""
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": day_of(-1)})
     shown, _ = read(store, daily(history=14))
     assert shown["customer_id"].to_pylist() == [f"{DAY}+-1"]
@@ -81,8 +81,8 @@ def test_a_history_that_is_not_there_is_left_out_and_the_partition_itself_is_not
         read(store, daily(history=14), "2013-02-04")
 
 
-def test_what_the_histories_of_partitions_share_is_read_once() -> None:
-    """Each file is read once, and what no later partition needs is dropped."""
+def test_shared_history_is_read_once() -> None:
+    """Partitions with overlapping histories read each file once."""
     days = [f"2013-02-{number:02}" for number in range(1, 8)]
     store = bucket(**{f"raw/orders/dt={day}/a.parquet": day_of(1, 25, day=day) for day in days})
     with sources_of(store, daily(), last=days[-1]) as tables:
@@ -93,20 +93,20 @@ def test_what_the_histories_of_partitions_share_is_read_once() -> None:
 
 
 class WeighingS3(MemoryS3):
-    """A bucket that notes how many bytes Arrow holds whenever something is read."""
+    """An in-memory bucket that records Arrow's allocated bytes at each read."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         super().__init__(objects)
         self.held: list[int] = []
 
     def get_object(self, **asked: Any) -> dict[str, Any]:
-        """Answer as the bucket in memory does."""
+        """Record the allocated bytes, then read the object."""
         self.held.append(pa.total_allocated_bytes())
         return super().get_object(**asked)
 
 
-def test_what_a_partition_does_not_need_is_dropped_before_more_is_read() -> None:
-    """However many partitions a job prepares, it holds the history of one."""
+def test_memory_holds_the_history_of_one_partition() -> None:
+    """Rows that later partitions do not need are freed before more files are read."""
     days = [f"2013-02-{number:02}" for number in range(1, 9)]
     rows = pa.table({"customer_id": pa.array([f"{number:08}" for number in range(100_000)])})
     sink = io.BytesIO()
@@ -120,8 +120,8 @@ def test_what_a_partition_does_not_need_is_dropped_before_more_is_read() -> None
     assert max(s3.held) - before < 1.5 * sizes[0]
 
 
-def test_rows_that_no_partition_is_shown_are_not_held() -> None:
-    """A source without placeholders may hold years of later rows."""
+def test_rows_of_later_times_are_not_held() -> None:
+    """A source without placeholders may hold years of later rows, which do not stay in memory."""
     start = datetime(2013, 2, 1, tzinfo=UTC)
     times = pa.array([start + timedelta(minutes=number) for number in range(200_000)])
     rows = pa.table({"ordered_at": times.cast(pa.timestamp("us", "UTC"))})
@@ -136,7 +136,7 @@ def test_rows_that_no_partition_is_shown_are_not_held() -> None:
 
 
 def test_row_groups_of_later_rows_are_not_read() -> None:
-    """They say of themselves that no row of theirs was known."""
+    """A row group is skipped if its statistics say that all its rows became known later."""
     table = pyarrow.parquet.read_table(pa.BufferReader(day_of(*range(-4, 4))))
     sink = io.BytesIO()
     pyarrow.parquet.write_table(table, sink, row_group_size=2, use_dictionary=False)
@@ -150,8 +150,8 @@ def test_row_groups_of_later_rows_are_not_read() -> None:
     assert shown["customer_id"].to_pylist() == [f"{DAY}+{hour}" for hour in range(-4, 0)]
 
 
-def test_an_hourly_source_has_its_hours() -> None:
-    """The path names date and hour; a history reaches over midnight."""
+def test_hourly_history_crosses_midnight() -> None:
+    """The path of an hourly source names date and hour, and its history reaches the day before."""
     keys = ["dt=2013-02-02/hour=22", "dt=2013-02-02/hour=23", "dt=2013-02-03/hour=00"]
     store = bucket(**{f"raw/{key}/a.csv": f"x\n{number}\n".encode() for number, key in enumerate(keys)})
     source = orders(format="csv", path="raw/dt={date}/hour={hour}/*.csv", columns=(("x", "long"),), history=2)
@@ -163,16 +163,16 @@ def test_an_hourly_source_has_its_hours() -> None:
     ]
 
 
-def test_a_days_file_is_read_once_for_the_hours_that_share_it() -> None:
-    """Its rows are not doubled, and none is said to be of one hour."""
+def test_daily_file_is_read_once_for_its_hours() -> None:
+    """Hourly partitions that share a daily file get its rows once, without a partition column."""
     store = bucket(**{f"raw/dt={day}/a.csv": f"x\n{day[-1]}\n".encode() for day in DAYS})
     source = orders(format="csv", path="raw/dt={date}/*.csv", columns=(("x", "long"),), history=3)
     shown, _ = read(store, source, "2013-02-03T01")
     assert shown.to_pylist() == [{"x": 2}, {"x": 3}]
 
 
-def test_a_file_without_placeholders_is_every_partitions() -> None:
-    """It is read once for all of them, and gets no partition."""
+def test_file_without_placeholders_serves_every_partition() -> None:
+    """A file without placeholders is read once for all partitions and gets no partition column."""
     store = bucket(**{"raw/shops.csv": b"shop\na\n"})
     source = orders(
         name="shops", format="csv", path="raw/shops.csv", columns=(("shop", "string"),), history=9
@@ -183,8 +183,8 @@ def test_a_file_without_placeholders_is_every_partitions() -> None:
     assert store.client.reads == ["raw/shops.csv"]
 
 
-def test_a_column_partition_of_the_source_stays() -> None:
-    """The platform adds its own only where there is none."""
+def test_partition_column_of_the_source_is_kept() -> None:
+    """The platform adds a partition column only if the source has none."""
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": file_of([{"partition": "north"}], "parquet")})
     assert read(store, orders(columns=()))[0]["partition"].to_pylist() == ["north"]
 
@@ -196,8 +196,8 @@ def test_a_column_partition_of_the_source_stays() -> None:
         ({"customer_id": 7}, "column customer_id: it is int64, but declared as string"),
     ],
 )
-def test_a_schema_that_changed_between_partitions_is_named(change: dict[str, Any], complaint: str) -> None:
-    """With the file that has another form than the declaration."""
+def test_schema_change_between_partitions_is_located(change: dict[str, Any], complaint: str) -> None:
+    """The error names the file of the history that does not match the declared columns."""
     changed = file_of([{**change, "ordered_at": datetime(2013, 2, 2, tzinfo=UTC)}], "parquet")
     store = bucket(
         **{

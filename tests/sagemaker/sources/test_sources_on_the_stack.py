@@ -1,4 +1,4 @@
-"""Tests of sources on the local stack: real S3 requests, Delta tables, and Snowflake over its own wire."""
+"""Tests of sources on the local stack: real S3 requests, Delta tables and the Snowflake protocol."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 @pytest.fixture
 def read(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[..., PartitionSources]:
-    """Give what reads one source of a model for partitions, the last of which is returned."""
+    """Return a function that reads one source for partitions and returns the last result."""
     store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
 
     def read(source: Source, *partitions: str) -> PartitionSources:
@@ -66,12 +66,12 @@ def read(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[
     return read
 
 
-def test_files_of_another_bucket_are_read_in_the_version_that_was_found(
+def test_file_of_another_bucket_is_read_in_ranges_and_recorded(
     read: Callable[..., PartitionSources],
     aws_client: Callable[[str], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By ranges, each of which asks for the ETag of the listing."""
+    """A file of another bucket is read in ranges, and its size and ETag are recorded."""
     monkeypatch.setattr("sagemaker_scripts.sources.source_objects._CHUNK", 1000)
     s3, bucket = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=bucket)
@@ -88,10 +88,10 @@ def test_files_of_another_bucket_are_read_in_the_version_that_was_found(
     assert (recorded.bucket, recorded.size, recorded.etag) == (bucket, len(content), etag)
 
 
-def test_a_delta_table_is_read_in_one_version(
+def test_delta_table_is_read_in_one_recorded_version(
     read: Callable[..., PartitionSources], local_stack: LocalStack
 ) -> None:
-    """Which is recorded; rows that became known later are left out, and a missing table is named."""
+    """The version is recorded, later rows are left out, and a missing table or column is named."""
     name = f"lake/sales-{uuid.uuid4().hex}"
     address = f"s3://{local_stack.environment['MLPIPE_DATA_BUCKET']}/{name}"
     table = pa.Table.from_pylist(SOLD, schema=SCHEMA)
@@ -120,7 +120,7 @@ def test_a_delta_table_is_read_in_one_version(
 
 @pytest.fixture(scope="module")
 def warehouse(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
-    """Give a secret that holds a connection, and a table of sales in its database."""
+    """Give the name of a secret with a Snowflake login, and a table of sales."""
     environment = local_stack.environment
     login: dict[str, Any] = {
         name: environment[f"SNOWFLAKE_{name.upper()}"]
@@ -150,7 +150,7 @@ def warehouse(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Iter
 
 
 def query(warehouse: tuple[str, str], **changes: Any) -> Source:
-    """Return a query of a day's sales of a shop."""
+    """Return a Snowflake source that queries a shop's sales of a day, or a changed one."""
     secret, table = warehouse
     given: dict[str, Any] = {
         "name": "sales",
@@ -163,10 +163,10 @@ def query(warehouse: tuple[str, str], **changes: Any) -> Source:
     return Source(**given | changes)
 
 
-def test_a_querys_parameters_are_bound(
+def test_query_parameters_are_bound(
     read: Callable[..., PartitionSources], warehouse: tuple[str, str]
 ) -> None:
-    """A quote in a value is a part of it, a date is the partition's, and the id and digest are recorded."""
+    """Parameters are bound, not spliced into the query; the query id and the digest of rows are recorded."""
     found = read(query(warehouse, history=1), "2013-02-02", DAY)
     assert found.tables["sales"].to_pylist() == [
         {"shop": "O'Hare", "day": date(2013, 2, 2), "amount": Decimal("1.10"), "partition": "2013-02-02"}
@@ -180,10 +180,10 @@ def test_a_querys_parameters_are_bound(
     assert read(hostile, "2013-02-02").tables["sales"].num_rows == 0
 
 
-def test_a_query_without_rows_has_the_declared_types(
+def test_query_without_rows_has_declared_types(
     read: Callable[..., PartitionSources], warehouse: tuple[str, str]
 ) -> None:
-    """Snowflake's empty answer has none of its own."""
+    """An empty Snowflake result has no types, so the columns get the declared ones."""
     source = query(warehouse, parameters=(("day", "{date}"), ("shop", "nobody")))
     rows = read(source).tables["sales"]
     assert (rows.num_rows, str(rows.schema.field("amount").type)) == (0, "decimal128(10, 2)")
@@ -201,13 +201,13 @@ def test_a_query_without_rows_has_the_declared_types(
         ),
     ],
 )
-def test_a_query_that_does_not_answer_as_declared_is_refused(
+def test_query_result_unlike_declaration_is_refused(
     read: Callable[..., PartitionSources],
     warehouse: tuple[str, str],
     changes: dict[str, Any],
     complaint: str,
 ) -> None:
-    """The error names source, query and column."""
+    """A failing query, or a result with a missing or mistyped column, is refused by source and column."""
     with pytest.raises(SourceError, match=complaint):
         read(query(warehouse, **changes))
 
@@ -223,14 +223,14 @@ def test_a_query_that_does_not_answer_as_declared_is_refused(
         ),
     ],
 )
-def test_a_secret_of_another_form_is_named_and_not_quoted(
+def test_malformed_secret_is_named_but_not_quoted(
     read: Callable[..., PartitionSources],
     aws_client: Callable[[str], Any],
     warehouse: tuple[str, str],
     document: str,
     complaint: str,
 ) -> None:
-    """It holds the key to the warehouse."""
+    """The error says what is wrong with a secret without quoting its private key."""
     name = f"acme/{uuid.uuid4().hex}"
     aws_client("secretsmanager").create_secret(Name=name, SecretString=document)
     with pytest.raises(SourceError, match=complaint) as refused:
@@ -238,10 +238,10 @@ def test_a_secret_of_another_form_is_named_and_not_quoted(
     assert "PEM-secret" not in str(refused.value)
 
 
-def test_a_job_reads_sources_of_every_format(
+def test_job_reads_every_source_format(
     jobs: ScoringJobs, warehouse: tuple[str, str], aws_client: Callable[[str], Any]
 ) -> None:
-    """In its own environment, with its own rights and addresses; and its index says what it read."""
+    """A real features job reads files of three formats, Delta and Snowflake; its index names all five."""
     s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=lake)
     for ending in ("parquet", "csv", "jsonl.gz"):
@@ -290,7 +290,7 @@ def test_a_job_reads_sources_of_every_format(
 
 @pytest.fixture
 def prepared(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Callable[..., FeatureSet]:
-    """Give what prepares the features of a day that are the rows of a source."""
+    """Return a function that prepares a day's features from the rows of a source."""
     environment = local_stack.environment
     store = ObjectStore(aws_client("s3"), environment["MLPIPE_DATA_BUCKET"])
     options = storage_options(environment) | stack_options(environment)
@@ -311,10 +311,10 @@ def prepared(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Calla
     return prepared
 
 
-def test_features_that_are_a_delta_table_are_read_in_its_files(
+def test_delta_table_features_are_read_from_its_files(
     prepared: Callable[..., FeatureSet], local_stack: LocalStack, aws_client: Callable[[str], Any]
 ) -> None:
-    """Of one version, with the columns that files lack, and without files that hold no row in time."""
+    """Rows that were known in time are read from the table's own files, with partition and new columns."""
     s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=lake)
     options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
@@ -359,10 +359,10 @@ def test_features_that_are_a_delta_table_are_read_in_its_files(
     assert {file.row_groups for file in prepared(declared).features} == {(1,)}
 
 
-def test_a_delta_table_whose_files_are_not_its_rows_is_copied(
+def test_delta_table_with_unsafe_keys_is_copied(
     prepared: Callable[..., FeatureSet], local_stack: LocalStack
 ) -> None:
-    """Values of partitions stand in keys, and may have signs that no manifest has in one."""
+    """Delta files with keys that a manifest does not allow, here with a space, are copied."""
     bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
     options = storage_options(local_stack.environment) | stack_options(local_stack.environment)
     name = f"lake/shops-{uuid.uuid4().hex}"
@@ -372,10 +372,10 @@ def test_a_delta_table_whose_files_are_not_its_rows_is_copied(
     assert [file.object.key for file in found.features] == [f"{found.prefix}features-00000.parquet"]
 
 
-def test_a_job_prepares_and_scores_what_lies_in_another_bucket(
+def test_jobs_prepare_and_score_data_of_another_bucket(
     jobs: ScoringJobs, aws_client: Callable[[str], Any]
 ) -> None:
-    """By its own rights, and the manifest names bucket, key and digest of what was scored."""
+    """Features and model are read from another bucket, and the manifest names bucket, key and digest."""
     s3, lake = aws_client("s3"), f"lake-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=lake)
     content = file_of(SOLD, "parquet", SCHEMA)
