@@ -1,4 +1,4 @@
-"""The local stack as programs that write batches reach it: by their environment."""
+"""Fixtures for tests that write batches to the local stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def batches(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> StackBatches:
-    """Give the batches of a model that has none yet."""
+    """Return a new model on the local stack that has no batches yet."""
     for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
     return StackBatches(ObjectStore.of_job(local_stack.environment["MLPIPE_DATA_BUCKET"]))

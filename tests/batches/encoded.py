@@ -1,4 +1,4 @@
-"""Rows of Python values in all forms that a batch has of them."""
+"""Python rows as schemas, DataFrames and encoded rows for tests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def schema_of(**types: str) -> PredictionSchema:
-    """Return a schema of the key `entity_id` and columns of these types that take null."""
+    """Return a schema with the key `entity_id` and nullable columns of the given types."""
     return row_reference.schema_of({"entity_id": "string", **types}, "entity_id")
 
 
 def table_of(schema: PredictionSchema, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows as a DataFrame that leaves their values as they are; what is missing is no value."""
+    """Return rows as a DataFrame with unconverted values, and None for missing ones."""
     listed = list(rows)
     return pd.DataFrame(
         {name: pd.Series([row.get(name) for row in listed], dtype=object) for name in schema.names}
@@ -31,5 +31,5 @@ def table_of(schema: PredictionSchema, rows: Iterable[Mapping[str, Any]]) -> pd.
 
 
 def encoded(schema: PredictionSchema, rows: Iterable[Mapping[str, Any]]) -> EncodedRows:
-    """Return rows as a share is written of them."""
+    """Return the rows encoded as a share writes them."""
     return ColumnEncoder(schema).encode(given_rows(schema, table_of(schema, rows)))

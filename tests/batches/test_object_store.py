@@ -1,4 +1,4 @@
-"""Tests of the bucket: objects that are put as new, and how Delta reaches it."""
+"""Tests of the bucket: objects that are only put if they are new, and the settings for Delta."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.stack
-def test_a_file_is_put_once(batches: StackBatches, tmp_path: Path) -> None:
-    """Nothing overwrites it; its listing tells its size."""
+def test_existing_file_is_not_overwritten(batches: StackBatches, tmp_path: Path) -> None:
+    """put_new writes a key only once, and the listing shows its size."""
     key = f"predictions/{batches.model}/file"
     (tmp_path / "first").write_bytes(b"x" * 3_000_000)
     (tmp_path / "second").write_bytes(b"y")
@@ -28,8 +28,8 @@ def test_a_file_is_put_once(batches: StackBatches, tmp_path: Path) -> None:
     assert [(entry.key, entry.size) for entry in batches.store.listing(key)] == [(key, 3_000_000)]
 
 
-def test_a_file_is_put_whole_after_a_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A put that is sent again begins at the file's beginning."""
+def test_put_after_conflict_sends_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put that is retried sends the file from its beginning."""
     monkeypatch.setattr("prediction_batches.object_store._FIRST_PAUSE", 0)
 
     class ReadingS3(MemoryS3):
@@ -47,8 +47,8 @@ def test_a_file_is_put_whole_after_a_conflict(tmp_path: Path, monkeypatch: pytes
     assert s3.objects == {"key": b"whole"}
 
 
-def test_a_local_endpoint_may_be_plain_http_and_aws_may_not() -> None:
-    """What the environment does not say is left to the AWS defaults."""
+def test_plain_http_is_allowed_only_for_local_endpoint() -> None:
+    """Plain HTTP is enabled only with a local endpoint, and other options keep the AWS defaults."""
     local = storage_options({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"})
     assert local["AWS_ALLOW_HTTP"] == "true"
     aws = storage_options({"AWS_REGION": "eu-west-1"})

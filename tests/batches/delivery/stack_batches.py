@@ -1,4 +1,4 @@
-"""Batches of one model on the local stack, as a program outside of the platform opens them."""
+"""Batches of one model on the local stack, opened as an external program opens them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROVENANCE = Provenance(model_version="v-1", code_version="c-1")
 
 @dataclass
 class StackBatches:
-    """A model that has no batch yet; the process's environment reaches its bucket.
+    """A new model without batches, whose bucket is reached through the process's environment.
 
     Attributes:
         store: The bucket.
@@ -89,5 +89,5 @@ class StackBatches:
 
 
 def rows_of(*keys: str, minutes: int = 1) -> list[dict[str, Any]]:
-    """Return a row of each key."""
+    """Return one row for each key."""
     return [{"entity_id": key, "minutes": minutes, "share": 0.5} for key in keys]

@@ -1,4 +1,4 @@
-"""Tests of a batch from its opening to its manifest, on the local S3."""
+"""Tests of a delivery from opening the batch to its manifest, on the local S3."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.stack
 OTHER = "20130202T060000Z-00000002"
 
 
-def test_shares_of_several_writers_are_one_batch(batches: StackBatches) -> None:
-    """The manifest names their parts and files in the order of the shares, and what they were made from."""
+def test_shares_of_several_writers_form_one_batch(batches: StackBatches) -> None:
+    """The manifest lists all parts and files in share order, and states inputs, versions and producer."""
     batch = pickle.loads(pickle.dumps(batches.open()))
     batches.write(batch, "b", rows_of("k-3", "k-4"))
     batches.write(batch, "a", rows_of("k-1", "k-2"))
@@ -55,16 +55,16 @@ def test_shares_of_several_writers_are_one_batch(batches: StackBatches) -> None:
     assert manifest.delta.files == (f"{BATCH}/1/a-00000.parquet", f"{BATCH}/1/b-00000.parquet")
 
 
-def test_nothing_is_visible_before_the_commit(batches: StackBatches) -> None:
-    """Written shares are in no version of the table, and no done file names them."""
+def test_batch_is_invisible_before_commit(batches: StackBatches) -> None:
+    """Before the commit, written shares are in no version of the Delta table and in no done file."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1"))
     assert batches.store.listing(f"predictions/{batches.model}/delta/_delta_log/") == []
     assert batches.store.find(f"done/2013-02-01/{batches.model}/{BATCH}.json") is None
 
 
-def test_a_batch_is_not_committed_before_all_shares_are_written(batches: StackBatches) -> None:
-    """A writer that an error ends leaves no receipt; the error counts and names what is missing."""
+def test_commit_with_incomplete_shares_is_refused(batches: StackBatches) -> None:
+    """A commit with incomplete shares fails with their number and the first of them."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1"))
     with pytest.raises(RuntimeError), batch.writer("b") as writer:
@@ -74,10 +74,8 @@ def test_a_batch_is_not_committed_before_all_shares_are_written(batches: StackBa
         batch.commit(["a", "b", "c"], PROVENANCE)
 
 
-def test_a_writer_that_an_error_ended_leaves_no_receipt(
-    batches: StackBatches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever catches the error and goes on would deliver a share that lacks rows."""
+def test_failed_writer_leaves_no_receipt(batches: StackBatches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error a writer can neither write nor close, so no share is delivered with rows missing."""
     batch = batches.open()
     writer = batch.writer("a")
     writer.write(table_of(SCHEMA, rows_of("k-1")))
@@ -88,13 +86,13 @@ def test_a_writer_that_an_error_ended_leaves_no_receipt(
     with pytest.raises(WriterEndedError, match=r"Open a new writer and write the whole share again"):
         writer.close()
     with monkeypatch.context() as failing:
-        # As a put that fails beyond all repetitions.
+        # # A put that still fails after all retries.
         failing.setattr(ObjectStore, "put_new", Mock(side_effect=ConnectionError))
         other = batch.writer("b")
         other.write(table_of(SCHEMA, rows_of("k-4")))
         with pytest.raises(ConnectionError):
             other.close()
-    # The part was lost that no put repeats.
+    # # The second close would not write the lost part again.
     with pytest.raises(WriterEndedError):
         other.close()
     third = batch.writer("c")
@@ -105,8 +103,8 @@ def test_a_writer_that_an_error_ended_leaves_no_receipt(
     assert [batch.receipt(share) for share in "abc"] == [None] * 3
 
 
-def test_a_closed_writer_takes_no_rows(batches: StackBatches) -> None:
-    """No receipt would name them; to close it again changes nothing."""
+def test_closed_writer_refuses_rows(batches: StackBatches) -> None:
+    """A closed writer refuses further rows, which its receipt would not include; closing twice is safe."""
     batch = batches.open()
     with batch.writer("a") as writer:
         writer.write(table_of(SCHEMA, rows_of("k-1")))
@@ -118,8 +116,8 @@ def test_a_closed_writer_takes_no_rows(batches: StackBatches) -> None:
     assert writer.close() == batch.receipt("a") == receipt
 
 
-def test_everything_may_be_done_again(batches: StackBatches) -> None:
-    """Writers adopt what is there, and a second commit returns the manifest of the first."""
+def test_writes_and_commit_are_repeatable(batches: StackBatches) -> None:
+    """Writing a share or committing again returns the same receipt and manifest and adds no objects."""
     batch = batches.open()
     first = [batches.write(batch, share, rows_of(f"k-{share}")) for share in ("a", "b")]
     assert [batches.write(batch, share, rows_of(f"k-{share}")) for share in ("a", "b")] == first
@@ -130,8 +128,8 @@ def test_everything_may_be_done_again(batches: StackBatches) -> None:
     assert {entry.key for entry in batches.store.listing(f"predictions/{batches.model}/")} == before
 
 
-def test_a_share_is_not_overwritten_by_other_rows(batches: StackBatches) -> None:
-    """Whoever writes other rows under its name is told, before the receipt and after it."""
+def test_share_is_not_overwritten_with_different_rows(batches: StackBatches) -> None:
+    """Writing different rows to a written share fails and keeps its receipt and rows."""
     batch = batches.open()
     receipt = batches.write(batch, "a", rows_of("k-1"))
     for other in (rows_of("k-2"), rows_of("k-1", minutes=2), rows_of("k-1", "k-2"), []):
@@ -141,8 +139,8 @@ def test_a_share_is_not_overwritten_by_other_rows(batches: StackBatches) -> None
     assert batches.stored_lines(receipt) == 1
 
 
-def test_a_later_attempt_replaces_an_earlier_one(batches: StackBatches) -> None:
-    """It writes objects of its own; the earlier one can no longer commit."""
+def test_later_attempt_replaces_earlier_one(batches: StackBatches) -> None:
+    """The rows of the later attempt are kept, and a commit of the earlier one returns the later manifest."""
     early, late = batches.open(attempt=1), batches.open(attempt=2)
     batches.write(early, "a", rows_of("k-1"))
     batches.write(late, "a", rows_of("k-2"))
@@ -151,8 +149,8 @@ def test_a_later_attempt_replaces_an_earlier_one(batches: StackBatches) -> None:
     assert batches.stored() == {BATCH: ["k-2"]}
 
 
-def test_a_straggler_that_has_no_manifest_to_adopt_is_told(batches: StackBatches) -> None:
-    """The later attempt has committed and not ended yet."""
+def test_overtaken_attempt_without_manifest_is_refused(batches: StackBatches) -> None:
+    """An earlier attempt cannot commit after a later one has, even while the later manifest is missing."""
     early, late = batches.open(attempt=1), batches.open(attempt=2)
     for batch, key in ((early, "k-1"), (late, "k-2")):
         batches.write(batch, "a", rows_of(key))
@@ -160,13 +158,13 @@ def test_a_straggler_that_has_no_manifest_to_adopt_is_told(batches: StackBatches
     batches.store.client.delete_object(Bucket=batches.store.bucket, Key=manifest.key)
     with pytest.raises(AttemptSupersededError, match="Attempt 2 has already committed the batch"):
         early.commit(["a"], PROVENANCE)
-    # Killed between its commit and its manifest, the later one ends as it would have.
+    # # A later attempt that was killed before its manifest can finish.
     again = late.commit(["a"], PROVENANCE)
     assert (again.delta, again.json_parts) == (manifest.delta, manifest.json_parts)
 
 
-def test_a_done_file_of_another_partition_is_not_adopted(batches: StackBatches) -> None:
-    """A batch scores one partition."""
+def test_done_file_of_another_partition_is_refused(batches: StackBatches) -> None:
+    """A batch id that is already done for another partition cannot be committed."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1"))
     batch.commit(["a"], PROVENANCE)
@@ -186,10 +184,10 @@ def test_a_done_file_of_another_partition_is_not_adopted(batches: StackBatches) 
         (lambda batch: replace(batch, has_unique_keys=True), "other columns or another batch"),
     ],
 )
-def test_receipts_of_other_columns_are_not_committed(
+def test_receipt_with_different_columns_is_refused(
     batches: StackBatches, other: Callable[[Batch], Batch], what: str
 ) -> None:
-    """All writers of a batch must mean the same."""
+    """A share that was written with another schema or other options is refused."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1"))
     with pytest.raises(ReceiptError, match=what):
@@ -197,10 +195,10 @@ def test_receipts_of_other_columns_are_not_committed(
 
 
 @pytest.mark.parametrize(("content", "what"), [(None, "is missing"), (b"cut", "has 3 bytes, but")])
-def test_a_part_that_is_gone_is_not_delivered(
+def test_missing_or_altered_part_is_not_committed(
     batches: StackBatches, content: bytes | None, what: str
 ) -> None:
-    """The commit looks for what the manifest will name."""
+    """The commit fails, and leaves the Delta log empty, if a JSON part is missing or has another size."""
     batch = batches.open()
     (part,) = batches.write(batch, "a", rows_of("k-1")).parts
     if content is None:
@@ -213,8 +211,8 @@ def test_a_part_that_is_gone_is_not_delivered(
 
 
 @pytest.mark.parametrize(("member", "wrong"), [("rows", 3), ("parts", []), ("data_files", []), ("rows", inf)])
-def test_a_receipt_that_contradicts_itself_is_told(batches: StackBatches, member: str, wrong: object) -> None:
-    """A part or a file that it does not name would be missing from the batch."""
+def test_contradictory_receipt_is_refused(batches: StackBatches, member: str, wrong: object) -> None:
+    """A receipt whose counts and lists disagree is refused, since the batch could lack parts or files."""
     batch = batches.open()
     receipt = batches.write(batch, "a", rows_of("k-1", "k-2"))
     key = f"{receipt.parts[0].key.rpartition('/')[0]}/receipts/a.json"
@@ -224,8 +222,8 @@ def test_a_receipt_that_contradicts_itself_is_told(batches: StackBatches, member
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"share":"a"}', b"[" * 5000])
-def test_a_receipt_that_is_none_is_told(batches: StackBatches, content: bytes) -> None:
-    """It was written by another program or another version."""
+def test_malformed_receipt_is_refused(batches: StackBatches, content: bytes) -> None:
+    """A receipt that is not valid JSON of the expected form is refused."""
     batch = batches.open()
     receipt = batches.write(batch, "a", rows_of("k-1"))
     batches.store.put(f"{receipt.parts[0].key.rpartition('/')[0]}/receipts/a.json", content)
@@ -233,8 +231,8 @@ def test_a_receipt_that_is_none_is_told(batches: StackBatches, content: bytes) -
         batch.receipt("a")
 
 
-def test_refused_rows_are_counted_over_all_shares(batches: StackBatches) -> None:
-    """Within the tolerance they are delivered and quarantined by the load, beyond it nothing is."""
+def test_refused_rows_are_counted_across_shares(batches: StackBatches) -> None:
+    """The tolerance applies to the refused rows of all shares; above it nothing is committed."""
     batch = batches.open()
     batches.write(batch, "a", [*rows_of("k-1", "k-2"), {"entity_id": "", "minutes": 1}])
     batches.write(batch, "b", [*rows_of("k-3"), {"entity_id": "k-4", "share": float("nan")}])
@@ -249,11 +247,11 @@ def test_refused_rows_are_counted_over_all_shares(batches: StackBatches) -> None
     assert batch.commit(["a", "b"], PROVENANCE, tolerance=QuarantineTolerance(rows=2)).row_count == 5
 
 
-def test_rows_of_one_key_count_as_refused_in_whatever_shares_they_are(batches: StackBatches) -> None:
-    """The load refuses each of them; they are named by share and number, and no value is quoted."""
+def test_duplicate_keys_across_shares_count_as_refused(batches: StackBatches) -> None:
+    """Rows that share a key are refused across shares and named by share and number."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1", "k-2", "k-3"))
-    # A row that is refused anyway does not make others so.
+    # # The key of a row that is refused for another reason is not a duplicate.
     batches.write(batch, "b", [*rows_of("k-4", "k-2"), {"entity_id": "k-1", "share": float("nan")}])
     batches.write(batch, "c", rows_of("k-5", "k-4", "k-2"))
     with pytest.raises(PredictionsError) as raised:
@@ -264,16 +262,16 @@ def test_rows_of_one_key_count_as_refused_in_whatever_shares_they_are(batches: S
     assert batch.commit(["a", "b", "c"], PROVENANCE, tolerance=QuarantineTolerance(rows=6)).row_count == 9
 
 
-def test_a_batch_whose_keys_the_caller_compares_keeps_no_digests(batches: StackBatches) -> None:
-    """They cost a third of the time."""
+def test_unique_keys_option_skips_key_digests(batches: StackBatches) -> None:
+    """With has_unique_keys no key digests are written or compared, which saves a third of the time."""
     batch = batches.open(has_unique_keys=True)
     assert batches.write(batch, "a", rows_of("k-1")).keys is None
     batches.write(batch, "b", rows_of("k-1"))
     assert batch.commit(["a", "b"], PROVENANCE).row_count == 2
 
 
-def test_a_batch_without_rows_is_none(batches: StackBatches) -> None:
-    """A share may have none."""
+def test_empty_batch_is_refused(batches: StackBatches) -> None:
+    """A batch without rows cannot be committed, but one of its shares may be empty."""
     batch = batches.open()
     batches.write(batch, "a", [])
     with pytest.raises(PredictionsError, match="The batch has no rows"):
@@ -282,8 +280,8 @@ def test_a_batch_without_rows_is_none(batches: StackBatches) -> None:
     assert batch.commit(["a", "b"], PROVENANCE).row_count == 1
 
 
-def test_a_batch_id_is_minted_where_none_is_passed() -> None:
-    """Each is another batch; a wrong name is refused before anything is written."""
+def test_batch_id_is_generated_by_default() -> None:
+    """Each opened batch gets a new id, and invalid names are refused at once."""
     given: dict[str, Any] = {"bucket": "bucket", "model": "tides", "partition": PARTITION, "schema": SCHEMA}
     assert open_batch(**given).batch_id != open_batch(**given).batch_id
     wrong_names: list[dict[str, Any]] = [

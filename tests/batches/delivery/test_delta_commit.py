@@ -1,4 +1,4 @@
-"""Tests of the Delta commit on the local S3: late, racing, repeated and growing."""
+"""Tests of Delta commits on the local S3: late, concurrent and repeated commits, and changed columns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCHEMA = schema_of(minutes="long")
 
 
 class Table:
-    """The Delta table of one model, which has no batch yet."""
+    """The Delta table of a new model without batches."""
 
     def __init__(self, store: ObjectStore, options: dict[str, str]) -> None:
         self.store = store
@@ -53,7 +53,7 @@ class Table:
         self.schema = SCHEMA
 
     def written(self, batch_id: str, attempt: int, *shares: list[int]) -> TableCommit:
-        """Write rows of these minutes as data files, a share for each list, and return what commits them."""
+        """Write the minutes of each list as one share and return the commit for them."""
         files: list[DataFile] = []
         for number, minutes in enumerate(shares):
             location = ShareLocation(self.store, self.model, "2013-02-01", batch_id, attempt, f"s{number}")
@@ -96,13 +96,13 @@ class Table:
 
 @pytest.fixture
 def table(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Table:
-    """Give the table of a model that has no batch yet."""
+    """Return the table of a model that has no batches yet."""
     store = ObjectStore(aws_client("s3"), local_stack.environment["MLPIPE_DATA_BUCKET"])
     return Table(store, storage_options(local_stack.environment) | stack_options(local_stack.environment))
 
 
-def test_a_later_attempt_replaces_its_batch_and_no_other(table: Table) -> None:
-    """The head holds the later attempt's rows alone; the version of the earlier one stays readable."""
+def test_later_attempt_replaces_only_its_batch(table: Table) -> None:
+    """The latest version has only the later attempt's rows of the batch; earlier versions stay readable."""
     other = table.commit(SECOND, 1, 7)
     early = table.commit(FIRST, 1, 1, 2)
     late = table.commit(FIRST, 2, 1, 3)
@@ -112,8 +112,8 @@ def test_a_later_attempt_replaces_its_batch_and_no_other(table: Table) -> None:
     assert late.files == (f"{FIRST}/2/s0-00000.parquet",)
 
 
-def test_files_of_several_shares_are_added_and_removed_by_one_commit(table: Table) -> None:
-    """No version of the table has some shares of an attempt and not the others, or two attempts."""
+def test_shares_are_added_and_removed_in_one_commit(table: Table) -> None:
+    """One commit adds all shares of an attempt and removes all those of the earlier one."""
     table.written(FIRST, 1, [1], [2, 3], [4]).make(lambda: True)
     before = table.delta().version()
     made = table.written(FIRST, 2, [5], [6]).make(lambda: True)
@@ -123,8 +123,8 @@ def test_files_of_several_shares_are_added_and_removed_by_one_commit(table: Tabl
     assert [name for action in last for name in action if name in {"add", "remove"}].count("remove") == 3
 
 
-def test_an_attempt_after_optimize_names_its_own_files_alone(table: Table) -> None:
-    """OPTIMIZE puts rows of several batches into one file, from which the earlier attempt's are deleted."""
+def test_attempt_after_optimize_lists_only_its_files(table: Table) -> None:
+    """After OPTIMIZE merged rows of several batches, a new attempt replaces only its batch."""
     table.commit(OLD, 1, 5)
     table.commit(FIRST, 1, 1, 2)
     table.commit(SECOND, 1, 7)
@@ -137,8 +137,8 @@ def test_an_attempt_after_optimize_names_its_own_files_alone(table: Table) -> No
     assert [(row["batch_id"], row["minutes"]) for row in rows] == [(FIRST, 3)]
 
 
-def test_files_of_another_writer_whose_names_are_encoded_are_removed(table: Table) -> None:
-    """The log spells a blank as %20; a remove that encoded it again would leave the rows in the table."""
+def test_files_with_encoded_names_are_removed(table: Table) -> None:
+    """A file whose name is percent-encoded in the log is removed by the next attempt."""
     first = table.written(FIRST, 1, [1])
     first.make(lambda: True)
     second = table.written(FIRST, 2, [2])
@@ -152,8 +152,8 @@ def test_files_of_another_writer_whose_names_are_encoded_are_removed(table: Tabl
     assert table.stored() == {FIRST: [3]}
 
 
-def test_an_attempt_that_is_not_above_the_recorded_one_stops(table: Table) -> None:
-    """Neither the same number with other files nor a lower one commits; the error says which attempt did."""
+def test_attempt_not_above_committed_one_is_refused(table: Table) -> None:
+    """A lower attempt, or the same one with other files, is refused with the committed attempt's number."""
     table.commit(FIRST, 2, 1)
     for late, which in (
         (table.written(FIRST, 1, [9]), "; this is attempt 1"),
@@ -164,8 +164,8 @@ def test_an_attempt_that_is_not_above_the_recorded_one_stops(table: Table) -> No
     assert table.stored() == {FIRST: [1]}
 
 
-def test_an_attempt_that_was_killed_after_its_commit_finds_it(table: Table) -> None:
-    """The same files are not committed again, however many batches came after them."""
+def test_repeated_commit_adds_no_version(table: Table) -> None:
+    """An attempt that was killed after its commit returns the same version, even after later commits."""
     commit = table.written(FIRST, 1, [1], [2])
     made = commit.make(lambda: True)
     table.commit(SECOND, 1, 7)
@@ -175,8 +175,8 @@ def test_an_attempt_that_was_killed_after_its_commit_finds_it(table: Table) -> N
     assert table.delta().version() == before
 
 
-def test_a_checkpoint_keeps_what_attempts_are_fenced_by(table: Table) -> None:
-    """Whoever reads the table from its checkpoint knows the batch's attempts and files."""
+def test_checkpoint_keeps_committed_attempts(table: Table) -> None:
+    """Earlier attempts are still recognised and refused after the log was checkpointed."""
     first = table.written(FIRST, 1, [1])
     made = first.make(lambda: True)
     table.commit(SECOND, 1, 7)
@@ -188,8 +188,8 @@ def test_a_checkpoint_keeps_what_attempts_are_fenced_by(table: Table) -> None:
         first.make(lambda: True)
 
 
-def test_two_processes_of_one_attempt_make_one_commit(table: Table) -> None:
-    """Both return it: they have the same files, and the log takes a batch's transaction once."""
+def test_concurrent_commits_of_one_attempt_are_one(table: Table) -> None:
+    """Concurrent commits of the same attempt return the same version."""
     commit = table.written(FIRST, 1, [1], [2])
     table.commit(SECOND, 1, 7)
     made: list[CommittedVersion] = []
@@ -203,15 +203,15 @@ def test_two_processes_of_one_attempt_make_one_commit(table: Table) -> None:
     assert table.stored() == {FIRST: [1, 2], SECOND: [7]}
 
 
-def test_an_attempt_stops_where_a_manifest_has_appeared(table: Table) -> None:
-    """It asks right before it commits."""
+def test_attempt_stops_if_manifest_exists(table: Table) -> None:
+    """An attempt does not commit if another attempt has written the manifest meanwhile."""
     with pytest.raises(AttemptSupersededError, match="Another attempt has written the batch's manifest"):
         table.written(FIRST, 1, [1]).make(lambda: False)
     assert table.stored() == {}
 
 
-def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: Table) -> None:
-    """It had seen the table before the other's commit, and even so commits nothing after it."""
+def test_overtaken_attempt_does_not_commit(table: Table) -> None:
+    """An attempt that was overtaken right before its commit is refused."""
     table.commit(SECOND, 1, 7)
     overtaken: list[CommittedVersion] = []
 
@@ -226,8 +226,8 @@ def test_a_late_attempt_loses_against_the_one_that_overtook_it(table: Table) -> 
     assert table.stored() == {FIRST: [2], SECOND: [7]}
 
 
-def test_a_late_attempt_of_more_columns_loses_as_well(table: Table) -> None:
-    """To add columns is a commit of its own, after which it would see the other's commit, and no conflict."""
+def test_overtaken_attempt_with_new_columns_does_not_commit(table: Table) -> None:
+    """An overtaken attempt is refused even though adding its columns is a separate commit."""
     table.commit(SECOND, 1, 7)
     later = table.written(FIRST, 2, [2])
     table.schema = schema_of(minutes="long", more="long")
@@ -243,8 +243,8 @@ def test_a_late_attempt_of_more_columns_loses_as_well(table: Table) -> None:
     assert table.stored() == {FIRST: [2], SECOND: [7]}
 
 
-def test_batches_that_are_committed_at_once_are_all_kept(table: Table) -> None:
-    """Each has a version of its own with its own file, also where the table is made at the same time."""
+def test_concurrent_batches_are_all_committed(table: Table) -> None:
+    """Batches that are committed at the same time are all kept, even while the table is being created."""
     batches = [f"20130201T06000{number}Z-0000000{number}" for number in range(4)]
     made: dict[str, CommittedVersion] = {}
     threads = [
@@ -264,18 +264,18 @@ def test_batches_that_are_committed_at_once_are_all_kept(table: Table) -> None:
 
 
 def wide_schema(columns: int) -> PredictionSchema:
-    """Return a schema of that many columns."""
+    """Return a schema with the given number of columns."""
     more = tuple(Column(f"more_{number}", ColumnType(Kind.LONG)) for number in range(columns - 2))
     return PredictionSchema((*SCHEMA.columns, *more), SCHEMA.key)
 
 
 def statistics(table: Table) -> list[dict[str, Any]]:
-    """Return the lowest values that the log states of each file, in the order of the commits."""
+    """Return the minimum values in the log's file statistics, in the order of the commits."""
     return [json.loads(action["add"]["stats"])["minValues"] for action in table.log() if "add" in action]
 
 
 def tries_beside_another(table: Table, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Commit a batch while another one is committed first; return how often it was tried."""
+    """Commit a batch that another one overtakes, and return the number of tries."""
     tries: list[str] = []
     real = DeltaTable.create_write_transaction
 
@@ -294,10 +294,10 @@ def tries_beside_another(table: Table, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("columns", [30, 32, 40])
-def test_commits_of_different_batches_do_not_conflict_in_a_wide_table(
+def test_commits_to_wide_tables_do_not_conflict(
     table: Table, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
-    """Beyond 32 columns, too, the log shows the batch's statistics, by which an earlier attempt is found."""
+    """With more than 32 columns, the log still has the batch id statistics that prevent conflicts."""
     table.schema = wide_schema(columns)
     assert tries_beside_another(table, monkeypatch) == 1
     assert table.stored() == {FIRST: [1], SECOND: [7]}
@@ -306,8 +306,8 @@ def test_commits_of_different_batches_do_not_conflict_in_a_wide_table(
     assert table.stored() == {FIRST: [2], SECOND: [7]}
 
 
-def test_a_table_from_before_the_setting_gets_it(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its batches stay replaceable, and commits of new ones do not conflict."""
+def test_old_table_gets_statistics_setting(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table without the statistics setting gets it, so commits of different batches do not conflict."""
     table.schema = wide_schema(40)
     setting = "delta.dataSkippingStatsColumns"
     with monkeypatch.context() as before:
@@ -320,10 +320,10 @@ def test_a_table_from_before_the_setting_gets_it(table: Table, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("error", [OSError("Generic S3 error: 503 Slow Down"), CommitFailedError("conflict")])
-def test_a_setting_that_cannot_be_changed_now_stops_no_commit(
+def test_failed_setting_change_does_not_stop_commit(
     table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """The batch is committed, the log says what could not be done, and the next commit does it."""
+    """If the table's settings cannot be changed, the batch is committed, and the next commit changes them."""
     with monkeypatch.context() as before:
         before.delitem(delta_commit._CONFIGURATION, "delta.dataSkippingStatsColumns")
         table.commit(OLD, 1, 5)
@@ -341,10 +341,10 @@ def test_a_setting_that_cannot_be_changed_now_stops_no_commit(
 
 
 @pytest.mark.parametrize("error", [OSError("connection reset"), CommitFailedError("the answer was lost")])
-def test_a_commit_whose_answer_was_lost_is_recognised(
+def test_commit_with_lost_response_is_recognised(
     table: Table, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The log is asked, so the files are not committed twice and no error is raised."""
+    """A commit whose response is lost is found in the log and not repeated."""
     table.commit(SECOND, 1, 7)
     real = DeltaTable.create_write_transaction
 
@@ -360,10 +360,10 @@ def test_a_commit_whose_answer_was_lost_is_recognised(
 
 
 @pytest.mark.parametrize("error", [OSError("Generic S3 error: 503 Slow Down"), CommitFailedError("conflict")])
-def test_a_commit_that_always_fails_ends_with_its_patience(
+def test_failing_commit_ends_at_deadline(
     table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """It is tried again for a while, and then the last failure is told."""
+    """A commit that keeps failing is retried until its deadline and then reports the last error."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -378,8 +378,8 @@ def test_a_commit_that_always_fails_ends_with_its_patience(
     assert table.stored() == {}
 
 
-def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table) -> None:
-    """Delta would take a file that is missing, one of another size, and one that is named twice."""
+def test_missing_altered_or_doubled_files_are_not_committed(table: Table) -> None:
+    """Files that are missing, have another size or are listed twice are refused; Delta would accept them."""
     commit = table.written(FIRST, 1, [1], [2])
     first, second = commit.files
     key = f"predictions/{table.model}/delta/{second.path}"
@@ -399,10 +399,8 @@ def test_files_that_are_not_as_they_were_written_are_not_committed(table: Table)
     assert table.store.listing(f"predictions/{table.model}/delta/_delta_log/") == []
 
 
-def test_files_that_a_vacuum_may_be_deleting_are_not_committed(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It looks before it deletes, so files must be committed long before it looks; later they may be old."""
+def test_files_old_enough_for_vacuum_are_not_committed(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a VACUUM may be deleting are refused, unless they are committed already."""
     first, second = table.written(FIRST, 1, [1]), table.written(SECOND, 1, [2])
     made = first.make(lambda: True)
     monkeypatch.setattr(delta_commit, "_COMMITTED_WITHIN", timedelta(days=-1))
@@ -412,18 +410,18 @@ def test_files_that_a_vacuum_may_be_deleting_are_not_committed(
     assert table.stored() == {FIRST: [1]}
 
 
-def test_a_commit_that_leaves_other_rows_of_the_batch_is_told(
+def test_leftover_rows_of_earlier_attempt_fail_the_commit(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever keeps an earlier attempt's files in the table, no manifest follows."""
+    """If rows of an earlier attempt remain in the table, the commit fails."""
     table.commit(FIRST, 1, 1, 2)
     monkeypatch.setattr(TableCommit, "_separated_files", lambda *_: [])
     with pytest.raises(DeltaCommitError, match="holds 3 rows of the batch in 2 files, but 1 rows in 1 files"):
         table.commit(FIRST, 2, 3)
 
 
-def test_the_table_is_one_that_loaders_take(table: Table) -> None:
-    """Plain Parquet, the declared columns, and a log that is not cleaned up by itself."""
+def test_table_is_accepted_by_loaders(table: Table) -> None:
+    """The committed table passes the loader's checks and keeps its log."""
     table.commit(FIRST, 1, 1)
     delta = table.delta()
     check_delta_table(
@@ -437,8 +435,8 @@ def test_the_table_is_one_that_loaders_take(table: Table) -> None:
     assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
 
 
-def test_a_model_may_gain_and_lose_columns(table: Table) -> None:
-    """A batch has no value in a column that its schema lacks; a new column is in its version's schema."""
+def test_columns_can_be_added_and_removed(table: Table) -> None:
+    """A batch has nulls in columns that its schema lacks, and a new column appears with its version."""
     table.commit(FIRST, 1, 1)
     table.schema = PredictionSchema((*SCHEMA.columns, Column("more", ColumnType(Kind.LONG))), SCHEMA.key)
     made = table.commit(SECOND, 1, 2)

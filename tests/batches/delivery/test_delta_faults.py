@@ -1,4 +1,4 @@
-"""A Delta table that cannot take a batch: the commit says which column or why, in words of its own."""
+"""Tests of the errors for a Delta table that cannot take a batch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ BEFORE, AFTER = schema_of(minutes="long"), schema_of(minutes="double")
 
 
 class FolderStore(ObjectStore):
-    """A folder that is laid out as a bucket."""
+    """A bucket in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(None, "folder")
         self.folder = folder
 
     def address(self, key: str) -> str:
-        """Return the path of a table."""
+        """Return a table's path."""
         return str(self.folder / key)
 
     def listing(self, prefix: str) -> list[ListingEntry]:
@@ -45,7 +45,7 @@ class FolderStore(ObjectStore):
 
 
 def commit(folder: Path) -> None:
-    """Commit a file of the later schema to the folder's table."""
+    """Commit a file with the AFTER schema to the folder's table."""
     path = f"{BATCH}/1/all-00000.parquet"
     rows = encoded(AFTER, [{"entity_id": "AA-1", "minutes": 1.5}]).columns
     (folder / TABLE / path).parent.mkdir(parents=True)
@@ -62,8 +62,8 @@ def commit(folder: Path) -> None:
     ).make(lambda: True)
 
 
-def test_a_column_of_another_type_is_named_before_anything_is_written(tmp_path: Path) -> None:
-    """Delta would round 1.5 to 1 without a word, or refuse a text without naming its column."""
+def test_changed_column_type_is_refused(tmp_path: Path) -> None:
+    """A batch with a changed column type is refused with the column's name, not silently rounded by Delta."""
     write_deltalake(tmp_path / TABLE, encoded(BEFORE, [{"entity_id": "AA-1", "minutes": 1}]).columns)
     with pytest.raises(DeltaCommitError, match="minutes is long, not double") as caught:
         commit(tmp_path)
@@ -71,8 +71,8 @@ def test_a_column_of_another_type_is_named_before_anything_is_written(tmp_path: 
     assert DeltaTable(tmp_path / TABLE).to_pyarrow_table()["minutes"].to_pylist() == [1]
 
 
-def test_a_log_that_cannot_be_read_is_told_without_a_backtrace(tmp_path: Path) -> None:
-    """Whoever reads the run learns what ails the log, on one line."""
+def test_unreadable_log_error_has_no_backtrace(tmp_path: Path) -> None:
+    """The error of an unreadable log states the cause without deltalake's backtrace."""
     write_deltalake(tmp_path / TABLE, encoded(AFTER, [{"entity_id": "AA-1", "minutes": 1}]).columns)
     (tmp_path / TABLE / "_delta_log/00000000000000000001.json").write_text("{bad\n")
     with pytest.raises(DeltaCommitError, match="rejected the rows: Json error") as caught:
@@ -81,8 +81,8 @@ def test_a_log_that_cannot_be_read_is_told_without_a_backtrace(tmp_path: Path) -
         assert noise not in str(caught.value)
 
 
-def test_a_failing_store_is_told_without_colours() -> None:
-    """Of S3 itself, deltalake tells in several coloured lines."""
+def test_store_error_has_no_colour_codes() -> None:
+    """Errors of S3 are reported as one plain line without deltalake's colour codes."""
     options = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ALLOW_HTTP": "true",

@@ -1,4 +1,4 @@
-"""A delivery that is killed before or after any of its writes, and begun again, ends as any other."""
+"""Tests of deliveries that are killed before or after each write and then run again."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SHARES = {"a": rows_of("k-1", "k-2"), "b": rows_of("k-3")}
 
 
 class KilledError(BaseException):
-    """Stands for the end of a process: nothing catches it."""
+    """The end of a process, which no code catches."""
 
 
 class Killer:
-    """Ends the process at one of its writes; each is before or after what it does.
+    """Ends the process before or after one of its writes.
 
     Attributes:
-        at: The write, counting from 0; None for none.
-        is_after: Whether it is carried out before.
-        writes: How many there were.
+        at: The write, counting from 0; None to kill nothing.
+        is_after: Whether the write is carried out first.
+        writes: How many writes there were.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Killer:
         self.writes = 0
 
     def on(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that writes, and may be the last."""
+        """Wrap a write so that the process may be killed at it."""
 
         def killed(*arguments: Any, **options: Any) -> Any:
             is_last = self.writes == self.at
@@ -58,7 +58,7 @@ class Killer:
 
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
-    """Give what ends deliveries; as it is, it ends none."""
+    """Return a killer of all writes of a delivery, at first inactive."""
     made = Killer()
     monkeypatch.setattr(ObjectStore, "put_new", made.on(ObjectStore.put_new))
     monkeypatch.setattr(DeltaTable, "create", made.on(DeltaTable.create))
@@ -75,7 +75,7 @@ def deliver(batches: StackBatches) -> Manifest:
 
 
 def facts(batches: StackBatches, manifest: Manifest) -> dict[str, Any]:
-    """Return what must not depend on when a delivery was killed, after finding no object too many."""
+    """Return what must not depend on the kill, and check that no extra objects are left."""
     root = delta_table_prefix(batches.model)
     files = {entry.key.removeprefix(root) for entry in batches.store.listing(f"{root}{BATCH}/")}
     assert files == set(manifest.delta.files)
@@ -92,8 +92,8 @@ def facts(batches: StackBatches, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def test_a_delivery_may_be_killed_at_any_write(batches: StackBatches, killer: Killer) -> None:
-    """Run again, it makes one commit and one manifest of the same bytes; once more, it changes nothing."""
+def test_delivery_survives_kill_at_each_write(batches: StackBatches, killer: Killer) -> None:
+    """A delivery that is killed at any write and run again gives the same batch and manifest."""
     whole = facts(batches, deliver(batches))
     writes = killer.writes
     # Parts, data files, digests and receipts of two shares; the table, the commit and the manifest.
@@ -110,10 +110,8 @@ def test_a_delivery_may_be_killed_at_any_write(batches: StackBatches, killer: Ki
             assert deliver(fresh) == manifest
 
 
-def test_a_later_attempt_may_be_killed_at_any_write_of_its_commit(
-    batches: StackBatches, killer: Killer
-) -> None:
-    """The rows of the earlier attempt leave with the same commit that adds the later one's."""
+def test_later_attempt_survives_kill_during_commit(batches: StackBatches, killer: Killer) -> None:
+    """The rows of the earlier attempt stay until the commit of the later one, wherever that is killed."""
     for at in range(2):
         for is_after in (False, True):
             fresh = StackBatches(batches.store)

@@ -32,12 +32,12 @@ SCHEMA = schema_of(minutes="long", carrier="string", share="double")
 
 
 def location(s3: MemoryS3) -> ShareLocation:
-    """Return a share in a bucket."""
+    """Return the location of a share in a bucket."""
     return ShareLocation(ObjectStore(s3, "bucket"), "tides", "2013-02-01", BATCH, 2, "share-7")
 
 
 def rows_of(count: int, first: int = 0) -> EncodedRows:
-    """Return rows whose carriers repeat, and whose other values do not."""
+    """Return rows with repeating carriers and otherwise distinct values."""
     numbers = range(first, first + count)
     return encoded(
         SCHEMA,
@@ -46,7 +46,7 @@ def rows_of(count: int, first: int = 0) -> EncodedRows:
 
 
 def written(s3: MemoryS3, *pieces: EncodedRows, **limits: int) -> list[DataFile]:
-    """Write rows that come in pieces."""
+    """Write the pieces of a share."""
     with DataFiles(location(s3), SCHEMA, **limits) as files:
         for piece in pieces:
             files.write(piece.columns, piece.checksums)
@@ -54,14 +54,14 @@ def written(s3: MemoryS3, *pieces: EncodedRows, **limits: int) -> list[DataFile]
 
 
 def stored(s3: MemoryS3, files: Sequence[DataFile]) -> list[dict[str, Any]]:
-    """Return the rows of files that are on S3, in order."""
+    """Return the rows of the files on S3, in order."""
     tables = [pq.read_table(io.BytesIO(s3.objects[f"{ROOT}{file.path}"])) for file in files]
     return [row for table in tables for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("step", [1, 7, 40])
-def test_rows_are_divided_into_files_by_number(step: int) -> None:
-    """However they come, each file but the last is full, and together they are the rows in order."""
+def test_row_limit_decides_where_files_end(step: int) -> None:
+    """Files are filled to the row limit in order, whatever the size of the pieces."""
     s3 = MemoryS3()
     files = written(
         s3, *(rows_of(min(step, 40 - first), first) for first in range(0, 40, step)), file_rows=15
@@ -77,8 +77,8 @@ def test_rows_are_divided_into_files_by_number(step: int) -> None:
     assert stored(s3, files) == expected
 
 
-def test_a_file_ends_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide rows make files of fewer rows, and row groups that fit into memory."""
+def test_byte_limit_decides_where_files_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files also end at the byte limit, and row groups stay small enough for memory."""
     monkeypatch.setattr(data_files, "_GROUP_BYTES", 1_000)
     s3 = MemoryS3()
     files = written(s3, rows_of(100), file_bytes=2_500)
@@ -89,14 +89,14 @@ def test_a_file_ends_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_small_pieces_share_a_row_group() -> None:
-    """Readers pay for each row group."""
+    """Small pieces are merged into one row group, because readers pay for each group."""
     s3 = MemoryS3()
     (file,) = written(s3, *(rows_of(3, first) for first in range(0, 30, 3)))
     assert pq.ParquetFile(io.BytesIO(s3.objects[f"{ROOT}{file.path}"])).metadata.num_row_groups == 1
 
 
-def test_rows_that_come_one_by_one_are_not_held_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece takes ten times the memory of its row."""
+def test_single_rows_do_not_pile_up_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows written one at a time are merged, since each piece takes ten times the memory of its row."""
     monkeypatch.setattr(data_files, "_MOST_PENDING", 50)
     s3 = MemoryS3()
     with DataFiles(location(s3), SCHEMA) as files:
@@ -109,8 +109,8 @@ def test_rows_that_come_one_by_one_are_not_held_one_by_one(monkeypatch: pytest.M
     assert [row["minutes"] for row in rows] == list(range(500))
 
 
-def test_files_are_plain_parquet_with_dictionaries_where_values_repeat() -> None:
-    """No schema of Arrow's is in them; what is different in each row has no dictionary."""
+def test_files_use_dictionaries_only_for_repeated_values() -> None:
+    """Files have no Arrow schema, and dictionaries only for columns with repeated values."""
     s3 = MemoryS3()
     (file,) = written(s3, rows_of(100))
     parquet = pq.ParquetFile(io.BytesIO(s3.objects[f"{ROOT}{file.path}"]))
@@ -122,8 +122,8 @@ def test_files_are_plain_parquet_with_dictionaries_where_values_repeat() -> None
     assert parquet.metadata.metadata is None
 
 
-def test_every_type_is_stored_as_delta_reads_it() -> None:
-    """Whoever reads the file finds the types of the table's schema."""
+def test_every_type_is_stored_as_its_delta_type() -> None:
+    """A data file has the types and values of the Delta table's schema."""
     schema = schema_of(
         words="string", count="long", exact="decimal(38,6)", share="double", flag="boolean", day="date",
         moment="timestamp", nested="json",
@@ -144,15 +144,15 @@ def test_every_type_is_stored_as_delta_reads_it() -> None:
     assert table.select(rows.columns.schema.names).to_pylist() == rows.columns.to_pylist()
 
 
-def test_a_share_without_rows_has_no_file() -> None:
-    """There is nothing to commit."""
+def test_empty_share_has_no_file() -> None:
+    """A share without rows writes no file."""
     s3 = MemoryS3()
     assert written(s3) == written(s3, rows_of(0)) == []
     assert s3.objects == {}
 
 
-def test_a_second_writer_of_the_same_rows_adopts_the_files(tmp_path: Path) -> None:
-    """Also those that another version of the library has packed otherwise: the size that is there counts."""
+def test_second_writer_adopts_files_with_equal_rows(tmp_path: Path) -> None:
+    """A second writer of the same rows keeps the existing files, even if they are packed differently."""
     s3 = MemoryS3()
     first = written(s3, rows_of(40), file_rows=15)
     key = f"{ROOT}{first[1].path}"
@@ -165,8 +165,8 @@ def test_a_second_writer_of_the_same_rows_adopts_the_files(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("change", ["value", "rows", "column", "order", "noise"])
-def test_a_file_of_other_rows_is_not_overwritten(tmp_path: Path, change: str) -> None:
-    """The error says which object and what to do."""
+def test_file_with_different_rows_is_not_overwritten(tmp_path: Path, change: str) -> None:
+    """An existing file with other rows is kept, and the error names the object and the next step."""
     s3 = MemoryS3()
     (file,) = written(s3, rows_of(20))
     key = f"{ROOT}{file.path}"
@@ -186,8 +186,8 @@ def test_a_file_of_other_rows_is_not_overwritten(tmp_path: Path, change: str) ->
     assert s3.objects == kept
 
 
-def test_nothing_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where an error ends the writer in the middle of a file."""
+def test_temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that fails in the middle of a file leaves nothing on disk."""
     monkeypatch.setattr(data_files.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(data_files, "_GROUP_BYTES", 100)
     rows = rows_of(5)

@@ -1,4 +1,4 @@
-"""Tests of JSON parts: cut by lines alone, packed the same way, never overwritten."""
+"""Tests of JSON parts: cut by lines alone, packed identically, never overwritten."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PREFIX = f"predictions/tides/json/dt=2013-02-01/batch={BATCH}/attempt=2/"
 
 
 def location(s3: MemoryS3) -> ShareLocation:
-    """Return a share in a bucket."""
+    """Return the location of a share in a bucket."""
     return ShareLocation(ObjectStore(s3, "bucket"), "tides", "2013-02-01", BATCH, 2, "share-7")
 
 
 def lines(*sizes: int, kind: pa.DataType | None = None) -> pa.Array:
-    """Return lines of so many bytes."""
+    """Return lines of the given sizes in bytes."""
     each = [f"{n}".ljust(size - 1, "x")[: size - 1].encode() + b"\n" for n, size in enumerate(sizes)]
     return pa.array(each, kind or pa.binary())
 
 
 def written(s3: MemoryS3, *pieces: pa.Array, part_bytes: int = 100) -> list[JsonPart]:
-    """Write lines that come in pieces."""
+    """Write the pieces of a share."""
     files = PartFiles(location(s3), part_bytes=part_bytes)
     for piece in pieces:
         files.write(piece)
@@ -41,8 +41,8 @@ def written(s3: MemoryS3, *pieces: pa.Array, part_bytes: int = 100) -> list[Json
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 @pytest.mark.parametrize("step", [1, 7, 100])
-def test_lines_alone_decide_where_a_part_ends(step: int, kind: pa.DataType) -> None:
-    """However they come, no part has more bytes than allowed, and together they are the lines in order."""
+def test_part_limits_depend_only_on_lines(step: int, kind: pa.DataType) -> None:
+    """The same lines give the same parts within the byte limit, whatever the size of the pieces."""
     rows = lines(*([30, 40, 50, 10] * 25), kind=kind)
     s3 = MemoryS3()
     parts = written(s3, *(rows.slice(first, step) for first in range(0, len(rows), step)))
@@ -58,14 +58,14 @@ def test_lines_alone_decide_where_a_part_ends(step: int, kind: pa.DataType) -> N
         assert packed[3:8] == bytes(5)
 
 
-def test_a_part_may_be_filled_to_its_last_byte() -> None:
-    """And a line as long as a part is one by itself."""
+def test_part_is_filled_to_the_limit() -> None:
+    """A part may have exactly the limit's bytes, and so may a single line."""
     s3 = MemoryS3()
     assert [part.rows for part in written(s3, lines(60, 40, 100, 1, 99))] == [2, 1, 2]
 
 
-def test_no_part_has_more_than_32_megabytes() -> None:
-    """By default, and uncompressed."""
+def test_default_part_limit_is_32_megabytes() -> None:
+    """By default a part has at most 32 MB uncompressed, and a longer line is refused."""
     s3 = MemoryS3()
     parts = written(s3, lines(*[8_000_000] * 5), part_bytes=32_000_000)
     assert [len(gzip.decompress(s3.objects[part.key])) for part in parts] == [32_000_000, 8_000_000]
@@ -74,8 +74,8 @@ def test_no_part_has_more_than_32_megabytes() -> None:
         files.write(lines(32_000_001))
 
 
-def test_a_row_that_no_part_can_hold_is_named() -> None:
-    """By share and number; the error says whose batch it is."""
+def test_oversized_row_error_names_row_and_batch() -> None:
+    """The error for a row longer than a part names share, row, model and batch."""
     files = PartFiles(location(MemoryS3()), part_bytes=100)
     files.write(lines(60, 40, 50))
     with pytest.raises(PredictionsError, match="Row 5 of share share-7 has 101 bytes") as raised:
@@ -83,15 +83,15 @@ def test_a_row_that_no_part_can_hold_is_named() -> None:
     assert (raised.value.model, raised.value.batch_id) == ("tides", BATCH)
 
 
-def test_a_share_without_rows_has_no_part() -> None:
-    """A loader would read it for nothing."""
+def test_empty_share_has_no_part() -> None:
+    """A share without rows writes no part."""
     s3 = MemoryS3()
     assert written(s3, lines()) == []
     assert s3.objects == {}
 
 
-def test_a_second_writer_of_the_same_lines_adopts_the_parts() -> None:
-    """Also those that another version of the library has packed otherwise: the bytes that are there count."""
+def test_second_writer_adopts_parts_with_equal_lines() -> None:
+    """A second writer of the same lines keeps the existing parts, even if they are compressed differently."""
     s3 = MemoryS3()
     rows = lines(*[50] * 5)
     first = written(s3, rows)
@@ -113,8 +113,8 @@ def test_a_second_writer_of_the_same_lines_adopts_the_parts() -> None:
         b"",
     ],
 )
-def test_a_part_of_other_lines_is_not_overwritten(stored: bytes) -> None:
-    """The error says which object and what to do, and unpacks no more than the lines are."""
+def test_part_with_different_lines_is_not_overwritten(stored: bytes) -> None:
+    """An existing part with other content is kept, and the error names the object and the next step."""
     s3 = MemoryS3(objects={f"{PREFIX}share-7-00001.jsonl.gz": stored})
     with pytest.raises(ShareConflictError) as raised:
         written(s3, lines(*[50] * 5))

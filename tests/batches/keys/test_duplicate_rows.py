@@ -1,4 +1,4 @@
-"""Tests of keys that rows of several shares have: found by digests that the shares leave on S3."""
+"""Tests of finding duplicate keys across shares by the digests that the shares write to S3."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = "20130201T060000Z-0123abcd"
 
 
 def written(store: ObjectStore, share: str, *pieces: Sequence[str | None]) -> tuple[str, InputObject]:
-    """Write a share's keys in pieces; None is the key of a row that is refused."""
+    """Write a share's keys in pieces; None stands for the key of a refused row."""
     with ShareKeys(ShareLocation(store, "tides", "2013-02-01", BATCH, 1, share)) as keys:
         for piece in pieces:
             refused = {number for number, key in enumerate(piece) if key is None}
@@ -30,12 +30,12 @@ def written(store: ObjectStore, share: str, *pieces: Sequence[str | None]) -> tu
 
 @pytest.fixture
 def store() -> ObjectStore:
-    """Give an empty bucket."""
+    """Return an empty bucket."""
     return ObjectStore(MemoryS3(), "bucket")
 
 
-def test_rows_of_one_key_are_found_in_whatever_shares_they_are(store: ObjectStore) -> None:
-    """Each of them is counted, and the first are named by share and number; refused rows are left out."""
+def test_duplicate_keys_are_found_across_shares(store: ObjectStore) -> None:
+    """All rows that share a key are counted and the first are named, without refused rows."""
     shares = [
         written(store, "a", ["k-1", "k-2"], ["Zürich ✈", None]),
         written(store, "b", [None, None, "k-3"]),
@@ -46,29 +46,29 @@ def test_rows_of_one_key_are_found_in_whatever_shares_they_are(store: ObjectStor
     assert duplicate_rows(store, shares[:2], most_keys=100, most_named=4) == DuplicateRows(0, ())
 
 
-def test_no_more_keys_are_kept_than_asked_for(store: ObjectStore) -> None:
-    """So many refuse the batch: the others are not counted."""
+def test_duplicate_search_stops_at_the_limit(store: ObjectStore) -> None:
+    """Once the limit of duplicate keys is reached, further ones are not counted."""
     keys = [f"k-{number}" for number in range(50)]
     shares = [written(store, "a", keys), written(store, "b", keys)]
     assert duplicate_rows(store, shares, most_keys=3, most_named=1).rows == 6
 
 
-def test_digests_are_the_contracts(store: ObjectStore) -> None:
-    """In the order of the rows, 16 bytes each: other programs may compare them."""
+def test_key_digests_follow_the_contract(store: ObjectStore) -> None:
+    """Digests are stored in row order with 16 bytes each, so other programs can compare them."""
     _, keys = written(store, "a", ["k-1"], [None, "k-2"])
     assert store.get(keys.key) == key_digest("k-1") + bytes(16) + key_digest("k-2")
     assert written(store, "a", ["k-1", None, "k-2"]) == ("a", keys)
 
 
-def test_digests_of_other_rows_are_not_overwritten(store: ObjectStore) -> None:
-    """A share is the same rows, whoever writes it."""
+def test_different_digests_are_not_overwritten(store: ObjectStore) -> None:
+    """A second writer with other keys cannot overwrite a share's digests."""
     _, keys = written(store, "a", ["k-1"])
     with pytest.raises(ShareConflictError, match=keys.key):
         written(store, "a", ["k-2"])
 
 
-def test_digests_that_were_altered_are_not_compared(store: ObjectStore) -> None:
-    """They would hide a key."""
+def test_altered_digests_are_refused(store: ObjectStore) -> None:
+    """Altered digests fail the search, because they could hide a duplicate key."""
     share = written(store, "a", ["k-1"])
     store.put(share[1].key, bytes(16))
     with pytest.raises(ObjectAlteredError):

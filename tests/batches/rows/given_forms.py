@@ -1,4 +1,4 @@
-"""Columns in every form that a program may give them in."""
+"""Columns in every form in which a program may pass them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AWARE = [
     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
     datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5))),
 ]
-_NAIVE = datetime(2013, 2, 1, 6)  # noqa: DTZ001  # so meant
+_NAIVE = datetime(2013, 2, 1, 6)  # noqa: DTZ001  # intended
 _DECIMALS = [
     "1.50",
     "-0.00",
@@ -41,7 +41,7 @@ _DECIMALS = [
 
 
 def objects(*values: Any) -> pd.Series:
-    """Return a column of objects."""
+    """Return a column of Python objects."""
     return pd.Series(list(values), dtype=object)
 
 
@@ -146,7 +146,7 @@ PANDAS: dict[str, pd.Series] = {
 
 
 def floats_with_nan_and_null() -> pd.Series:
-    """Return nullable floats of which one is NaN and one null, as `predict` may compute them."""
+    """Return nullable floats with one NaN and one null, as `predict` may compute them."""
     with pd.option_context("future.distinguish_nan_and_na", True):
         given = pd.Series([0.0, None, 1.0], dtype="Float64")
         return given / given

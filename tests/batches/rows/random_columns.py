@@ -1,4 +1,4 @@
-"""Random values of every column type: plain ones, and a share of ugly ones."""
+"""Random values of every column type, with a share of difficult ones."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _NESTED += [
 
 
 def random_values(column: Column, rows: int, rng: random.Random, *, ugly: float, null: float) -> list[Any]:
-    """Return values of a column, ugly ones and nulls among them."""
+    """Return random values of a column, with the given shares of difficult values and nulls."""
     pick = _PICKS[column.type.kind]
     return [None if rng.random() < null else pick(column, rng, rng.random() < ugly) for _ in range(rows)]
 
 
 def nested_lists(levels: int) -> Any:
-    """Return a list in a list, and so on."""
+    """Return a list that is nested to the given depth."""
     value: Any = 1
     for _ in range(levels):
         value = [value]

@@ -1,4 +1,4 @@
-"""What encoded rows must be: each row by itself, as the contract writes and judges it."""
+"""The reference for encoded rows: each row written and judged on its own, by the contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prediction_contract.text.canonical_json import number_text
 
 
 def schema_of(types: dict[str, str], key: str, *, required: frozenset[str] = frozenset()) -> PredictionSchema:
-    """Return a schema of columns and their types."""
+    """Return a schema with the given column types."""
     columns = [
         Column(name, ColumnType.parse(kind), nullable=name != key and name not in required)
         for name, kind in types.items()
@@ -28,7 +28,7 @@ def schema_of(types: dict[str, str], key: str, *, required: frozenset[str] = fro
 
 
 def lines_one_by_one(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
-    """Return the line of every row, made of its Python values alone."""
+    """Return the line of each row, made from its Python values alone."""
     if isinstance(table, pa.Table):
         plain = pa.table({name: plain_column(table[name]) for name in table.column_names})
         table = plain.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
@@ -42,12 +42,12 @@ def lines_one_by_one(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -
 
 
 def encoded(schema: PredictionSchema, table: Any) -> EncodedRows:
-    """Return a table's rows as the encoder gives them."""
+    """Return a table's rows as the encoder writes them."""
     return ColumnEncoder(schema).encode(given_rows(schema, table))
 
 
 def check_equal(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
-    """Return the lines of rows after finding the encoder's equal in everything."""
+    """Check that the encoder's rows equal those of the reference, and return the reference lines."""
     want = lines_one_by_one(schema, table)
     found = encoded(schema, table)
     assert found.lines.to_pylist() == [line.content for line in want]
@@ -56,7 +56,7 @@ def check_equal(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> lis
     assert verdicts == {
         place: (line.refusal, line.fault) for place, line in enumerate(want) if line.refusal is not None
     }
-    # Beside each value its type and text: 0.0 is not -0.0.
+    # # Types and texts are compared too, since 0.0 == -0.0.
     stored = [
         {name: (type(value), str(value)) for name, value in row.items()} for row in found.columns.to_pylist()
     ]
@@ -68,7 +68,7 @@ def check_equal(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> lis
 
 
 def stored_values(schema: PredictionSchema, line: PredictionLine) -> dict[str, Any]:
-    """Return what Delta holds of a line."""
+    """Return what Delta stores for a line."""
     values: dict[str, Any] = dict.fromkeys(schema.names)
     if line.row is None:
         held = delta_values(schema, line.content)
@@ -81,7 +81,7 @@ def stored_values(schema: PredictionSchema, line: PredictionLine) -> dict[str, A
     values |= {name: held.get(name) for name in values}
     for column in schema.columns:
         if column.type.kind is Kind.DECIMAL and values[column.name] is not None:
-            # Without its last zeros, of which Arrow takes no more than digits.
+            # # Trailing zeros are removed, since Arrow limits the number of digits.
             digits = Decimal(number_text(values[column.name]))
             kind = pa.decimal128(column.type.precision, column.type.scale)
             values[column.name] = pa.scalar(digits, kind).as_py()

@@ -1,4 +1,4 @@
-"""Rows that are encoded by columns are equal to those that are written one by one."""
+"""Rows that are encoded by columns equal rows that are written one at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prediction_batches.rows.given_rows import given_rows
 from tests.batches.rows.random_columns import random_values
 from tests.batches.rows.row_reference import check_equal, encoded, schema_of
 
-# The key stands in the middle of the names, and the schema has another order than they.
+# # The key is in the middle of the sorted names, and the schema is not sorted.
 TYPES = {
     "z_text": "string",
     "m_key": "string",
@@ -37,7 +37,7 @@ SCHEMA = schema_of(TYPES, "m_key", required=REQUIRED)
 
 
 def random_frame(seed: int, rows: int, *, ugly: float) -> pd.DataFrame:
-    """Return rows as objects of Python."""
+    """Return random rows as Python objects."""
     rng = random.Random(seed)
     columns = {
         column.name: random_values(column, rows, rng, ugly=ugly, null=0.2 if column.nullable else 0.001)
@@ -48,8 +48,8 @@ def random_frame(seed: int, rows: int, *, ugly: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ugly", [0.0, 0.002, 0.02, 0.2])
-def test_rows_of_every_type_are_those_that_are_written_one_by_one(seed: int, ugly: float) -> None:
-    """Lines, checksums, verdicts and Delta's values, of plain rows and of rows that no store holds."""
+def test_encoded_rows_equal_rows_written_one_at_a_time(seed: int, ugly: float) -> None:
+    """Lines, checksums, verdicts and Delta values match for good rows and for rows that no store can hold."""
     lines = check_equal(SCHEMA, random_frame(seed, 1500, ugly=ugly))
     verdicts = Counter(line.refusal for line in lines)
     assert verdicts[None]
@@ -66,16 +66,16 @@ def test_rows_of_every_type_are_those_that_are_written_one_by_one(seed: int, ugl
 
 
 @pytest.mark.parametrize("ugly", [0.0, 0.02, 0.2])
-def test_stored_columns_have_the_checksums_of_the_rows_that_are_accepted(ugly: float) -> None:
-    """Who reads a data file tells by them which rows were refused, and that nothing else was altered."""
+def test_stored_checksums_identify_accepted_rows(ugly: float) -> None:
+    """A data file's checksums show which of its rows were refused."""
     encoder = ColumnEncoder(SCHEMA)
     found = encoder.encode(given_rows(SCHEMA, random_frame(7, 3000, ugly=ugly)))
     proven = encoder.accepted(found.columns, found.checksums)
     assert {place for place in range(len(found)) if not proven[place]} == found.refusals.keys()
 
 
-def test_rows_that_are_read_back_are_told_from_refused_ones() -> None:
-    """A refused row may be spelled as a row would be, and then its line has the checksum of its values."""
+def test_read_back_separates_accepted_from_refused_rows() -> None:
+    """Rows read back are accepted only if their line was, even where a refused row has a valid spelling."""
     schema = schema_of({"key": "string", "words": "string", "z_nested": "json"}, "key")
     keys = ["a", "", "k" * 2049, "b", "c", "d", "e" * 2048]
     words = ["x", "x", "x", "w" * 420_000, None, "w" * 66_000, "\0"]

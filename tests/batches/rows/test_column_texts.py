@@ -1,4 +1,4 @@
-"""What the encoder relies on of Arrow's own spelling, and what it adds to it."""
+"""Tests of Arrow's number formatting, on which the encoder relies, and of the encoder's additions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from prediction_contract.rows.schema import Column, ColumnType
 from prediction_contract.text.canonical_json import NumberText
 
 
-def test_arrow_spells_doubles_within_the_bounds_as_python_does() -> None:
-    """But for the `.0` of whole numbers; a release of Arrow that spells another notation shows here."""
+def test_arrow_and_python_format_doubles_alike() -> None:
+    """Within the bounds Arrow formats doubles like Python, apart from the `.0` of whole numbers."""
     rng = np.random.default_rng(5)
     exponents = rng.uniform(np.log10(PLAIN_DOUBLE), np.log10(PLAIN_DOUBLE_BELOW), 100_000)
     numbers = 10**exponents * rng.choice([-1, 1], 100_000)
@@ -31,8 +31,8 @@ def test_arrow_spells_doubles_within_the_bounds_as_python_does() -> None:
     assert [text if "." in text else f"{text}.0" for text in texts] == list(map(repr, numbers.tolist()))
 
 
-def test_every_double_has_the_contracts_spelling() -> None:
-    """Bits at random, and all powers of two and ten with their neighbours."""
+def test_doubles_are_formatted_by_the_contract() -> None:
+    """Random doubles and all powers of two and ten with their neighbours get the contract's text."""
     rng = random.Random(6)
     numbers = [struct.unpack("d", rng.randbytes(8))[0] for _ in range(50_000)]
     powers = [float(f"1e{power}") for power in range(-323, 309)] + [
@@ -56,8 +56,8 @@ def test_every_double_has_the_contracts_spelling() -> None:
 @pytest.mark.parametrize(
     "kind", ["decimal(38,38)", "decimal(38,10)", "decimal(9,7)", "decimal(9,6)", "decimal(7,2)"]
 )
-def test_every_decimal_has_the_contracts_spelling(kind: str) -> None:
-    """All digits at all places, and exponents where Arrow writes them."""
+def test_decimals_are_formatted_by_the_contract(kind: str) -> None:
+    """Decimals with digits at every place, even where Arrow writes exponents, get the contract's text."""
     column = Column("n", ColumnType.parse(kind))
     precision, scale = column.type.precision, column.type.scale
     numbers = [

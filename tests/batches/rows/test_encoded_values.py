@@ -1,4 +1,4 @@
-"""What becomes of single values: of every type, of what is missing, and of what no store holds."""
+"""Tests of how single values are encoded: every type, missing values, and values that no store holds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FULL: dict[str, Any] = {
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Return rows as a DataFrame that leaves their values as they are."""
+    """Return rows as a DataFrame with unconverted values."""
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
 
 
@@ -64,14 +64,14 @@ def accepted(found: EncodedRows, place: int = 0) -> Row:
 
 
 def refusal(values: dict[str, Any]) -> Refusal:
-    """Return why a row is refused that has these values beside plain ones."""
+    """Return why a row with these values, and otherwise plain ones, is refused."""
     found = encoded(SCHEMA, frame(FULL | values))
     check_equal(SCHEMA, frame(FULL | values))
     return found.refusals[0]
 
 
 def test_json_and_delta_hold_the_same_rows() -> None:
-    """Every type arrives without loss in both, with the same checksum beside it."""
+    """Every type reaches JSON and Delta without loss and with the same checksum."""
     found = encoded(SCHEMA, frame(FULL, dict.fromkeys(TYPES) | {"key": "AA-2"}))
     spelled = {field.name: str(field.type).replace(", 6", ",6") for field in found.columns.schema}
     names = {"batch_id", "row_checksum"}
@@ -87,8 +87,8 @@ def test_json_and_delta_hold_the_same_rows() -> None:
         assert stored == {name: value for name, value in row.values.items() if name != "nested"}
 
 
-def test_what_pandas_calls_missing_is_no_value() -> None:
-    """None, NaN, NaT and NA of columns that are no numbers with a point become null."""
+def test_pandas_missing_values_become_null() -> None:
+    """None, NaN, NaT and NA become null in columns that are neither double nor decimal."""
     missing = dict.fromkeys(TYPES) | {"key": "AA-1"}
     missing |= {"words": float("nan"), "count": float("nan"), "flag": pd.NA, "moment": pd.NaT, "share": pd.NA}
     missing |= {"nested": float("nan")}
@@ -100,23 +100,23 @@ def test_what_pandas_calls_missing_is_no_value() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"share": np.float64("nan")}, {"exact": Decimal("NaN")}, {"share": math.inf}]
 )
-def test_a_number_that_went_wrong_is_not_taken_for_missing(wrong: dict[str, Any]) -> None:
-    """NaN in a double or decimal is written in sight of everybody; Delta keeps the row, to count alike."""
+def test_nan_and_infinity_are_not_treated_as_missing(wrong: dict[str, Any]) -> None:
+    """NaN or infinity in a double or decimal refuses the row, which Delta keeps with a null there."""
     assert refusal(wrong).reason == "not_a_number"
     (stored,) = encoded(SCHEMA, frame(FULL | wrong)).columns.to_pylist()
     assert {name for name, value in stored.items() if value is None} == set(wrong)
 
 
-def test_delta_holds_of_a_refused_row_what_its_columns_can() -> None:
-    """Cleaning may make a row of it: 1e-131 is a double of the warehouse, if none of DynamoDB's."""
+def test_delta_keeps_storable_values_of_refused_rows() -> None:
+    """Delta keeps the values of a refused row that its columns can hold, for a later cleaning."""
     found = encoded(SCHEMA, frame(FULL, FULL | {"share": 1e-131}, FULL | {"share": math.nan}))
     assert [refused.reason for refused in found.refusals.values()] == ["number_too_long", "not_a_number"]
     assert found.columns["share"].to_pylist() == [0.1, 1e-131, None]
     assert found.columns["key"].to_pylist() == ["AA-1"] * 3
 
 
-def test_values_of_numpy_inside_others_are_written_as_pythons() -> None:
-    """Scalars and arrays of NumPy are the plain values that they hold, to the last digit."""
+def test_numpy_values_are_written_as_python_values() -> None:
+    """NumPy scalars and arrays are written as the Python values they hold, to the last digit."""
     values = {
         "key": np.str_("A"),
         "count": np.int64(2**63 - 1),
@@ -134,15 +134,15 @@ def test_values_of_numpy_inside_others_are_written_as_pythons() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, pd.NaT, pd.NA, np.datetime64("NaT")])
-def test_what_is_missing_inside_json_is_null(missing: object) -> None:
-    """At any depth, and never as a text."""
+def test_missing_values_inside_json_become_null(missing: object) -> None:
+    """Missing values inside JSON become null at any depth, never text."""
     nested = {"seen_at": missing, "each": [missing, {"at": missing}]}
     row = accepted(encoded(SCHEMA, frame(FULL | {"nested": nested})))
     assert row.values["nested"] == {"seen_at": None, "each": [None, {"at": None}]}
 
 
-def test_a_moment_inside_json_has_one_spelling() -> None:
-    """Its type, unit and zone do not matter; without a zone it has none when it is written either."""
+def test_timestamps_inside_json_have_one_format() -> None:
+    """Equal timestamps get the same text inside JSON, whatever their type, unit and zone."""
     aware = [
         datetime(2013, 2, 1, 6, tzinfo=timezone(timedelta(hours=1))),
         pd.Timestamp("2013-02-01T05:00Z"),
@@ -151,7 +151,7 @@ def test_a_moment_inside_json_has_one_spelling() -> None:
     naive = [np.datetime64("2013-02-01T05:00", unit) for unit in ("m", "s", "ms", "us", "ns")]
     spelled = {
         "aware": [*aware, *pd.Series(aware[1:2])],
-        "naive": [*naive, datetime(2013, 2, 1, 5), *np.array(naive), pd.Series(naive)],  # noqa: DTZ001  # so meant
+        "naive": [*naive, datetime(2013, 2, 1, 5), *np.array(naive), pd.Series(naive)],  # noqa: DTZ001  # intended
     }
     found = accepted(encoded(SCHEMA, frame(FULL | {"nested": spelled}))).values["nested"]
     assert set(found["aware"]) == {"2013-02-01T05:00:00.000000Z"}
@@ -163,16 +163,16 @@ def test_a_moment_inside_json_has_one_spelling() -> None:
     [
         pd.Timestamp("2013-02-01T05:00:00.000000001Z"),
         datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-        datetime(2013, 2, 1, 5),  # noqa: DTZ001  # so meant
+        datetime(2013, 2, 1, 5),  # noqa: DTZ001  # intended
     ],
 )
-def test_a_moment_that_no_store_holds_is_written_for_the_quarantine(wrong: object) -> None:
-    """Nanoseconds, a year that UTC does not have, a moment without a zone."""
+def test_unstorable_timestamp_is_refused(wrong: object) -> None:
+    """Timestamps with nanoseconds, without a zone or before the year 1 in UTC refuse only their row."""
     assert refusal({"moment": wrong}).reason == "wrong_type"
 
 
-def test_a_long_that_may_have_lost_digits_is_no_prediction() -> None:
-    """A float from 2^53 on stands for several integers; below it stands for one."""
+def test_float_too_large_for_exact_long_is_refused() -> None:
+    """A float of 2^53 or more in a long column fails the batch, since it may have lost digits."""
     assert accepted(encoded(SCHEMA, frame(FULL | {"count": 2.0**53 - 1}))).values["count"] == 2**53 - 1
     with pytest.raises(PredictionsError) as raised:
         encoded(SCHEMA, frame(FULL, FULL | {"count": float(1234567890123456789)}))
@@ -198,8 +198,8 @@ def test_a_long_that_may_have_lost_digits_is_no_prediction() -> None:
         (lambda number: pd.Series([np.array(number, dtype="float32"), 0], dtype=object)[:1], 24),
     ],
 )
-def test_a_narrower_float_loses_the_digits_of_a_long_earlier(values: Any, bits: int, sign: int) -> None:
-    """The type of the column, or of the value in a column of objects, tells from where on."""
+def test_float_limit_for_longs_depends_on_width(values: Any, bits: int, sign: int) -> None:
+    """The limit for floats in long columns follows the width of the column's or the value's type."""
     found = encoded(SCHEMA, frame(FULL).assign(count=values(sign * (2.0**bits - 1))))
     assert accepted(found).values["count"] == sign * (2**bits - 1)
     with pytest.raises(
@@ -209,8 +209,8 @@ def test_a_narrower_float_loses_the_digits_of_a_long_earlier(values: Any, bits: 
 
 
 @pytest.mark.parametrize("wrong", [float("inf"), float("-inf"), np.float32("inf")])
-def test_an_infinite_long_costs_its_row_only(wrong: float) -> None:
-    """It has no digits to lose: the tolerance decides about the batch."""
+def test_infinite_long_refuses_only_its_row(wrong: float) -> None:
+    """An infinite value in a long column refuses its row, not the batch."""
     found = encoded(SCHEMA, frame(FULL | {"count": wrong}, FULL | {"key": "AA-2"}))
     assert {place: refused.reason for place, refused in found.refusals.items()} == {0: "not_a_number"}
 
@@ -225,8 +225,8 @@ def test_an_infinite_long_costs_its_row_only(wrong: float) -> None:
         ({np.int64(7): 1}, "a mapping with a key of type int64, and JSON has only strings as keys"),
     ],
 )
-def test_a_value_that_json_does_not_know_is_no_prediction(value: object, what: str) -> None:
-    """Column and row are named, and the value is not quoted."""
+def test_value_not_expressible_in_json_is_refused(value: object, what: str) -> None:
+    """The error for a value that JSON cannot express names column and row and does not quote the value."""
     with pytest.raises(PredictionsError) as raised:
         encoded(SCHEMA, frame(FULL, FULL | {"nested": value}))
     assert str(raised.value) == (
@@ -244,8 +244,8 @@ def test_a_value_that_json_does_not_know_is_no_prediction(value: object, what: s
         lambda rows: rows.rename(columns={"flag": 7}),
     ],
 )
-def test_other_columns_than_the_schemas_are_no_predictions(change: Any) -> None:
-    """A missing, additional or doubled column is the program's mistake, not every row's."""
+def test_columns_other_than_the_schema_are_refused(change: Any) -> None:
+    """A missing, additional, doubled or wrongly named column fails the batch."""
     with pytest.raises(
         PredictionsError, match=r"The predictions have the columns .*, but the schema declares"
     ):
@@ -253,14 +253,14 @@ def test_other_columns_than_the_schemas_are_no_predictions(change: Any) -> None:
 
 
 @pytest.mark.parametrize("result", [None, [1], pa.array([1]), pd.Series([1])])
-def test_what_is_no_table_is_no_prediction(result: object) -> None:
-    """A column speaks Arrow as a table does."""
+def test_result_that_is_not_a_table_is_refused(result: object) -> None:
+    """A result that is not a table is refused, even a single Arrow or pandas column."""
     with pytest.raises(PredictionsError, match="which is not a table"):
         given_rows(SCHEMA, result)
 
 
-def test_a_table_of_any_library_is_taken() -> None:
-    """Polars makes views of texts, and columns come in chunks."""
+def test_tables_of_any_library_are_accepted() -> None:
+    """Polars frames and Arrow tables, batches and readers give the same lines as one table."""
     schema = schema_of({"key": "string", "share": "double"}, "key")
     rows = {"share": [0.5, None], "key": ["a", "a text of more than twelve bytes"]}
     want = encoded(schema, pa.table(rows)).lines.to_pylist()
@@ -271,8 +271,8 @@ def test_a_table_of_any_library_is_taken() -> None:
 
 
 @pytest.mark.parametrize("kind", ["string", "json"])
-def test_text_that_is_not_utf_8_is_no_prediction(kind: str) -> None:
-    """Arrow does not look at texts that it is handed, and a loader would refuse the part's whole line."""
+def test_text_that_is_not_utf_8_is_refused(kind: str) -> None:
+    """Text that is not UTF-8 is refused, since Arrow does not check it and the load would refuse its line."""
     schema = schema_of({"key": "string", "words": kind}, "key")
     offsets = pa.py_buffer(np.array([0, 1, 2], np.int32))
     words = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff")])
@@ -288,8 +288,8 @@ def test_text_that_is_not_utf_8_is_no_prediction(kind: str) -> None:
             encoded(schema, given)
 
 
-def test_a_decimal_may_have_any_number_of_zeros() -> None:
-    """Arrow has 38 digits, and the contract does not count zeros at the end; refused rows keep theirs too."""
+def test_trailing_zeros_of_decimals_do_not_count() -> None:
+    """Decimals may have more trailing zeros than Arrow's 38 digits, in accepted and refused rows."""
     schema = schema_of({"key": "string", "price": "decimal(10,2)"}, "key")
     given = [Decimal(f"1.5{'0' * 60}"), Decimal("2E+3"), Decimal("0E-90"), Decimal(f"0.125{'0' * 60}")]
     check_equal(schema, pd.DataFrame({"key": ["a", "b", "c", "d"], "price": given}))
@@ -300,8 +300,8 @@ def test_a_decimal_may_have_any_number_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("kind", ["decimal(10,2)", "decimal(38,0)", "decimal(38,19)", "decimal(38,38)"])
-def test_no_number_is_another_one_as_a_decimal(kind: str) -> None:
-    """Arrow overflows without a word while it changes a scale, and would store any number at all."""
+def test_decimal_conversion_never_changes_a_number(kind: str) -> None:
+    """No number is altered by Arrow's silent overflow when its scale changes."""
     schema = schema_of({"key": "string", "v": kind}, "key")
     digits = [9, 864, 29446, 577828522658, 10**17, 2**53, 2**62 + 1, 2**63, 2**64 - 1, 10**37, 2**126 + 7]
     exact = [
@@ -326,16 +326,16 @@ def test_no_number_is_another_one_as_a_decimal(kind: str) -> None:
         check_equal(schema, (pa.table if is_arrow else pd.DataFrame)({"key": keys, "v": column}))
 
 
-def test_a_double_has_no_more_digits_than_dynamodb_takes() -> None:
-    """Whether they come as text of JSON or as a wide decimal of Arrow."""
+def test_double_with_too_many_digits_is_refused() -> None:
+    """A wide decimal with more digits than DynamoDB holds refuses its row in a double column."""
     schema = schema_of({"key": "string", "share": "double"}, "key")
     wide = pa.array([Decimal(f"0.{'3' * 50}"), Decimal("0.5")], pa.decimal256(60, 50))
     found = encoded(schema, pa.table({"key": ["a", "b"], "share": wide}))
     assert {place: refusal.reason for place, refusal in found.refusals.items()} == {0: "number_too_long"}
 
 
-def test_a_batch_without_rows_has_columns() -> None:
-    """Of every form; a file of no rows has a schema."""
+def test_empty_table_keeps_its_columns() -> None:
+    """A table without rows has the schema's columns, whatever its form, and no pieces."""
     empty = frame()
     for given in (empty, pa.table({name: pa.nulls(0) for name in TYPES}), frame(FULL)[:0].convert_dtypes()):
         found = encoded(SCHEMA, given)
@@ -344,8 +344,8 @@ def test_a_batch_without_rows_has_columns() -> None:
         assert list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, given))) == []
 
 
-def test_pieces_are_small_and_together_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However wide rows are; errors count rows from the first of all."""
+def test_pieces_are_small_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are encoded in small pieces that together hold all rows, and errors count rows from the start."""
     monkeypatch.setattr("prediction_batches.rows.column_encoder.PIECE_BYTES", 100_000)
     rows = frame(*(FULL | {"key": f"AA-{place}", "words": "x" * (place % 700)} for place in range(4000)))
     pieces = list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, rows)))
@@ -361,8 +361,8 @@ def test_pieces_are_small_and_together_all_rows(monkeypatch: pytest.MonkeyPatch)
         list(ColumnEncoder(SCHEMA).pieces(given_rows(SCHEMA, lost)))
 
 
-def test_pieces_are_small_where_small_rows_come_before_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first rows weigh says little of the others."""
+def test_pieces_stay_small_when_rows_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces stay small even if the first rows are much smaller than the others."""
     monkeypatch.setattr("prediction_batches.rows.column_encoder.PIECE_BYTES", 100_000)
     monkeypatch.setattr("prediction_batches.rows.column_encoder._FIRST_ROWS", 10)
     schema = schema_of({"key": "string", "words": "string"}, "key")
@@ -373,15 +373,15 @@ def test_pieces_are_small_where_small_rows_come_before_large_ones(monkeypatch: p
     assert max(piece.lines.nbytes for piece in pieces) < 1_000_000
 
 
-def test_rows_beyond_an_item_are_refused() -> None:
-    """By their weight, and no row below is."""
+def test_rows_larger_than_an_item_are_refused() -> None:
+    """A row that does not fit into a DynamoDB item is refused, and no smaller one is."""
     for size in (30_000, 66_000, 399_000, 420_000):
         check_equal(SCHEMA, frame(FULL | {"words": "ä" * (size // 2)}, FULL))
     assert refusal({"words": "x" * 420_000}).reason == "value_too_large"
 
 
-def test_many_rows_that_columns_cannot_vouch_for_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """They take their time, so whoever waits reads why; a few are not worth a word."""
+def test_many_slow_rows_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning is logged when 10,000 rows took the slow path, and not for fewer."""
     schema = schema_of({"key": "string", "share": "double"}, "key")
     rows = pd.DataFrame({"key": [f"k{place}" for place in range(10_000)], "share": math.nan})
     encoder = ColumnEncoder(schema)

@@ -1,4 +1,4 @@
-"""Whatever form a column is given in, its rows are those of its values as Python tells them."""
+"""In whatever form a column is passed, its rows are those of its Python values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TYPES += ["timestamp", "json"]
 
 
 def check_alike(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> None:
-    """Find the rows equal, or refused with the same words and then each by itself."""
+    """Check that both ways give equal rows, or the same error and then equal rows one at a time."""
     try:
         lines_one_by_one(schema, table)
     except (PredictionsError, TypeError) as error:
@@ -37,8 +37,8 @@ def check_alike(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> Non
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("form", PANDAS)
-def test_a_column_of_pandas_is_what_python_tells_of_it(form: str, kind: str) -> None:
-    """Of every dtype, for every column type."""
+def test_pandas_columns_equal_their_python_values(form: str, kind: str) -> None:
+    """A pandas column of any dtype is encoded like its Python values, for each column type."""
     given = PANDAS[form]
     schema = schema_of({"key": "string", "v": kind}, "key")
     keys = pd.Series([f"k{number}" for number in range(len(given))])
@@ -47,8 +47,8 @@ def test_a_column_of_pandas_is_what_python_tells_of_it(form: str, kind: str) -> 
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("form", ARROW)
-def test_a_column_of_arrow_is_what_python_tells_of_it(form: str, kind: str) -> None:
-    """Of every type, in a table, and in a DataFrame of Arrow's types."""
+def test_arrow_columns_equal_their_python_values(form: str, kind: str) -> None:
+    """An Arrow column of any type is encoded like its Python values, in a table and in a DataFrame."""
     given = ARROW[form]
     schema = schema_of({"key": "string", "v": kind}, "key")
     keys = pa.array([f"k{number}" for number in range(len(given))])
@@ -58,8 +58,8 @@ def test_a_column_of_arrow_is_what_python_tells_of_it(form: str, kind: str) -> N
         check_alike(schema, table.to_pandas(types_mapper=pd.ArrowDtype))
 
 
-def test_the_key_may_be_of_any_form() -> None:
-    """A row without a key is refused, whatever stands for it."""
+def test_key_column_may_have_any_form() -> None:
+    """A key column of any form is encoded or refused like its Python values."""
     schema = schema_of({"key": "string", "v": "long"}, "key")
     for given in PANDAS.values():
         check_alike(schema, pd.DataFrame({"key": given, "v": 1}))
