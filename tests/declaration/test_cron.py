@@ -1,4 +1,4 @@
-"""Cron schedules of five fields, as Dagster takes them, and as EventBridge takes them."""
+"""Five-field cron schedules, as Dagster and EventBridge Scheduler accept them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FIELDS = st.lists(PARTS, min_size=1, max_size=2).map(",".join) | st.just("*")
 
 
 @given(st.lists(FIELDS, min_size=4, max_size=6).map(" ".join))
-def test_dagster_takes_every_schedule_that_is_accepted(cron: str) -> None:
-    """A declaration that was read builds its schedule."""
+def test_accepted_schedules_are_valid_in_dagster(cron: str) -> None:
+    """Every cron schedule that a declaration accepts is valid in Dagster."""
     try:
         require_cron(cron)
     except ValueError:
@@ -50,8 +50,8 @@ def test_dagster_takes_every_schedule_that_is_accepted(cron: str) -> None:
         "0 0 29 2 *",
     ],
 )
-def test_usual_schedules_are_accepted(cron: str) -> None:
-    """Lists, ranges, steps, names, and the days of a month that no number names."""
+def test_common_schedules_are_accepted(cron: str) -> None:
+    """Lists, ranges, steps, names and days such as the last of the month are accepted."""
     assert require_cron(cron) == cron
     assert is_valid_cron_string(cron)
 
@@ -59,8 +59,8 @@ def test_usual_schedules_are_accepted(cron: str) -> None:
 @pytest.mark.parametrize(
     "cron", ["", "often", "0 1 * *", "0 1 * * * *", "60 1 * * *", "0 1 * * 8", "*/0 1 * * *", "0 0 30 2 *"]
 )
-def test_what_is_no_schedule_is_refused(cron: str) -> None:
-    """By the declaration, and by Dagster, too."""
+def test_invalid_schedule_is_refused(cron: str) -> None:
+    """A schedule that Dagster would refuse is refused by the declaration."""
     with pytest.raises(ValueError, match="not a cron schedule of five fields"):
         require_cron(cron)
     assert not is_valid_cron_string(cron)
@@ -84,8 +84,8 @@ def test_what_is_no_schedule_is_refused(cron: str) -> None:
         ("0 0 * * */2", "cron(0 0 ? * 1,3,5,7 *)"),
     ],
 )
-def test_a_cron_schedule_becomes_eventbridge_s(cron: str, expression: str) -> None:
-    """The ticks are the same: weekdays are numbered again, and steps written out."""
+def test_cron_is_translated_for_eventbridge(cron: str, expression: str) -> None:
+    """The EventBridge expression has the same ticks: weekdays are renumbered and steps written out."""
     assert scheduler_cron(cron) == expression
 
 
@@ -109,7 +109,7 @@ def test_a_cron_schedule_becomes_eventbridge_s(cron: str, expression: str) -> No
         "0 1 * * frid",
     ],
 )
-def test_a_cron_schedule_that_eventbridge_cannot_keep_is_refused(cron: str) -> None:
-    """Days of the month and of the week together mean either to cron, and both to nobody else."""
+def test_cron_without_eventbridge_equivalent_is_refused(cron: str) -> None:
+    """A schedule that EventBridge Scheduler cannot run is refused, such as one by month day and weekday."""
     with pytest.raises(InvalidNameError, match="cannot run the cron schedule"):
         scheduler_cron(cron)

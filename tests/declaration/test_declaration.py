@@ -1,4 +1,4 @@
-"""A declaration's faults are found when it is read, by their field."""
+"""Tests of a declaration's fields, their defaults and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ EVALUATED = {"first_evaluated": "2013-02-01", "last_evaluated": "2013-02-26", "m
         ({"enrichments": [ENRICHMENT, ENRICHMENT]}, "at most 8 enrichments, with unique names"),
     ],
 )
-def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> None:
-    """Each wrong field is refused with its own name in the message."""
+def test_invalid_field_is_named(changes: dict[str, Any], named: str) -> None:
+    """Each invalid field is refused with its name in the message."""
     with pytest.raises(ValidationError) as caught:
         declaration("things", **changes)
     assert named in str(caught.value)
@@ -65,27 +65,25 @@ def test_a_fault_is_named_by_its_field(changes: dict[str, Any], named: str) -> N
     ("declared", "rows", "verify"),
     [(None, 50_000, "full"), (None, 50_001, "sample"), ("full", 50_001, "full"), ("scan", 1, "scan")],
 )
-def test_up_to_50000_rows_all_are_read_back_unless_the_model_says_otherwise(
-    declared: str | None, rows: int, verify: str
-) -> None:
-    """What a load verifies follows from the batch's size where nothing is declared."""
+def test_verification_defaults_depend_on_batch_size(declared: str | None, rows: int, verify: str) -> None:
+    """Up to 50,000 rows are all read back, more are sampled, unless the model declares otherwise."""
     assert declaration("things", quality={"verify": declared}).quality.verification(rows) == verify
 
 
-def test_an_unquoted_date_is_a_day() -> None:
-    """YAML reads 2013-01-05 as a date; the declaration takes it as the day it is."""
+def test_unquoted_date_is_accepted() -> None:
+    """YAML reads an unquoted 2013-01-05 as a date; the declaration accepts it as that day."""
     declared = declaration("things", partitions={"start": date(2013, 1, 5)})
     assert declared.partitions.start == "2013-01-05"
 
 
 @pytest.mark.parametrize("name", ["flight_delay", "airport_congestion"])
-def test_declared_models_can_be_read_without_dagster_loading(name: str) -> None:
-    """The command line reads the same files as the component."""
+def test_example_models_can_be_read_without_component(name: str) -> None:
+    """The command line can read the example's declarations without Dagster's component."""
     assert declaration_of(name, EXAMPLE.defs).prediction_schema.key == "entity_id"
 
 
-def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
-    """The error lists the models there are."""
+def test_undeclared_model_error_lists_declared_models() -> None:
+    """The error for an undeclared model lists the declared ones."""
     with pytest.raises(UndeclaredModelError, match="flight_delay"):
         declaration_of("tides", EXAMPLE.defs)
 
@@ -97,8 +95,8 @@ def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
         (f"type: {COMPONENT}\nattributes: {{description: 1}}", "things/defs.yaml:2 attributes.description: "),
     ],
 )
-def test_a_broken_declaration_is_named_by_its_file(tmp_path: Path, text: str, told: str) -> None:
-    """A file that is no declaration is refused with its path, and a fault with its line."""
+def test_invalid_declaration_error_names_file(tmp_path: Path, text: str, told: str) -> None:
+    """A file that is not a declaration is refused with its path, an invalid field also with its line."""
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "defs.yaml").write_text(text)
     with pytest.raises(DeclarationError, match=re.escape(told)):

@@ -1,4 +1,4 @@
-"""A `defs.yaml` is read as Dagster reads it, and a fault is told with file, line and field."""
+"""A `defs.yaml` is read as Dagster reads it, and errors name file, line and field."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def text_of(**changes: Any) -> str:
-    """Return the small model's file with other attributes."""
+    """Return the small model's file with changed attributes."""
     return str(yaml.safe_dump({"type": COMPONENT, "attributes": attributes(**changes)}, sort_keys=False))
 
 
-def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
-    """The command line, provisioning and Dagster find it by the same name."""
+def test_model_is_named_after_its_folder(tmp_path: Path) -> None:
+    """A model has the name of its folder, also as its default asset group."""
     declared = declaration_in(write(tmp_path, "things", TEXT))
     assert declared is not None
     assert (declared.name, declared.asset_group) == ("things", "things")
@@ -133,8 +133,8 @@ def test_a_model_is_called_like_its_folder(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, becomes: str, told: str) -> None:
-    """Faults of one field and of several together name the place to correct."""
+def test_error_names_file_line_and_field(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+    """Errors of single fields and of fields that contradict each other name file, line and field."""
     assert was in TEXT
     path = write(tmp_path, "things", TEXT.replace(was, becomes))
     with pytest.raises(DeclarationError) as caught:
@@ -142,8 +142,8 @@ def test_a_fault_is_told_with_file_line_and_field(tmp_path: Path, was: str, beco
     assert f"{path}{told}" in str(caught.value)
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
-    """Whoever wrote days for an hourly model need not run the check once for each of them."""
+def test_all_errors_of_a_file_are_reported_together(tmp_path: Path) -> None:
+    """All invalid fields of a file are reported in one error."""
     days = TEXT.replace("T05", "").replace("T06", "").replace("T00", "").replace("decimal(7,2)", "number")
     with pytest.raises(DeclarationError) as caught:
         declaration_in(write(tmp_path, "things", days))
@@ -155,8 +155,8 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     assert [told.count(f" attributes.{field}: ") for field in faulty] == [1, 1, 1, 1, 1]
 
 
-def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
-    """What is wrong with the retention hides nothing of training and quality."""
+def test_errors_of_several_sections_are_reported_together(tmp_path: Path) -> None:
+    """An error in one section does not hide those in other sections."""
     text = TEXT.replace("2013-01-02T06", "2013-01-02").replace(
         "  lookback: 2", "  retention: {items_days: 2, minimum_life_hours: 48}"
     )
@@ -167,8 +167,8 @@ def test_faults_of_several_parts_are_told_at_once(tmp_path: Path) -> None:
         assert f" attributes.{field}: " in str(caught.value)
 
 
-def test_a_type_that_a_comma_cuts_off_is_to_be_quoted(tmp_path: Path) -> None:
-    """Within braces YAML ends a value at its comma, which nobody sees in `decimal(10,2)`."""
+def test_unquoted_decimal_error_suggests_quotes(tmp_path: Path) -> None:
+    """YAML cuts an unquoted `decimal(10,2)` in braces at the comma; the error suggests quotes."""
     text = "- {name: points, type: decimal(10,2)}"
     whole = TEXT.replace("  columns:\n", f"  columns:\n    {text}\n")
     assert whole != TEXT
@@ -176,8 +176,8 @@ def test_a_type_that_a_comma_cuts_off_is_to_be_quoted(tmp_path: Path) -> None:
         declaration_in(write(tmp_path, "things", whole))
 
 
-def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
-    """Whoever changes many models reads all faults after one load."""
+def test_errors_of_all_files_are_reported_together(tmp_path: Path) -> None:
+    """The errors of all declarations are reported in one exception."""
     for name in ("first", "second"):
         write(tmp_path, name, TEXT.replace("decimal(7,2)", "number"))
     with pytest.raises(DeclarationError, match=r"(?s)first/defs.yaml:13.*second/defs.yaml:13"):
@@ -194,13 +194,13 @@ def test_all_faulty_files_are_told_at_once(tmp_path: Path) -> None:
         "type: [",
     ],
 )
-def test_what_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) -> None:
-    """Templates, several documents and other components are read by Dagster's own loader."""
+def test_file_that_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) -> None:
+    """Templates, several documents, other components and invalid YAML are left to Dagster's loader."""
     assert declaration_in(write(tmp_path, "things", text)) is None
 
 
-def test_every_field_that_may_be_null_may_be_so(tmp_path: Path) -> None:
-    """An explicit null is what leaving the field out is, unless it means something."""
+def test_optional_fields_may_be_null(tmp_path: Path) -> None:
+    """Optional fields may be null explicitly; a null drift threshold stays null."""
     nulls = text_of(
         partitions={"start": "2013-01-01", "end": None},
         publication={"due_hours": None},
@@ -214,15 +214,15 @@ def test_every_field_that_may_be_null_may_be_so(tmp_path: Path) -> None:
     assert declared.quality.drift.warn is None
 
 
-def test_a_folder_whose_name_is_no_model_is_told(tmp_path: Path) -> None:
-    """The folder is named, not a line of its file."""
+def test_invalid_folder_name_is_refused(tmp_path: Path) -> None:
+    """A folder name that is not a valid model name is reported with the folder, not a line of its file."""
     path = write(tmp_path, "Things", TEXT)
     with pytest.raises(DeclarationError, match=r"defs/Things: .*model name"):
         declaration_in(path)
 
 
-def test_a_date_is_the_same_text_in_both_loaders(tmp_path: Path) -> None:
-    """An unquoted date stays the text that it is, as in Dagster's loader."""
+def test_unquoted_date_stays_text(tmp_path: Path) -> None:
+    """An unquoted date stays text, as in Dagster's loader."""
     declared = declaration_in(write(tmp_path, "things", text_of().replace("'", "")))
     assert declared is not None
     assert declared.partitions.start == "2013-01-01"

@@ -1,4 +1,4 @@
-"""Declarations are read wherever pydantic and PyYAML are."""
+"""Declarations can be read with only pydantic and PyYAML installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from model_declaration.declared_models import declared_names
 declared = declared_names(Path(sys.argv[1]))
 print(json.dumps([declared, [name for name in ("yaml", "pydantic") if name in sys.modules]]))
 """
-# What pydantic and PyYAML are made of.
+# # pydantic, PyYAML and their dependencies.
 LIBRARIES = {
     "annotated_types",
     "pydantic",
@@ -37,26 +37,26 @@ LIBRARIES = {
 
 
 def output(program: str) -> list[list[str]]:
-    """Return what a program prints in a process of its own."""
+    """Return what a program prints in a separate process."""
     command = [sys.executable, "-c", program, str(EXAMPLE.defs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     found: list[list[str]] = json.loads(done.stdout)
     return found
 
 
-def test_reading_declarations_imports_neither_dagster_nor_aws() -> None:
-    """The command line starts at once, and the CDK's environment holds neither."""
+def test_reading_declarations_imports_few_packages() -> None:
+    """Reading declarations imports only pydantic and PyYAML, so the command line starts fast."""
     declared, imported = output(READING)
     assert {"airport_congestion", "flight_delay"} <= set(declared)
-    # Of an environment's own start, some names begin so as well.
+    # # The environment's start-up code may import modules whose names begin with an underscore.
     assert {name for name in imported if not name.startswith("_")} <= LIBRARIES | {
         "model_declaration",
         "prediction_contract",
     }
 
 
-def test_the_names_of_models_are_known_without_reading_files() -> None:
-    """Which is what most commands need."""
+def test_listing_models_imports_no_libraries() -> None:
+    """Most commands only need the model names, which are listed without pydantic and PyYAML."""
     declared, imported = output(NAMES)
     assert {"airport_congestion", "flight_delay"} <= set(declared)
     assert imported == []

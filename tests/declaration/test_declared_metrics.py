@@ -1,4 +1,4 @@
-"""Faults of declared metrics are told by file, line and field, before a model is trained."""
+"""Errors in declared metrics are reported with file, line and field before any training."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PINBALL = MAE | {"kind": "pinball", "quantile": 0.9}
 COST = MAE | {"kind": "function", "function": "acme.metrics:cost", "better": "lower"}
 
 
-def test_a_job_is_told_all_of_a_metric() -> None:
-    """Quantile and function reach it with the columns."""
+def test_metrics_are_passed_to_jobs_completely() -> None:
+    """A job gets a metric's columns, quantile, function and direction."""
     training = declaration("things", training=RANGE | {"metrics": [MAE, PINBALL, COST]}).training
     assert training is not None
     assert [each.as_metric for each in training.metrics] == [
@@ -57,10 +57,10 @@ def without(metric: dict[str, Any], *names: str) -> dict[str, Any]:
         ([MAE, PINBALL, dict(MAE)], "- kind", "training.metrics.2: mae:score is declared twice"),
     ],
 )
-def test_a_fault_of_a_metric_is_told_with_its_line(
+def test_metric_error_names_its_line(
     tmp_path: Path, metrics: list[dict[str, Any]], line: str, complaint: str
 ) -> None:
-    """A person corrects it without looking for it."""
+    """An error in a metric names the line to correct."""
     columns = [
         {"name": "name", "type": "string", "key": True, "nullable": False},
         {"name": "score", "type": "double"},
@@ -78,8 +78,8 @@ def test_a_fault_of_a_metric_is_told_with_its_line(
     assert line in text.splitlines()[number - 1]
 
 
-def test_metrics_need_to_know_what_became_of_predictions(tmp_path: Path) -> None:
-    """A model without the function `outcomes` would fail in its training."""
+def test_metrics_require_outcomes(tmp_path: Path) -> None:
+    """A model with metrics but without outcomes.py is refused, since its training would fail."""
     file = tmp_path / "things" / "defs.yaml"
     file.parent.mkdir()
     declared = attributes(training=RANGE | {"metrics": [MAE]}, lookback=0)

@@ -1,4 +1,4 @@
-"""What a model learns from and is judged by: defaults, and faults told by file, line and field."""
+"""Declared training: defaults, approval, and errors with file, line and field."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ METRIC = {"kind": "mae", "predicted": "score", "actual": "real_score"}
 REGISTRY = {"from": "registry"}
 
 
-def test_a_training_without_fields_has_a_window_and_leaves_approval_to_a_person() -> None:
-    """The usual numbers of partitions hold, and without metrics nobody else can approve."""
+def test_empty_training_has_defaults() -> None:
+    """An empty training has the default window and margin, no schedule, and needs a person to approve."""
     training = declaration("things", training={}).retraining
     assert training is not None
     assert (training.window, training.held_out, training.gap) == (60, 14, 1)
@@ -29,15 +29,15 @@ def test_a_training_without_fields_has_a_window_and_leaves_approval_to_a_person(
 
 
 @pytest.mark.parametrize(("approval", "by_rule"), [(None, True), ("auto", True), ("manual", False)])
-def test_metrics_let_a_better_candidate_be_approved_by_rule(approval: str | None, by_rule: bool) -> None:
-    """Unless the declaration asks for a person."""
+def test_approval_is_automatic_with_metrics(approval: str | None, by_rule: bool) -> None:
+    """With metrics, a better candidate is approved by rule unless `approval` is manual."""
     training = declaration("things", training={"metrics": [METRIC], "approval": approval}).retraining
     assert training is not None
     assert training.is_approved_by_rule is by_rule
 
 
-def test_jobs_are_told_how_candidates_are_judged() -> None:
-    """Slices, margin and who approves; nothing of a model that was trained elsewhere."""
+def test_judging_rules_are_passed_to_jobs() -> None:
+    """Jobs get slices, margin and approval, and nothing for a model that was trained elsewhere."""
     training = {"metrics": [METRIC], "slices": ["score"], "margin": 0.05, "approval": "manual"}
     judging = model_inputs(declaration("things", training=training)).judging
     assert judging is not None
@@ -55,10 +55,10 @@ def test_jobs_are_told_how_candidates_are_judged() -> None:
         ("monthly", ("2012-11", "2013-02"), ("2013-04", "2013-04"), (4, 1, 1)),
     ],
 )
-def test_the_form_that_names_partitions_is_read_as_their_counts(
+def test_named_partitions_are_converted_to_counts(
     kind: str, learned: tuple[str, str], judged: tuple[str, str], counts: tuple[int, int, int]
 ) -> None:
-    """A file of version 0.1 needs no edit: as many partitions are learned from, left out and judged on."""
+    """A version 0.1 training with named partitions is read as counts for window, gap and held-out."""
     training = range_of(learned) | {"first_evaluated": judged[0], "last_evaluated": judged[1]}
     declared = declaration(
         "things",
@@ -73,8 +73,8 @@ def test_the_form_that_names_partitions_is_read_as_their_counts(
     assert retraining.schedule is None
 
 
-def test_named_partitions_without_an_evaluation_leave_approval_to_a_person() -> None:
-    """Nothing judges the model, so held out are the usual numbers, and no rule approves."""
+def test_named_partitions_without_evaluation_need_approval() -> None:
+    """Without an evaluation range the defaults are held out, and a person must approve."""
     declared = declaration("things", training=range_of(("2013-01-08", "2013-01-31")))
     retraining = declared.retraining
     assert retraining is not None
@@ -85,8 +85,8 @@ def test_named_partitions_without_an_evaluation_leave_approval_to_a_person() -> 
     assert not judging.is_approved_by_rule
 
 
-def test_the_champion_scores_unless_a_file_is_named() -> None:
-    """Trained here, registered here or produced by SageMaker: all have versions."""
+def test_models_have_versions_unless_a_file_is_declared() -> None:
+    """Every model has versions, unless it declares a model file."""
     file = {"path": "models/churn.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
     with_versions: list[dict[str, Any]] = [
         {},
@@ -99,12 +99,12 @@ def test_the_champion_scores_unless_a_file_is_named() -> None:
 
 
 def range_of(learned: tuple[str, str]) -> dict[str, str]:
-    """Return a training as files of version 0.1 declare it."""
+    """Return a training as version 0.1 files declare it."""
     return {"first_partition": learned[0], "last_partition": learned[1]}
 
 
-def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
-    """Return what is told of a wrong declaration, and the line that it names."""
+def refusal_of(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
+    """Return the error for an invalid declaration, and the line that it names."""
     file = tmp_path / "things" / "defs.yaml"
     file.parent.mkdir()
     text = str(yaml.safe_dump({"type": COMPONENT, "attributes": declared}, sort_keys=False))
@@ -135,11 +135,11 @@ def told(tmp_path: Path, declared: dict[str, Any]) -> tuple[str, str]:
         ({"window": 3, "first_partition": "2013-01-01"}, "training:", "training.window: Extra inputs"),
     ],
 )
-def test_a_fault_of_a_training_is_told_with_its_line(
+def test_training_error_names_its_line(
     tmp_path: Path, training: dict[str, Any], line: str, complaint: str
 ) -> None:
-    """A person corrects it without looking for it."""
-    message, place = told(tmp_path, attributes(training=training))
+    """An error in a training names the line to correct."""
+    message, place = refusal_of(tmp_path, attributes(training=training))
     assert complaint in message
     assert line in place
 
@@ -172,20 +172,20 @@ def test_a_fault_of_a_training_is_told_with_its_line(
         ),
     ],
 )
-def test_a_fault_of_a_model_trained_elsewhere_is_told_with_its_line(
+def test_external_model_error_names_its_line(
     tmp_path: Path, changes: dict[str, Any], line: str, complaint: str
 ) -> None:
-    """Which of two forms was meant is told by the fields that are there."""
+    """An error in the declaration of a model that is trained elsewhere names the line to correct."""
     declared = attributes(**changes)
     if "training" not in changes:
         del declared["training"]
-    message, place = told(tmp_path, declared)
+    message, place = refusal_of(tmp_path, declared)
     assert complaint in message
     assert line in place
 
 
-def test_a_model_of_the_registry_has_metrics_of_its_own() -> None:
-    """Its jobs are told the metrics, and no file."""
+def test_registry_model_passes_its_accuracy_metrics() -> None:
+    """Jobs of a registry model get the metrics of `quality.accuracy` and no model file."""
     declared = declaration(
         "things", training=None, model=REGISTRY, quality={"accuracy": {"metrics": [METRIC], "block": 0.5}}
     )

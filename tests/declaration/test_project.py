@@ -1,4 +1,4 @@
-"""A project is found in one way, and its marker is judged member by member."""
+"""Tests of finding a project and validating its `[tool.mlpipe]` table."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SERVICE = '[[tool.mlpipe.services]]\nname = "weather"\nmodule = "acme.weather"\n
 
 
 def marked(root: Path, settings: str) -> Path:
-    """Write a project whose table [tool.mlpipe] holds these lines, and return its folder."""
+    """Write a project with these lines in its [tool.mlpipe] table, and return its folder."""
     made = new_project(root)
     marker = made.root / "pyproject.toml"
     marker.write_text(f"{marker.read_text()}\n{settings}\n")
     return made.root
 
 
-def test_a_project_is_found_upwards_or_named(tmp_path: Path) -> None:
-    """The variable goes before the folder that a command runs in."""
+def test_project_is_found_by_variable_or_parent_folders(tmp_path: Path) -> None:
+    """MLPIPE_PROJECT takes precedence over the folder that a command runs in."""
     here, there = new_project(tmp_path / "here"), new_project(tmp_path / "there", "other")
     assert Project.find({}, here.defs).root == here.root
     named = Project.find({"MLPIPE_PROJECT": str(there.root)}, here.defs)
     assert (named.root, named.package, named.location_name) == (there.root, "other", "other")
 
 
-def test_a_repository_names_the_folder_of_its_project(tmp_path: Path) -> None:
-    """From its root as from the project's own folder it is the same project; one step, no more."""
+def test_repository_root_points_to_its_project(tmp_path: Path) -> None:
+    """A repository's root finds the project it names, but does not follow a second reference."""
     made = new_project(tmp_path / "teams" / "acme")
     (tmp_path / "pyproject.toml").write_text('[tool.mlpipe]\nproject = "teams/acme"\n')
     assert Project.find({}, tmp_path) == Project.find({}, made.root) == made
@@ -42,8 +42,8 @@ def test_a_repository_names_the_folder_of_its_project(tmp_path: Path) -> None:
         Project.at(tmp_path / "teams")
 
 
-def test_outside_of_any_project_the_error_says_what_to_do(tmp_path: Path) -> None:
-    """A marker without the table is none."""
+def test_error_outside_a_project_says_what_to_do(tmp_path: Path) -> None:
+    """Outside a project, or with a pyproject.toml without the table, the error says what to do."""
     (tmp_path / "pyproject.toml").write_text("[tool.other]\n")
     with pytest.raises(ProjectError, match="mlpipe init"):
         Project.find({}, tmp_path)
@@ -51,8 +51,8 @@ def test_outside_of_any_project_the_error_says_what_to_do(tmp_path: Path) -> Non
         Project.find({"MLPIPE_PROJECT": str(tmp_path)}, tmp_path)
 
 
-def test_the_example_brings_a_service_and_sample_data() -> None:
-    """Both are named in its marker."""
+def test_example_declares_a_service_and_sample_data() -> None:
+    """The example's pyproject.toml names its weather service and its sample data."""
     assert EXAMPLE.services == (ProjectService("weather", "flights.weather_service"),)
     assert EXAMPLE.sample_data == "flights.sample_data:objects"
 
@@ -79,14 +79,14 @@ def test_the_example_brings_a_service_and_sample_data() -> None:
         (f"{SERVICE}{SERVICE}", "services: two services have the same name"),
     ],
 )
-def test_a_fault_is_told_with_its_member(tmp_path: Path, settings: str, told: str) -> None:
-    """File, table and member are named."""
+def test_invalid_setting_is_named(tmp_path: Path, settings: str, told: str) -> None:
+    """An invalid setting of [tool.mlpipe] is refused with its name."""
     with pytest.raises(ProjectError, match=told):
         Project.at(marked(tmp_path / "acme", settings))
 
 
-def test_git_ignores_what_the_platform_writes(tmp_path: Path) -> None:
-    """Also in a repository whose own .gitignore says nothing of it."""
+def test_git_ignores_the_state_folder(tmp_path: Path) -> None:
+    """Git ignores the state folder without an entry in the repository's .gitignore."""
     made = new_project(tmp_path)
     (made.make_state_folder() / "stack").mkdir()
     (made.stack_folder / "secret").touch()
@@ -97,20 +97,20 @@ def test_git_ignores_what_the_platform_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["infra", "sagemaker_scripts", "prediction_contract", "mlpipe"])
-def test_a_package_that_is_called_like_one_of_the_platforms_is_refused(tmp_path: Path, package: str) -> None:
-    """Its files would take the place of the platform's in the jobs' code."""
+def test_package_name_of_the_platform_is_refused(tmp_path: Path, package: str) -> None:
+    """A project package with a platform package's name is refused, since it would replace it in jobs."""
     with pytest.raises(ProjectError, match=f"root_module: {package} is one of the platform's own packages"):
         new_project(tmp_path, package)
 
 
-def test_a_folder_that_pythons_path_cannot_hold_is_refused(tmp_path: Path) -> None:
-    """Jobs and the local stack would not find the package."""
+def test_folder_with_colon_is_refused(tmp_path: Path) -> None:
+    """A project folder with a colon is refused, since it cannot be on Python's path."""
     with pytest.raises(ProjectError, match=r"holds ':'.* Move the project"):
         new_project(tmp_path / "a:b")
 
 
-def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The message says what to make of it."""
+def test_unwritable_state_folder_error_says_what_to_do(tmp_path: Path) -> None:
+    """The error for a state folder that cannot be created says what to do."""
     made = new_project(tmp_path)
     made.state_folder.touch()
     with pytest.raises(ProjectError, match=r"\.mlpipe cannot be written: File exists. Make the folder"):
@@ -120,8 +120,8 @@ def test_a_state_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings", ["[tool]\ndg = 5", "[tool.dg]\nproject = 5", "[tool.dg.project]\nroot_module = 5"]
 )
-def test_a_project_without_a_package_is_named(tmp_path: Path, settings: str) -> None:
-    """Whatever stands in the place of its tables."""
+def test_project_without_package_is_refused(tmp_path: Path, settings: str) -> None:
+    """A project without a valid root_module is refused, whatever type its tables have."""
     (tmp_path / "pyproject.toml").write_text(f"{settings}\n[tool.mlpipe]\n")
     with pytest.raises(ProjectError, match="names no package as root_module"):
         Project.at(tmp_path)

@@ -1,4 +1,4 @@
-"""Sample data: what a project's generator yields lies in a folder as it would lie in the bucket."""
+"""Sample data: the objects that a project's generator yields are stored in a folder like the bucket's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sample_data = "acme.sample_data:objects"
 
 
 def project_with(root: Path, generator: str) -> Project:
-    """Return a project whose sample data come from a module of this text."""
+    """Return a project whose sample data module has this text."""
     package = root / "src" / "acme"
     package.mkdir(parents=True)
     (root / "pyproject.toml").write_text(_MARKER)
@@ -35,14 +35,14 @@ def project_with(root: Path, generator: str) -> Project:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return what lies below a folder, by key."""
+    """Return the files below a folder by key."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 
-def test_objects_lie_under_their_keys(tmp_path: Path) -> None:
-    """Each object is a file of its key below the project's own state folder."""
+def test_objects_are_stored_under_their_keys(tmp_path: Path) -> None:
+    """Each object is written to the file of its key below the project's state folder."""
     project = project_with(
         tmp_path, "def objects():\n    yield 'raw/orders/dt=2013-02-01/a.csv', b'id\\n1\\n'\n"
     )
@@ -52,7 +52,7 @@ def test_objects_lie_under_their_keys(tmp_path: Path) -> None:
 
 
 def test_unchanged_generators_do_not_run_again(tmp_path: Path) -> None:
-    """A second command takes what the first one wrote, until the project's code changes."""
+    """Sample data is generated again only when the project's code has changed."""
     project = project_with(tmp_path, "def objects():\n    yield 'a', b'1'\n")
     (sample_data_folder(project) / "a").write_bytes(b"kept")
     assert files(sample_data_folder(project)) == {"a": b"kept"}
@@ -60,8 +60,8 @@ def test_unchanged_generators_do_not_run_again(tmp_path: Path) -> None:
     assert files(sample_data_folder(project)) == {"b": b"2"}
 
 
-def test_generators_that_can_tell_it_are_told_the_moment(tmp_path: Path) -> None:
-    """Sample data as of a partition lies in a folder of its own."""
+def test_generators_may_take_as_of(tmp_path: Path) -> None:
+    """A generator with an `as_of` argument gets the partition, and its data is kept apart."""
     project = project_with(tmp_path, "def objects(as_of=None):\n    yield 'a', str(as_of).encode()\n")
     assert files(sample_data_folder(project)) == {"a": b"None"}
     assert files(sample_data_folder(project, as_of="2013-02-01")) == {"a": b"2013-02-01"}
@@ -79,8 +79,8 @@ def test_generators_that_can_tell_it_are_told_the_moment(tmp_path: Path) -> None
         ("def objects():\n    return 1 / 0\n", "sample_data.py:2 in objects"),
     ],
 )
-def test_faults_name_the_generator(tmp_path: Path, generator: str, told: str) -> None:
-    """Whatever is wrong with a generator is told with its name and its own line, and leaves no folder."""
+def test_error_names_the_generator(tmp_path: Path, generator: str, told: str) -> None:
+    """An error of a generator names it and its line, and leaves no folder."""
     project = project_with(tmp_path, generator)
     with pytest.raises(SampleDataError, match=r"Correct acme\.sample_data:objects") as caught:
         sample_data_folder(project)
@@ -88,8 +88,8 @@ def test_faults_name_the_generator(tmp_path: Path, generator: str, told: str) ->
     assert [path.name for path in project.state_folder.iterdir() if path.is_dir()] == []
 
 
-def test_a_project_without_sample_data_says_what_to_do(tmp_path: Path) -> None:
-    """The message names the setting, and the option that stands in for it."""
+def test_error_without_sample_data_says_what_to_do(tmp_path: Path) -> None:
+    """The error of a project without sample data points to the option that replaces it."""
     project = project_with(tmp_path, "")
     (tmp_path / "pyproject.toml").write_text(_MARKER.replace('sample_data = "acme.sample_data:objects"', ""))
     with pytest.raises(SampleDataError, match="pass --data"):

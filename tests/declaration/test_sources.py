@@ -1,4 +1,4 @@
-"""What a model is made of is judged when its declaration is read, and reaches its jobs as one document."""
+"""Tests of declared sources, features and models, and of the inputs document that jobs read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MODEL_FILE = {"path": "trained/churn.ubj", "sha256": "ab" * 32, "codec": "xgboos
 
 
 def project_in(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> Project:
-    """Write a project of one model and return it."""
+    """Write a project with one model and return it."""
     (folder / "pyproject.toml").write_text('[tool.mlpipe]\n[tool.dg.project]\nroot_module = "acme"\n')
     home = folder / "src" / "acme" / "defs" / "things"
     home.mkdir(parents=True)
@@ -56,8 +56,8 @@ def inputs_of(project: Project) -> ModelInputs:
     return ModelInputs.parse(content)
 
 
-def told(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> str:
-    """Return what is told of a faulty declaration, from the line on."""
+def refusal_of(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> str:
+    """Return the error for an invalid declaration, after checking that it names the file."""
     project = project_in(folder, functions=functions, **changes)
     path = project.defs / "things" / "defs.yaml"
     with pytest.raises(DeclarationError) as caught:
@@ -67,8 +67,8 @@ def told(folder: Path, functions: tuple[str, ...] = (), **changes: Any) -> str:
     return text
 
 
-def test_jobs_are_told_sources_functions_and_codecs(tmp_path: Path) -> None:
-    """What is declared arrives whole and in order, without what Dagster alone needs."""
+def test_inputs_are_passed_to_jobs_completely(tmp_path: Path) -> None:
+    """Jobs get sources, functions and codecs complete and in order, without what only Dagster needs."""
     project = project_in(
         tmp_path,
         functions=("features", "outcomes", "train", "predict"),
@@ -98,8 +98,8 @@ def test_jobs_are_told_sources_functions_and_codecs(tmp_path: Path) -> None:
     )
 
 
-def test_jobs_are_told_to_call_predict_once(tmp_path: Path) -> None:
-    """A model that needs all rows gets them; documents of all others keep their keys."""
+def test_whole_is_passed_only_when_declared(tmp_path: Path) -> None:
+    """Only a model with `scoring.whole` has it in its inputs document, so other documents keep their keys."""
     told_whole = []
     for name, scoring in (("whole", {"whole": True}), ("chunks", {"chunk_rows": 5000}), ("plain", {})):
         (tmp_path / name).mkdir()
@@ -110,8 +110,8 @@ def test_jobs_are_told_to_call_predict_once(tmp_path: Path) -> None:
     assert told_whole == [(True, True), (False, False), (False, False)]
 
 
-def test_a_model_of_prepared_features_and_a_file_has_neither_functions_nor_training(tmp_path: Path) -> None:
-    """The rows of a source are its features, and a file with its digest is the model."""
+def test_prepared_features_and_model_file_are_passed(tmp_path: Path) -> None:
+    """A model may take a source's rows as features and a file with its digest as the model."""
     project = project_in(
         tmp_path,
         training=None,
@@ -135,8 +135,8 @@ def test_a_model_of_prepared_features_and_a_file_has_neither_functions_nor_train
         ("", ""),
     ],
 )
-def test_a_path_begins_with_folders_that_stay_the_same(path: str, beginning: str) -> None:
-    """By them a role is given what it may read, and an asset its key."""
+def test_fixed_folders_of_a_path_are_found(path: str, beginning: str) -> None:
+    """The folders before a placeholder or wildcard are found, for permissions and asset keys."""
     assert Source(name="orders", format="parquet", path=path).beginning == beginning
 
 
@@ -180,20 +180,20 @@ def without(source: dict[str, Any], *fields: str) -> dict[str, Any]:
         ("raw/orders", "orders: a source needs fields, such as {format: parquet"),
     ],
 )
-def test_a_fault_of_a_source_is_told_with_line_and_field(tmp_path: Path, source: Any, fault: str) -> None:
-    """Each one names the field of the source's own format."""
-    assert f" attributes.sources.{fault}" in told(tmp_path, sources={"orders": source})
+def test_source_error_names_its_field(tmp_path: Path, source: Any, fault: str) -> None:
+    """An error in a source names the field of the source's format."""
+    assert f" attributes.sources.{fault}" in refusal_of(tmp_path, sources={"orders": source})
 
 
 @pytest.mark.parametrize("name", ["Orders", "class", "partition", "previous", "2nd", "a-b"])
-def test_functions_could_not_receive_a_source_of_some_names(tmp_path: Path, name: str) -> None:
-    """A source's name is the name of an argument, which is nothing else's."""
-    fault = told(tmp_path, sources={name: ORDERS})
+def test_source_name_that_is_no_argument_is_refused(tmp_path: Path, name: str) -> None:
+    """A source name that cannot be an argument of the model's functions is refused."""
+    fault = refusal_of(tmp_path, sources={name: ORDERS})
     assert f" attributes.sources.{name}: {name} cannot name a source" in fault
 
 
-def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
-    """Somebody with ten columns is led to the one that is wrong."""
+def test_nested_source_error_names_its_line(tmp_path: Path) -> None:
+    """An error in one of a source's columns names that column's line."""
     sources = {"orders": ORDERS | {"columns": {"id": "string", "amount": "money", "ordered_at": "timestamp"}}}
     project = project_in(tmp_path, sources=sources)
     path = project.defs / "things" / "defs.yaml"
@@ -227,17 +227,15 @@ def test_a_fault_deep_in_a_source_is_told_with_its_line(tmp_path: Path) -> None:
         ({"codecs": ["acme..codecs:Detector"]}, "codecs.0: it is not written as acme.readers:Orders"),
     ],
 )
-def test_a_fault_of_features_and_model_is_told_with_line_and_field(
-    tmp_path: Path, changes: dict[str, Any], fault: str
-) -> None:
-    """What the parts of a declaration say of one another is judged, too."""
-    assert f" attributes.{fault}" in told(tmp_path, sources={"orders": ORDERS}, **changes)
+def test_error_across_sections_names_its_field(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    """Contradictions between sources, features, model and training name the field to correct."""
+    assert f" attributes.{fault}" in refusal_of(tmp_path, sources={"orders": ORDERS}, **changes)
 
 
-def test_outcomes_tell_no_further_back_than_the_sources(tmp_path: Path) -> None:
-    """A previous batch that nobody can judge any more is refused; a source read as a whole tells of any."""
+def test_lookback_beyond_source_history_is_refused(tmp_path: Path) -> None:
+    """With outcomes, a lookback beyond the sources' history is refused, unless one source has all rows."""
     partitioned = {"orders": ORDERS, "ships": SHIPS}
-    fault = told(tmp_path, functions=("outcomes",), sources=partitioned, lookback=8)
+    fault = refusal_of(tmp_path, functions=("outcomes",), sources=partitioned, lookback=8)
     assert (
         "attributes.lookback: the previous batch may lie 8 partitions back, but the longest history" in fault
     )
@@ -259,10 +257,10 @@ def test_outcomes_tell_no_further_back_than_the_sources(tmp_path: Path) -> None:
         (SHIPS | {"path": "raw/ships/{date}.xml"}, None),
     ],
 )
-def test_hours_do_not_see_the_whole_of_their_day(
+def test_hourly_model_with_daily_source_is_refused(
     tmp_path: Path, source: dict[str, Any], fault: str | None
 ) -> None:
-    """Unless rows or a reader say what was known at an hour, a day's data tells its future."""
+    """An hourly model may read a whole day's data only with `known_at` or its own reader."""
     declared = {name: value for name, value in source.items() if value is not None}
     hours = {
         "partitions": {"kind": "hourly", "start": "2013-01-01T00"},
@@ -271,4 +269,6 @@ def test_hours_do_not_see_the_whole_of_their_day(
     if fault is None:
         assert inputs_of(project_in(tmp_path, **hours))
     else:
-        assert f"attributes.sources.source.{fault}: a whole day holds data later" in told(tmp_path, **hours)
+        assert f"attributes.sources.source.{fault}: a whole day holds data later" in refusal_of(
+            tmp_path, **hours
+        )
