@@ -1,4 +1,4 @@
-"""Calling the application as the load balancer does, and reading what came of it."""
+"""Calls to the API's application as the load balancer makes them, and access to its responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUEST_ID = "6f1c2a5e-0000-4000-8000-000000000001"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a function in us-east-1, with these variables as well."""
+    """Return the environment of a function in us-east-1, with these variables added."""
     return {
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
@@ -39,14 +39,14 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def recorded_event(name: str, *, model: str = "m", token: str = "") -> dict[str, Any]:
-    """Return a recorded event with a model and a token put in."""
+    """Return a recorded event with a model and a token inserted."""
     text = (EVENTS / f"{name}.json").read_text(encoding="utf-8")
     return json.loads(text.replace("MODEL", model).replace("TOKEN", token))
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer of the application."""
+    """A response of the application."""
 
     event: dict[str, Any]
 
@@ -57,14 +57,14 @@ class Answered:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by name, of either mode."""
+        """The headers by name, in either mode of the load balancer."""
         if "multiValueHeaders" in self.event:
             return {name: values[0] for name, values in self.event["multiValueHeaders"].items()}
         return self.event["headers"]
 
     @property
     def document(self) -> Any:
-        """The body's JSON, numbers as they are written."""
+        """The parsed JSON body, with exact numbers."""
         return json.loads(self.event["body"], parse_float=Decimal)
 
     @property
@@ -77,7 +77,7 @@ class Answered:
 
 @dataclass(slots=True)
 class ApiUnderTest:
-    """One execution environment of the function, and the lines that it logged."""
+    """One execution environment of the function, and the lines it logged."""
 
     issuer: TokenIssuer
     variables: dict[str, str]
@@ -102,7 +102,7 @@ class ApiUnderTest:
         body: str | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Answered:
-        """Answer a request with a good token, or with the given one; an empty one is none."""
+        """Send a request with a valid token, or with the given one; an empty token sends none."""
         token = self.issuer.token() if token is None else token
         joined = {**({"authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
         event = {
@@ -114,7 +114,7 @@ class ApiUnderTest:
         return self.send({**event, "body": body})
 
     def batch_get(self, model: str, document: Any, *, token: str | None = None) -> Answered:
-        """Ask for several predictions with this JSON, or with this text as it is."""
+        """Ask for several predictions with a JSON document, or with raw text."""
         body = document if isinstance(document, str) else json.dumps(document)
         path = f"/v1/models/{model}/predictions:batchGet"
         return self.get(path, method="POST", token=token, body=body)

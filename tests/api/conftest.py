@@ -1,4 +1,4 @@
-"""The API over real DynamoDB and real HTTP: a model of the test's own, an issuer, a weather service."""
+"""Fixtures of the API over real DynamoDB and real HTTP: a new model, a token issuer, a weather service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def session_issuer() -> Iterator[TokenIssuer]:
-    """Give an issuer that nobody changes."""
+    """Return a token issuer that no test changes."""
     issuer = TokenIssuer()
     with serving_keys(issuer) as url:
         issuer.url = url
@@ -36,27 +36,27 @@ def session_issuer() -> Iterator[TokenIssuer]:
 
 @pytest.fixture(scope="session")
 def weather() -> Iterator[WeatherServer]:
-    """Give a weather service in this process."""
+    """Return a weather service in this process."""
     with WeatherServer(0, read_observations(weather_file())) as server, serving_requests(server):
         yield server
 
 
 @pytest.fixture(scope="session")
 def deployment(local_stack: LocalStack) -> Deployment:
-    """Give the local stack's deployment."""
+    """Return the local stack's deployment."""
     account = local_stack.environment["MLPIPE_ACCOUNT_ID"]
     return Deployment("local", account, local_stack.environment["AWS_REGION"])
 
 
 @pytest.fixture
 def model(aws_client: Callable[[str], Any], deployment: Deployment) -> PublishedModel:
-    """Give a model of the test's own on the local stack, not published yet."""
+    """Return a new model on the local stack that is not published yet."""
     return new_model(aws_client("dynamodb"), deployment)
 
 
 @pytest.fixture
 def api(local_stack: LocalStack, session_issuer: TokenIssuer, weather: WeatherServer) -> ApiUnderTest:
-    """Give the application in this process, over the stack's DynamoDB; it reads the pointer each time."""
+    """Return the application in this process, over the stack's DynamoDB and without a pointer cache."""
     return ApiUnderTest(
         session_issuer,
         {
@@ -70,13 +70,13 @@ def api(local_stack: LocalStack, session_issuer: TokenIssuer, weather: WeatherSe
 
 @pytest.fixture(scope="session")
 def token(local_stack: LocalStack) -> str:
-    """Give a token as `make token` prints it."""
+    """Return a token as `make token` prints it."""
     return obtain_token(dict(local_stack.environment))
 
 
 @pytest.fixture
 def issuer() -> Iterator[TokenIssuer]:
-    """Give an issuer whose keys are served at `issuer.url`; making a key is slow, so it is shared."""
+    """Return an issuer whose keys are served at `issuer.url`; keys are shared because making them is slow."""
     issuer = TokenIssuer.__new__(TokenIssuer)
     issuer.keys, issuer.fetches = dict(SHARED_ISSUER.keys), 0
     issuer.served = issuer.key_set()
@@ -87,5 +87,5 @@ def issuer() -> Iterator[TokenIssuer]:
 
 @pytest.fixture
 def verifier(issuer: TokenIssuer) -> TokenVerifier:
-    """Give a verifier that trusts the issuer."""
+    """Return a verifier that trusts the issuer."""
     return TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS)

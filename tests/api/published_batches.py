@@ -1,4 +1,4 @@
-"""Batches published as the product publishes them: the contract's items, the registry's rules."""
+"""Batches published by the product's own rules, with items as the contract defines them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FLIGHT = (
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """A model of the test's own, whose batches are published one after another."""
+    """A new model whose batches are published one after another."""
 
     client: Any
     deployment: Deployment
@@ -86,11 +86,11 @@ class PublishedModel:
         self._release(publication_rules.rollback, batch_id, ServingRecord(SCHEMA, "v7", 1, "0").to_json())
 
     def load(self, *lines: str, partition: str = "2013-02-01") -> str:
-        """Load and verify a batch that nobody publishes; return its batch id."""
+        """Load and verify a batch without publishing it; return its batch id."""
         return self._load(lines, partition, None)[0]
 
     def hold(self) -> None:
-        """Stop automatic publication, which moves the pointer's sequence and nothing else."""
+        """Stop automatic publication, which only increments the pointer's sequence."""
         request = ChangeRequest(request_id=uuid.uuid4().hex, actor="test")
         self.registry.carry_out(
             lambda: publication_rules.hold(
@@ -146,7 +146,7 @@ class PublishedModel:
         return found
 
     def _verify(self, facts: ManifestFacts, now: datetime) -> None:
-        """Take a batch from its done file to verified, rule by rule."""
+        """Take a batch from its done file to verified by the registry's rules."""
         carry_out, batch_id, token = self.registry.carry_out, facts.batch_id, uuid.uuid4().hex
         carry_out(lambda: manifest_rules.register_batch(facts, self.registry.batch(self.name, batch_id)))
         soon = now + timedelta(minutes=10)
@@ -161,7 +161,7 @@ class PublishedModel:
                 now=now,
             )
         )
-        # What the registry believes of the items' life; a test may have written others.
+        # # The expiry that the registry records; a test may have written items with another one.
         carry_out(
             lambda: load_rules.complete_load(
                 self._batch(batch_id), token=token, expire_at=now + 30 * DAY, now=now, retention=DAY
@@ -175,7 +175,7 @@ class PublishedModel:
 
 
 def new_model(client: Any, deployment: Deployment) -> PublishedModel:
-    """Return a model that nobody else uses, with its table."""
+    """Return a new model with its table."""
     model = PublishedModel(client, deployment, f"m{uuid.uuid4().hex[:12]}")
     ensure_table(client, online_table(deployment, model.name))
     return model

@@ -1,4 +1,4 @@
-"""Where host names lead, and how long it may take to find out."""
+"""Tests of host name resolution for outgoing calls: private addresses and slow name servers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.fakes.names import hanging_names, names_leading_to
 OK = (200, b"{}", {})
 
 
-def test_a_private_address_is_refused_by_where_it_leads() -> None:
-    """A name that leads to this machine is no public provider; nothing is sent to it."""
+def test_name_of_private_address_is_refused() -> None:
+    """A provider name that resolves to this machine is refused, and nothing is sent to it."""
     with serving(OK) as server:
         url = server.url.replace("127.0.0.1", "localhost")
         with pytest.raises(HttpFaultError):
@@ -30,8 +30,8 @@ def test_a_private_address_is_refused_by_where_it_leads() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
-def test_the_address_that_was_judged_is_the_one_that_is_called(address: str) -> None:
-    """One look-up for one connection: a name that means another address a moment later gains nothing."""
+def test_checked_address_is_the_one_called(address: str) -> None:
+    """Each connection resolves the name once, so a changed DNS answer cannot bypass the check."""
     with serving(OK) as server:
         port = server.server_address[1]
         with names_leading_to(address) as asked:
@@ -43,8 +43,8 @@ def test_the_address_that_was_judged_is_the_one_that_is_called(address: str) -> 
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "017700000001", "localhost."])
-def test_other_spellings_of_this_machine_are_judged_by_what_they_mean(host: str) -> None:
-    """Numbers, octal, short forms: what the system makes of them is private."""
+def test_alternative_spellings_of_loopback_are_refused(host: str) -> None:
+    """Loopback addresses in decimal, hexadecimal, octal or short form are refused."""
     with serving(OK) as server:
         asked = OutgoingRequest(f"http://{host}:{server.server_address[1]}", public_only=True)
         with pytest.raises(HttpFaultError):
@@ -80,8 +80,8 @@ def test_other_spellings_of_this_machine_are_judged_by_what_they_mean(host: str)
         ("2002:7f00:1::", False),
     ],
 )
-def test_which_addresses_are_public(address: str, *, public: bool) -> None:
-    """Private, shared, link-local, multicast, reserved, and all of them inside an IPv6 address are not."""
+def test_only_public_addresses_are_accepted(address: str, *, public: bool) -> None:
+    """Private, shared, link-local, multicast and reserved addresses are refused, also inside IPv6."""
     if public:
         require_public(address)
     else:
@@ -89,8 +89,8 @@ def test_which_addresses_are_public(address: str, *, public: bool) -> None:
             require_public(address)
 
 
-def test_a_name_server_that_is_silent_costs_the_deadline_and_no_more() -> None:
-    """The system's look-up would wait for many seconds; the store is unavailable by its own deadline."""
+def test_silent_name_server_does_not_exceed_the_deadline() -> None:
+    """A name lookup that hangs ends at the request's or the store's deadline."""
     with hanging_names() as asked:
         started = time.monotonic()
         with pytest.raises(HttpFaultError, match="TimeoutError"):
@@ -103,8 +103,8 @@ def test_a_name_server_that_is_silent_costs_the_deadline_and_no_more() -> None:
         assert len(asked) >= 2
 
 
-def test_a_provider_whose_name_hangs_costs_its_timeout_until_the_breaker_opens() -> None:
-    """Then nothing: the threads that wait for the name hold no place and no request."""
+def test_hanging_provider_name_opens_the_breaker() -> None:
+    """A provider whose name lookup hangs costs its timeout a few times; then the breaker stops the calls."""
     with hanging_names() as asked:
         under_test = enricher("http://hanging.example", budget=5)
         declared = [provider("http://hanging.example", timeout_milliseconds=100)]
@@ -119,8 +119,8 @@ def test_a_provider_whose_name_hangs_costs_its_timeout_until_the_breaker_opens()
         assert len(asked) == looked_up
 
 
-def test_a_name_without_an_address_is_a_fault() -> None:
-    """As one that cannot be a name."""
+def test_name_without_address_is_an_error() -> None:
+    """A name without an address and an invalid name are errors."""
     with names_leading_to(), pytest.raises(OSError, match="no address"):
         open_socket("nowhere.example", 80, time.monotonic() + 5, public_only=False)
     with pytest.raises(HttpFaultError):

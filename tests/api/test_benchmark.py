@@ -1,4 +1,4 @@
-"""The benchmark runs, and all handlers that it compares answer."""
+"""The API benchmark runs, and all handlers it compares respond."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-def test_the_benchmark_states_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One short round: every handler was measured in every way, and every statement has its number."""
+def test_benchmark_reports_all_measurements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One short round measures every handler in every way, and each statement has its number."""
     out = tmp_path / "serve.json"
     assert serve.main(["--rounds", "1", "--requests", "5", "--out", str(out)]) == 0
     found = json.loads(out.read_text())

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the API: whatever is generated from it is answered as it says."""
+"""The API against its OpenAPI document: generated requests get the documented responses."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ OPERATIONS = [
 ]
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 RELAXED = settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
-# What makes a valid request of one that JSON Schema takes for valid: these only the model knows.
+# # Columns of the published model, which the OpenAPI document cannot list.
 FIELDS = "flight,serial"
 
 
 @pytest.fixture(scope="module")
 def published(aws_client: Callable[[str], Any], deployment: Deployment) -> str:
-    """Give the name of a model with a live batch."""
+    """Return the name of a model with a live batch."""
     model = new_model(aws_client("dynamodb"), deployment)
     model.publish(FLIGHT, '{"flight":"0"}')
     return model.name
@@ -50,7 +50,7 @@ def published(aws_client: Callable[[str], Any], deployment: Deployment) -> str:
 
 @pytest.fixture(scope="module")
 def load_balancer(local_stack: LocalStack, session_issuer: TokenIssuer) -> LoadBalancer:
-    """Give the handler behind a load balancer."""
+    """Return the handler behind a load balancer."""
     variables = {
         "AWS_ENDPOINT_URL": local_stack.environment["AWS_ENDPOINT_URL"],
         "MLPIPE_PUBLIC_DOCUMENTATION": "true",
@@ -65,7 +65,7 @@ def operation_of(schema: Any, label: str) -> Any:
 
 
 def aim(case: Any, model: str) -> None:
-    """Let a valid path lead to a model that there is, mostly to an entity that there is."""
+    """Set an existing model and, mostly, an existing entity in a request with a valid path."""
     if "model" in case.path_parameters:
         case.path_parameters["model"] = model
     if len(str(case.path_parameters.get("entity_id", ""))) % 2:
@@ -73,7 +73,7 @@ def aim(case: Any, model: str) -> None:
 
 
 def make_valid(case: Any, model: str) -> None:
-    """Make a request valid in what only the model knows, or JSON Schema cannot say."""
+    """Make a request valid where only the model's columns decide, or JSON Schema cannot express it."""
     aim(case, model)
     if len(str(case.query.get("entity_id", ""))) % 2:
         case.query["entity_id"] = "0"
@@ -89,10 +89,10 @@ def make_valid(case: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_valid_requests_are_answered_as_documented(
+def test_valid_requests_match_the_documentation(
     load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
 ) -> None:
-    """All checks: no fault, no refusal; status, type, headers and body as documented; no token, no answer."""
+    """Valid requests get a documented status, type, headers and body, and none without a token."""
     schema = schemathesis.openapi.from_wsgi("/openapi.json", load_balancer)
     headers = {"Authorization": f"Bearer {session_issuer.token()}"}
 
@@ -106,10 +106,10 @@ def test_valid_requests_are_answered_as_documented(
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_the_running_api_answers_as_documented(
+def test_running_api_matches_its_documentation(
     local_stack: LocalStack, published: str, token: str, label: str
 ) -> None:
-    """The same through load balancer and Lambda, with the document that they serve."""
+    """Valid requests through load balancer and Lambda match the document that they serve."""
     url = local_stack.environment["MLPIPE_API_URL"]
     document = request(f"{url}/openapi.json").document
     schema = schemathesis.openapi.from_dict({**document, "servers": [{"url": url}]})
@@ -124,20 +124,20 @@ def test_the_running_api_answers_as_documented(
 
 
 def refusing_schema(document: dict[str, Any]) -> Any:
-    """Return the schema whose invalid requests are to be refused."""
+    """Return a schema for invalid requests, without authentication."""
     document = copy.deepcopy(document)
-    # Tokens are tested on their own: here each request has a good one, which would pass for a mistake.
+    # # Tokens have their own tests: here each request has a valid one, which would count as a mistake.
     del document["security"]
     schema = schemathesis.openapi.from_dict(document)
-    # An address that is too long is refused as such.
+    # # Too long an address is refused with 414.
     schema.config.checks.negative_data_rejection = NegativeDataRejectionConfig(
         expected_statuses=["400", "404", "414"]
     )
     return schema
 
 
-def lead_to_a_model(case: Any, model: str) -> None:
-    """Aim a request at what there is, unless its path is what is wrong with it."""
+def aim_unless_path_is_invalid(case: Any, model: str) -> None:
+    """Aim a request at an existing model, unless its path is the invalid part."""
     path = case.meta.components.get(ParameterLocation.PATH)
     if path is None or path.mode is GenerationMode.POSITIVE:
         aim(case, model)
@@ -150,7 +150,7 @@ REFUSABLE = [label for label in OPERATIONS if "{" in label or label == "GET /v1/
 def test_invalid_requests_are_refused_as_documented(
     load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
 ) -> None:
-    """All checks on paths, queries, headers and bodies that the document does not allow."""
+    """Invalid paths, queries, headers and bodies get the documented problems."""
     schema = refusing_schema(DOCUMENT)
     schema.app = load_balancer
     headers = {"Authorization": f"Bearer {session_issuer.token()}"}
@@ -158,17 +158,17 @@ def test_invalid_requests_are_refused_as_documented(
     @RELAXED
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def keeps(case: Any) -> None:
-        lead_to_a_model(case, published)
+        aim_unless_path_is_invalid(case, published)
         case.call_and_validate(headers=headers)
 
     keeps()
 
 
 @pytest.mark.parametrize("label", REFUSABLE)
-def test_the_running_api_refuses_as_documented(
+def test_running_api_refuses_as_documented(
     local_stack: LocalStack, published: str, token: str, label: str
 ) -> None:
-    """The same through load balancer and Lambda."""
+    """Invalid requests through load balancer and Lambda get the documented problems."""
     url = local_stack.environment["MLPIPE_API_URL"]
     document = request(f"{url}/openapi.json").document
     schema = refusing_schema({**document, "servers": [{"url": url}]})
@@ -176,7 +176,7 @@ def test_the_running_api_refuses_as_documented(
     @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
     def keeps(case: Any) -> None:
-        lead_to_a_model(case, published)
+        aim_unless_path_is_invalid(case, published)
         case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {token}"})
 
     keeps()

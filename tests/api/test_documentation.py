@@ -1,4 +1,4 @@
-"""The API describes itself, wholly and truly, and needs nobody else for it."""
+"""Tests of the API's OpenAPI document and documentation page."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def documented(session_issuer: TokenIssuer) -> ApiUnderTest:
-    """Give an application whose documentation is public."""
+    """Return an application with public documentation."""
     return ApiUnderTest(
         session_issuer,
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "MLPIPE_PUBLIC_DOCUMENTATION": "true"},
     )
 
 
-def test_the_document_has_the_routes_and_no_others() -> None:
-    """Every path and method, and of each whether it needs a token."""
+def test_document_lists_exactly_the_routes() -> None:
+    """The document has every path, method and parameter, and states whether a token is needed."""
     paths = openapi_document(public_documentation=True)["paths"]
     told = {
         (path, method.upper()) for path, item in paths.items() for method in item if method != "parameters"
@@ -45,8 +45,8 @@ def test_the_document_has_the_routes_and_no_others() -> None:
             assert names == set(re.findall("{([a-z_]+)}", route.name))
 
 
-def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
-    """By JSON Schema's own rules, which OpenAPI 3.1 takes over."""
+def test_schemas_and_references_are_valid() -> None:
+    """Each schema is valid JSON Schema, and each reference resolves."""
     document = openapi_document(public_documentation=True)
     assert document["openapi"].startswith("3.1")
     for schema in document["components"]["schemas"].values():
@@ -56,8 +56,8 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
     assert all(name in document["components"][kind] for kind, name in references)
 
 
-def test_every_status_of_a_problem_is_documented() -> None:
-    """No client meets a status that the document does not know."""
+def test_problem_statuses_are_documented() -> None:
+    """The document has every status of a problem except 405."""
     told = {
         status
         for item in openapi_document(public_documentation=True)["paths"].values()
@@ -66,14 +66,12 @@ def test_every_status_of_a_problem_is_documented() -> None:
         for status in operation["responses"]
     }
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
-    # A method that is not there has no operation to stand with.
+    # # 405 is for methods without an operation, so no operation can document it.
     assert {str(kind.status) for kind in kinds} - told == {"405"}
 
 
-def test_every_route_but_the_public_ones_needs_a_token(
-    documented: ApiUnderTest, session_issuer: TokenIssuer
-) -> None:
-    """Health and, where the deployment says so, documentation are open; nothing else, by any method."""
+def test_only_public_routes_need_no_token(documented: ApiUnderTest, session_issuer: TokenIssuer) -> None:
+    """Only health checks and, if the deployment allows it, the documentation are open, by any method."""
     closed = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     opened: dict[str, set[str]] = {"closed": set(), "documented": set()}
     for name, api in (("closed", closed), ("documented", documented)):
@@ -91,10 +89,10 @@ def test_every_route_but_the_public_ones_needs_a_token(
     assert opened["documented"] == {"/healthz", "/readyz", "/openapi.json", "/docs"}
 
 
-def test_both_are_public_where_the_deployment_says_so(
+def test_documentation_is_public_only_if_configured(
     documented: ApiUnderTest, session_issuer: TokenIssuer
 ) -> None:
-    """Without the setting they need a token, as everything that is not health does."""
+    """The OpenAPI document and the page need a token unless the deployment makes them public."""
     closed = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     for path in ("/openapi.json", "/docs"):
         assert documented.get(path, token="").status == 200
@@ -105,8 +103,8 @@ def test_both_are_public_where_the_deployment_says_so(
     assert documented.get("/openapi.json").document == openapi_document(public_documentation=True)
 
 
-def test_the_page_needs_nothing_from_elsewhere(documented: ApiUnderTest) -> None:
-    """No script, no image, no address but its own; the policy would stop them anyway."""
+def test_page_loads_nothing_external(documented: ApiUnderTest) -> None:
+    """The page has no scripts, images or external addresses, and its links and anchors match."""
     answer = documented.get("/docs")
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "script-src" not in answer.headers["Content-Security-Policy"]

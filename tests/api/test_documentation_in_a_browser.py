@@ -1,4 +1,4 @@
-"""The documentation page as a person sees it: in a real browser, from the running load balancer."""
+"""The documentation page in a real browser, from the running load balancer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """Open a tab of Debian's Chromium; skip, saying why, where there is none and CI does not run."""
+    """Open a Chromium tab; skip with a reason if there is no browser, except in CI."""
     browser = shutil.which("chromium")
     if browser is None:
         assert os.environ.get("CI") != "true", "chromium is missing: .ci/run installs it"
@@ -36,8 +36,8 @@ def page() -> Iterator[Page]:
             chromium.close()
 
 
-def test_the_page_shows_every_route_and_asks_nobody_else(local_stack: LocalStack, page: Page) -> None:
-    """Every route, styled; links lead where they say; nothing is fetched, nothing complained of."""
+def test_page_shows_every_route_and_loads_nothing_else(local_stack: LocalStack, page: Page) -> None:
+    """The page shows every route with its style, its links work, and nothing else is loaded or logged."""
     url = local_stack.environment["MLPIPE_API_URL"]
     asked: list[str] = []
     complaints: list[str] = []
@@ -50,7 +50,7 @@ def test_the_page_shows_every_route_and_asks_nobody_else(local_stack: LocalStack
     for route in ROUTES:
         for method in set(route.methods) - {"HEAD"}:
             expect(page.get_by_role("heading", name=f"{method} {route.name}", exact=True)).to_be_visible()
-    # The page's own style is within its policy.
+    # # The page's style is allowed by its own content security policy.
     assert page.evaluate("getComputedStyle(document.querySelector('pre')).fontFamily").endswith("monospace")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.get_by_role("link", name="Prediction", exact=True).first.click()

@@ -1,4 +1,4 @@
-"""Third parties: asked in parallel within a budget, remembered, and never in the way."""
+"""Tests of enrichments: parallel calls within a budget, caching, retries and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def enricher(*origins: str, budget: float = 5.0, clock: Callable[[], float] = ti
 
 
 def provider(url: str, name: str = "one", **changes: Any) -> Enrichment:
-    """Return an enrichment by the provider at the address."""
+    """Return an enrichment from the provider at this address."""
     members: dict[str, Any] = {"fields": ("a", "b", "z"), "timeout_milliseconds": 5000, "cache_seconds": 60}
     return Enrichment(name, f"{url}/x/{{origin}}?at={{hour}}&key={{entity_id}}", **{**members, **changes})
 
 
-def test_providers_numbers_survive() -> None:
-    """A provider's numbers are shown with all their digits; a field that it does not have is null."""
+def test_provider_numbers_keep_all_digits() -> None:
+    """A provider's numbers keep all their digits; a field that it lacks is null."""
     with serving(OK) as server:
         outcome = enricher(server.url).enrich([provider(server.url)], ROW)["one"]
     assert outcome.to_json() == (
@@ -47,7 +47,7 @@ def test_providers_numbers_survive() -> None:
 
 
 def test_providers_are_called_in_parallel() -> None:
-    """Four providers that take half a second each take together less than two of them."""
+    """Four providers that take half a second each take less than 1.5 seconds together."""
     with serving(OK, seconds=0.5) as server:
         started = time.monotonic()
         outcomes = enricher(server.url).enrich(
@@ -57,8 +57,8 @@ def test_providers_are_called_in_parallel() -> None:
     assert [outcome.status for outcome in outcomes.values()] == ["ok"] * 4
 
 
-def test_the_budget_bounds_what_a_silent_provider_costs() -> None:
-    """The answer does not wait longer than the budget, whatever timeout the provider was given."""
+def test_slow_provider_does_not_exceed_the_budget() -> None:
+    """The response waits no longer than the budget, whatever timeout the provider has."""
     with serving(OK, seconds=3) as server, serving(OK) as quick:
         started = time.monotonic()
         asked = [provider(server.url, "slow"), provider(quick.url, "quick")]
@@ -70,8 +70,8 @@ def test_the_budget_bounds_what_a_silent_provider_costs() -> None:
     }
 
 
-def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> None:
-    """Within the cache time nobody is called; later the provider is, and its failure shows the old answer."""
+def test_response_is_cached_then_stale_then_unavailable() -> None:
+    """Within the cache time no call is made; if a later call fails, the old response is shown for a while."""
     now = [1000.0]
     with serving(OK, (500, b"", {})) as server:
         under_test = enricher(server.url, clock=lambda: now[0])
@@ -81,7 +81,7 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
             now[0] += seconds
             outcome = under_test.enrich(asked, ROW)["one"]
             states.append((outcome.status, outcome.age_seconds, len(server.requests)))
-    # A failure is tried once more.
+    # # A failed call is retried once.
     assert states == [("ok", 0, 1), ("ok", 59, 1), ("stale", 61, 3), ("unavailable", None, 5)]
 
 
@@ -99,22 +99,22 @@ def test_an_answer_is_fresh_for_its_cache_time_and_then_asked_for_again() -> Non
     ],
     ids=["redirect", "list", "NaN", "huge number", "tiny number", "surrogate", "empty", "deep"],
 )
-def test_an_answer_that_is_no_object_is_none(answer: tuple[int, bytes, dict[str, str]]) -> None:
-    """Redirects are not followed; what is no JSON object within the limits does not count, and is said."""
+def test_invalid_provider_response_is_unavailable(answer: tuple[int, bytes, dict[str, str]]) -> None:
+    """Redirects are not followed, and a response that is not a valid JSON object is reported."""
     with serving(answer) as server:
         outcome = enricher(server.url).enrich([provider(server.url)], ROW)["one"]
         assert (outcome.status, len(server.requests)) == ("unavailable", 1)
         assert outcome.reason != "the time budget was spent"
 
 
-def test_an_answer_that_is_too_long_is_none() -> None:
-    """What a provider may say has a limit."""
+def test_oversized_provider_response_is_unavailable() -> None:
+    """A provider's response beyond the size limit is not used."""
     with serving((200, b'{"a":"' + b"x" * 70_000 + b'"}', {})) as server:
         assert enricher(server.url).enrich([provider(server.url)], ROW)["one"].status == "unavailable"
 
 
-def test_a_fault_that_may_pass_is_tried_once_more() -> None:
-    """A provider that is busy or fails inside is asked again, once; one that refuses is not."""
+def test_transient_provider_error_is_retried_once() -> None:
+    """A busy or failing provider is called once more; one that refuses is not."""
     failing, busy, refusing = (500, b"", {}), (429, b"", {}), (404, b"", {})
     cases = (((failing, OK), "ok", 2), ((busy, OK), "ok", 2), ((refusing, OK), "unavailable", 1))
     for answers, status, requests in (*cases, ((failing,), "unavailable", 2)):
@@ -123,8 +123,8 @@ def test_a_fault_that_may_pass_is_tried_once_more() -> None:
             assert (outcome.status, len(server.requests)) == (status, requests)
 
 
-def test_a_second_try_is_made_within_the_budget_only() -> None:
-    """Where the first one took it all there is none: a provider that is slow is not asked twice as often."""
+def test_retry_is_made_only_within_the_budget() -> None:
+    """A slow failure that used up the budget is not retried."""
     with serving((500, b"", {}), seconds=0.5) as server:
         under_test = enricher(server.url, budget=0.4)
         under_test.enrich([provider(server.url)], ROW)
@@ -132,8 +132,8 @@ def test_a_second_try_is_made_within_the_budget_only() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_provider_that_fails_again_and_again_is_left_alone() -> None:
-    """The breaker opens, one call now and then finds out how things are, and an answer closes it."""
+def test_breaker_opens_after_repeated_failures() -> None:
+    """After repeated failures calls stop; a probe now and then finds out when the provider is back."""
     now = [1000.0]
     with serving((500, b"", {})) as server:
         under_test = enricher(server.url, clock=lambda: now[0])
@@ -154,8 +154,8 @@ def test_a_provider_that_fails_again_and_again_is_left_alone() -> None:
         assert len(server.requests) == 2 * FAILURES_TO_OPEN + 5
 
 
-def test_a_breaker_that_tries_again_lets_one_call_through() -> None:
-    """Half open: of four calls at once one finds out, and the others wait for nobody."""
+def test_half_open_breaker_allows_one_call() -> None:
+    """Of four concurrent calls, a half-open breaker lets one through and fails the others at once."""
     now = [1000.0]
     with serving((500, b"", {}), seconds=0.3) as server:
         under_test = enricher(server.url, clock=lambda: now[0])
@@ -166,14 +166,14 @@ def test_a_breaker_that_tries_again_lets_one_call_through() -> None:
         before = len(server.requests)
         reasons = [outcome.reason for outcome in under_test.enrich(asked, ROW).values()]
         assert sorted(reasons, key=str) == ["it failed several times in a row"] * 3 + ["status 500"]
-        # Its failure was tried once more, as any, and counts from now on.
+        # # The failed call was retried like any other, and the breaker is open again from now on.
         assert len(server.requests) == before + 2
         now[0] += OPEN_SECONDS - 1
         assert under_test.enrich(asked[:1], ROW)["p0"].reason == "it failed several times in a row"
 
 
-def test_one_provider_s_breaker_is_not_another_s() -> None:
-    """Who answers is asked, whoever else does not."""
+def test_each_provider_has_its_own_breaker() -> None:
+    """A failing provider does not stop the calls to a working one."""
     with serving((500, b"", {})) as dead, serving(OK) as alive:
         under_test = enricher(dead.url, alive.url)
         asked = [provider(dead.url, "dead", cache_seconds=0), provider(alive.url, "alive", cache_seconds=0)]
@@ -185,8 +185,8 @@ def test_one_provider_s_breaker_is_not_another_s() -> None:
         assert len(alive.requests) == FAILURES_TO_OPEN + 2
 
 
-def test_a_value_too_long_to_ask_with_is_not_asked_with() -> None:
-    """A text of a row may be longer than any server takes for an address."""
+def test_value_too_long_for_an_address_is_not_sent() -> None:
+    """A row whose value would make the address too long is not applicable, and no call is made."""
     row = row_contract(SCHEMA).accept(b'{"flight":"a","origin":"%s"}' % (b"x" * 9_000))
     with serving(OK) as server:
         asked = Enrichment("one", f"{server.url}/{{origin}}", ("a",))
@@ -194,8 +194,8 @@ def test_a_value_too_long_to_ask_with_is_not_asked_with() -> None:
         assert server.requests == []
 
 
-def test_an_answer_that_refuses_does_not_open_the_breaker() -> None:
-    """A provider that knows nothing of one row answers for the others."""
+def test_not_found_does_not_open_the_breaker() -> None:
+    """A provider that does not know one row is still called for others."""
     with serving((404, b"", {})) as server:
         under_test = enricher(server.url)
         for _ in range(3 * FAILURES_TO_OPEN):
@@ -204,7 +204,7 @@ def test_an_answer_that_refuses_does_not_open_the_breaker() -> None:
 
 
 def test_only_allowed_origins_are_called() -> None:
-    """Scheme, host and port must be on the deployment's list; a name on it may not lead to this machine."""
+    """Scheme, host and port must be on the deployment's list, and a listed name may not be private."""
     with serving(OK) as server:
         named = server.url.replace("127.0.0.1", "localhost")
         for allowed, url in (("https://127.0.0.1", server.url), (server.url, named), (named, named)):
@@ -213,8 +213,8 @@ def test_only_allowed_origins_are_called() -> None:
         assert server.requests == []
 
 
-def test_a_process_without_a_thread_left_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The enrichment is unavailable, and its place is free again when threads are."""
+def test_missing_threads_make_enrichment_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cannot start threads responds without enrichment, and recovers."""
     with serving(OK) as server:
         under_test = enricher(server.url)
         with monkeypatch.context() as patched:
@@ -230,7 +230,7 @@ def test_a_process_without_a_thread_left_still_answers(monkeypatch: pytest.Monke
 
 
 def test_hanging_calls_do_not_pile_up() -> None:
-    """A provider that swallows requests holds a bounded number of threads, and none of another's."""
+    """A provider that never responds holds a bounded number of threads and does not block others."""
     with serving(OK, seconds=2) as server, serving(OK) as quick:
         under_test = enricher(server.url, quick.url, budget=0.01)
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""One question in each form that clients give it: by path or query, lists once or repeated, conditions."""
+"""Tests of equivalent requests: entity in path or query, repeated lists, and conditional requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ODD = [".", "..", "../a", "a+b", "a b", "100%", "%2e", "Z\u00fcrich 1/2"]
 
 @pytest.fixture(scope="module")
 def reader(session_issuer: TokenIssuer) -> Reader:
-    """Give a process that serves a batch of the entities a, b and some odd ones."""
+    """Return a process that serves a batch with the entities a, b and some unusual ones."""
     home = Home()
     home.entities += ODD
     home.publish()
@@ -30,7 +30,7 @@ def reader(session_issuer: TokenIssuer) -> Reader:
 
 
 def by_query(reader: Reader, path: str, **query: list[str]) -> Answered:
-    """Ask with a query whose parameters may be repeated, as the load balancer hands it on."""
+    """Send a query with repeatable parameters, as the load balancer passes it on."""
     event: dict[str, Any] = {
         "httpMethod": "GET",
         "path": f"/v1/models{path}",
@@ -42,8 +42,8 @@ def by_query(reader: Reader, path: str, **query: list[str]) -> Answered:
 
 
 @pytest.mark.parametrize("entity_id", ODD)
-def test_every_entity_can_be_asked_for_by_query(reader: Reader, entity_id: str) -> None:
-    """Clients resolve dots in a path before they send it; in a query nothing is resolved."""
+def test_unusual_entity_ids_work_in_the_query(reader: Reader, entity_id: str) -> None:
+    """Entity ids with dots or slashes, which clients resolve in a path, work as a query parameter."""
     for spelling in (quote(entity_id, safe=""), quote_plus(entity_id)):
         point = by_query(reader, f"/{MODEL}/predictions", entity_id=[spelling])
         assert (point.status, point.document["entity_id"]) == (200, entity_id)
@@ -53,8 +53,8 @@ def test_every_entity_can_be_asked_for_by_query(reader: Reader, entity_id: str) 
         assert history.document["entity_id"] == entity_id
 
 
-def test_a_query_is_answered_as_the_path_is(reader: Reader) -> None:
-    """The same body and the same problems."""
+def test_query_and_path_give_the_same_response(reader: Reader) -> None:
+    """An entity in the query gets the same body, and for unknown ones the same problem, as in the path."""
     assert by_query(reader, f"/{MODEL}/predictions", entity_id=["a"]).document == reader.get(POINT).document
     assert by_query(reader, f"/{MODEL}/predictions", entity_id=["nobody"]).problem == "unknown-entity"
 
@@ -62,26 +62,26 @@ def test_a_query_is_answered_as_the_path_is(reader: Reader) -> None:
 @pytest.mark.parametrize(
     "fields", [["serial,flight"], ["serial", "flight"], ["flight", "serial,flight"], ["serial%2Cflight"]]
 )
-def test_a_list_may_be_repeated(reader: Reader, fields: list[str]) -> None:
-    """Generated clients send a list as `fields=a&fields=b`; commas mean the same."""
+def test_list_parameter_may_be_repeated(reader: Reader, fields: list[str]) -> None:
+    """`fields=a&fields=b`, as generated clients send it, means the same as `fields=a,b`."""
     answer = by_query(reader, POINT, fields=fields)
     assert (answer.status, set(answer.document["prediction"])) == (200, {"flight", "serial"})
 
 
 @pytest.mark.parametrize("fields", [["serial", ""], ["", "serial"], [",serial"], ["%FF", "serial"]])
-def test_a_repeated_list_has_no_empty_names(reader: Reader, fields: list[str]) -> None:
-    """What is empty or no UTF-8 is refused wherever it stands."""
+def test_empty_names_in_a_list_are_refused(reader: Reader, fields: list[str]) -> None:
+    """Empty or badly encoded names in a list are refused at any position."""
     assert by_query(reader, POINT, fields=fields).problem == "invalid-query"
 
 
-def test_only_lists_may_be_repeated(reader: Reader) -> None:
-    """Of two numbers neither is guessed to be the one that was meant."""
+def test_repeated_number_is_refused(reader: Reader) -> None:
+    """A number parameter that is given twice is refused."""
     answer = by_query(reader, f"{POINT}/history", limit=["1", "2"])
     assert (answer.status, answer.problem) == (400, "invalid-query")
 
 
-def test_any_answer_that_there_is_matches_a_star(reader: Reader) -> None:
-    """`If-None-Match: *` asks whether there is an answer at all; without an entity there is none."""
+def test_if_none_match_star_matches_any_prediction(reader: Reader) -> None:
+    """`If-None-Match: *` gives 304 if the prediction exists, and the usual problem if not."""
     star = {"if-none-match": " * "}
     answer = reader.get(POINT, headers=star)
     assert (answer.status, answer.event["body"]) == (304, "")

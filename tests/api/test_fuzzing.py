@@ -1,4 +1,4 @@
-"""Tokens, paths, queries and events put together at random: always a verdict, never a fault."""
+"""Random tokens, paths, queries and events always get a verdict and never an internal error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def silent(session_issuer: TokenIssuer) -> ApiUnderTest:
-    """Give an application whose store refuses at once, so that nobody waits for it."""
+    """Return an application whose store fails at once, so that no request waits for it."""
     alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     services = alone.application._services
     services.publications._registry._reader = services.store._reader = UnavailableReader()
@@ -35,22 +35,22 @@ def silent(session_issuer: TokenIssuer) -> ApiUnderTest:
 @given(
     text=st.text(max_size=200) | st.builds(".".join, st.lists(st.text("aeyJ{}_-=", max_size=40), max_size=5))
 )
-def test_any_text_is_refused_and_breaks_nothing(verifier: TokenVerifier, text: str) -> None:
-    """Whatever stands in the header, the verdict is one of the three."""
+def test_random_text_is_refused_as_token(verifier: TokenVerifier, text: str) -> None:
+    """Any text in the header is refused as an invalid or missing token."""
     with pytest.raises((InvalidTokenError, MissingTokenError)):
         verifier.verify((f"Bearer {text}",))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_a_token_with_any_character_changed_is_refused(verifier: TokenVerifier, data: st.DataObject) -> None:
-    """One character replaced, put in or taken out, anywhere: nobody signed that."""
+def test_token_with_one_changed_character_is_refused(verifier: TokenVerifier, data: st.DataObject) -> None:
+    """A token with one character replaced, inserted or removed anywhere is refused."""
     good = SHARED_ISSUER.token()
     place = data.draw(st.integers(0, len(good) - 1))
     letter = data.draw(st.sampled_from(f"{ALPHABET}.=+/ ") | st.characters())
     kept = data.draw(st.sampled_from([place, place + 1]))
     changed = f"{good[:place]}{data.draw(st.sampled_from([letter, '']))}{good[kept:]}"
-    # Spaces around a token are not part of it.
+    # # Surrounding spaces are not part of a token.
     assume(changed.strip(" ") != good)
     with pytest.raises(InvalidTokenError):
         verifier.verify(bearer(changed))
@@ -74,16 +74,16 @@ JSON_VALUES = st.recursive(
         max_size=4,
     ),
 )
-def test_signed_tokens_of_any_form_get_a_verdict(
+def test_signed_tokens_with_random_claims_get_a_verdict(
     verifier: TokenVerifier, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
-    """Even the issuer's own signature under values of any type breaks nothing and lets nobody else pass."""
+    """Properly signed tokens with random headers and claims cause no error, and invalid ones never pass."""
     token = SHARED_ISSUER.token(header=header, **claims)
     try:
         verifier.verify(bearer(token))
     except (InvalidTokenError, InsufficientScopeError):
         return
-    # Only what does not matter may have changed, or was taken away where it may be missing.
+    # # A token may pass only if irrelevant members changed or optional ones were removed.
     assert set(header) <= {"typ", "x"}
     assert all(value is None or name in {"nbf", "iat", "exp"} for name, value in claims.items())
 
@@ -106,8 +106,8 @@ def test_signed_tokens_of_any_form_get_a_verdict(
         ),
     )
 )
-def test_any_event_gets_an_answer(silent: ApiUnderTest, event: Any) -> None:
-    """Whatever stands in an event, the answer is one the load balancer takes, and no fault of ours."""
+def test_random_events_get_a_valid_response(silent: ApiUnderTest, event: Any) -> None:
+    """Any event gets a response that the load balancer accepts and that is not an internal error."""
     answer = silent.send(event)
     assert answer.status in {200, 400, 401, 404, 405, 503}
     assert isinstance(answer.event["body"], str)
@@ -118,8 +118,8 @@ def test_any_event_gets_an_answer(silent: ApiUnderTest, event: Any) -> None:
 @given(
     entity_id=st.text(min_size=1, max_size=60), model=st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
 )
-def test_any_key_survives_its_way_through_a_path(entity_id: str, model: str) -> None:
-    """Percent-encoded once, whatever a key holds leads to the route of predictions and comes out the same."""
+def test_percent_encoded_keys_survive_the_path(entity_id: str, model: str) -> None:
+    """Any percent-encoded key reaches the predictions route and is decoded unchanged."""
     assume(len(entity_id.encode(errors="surrogatepass")) <= MAX_PARTITION_KEY_BYTES)
     assume(not any("\ud800" <= character <= "\udfff" for character in entity_id))
     for encoded in (quote(entity_id, safe=""), "".join(f"%{octet:02x}" for octet in entity_id.encode())):
@@ -158,10 +158,10 @@ ODDITIES = [
         max_size=2,
     ),
 )
-def test_any_path_and_query_get_an_answer(
+def test_random_paths_and_queries_get_a_response(
     silent: ApiUnderTest, pieces: list[str], method: str, query: dict[str, str]
 ) -> None:
-    """Put together of what paths are made of: a refusal or, since no store answers, 503; never a fault."""
+    """Any path and query gets a refusal, or 503 where the store is needed, and never an internal error."""
     answer = silent.get(f"/{'/'.join(pieces)}", method=method, query=query, body="{}")
     assert answer.status in {200, 400, 404, 405, 503}
     assert silent.last_line["level"] == ("ERROR" if answer.status == 503 else "INFO")

@@ -1,4 +1,4 @@
-"""The history of an entity: what was published of it, never what was only loaded."""
+"""Tests of an entity's history: what was published, never what was only loaded."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def serials(document: Any) -> list[tuple[int, Any]]:
     ]
 
 
-def test_every_publication_tells_its_value(api: ApiUnderTest, model: PublishedModel) -> None:
-    """The newest first, with provenance; a batch without the entity says so; a hold is no publication."""
+def test_history_lists_each_publication(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Publications are listed newest first with provenance, also those without the entity, but no holds."""
     first = model.publish('{"flight":"a","serial":1}', partition="2013-02-01")
     model.publish('{"flight":"other"}', partition="2013-02-02")
     model.hold()
@@ -43,15 +43,15 @@ def test_every_publication_tells_its_value(api: ApiUnderTest, model: PublishedMo
     assert "next_before" not in answer.document
 
 
-def test_what_was_only_loaded_is_never_shown(api: ApiUnderTest, model: PublishedModel) -> None:
-    """An item of a batch that nobody published lies in the table, and stays there."""
+def test_unpublished_batch_is_not_in_history(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A loaded batch that was never published is not shown."""
     model.publish('{"flight":"a","serial":1}')
     model.load('{"flight":"a","serial":2}', partition="2013-02-02")
     assert serials(history(api, model).document) == [(1, 1)]
 
 
-def test_pages_follow_one_another(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Each page tells where the next begins, the last one does not."""
+def test_history_pages_are_linked(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each page says where the next begins, and the last one does not."""
     for number in range(1, 6):
         model.publish(f'{{"flight":"a","serial":{number}}}', partition=f"2013-02-0{number}")
     seen, query = [], {"limit": "2"}
@@ -63,8 +63,8 @@ def test_pages_follow_one_another(api: ApiUnderTest, model: PublishedModel) -> N
     assert query["before"] == "None"
 
 
-def test_a_page_of_large_values_has_what_fits(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Fewer of them than asked for, and the rest on the next pages: none is cut, none is missing."""
+def test_page_of_large_values_is_shortened(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A page has fewer large values than asked for, and the next pages have the rest."""
     for number in range(1, 6):
         line = {"flight": "a", "serial": number, "reasons": "x" * 300_000}
         model.publish(json.dumps(line), partition=f"2013-02-0{number}")
@@ -78,16 +78,16 @@ def test_a_page_of_large_values_has_what_fits(api: ApiUnderTest, model: Publishe
     assert len(serials(history(api, model, fields="serial").document)) == 5
 
 
-def test_a_rollback_is_a_publication_too(api: ApiUnderTest, model: PublishedModel) -> None:
-    """The batch that is live again stands there twice; what was withdrawn was published once, and shows."""
+def test_rollback_is_listed_as_publication(api: ApiUnderTest, model: PublishedModel) -> None:
+    """After a rollback the restored batch is listed twice, and the withdrawn one is still shown."""
     first = model.publish('{"flight":"a","serial":1}')
     model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
     model.roll_back(first)
     assert serials(history(api, model).document) == [(3, 1), (2, 2), (1, 1)]
 
 
-def test_a_page_of_holds_leads_to_the_next(api: ApiUnderTest, model: PublishedModel) -> None:
-    """What a page looked at may be no publication at all; the pages before it are still reached."""
+def test_page_with_only_holds_leads_to_the_next(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A page that found only holds still leads to earlier publications."""
     model.publish('{"flight":"a","serial":1}')
     for _ in range(3):
         model.hold()
@@ -100,10 +100,8 @@ def test_a_page_of_holds_leads_to_the_next(api: ApiUnderTest, model: PublishedMo
     assert seen == [(5, 2), (1, 1)]
 
 
-def test_publications_that_the_region_does_not_serve_yet_are_not_shown(
-    api: ApiUnderTest, model: PublishedModel
-) -> None:
-    """A region follows home later: its history ends with what it serves."""
+def test_history_ends_with_the_batch_the_region_serves(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Publications at home that the region does not serve yet are not shown."""
     first = model.publish('{"flight":"a","serial":1}')
     behind = model.client.get_item(
         TableName=model.deployment.registry_table,
@@ -115,15 +113,15 @@ def test_publications_that_the_region_does_not_serve_yet_are_not_shown(
     assert api.prediction(model.name, "a").document["provenance"]["batch_id"] == first
 
 
-def test_expired_items_of_superseded_batches_are_not_shown(api: ApiUnderTest, model: PublishedModel) -> None:
-    """DynamoDB removes them when it likes; readers do not see when."""
+def test_expired_items_are_not_shown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Expired items of superseded batches are not shown, even before DynamoDB removes them."""
     model.publish('{"flight":"a","serial":1}', expires_at=datetime.now(UTC) - timedelta(days=1))
     model.publish('{"flight":"a","serial":2}', partition="2013-02-02")
     assert serials(history(api, model).document) == [(2, 2), (1, None)]
 
 
-def test_fields_and_the_rest_of_the_query(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Some columns only; a number that is none, zero or too high is refused and not repeated."""
+def test_history_query_parameters_are_validated(api: ApiUnderTest, model: PublishedModel) -> None:
+    """`fields` selects columns; invalid numbers, fields and entity ids are refused and not repeated."""
     model.publish('{"flight":"a","serial":1}')
     entry = history(api, model, fields="serial").document["history"][0]
     assert entry["prediction"] == {"serial": 1}
@@ -135,7 +133,7 @@ def test_fields_and_the_rest_of_the_query(api: ApiUnderTest, model: PublishedMod
     assert history(api, model, "%FF").problem == "invalid-entity-id"
 
 
-def test_a_model_without_publication_has_no_history(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Loaded is not published."""
+def test_unpublished_model_has_no_history(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A model with only loaded batches is unknown."""
     model.load('{"flight":"a","serial":2}')
     assert history(api, model).problem == "unknown-model"

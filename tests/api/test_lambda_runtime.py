@@ -1,4 +1,4 @@
-"""The built archive under AWS's own runtime client: events in, answers out, one line a request."""
+"""The built archive under AWS's Lambda runtime client."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 _KEPT = EXAMPLE.packages
-# What Lambda's image holds beside the archive, for our purpose.
+# # The packages of Lambda's image that the archive relies on.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 
 @pytest.fixture(scope="module")
 def runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with AWS's runtime client and what it imports, and nothing else of this environment."""
+    """Return a folder with only AWS's runtime client and its dependencies."""
     folder = tmp_path_factory.mktemp("runtime")
     for name in _RUNTIME:
         for file in importlib.metadata.files(name) or ():
@@ -46,7 +46,7 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the archive, unpacked as Lambda does."""
+    """Return the unpacked archive."""
     folder = tmp_path_factory.mktemp("task")
     with zipfile.ZipFile(packaging.build_api_archive(_KEPT).path) as archive:
         archive.extractall(folder)
@@ -61,7 +61,7 @@ def function(
     task_folder: Path,
     tmp_path: Path,
 ) -> Iterator[RuntimeApi]:
-    """Give the running function; when it has ended, its lines are in `lines.txt`."""
+    """Start the function; its output is in `lines.txt`."""
     variables = environment(
         MLPIPE_JWKS_URL=session_issuer.url,
         AWS_ENDPOINT_URL=local_stack.environment["AWS_ENDPOINT_URL"],
@@ -89,10 +89,10 @@ def function(
             process.wait(10)
 
 
-def test_the_archive_answers_under_aws_s_runtime(
+def test_archive_works_under_lambda_runtime(
     function: RuntimeApi, model: PublishedModel, session_issuer: TokenIssuer, tmp_path: Path
 ) -> None:
-    """Recorded events of both modes, a body, a refusal and a health check, one after another."""
+    """The archive handles recorded events, a refusal and a health check, and logs one line per request."""
     model.publish(FLIGHT)
     token = session_issuer.token()
     for name in ("alb_single_value", "alb_multi_value", "alb_both_shapes", "alb_base64_body"):
@@ -119,10 +119,10 @@ def test_the_archive_answers_under_aws_s_runtime(
     assert {line["trace_id"] for line in lines} == {"Root=1-5c536348-3d683b8b04734faae651f476;Sampled=0"}
 
 
-def test_an_answer_of_the_largest_size_is_within_the_load_balancer_s(
+def test_largest_response_fits_the_load_balancer(
     function: RuntimeApi, model: PublishedModel, session_issuer: TokenIssuer
 ) -> None:
-    """What the runtime sends is what was measured, escapes included."""
+    """The size that the runtime sends, escapes included, stays within the load balancer's limit."""
     rows = [json.dumps({"flight": f"f{n}", "reasons": "ü" * 54_000}, ensure_ascii=False) for n in range(4)]
     model.publish(*rows)
     event = recorded_event("alb_both_shapes", model=model.name, token=session_issuer.token())

@@ -1,4 +1,4 @@
-"""The API as others see it: load balancer, Lambda from the built zip, DynamoDB, Cognito, weather."""
+"""The API over HTTP: load balancer, Lambda from the built zip, DynamoDB, Cognito and weather service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer as it came over the wire."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +37,7 @@ class HttpAnswer:
 
     @property
     def document(self) -> Any:
-        """The body's JSON, numbers as they are written."""
+        """The parsed JSON body, with exact numbers."""
         return json.loads(self.body, parse_float=Decimal)
 
 
@@ -49,7 +49,7 @@ def request(
     body: bytes | None = None,
     etag: str | None = None,
 ) -> HttpAnswer:
-    """Send a request over HTTP and return the answer, errors included."""
+    """Send an HTTP request and return the response, including error responses."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if etag:
         headers["If-None-Match"] = etag
@@ -65,13 +65,13 @@ def request(
 
 @pytest.fixture
 def url(local_stack: LocalStack, model: PublishedModel) -> str:
-    """Give the address of the model's predictions on the local load balancer."""
+    """Return the address of the model's predictions on the local load balancer."""
     return f"{local_stack.environment['MLPIPE_API_URL']}/v1/models/{model.name}/predictions"
 
 
 @pytest.fixture
 def order_fault(local_stack: LocalStack) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give a function that puts the stack's weather service in trouble, until the test ends."""
+    """Return a function that makes the stack's weather service fail until the test ends."""
     address = f"{local_stack.environment['MLPIPE_WEATHER_URL']}/_faults"
 
     def order(fault: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def order_fault(local_stack: LocalStack) -> Iterator[Callable[[dict[str, Any]], 
 
 
 def weather_of(local_stack: LocalStack, **changes: Any) -> Enrichment:
-    """Return the enrichment by the stack's weather service."""
+    """Return the enrichment from the stack's weather service."""
     template = (
         f"{local_stack.environment['MLPIPE_WEATHER_URL']}/v1/stations/{{origin}}/observations?time={{hour}}"
     )
@@ -90,10 +90,10 @@ def weather_of(local_stack: LocalStack, **changes: Any) -> Enrichment:
     return Enrichment("weather", template, **{**members, **changes})
 
 
-def test_a_prediction_reaches_its_reader_with_provenance_and_weather(
+def test_prediction_has_provenance_and_weather(
     local_stack: LocalStack, model: PublishedModel, url: str, token: str
 ) -> None:
-    """Through load balancer, Lambda, DynamoDB and the weather service, every digit included."""
+    """A prediction keeps every digit through the whole stack and has provenance and weather."""
     batch_id = model.publish(FLIGHT, enrichments=(weather_of(local_stack),))
     answer = request(f"{url}/AA-1141-JFK", token=token)
     assert answer.status == 200
@@ -115,15 +115,15 @@ def test_a_prediction_reaches_its_reader_with_provenance_and_weather(
     assert answer.headers["X-Request-Id"]
 
 
-def test_a_dead_provider_leaves_the_prediction(
+def test_dead_provider_does_not_fail_the_prediction(
     local_stack: LocalStack,
     model: PublishedModel,
     url: str,
     token: str,
     order_fault: Callable[[dict[str, Any]], None],
 ) -> None:
-    """The weather service hangs up on everybody; the answer is 200 and says so."""
-    # Fields that no other test asks for: the function remembers answers.
+    """If the weather service drops connections, the prediction is still returned and says so."""
+    # # No other test asks for this field: the function caches responses.
     model.publish(FLIGHT, enrichments=(weather_of(local_stack, fields=("dewp",)),))
     order_fault({"mode": "dead"})
     answer = request(f"{url}/AA-1141-JFK", token=token)
@@ -132,14 +132,14 @@ def test_a_dead_provider_leaves_the_prediction(
     assert answer.document["enrichment"] == {"weather": {"status": "unavailable"}}
 
 
-def test_a_slow_provider_costs_its_budget_at_most(
+def test_slow_provider_does_not_delay_the_prediction(
     local_stack: LocalStack,
     model: PublishedModel,
     url: str,
     token: str,
     order_fault: Callable[[dict[str, Any]], None],
 ) -> None:
-    """A provider that takes half a minute does not hold the answer."""
+    """A provider that takes half a minute does not hold up the response."""
     model.publish(FLIGHT, enrichments=(weather_of(local_stack, fields=("humid",)),))
     order_fault({"mode": "slow", "seconds": 30})
     started = time.monotonic()
@@ -148,10 +148,10 @@ def test_a_slow_provider_costs_its_budget_at_most(
     assert (answer.status, answer.document["enrichment"]["weather"]["status"]) == (200, "unavailable")
 
 
-def test_refusals_are_problem_documents(
+def test_errors_are_problem_documents(
     model: PublishedModel, url: str, token: str, scopeless_token: str
 ) -> None:
-    """Unknown entity and route 404, no and wrong token 401, other scope 403, other method 405."""
+    """Unknown entity, route and method, missing and invalid token and scope get their status and problem."""
     model.publish(FLIGHT)
     asked = {
         "unknown-entity": request(f"{url}/nobody", token=token),
@@ -176,8 +176,8 @@ def test_refusals_are_problem_documents(
     assert asked["method-not-allowed"].headers["Allow"] == "GET, HEAD"
 
 
-def test_a_publication_is_seen_within_seconds(model: PublishedModel, url: str, token: str) -> None:
-    """A new publication replaces the old one for readers of a function that knew the old one."""
+def test_new_publication_is_served_within_seconds(model: PublishedModel, url: str, token: str) -> None:
+    """A running function that served the old batch soon serves the newly published one."""
     first = model.publish(FLIGHT)
     assert request(f"{url}/AA-1141-JFK", token=token).document["provenance"]["batch_id"] == first
     second = model.publish(FLIGHT, partition="2013-02-02")
@@ -188,13 +188,13 @@ def test_a_publication_is_seen_within_seconds(model: PublishedModel, url: str, t
     assert (seen["batch_id"], seen["sequence"]) == (second, 2)
 
 
-def test_every_other_route_answers_too(model: PublishedModel, url: str, token: str) -> None:
-    """Models, many predictions, history, and an answer that the client has already."""
+def test_other_routes_respond(model: PublishedModel, url: str, token: str) -> None:
+    """Models, batch get, history and conditional requests work through the whole stack."""
     first = model.publish(FLIGHT)
     second = model.publish(FLIGHT, '{"flight":"Zürich 1"}', partition="2013-02-02")
     root, _, _ = url.partition("/predictions")
     assert request(root, token=token).document["batch_id"] == second
-    # Which models there are is remembered for a minute, so this new one may be missing.
+    # # The list of models is cached for a minute, so the new one may be missing.
     listed = request(root.rpartition("/")[0], token=token)
     assert (listed.status, set(listed.document) - {"next_after"}) == (200, {"models"})
     body = json.dumps({"entity_ids": ["nobody", "Zürich 1"]}).encode()
@@ -208,10 +208,10 @@ def test_every_other_route_answers_too(model: PublishedModel, url: str, token: s
 
 
 @pytest.mark.parametrize("entity_id", ["..", "a+b", "a b/history", "100%41"])
-def test_path_and_query_arrive_as_they_were_sent(
+def test_path_and_query_arrive_still_encoded(
     model: PublishedModel, url: str, token: str, entity_id: str
 ) -> None:
-    """Still encoded, so that slashes, signs and dots of an entity id keep their meaning."""
+    """Slashes, plus signs and dots of an entity id keep their meaning through the load balancer."""
     model.publish(json.dumps({"flight": entity_id}), '{"flight":"a"}')
     root, _, _ = url.partition("/predictions")
     spelt = urllib.parse.quote(entity_id, safe="").replace(".", "%2E")
@@ -222,8 +222,8 @@ def test_path_and_query_arrive_as_they_were_sent(
     assert set(shown) == {"flight", "serial"}
 
 
-def test_the_health_checks_need_no_token(local_stack: LocalStack) -> None:
-    """What load balancer and Route 53 ask is answered, and says nothing about data."""
+def test_health_checks_need_no_token(local_stack: LocalStack) -> None:
+    """The health checks of load balancer and Route 53 work without a token and say nothing about data."""
     for path, status in (("healthz", "ok"), ("readyz", "ready")):
         answer = request(f"{local_stack.environment['MLPIPE_API_URL']}/{path}")
         assert (answer.status, answer.body) == (200, f'{{"status":"{status}"}}')
@@ -233,7 +233,7 @@ def test_the_health_checks_need_no_token(local_stack: LocalStack) -> None:
 def scopeless_token(
     local_stack: LocalStack, aws_client: Callable[[str], Any], deployment: Deployment
 ) -> Iterator[str]:
-    """Give a token of the API's own client that carries another scope of the same resource server."""
+    """Return a token of the API's client that has another scope of the same resource server."""
     cognito = aws_client("cognito-idp")
     environment = local_stack.environment
     pool = environment["MLPIPE_TOKEN_ISSUER"].rpartition("/")[2]

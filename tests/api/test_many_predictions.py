@@ -1,4 +1,4 @@
-"""Many predictions at once: in the order asked, of one batch, whole or refused."""
+"""Tests of batch get: ordered, from one batch, complete or refused."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.stack
-def test_found_and_not_found_come_in_the_order_asked(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Every id has its entry, those asked twice two; values are what was written; one provenance for all."""
+def test_entries_are_in_request_order(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each requested id has its entry, found or not, with the written values and one provenance."""
     batch_id = model.publish(FLIGHT, '{"flight":"Zürich 1/2"}')
     asked = ["nobody", "Zürich 1/2", "AA-1141-JFK", "nobody", "AA-1141-JFK"]
     answer = api.batch_get(model.name, {"entity_ids": asked})
@@ -33,8 +33,8 @@ def test_found_and_not_found_come_in_the_order_asked(api: ApiUnderTest, model: P
 
 
 @pytest.mark.stack
-def test_only_the_live_batch_counts(api: ApiUnderTest, model: PublishedModel) -> None:
-    """What an earlier batch held is not found any more."""
+def test_batch_get_reads_only_the_live_batch(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Entities of an earlier batch are not found."""
     model.publish(FLIGHT, '{"flight":"gone"}')
     second = model.publish(FLIGHT, partition="2013-02-02")
     answer = api.batch_get(model.name, {"entity_ids": ["gone", "AA-1141-JFK"]}).document
@@ -43,8 +43,8 @@ def test_only_the_live_batch_counts(api: ApiUnderTest, model: PublishedModel) ->
 
 
 @pytest.mark.stack
-def test_some_fields_can_be_asked_for(api: ApiUnderTest, model: PublishedModel) -> None:
-    """In the order of the columns; a column that is not there is a mistake, not an empty answer."""
+def test_batch_get_selects_fields(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Requested fields come in schema order, and an unknown field is refused."""
     model.publish(FLIGHT)
     answer = api.batch_get(model.name, {"entity_ids": ["AA-1141-JFK"], "fields": ["serial", "origin"]})
     assert '"prediction":{"origin":"JFK","serial":9007199254740993}' in answer.event["body"]
@@ -54,8 +54,8 @@ def test_some_fields_can_be_asked_for(api: ApiUnderTest, model: PublishedModel) 
 
 
 @pytest.mark.stack
-def test_an_answer_that_would_be_too_large_is_refused_whole(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Never cut: fewer entities or fields are the client's to choose."""
+def test_oversized_batch_get_is_refused(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A response beyond the limit is refused, not truncated; fewer entities or fields succeed."""
     model.publish(*(json.dumps({"flight": f"f{n}", "reasons": "x" * 300_000}) for n in range(4)))
     asked = {"entity_ids": [f"f{n}" for n in range(4)]}
     refused = api.batch_get(model.name, asked)
@@ -86,8 +86,8 @@ def test_an_answer_that_would_be_too_large_is_refused_whole(api: ApiUnderTest, m
     ],
     ids=lambda body: str(body)[:40],
 )
-def test_a_body_of_another_form_is_refused(api: ApiUnderTest, model: PublishedModel, body: Any) -> None:
-    """Nothing of it comes back."""
+def test_malformed_body_is_refused(api: ApiUnderTest, model: PublishedModel, body: Any) -> None:
+    """A malformed body is refused, and the problem does not repeat it."""
     model.publish(FLIGHT)
     answer = api.batch_get(model.name, body)
     assert (answer.status, answer.problem) == (400, "invalid-body")
@@ -95,8 +95,8 @@ def test_a_body_of_another_form_is_refused(api: ApiUnderTest, model: PublishedMo
 
 
 @pytest.mark.stack
-def test_a_body_may_come_encoded(api: ApiUnderTest, model: PublishedModel) -> None:
-    """As the load balancer hands on what it does not take for text."""
+def test_base64_body_is_decoded(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A base64 body, as the load balancer may send it, is decoded, and an invalid one is refused."""
     model.publish(FLIGHT)
     body = base64.b64encode(b'{"entity_ids":["AA-1141-JFK"]}').decode()
     event = {
@@ -115,7 +115,7 @@ KEYS = [{"entity_id": name, "batch_id": "b"} for name in ("a", "c")]
 
 
 def partial(found: list[Any], unread: list[str]) -> tuple[int, bytes, dict[str, str]]:
-    """Return an answer of BatchGetItem."""
+    """Return a BatchGetItem response with unread keys."""
     keys = [{"entity_id": {"S": name}, "batch_id": {"S": "b"}} for name in unread]
     answer: dict[str, Any] = {"Responses": {"t": found}}
     if keys:
@@ -123,8 +123,8 @@ def partial(found: list[Any], unread: list[str]) -> tuple[int, bytes, dict[str, 
     return 200, json.dumps(answer).encode(), {}
 
 
-def test_keys_that_were_not_read_are_asked_for_again() -> None:
-    """A store under load reads some now and the rest later: none is missing."""
+def test_unprocessed_keys_are_retried() -> None:
+    """Keys that a busy store did not read are requested again until all items are there."""
     other = {"entity_id": {"S": "c"}, "batch_id": {"S": "b"}}
     answers = (partial([], ["a", "c"]), partial([ITEM], ["c"]), fault("ThrottlingException"))
     with serving(*answers, partial([other], [])) as server:
@@ -132,8 +132,8 @@ def test_keys_that_were_not_read_are_asked_for_again() -> None:
         assert (found, len(server.requests)) == ([ITEM, other], 4)
 
 
-def test_keys_that_are_never_read_are_not_missing() -> None:
-    """At the deadline the store is unavailable; until then it is not stormed."""
+def test_keys_never_read_make_the_store_unavailable() -> None:
+    """Keys that are still unread at the deadline are an error, not missing items."""
     with serving(partial([ITEM], ["c"])) as server:
         with pytest.raises(StoreUnavailableError):
             dynamodb(server.url).batch_get("t", KEYS, consistent=True, until=time.monotonic() + 1)

@@ -1,4 +1,4 @@
-"""What is live of each model, who may know it, and whether the region can serve."""
+"""Tests of the models' routes: what is live, which token may see it, and readiness."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ UNREAD = (
 
 
 @pytest.mark.stack
-def test_a_model_tells_what_is_live(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Batch, partition, age, rows, version, columns, enrichments; nothing of where providers are."""
+def test_model_route_describes_the_live_batch(api: ApiUnderTest, model: PublishedModel) -> None:
+    """The route shows batch, age, version, columns and enrichments, but no provider addresses."""
     batch_id = model.publish(FLIGHT, enrichments=(WEATHER,))
     answer = api.get(f"/v1/models/{model.name}")
     document = answer.document
@@ -63,8 +63,8 @@ def pages(api: ApiUnderTest, *, token: str | None = None, **query: str) -> list[
 
 
 @pytest.mark.stack
-def test_the_list_comes_in_pages(api: ApiUnderTest, model: PublishedModel) -> None:
-    """However many models there are, each is on one page; one not live or not allowed is on none."""
+def test_model_list_is_paged(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each live and allowed model is on exactly one page, and invalid page parameters are refused."""
     names = sorted(new_model(model.client, model.deployment).name for _ in range(5))
     for name in (names[0], names[2], names[4]):
         PublishedModel(model.client, model.deployment, name).publish(FLIGHT)
@@ -80,8 +80,8 @@ def test_the_list_comes_in_pages(api: ApiUnderTest, model: PublishedModel) -> No
 
 
 @pytest.mark.stack
-def test_a_page_of_models_has_what_fits(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Models with very many columns: fewer of them on a page, none missing and none cut."""
+def test_page_of_wide_models_is_shortened(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Models with very many columns are spread over more pages, and none is lost."""
     nullable = {"type": "string", "nullable": True}
     columns = [{"name": f"column_{number:04}_{'x' * 50}", **nullable} for number in range(999)]
     key = {"name": "flight", "type": "string", "nullable": False}
@@ -97,8 +97,8 @@ def test_a_page_of_models_has_what_fits(api: ApiUnderTest, model: PublishedModel
 
 
 @pytest.mark.stack
-def test_models_with_a_live_batch_are_listed(api: ApiUnderTest, model: PublishedModel) -> None:
-    """By name; those without one are not there; one that cannot be served says so and hides no other."""
+def test_models_without_live_batch_are_not_listed(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Live models are listed by name; one that cannot be served shows a problem and does not hide others."""
     model.publish(FLIGHT)
     broken, empty = (new_model(model.client, model.deployment) for _ in range(2))
     broken.publish(FLIGHT, serving="{}")
@@ -111,8 +111,8 @@ def test_models_with_a_live_batch_are_listed(api: ApiUnderTest, model: Published
 
 
 @pytest.mark.stack
-def test_a_token_may_be_for_one_model(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Its other models are forbidden, and not even listed."""
+def test_token_may_be_limited_to_one_model(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A token for one model is refused for others, which are not listed either."""
     other = new_model(model.client, model.deployment)
     for each in (model, other):
         each.publish(FLIGHT)
@@ -126,15 +126,15 @@ def test_a_token_may_be_for_one_model(api: ApiUnderTest, model: PublishedModel) 
 
 
 @pytest.mark.stack
-def test_a_region_is_ready_when_its_store_answers(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Without a token, whatever is or is not live, and without a word on data."""
+def test_region_is_ready_if_its_store_responds(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Readiness needs no token, no live batch, and says nothing about data."""
     model.hold()
     answer = api.get("/readyz", token="")
     assert (answer.status, answer.document) == (200, {"status": "ready"})
 
 
-def test_a_region_whose_store_is_silent_is_not_ready_and_still_healthy(session_issuer: TokenIssuer) -> None:
-    """Route 53 sends readers elsewhere; the load balancer keeps the function."""
+def test_region_without_store_is_unready_but_healthy(session_issuer: TokenIssuer) -> None:
+    """Without its store a region fails the readiness check and passes the health check."""
     alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     answer = alone.get("/readyz", token="")
     assert (answer.status, answer.problem) == (503, "store-unavailable")
@@ -152,10 +152,10 @@ def test_a_region_whose_store_is_silent_is_not_ready_and_still_healthy(session_i
     ],
     ids=["refused", "throttled", "failing", "pointers not read"],
 )
-def test_a_region_whose_pointers_cannot_be_read_is_not_ready(
+def test_region_with_unreadable_pointers_is_unready(
     session_issuer: TokenIssuer, answer: tuple[int, bytes, dict[str, str]]
 ) -> None:
-    """A store that answers something else than pointers serves nobody, and that is not remembered."""
+    """A store that does not return pointers makes the region unready, and that result is not cached."""
     with serving(answer) as store:
         api = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": store.url})
         assert api.get("/readyz", token="").status in {500, 503}
@@ -165,8 +165,8 @@ def test_a_region_whose_pointers_cannot_be_read_is_not_ready(
 
 
 @pytest.mark.stack
-def test_a_late_batch_is_no_fault_of_the_region(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Other regions would serve the same: a batch that has been live for years leaves the region ready."""
+def test_old_batch_does_not_make_region_unready(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A batch that has been live for years leaves the region ready, since other regions serve the same."""
     model.publish(FLIGHT)
     model.client.update_item(
         TableName=model.deployment.registry_table,

@@ -1,4 +1,4 @@
-"""How often and how carefully the store is asked."""
+"""Tests of the number and consistency of reads from the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def reader(local_stack: LocalStack) -> RecordingReader:
-    """Give a recording reader of the stack's DynamoDB."""
+    """Return a recording reader of the stack's DynamoDB."""
     settings = Settings.from_environment(
         environment(AWS_ENDPOINT_URL=local_stack.environment["AWS_ENDPOINT_URL"])
     )
@@ -38,12 +38,12 @@ def soon() -> float:
 
 
 def live_batch(reader: RecordingReader, model: PublishedModel) -> LiveBatch:
-    """Return what is live, which takes two questions."""
+    """Return the live batch, which takes two reads."""
     return Publications(reader, model.deployment, pointer_seconds=60).live(model.name, soon())
 
 
-def test_a_known_pointer_is_read_and_nothing_else(reader: RecordingReader, model: PublishedModel) -> None:
-    """A publication never changes, so it is read once; the pointer is read consistently, every time."""
+def test_known_publication_is_not_read_again(reader: RecordingReader, model: PublishedModel) -> None:
+    """A publication is read once, since it never changes; the pointer is read consistently each time."""
     batch_id = model.publish(FLIGHT)
     publications = Publications(reader, model.deployment, pointer_seconds=0)
     registry = model.deployment.registry_table
@@ -56,8 +56,8 @@ def test_a_known_pointer_is_read_and_nothing_else(reader: RecordingReader, model
     assert reader.asked[2:] == [(registry, (model.name, "live#us-east-1"), True)]
 
 
-def test_the_pointer_is_believed_for_its_seconds(reader: RecordingReader, model: PublishedModel) -> None:
-    """Within them nothing is asked; after them the pointer is."""
+def test_pointer_is_cached_for_its_seconds(reader: RecordingReader, model: PublishedModel) -> None:
+    """Within the cache time nothing is read; afterwards only the pointer is."""
     now = [1000.0]
     model.publish(FLIGHT)
     publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
@@ -67,10 +67,8 @@ def test_the_pointer_is_believed_for_its_seconds(reader: RecordingReader, model:
         assert len(reader.asked) == questions
 
 
-def test_many_pointers_take_one_question_and_their_publications_another(
-    reader: RecordingReader, model: PublishedModel
-) -> None:
-    """Whatever is known by then is not read again; a hold's own entry leads to the publication before it."""
+def test_many_models_take_two_reads(reader: RecordingReader, model: PublishedModel) -> None:
+    """Pointers are read together, then publications; cached ones are not read again."""
     now = [1000.0]
     publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
     held, silent = (new_model(model.client, model.deployment) for _ in range(2))
@@ -83,7 +81,7 @@ def test_many_pointers_take_one_question_and_their_publications_another(
         return {name: each.batch_id for name, each in found.items() if isinstance(each, LiveBatch)}
 
     assert live() == batches
-    # Pointers, publications, and for the held model its batch and that batch's publication.
+    # # Pointers, publications, and for the held model its batch and the publication of that batch.
     assert len(reader.asked) == 4
     assert live() == batches
     assert publications.live(held.name, soon()).batch_id == batches[held.name]
@@ -94,8 +92,8 @@ def test_many_pointers_take_one_question_and_their_publications_another(
     assert [len(keys) for _, keys, _ in reader.asked[5:]] == [3, 1]
 
 
-def test_missing_is_said_only_after_a_consistent_read(reader: RecordingReader, model: PublishedModel) -> None:
-    """A cheap read that finds nothing proves nothing: the item may have been written a moment ago."""
+def test_missing_item_is_confirmed_by_consistent_read(reader: RecordingReader, model: PublishedModel) -> None:
+    """An item that an eventually consistent read misses is looked up again consistently."""
     model.publish(FLIGHT)
     store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     reader.lagging = True
@@ -105,10 +103,8 @@ def test_missing_is_said_only_after_a_consistent_read(reader: RecordingReader, m
     assert [consistent for _, _, consistent in reader.asked[2:]] == [False, True, False, True]
 
 
-def test_a_batch_of_a_hundred_takes_one_question_or_two(
-    reader: RecordingReader, model: PublishedModel
-) -> None:
-    """One for what is there, a careful one for what seems not to be; asked twice is read once."""
+def test_batch_get_takes_at_most_two_reads(reader: RecordingReader, model: PublishedModel) -> None:
+    """One read finds all items, a consistent one confirms missing items, and duplicates are read once."""
     model.publish(*(f'{{"flight":"f{number}"}}' for number in range(99)))
     store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     asked = [f"f{number}" for number in range(99)]
@@ -121,8 +117,8 @@ def test_a_batch_of_a_hundred_takes_one_question_or_two(
     assert len(reader.asked) == 7
 
 
-def test_readiness_is_looked_at_every_few_seconds(reader: RecordingReader, model: PublishedModel) -> None:
-    """Whoever asks all the time costs no more than whoever asks now and then."""
+def test_readiness_is_cached_for_some_seconds(reader: RecordingReader, model: PublishedModel) -> None:
+    """Frequent readiness checks read the store only once per cache time."""
     now = [1000.0]
     publications = Publications(reader, model.deployment, pointer_seconds=5, clock=lambda: now[0])
     for seconds, questions in ((0, 2), (4.9, 2), (0.2, 3)):
@@ -131,10 +127,8 @@ def test_readiness_is_looked_at_every_few_seconds(reader: RecordingReader, model
         assert len(reader.asked) == questions
 
 
-def test_a_request_reads_one_batch_though_the_pointer_moves(
-    reader: RecordingReader, model: PublishedModel
-) -> None:
-    """Who resolved the pointer reads that batch to the end, whatever is published meanwhile."""
+def test_request_reads_one_batch_during_publication(reader: RecordingReader, model: PublishedModel) -> None:
+    """A request that resolved the pointer reads that batch, whatever is published meanwhile."""
     first = model.publish(FLIGHT)
     store, live = OnlineStore(reader, model.deployment), live_batch(reader, model)
     model.publish(FLIGHT, partition="2013-02-02")

@@ -1,4 +1,4 @@
-"""What operators see of a request: its line, its metrics, its trace."""
+"""Tests of what operators see of a request: log line, metrics and trace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRACE = "Root=1-5c536348-3d683b8b04734faae651f476;Parent=53995c3f42cd8ad8;Sample
 
 
 def metrics(line: dict[str, Any]) -> dict[str, list[str]]:
-    """Return the names of a line's metrics by dimension, having checked its form."""
+    """Return the names of a line's metrics by dimension, after checking their form."""
     found = {}
     for directive in line["_aws"]["CloudWatchMetrics"]:
         assert directive["Namespace"] == "mlpipe"
@@ -41,10 +41,10 @@ def metrics(line: dict[str, Any]) -> dict[str, list[str]]:
 
 
 @pytest.mark.stack
-def test_a_prediction_leaves_its_stages_and_metrics(
+def test_prediction_logs_stages_and_metrics(
     api: ApiUnderTest, model: PublishedModel, weather: WeatherServer
 ) -> None:
-    """Where the time went, which batch served, how old it is; found, not found, enriched or not."""
+    """The log line has the time of each stage and metrics for found, missing and unenriched predictions."""
     model.publish(FLIGHT, enrichments=(weather_of(weather),))
     api.prediction(model.name)
     line = api.last_line
@@ -74,8 +74,8 @@ def test_a_prediction_leaves_its_stages_and_metrics(
     assert metrics(api.last_line)["model"] == ["predictions", "not_found", "pointer_age"]
 
 
-def test_a_request_that_finds_no_route_counts_for_none(session_issuer: TokenIssuer) -> None:
-    """Whatever clients invent makes no new metric."""
+def test_unknown_route_has_no_metrics(session_issuer: TokenIssuer) -> None:
+    """An unknown path creates no metric; a failed request to a known route counts as a fault."""
     alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     alone.get("/marker/4711")
     assert metrics(alone.last_line) == {}
@@ -84,8 +84,8 @@ def test_a_request_that_finds_no_route_counts_for_none(session_issuer: TokenIssu
     assert alone.last_line["faults"] == 1
 
 
-def test_a_stage_that_fails_is_measured_and_one_that_comes_twice_added_up() -> None:
-    """A line tells where the time went, above all when something went wrong."""
+def test_failed_and_repeated_stages_are_timed() -> None:
+    """A stage that fails is timed, and the time of a repeated stage is not reset."""
     log = RequestLog()
     with pytest.raises(KeyError), log.stage("items"):
         raise KeyError
@@ -95,12 +95,12 @@ def test_a_stage_that_fails_is_measured_and_one_that_comes_twice_added_up() -> N
     assert log.milliseconds["items"] >= first
 
 
-def test_the_trace_is_passed_on(
+def test_trace_is_passed_to_the_store(
     session_issuer: TokenIssuer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The store sees the function's own part of the trace, which Lambda gives it, not the client's header."""
+    """The store gets the trace that Lambda gave the function, not the client's header."""
     with serving((200, b"{}", {})) as store:
         for name, value in environment(
             MLPIPE_JWKS_URL=session_issuer.url, AWS_ENDPOINT_URL=store.url
@@ -120,8 +120,8 @@ def test_the_trace_is_passed_on(
 
 
 @pytest.mark.stack
-def test_providers_see_the_trace_too(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Though a thread of its own asks them."""
+def test_trace_is_passed_to_providers(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Providers get the trace too, though they are called in other threads."""
     with serving((200, b'{"temp":1}', {})) as provider:
         other = ApiUnderTest(api.issuer, {**api.variables, "MLPIPE_PROVIDER_ORIGINS": provider.url})
         model.publish(FLIGHT, enrichments=(weather_of(provider),))
@@ -131,8 +131,8 @@ def test_providers_see_the_trace_too(api: ApiUnderTest, model: PublishedModel) -
 
 
 @pytest.mark.stack
-def test_no_value_and_no_token_is_logged(api: ApiUnderTest, model: PublishedModel) -> None:
-    """A line tells what happened and where to look, not what was asked or answered, whatever went wrong."""
+def test_log_has_no_values_and_no_tokens(api: ApiUnderTest, model: PublishedModel) -> None:
+    """No log line has a requested or returned value or a token, whatever went wrong."""
     marker = f"secret-{uuid.uuid4().hex}"
     with serving((500, marker.encode(), {}), (200, marker.encode(), {})) as failing:
         providers = {"MLPIPE_PROVIDER_ORIGINS": failing.url}
@@ -175,8 +175,8 @@ def test_no_value_and_no_token_is_logged(api: ApiUnderTest, model: PublishedMode
     assert first["route"] == "/v1/models/{model}/predictions/{entity_id}"
 
 
-def test_no_input_comes_back_in_an_error(session_issuer: TokenIssuer) -> None:
-    """Whatever a client puts anywhere, no problem document and no header of it repeats any."""
+def test_problem_documents_repeat_no_input(session_issuer: TokenIssuer) -> None:
+    """No problem document or header repeats anything that the client sent."""
     marker = "marker-4711"
     alone = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
     token = session_issuer.token(scope=f"{SCOPE}:{marker}")

@@ -1,4 +1,4 @@
-"""What the API asks of others: connections, DynamoDB's troubles."""
+"""Tests of outgoing connections and of reads from a troubled DynamoDB."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OK = (200, b"{}", {})
 
 
 def test_connections_are_kept_alive_and_shared() -> None:
-    """Ten requests go over one connection."""
+    """Ten requests use one connection."""
     connections = HttpConnections()
     with serving(OK) as server:
         for _ in range(10):
@@ -42,16 +42,16 @@ def test_connections_are_kept_alive_and_shared() -> None:
     ],
     ids=["value", "name", "target", "not latin"],
 )
-def test_a_request_is_one_request(asked: OutgoingRequest) -> None:
-    """What would end a line, or has no bytes in a header, is not sent."""
+def test_request_with_line_breaks_is_not_sent(asked: OutgoingRequest) -> None:
+    """A request that would break the header lines, or cannot be encoded, is not sent."""
     with serving(OK) as server:
         with pytest.raises(HttpFaultError):
             HttpConnections().send(replace(asked, url=asked.url.replace("http://HOST", server.url)), 5)
         assert server.requests == []
 
 
-def test_few_connections_are_kept() -> None:
-    """A burst opens as many as it needs; four of them stay."""
+def test_only_four_idle_connections_are_kept() -> None:
+    """Of nine connections, four are kept open."""
     connections = HttpConnections()
     with serving(OK) as server:
         asked = OutgoingRequest(server.url)
@@ -63,8 +63,8 @@ def test_few_connections_are_kept() -> None:
             connection.close()
 
 
-def test_a_cache_forgets_what_was_unused_for_longest() -> None:
-    """The newest and those asked for lately stay."""
+def test_cache_drops_least_recently_used_entry() -> None:
+    """A full cache drops the entry that was not used for the longest time."""
     cache: BoundedCache[str, int] = BoundedCache(2)
     cache.put("a", 1)
     cache.put("b", 2)
@@ -73,8 +73,8 @@ def test_a_cache_forgets_what_was_unused_for_longest() -> None:
     assert [cache.get(key) for key in "abc"] == [1, None, 3]
 
 
-def test_a_cache_has_a_bound_of_weight() -> None:
-    """Large values leave room for few, a replaced one counts once, and one too large for all is not kept."""
+def test_cache_is_limited_by_weight() -> None:
+    """Large values leave room for few others, and a value beyond the limit is not kept."""
     cache: BoundedCache[str, str] = BoundedCache(10, lambda key, value: len(key) + len(value))
     for _ in range(3):
         cache.put("a", "1234")
@@ -86,8 +86,8 @@ def test_a_cache_has_a_bound_of_weight() -> None:
     assert [cache.get(key) for key in "abcd"] == [None] * 4
 
 
-def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
-    """The peer may close what we keep: the request is sent again, on a new connection."""
+def test_closed_connection_is_replaced() -> None:
+    """If a kept connection was closed, the request is sent again on a new one."""
     connections = HttpConnections()
     with serving(OK) as server:
         asked = OutgoingRequest(server.url)
@@ -100,8 +100,8 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
         assert server.connections == 2
 
 
-def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
-    """What lies between may have dropped it without a word, and a request over it would hang."""
+def test_long_idle_connection_is_not_reused() -> None:
+    """A long idle connection may have been dropped silently, so it is replaced."""
     now = [0.0]
     connections = HttpConnections(clock=lambda: now[0])
     with serving(OK) as server:
@@ -111,8 +111,8 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted() -> None:
             assert server.connections == opened
 
 
-def test_a_connection_judged_by_its_address_is_not_mixed_with_others() -> None:
-    """What was opened to an address nobody judged is not lent to a request that asks for a public one."""
+def test_public_requests_use_only_checked_connections() -> None:
+    """A connection whose address was not checked is not reused for a request to public addresses only."""
     connections = HttpConnections()
     with serving(OK) as server:
         assert connections.send(OutgoingRequest(server.url), 5).status == 200
@@ -121,8 +121,8 @@ def test_a_connection_judged_by_its_address_is_not_mixed_with_others() -> None:
         assert len(server.requests) == 1
 
 
-def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
-    """Silence, a byte at a time in headers or body, a body cut off or too long, no HTTP, nobody there."""
+def test_incomplete_or_late_response_is_an_error() -> None:
+    """Silence, dripping bytes, cut or oversized bodies and other protocols end in an error in time."""
 
     def drip_headers(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n")
@@ -153,8 +153,8 @@ def test_an_answer_that_is_not_whole_in_time_is_a_fault() -> None:
         HttpConnections().send(OutgoingRequest("http://127.0.0.1:1"), 5)
 
 
-def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
-    """A peer that said something after its answer has lost its connection: answers would be one off."""
+def test_unexpected_bytes_are_not_the_next_response() -> None:
+    """A connection with unread bytes is closed, since its responses would be out of step."""
     connections = HttpConnections()
     with serving(OK) as server:
         asked = OutgoingRequest(server.url)
@@ -167,12 +167,12 @@ def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:
 
 
 def dynamodb(url: str) -> ItemReader:
-    """Return a client of a DynamoDB at the address."""
+    """Return a client of the DynamoDB at this address."""
     return ItemReader(HttpConnections(), Settings.from_environment(environment(AWS_ENDPOINT_URL=url)))
 
 
 def fault(code: str, status: int = 400) -> tuple[int, bytes, dict[str, str]]:
-    """Return an error as DynamoDB answers it."""
+    """Return an error response of DynamoDB."""
     return status, json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}"}).encode(), {}
 
 
@@ -180,7 +180,7 @@ ITEM = (200, b'{"Item":{"entity_id":{"S":"a"}}}', {})
 
 
 def test_throttling_is_retried() -> None:
-    """Three refusals for load and two failures later the item is there."""
+    """The item is returned after several throttled and failed reads."""
     throttled = fault("ProvisionedThroughputExceededException")
     troubles = (throttled, fault("ThrottlingException"), throttled, fault("InternalServerError", 500))
     with serving(*troubles, (503, b"busy", {}), ITEM) as server:
@@ -190,8 +190,8 @@ def test_throttling_is_retried() -> None:
         assert len(server.requests) == 6
 
 
-def test_throttling_without_end_is_said_and_never_missing() -> None:
-    """At the deadline the store is unavailable: that the item is not there, nobody said."""
+def test_endless_throttling_is_not_a_missing_item() -> None:
+    """At the deadline a throttled read is an error, not a missing item."""
     with serving(fault("ProvisionedThroughputExceededException")) as server:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="ProvisionedThroughputExceeded"):
@@ -202,8 +202,8 @@ def test_throttling_without_end_is_said_and_never_missing() -> None:
         assert 3 <= len(server.requests) < 100
 
 
-def test_an_answer_may_end_with_its_connection() -> None:
-    """Without a length the body is all that comes, in any pieces; the next request connects again."""
+def test_response_without_length_ends_with_connection() -> None:
+    """A response without a length is read to the end of the connection."""
 
     def in_pieces(connection: socket.socket) -> None:
         for piece in (b"HTTP/1.1 200 OK\r\n", b"\r\n{", b"}"):
@@ -219,7 +219,7 @@ def test_an_answer_may_end_with_its_connection() -> None:
     "code", ["AccessDeniedException", "ResourceNotFoundException", "ExpiredTokenException"]
 )
 def test_refusals_are_not_retried(code: str) -> None:
-    """No permission and no table stay so."""
+    """Denied access, a missing table and an expired token fail at once."""
     with serving(fault(code)) as server:
         with pytest.raises(StoreRefusedError, match=code):
             dynamodb(server.url).get_item(
@@ -228,8 +228,8 @@ def test_refusals_are_not_retried(code: str) -> None:
         assert len(server.requests) == 1
 
 
-def test_a_throttled_store_is_503_with_retry_after(session_issuer: TokenIssuer) -> None:
-    """A client is told to come again, not that there is nothing."""
+def test_throttled_store_gives_503_with_retry_after(session_issuer: TokenIssuer) -> None:
+    """A client of a throttled store gets 503 with Retry-After, not 404."""
     with serving(fault("ThrottlingException")) as server:
         api = ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": server.url})
         answer = api.prediction("m")

@@ -1,4 +1,4 @@
-"""The route of predictions over real DynamoDB: values, provenance, pointers, faults, and the log."""
+"""Tests of the predictions route over real DynamoDB: values, provenance, pointers, faults and the log."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PROVIDER_PATH = "/v1/stations/{origin}/observations?time={hour}"
 
 
 def weather_of(weather: WeatherServer | AnsweringServer, **changes: Any) -> Enrichment:
-    """Return the enrichment of the tests' schema by a weather service."""
+    """Return the enrichment of the tests' schema from a weather service."""
     members = {"timeout_milliseconds": 5000, "cache_seconds": 0, "fields": ("temp", "visib"), **changes}
     return Enrichment("weather", f"{weather.url}{PROVIDER_PATH}", **members)
 
 
 @pytest.fixture
 def trouble(weather: WeatherServer) -> Iterator[Any]:
-    """Give a function that puts the weather service in trouble, until the test ends."""
+    """Return a function that makes the weather service fail until the test ends."""
     yield weather.faults.replace
     weather.faults.replace(WeatherFault())
 
 
-def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Every digit, null and character comes back, with the whole provenance."""
+def test_prediction_is_returned_as_written(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Every digit, null and character is returned, with the complete provenance."""
     batch_id = model.publish(FLIGHT, '{"flight":"other"}')
     answer = api.prediction(model.name)
     assert answer.status == 200
@@ -64,8 +64,8 @@ def test_a_prediction_is_answered_as_it_was_written(api: ApiUnderTest, model: Pu
     assert {value for name, value in empty.items() if name != "flight"} == {None}
 
 
-def test_a_prediction_of_a_registered_version_names_it(api: ApiUnderTest, model: PublishedModel) -> None:
-    """So does what is told of the model."""
+def test_registered_version_is_in_provenance(api: ApiUnderTest, model: PublishedModel) -> None:
+    """The model package version is shown with the prediction and with the model."""
     model.publish(FLIGHT, serving=ServingRecord(SCHEMA, "v7", 1, "0", (), 12).to_json())
     for told in (
         api.prediction(model.name).document["provenance"],
@@ -77,8 +77,8 @@ def test_a_prediction_of_a_registered_version_names_it(api: ApiUnderTest, model:
 @pytest.mark.parametrize(
     "entity_id", ["Zürich 1/2", "a%b", "100%", "..", "+ ?#", "\u2028\U0001f6eb", "x" * 2048]
 )
-def test_any_key_can_be_asked_for(api: ApiUnderTest, model: PublishedModel, entity_id: str) -> None:
-    """Percent-encoded once, every key of a batch is found; so it is decoded, unless it looks encoded."""
+def test_unusual_keys_are_found(api: ApiUnderTest, model: PublishedModel, entity_id: str) -> None:
+    """Every key is found when percent-encoded, and also when sent decoded."""
     model.publish(json.dumps({"flight": entity_id}))
     for form in (quote(entity_id, safe=""), entity_id):
         answer = api.prediction(model.name, form)
@@ -86,14 +86,14 @@ def test_any_key_can_be_asked_for(api: ApiUnderTest, model: PublishedModel, enti
 
 
 @pytest.mark.parametrize("form", ["%FF", "%C3", "x" * 2049, "%00" * 2049, "\ud800"])
-def test_what_is_no_key_is_refused(api: ApiUnderTest, model: PublishedModel, form: str) -> None:
-    """Bytes that are no UTF-8, and keys longer than DynamoDB's."""
+def test_invalid_key_is_refused(api: ApiUnderTest, model: PublishedModel, form: str) -> None:
+    """Keys that are not UTF-8 or are longer than DynamoDB allows are refused."""
     model.publish(FLIGHT)
     assert api.prediction(model.name, form).problem == "invalid-entity-id"
 
 
 def test_unknown_entities_and_models_are_404(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Each in its own words, and neither repeats what was asked."""
+    """Unknown entities and models have their own problems, which do not repeat the request."""
     assert api.prediction(model.name).problem == "unknown-model"
     model.publish(FLIGHT)
     for name, entity_id, kind in (
@@ -107,8 +107,8 @@ def test_unknown_entities_and_models_are_404(api: ApiUnderTest, model: Published
         assert "4711" not in json.dumps(answer.event)
 
 
-def test_an_entity_of_an_older_batch_is_unknown(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Only the live batch counts: what an earlier one held is not served."""
+def test_entity_of_superseded_batch_is_unknown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """An entity that only an earlier batch has is not served."""
     model.publish(FLIGHT, '{"flight":"gone"}')
     assert api.prediction(model.name, "gone").status == 200
     second = model.publish(FLIGHT, partition="2013-02-02")
@@ -116,8 +116,8 @@ def test_an_entity_of_an_older_batch_is_unknown(api: ApiUnderTest, model: Publis
     assert api.prediction(model.name).document["provenance"]["batch_id"] == second
 
 
-def test_a_hold_changes_nothing_for_readers(api: ApiUnderTest, model: PublishedModel) -> None:
-    """The pointer's sequence moves on with a hold; the publication that made the batch live stays."""
+def test_hold_does_not_affect_readers(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A hold moves the pointer's sequence, but the provenance keeps the publication's."""
     batch_id = model.publish(FLIGHT)
     model.hold()
     pointer = model.registry.pointer(model.name, "us-east-1")
@@ -127,18 +127,16 @@ def test_a_hold_changes_nothing_for_readers(api: ApiUnderTest, model: PublishedM
     assert (provenance["batch_id"], provenance["sequence"]) == (batch_id, 1)
 
 
-def test_a_hold_before_any_publication_leaves_the_model_unknown(
-    api: ApiUnderTest, model: PublishedModel
-) -> None:
-    """A pointer without a batch points nowhere."""
+def test_hold_before_publication_leaves_model_unknown(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A model with a hold and no publication is unknown."""
     model.hold()
     assert api.prediction(model.name).problem == "unknown-model"
 
 
-def test_the_pointer_is_believed_for_its_seconds_only(
+def test_pointer_cache_delays_new_publication(
     local_stack: LocalStack, api: ApiUnderTest, model: PublishedModel
 ) -> None:
-    """Within the cache time the old batch is served whole; without it the new one at once."""
+    """With a pointer cache the old batch is still served; without one the new batch is served at once."""
     cached = ApiUnderTest(
         api.issuer,
         {
@@ -153,17 +151,15 @@ def test_the_pointer_is_believed_for_its_seconds_only(
     assert api.prediction(model.name).document["provenance"]["batch_id"] == second
 
 
-def test_an_expired_item_of_the_live_batch_is_served_and_reported(
-    api: ApiUnderTest, model: PublishedModel
-) -> None:
-    """A live batch does not expire: the item is right as long as it is there, and the log says error."""
+def test_expired_live_item_is_served_and_logged(api: ApiUnderTest, model: PublishedModel) -> None:
+    """An expired item of the live batch is served, and the log has an error."""
     model.publish(FLIGHT, expires_at=datetime.now(UTC) - timedelta(days=1))
     assert api.prediction(model.name).status == 200
     assert (api.last_line["level"], api.last_line["fault"]) == ("ERROR", "live_item_expired")
 
 
-def test_an_altered_item_is_not_served(api: ApiUnderTest, model: PublishedModel) -> None:
-    """A value that does not have the row's checksum is a fault, not a prediction."""
+def test_altered_item_is_not_served(api: ApiUnderTest, model: PublishedModel) -> None:
+    """An item whose values do not match its checksum is an internal error."""
     batch_id = model.publish(FLIGHT)
     model.client.update_item(
         TableName=model.table,
@@ -177,20 +173,18 @@ def test_an_altered_item_is_not_served(api: ApiUnderTest, model: PublishedModel)
 
 
 @pytest.mark.parametrize("serving", ["", "{}", '{"serving_version":2}'])
-def test_a_publication_that_cannot_be_served_is_a_fault(
+def test_invalid_serving_record_is_internal_error(
     api: ApiUnderTest, model: PublishedModel, serving: str
 ) -> None:
-    """It is neither unknown nor empty: the log names publication and model."""
+    """A publication with an unusable serving record is an internal error, and the log names it."""
     model.publish(FLIGHT, serving=serving or " ")
     answer = api.prediction(model.name)
     assert (answer.status, answer.problem) == (500, "internal-fault")
     assert f"publication 1 of {model.name}" in api.last_line["cause"]
 
 
-def test_an_answer_beyond_the_load_balancer_s_limit_is_refused(
-    api: ApiUnderTest, model: PublishedModel
-) -> None:
-    """A row whose escapes outgrow the limit is told as such, not as a bad gateway."""
+def test_oversized_prediction_is_refused(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A row that exceeds the load balancer's limit when escaped gets its own problem."""
     model.publish(
         json.dumps({"flight": "big", "reasons": "\u0001" * 200_000}),
         json.dumps({"flight": "wide", "reasons": "\U0001f6eb" * 90_000}),
@@ -202,15 +196,13 @@ def test_an_answer_beyond_the_load_balancer_s_limit_is_refused(
 @pytest.mark.parametrize(
     "name", ["alb_single_value", "alb_multi_value", "alb_both_shapes", "alb_base64_body"]
 )
-def test_recorded_events_are_answered_in_their_own_mode(
-    api: ApiUnderTest, model: PublishedModel, name: str
-) -> None:
-    """Lists where lists came, single values where those came; a body is not in the way."""
+def test_response_has_the_mode_of_its_event(api: ApiUnderTest, model: PublishedModel, name: str) -> None:
+    """Multi-value events get multi-value headers, single-value events single ones."""
     model.publish(FLIGHT)
     answer = api.send(recorded_event(name, model=model.name, token=api.issuer.token()))
     assert answer.status == 200
     assert answer.event["statusDescription"] == "200 OK"
-    # What the query asks for is percent-encoded, as it arrives.
+    # # The query arrives percent-encoded.
     asked = recorded_event(name).get("queryStringParameters") or recorded_event(name).get(
         "multiValueQueryStringParameters"
     )
@@ -221,8 +213,8 @@ def test_recorded_events_are_answered_in_their_own_mode(
     assert api.last_line["trace_id"] == "Root=1-5c536348-3d683b8b04734faae651f476"
 
 
-def test_odd_encodings_are_read_as_they_were_meant(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Space, slash, plus, percent sign and umlaut of a key, in a path and in a body in base64."""
+def test_unusual_encodings_are_decoded(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Special characters of a key are decoded in a path and in a base64 body."""
     model.publish('{"flight":"Zürich 1/2+%","serial":7}')
     token = api.issuer.token()
     answer = api.send(recorded_event("alb_odd_encodings", model=model.name, token=token))
@@ -233,10 +225,10 @@ def test_odd_encodings_are_read_as_they_were_meant(api: ApiUnderTest, model: Pub
     assert many.document["predictions"][0]["entity_id"] == "Zürich 1/2+%"
 
 
-def test_enrichment_stands_beside_the_prediction(
+def test_enrichment_has_only_declared_fields(
     api: ApiUnderTest, model: PublishedModel, weather: WeatherServer
 ) -> None:
-    """The provider is asked with the row's own values, and shows the declared fields only."""
+    """The provider is called with the row's values, and only the declared fields are shown."""
     model.publish(FLIGHT, '{"flight":"nowhere"}', enrichments=(weather_of(weather),))
     found = api.prediction(model.name).document["enrichment"]["weather"]
     assert found == {
@@ -253,10 +245,10 @@ def test_enrichment_stands_beside_the_prediction(
     [WeatherFault("dead"), WeatherFault("failing", status=500), WeatherFault("failing", status=404)],
     ids=str,
 )
-def test_a_provider_in_trouble_does_not_take_the_prediction_with_it(
+def test_failing_provider_does_not_fail_the_prediction(
     api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any, fault: WeatherFault
 ) -> None:
-    """Without an older answer the enrichment is unavailable, with one it is stale; the status stays 200."""
+    """If the provider fails, the enrichment is stale or unavailable and the status stays 200."""
     model.publish(FLIGHT, enrichments=(weather_of(weather),))
     trouble(fault)
     answer = api.prediction(model.name)
@@ -270,10 +262,10 @@ def test_a_provider_in_trouble_does_not_take_the_prediction_with_it(
     assert (stale["status"], stale["data"]["temp"]) == ("stale", Decimal("30.02"))
 
 
-def test_a_required_enrichment_that_is_missing_is_503(
+def test_missing_required_enrichment_gives_503(
     api: ApiUnderTest, model: PublishedModel, weather: WeatherServer, trouble: Any
 ) -> None:
-    """A model may say that its prediction is worth nothing alone."""
+    """A prediction whose required enrichment is unavailable is not returned."""
     model.publish(FLIGHT, enrichments=(weather_of(weather, required=True),))
     trouble(WeatherFault("dead"))
     answer = api.prediction(model.name)

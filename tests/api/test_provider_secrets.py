@@ -1,4 +1,4 @@
-"""What third parties want to be told: from Secrets Manager, to one host, and into no log."""
+"""Tests of provider secrets: read from Secrets Manager, sent only to their host, never logged."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 def secret_answer(document: Any) -> tuple[int, bytes, dict[str, str]]:
-    """Return an answer of Secrets Manager."""
+    """Return a response of Secrets Manager."""
     text = document if isinstance(document, str) else json.dumps(document)
     return 200, json.dumps({"Name": "n", "SecretString": text}).encode(), {}
 
 
 def secret_of(manager: AnsweringServer, clock: Callable[[], float]) -> ProviderSecret:
-    """Return a secret that this Secrets Manager keeps."""
+    """Return a secret stored in this Secrets Manager."""
     settings = Settings.from_environment(environment(AWS_ENDPOINT_URL=manager.url))
     return ProviderSecret(HttpConnections(), settings, "mlpipe-local-providers/weather", clock=clock)
 
 
 @pytest.mark.stack
-def test_a_provider_with_a_key_is_told_it(
+def test_provider_key_is_sent_and_not_logged(
     local_stack: LocalStack,
     aws_client: Callable[[str], Any],
     api: ApiUnderTest,
     model: PublishedModel,
 ) -> None:
-    """The real weather service with a key, the key in the real Secrets Manager, and no trace of it after."""
+    """A provider that needs a key gets it from Secrets Manager, and neither response nor log shows it."""
     key = f"key-{uuid.uuid4().hex}"
     name = model.deployment.provider_secret("keyed_weather")
     ensure_secret(aws_client("secretsmanager"), name, {"X-Api-Key": key})
@@ -68,8 +68,8 @@ def test_a_provider_with_a_key_is_told_it(
     assert outcomes == ["unavailable", "ok"]
 
 
-def test_a_secret_is_told_to_its_host_only() -> None:
-    """Another provider of the same request gets nothing of it."""
+def test_secret_is_sent_only_to_its_host() -> None:
+    """Another provider of the same request does not get the secret."""
     answer = secret_answer({"X-Api-Key": "k1"})
     with serving(OK) as one, serving(OK) as other, serving(answer) as manager:
         connections = HttpConnections()
@@ -87,8 +87,8 @@ def test_a_secret_is_told_to_its_host_only() -> None:
         assert manager.headers[0]["x-amz-target"] == "secretsmanager.GetSecretValue"
 
 
-def test_a_changed_secret_is_noticed_when_the_old_one_is_refused() -> None:
-    """It is read again, at most once a minute, and the call is made once more."""
+def test_refused_secret_is_read_again() -> None:
+    """When a provider refuses the secret, it is read again, at most once a minute, and the call repeated."""
     now = [1000.0]
     with (
         serving(OK, (401, b"", {}), OK, (401, b"", {})) as server,
@@ -120,10 +120,10 @@ def test_a_changed_secret_is_noticed_when_the_old_one_is_refused() -> None:
     ],
     ids=["refused", "empty", "no JSON", "text", "list", "number"],
 )
-def test_a_secret_that_cannot_be_had_is_said_without_its_text(
+def test_unusable_secret_error_does_not_quote_it(
     answer: tuple[int, bytes, dict[str, str]],
 ) -> None:
-    """The provider is not called, nobody asks again at once, and the reason quotes nothing."""
+    """Without a usable secret the provider is not called, and the reason does not quote the secret."""
     with serving(OK) as server, serving(answer) as manager:
         secret = secret_of(manager, lambda: 0.0)
         with pytest.raises(SecretUnavailableError) as raised:

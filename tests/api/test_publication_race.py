@@ -1,4 +1,4 @@
-"""Readers while batches become live one after another: never a mixture, never an error, never a step back."""
+"""Readers during a series of publications get no mixed batches, no errors and no older batch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Client:
     """One execution environment with its reader.
 
     Attributes:
-        api: It.
+        api: The execution environment.
         model: The model to read.
-        seen: Each answer's sequence, and the values that it showed.
+        seen: The sequence and the values of each response.
     """
 
     api: ApiUnderTest
@@ -39,7 +39,7 @@ class Client:
         """Read single predictions and batches in turn until the end, and once more after it."""
         last = False
         while not last:
-            # A reader that never rests would only keep the publisher from its work.
+            # # The pause leaves the publisher time to work.
             last = ended.wait(0.05)
             point = self.api.prediction(self.model, ENTITIES[len(self.seen) % len(ENTITIES)])
             assert point.status == 200, self.api.last_line
@@ -55,7 +55,7 @@ class Client:
 def test_readers_see_one_batch_at_a_time(
     local_stack: LocalStack, api: ApiUnderTest, model: PublishedModel
 ) -> None:
-    """Fifty publications, eight readers, half of them with a cached pointer: each answer is of one batch."""
+    """During fifty publications each response has values of one batch, with and without a pointer cache."""
 
     def publish(number: int) -> None:
         model.publish(*(f'{{"flight":"{each}","serial":{number}}}' for each in ENTITIES))
@@ -85,7 +85,7 @@ def test_readers_see_one_batch_at_a_time(
     for client in clients:
         sequences = [sequence for sequence, _ in client.seen]
         assert sequences == sorted(sequences)
-        # The nth publication holds n everywhere.
+        # # All values of the nth publication are n.
         assert [(sequence, values) for sequence, values in client.seen if values != {sequence}] == []
     assert len({sequence for client in clients for sequence, _ in client.seen}) > PUBLICATIONS // 10
     assert {client.seen[-1][0] for client in clients[::2]} == {PUBLICATIONS}

@@ -1,4 +1,4 @@
-"""What a client knows already is not read again: ETags, and what they stand for."""
+"""Tests of ETags, `fields` and `enrich` of repeated requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOWHERE = Enrichment("weather", "https://weather.example/{origin}", ("temp",))
 
 @pytest.fixture
 def reader(local_stack: LocalStack, api: ApiUnderTest) -> RecordingReader:
-    """Give the recording reader between the application under test and its store."""
+    """Return the recording reader between the application and its store."""
     endpoint = local_stack.environment["AWS_ENDPOINT_URL"]
     services = services_of(
         Settings.from_environment(
@@ -37,10 +37,10 @@ def reader(local_stack: LocalStack, api: ApiUnderTest) -> RecordingReader:
     return recording
 
 
-def test_a_repeated_request_reads_no_item(
+def test_conditional_request_reads_no_item(
     api: ApiUnderTest, reader: RecordingReader, model: PublishedModel
 ) -> None:
-    """The pointer is looked at, and what it stands for has not changed."""
+    """A request with a matching ETag gets 304 after reading only the registry."""
     model.publish(FLIGHT)
     first = api.prediction(model.name)
     etag = first.headers["ETag"]
@@ -55,8 +55,8 @@ def test_a_repeated_request_reads_no_item(
     assert api.get(path, token="", headers={"if-none-match": etag}).status == 401
 
 
-def test_an_etag_stands_for_publication_path_and_query(api: ApiUnderTest, model: PublishedModel) -> None:
-    """Whatever may change the answer changes it; the request id does not."""
+def test_etag_depends_on_publication_path_and_query(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Each publication, path and query has its own ETag, and a repeated request has the same."""
     model.publish(FLIGHT, '{"flight":"b"}')
     answers = [
         api.prediction(model.name),
@@ -74,8 +74,8 @@ def test_an_etag_stands_for_publication_path_and_query(api: ApiUnderTest, model:
     )
 
 
-def test_answers_with_enrichment_have_none(api: ApiUnderTest, model: PublishedModel) -> None:
-    """A provider may say something else any time; whoever asks for none has an ETag again."""
+def test_enriched_responses_have_no_etag(api: ApiUnderTest, model: PublishedModel) -> None:
+    """A response with enrichments, which may change any time, has no ETag; one without has."""
     model.publish(FLIGHT, enrichments=(NOWHERE,))
     for query in ({}, {"enrich": "all"}, {"enrich": "weather"}):
         answer = api.prediction(model.name, **query)
@@ -88,17 +88,15 @@ def test_answers_with_enrichment_have_none(api: ApiUnderTest, model: PublishedMo
 
 
 @pytest.mark.parametrize("enrich", ["other", "none,weather", "weather,other"])
-def test_an_enrichment_that_is_not_there_is_refused(
-    api: ApiUnderTest, model: PublishedModel, enrich: str
-) -> None:
-    """A typing error is not answered as if nothing had been asked."""
+def test_unknown_enrichment_is_refused(api: ApiUnderTest, model: PublishedModel, enrich: str) -> None:
+    """A misspelled enrichment is refused, not ignored."""
     model.publish(FLIGHT, enrichments=(NOWHERE,))
     answer = api.prediction(model.name, enrich=enrich)
     assert (answer.status, answer.problem) == (400, "unknown-enrichment")
 
 
-def test_fields_are_columns(api: ApiUnderTest, model: PublishedModel) -> None:
-    """In the order of the schema, each once, with all their digits."""
+def test_fields_select_columns(api: ApiUnderTest, model: PublishedModel) -> None:
+    """Selected columns come in schema order, once each, with all digits; invalid lists are refused."""
     model.publish(FLIGHT)
     answer = api.prediction(model.name, fields="exact,origin,origin")
     exact = "1234567890123456789012345678.0123456789"

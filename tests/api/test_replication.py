@@ -62,15 +62,15 @@ BEGINNING = datetime.now(UTC).replace(microsecond=0)
 
 @dataclass
 class Home:
-    """The home region: it acts by the registry's rules, and all that it writes waits before the replica.
+    """The home region: it acts by the registry's rules, and its writes wait for the replica.
 
     Attributes:
-        registry: At home.
-        replica: In the serving region.
-        batches: Every batch, in the order of their publication.
-        entities: That every batch has.
-        live: The batch that was live after each act, and before the first.
-        withdrawn: Every batch that was withdrawn at some time.
+        registry: The registry at home.
+        replica: The tables in the serving region.
+        batches: All batches in the order of publication.
+        entities: The entities of each batch.
+        live: The live batch before the first act and after each one.
+        withdrawn: All batches that were ever withdrawn.
     """
 
     registry: FakeRegistryTable = field(default_factory=FakeRegistryTable)
@@ -82,7 +82,7 @@ class Home:
     now: datetime = BEGINNING
 
     def publish(self) -> None:
-        """Load a batch, whose rows all hold its number, verify it, and make it live."""
+        """Load a batch whose rows all hold its number, verify it and make it live."""
         number = len(self.batches) + 1
         batch_id = mint_batch_id(MODEL, PARTITION, str(number), self.now)
         self.batches.append(batch_id)
@@ -102,17 +102,17 @@ class Home:
         self._release(publication_rules.publish, batch_id)
 
     def roll_back(self) -> None:
-        """Go back to the newest batch that was superseded, if there is one."""
+        """Roll back to the newest superseded batch, if there is one."""
         if superseded := self._in_state(ReleaseState.SUPERSEDED):
             self._release(publication_rules.rollback, superseded[-1])
 
     def publish_again(self) -> None:
-        """Make the oldest batch live once more, if it is not live."""
+        """Publish the oldest batch again."""
         if self.batches:
             self._release(publication_rules.publish, self.batches[0])
 
     def hold(self, above: int = 0) -> None:
-        """Hold publication, or release the hold; the number is above one that Snowflake holds."""
+        """Hold publication or release the hold, with a sequence above one that Snowflake holds."""
         home = self.live_pointers.home
         live_pointers = replace(self.live_pointers, highest_projected=above)
         held = not (home and home.hold)
@@ -121,7 +121,7 @@ class Home:
         )
 
     def follow(self) -> None:
-        """Let the region follow, once all items of the live batch have been found there."""
+        """Let the region follow home, after all items of the live batch have arrived."""
         batch_id = self.live[-1]
         if batch_id is None:
             return
@@ -144,7 +144,7 @@ class Home:
         return self.registry.batch(MODEL, batch_id)
 
     def published(self, sequence: int) -> str | None:
-        """Return the batch that a publication made live; None if it is none."""
+        """Return the batch that a publication made live, or None if it made none live."""
         entry = PublicationEntry.from_attributes(self.registry.read(publication_key(MODEL, sequence)))
         return entry.batch_id if entry.makes_live else None
 
@@ -184,17 +184,17 @@ def region_settings(jwks_url: str, region: str = REGION) -> Settings:
 
 @dataclass
 class Reader:
-    """One execution environment in the region, and what its answers must hold.
+    """One execution environment in the region, which checks its own responses.
 
     Attributes:
-        home: What it reads a replica of.
+        home: The region whose replica it reads.
         api: The application.
-        token: For it.
-        region: Where it serves.
-        clock: What the application takes for the time.
-        seen: How many acts home had done at least when it served what was answered last; None before.
-        last: The batch that was answered with last.
-        bodies: Answers by their ETag.
+        token: A token for the application.
+        region: The region it serves in.
+        clock: The application's time.
+        seen: The earliest act of home at which the last served batch can have been live; None before.
+        last: The last batch it served.
+        bodies: Response bodies by ETag.
     """
 
     home: Home
@@ -216,18 +216,18 @@ class Reader:
         self.application = Application(services, "local", self.api.lines.append)
 
     def get(self, path: str, **options: Any) -> Answered:
-        """Answer a request."""
+        """Send a request."""
         self.api.application = self.application
         return self.api.get(f"/v1/models{path}", token=self.token, **options)
 
     def wait(self) -> None:
-        """Be idle until what was served must be confirmed; what was withdrawn then binds nobody."""
+        """Stay idle until the served batch must be confirmed; if it was withdrawn, it no longer counts."""
         self.clock[0] += 120
         if self.last in self.home.withdrawn:
             self.seen = None
 
     def look(self) -> dict[str, Any] | None:
-        """Ask for everything, hold the answers against home's history, and return their provenance."""
+        """Call all routes, compare the responses with home's history, and return their provenance."""
         point = self.get(f"/{MODEL}/predictions/a")
         if point.status != 200:
             self._check_refusal(point)
@@ -258,12 +258,12 @@ class Reader:
         return provenance
 
     def _number(self, provenance: dict[str, Any]) -> int:
-        """Return the number of a batch, which the sequence beside it must have made live."""
+        """Return the number of a batch, after checking that the sequence made it live."""
         assert self.home.published(provenance["sequence"]) == provenance["batch_id"]
         return self.home.batches.index(provenance["batch_id"]) + 1
 
     def _check_refusal(self, answer: Answered) -> None:
-        """Let only a process that has served nothing refuse, and only for what has not arrived."""
+        """Accept a refusal only from a new process, and only for records that have not arrived."""
         assert self.seen is None, self.api.last_line
         listed = self.get("")
         assert listed.status == 200
@@ -278,19 +278,19 @@ class Reader:
 
 @pytest.fixture
 def home() -> Home:
-    """Give a home region that has published nothing."""
+    """Return a home region without publications."""
     return Home()
 
 
 @pytest.fixture(scope="module")
 def token(session_issuer: TokenIssuer) -> str:
-    """Give a token that is good for all requests of this module."""
+    """Return a token for all requests of this module."""
     return session_issuer.token()
 
 
 @pytest.fixture(scope="module")
 def api(session_issuer: TokenIssuer) -> ApiUnderTest:
-    """Give what calls an application."""
+    """Return the caller of an application in the region."""
     return ApiUnderTest(session_issuer, {"AWS_REGION": REGION, "MLPIPE_HOME_REGION": HOME})
 
 
@@ -305,7 +305,7 @@ def publication(sequence: int) -> str:
 
 
 def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
-    """Publish a first batch, let all of it arrive, and return a process that has served it."""
+    """Publish a first batch, let it arrive completely, and return a process that has served it."""
     home.publish()
     home.follow()
     home.replica.apply_all()
@@ -315,7 +315,7 @@ def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
 
 
 def in_step_with_two(home: Home, api: ApiUnderTest, token: str) -> Reader:
-    """Publish a second batch after it, let all of that arrive, and return a process that has served both."""
+    """Publish two batches, let them arrive completely, and return a process that has served both."""
     reader = in_step(home, api, token)
     home.publish()
     home.follow()
@@ -325,17 +325,15 @@ def in_step_with_two(home: Home, api: ApiUnderTest, token: str) -> Reader:
 
 
 def served(reader: Reader) -> tuple[int, int] | None:
-    """Return the number of the batch that a process serves, and the sequence that it shows; None if none."""
+    """Return the number of the batch that a process serves and its sequence, or None."""
     provenance = reader.look()
     if provenance is None:
         return None
     return reader.home.batches.index(provenance["batch_id"]) + 1, provenance["sequence"]
 
 
-def test_what_was_served_goes_on_until_the_publication_arrives(
-    home: Home, api: ApiUnderTest, token: str
-) -> None:
-    """The pointer alone changes nothing but the log; with its publication the new batch is served."""
+def test_old_batch_is_served_until_publication_arrives(home: Home, api: ApiUnderTest, token: str) -> None:
+    """If only the pointer has arrived, the old batch is served and an error is logged."""
     reader = in_step(home, api, token)
     before = reader.get(f"/{MODEL}/predictions/a")
     home.publish()
@@ -351,8 +349,8 @@ def test_what_was_served_goes_on_until_the_publication_arrives(
     assert "fault" not in api.last_line
 
 
-def test_answers_of_two_regions_that_differ_have_two_etags(home: Home, api: ApiUnderTest, token: str) -> None:
-    """A region tells when a batch became live there: its body is another."""
+def test_regions_have_different_etags(home: Home, api: ApiUnderTest, token: str) -> None:
+    """The publication time differs between regions, so the ETag does too."""
     there = in_step(home, api, token)
     here = Reader(home, api, token, HOME)
     answers = [reader.get(f"/{MODEL}/predictions/a") for reader in (here, there)]
@@ -362,8 +360,8 @@ def test_answers_of_two_regions_that_differ_have_two_etags(home: Home, api: ApiU
     assert there.get(f"/{MODEL}/predictions/a", headers=known).status == 200
 
 
-def test_a_new_process_answers_from_the_publication_before(home: Home, api: ApiUnderTest, token: str) -> None:
-    """That batch is whole in the region, which has served it."""
+def test_new_process_serves_the_previous_publication(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A new process serves the previous batch until the new publication arrives."""
     in_step(home, api, token)
     home.publish()
     home.follow()
@@ -372,10 +370,8 @@ def test_a_new_process_answers_from_the_publication_before(home: Home, api: ApiU
     assert api.last_line["fault"] == "publication_not_replicated"
 
 
-def test_a_batch_that_the_region_was_not_found_to_hold_is_not_fallen_back_to(
-    home: Home, api: ApiUnderTest, token: str
-) -> None:
-    """An item of it that has not arrived would be a 404 that is not true; 503 asks for patience."""
+def test_unconfirmed_batch_is_not_a_fallback(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A batch that the region may not hold completely is not served instead; the response is 503."""
     home.publish()
     home.publish()
     home.follow()
@@ -385,8 +381,8 @@ def test_a_batch_that_the_region_was_not_found_to_hold_is_not_fallen_back_to(
     assert served(Reader(home, api, token)) == (2, 2)
 
 
-def test_a_withdrawn_batch_is_not_fallen_back_to(home: Home, api: ApiUnderTest, token: str) -> None:
-    """A new process does not bring back what was rolled back."""
+def test_withdrawn_batch_is_not_a_fallback(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A new process does not serve a batch that was rolled back."""
     home.publish()
     home.follow()
     home.publish()
@@ -398,8 +394,8 @@ def test_a_withdrawn_batch_is_not_fallen_back_to(home: Home, api: ApiUnderTest, 
     assert served(Reader(home, api, token)) == (1, 3)
 
 
-def test_a_rollback_needs_no_more_than_the_pointer(home: Home, api: ApiUnderTest, token: str) -> None:
-    """The batch was published before, and that publication tells how to read it."""
+def test_rollback_needs_only_the_pointer(home: Home, api: ApiUnderTest, token: str) -> None:
+    """After a rollback the pointer is enough, since the batch's first publication says how to read it."""
     reader = in_step_with_two(home, api, token)
     home.roll_back()
     arrive(home, POINTER)
@@ -408,10 +404,8 @@ def test_a_rollback_needs_no_more_than_the_pointer(home: Home, api: ApiUnderTest
     assert served(reader) == served(Reader(home, api, token)) == (1, 3)
 
 
-def test_an_idle_process_does_not_bring_back_what_was_withdrawn_meanwhile(
-    home: Home, api: ApiUnderTest, token: str
-) -> None:
-    """It looks at the region's records: the rolled-back batch is not served, and a later publication is."""
+def test_idle_process_does_not_serve_withdrawn_batch(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A process that was idle during a rollback serves the restored batch, not the withdrawn one."""
     reader = in_step_with_two(home, api, token)
     home.roll_back()
     home.replica.apply_all()
@@ -423,10 +417,8 @@ def test_an_idle_process_does_not_bring_back_what_was_withdrawn_meanwhile(
     assert api.last_line["fault"] == "publication_not_replicated"
 
 
-def test_an_idle_process_keeps_what_it_served_if_that_is_still_fit(
-    home: Home, api: ApiUnderTest, token: str
-) -> None:
-    """Of what was withdrawn, expired or retired it keeps nothing, and asks for patience."""
+def test_idle_process_serves_only_a_valid_batch(home: Home, api: ApiUnderTest, token: str) -> None:
+    """A process that was idle stops serving a batch that was withdrawn, expired or retired meanwhile."""
     reader = in_step(home, api, token)
     home.publish()
     home.follow()
@@ -443,8 +435,8 @@ def test_an_idle_process_keeps_what_it_served_if_that_is_still_fit(
         assert served(reader) == (1, 1)
 
 
-def test_more_holds_than_are_searched_hide_no_publication(home: Home, api: ApiUnderTest, token: str) -> None:
-    """The batch's record names its publication."""
+def test_many_holds_do_not_hide_the_publication(home: Home, api: ApiUnderTest, token: str) -> None:
+    """After very many holds the publication is still found."""
     reader = in_step(home, api, token)
     for _ in range(130):
         home.hold()
@@ -453,8 +445,8 @@ def test_more_holds_than_are_searched_hide_no_publication(home: Home, api: ApiUn
     assert served(reader) == served(Reader(home, api, token)) == (1, 1)
 
 
-def test_at_home_a_hold_behind_a_gap_costs_no_reads_each_time(home: Home) -> None:
-    """The pointer's time is the publication's, so the answer is final."""
+def test_hold_after_gap_is_cached_at_home(home: Home) -> None:
+    """At home, a publication hidden behind a gap of holds is looked up once; then only the pointer is read."""
     home.publish()
     home.hold(above=500)
     home.replica.apply_all()
@@ -467,10 +459,10 @@ def test_at_home_a_hold_behind_a_gap_costs_no_reads_each_time(home: Home) -> Non
 
 
 @pytest.mark.parametrize("holds", [1, 2, 60])
-def test_a_hold_leads_to_the_publication_before_it(
+def test_hold_leads_to_the_previous_publication(
     home: Home, api: ApiUnderTest, token: str, holds: int
 ) -> None:
-    """However many there were, and whether or not the batch's own record has arrived."""
+    """The publication before any number of holds is served, without the batch's own record."""
     home.publish()
     for _ in range(holds):
         home.hold()
@@ -479,8 +471,8 @@ def test_a_hold_leads_to_the_publication_before_it(
     assert served(Reader(home, api, token)) == (1, 1)
 
 
-def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token: str) -> None:
-    """Then a process that has served looks again as one that has not: for what the region holds for sure."""
+def test_outdated_batch_is_served_for_an_hour(home: Home, api: ApiUnderTest, token: str) -> None:
+    """While a publication is missing, the old batch is served for an hour, then only if confirmed valid."""
     reader = in_step(home, api, token)
     home.publish()
     home.follow()
@@ -499,7 +491,7 @@ def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token
 @settings(
     deadline=None,
     max_examples=20,
-    # Shrinking takes minutes, and a history has few steps as it is.
+    # # Shrinking takes minutes, and the histories are short.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -508,12 +500,12 @@ def test_what_is_behind_is_kept_for_an_hour(home: Home, api: ApiUnderTest, token
     idle=st.booleans(),
     data=st.data(),
 )
-def test_answers_are_whole_and_never_go_back_in_any_order(
+def test_readers_never_see_mixed_or_older_batches(
     api: ApiUnderTest, token: str, steps: list[str | int], idle: bool, data: st.DataObject
 ) -> None:
-    """A process that has served goes on serving, one batch an answer; a new one may ask for patience.
+    """In any order of arrival, a warm process keeps serving whole batches; a new one may respond with 503.
 
-    An idle one looks at the region's records before it goes on.
+    A process that was idle checks the region's records first.
     """
     home = Home()
     warm = Reader(home, api, token)

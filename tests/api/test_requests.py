@@ -1,4 +1,4 @@
-"""Routing, problem documents and headers, before any store is asked."""
+"""Tests of routing, limits, problem documents and headers, before any store is read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def alone(session_issuer: TokenIssuer) -> ApiUnderTest:
-    """Give an application whose store nobody serves."""
+    """Return an application without a store."""
     return ApiUnderTest(session_issuer, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
 
 
-def test_the_health_check_is_answered_without_a_store(alone: ApiUnderTest) -> None:
-    """The load balancer's own event, as recorded, has neither token nor query."""
+def test_health_check_needs_no_store(alone: ApiUnderTest) -> None:
+    """The load balancer's recorded health check, without token and query, succeeds."""
     answer = alone.send(recorded_event("alb_health_check"))
     assert (answer.status, answer.document) == (200, {"status": "ok"})
     assert alone.last_line["route"] == "/healthz"
@@ -48,15 +48,15 @@ def test_the_health_check_is_answered_without_a_store(alone: ApiUnderTest) -> No
     ],
 )
 def test_unknown_routes_are_404(alone: ApiUnderTest, path: str) -> None:
-    """Nothing that is not a route is guessed to be one, with a token or without."""
+    """A path that is not a route gets 404, with or without a token."""
     for token in (None, ""):
         answer = alone.get(path, token=token)
         assert (answer.status, answer.problem) == (404, "unknown-route")
     assert alone.last_line["route"] is None
 
 
-def test_the_largest_answer_fits_with_its_status_and_headers() -> None:
-    """The load balancer counts all of the function's JSON, not the body alone."""
+def test_largest_response_fits_with_status_and_headers() -> None:
+    """The limit counts all of the function's JSON, not only the body."""
     request = LoadBalancerRequest.from_event(recorded_event("alb_multi_value"))
     largest = Response(200, "x" * (LARGEST_BODY - 2), headers={"ETag": "e" * 34})
     assert largest.fits
@@ -64,8 +64,8 @@ def test_the_largest_answer_fits_with_its_status_and_headers() -> None:
     assert not Response(200, "x" * (LARGEST_BODY - 1)).fits
 
 
-def test_limits_are_told_before_anything_else_is_looked_at(alone: ApiUnderTest) -> None:
-    """Address, headers and body that nobody needs are refused by their size, without a token."""
+def test_oversized_requests_are_refused_first(alone: ApiUnderTest) -> None:
+    """Oversized addresses, headers and bodies are refused, even without a token."""
     path = "/v1/models/m/predictions/a"
     asked: dict[str, dict[str, Any]] = {
         "address-too-long": {"path": f"/v1/models/m/predictions/{'x' * 6_300}"},
@@ -98,8 +98,8 @@ def test_limits_are_told_before_anything_else_is_looked_at(alone: ApiUnderTest) 
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/v1/models/m/predictions/a"])
-def test_a_parameter_that_no_route_knows_is_refused(alone: ApiUnderTest, path: str) -> None:
-    """A typing error is not answered as if nothing had been asked, and not repeated."""
+def test_unknown_query_parameter_is_refused(alone: ApiUnderTest, path: str) -> None:
+    """A misspelled parameter is refused, not ignored, and its value is not repeated."""
     answer = alone.get(path, query={"feilds": "marker-4711"})
     assert (answer.status, answer.problem) == (400, "invalid-query")
     assert "4711" not in json.dumps(answer.event)
@@ -107,15 +107,15 @@ def test_a_parameter_that_no_route_knows_is_refused(alone: ApiUnderTest, path: s
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "", "GET "])
 @pytest.mark.parametrize("path", ["/healthz", "/v1/models/m/predictions/a"])
-def test_other_methods_are_405_with_allow(alone: ApiUnderTest, method: str, path: str) -> None:
-    """The answer says which methods there are; no token is needed to be told."""
+def test_other_methods_get_405_with_allow(alone: ApiUnderTest, method: str, path: str) -> None:
+    """A wrong method gets the list of allowed methods, without a token."""
     answer = alone.get(path, method=method, token="")
     assert (answer.status, answer.problem) == (405, "method-not-allowed")
     assert answer.headers["Allow"] == "GET, HEAD"
 
 
-def test_pages_of_other_origins_get_no_leave_to_read(alone: ApiUnderTest) -> None:
-    """A browser's preflight is refused and no answer has a CORS header: a page holds no client secret."""
+def test_responses_have_no_cors_headers(alone: ApiUnderTest) -> None:
+    """A browser's preflight request is refused, and no response has a CORS header."""
     asked = {"origin": "https://page.example", "access-control-request-method": "GET"}
     preflight = alone.get("/v1/models/m/predictions/a", method="OPTIONS", token="", headers=asked)
     assert preflight.status == 405
@@ -123,8 +123,8 @@ def test_pages_of_other_origins_get_no_leave_to_read(alone: ApiUnderTest) -> Non
         assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
-def test_an_entity_that_the_query_does_not_name_is_refused(alone: ApiUnderTest) -> None:
-    """Without a name, with an empty one, with one that is no UTF-8, and with two."""
+def test_query_without_one_valid_entity_is_refused(alone: ApiUnderTest) -> None:
+    """A missing, empty, badly encoded or doubled entity id in the query is refused."""
     for path in ("/v1/models/m/predictions", "/v1/models/m/history"):
         assert alone.get(path).problem == "invalid-entity-id"
         assert alone.get(path, query={"entity_id": ""}).problem == "invalid-entity-id"
@@ -139,13 +139,13 @@ def test_an_entity_that_the_query_does_not_name_is_refused(alone: ApiUnderTest) 
 
 
 def test_head_is_get_without_a_body(alone: ApiUnderTest) -> None:
-    """Status and headers are the same."""
+    """HEAD has the status and headers of GET and no body."""
     head, get = alone.get("/healthz", method="HEAD"), alone.get("/healthz")
     assert (head.status, head.headers, head.event["body"]) == (200, get.headers, "")
 
 
-def test_every_answer_has_the_security_headers(alone: ApiUnderTest) -> None:
-    """Success and problem alike: not stored, not sniffed, not framed, only over TLS."""
+def test_responses_have_security_headers(alone: ApiUnderTest) -> None:
+    """Successes and problems have the cache, sniffing, framing and TLS headers."""
     for answer in (alone.get("/healthz"), alone.get("/nowhere"), alone.prediction("m")):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -154,8 +154,8 @@ def test_every_answer_has_the_security_headers(alone: ApiUnderTest) -> None:
         assert answer.headers["X-Request-Id"] == REQUEST_ID
 
 
-def test_a_problem_leads_to_its_line_in_the_log(alone: ApiUnderTest) -> None:
-    """Instance, header and log carry one request id; the log knows the kind."""
+def test_problem_has_the_request_id_of_its_log_line(alone: ApiUnderTest) -> None:
+    """The problem's instance and the log line have the same request id."""
     answer = alone.get("/v1/models/m/predictions/a", token="")
     assert answer.document["instance"] == f"urn:mlpipe:request:{REQUEST_ID}"
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="mlpipe"'
@@ -163,8 +163,8 @@ def test_a_problem_leads_to_its_line_in_the_log(alone: ApiUnderTest) -> None:
     assert (line["request_id"], line["status"], line["problem"]) == (REQUEST_ID, 401, "missing-token")
 
 
-def test_why_a_token_is_invalid_is_for_the_log_only(alone: ApiUnderTest) -> None:
-    """An attacker learns nothing; an operator sees which check failed, and never the token."""
+def test_token_error_is_detailed_only_in_the_log(alone: ApiUnderTest) -> None:
+    """The log says why a token is invalid; the response does not, and the token is not logged."""
     token = alone.issuer.token(exp=1)
     answer = alone.get("/v1/models/m/predictions/a", token=token)
     assert (answer.status, answer.problem) == (401, "invalid-token")
@@ -173,8 +173,8 @@ def test_why_a_token_is_invalid_is_for_the_log_only(alone: ApiUnderTest) -> None
     assert token not in alone.lines[-1]
 
 
-def test_a_line_takes_no_more_of_a_trace_id_than_one_has(alone: ApiUnderTest) -> None:
-    """The header is the client's as well: what is none is left out of log and further requests."""
+def test_malformed_trace_id_is_not_logged(alone: ApiUnderTest) -> None:
+    """A malformed trace header from a client is left out of the log."""
     event = {"httpMethod": "GET", "path": "/healthz"}
     good = "Root=1-5c536348-3d683b8b04734faae651f476;Parent=53995c3f42cd8ad8;Sampled=1"
     for sent, kept in ((good, good), (f"{good}\nX: y", ""), ("x" * 9_000, ""), (f"A={'b' * 200}", "")):
@@ -183,17 +183,17 @@ def test_a_line_takes_no_more_of_a_trace_id_than_one_has(alone: ApiUnderTest) ->
 
 
 def test_two_authorization_headers_are_refused(alone: ApiUnderTest) -> None:
-    """Whoever sends two hopes that somebody reads the other one."""
+    """A request with two authorization headers is refused."""
     good = f"Bearer {alone.issuer.token()}"
     event = {"httpMethod": "GET", "path": "/v1/models/m/predictions/a"}
     for headers in ({"authorization": [good, good]}, {"authorization": [good], "Authorization": ["x"]}):
         assert alone.send({**event, "multiValueHeaders": headers}).problem == "invalid-token"
 
 
-def test_the_handler_reads_its_environment_once(
+def test_handler_reads_its_environment_once(
     session_issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first event builds the application, later ones use it; each leaves one line on standard output."""
+    """The first event builds the application, later ones reuse it, and each logs one line."""
     for name, value in environment(MLPIPE_JWKS_URL=session_issuer.url).items():
         monkeypatch.setenv(name, value)
     entry._application.cache_clear()
@@ -235,15 +235,15 @@ def test_the_handler_reads_its_environment_once(
         ({"MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS": "1e3"}, "MLPIPE_ENRICHMENT_BUDGET_MILLISECONDS"),
     ],
 )
-def test_settings_that_cannot_be_right_are_named(variables: dict[str, str], named: str) -> None:
-    """A function with a wrong environment does not start, and says which variable is at fault."""
+def test_invalid_settings_are_named(variables: dict[str, str], named: str) -> None:
+    """A function with an invalid environment does not start, and the error names the variable."""
     with pytest.raises(SettingsError, match=named) as raised:
         Settings.from_environment(environment(**variables))
     assert "test-secret" not in str(raised.value)
 
 
 def test_settings_have_sound_defaults_and_hide_secrets() -> None:
-    """Without more words: AWS's own endpoint, five seconds, the deployment's scope."""
+    """Endpoint, cache time, budget and scope have defaults, and the settings' repr hides credentials."""
     settings = Settings.from_environment(environment(MLPIPE_TOKEN_SCOPE="", AWS_SESSION_TOKEN="test-session"))
     assert settings.dynamodb_url == "https://dynamodb.us-east-1.amazonaws.com"
     assert (settings.pointer_seconds, settings.enrichment_seconds) == (5, 0.8)

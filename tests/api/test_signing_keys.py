@@ -1,4 +1,4 @@
-"""The issuer's keys: fetched when needed and not too often, forgotten when withdrawn, none that is weak."""
+"""Tests of the issuer's signing keys: fetched when needed, cached, dropped when withdrawn or weak."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.fakes.token_issuer import TokenIssuer
 
 
-def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer) -> None:
-    """After a rotation the new key's tokens are taken, the old one's are not."""
+def test_rotated_key_replaces_the_old_one(issuer: TokenIssuer) -> None:
+    """After a rotation tokens of the new key are accepted and those of the old key refused."""
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     old = issuer.token()
@@ -30,17 +30,17 @@ def test_a_new_key_is_fetched_and_a_withdrawn_one_forgotten(issuer: TokenIssuer)
         verifier.verify(bearer(old))
 
 
-def test_a_token_that_was_good_is_judged_by_the_moment_and_the_keys_of_the_moment(
+def test_known_token_is_checked_against_time_and_keys(
     issuer: TokenIssuer,
 ) -> None:
-    """What is remembered of it is its signature alone: it ends when it ends, and with its key."""
+    """A token that was accepted before is refused once it expires or its key is replaced."""
     now, clock = [time.time()], Clock()
     keys = SigningKeys(HttpConnections(), issuer.url, clock=clock)
     verifier = TokenVerifier(keys, SETTINGS, clock=lambda: now[0])
     token = issuer.token(exp=int(now[0]) + 600)
     for _ in range(2):
         verifier.verify(bearer(token))
-    # The same keys, fetched again.
+    # # The same keys are fetched again.
     clock.now += FRESH_SECONDS + 1
     verifier.verify(bearer(token))
     assert issuer.fetches == 2
@@ -49,23 +49,23 @@ def test_a_token_that_was_good_is_judged_by_the_moment_and_the_keys_of_the_momen
         verifier.verify(bearer(token))
     now[0] -= 300 + LEEWAY_SECONDS
     verifier.verify(bearer(token))
-    # Another key under the same id.
+    # # Another key gets the same id.
     issuer.rotate("key-1")
     clock.now += FRESH_SECONDS + 1
     with pytest.raises(InvalidTokenError, match="signature"):
         verifier.verify(bearer(token))
 
 
-def test_invented_key_ids_do_not_make_us_ask_each_time(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """A hundred unknown keys cost the issuer one question."""
+def test_unknown_key_ids_do_not_cause_fetches(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """A hundred tokens with unknown key ids cause one fetch of the keys."""
     for number in range(100):
         with pytest.raises(InvalidTokenError):
             verifier.verify(bearer(issuer.token(header={"kid": f"invented-{number}"})))
     assert issuer.fetches == 1
 
 
-def test_keys_outlive_an_issuer_that_is_down_but_not_for_ever(issuer: TokenIssuer) -> None:
-    """Known keys serve on for a day; then, and without any keys, tokens cannot be judged."""
+def test_cached_keys_survive_an_outage_for_a_day(issuer: TokenIssuer) -> None:
+    """While the issuer is down, known keys are used for a limited time; then tokens cannot be checked."""
     clock = Clock()
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
     token = issuer.token()
@@ -80,8 +80,8 @@ def test_keys_outlive_an_issuer_that_is_down_but_not_for_ever(issuer: TokenIssue
         TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(token))
 
 
-def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(issuer: TokenIssuer) -> None:
-    """Without keys nobody can be judged; whether the issuer is back is asked once a second."""
+def test_unavailable_issuer_is_asked_once_a_second(issuer: TokenIssuer) -> None:
+    """Without keys, requests fail, and the issuer is asked again only after a second."""
     clock, token = Clock(), issuer.token()
     issuer.served = None
     verifier = TokenVerifier(SigningKeys(HttpConnections(), issuer.url, clock=clock), SETTINGS)
@@ -94,8 +94,8 @@ def test_an_issuer_that_is_down_from_the_start_is_not_asked_by_every_request(iss
     verifier.verify(bearer(token))
 
 
-def test_a_key_set_has_bounds(issuer: TokenIssuer) -> None:
-    """Of very many keys the first count; a document that is too long is none."""
+def test_key_set_size_is_limited(issuer: TokenIssuer) -> None:
+    """Keys beyond the limit are ignored, and an oversized document is refused."""
     good = issuer.key_set()["keys"][0]
     many = [{**good, "kid": f"other-{number}"} for number in range(32)]
     for served in ({"keys": [*many, good]}, {"keys": [good], "padding": "x" * 70_000}):
@@ -106,8 +106,8 @@ def test_a_key_set_has_bounds(issuer: TokenIssuer) -> None:
     TokenVerifier(SigningKeys(HttpConnections(), issuer.url), SETTINGS).verify(bearer(issuer.token()))
 
 
-def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
-    """1,024 bits can be broken; a token signed with such a key proves nothing."""
+def test_short_key_is_ignored(issuer: TokenIssuer) -> None:
+    """A 1,024-bit key is not used."""
     issuer.keys = {"key-1": generate_private_key(65537, 1024)}
     issuer.served = issuer.key_set()
     with pytest.raises(KeysUnavailableError):
@@ -128,8 +128,8 @@ def test_a_key_too_short_to_trust_is_left_out(issuer: TokenIssuer) -> None:
     ],
     ids=str,
 )
-def test_keys_that_are_no_rs256_keys_are_left_out(issuer: TokenIssuer, change: dict[str, object]) -> None:
-    """Short, symmetric or broken entries of a key set verify nothing, and good ones beside them do."""
+def test_keys_unfit_for_rs256_are_ignored(issuer: TokenIssuer, change: dict[str, object]) -> None:
+    """Short, symmetric or broken entries of a key set are ignored, and valid ones beside them work."""
     good = issuer.key_set()["keys"][0]
     issuer.served = {"keys": [{**good, **change}]}
     token = issuer.token()

@@ -1,4 +1,4 @@
-"""Tokens: who may read, and every way to pretend."""
+"""Tests of access tokens: who may read, and forged or altered tokens."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from tests.fakes.token_issuer import CLIENT, SCOPE, TokenIssuer, base64url, serv
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {}", " Bearer {} "])
-def test_a_good_token_lets_pass(issuer: TokenIssuer, verifier: TokenVerifier, form: str) -> None:
+def test_valid_token_is_accepted(issuer: TokenIssuer, verifier: TokenVerifier, form: str) -> None:
     """The scheme's case and spaces around the token do not matter."""
     verifier.verify((form.format(issuer.token()),))
 
 
 @pytest.mark.parametrize("audience", ["api", ["other", "api"]])
-def test_an_audience_stands_for_a_client(
+def test_audience_replaces_client_id(
     issuer: TokenIssuer, verifier: TokenVerifier, audience: str | list[str]
 ) -> None:
-    """A token without client id is taken if it is meant for this API."""
+    """A token without client id is accepted if its audience is this API."""
     verifier.verify(bearer(issuer.token(client_id=None, aud=audience)))
 
 
 @pytest.mark.parametrize("values", [(), ("Basic dXNlcjpwYXNz",), ("token",), ("",)])
-def test_no_bearer_token_is_said_so(verifier: TokenVerifier, values: tuple[str, ...]) -> None:
-    """Nothing, another scheme, or no scheme."""
+def test_missing_bearer_token_has_its_own_error(verifier: TokenVerifier, values: tuple[str, ...]) -> None:
+    """No header, another scheme or no scheme counts as a missing token."""
     with pytest.raises(MissingTokenError):
         verifier.verify(values)
 
@@ -71,30 +71,30 @@ def test_no_bearer_token_is_said_so(verifier: TokenVerifier, values: tuple[str, 
         {"aud": CLIENT},
         {"token_use": "id", "aud": "api"},
     ],
-    # Not by their values: two workers import this in different seconds.
+    # # Without the values, which differ between test workers that import this in different seconds.
     ids=",".join,
 )
-def test_claims_that_are_not_for_us_are_refused(
+def test_invalid_claims_are_refused(
     issuer: TokenIssuer, verifier: TokenVerifier, changes: dict[str, Any]
 ) -> None:
-    """Another issuer, client or audience; expired, not yet valid, without end; an identity token."""
+    """Another issuer, client or audience, wrong times and identity tokens are refused."""
     with pytest.raises(InvalidTokenError):
         verifier.verify(bearer(issuer.token(**changes)))
 
 
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
 @pytest.mark.parametrize("spelling", ["1e9999999", "-1e9999999", "1e-9999999", "1E+1000000"])
-def test_a_moment_beyond_every_clock_is_refused(
+def test_time_claim_out_of_range_is_refused(
     issuer: TokenIssuer, verifier: TokenVerifier, name: str, spelling: str
 ) -> None:
-    """A trusted key may sign a number that no arithmetic holds: the token is invalid, and nothing fails."""
+    """A signed time claim that cannot be computed with makes the token invalid."""
     claims = json.dumps(issuer.claims(**{name: "moment"})).replace('"moment"', spelling)
     with pytest.raises(InvalidTokenError):
         verifier.verify(bearer(issuer.sign(claims.encode())))
 
 
-def test_clocks_may_differ_a_little(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """A token that ended or begins within the leeway is taken."""
+def test_small_clock_difference_is_accepted(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """A token that ended or begins within the leeway is accepted."""
     now = int(time.time())
     verifier.verify(bearer(issuer.token(exp=now - 5, nbf=now + 10, iat=now + 10)))
 
@@ -102,10 +102,10 @@ def test_clocks_may_differ_a_little(issuer: TokenIssuer, verifier: TokenVerifier
 @pytest.mark.parametrize(
     "scope", [None, "", "predictions:read", f"{SCOPE}x", f"x{SCOPE}", [SCOPE], SCOPE.upper()]
 )
-def test_a_valid_token_without_the_scope_is_refused_as_such(
+def test_token_without_scope_has_its_own_error(
     issuer: TokenIssuer, verifier: TokenVerifier, scope: object
 ) -> None:
-    """The scope must be there as a whole word."""
+    """A valid token needs the exact scope as a whole word, else the scope is reported as insufficient."""
     with pytest.raises(InsufficientScopeError):
         verifier.verify(bearer(issuer.token(scope=scope)))
 
@@ -126,16 +126,16 @@ def test_a_valid_token_without_the_scope_is_refused_as_such(
     ],
     ids=str,
 )
-def test_headers_that_would_choose_how_to_verify_are_refused(
+def test_header_cannot_choose_the_verification(
     issuer: TokenIssuer, verifier: TokenVerifier, header: dict[str, object]
 ) -> None:
-    """The algorithm is RS256 and the key the issuer's, whatever a header says."""
+    """The algorithm is RS256 and the key is the issuer's, whatever the header says."""
     with pytest.raises(InvalidTokenError):
         verifier.verify(bearer(issuer.token(header=header)))
 
 
-def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """HS256 with the published key as its secret, the classic confusion, proves nothing."""
+def test_public_key_as_hs256_secret_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """A token signed by HS256 with the published key as secret is refused."""
     public = issuer.keys["key-1"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     signed = ".".join(
         base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "kid": "key-1"}, issuer.claims())
@@ -145,8 +145,8 @@ def test_the_public_key_as_a_shared_secret_is_refused(issuer: TokenIssuer, verif
         verifier.verify(bearer(f"{signed}.{base64url(signature)}"))
 
 
-def test_a_key_that_a_token_brings_is_not_looked_at(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """Neither the key itself nor an address of keys: the issuer's own are asked for, and nobody else."""
+def test_key_inside_a_token_is_ignored(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """A key or key address in a token's header is neither used nor fetched."""
     foreign = TokenIssuer.__new__(TokenIssuer)
     foreign.keys, foreign.fetches = {"foreign": generate_private_key(65537, 2048)}, 0
     foreign.served = foreign.key_set()
@@ -158,8 +158,8 @@ def test_a_key_that_a_token_brings_is_not_looked_at(issuer: TokenIssuer, verifie
         assert (foreign.fetches, issuer.fetches) == (0, 1)
 
 
-def test_a_signature_has_one_spelling(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """Another last character that stands for the same bytes is no token that was issued."""
+def test_signature_has_one_encoding(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """A different last character that decodes to the same bytes is refused."""
     good = issuer.token()
     other = good[:-1] + ALPHABET[ALPHABET.index(good[-1]) + 1]
     verifier.verify(bearer(good))
@@ -168,8 +168,8 @@ def test_a_signature_has_one_spelling(issuer: TokenIssuer, verifier: TokenVerifi
 
 
 @pytest.mark.parametrize("scope", [f"{SCOPE}:one", f"{SCOPE}:one {SCOPE}:two", f"x {SCOPE}:one"])
-def test_a_scope_may_allow_one_model(issuer: TokenIssuer, verifier: TokenVerifier, scope: str) -> None:
-    """The read scope with a model's name after it allows that model and no other."""
+def test_scope_may_be_limited_to_models(issuer: TokenIssuer, verifier: TokenVerifier, scope: str) -> None:
+    """The read scope with a model's name allows only that model."""
     caller = verifier.verify(bearer(issuer.token(scope=scope)))
     caller.require_access("one")
     assert [caller.may_read(model) for model in ("one", "on", "ones", "three", "")] == [True] + [False] * 4
@@ -178,8 +178,8 @@ def test_a_scope_may_allow_one_model(issuer: TokenIssuer, verifier: TokenVerifie
     assert verifier.verify(bearer(issuer.token())).may_read("three")
 
 
-def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """New claims under an old signature, no signature, and a foreign key's signature."""
+def test_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """New claims under an old signature, no signature and a foreign signature are refused."""
     header, _, signature = issuer.token().split(".")
     claims = base64url(json.dumps(issuer.claims(client_id="client-2")).encode())
     foreign = TokenIssuer.__new__(TokenIssuer)
@@ -189,8 +189,8 @@ def test_an_altered_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
             verifier.verify(bearer(token))
 
 
-def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-    """Oversized, padded, not three parts, twice, doubled members: refused before a key is asked for."""
+def test_malformed_token_is_refused_without_keys(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    """Oversized, padded, incomplete or doubled tokens are refused before any key is fetched."""
     good = issuer.token()
     doubled = base64url(b'{"alg":"RS256","alg":"none","kid":"key-1"}')
     for values in (
@@ -210,8 +210,8 @@ def test_what_is_no_token_is_refused(issuer: TokenIssuer, verifier: TokenVerifie
     assert issuer.fetches == 0
 
 
-def test_the_scope_is_the_settings(issuer: TokenIssuer) -> None:
-    """Another deployment's scope does not open this one."""
+def test_scope_belongs_to_its_deployment(issuer: TokenIssuer) -> None:
+    """A token with another deployment's scope is refused."""
     other = replace(SETTINGS, read_scope="mlpipe-prod-api/predictions:read")
     with pytest.raises(InsufficientScopeError):
         TokenVerifier(SigningKeys(HttpConnections(), issuer.url), other).verify(bearer(issuer.token()))
