@@ -446,7 +446,7 @@ def test_many_holds_do_not_hide_the_publication(home: Home, api: ApiUnderTest, t
 
 
 def test_hold_after_gap_is_cached_at_home(home: Home) -> None:
-    """At home, a publication hidden behind a gap of holds is looked up once; then only the pointer is read."""
+    """At home, a publication hidden behind a gap of holds is looked up once, then only the pointer."""
     home.publish()
     home.hold(above=500)
     home.replica.apply_all()
