@@ -161,7 +161,7 @@ class PublishedModel:
                 now=now,
             )
         )
-        # # The expiry that the registry records; a test may have written items with another one.
+        # The expiry that the registry records; a test may have written items with another one.
         carry_out(
             lambda: load_rules.complete_load(
                 self._batch(batch_id), token=token, expire_at=now + 30 * DAY, now=now, retention=DAY

@@ -36,7 +36,7 @@ OPERATIONS = [
 ]
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 RELAXED = settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
-# # Columns of the published model, which the OpenAPI document cannot list.
+# Columns of the published model, which the OpenAPI document cannot list.
 FIELDS = "flight,serial"
 
 
@@ -126,10 +126,10 @@ def test_running_api_matches_its_documentation(
 def refusing_schema(document: dict[str, Any]) -> Any:
     """Return a schema for invalid requests, without authentication."""
     document = copy.deepcopy(document)
-    # # Tokens have their own tests: here each request has a valid one, which would count as a mistake.
+    # Tokens have their own tests: here each request has a valid one, which would count as a mistake.
     del document["security"]
     schema = schemathesis.openapi.from_dict(document)
-    # # Too long an address is refused with 414.
+    # Too long an address is refused with 414.
     schema.config.checks.negative_data_rejection = NegativeDataRejectionConfig(
         expected_statuses=["400", "404", "414"]
     )

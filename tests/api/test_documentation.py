@@ -66,7 +66,7 @@ def test_problem_statuses_are_documented() -> None:
         for status in operation["responses"]
     }
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
-    # # 405 is for methods without an operation, so no operation can document it.
+    # 405 is for methods without an operation, so no operation can document it.
     assert {str(kind.status) for kind in kinds} - told == {"405"}
 
 

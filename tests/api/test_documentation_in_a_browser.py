@@ -50,7 +50,7 @@ def test_page_shows_every_route_and_loads_nothing_else(local_stack: LocalStack, 
     for route in ROUTES:
         for method in set(route.methods) - {"HEAD"}:
             expect(page.get_by_role("heading", name=f"{method} {route.name}", exact=True)).to_be_visible()
-    # # The page's style is allowed by its own content security policy.
+    # The page's style is allowed by its own content security policy.
     assert page.evaluate("getComputedStyle(document.querySelector('pre')).fontFamily").endswith("monospace")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.get_by_role("link", name="Prediction", exact=True).first.click()

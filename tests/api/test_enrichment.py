@@ -81,7 +81,7 @@ def test_response_is_cached_then_stale_then_unavailable() -> None:
             now[0] += seconds
             outcome = under_test.enrich(asked, ROW)["one"]
             states.append((outcome.status, outcome.age_seconds, len(server.requests)))
-    # # A failed call is retried once.
+    # A failed call is retried once.
     assert states == [("ok", 0, 1), ("ok", 59, 1), ("stale", 61, 3), ("unavailable", None, 5)]
 
 
@@ -166,7 +166,7 @@ def test_half_open_breaker_allows_one_call() -> None:
         before = len(server.requests)
         reasons = [outcome.reason for outcome in under_test.enrich(asked, ROW).values()]
         assert sorted(reasons, key=str) == ["it failed several times in a row"] * 3 + ["status 500"]
-        # # The failed call was retried like any other, and the breaker is open again from now on.
+        # The failed call was retried like any other, and the breaker is open again from now on.
         assert len(server.requests) == before + 2
         now[0] += OPEN_SECONDS - 1
         assert under_test.enrich(asked[:1], ROW)["p0"].reason == "it failed several times in a row"

@@ -50,7 +50,7 @@ def test_token_with_one_changed_character_is_refused(verifier: TokenVerifier, da
     letter = data.draw(st.sampled_from(f"{ALPHABET}.=+/ ") | st.characters())
     kept = data.draw(st.sampled_from([place, place + 1]))
     changed = f"{good[:place]}{data.draw(st.sampled_from([letter, '']))}{good[kept:]}"
-    # # Surrounding spaces are not part of a token.
+    # Surrounding spaces are not part of a token.
     assume(changed.strip(" ") != good)
     with pytest.raises(InvalidTokenError):
         verifier.verify(bearer(changed))
@@ -83,7 +83,7 @@ def test_signed_tokens_with_random_claims_get_a_verdict(
         verifier.verify(bearer(token))
     except (InvalidTokenError, InsufficientScopeError):
         return
-    # # A token may pass only if irrelevant members changed or optional ones were removed.
+    # A token may pass only if irrelevant members changed or optional ones were removed.
     assert set(header) <= {"typ", "x"}
     assert all(value is None or name in {"nbf", "iat", "exp"} for name, value in claims.items())
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 _KEPT = EXAMPLE.packages
-# # The packages of Lambda's image that the archive relies on.
+# The packages of Lambda's image that the archive relies on.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 

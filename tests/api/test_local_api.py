@@ -123,7 +123,7 @@ def test_dead_provider_does_not_fail_the_prediction(
     order_fault: Callable[[dict[str, Any]], None],
 ) -> None:
     """If the weather service drops connections, the prediction is still returned and says so."""
-    # # No other test asks for this field: the function caches responses.
+    # No other test asks for this field: the function caches responses.
     model.publish(FLIGHT, enrichments=(weather_of(local_stack, fields=("dewp",)),))
     order_fault({"mode": "dead"})
     answer = request(f"{url}/AA-1141-JFK", token=token)
@@ -194,7 +194,7 @@ def test_other_routes_respond(model: PublishedModel, url: str, token: str) -> No
     second = model.publish(FLIGHT, '{"flight":"Zürich 1"}', partition="2013-02-02")
     root, _, _ = url.partition("/predictions")
     assert request(root, token=token).document["batch_id"] == second
-    # # The list of models is cached for a minute, so the new one may be missing.
+    # The list of models is cached for a minute, so the new one may be missing.
     listed = request(root.rpartition("/")[0], token=token)
     assert (listed.status, set(listed.document) - {"next_after"}) == (200, {"models"})
     body = json.dumps({"entity_ids": ["nobody", "Zürich 1"]}).encode()

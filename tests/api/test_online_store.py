@@ -81,7 +81,7 @@ def test_many_models_take_two_reads(reader: RecordingReader, model: PublishedMod
         return {name: each.batch_id for name, each in found.items() if isinstance(each, LiveBatch)}
 
     assert live() == batches
-    # # Pointers, publications, and for the held model its batch and the publication of that batch.
+    # Pointers, publications, and for the held model its batch and the publication of that batch.
     assert len(reader.asked) == 4
     assert live() == batches
     assert publications.live(held.name, soon()).batch_id == batches[held.name]

@@ -202,7 +202,7 @@ def test_response_has_the_mode_of_its_event(api: ApiUnderTest, model: PublishedM
     answer = api.send(recorded_event(name, model=model.name, token=api.issuer.token()))
     assert answer.status == 200
     assert answer.event["statusDescription"] == "200 OK"
-    # # The query arrives percent-encoded.
+    # The query arrives percent-encoded.
     asked = recorded_event(name).get("queryStringParameters") or recorded_event(name).get(
         "multiValueQueryStringParameters"
     )

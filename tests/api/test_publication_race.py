@@ -39,7 +39,7 @@ class Client:
         """Read single predictions and batches in turn until the end, and once more after it."""
         last = False
         while not last:
-            # # The pause leaves the publisher time to work.
+            # The pause leaves the publisher time to work.
             last = ended.wait(0.05)
             point = self.api.prediction(self.model, ENTITIES[len(self.seen) % len(ENTITIES)])
             assert point.status == 200, self.api.last_line
@@ -85,7 +85,7 @@ def test_readers_see_one_batch_at_a_time(
     for client in clients:
         sequences = [sequence for sequence, _ in client.seen]
         assert sequences == sorted(sequences)
-        # # All values of the nth publication are n.
+        # All values of the nth publication are n.
         assert [(sequence, values) for sequence, values in client.seen if values != {sequence}] == []
     assert len({sequence for client in clients for sequence, _ in client.seen}) > PUBLICATIONS // 10
     assert {client.seen[-1][0] for client in clients[::2]} == {PUBLICATIONS}

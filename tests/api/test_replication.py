@@ -491,7 +491,7 @@ def test_outdated_batch_is_served_for_an_hour(home: Home, api: ApiUnderTest, tok
 @settings(
     deadline=None,
     max_examples=20,
-    # # Shrinking takes minutes, and the histories are short.
+    # Shrinking takes minutes, and the histories are short.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -40,7 +40,7 @@ def test_known_token_is_checked_against_time_and_keys(
     token = issuer.token(exp=int(now[0]) + 600)
     for _ in range(2):
         verifier.verify(bearer(token))
-    # # The same keys are fetched again.
+    # The same keys are fetched again.
     clock.now += FRESH_SECONDS + 1
     verifier.verify(bearer(token))
     assert issuer.fetches == 2
@@ -49,7 +49,7 @@ def test_known_token_is_checked_against_time_and_keys(
         verifier.verify(bearer(token))
     now[0] -= 300 + LEEWAY_SECONDS
     verifier.verify(bearer(token))
-    # # Another key gets the same id.
+    # Another key gets the same id.
     issuer.rotate("key-1")
     clock.now += FRESH_SECONDS + 1
     with pytest.raises(InvalidTokenError, match="signature"):

@@ -71,7 +71,7 @@ def test_missing_bearer_token_has_its_own_error(verifier: TokenVerifier, values:
         {"aud": CLIENT},
         {"token_use": "id", "aud": "api"},
     ],
-    # # Without the values, which differ between test workers that import this in different seconds.
+    # Without the values, which differ between test workers that import this in different seconds.
     ids=",".join,
 )
 def test_invalid_claims_are_refused(

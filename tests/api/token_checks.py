@@ -6,7 +6,7 @@ from api_lambda.settings import Settings
 from tests.api.api_calls import environment
 from tests.fakes.token_issuer import TokenIssuer
 
-# # Shared, because making a key is slow.
+# Shared, because making a key is slow.
 SHARED_ISSUER = TokenIssuer()
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SETTINGS = Settings.from_environment(environment())

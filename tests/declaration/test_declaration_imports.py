@@ -25,7 +25,7 @@ from model_declaration.declared_models import declared_names
 declared = declared_names(Path(sys.argv[1]))
 print(json.dumps([declared, [name for name in ("yaml", "pydantic") if name in sys.modules]]))
 """
-# # pydantic, PyYAML and their dependencies.
+# pydantic, PyYAML and their dependencies.
 LIBRARIES = {
     "annotated_types",
     "pydantic",
@@ -48,7 +48,7 @@ def test_reading_declarations_imports_few_packages() -> None:
     """Reading declarations imports only pydantic and PyYAML, so the command line starts fast."""
     declared, imported = output(READING)
     assert {"airport_congestion", "flight_delay"} <= set(declared)
-    # # The environment's start-up code may import modules whose names begin with an underscore.
+    # The environment's start-up code may import modules whose names begin with an underscore.
     assert {name for name in imported if not name.startswith("_")} <= LIBRARIES | {
         "model_declaration",
         "prediction_contract",

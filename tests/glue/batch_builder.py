@@ -1,4 +1,4 @@
-"""Batches as the scoring job leaves them: JSON parts, one Delta commit, and the manifest last."""
+"""Batches as the score job writes them: JSON parts, one Delta commit, and the manifest last."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WrittenBatch:
     """A batch on S3.
 
     Attributes:
-        manifest: Its manifest, as it was first meant.
+        manifest: The original manifest.
         lines: Its lines, part by part.
     """
 
@@ -60,7 +60,7 @@ class WrittenBatch:
 
     @property
     def document(self) -> dict[str, Any]:
-        """A copy of the manifest's JSON, to be made wrong."""
+        """A copy of the manifest's JSON, for tests to alter."""
         return json.loads(self.manifest.to_bytes())
 
 
@@ -91,7 +91,7 @@ class BatchBuilder:
         """Write a batch and its manifest.
 
         Args:
-            parts: By part its rows; bytes are a line as it stands, which no writer of ours would have made.
+            parts: The rows of each part; bytes are a raw line, which the real writers would not produce.
             batch_id: The batch.
             attempt: The scoring's attempt.
             several_files: Whether Delta gets more than one file, which takes some tens of rows.
@@ -162,7 +162,7 @@ class BatchBuilder:
 
 
 def altered(written: WrittenBatch, **members: Any) -> bytes:
-    """Return the done file with other members."""
+    """Return the done file with changed members."""
     return canonical_bytes(written.document | members)
 
 
@@ -173,7 +173,7 @@ def _line(row: Mapping[str, Any] | bytes) -> PredictionLine:
 
 
 def _stored(name: str, line: PredictionLine, batch_id: str) -> Any:
-    """Return a line's value in a Delta column, of a line that is no row as far as the column holds it."""
+    """Return a line's value in a Delta column, or what the column can hold of a line that is not a row."""
     if name == "batch_id":
         return batch_id
     if name == "row_checksum":

@@ -1,4 +1,4 @@
-"""A model of its own on the session's stack for each test of the load."""
+"""Fixtures for tests of the load, each with a new model on the session's stack."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def platform(make_platform: Callable[[], LoadPlatform]) -> LoadPlatform:
 def load(
     platform: LoadPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[LoadArguments], LoadReport]]:
-    """Return the job's main function on arguments, in this process and with the stack's environment."""
+    """Return the job's main function for this process, with the stack's environment."""
     for name, value in platform.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
@@ -58,6 +58,6 @@ def load(
 
 
 def _forget_clients() -> None:
-    """Let no test use the clients of another's environment."""
+    """Clear cached clients, so that no test uses those of another test's environment."""
     aws_clients.client.cache_clear()
     aws_clients.bulk_dynamodb.cache_clear()

@@ -1,4 +1,4 @@
-"""Runs the load script, each time in a fresh fork of a process that has imported all it needs.
+"""Runs the load script in forks of a process that has already imported its dependencies.
 
 So a run costs what it does, and not two seconds of imports before. For each line of standard input, a JSON
 list of the script's arguments, it writes the fork's process id; for the line after it, the exit status of the
@@ -28,7 +28,7 @@ SCRIPT = Path(load_predictions.__file__)
 
 
 def _run(argv: list[str]) -> NoReturn:
-    """Be the script, to its end."""
+    """Run the script to its end, in place of this process."""
     sys.argv = [str(SCRIPT), *argv]
     try:
         runpy.run_path(str(SCRIPT), run_name="__main__")
@@ -39,12 +39,12 @@ def _run(argv: list[str]) -> NoReturn:
 
 
 def serve() -> None:
-    """Fork for each line until there is none."""
+    """Fork for each line of standard input."""
     # Standard output is the script's log.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for service in ("dynamodb", "s3", "secretsmanager"):
-        # Its description is read once, and not in each fork.
+        # Loads the service's description once, not in each fork.
         boto3.client(service)
     for line in sys.stdin:
         pid = os.fork()
@@ -62,7 +62,7 @@ def _tell(answers: IO[str], number: int) -> None:
 
 
 class Forker:
-    """A process that forks, from outside."""
+    """The client of a forking process."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self._process = process
@@ -79,7 +79,7 @@ class Forker:
         return int(self._answer())
 
     def said(self) -> str:
-        """Return what all runs have written."""
+        """Return the output of all runs."""
         return self._log.read_text()
 
     def _send(self, line: str) -> None:
@@ -98,7 +98,7 @@ class Forker:
 
 @contextmanager
 def forker(environment: Mapping[str, str], log: Path) -> Iterator[Forker]:
-    """Hold a process that forks; it ends with its standard input."""
+    """Run a forking process; it ends when its standard input is closed."""
     with (
         log.open("w") as errors,
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The load script, killed without warning when it has taken a given step; run as a process of its own.
+"""The load script, killed right after a given step; runs as a separate process.
 
 `killed_load.py STEP NUMBER ARGUMENTS...` ends by SIGKILL right after the answer to the NUMBERth request of
 the step: the operation of a DynamoDB request, the first word of a Snowflake statement, or `PUT <prefix>` of
@@ -25,14 +25,14 @@ _LOCK = threading.Lock()
 
 
 class Killer:
-    """Counts the answers to one step's requests."""
+    """Counts the responses to the requests of one step."""
 
     def __init__(self, step: str, number: int) -> None:
         self._step = step
         self._left = number
 
     def answered(self, step: str) -> None:
-        """Kill this process if this was the request to do so after."""
+        """Kill this process if this was the last request to wait for."""
         with _LOCK:
             self._left -= step == self._step
             if self._left == 0:
@@ -40,7 +40,7 @@ class Killer:
 
 
 def install(killer: Killer) -> None:
-    """Let the killer see each answer of AWS and Snowflake."""
+    """Let the killer see each response of AWS and Snowflake."""
     send, execute, wait = URLLib3Session.send, SnowflakeCursor.execute, ConcurrentRequests.wait_finished
 
     def watched_send(session: Any, request: Any) -> Any:

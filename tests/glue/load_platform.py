@@ -1,4 +1,4 @@
-"""The stack as the load job sees it: what a Dagster run does before and after, and what the stores hold."""
+"""The stack as the load job sees it, the steps before and after a load, and the stores' content."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _ENDED = {"SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"}
 
 @dataclass(frozen=True)
 class LoadPlatform:
-    """One model of its own on a running stack.
+    """A new model on a running stack.
 
     Attributes:
         environment: The stack's variables.
-        aws: Makes boto3 clients of the stack.
+        aws: Makes boto3 clients for the stack.
         model: The model's name.
     """
 
@@ -68,7 +68,7 @@ class LoadPlatform:
 
     @cached_property
     def builder(self) -> BatchBuilder:
-        """Writes batches of the model."""
+        """The writer of the model's batches."""
         names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
         options = {name: self.environment[name] for name in names}
         options |= {"AWS_ALLOW_HTTP": "true", "conditional_put": "etag"}
@@ -150,7 +150,7 @@ class LoadPlatform:
         return found
 
     def report(self, arguments: LoadArguments) -> LoadReport:
-        """Return the report that a load left."""
+        """Return the report that a load wrote."""
         answer = self.aws("s3").get_object(Bucket=arguments.bucket, Key=arguments.report_key)
         return LoadReport.parse(answer["Body"].read())
 
@@ -224,7 +224,7 @@ class LoadPlatform:
     def run_in_process(
         self, arguments: LoadArguments, script: Path, *options: str, job_run_id: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a script with a load's command line in a process of its own, which may be killed."""
+        """Run a script with a load's command line in a separate process, which may be killed."""
         return subprocess.run(
             self.command(arguments, script, *options, job_run_id=job_run_id),
             cwd=ROOT,
@@ -243,7 +243,7 @@ class LoadPlatform:
 
     @property
     def script_environment(self) -> dict[str, str]:
-        """The environment of a script that runs in a process of its own."""
+        """The environment of a script in a separate process."""
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         stack = {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
         # Glue makes its Spark session outside of the script too.

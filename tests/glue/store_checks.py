@@ -1,4 +1,4 @@
-"""What both stores must hold after a load."""
+"""The check that both stores hold a batch after a load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_stores(platform: LoadPlatform, written: WrittenBatch) -> None:
-    """See that both stores hold exactly the batch's rows, value by value."""
+    """Check that both stores hold exactly the batch's rows, value by value."""
     rows = {line.row.key: line.row for part in written.lines for line in part if line.row is not None}
     items = platform.online(written.batch_id)
     assert items.keys() == rows.keys()

@@ -1,4 +1,4 @@
-"""One altered, missing or extra row in either store, of a whole load: found, and nothing counts as loaded."""
+"""One altered, missing or extra row in either store is found, and the batch does not count as loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def alter_item(platform: LoadPlatform) -> None:
 
 
 def delete_item(platform: LoadPlatform) -> None:
-    """Take one item away."""
+    """Delete one item."""
     item = platform.online()["F-1-047"]
     platform.aws("dynamodb").delete_item(
         TableName=platform.deployment.online_table(platform.model),
@@ -43,7 +43,7 @@ def delete_item(platform: LoadPlatform) -> None:
 
 
 def add_item(platform: LoadPlatform) -> None:
-    """Put an item beside the batch's own."""
+    """Add an item that is not in the batch."""
     item = platform.online()["F-1-047"] | {"entity_id": {"S": "F-extra"}}
     platform.aws("dynamodb").put_item(TableName=platform.deployment.online_table(platform.model), Item=item)
 
@@ -63,7 +63,7 @@ def test_one_wrong_item_fails_the_load(
     monkeypatch: pytest.MonkeyPatch,
     case: tuple[Callable[[LoadPlatform], None], str, str],
 ) -> None:
-    """Whatever is wrong in DynamoDB after it acknowledged all: the row is named, the batch is not loaded."""
+    """An altered, missing or extra item in DynamoDB is named, and the batch is not loaded."""
     tamper, verify, found = case
     written = platform.builder.write(*PARTS)
     verify_all = OnlineLoad.verify
@@ -80,8 +80,8 @@ def test_one_wrong_item_fails_the_load(
     assert platform.report(arguments).evidence() is None
 
 
-def test_a_rerun_mends_what_was_altered_and_missing(platform: LoadPlatform, load: Load) -> None:
-    """The part of a wrong item is written again, though DynamoDB had acknowledged it."""
+def test_rerun_repairs_altered_and_missing_items(platform: LoadPlatform, load: Load) -> None:
+    """A further load rewrites altered and missing items that DynamoDB had acknowledged before."""
     written = platform.builder.write(*PARTS)
     load(platform.claim(written))
     alter_item(platform)
@@ -91,8 +91,8 @@ def test_a_rerun_mends_what_was_altered_and_missing(platform: LoadPlatform, load
     check_stores(platform, written)
 
 
-def test_a_scan_counts_this_batch_alone_and_reports_what_it_read(platform: LoadPlatform, load: Load) -> None:
-    """Items of other batches are read, which costs, and are no extra ones."""
+def test_scan_counts_only_its_batch(platform: LoadPlatform, load: Load) -> None:
+    """A scan reads items of other batches without counting them, and reports its read units."""
     load(platform.claim(platform.builder.write(PARTS[0], batch_id="20130201T070000Z-0123abcd")))
     written = platform.builder.write(*PARTS)
     report = load(platform.claim(written, verify="scan"))
@@ -122,7 +122,7 @@ def test_one_wrong_row_in_the_warehouse_is_rolled_back(
     tampering: str,
     found: str,
 ) -> None:
-    """What the table holds within the transaction is counted, summed up and read before it is committed."""
+    """The rows in Snowflake are counted, summed and compared before the transaction is committed."""
     written = platform.builder.write(*PARTS)
     run = WarehouseLoader._run
 

@@ -1,4 +1,4 @@
-"""A done file that came before the files that it names: they are waited for, and not for ever."""
+"""Tests of waiting for the files of a done file that arrived before them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prediction_contract.manifests.load_report import LoadReport
     from tests.glue.load_platform import LoadPlatform
 
-# When the first object was put into the bucket in memory: the done file.
+# When the done file, the bucket's first object, was written.
 PUT_AT = datetime(2013, 2, 1, tzinfo=UTC)
 MINUTES = 10
 PARTS = [json_part_key("m", PARTITION, BATCH, 1, share="part", number=number) for number in range(2)]
@@ -34,7 +34,7 @@ DELTA_FILE = f"predictions/m/delta/part-{BATCH}.parquet"
 
 @pytest.fixture
 def manifest() -> Manifest:
-    """A manifest of two parts and one Delta file."""
+    """Return a manifest with two parts and one Delta file."""
     return build_manifest(
         model="m",
         batch_id=BATCH,
@@ -54,7 +54,7 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def s3(manifest: Manifest) -> MemoryS3:
-    """A bucket of the manifest and all its files."""
+    """Return a bucket with the manifest and all its files."""
     made = MemoryS3()
     for key in (manifest.key, *PARTS, LOG_ENTRY, DELTA_FILE):
         made.put_object(Bucket="bucket", Key=key, Body=b"x")
@@ -62,7 +62,7 @@ def s3(manifest: Manifest) -> MemoryS3:
 
 
 class Waiting:
-    """A clock that a pause moves on, and what was reported meanwhile; a file may come after two pauses."""
+    """A clock that advances with each pause, and the progress reports; a file may arrive after two pauses."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, s3: MemoryS3, began: datetime, late: str | None = None
@@ -109,10 +109,10 @@ LOAD = LoadArguments(
 
 
 @pytest.mark.parametrize("late", [PARTS[0], PARTS[1], LOG_ENTRY, DELTA_FILE])
-def test_a_file_that_comes_late_is_waited_for(
+def test_late_file_is_awaited(
     s3: MemoryS3, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    """It is named while it is waited for, and nothing is waited for once it is there."""
+    """A missing file is reported while the load waits, and the wait ends when it arrives."""
     waiting = Waiting(monkeypatch, s3, PUT_AT + timedelta(minutes=1), late)
     del s3.objects[late]
     waiting.wait(manifest)
@@ -120,10 +120,10 @@ def test_a_file_that_comes_late_is_waited_for(
     assert waiting.reported[0] == {"missing": late, "until": "2013-02-01T00:10:00Z"}
 
 
-def test_a_file_that_never_comes_is_waited_for_until_the_declared_while_is_over(
+def test_wait_for_missing_file_ends_as_declared(
     s3: MemoryS3, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checks that follow refuse the batch for it."""
+    """The wait for a file that never arrives ends after the declared minutes."""
     waiting = Waiting(monkeypatch, s3, PUT_AT + timedelta(minutes=1))
     del s3.objects[PARTS[1]]
     waiting.wait(manifest)
@@ -131,32 +131,32 @@ def test_a_file_that_never_comes_is_waited_for_until_the_declared_while_is_over(
 
 
 @pytest.mark.parametrize(("age", "minutes"), [(timedelta(days=30), MINUTES), (timedelta(0), None)])
-def test_nothing_is_waited_for_long_after_the_done_file_or_unless_declared(
+def test_no_wait_for_old_done_file_or_if_undeclared(
     s3: MemoryS3, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, age: timedelta, minutes: int | None
 ) -> None:
-    """A re-load months later fails at once for a part that is gone."""
+    """A load long after the done file, or of a model without wait_minutes, does not wait."""
     waiting = Waiting(monkeypatch, s3, PUT_AT + age)
     del s3.objects[PARTS[1]]
     waiting.wait(manifest, minutes)
     assert waiting.pauses == []
 
 
-def test_a_manifest_of_no_parts_is_waited_for_no_part(
+def test_manifest_without_parts_is_not_awaited(
     s3: MemoryS3, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checks that follow refuse the batch as one without rows, where the load failed again and again."""
+    """A manifest without parts causes no wait and no error."""
     waiting = Waiting(monkeypatch, s3, PUT_AT + timedelta(minutes=1))
     waiting.wait(replace(manifest, json_parts=(), row_count=0))
     assert waiting.pauses == []
 
 
 @pytest.mark.stack
-def test_a_batch_whose_part_comes_after_its_done_file_is_loaded(
+def test_batch_with_late_part_is_loaded(
     platform: LoadPlatform,
     load: Callable[[LoadArguments], LoadReport],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The load waits before it checks the files."""
+    """The load waits for a late part before it checks the files."""
     written = platform.builder.write([{"flight": "F-1", "seats": 1}])
     s3, bucket, key = platform.aws("s3"), platform.deployment.data_bucket, written.manifest.json_parts[0].key
     content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

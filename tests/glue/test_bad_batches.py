@@ -1,4 +1,4 @@
-"""Faults of a batch refuse it whole, with the reason; nothing becomes visible and other batches go on."""
+"""An invalid batch is refused as a whole with its reason, and other batches still load."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def put(platform: LoadPlatform, key: str, content: bytes) -> None:
 
 
 def not_json(_platform: LoadPlatform, _written: WrittenBatch) -> bytes:
-    """A done file that is no JSON."""
+    """A done file that is not JSON."""
     return b"{"
 
 
@@ -51,12 +51,12 @@ def lacks_a_field(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
 
 
 def names_another_bucket(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A done file of another bucket."""
+    """A done file that names another bucket."""
     return altered(written, bucket="another-bucket")
 
 
 def names_another_prefix(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A part outside of the batch's own prefix."""
+    """A part outside the batch's own prefix."""
     (part,) = written.document["json_parts"]
     return altered(written, json_parts=[part | {"key": part["key"].replace(BATCH, OTHER_BATCH)}])
 
@@ -73,7 +73,7 @@ def names_anothers_delta_files(platform: LoadPlatform, written: WrittenBatch) ->
 
 
 def mixes_delta_files(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A file of another batch beside the version's own."""
+    """A file of another batch besides the version's own."""
     other = platform.builder.write(ROWS, batch_id=OTHER_BATCH)
     delta = written.document["delta"]
     return altered(written, delta=delta | {"files": [*delta["files"], *other.manifest.delta.files]})
@@ -100,7 +100,7 @@ def promises_fewer_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes
 
 
 def promises_another_checksum(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """The checksum of other rows."""
+    """The checksum of different rows."""
     return altered(written, checksum="1")
 
 
@@ -110,27 +110,27 @@ def names_a_version_to_come(_platform: LoadPlatform, written: WrittenBatch) -> b
 
 
 def lacks_a_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A part that is not there."""
+    """A missing part."""
     part = written.manifest.json_parts[0]
     platform.aws("s3").delete_object(Bucket=platform.deployment.data_bucket, Key=part.key)
     return altered(written)
 
 
 def has_another_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A part of the same length whose bytes are others."""
+    """A part with other bytes and the same length."""
     part = written.manifest.json_parts[0]
     put(platform, part.key, b"x" * part.bytes)
     return altered(written)
 
 
 def has_a_longer_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A part of another length."""
+    """A part of a different length."""
     put(platform, written.manifest.json_parts[0].key, b"x")
     return altered(written)
 
 
 def has_a_part_that_is_no_gzip(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A part that is what the manifest says, and cut off inside."""
+    """A part that matches the manifest but is a truncated gzip file."""
     part = written.document["json_parts"][0]
     content = gzip.compress(b"".join(line.content for line in written.lines[0]))[:-20]
     put(platform, part["key"], content)
@@ -139,13 +139,13 @@ def has_a_part_that_is_no_gzip(platform: LoadPlatform, written: WrittenBatch) ->
 
 
 def lacks_a_delta_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A Delta file that is not there."""
+    """A missing Delta file."""
     platform.delete_delta_file(written.manifest.delta.files[0])
     return altered(written)
 
 
 def has_a_cut_delta_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A Delta file of another length than the log says."""
+    """A Delta file whose length differs from the log."""
     put(platform, f"{delta_table_prefix(platform.model)}{written.manifest.delta.files[0]}", b"PAR1")
     return altered(written)
 
@@ -166,7 +166,7 @@ def commits_an_altered_row(platform: LoadPlatform, written: WrittenBatch) -> byt
 
 
 def needs_more_than_parquet(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A Delta table whose files are not all there is to it."""
+    """A Delta table that plain Parquet readers cannot read."""
     platform.builder.raise_protocol()
     version, files = platform.builder.commit(BATCH, written.lines[0])
     return altered(written, delta=written.document["delta"] | {"version": version, "files": files})
@@ -182,12 +182,12 @@ def change_log_entry(platform: LoadPlatform, written: WrittenBatch, *actions: st
 
 
 def has_a_broken_log_entry(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A commit with a file whose size is no number that anything can hold."""
+    """A commit with a file whose size is out of range."""
     return change_log_entry(platform, written, '{"add":{"path":"a.parquet","size":1e999}}')
 
 
 def removes_anothers_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A commit that takes another batch out of the table."""
+    """A commit that removes another batch from the table."""
     other = platform.builder.write(ROWS, batch_id=OTHER_BATCH)
     version, files = platform.builder.commit(BATCH, written.lines[0])
     delta = written.manifest.delta
@@ -198,7 +198,7 @@ def removes_anothers_file(platform: LoadPlatform, written: WrittenBatch) -> byte
 
 
 def has_a_corrupt_checkpoint(platform: LoadPlatform, written: WrittenBatch) -> bytes:
-    """A log whose checkpoint is none."""
+    """A log with an invalid checkpoint."""
     platform.builder.checkpoint()
     version = written.manifest.delta.version
     put(
@@ -237,13 +237,13 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_a_fault_of_the_batch_refuses_it_whole(
+def test_invalid_batch_is_refused(
     platform: LoadPlatform,
     load: Load,
     fault: Callable[[LoadPlatform, WrittenBatch], bytes],
     reason: str,
 ) -> None:
-    """The error, the registry and the report name the reason; neither store holds a row."""
+    """The error, the registry and the report state the reason, and neither store holds a row."""
     written = platform.builder.write(ROWS)
     content = fault(platform, written)
     platform.builder.put_manifest(written.manifest.key, content)
@@ -262,15 +262,15 @@ def test_a_fault_of_the_batch_refuses_it_whole(
 
 
 def claimed_digest(content: bytes) -> str:
-    """Return the digest that a done file is registered with: of its bytes if it is no manifest."""
+    """Return the digest under which a done file is registered: of its bytes if it is not a manifest."""
     try:
         return parse_manifest(content).digest
     except InvalidManifestError:
         return hashlib.sha256(content).hexdigest()
 
 
-def test_another_batch_goes_on_and_a_corrected_redelivery_loads(platform: LoadPlatform, load: Load) -> None:
-    """A refusal stops nothing else, and the right done file under the same batch id is loaded."""
+def test_corrected_batch_loads_after_refusal(platform: LoadPlatform, load: Load) -> None:
+    """After a refusal other batches load, and so does a corrected done file of the same batch."""
     written = platform.builder.write(ROWS)
     wrong = lacks_a_field(platform, written)
     platform.builder.put_manifest(written.manifest.key, wrong)
@@ -284,10 +284,8 @@ def test_another_batch_goes_on_and_a_corrected_redelivery_loads(platform: LoadPl
     assert len(platform.online(OTHER_BATCH)) == len(ROWS)
 
 
-def test_a_done_file_replaced_since_the_claim_is_left_to_its_own_run(
-    platform: LoadPlatform, load: Load
-) -> None:
-    """Another digest than the claimed one is no fault of the batch: the load fails and frees the claim."""
+def test_replaced_done_file_fails_the_load(platform: LoadPlatform, load: Load) -> None:
+    """A done file that changed since the claim fails the load and frees the claim without a refusal."""
     written = platform.builder.write(ROWS)
     arguments = platform.claim(written)
     platform.builder.put_manifest(written.manifest.key, altered(written, model_version="2"))
@@ -298,8 +296,8 @@ def test_a_done_file_replaced_since_the_claim_is_left_to_its_own_run(
     assert platform.report(arguments).status == "failed"
 
 
-def test_a_verified_batch_is_never_refused(platform: LoadPlatform, load: Load) -> None:
-    """A part that vanished since fails the re-load, and the verified batch stays as it is."""
+def test_verified_batch_is_never_refused(platform: LoadPlatform, load: Load) -> None:
+    """A part that is lost after verification fails a further load, and the batch stays verified."""
     written = platform.builder.write(ROWS)
     report = load(platform.claim(written))
     evidence = report.evidence()
@@ -317,8 +315,8 @@ def test_a_verified_batch_is_never_refused(platform: LoadPlatform, load: Load) -
     assert platform.stores() == before
 
 
-def test_a_missing_table_fails_the_load_and_frees_the_claim(platform: LoadPlatform, load: Load) -> None:
-    """What is no fault of the batch is reported with batch and remedy, and the next load succeeds."""
+def test_missing_table_fails_the_load(platform: LoadPlatform, load: Load) -> None:
+    """A load without its table fails with the batch's name and frees the claim; the next load succeeds."""
     written = platform.builder.write(ROWS)
     wrong = replace(platform.claim(written), online_table="no-such-table")
     with pytest.raises(LoadFailedError, match=f"{platform.model}/{BATCH}: The load failed: 12 items"):

@@ -1,4 +1,4 @@
-"""Faults of a row send the row to quarantine, in both stores alike; too many of them refuse the batch."""
+"""Invalid rows are quarantined in both stores alike; too many of them refuse the batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.stack
 
 
 def flights(count: int) -> list[dict[str, Any]]:
-    """Return good rows."""
+    """Return valid rows."""
     return [{"flight": f"F-{number:05}", "seats": number} for number in range(count)]
 
 
@@ -35,10 +35,8 @@ def quarantined(platform: LoadPlatform, report: LoadReport) -> list[dict[str, An
     return [json.loads(line) for content in contents for line in gzip.decompress(content).splitlines()]
 
 
-def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
-    platform: LoadPlatform, load: Load
-) -> None:
-    """Cut off, NaN, without a key, too large, too long, duplicate: in neither store, and each named."""
+def test_invalid_rows_are_quarantined_and_others_loaded(platform: LoadPlatform, load: Load) -> None:
+    """Each kind of invalid row is quarantined with its reason and is in neither store."""
     bad: list[dict[str, Any] | bytes] = [
         b'{"flight":"cut","sea',
         {"flight": "nan", "probability": float("nan")},
@@ -77,10 +75,10 @@ def test_every_faulty_row_is_quarantined_and_the_others_are_loaded(
 
 
 @pytest.mark.parametrize(("refused", "is_loaded"), [(10, True), (11, False)])
-def test_as_many_rows_as_declared_may_be_refused(
+def test_tolerance_in_rows_is_exact(
     platform: LoadPlatform, load: Load, refused: int, *, is_loaded: bool
 ) -> None:
-    """Ten refused rows leave the batch loaded; the eleventh refuses it, and its rows can be read."""
+    """Ten refused rows are tolerated; the eleventh refuses the batch, and all of them can be read."""
     written = platform.builder.write(flights(30), [b"{" for _ in range(refused)])
     arguments = platform.claim(written, quarantine_rows=10)
     if is_loaded:
@@ -96,10 +94,10 @@ def test_as_many_rows_as_declared_may_be_refused(
 
 
 @pytest.mark.parametrize(("rows", "is_loaded"), [(99, False), (100, True)])
-def test_by_default_a_small_batch_may_lose_no_row(
+def test_default_tolerance_starts_at_100_rows(
     platform: LoadPlatform, load: Load, rows: int, *, is_loaded: bool
 ) -> None:
-    """Below 100 rows one refused row refuses the batch; from 100 rows on it does not."""
+    """By default one refused row refuses a batch of 99 rows, but not one of 100."""
     arguments = platform.claim(platform.builder.write([*flights(rows - 1), b"{"]))
     if is_loaded:
         assert load(arguments).quarantine.rows.rows == 1
@@ -118,10 +116,10 @@ def test_by_default_a_small_batch_may_lose_no_row(
         ),
     ],
 )
-def test_a_batch_without_an_accepted_row_is_refused_whatever_is_declared(
+def test_batch_without_accepted_rows_is_refused(
     platform: LoadPlatform, load: Load, rows: list[dict[str, Any]], reason: str
 ) -> None:
-    """The registry says why, and nothing is written."""
+    """A batch without any accepted row is refused whatever the tolerance, and nothing is written."""
     arguments = platform.claim(platform.builder.write(rows), quarantine_rows=1000, quarantine_rate=Decimal(1))
     with pytest.raises(BatchRefusedError, match=reason):
         load(arguments)
@@ -131,8 +129,8 @@ def test_a_batch_without_an_accepted_row_is_refused_whatever_is_declared(
     assert platform.stores() == ({}, [])
 
 
-def test_duplicate_keys_count_against_the_threshold(platform: LoadPlatform, load: Load) -> None:
-    """Every row of a duplicate key is refused, before the first row is written."""
+def test_duplicate_keys_count_as_refused_rows(platform: LoadPlatform, load: Load) -> None:
+    """Each row of a duplicate key is refused before the first row is written."""
     written = platform.builder.write(flights(6), flights(6))
     with pytest.raises(BatchRefusedError, match="12 duplicate_key"):
         load(platform.claim(written))
@@ -140,10 +138,8 @@ def test_duplicate_keys_count_against_the_threshold(platform: LoadPlatform, load
     assert platform.record().writing_begun_at is None
 
 
-def test_more_duplicate_keys_than_refuse_a_batch_are_not_all_counted(
-    platform: LoadPlatform, load: Load
-) -> None:
-    """A batch of duplicate keys is refused by as many as it takes, and the message says at least."""
+def test_duplicate_keys_are_counted_up_to_a_limit(platform: LoadPlatform, load: Load) -> None:
+    """Beyond what refuses the batch duplicate keys are not counted, and the message says at least."""
     written = platform.builder.write(flights(60), flights(60))
     with pytest.raises(
         BatchRefusedError, match=r"at least 40 of 120 rows were refused, .*: 40 duplicate_key"
@@ -152,8 +148,8 @@ def test_more_duplicate_keys_than_refuse_a_batch_are_not_all_counted(
     assert platform.stores() == ({}, [])
 
 
-def test_a_share_of_a_larger_batch_may_be_refused(platform: LoadPlatform, load: Load) -> None:
-    """The larger of the number and the share counts, as the job's arguments say."""
+def test_tolerance_may_be_a_rate(platform: LoadPlatform, load: Load) -> None:
+    """The larger of the tolerated number and the tolerated rate applies."""
     written = platform.builder.write([*flights(50), *(b"{" for _ in range(12))])
     assert load(platform.claim(written, quarantine_rate=Decimal("0.25"))).quarantine.rows.rows == 12
     assert len(platform.online()) == 50

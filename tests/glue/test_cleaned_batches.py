@@ -1,4 +1,4 @@
-"""A batch that is cleaned: the same rows in both stores, and everything accounted for."""
+"""Tests of cleaned batches: equal rows in both stores, and all rows accounted for."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ STORED = RULES.stored_schema(FULL_SCHEMA)
 ROWS: list[dict[str, Any]] = [
     {"flight": " A-1\n", "carrier": " 7 ", "seats": 1000, "fare": Decimal("12.50"), "reasons": ["secret"]},
     {"flight": "A-2", "seats": 2, "departs": datetime(2013, 2, 1, tzinfo=UTC), "serial": 10**37},
-    # None of them is a row as written: a double that DynamoDB does not hold, and a NaN that is left out.
+    # Invalid as written, valid once cleaned: by clamping, dropping or trimming.
     {"flight": "B-1", "probability": 1e-131},
     {"flight": "B-2", "probability": -1e200},
     {"flight": "B-3", "reasons": [math.nan]},
     {"flight": "B-4 " + " " * 3000},
     {"flight": "A-3", "carrier": "many"},
     {"flight": "A-4", "fare": Decimal("0.001")},
-    # Different as the model wrote them, and one entity once they are trimmed.
+    # Different keys as written, equal keys once trimmed.
     {"flight": "A-5"},
     {"flight": "A-5 "},
     {"flight": " \t"},
-    # A NaN is beyond no bound.
+    # NaN is not clamped.
     {"flight": "B-5", "probability": math.nan},
 ]
 
 
 def check_stores(platform: LoadPlatform, written: WrittenBatch, keys: list[str]) -> None:
-    """See that both stores hold exactly the rows of some keys, cleaned, under the checksums as written."""
+    """Check that both stores hold exactly these keys' rows, cleaned, with the checksums as written."""
     accept = row_parser(FULL_SCHEMA, RULES)
     rows: dict[str, Row] = {}
     for line in [line for part in written.lines for line in part]:
@@ -89,7 +89,7 @@ def check_stores(platform: LoadPlatform, written: WrittenBatch, keys: list[str])
 def test_both_stores_hold_the_same_cleaned_rows(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """What cannot be cleaned is quarantined once for both, and the manifest's rows and checksum add up."""
+    """Rows that cannot be cleaned are quarantined once for both stores, and counts and checksums add up."""
     written = platform.builder.write(ROWS[:4], ROWS[4:])
     arguments = platform.claim(written, cleaning=RULES.to_argument(), quarantine_rows=6)
     report = load(arguments)
@@ -120,10 +120,10 @@ def test_both_stores_hold_the_same_cleaned_rows(
     assert json.loads(refused[0]["content"])["carrier"] == "many"
 
 
-def test_a_batch_is_loaded_again_by_the_rules_of_its_first_load(
+def test_reload_uses_the_rules_of_the_first_load(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """Whatever the model declares meanwhile, a batch keeps its content."""
+    """A batch keeps its content when it is loaded again after the model's cleaning rules changed."""
     written = platform.builder.write(ROWS[:2])
     load(platform.claim(written, cleaning=RULES.to_argument()))
     before = platform.online(), platform.warehouse(schema=STORED)
@@ -135,10 +135,10 @@ def test_a_batch_is_loaded_again_by_the_rules_of_its_first_load(
     assert platform.record().cleaning == RULES.to_text()
 
 
-def test_rules_that_refuse_too_much_can_be_corrected(
+def test_rules_that_refused_a_batch_can_be_corrected(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """Rules are kept from the first write on, so a batch that they refused is loaded by better ones."""
+    """Rules are only kept once writing has begun, so a batch refused by its rules loads with better ones."""
     written = platform.builder.write([{"flight": f"A-{number}", "carrier": "AA"} for number in range(20)])
     with pytest.raises(BatchRefusedError, match="None of 20 rows was accepted: 20 wrong_type"):
         load(platform.claim(written, cleaning=RULES.to_argument()))
@@ -151,10 +151,10 @@ def test_rules_that_refuse_too_much_can_be_corrected(
     assert len(platform.warehouse(schema=better.stored_schema(FULL_SCHEMA))) == 20
 
 
-def test_rules_that_do_not_fit_the_batch_fail_its_load(
+def test_unfit_cleaning_rules_fail_the_load(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """The batch is not at fault: nothing is written, its claim is free, and the error names the column."""
+    """Rules for an unknown column fail the load and free the claim, without refusing the batch."""
     written = platform.builder.write(ROWS[:1])
     rules = Cleaning((ColumnCleaning(column="colour", drop=True),))
     with pytest.raises(LoadFailedError, match=r"colour is not a column. Correct the cleaning"):
@@ -163,10 +163,10 @@ def test_rules_that_do_not_fit_the_batch_fail_its_load(
     assert (record.load_state, record.claim_token, record.cleaning) == ("done", None, None)
 
 
-def test_a_cleaned_item_that_was_altered_is_found(
+def test_altered_cleaned_item_is_found(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A value, and the checksum of the row as written: either is compared with what should be stored."""
+    """A cleaned item with another value or row checksum fails the load."""
     from glue_scripts.snowflake import warehouse_loader  # noqa: PLC0415
 
     written = platform.builder.write(ROWS[:2])

@@ -1,4 +1,4 @@
-"""Columns that come, change and go between the batches of one model."""
+"""Columns that are added, changed or removed between the batches of one model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ ROWS: list[dict[str, Any]] = [{"flight": "A-1", "seats": 7, "carrier": "AA"}, {"
 WITHOUT_FARE = Cleaning((ColumnCleaning(column="fare", drop=True),))
 
 
-def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, load: Load) -> None:
-    """Those before have no value in it, and can be loaded again without it."""
+def test_new_column_is_added(platform: LoadPlatform, load: Load) -> None:
+    """Older batches have nulls in a new column and can be loaded again without it."""
     first = platform.builder.write(ROWS)
     load(platform.claim(first, cleaning=WITHOUT_FARE.to_argument()))
     before = platform.warehouse(schema=WITHOUT_FARE.stored_schema(FULL_SCHEMA))
@@ -59,10 +59,10 @@ def test_a_new_column_is_added_and_older_batches_stay(platform: LoadPlatform, lo
         ),
     ],
 )
-def test_a_changed_or_lost_column_is_refused(
+def test_changed_or_removed_column_is_refused(
     platform: LoadPlatform, load: Load, members: dict[str, Any], fault: str
 ) -> None:
-    """The message names the column and the ways out; both stores keep what they have."""
+    """The error names the column and the remedies, and both stores keep their rows."""
     load(platform.claim(platform.builder.write(ROWS)))
     before = platform.stores()
     second = platform.builder.write(ROWS, batch_id=LATER)
@@ -75,12 +75,12 @@ def test_a_changed_or_lost_column_is_refused(
     assert platform.stores() == before
     assert platform.online(LATER) == {}
     assert platform.staging_tables() == []
-    # Nothing but the declaration was at fault.
+    # Only the declaration was wrong.
     assert load(platform.claim(second)).status == "loaded"
 
 
-def test_a_column_that_never_had_a_value_may_go(platform: LoadPlatform, load: Load) -> None:
-    """No reader loses anything by it."""
+def test_column_without_values_may_be_removed(platform: LoadPlatform, load: Load) -> None:
+    """A column that never had a value may be dropped, since no reader loses anything."""
     load(platform.claim(platform.builder.write(ROWS)))
     second = platform.builder.write(ROWS, batch_id=LATER)
     assert load(platform.claim(second, cleaning=WITHOUT_FARE.to_argument())).status == "loaded"

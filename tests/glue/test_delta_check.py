@@ -1,4 +1,4 @@
-"""What a load makes of a Delta log that is broken, and of an S3 that is."""
+"""How a load treats a broken Delta log, and failures of S3."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def entry(*actions: Any) -> bytes:
-    """Return a log entry of actions; text is a line as it stands."""
+    """Return a log entry of these actions; text is a raw line."""
     lines = [action if isinstance(action, str) else json.dumps(action) for action in actions]
     return "\n".join(lines).encode()
 
@@ -36,8 +36,8 @@ def add(path: str | None = "a.parquet", **members: Any) -> dict[str, Any]:
     return {"add": {"path": path, "partitionValues": {}, "size": 7, "dataChange": True, **members}}
 
 
-def test_a_commit_tells_what_it_adds_and_removes() -> None:
-    """Paths are decoded, and other actions say nothing of files."""
+def test_commit_lists_added_and_removed_files() -> None:
+    """Paths are decoded, and actions other than add and remove are ignored."""
     content = entry({"commitInfo": {}}, add("a%20b.parquet"), {"remove": {"path": "c.parquet"}}, "")
     files = committed_files(content)
     assert (files.added, files.removed) == ({"a b.parquet": 7}, {"c.parquet"})
@@ -69,14 +69,14 @@ def test_a_commit_tells_what_it_adds_and_removes() -> None:
         (entry(add(), "garbage"), "line 2: Not JSON"),
     ],
 )
-def test_a_broken_entry_is_a_fault_of_the_batch(content: bytes, reason: str) -> None:
-    """It will be as broken in every load, so nothing but a refusal ends them."""
+def test_broken_log_entry_refuses_the_batch(content: bytes, reason: str) -> None:
+    """A broken log entry is an error of the batch, since it would fail each load."""
     with pytest.raises(SchemaError, match=reason):
         committed_files(content)
 
 
-def test_an_entry_is_measured_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its bytes, and the values in them, which take a hundred times as much once parsed."""
+def test_log_entry_size_is_checked_before_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log entry with too many bytes or values is refused before it fills the memory."""
     monkeypatch.setattr(delta_check, "MAX_VALUES", 50)
     assert committed_files(entry(*[add(f"{number}.parquet") for number in range(8)])).added
     with pytest.raises(SchemaError, match="up to 51 values, but only 50 are allowed"):
@@ -87,15 +87,15 @@ def test_an_entry_is_measured_before_it_is_parsed(monkeypatch: pytest.MonkeyPatc
 
 
 class FolderAsS3(SimpleHTTPRequestHandler):
-    """Serves the buckets in a folder as S3 does, and answers 503 for a checkpoint if it is told to."""
+    """Serves the buckets in a folder as S3 does, and responds with 503 for a checkpoint on request."""
 
     fails = False
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # as in the base class
-        """Keep quiet."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
-        """Answer a listing or an object."""
+        """Respond to a listing or an object request."""
         address = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(address.query).items()}
         if "list-type" in asked:
@@ -120,7 +120,7 @@ class FolderAsS3(SimpleHTTPRequestHandler):
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>".encode()
 
     def send(self, status: int, content: bytes) -> None:
-        """Answer, with the range that was asked for."""
+        """Send a response with the requested range."""
         whole = len(content)
         first, last = 0, whole
         if status == 200 and (asked := self.headers.get("Range")):
@@ -139,7 +139,7 @@ class FolderAsS3(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path, *, fails: bool = False) -> Iterator[dict[str, str]]:
-    """Serve a folder's buckets, and give what deltalake needs to reach them."""
+    """Serve a folder's buckets, and yield deltalake's options for them."""
     handler = type("Handler", (FolderAsS3,), {"fails": fails})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     server.daemon_threads = True
@@ -160,7 +160,7 @@ def served(folder: Path, *, fails: bool = False) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Give a table whose log has a checkpoint."""
+    """Return a table whose log has a checkpoint."""
     path = tmp_path / "bucket" / "table"
     for _ in range(2):
         write_deltalake(path, pa.table({"batch_id": ["x"]}), mode="append")
@@ -173,8 +173,8 @@ def open_table(options: dict[str, str]) -> DeltaTable:
     return opened_table("s3://bucket/table", 1, options, model="m", batch_id="b")
 
 
-def test_a_corrupt_checkpoint_is_a_fault_of_the_batch(table: Path, tmp_path: Path) -> None:
-    """Otherwise the load would fail again and again."""
+def test_corrupt_checkpoint_refuses_the_batch(table: Path, tmp_path: Path) -> None:
+    """A corrupt checkpoint is an error of the batch, else its load would fail again and again."""
     with served(tmp_path) as options:
         assert open_table(options).version() == 1
         (checkpoint,) = (table / "_delta_log").glob("*.checkpoint.parquet")
@@ -185,8 +185,8 @@ def test_a_corrupt_checkpoint_is_a_fault_of_the_batch(table: Path, tmp_path: Pat
             open_table(options)
 
 
-def test_trouble_with_s3_is_no_fault_of_the_batch(table: Path, tmp_path: Path) -> None:
-    """From deltalake it has the class of a broken log where a checkpoint is read."""
+def test_s3_failure_does_not_refuse_the_batch(table: Path, tmp_path: Path) -> None:
+    """An S3 failure is not taken for a broken log, though deltalake raises similar errors for both."""
     assert table.exists()
     with served(tmp_path, fails=True) as options, pytest.raises(DeltaError, match="503"):
         open_table(options)

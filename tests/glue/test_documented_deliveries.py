@@ -1,4 +1,4 @@
-"""The programs of docs/delivering.md deliver batches that the platform loads like its own."""
+"""The programs of docs/delivering.md deliver batches that the load accepts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SECONDS = 120
 
 @pytest.fixture(scope="module")
 def tides(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> LoadPlatform:
-    """Give the page's model, with its online table."""
+    """Return the page's model with its online table."""
     made = LoadPlatform(local_stack.environment, aws_client, "tides")
     made.create_online_table()
     return made
@@ -49,13 +49,13 @@ def tides(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> LoadPlat
 
 @pytest.fixture
 def platform(tides: LoadPlatform) -> LoadPlatform:
-    """Give the page's model to what loads batches."""
+    """Return the page's model for the `load` fixture."""
     return tides
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write the page's programs, and predictions in three files."""
+    """Write the page's programs and predictions in three files, and return their folder."""
     for name, text in PROGRAMS.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "predictions").mkdir()
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 def start(
     platform: LoadPlatform, folder: Path, name: str, data: str, **variables: str
 ) -> subprocess.Popen[str]:
-    """Start a program of the page as it is called, with a run that is named by the program."""
+    """Start a program of the page with its documented arguments."""
     bucket = platform.deployment.data_bucket
     return subprocess.Popen(
         [sys.executable, name, bucket, PARTITION, name, STARTED, data],
@@ -88,14 +88,14 @@ def start(
 
 
 def ended(program: subprocess.Popen[str]) -> str:
-    """Return the last word of a program that must end well."""
+    """Return the output of a program, which must succeed."""
     out, error = program.communicate(timeout=_SECONDS)
     assert program.returncode == 0, error
     return out.strip()
 
 
 def delivered(platform: LoadPlatform, key: str) -> Manifest:
-    """Return the manifest of a key after all checks of the contract."""
+    """Return the manifest of a key after all the contract's checks."""
     bucket = platform.deployment.data_bucket
     content = platform.aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     manifest = parse_manifest(content)
@@ -106,7 +106,7 @@ def delivered(platform: LoadPlatform, key: str) -> Manifest:
 def check_loaded(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], manifest: Manifest
 ) -> None:
-    """See that both stores hold the rows after the platform's own load, which compares everything."""
+    """Load the batch with full verification, and check that both stores hold its rows."""
     load(platform.claim(WrittenBatch(manifest, []), verify="full"))
     assert platform.record(manifest.batch_id).load_state == "loaded"
     online, warehouse = (
@@ -118,10 +118,10 @@ def check_loaded(
     assert online["s-0007"]["metres"] == {"N": "0.07"}
 
 
-def test_a_plain_script_delivers_a_batch(
+def test_script_delivers_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
-    """It is loaded; run again, the script comes to the same batch."""
+    """The plain script's batch is loaded, and a second run gives the same batch."""
     key = ended(start(platform, folder, "deliver.py", "all.parquet"))
     check_loaded(platform, load, delivered(platform, key))
     assert ended(start(platform, folder, "deliver.py", "all.parquet")) == key
@@ -130,7 +130,7 @@ def test_a_plain_script_delivers_a_batch(
 def test_processes_deliver_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
-    """One share for each file."""
+    """Processes deliver one share per file, and the batch is loaded."""
     manifest = delivered(platform, ended(start(platform, folder, "deliver_by_processes.py", "predictions")))
     assert [part.rows for part in manifest.json_parts] == [400, 400, 200]
     check_loaded(platform, load, manifest)
@@ -139,7 +139,7 @@ def test_processes_deliver_a_batch(
 def test_hosts_deliver_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
-    """The first one waits for the others; one that comes again changes nothing."""
+    """The first host waits for the others, and a repeated host changes nothing."""
     name = "deliver_by_hosts.py"
     hosts = [start(platform, folder, name, "all.parquet", HOST=f"{host}", HOSTS="3") for host in (0, 1, 2, 1)]
     key, *others = map(ended, hosts)
@@ -154,10 +154,10 @@ def test_hosts_deliver_a_batch(
     not HAS_SPARK and os.environ.get("CI") != "true",
     reason="there is no Java, or pyspark is not installed, which `make test-full` does",
 )
-def test_a_spark_job_delivers_a_batch(
+def test_spark_job_delivers_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
-    """Each task writes a share; the job may be run again."""
+    """Each Spark task writes a share, and a second run gives the same batch."""
     key = ended(start(platform, folder, "deliver_by_spark.py", "predictions"))
     manifest = delivered(platform, key)
     assert len(manifest.json_parts) == 4
@@ -165,8 +165,8 @@ def test_a_spark_job_delivers_a_batch(
     assert ended(start(platform, folder, "deliver_by_spark.py", "predictions")) == key
 
 
-def test_the_page_shows_the_keys_that_are_written() -> None:
-    """As the layout makes them."""
+def test_page_documents_the_written_keys() -> None:
+    """The keys on the page are those that the layout produces."""
     batch_id = "20130203T060000Z-00000001"
     location = ShareLocation(ObjectStore(None, "bucket"), "tides", "2013-02", batch_id, 7, "all")
     keys = [location.part_key(0), location.data_key(0), done_key("tides", batch_id)]

@@ -1,4 +1,4 @@
-"""How DynamoDB is reached: by requests that are signed, TLS that is verified, and through proxies."""
+"""Tests of the connection to DynamoDB: signed requests, verified TLS, and proxies."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ITEMS = [(f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}})) for number in range(60)]
 
 
-def test_a_request_is_a_head_and_a_body() -> None:
-    """The path of the endpoint's address, the signed headers, the body and its length."""
+def test_request_has_path_signed_headers_and_body() -> None:
+    """A request has the endpoint's path, signed headers, and the body with its length."""
     reached = endpoint("http://127.0.0.1:8000/local")
     head, body = reached.request("BatchWriteItem", b"{}").split(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
@@ -45,7 +45,7 @@ def test_a_request_is_a_head_and_a_body() -> None:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate of 127.0.0.1 that signs itself, and its key."""
+    """Write a self-signed certificate for 127.0.0.1 and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -77,14 +77,14 @@ def _tls_server(folder: Path) -> Iterator[tuple[DynamoDbServer, str, Path]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, private)
     with dynamodb_server() as server:
-        # A handshake that fails is the client's trouble, and no reason to print anything.
+        # A failed handshake is expected and should not be printed.
         server.handle_error = lambda *_arguments: None  # type: ignore[method-assign]
         server.socket = context.wrap_socket(server.socket, server_side=True)
         yield server, server.url.replace("http://", "https://"), certificate
 
 
 def test_tls_is_verified(tmp_path: Path) -> None:
-    """Items go to a server whose certificate is trusted, large ones too, and to no other."""
+    """Items are written to a server with a trusted certificate and to no other."""
     with _tls_server(tmp_path) as (server, url, certificate):
         large = [(key, text[:-1] + f',"text":{{"S":"{"x" * 100_000}"}}}}') for key, text in ITEMS]
         trusting = OnlineWriter(endpoint(url, ca_bundle=str(certificate)), TABLE)
@@ -96,7 +96,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 
 
 class _Proxy(threading.Thread):
-    """Passes bytes on to one server; tells the first lines that it was sent."""
+    """Passes bytes on to one server and records the first bytes of each connection."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -106,7 +106,7 @@ class _Proxy(threading.Thread):
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
 
     def run(self) -> None:
-        """Take connections until the listening socket is closed."""
+        """Accept connections until the listening socket is closed."""
         while True:
             try:
                 client, _ = self._listening.accept()
@@ -115,7 +115,7 @@ class _Proxy(threading.Thread):
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listening.close()
 
     def _serve(self, client: socket.socket) -> None:
@@ -140,8 +140,8 @@ class _Proxy(threading.Thread):
             target.close()
 
 
-def test_a_proxy_is_gone_through(tmp_path: Path) -> None:
-    """A plain request names the whole address; TLS goes through a tunnel that asks with the proxy's login."""
+def test_requests_go_through_the_proxy(tmp_path: Path) -> None:
+    """Plain requests name the whole address; TLS uses a tunnel with the proxy's login."""
     with dynamodb_server() as server:
         proxy = _Proxy(server.server_address[1])
         proxy.start()
@@ -178,8 +178,8 @@ OnlineWriter(default_endpoint(), "online", units_per_second=25).write_items(rows
 """
 
 
-def test_the_job_reaches_dynamodb_as_botocore_would(tmp_path: Path) -> None:
-    """Address, authorities, proxy and credentials are the environment's, and renewed before they expire."""
+def test_endpoint_uses_the_environment_like_botocore(tmp_path: Path) -> None:
+    """Address, certificates, proxy and credentials come from the environment; credentials are renewed."""
     script, config = tmp_path / "credentials.py", tmp_path / "config"
     script.write_text(_CREDENTIAL_PROCESS)
     config.write_text(f"[default]\nregion = eu-west-1\ncredential_process = {sys.executable} {script}\n")

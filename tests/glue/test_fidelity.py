@@ -1,4 +1,4 @@
-"""Arbitrary rows on their whole way: JSON to item to API answer, Delta to Snowflake, equal at every end."""
+"""Arbitrary rows keep their values from JSON to the API's response, and from Delta to Snowflake."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ SECONDS = count()
 
 
 def nested(levels: int) -> Any:
-    """Return a value inside of so many lists."""
+    """Return a value inside nested lists."""
     value: Any = 1
     for _ in range(levels):
         value = [value]
     return value
 
 
-# What no store of ours holds, by column, and why its row is quarantined.
+# Values that no store can hold, with the reason for which their row is quarantined.
 UNSTORABLE: list[tuple[str, Any, str]] = [
     ("flight", None, "missing_key"),
     ("flight", "", "empty_key"),
@@ -76,13 +76,13 @@ UNSTORABLE: list[tuple[str, Any, str]] = [
 
 @st.composite
 def unstorable_rows(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
-    """Return a row with one value that no store holds, and the reason to expect."""
+    """Return a row with one value that no store holds, and the expected reason."""
     column, value, reason = draw(st.sampled_from(UNSTORABLE))
     return {**draw(ROWS), column: value}, reason
 
 
 def equals(kind: str, found: Any, written: Any) -> bool:
-    """Return whether a value that was found is the one that was written, under the column's type."""
+    """Return whether a found value equals the written one, given the column's type."""
     if written is None or found is None:
         return written is found
     if kind.startswith("decimal") or kind in {"long", "json"}:
@@ -96,7 +96,7 @@ def equals(kind: str, found: Any, written: Any) -> bool:
 
 
 def same_nested(found: Any, written: Any) -> bool:
-    """Return whether two nested values are equal, booleans being no numbers."""
+    """Return whether two nested values are equal, with booleans distinct from numbers."""
     if isinstance(written, dict):
         return (
             isinstance(found, dict)
@@ -114,7 +114,7 @@ def same_nested(found: Any, written: Any) -> bool:
 
 @pytest.fixture
 def api(platform: LoadPlatform) -> Iterator[ApiUnderTest]:
-    """The API's application over the stack's DynamoDB, which reads the pointer each time."""
+    """Return the API's application over the stack's DynamoDB, without a pointer cache."""
     issuer = TokenIssuer()
     with serving_keys(issuer) as url:
         issuer.url = url
@@ -147,7 +147,7 @@ def publish(platform: LoadPlatform, written: WrittenBatch, report: LoadReport) -
 
 
 def answers(api: ApiUnderTest, model: str, keys: list[str]) -> dict[str, Any]:
-    """Return what the API says of entities, those that it does not find left out."""
+    """Return the API's predictions for entities, without those not found."""
     found: dict[str, Any] = {}
     for first in range(0, len(keys), 100):
         answer = api.batch_get(model, {"entity_ids": keys[first : first + 100]})
@@ -159,7 +159,7 @@ def answers(api: ApiUnderTest, model: str, keys: list[str]) -> dict[str, Any]:
 
 
 def warehouse_rows(platform: LoadPlatform, batch_id: str) -> dict[str, dict[str, Any]]:
-    """Return Snowflake's rows of a batch by key and column, `json` taken apart."""
+    """Return Snowflake's rows of a batch by key and column, with JSON parsed."""
     rows = {}
     for values in platform.warehouse(batch_id):
         row = dict(zip(FULL_SCHEMA.names, values, strict=False))
@@ -170,15 +170,15 @@ def warehouse_rows(platform: LoadPlatform, batch_id: str) -> dict[str, dict[str,
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]:
-    """Return rows, some of one and the same key, and rows that no store holds."""
+    """Return rows, some with the same key, and rows that no store holds."""
     rows = draw(st.lists(ROWS, min_size=1, max_size=25))
     rows += [{"flight": rows[0]["flight"]}] * draw(st.integers(0, 2))
-    # A load needs a row that it accepts.
+    # A batch without an accepted row would be refused.
     assume(1 in Counter(row["flight"] for row in rows).values())
     return rows, draw(st.lists(unstorable_rows(), max_size=10))
 
 
-# An example is a whole load: to make a failing one smaller takes minutes, and it is told value by value.
+# Each example is a whole load: shrinking takes minutes, and failures name the value anyway.
 WHOLE_LOADS = settings(
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
@@ -194,26 +194,26 @@ Content = tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]
 
 @settings(WHOLE_LOADS, max_examples=6)
 @given(content=batches())
-def test_every_value_arrives_everywhere_or_nowhere(
+def test_values_are_equal_in_all_stores_or_quarantined(
     platform: LoadPlatform,
     load: Callable[[LoadArguments], LoadReport],
     api: ApiUnderTest,
     content: Content,
 ) -> None:
-    """Both stores and the API have the same rows, each value as written; quarantine has all others."""
+    """Both stores and the API have the same rows with the written values; all others are in quarantine."""
     check_everywhere(platform, load, api, content)
 
 
 @pytest.mark.drill
 @settings(WHOLE_LOADS, max_examples=50)
 @given(content=batches())
-def test_many_more_values_arrive_everywhere_or_nowhere(
+def test_many_values_are_equal_in_all_stores_or_quarantined(
     platform: LoadPlatform,
     load: Callable[[LoadArguments], LoadReport],
     api: ApiUnderTest,
     content: Content,
 ) -> None:
-    """The same of hundreds of rows."""
+    """The same holds for hundreds of rows."""
     check_everywhere(platform, load, api, content)
 
 
@@ -223,7 +223,7 @@ def check_everywhere(
     api: ApiUnderTest,
     content: Content,
 ) -> None:
-    """Load and publish a batch, and compare what is found at every end with what was written."""
+    """Load and publish a batch, and compare both stores and the API with what was written."""
     rows, bad = content
     batch_id = mint_batch_id(
         platform.model, PARTITION, uuid.uuid4().hex, MINTED + timedelta(0, next(SECONDS))

@@ -1,4 +1,4 @@
-"""A batch that the registry has forgotten, or whose items are gone, is loaded again from S3 alone."""
+"""A batch that the registry lost, or whose items are gone, is loaded again from S3."""
 
 from __future__ import annotations
 
@@ -26,15 +26,13 @@ PARTS: list[list[dict[str, Any]]] = [
 
 
 def forget(platform: LoadPlatform, batch_id: str) -> None:
-    """Take the batch's record out of the registry, as a restore to an earlier moment does."""
+    """Delete the batch's record from the registry, as a restore to an earlier time does."""
     key = {"model": {"S": platform.model}, "record": {"S": f"batch#{batch_id}"}}
     platform.aws("dynamodb").delete_item(TableName=platform.deployment.registry_table, Key=key)
 
 
-def test_a_batch_that_the_registry_has_forgotten_is_loaded_as_if_it_were_new(
-    platform: LoadPlatform, load: Load
-) -> None:
-    """Its loads are numbered from 1 again, and the same rows written over; earlier reports do no harm."""
+def test_batch_lost_by_the_registry_is_loaded_as_new(platform: LoadPlatform, load: Load) -> None:
+    """Its attempts start at 1 again, and reports of earlier loads do not interfere."""
     written = platform.builder.write(*PARTS)
     for _ in range(2):
         load(platform.claim(written))
@@ -47,8 +45,8 @@ def test_a_batch_that_the_registry_has_forgotten_is_loaded_as_if_it_were_new(
     check_stores(platform, written)
 
 
-def test_a_table_that_was_emptied_is_filled_from_s3(platform: LoadPlatform, load: Load) -> None:
-    """What earlier loads had acknowledged is not there any more, and is written."""
+def test_emptied_table_is_filled_again(platform: LoadPlatform, load: Load) -> None:
+    """Items that earlier loads had acknowledged are written again if the table was emptied."""
     written = platform.builder.write(*PARTS)
     load(platform.claim(written))
     platform.clear_online()

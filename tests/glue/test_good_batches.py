@@ -1,4 +1,4 @@
-"""A good batch in both stores: by the job executor, again, beside others, and with every value kept."""
+"""Valid batches in both stores: loaded by Glue, loaded again, next to others, with all values kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 OTHER_BATCH = "20130201T070000Z-0123abcd"
-# Every value is one that something on the way might bend.
+# Values that a store or a conversion might alter.
 RICH: dict[str, Any] = {
     "flight": "AA-1141-JFK ✈",
     "carrier": "a'b\"c\\d%s\n",
@@ -43,12 +43,12 @@ ROWS: list[dict[str, Any]] = [RICH, {"flight": "only-a-key"}]
 
 
 def flights(count: int, start: int = 0) -> list[dict[str, Any]]:
-    """Return plain rows of different keys."""
+    """Return plain rows with distinct keys."""
     return [{"flight": f"F-{number:05}", "seats": number} for number in range(start, start + count)]
 
 
 def pipes_arguments(platform: LoadPlatform) -> dict[str, str]:
-    """Put a Pipes context on S3, as a Dagster run does, and return the arguments that point to it."""
+    """Put a Pipes context on S3, as a Dagster run does, and return the arguments for it."""
     bucket, prefix = platform.deployment.data_bucket, f"reports/{platform.model}/pipes"
     context = {
         "asset_keys": None,
@@ -79,7 +79,7 @@ def pipes_messages(platform: LoadPlatform) -> list[dict[str, Any]]:
 
 
 def test_glue_loads_a_batch_into_both_stores(platform: LoadPlatform) -> None:
-    """The real script, as a job run: both stores hold the rows, the report adds up, the registry agrees."""
+    """The real script in a Glue job run loads both stores, and report, registry and messages agree."""
     written = platform.builder.write([*ROWS, *flights(60)], [b'{"flight": "cut', *flights(40, 60)])
     arguments = platform.claim(written)
     piped = pipes_arguments(platform)
@@ -114,10 +114,10 @@ def _attributes(record: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def test_a_quarantined_line_is_kept_with_its_reason(
+def test_quarantine_file_has_line_and_reason(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """The file on S3 names part, line number, reason and the line itself."""
+    """The file on S3 has part, line number, reason and the line itself, cut if it is long."""
     written = platform.builder.write(flights(3), [*flights(2, 3), b"\xff{", b"{" + b"x" * 100_000])
     report = load(platform.claim(written, quarantine_rows=2))
     (key,) = report.quarantine.keys
@@ -129,10 +129,10 @@ def test_a_quarantined_line_is_kept_with_its_reason(
     check_stores(platform, written)
 
 
-def test_loading_again_leaves_the_same_stores(
+def test_second_load_leaves_the_same_stores(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """A batch that is loaded already is loaded again under a new claim, with the same rows."""
+    """A loaded batch that is loaded again has the same rows in both stores."""
     written = platform.builder.write([*ROWS, *flights(30)])
     load(platform.claim(written))
     before = platform.stores()
@@ -142,10 +142,10 @@ def test_loading_again_leaves_the_same_stores(
     assert platform.record().unverified_attempt == 2
 
 
-def test_batches_of_a_model_stand_side_by_side(
+def test_batches_of_a_model_are_independent(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """A second batch of the same keys changes nothing of the first."""
+    """A second batch with the same keys does not change the first."""
     first = platform.builder.write(flights(20))
     load(platform.claim(first))
     second = platform.builder.write(flights(25), batch_id=OTHER_BATCH)
@@ -154,23 +154,23 @@ def test_batches_of_a_model_stand_side_by_side(
     check_stores(platform, second)
 
 
-def test_many_parts_go_through_a_pool_of_processes(
+def test_parts_are_loaded_by_several_processes(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """A batch of several parts is spread over processes and comes out whole."""
+    """A batch of several parts is loaded completely, within one write cap for all processes."""
     written = platform.builder.write(*(flights(40, 40 * number) for number in range(5)))
     report = load(platform.claim(written, max_write_units_per_second=60))
     assert [part.acknowledged.rows for part in report.parts] == [40] * 5
     assert report.dynamodb is not None
-    # The cap is one of the whole job: the processes share it.
+    # The processes share the job's cap.
     assert report.dynamodb.details["write_units_per_second"] <= 66
     check_stores(platform, written)
 
 
-def test_a_stale_token_leaves_everything_untouched(
+def test_stale_claim_changes_nothing(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """A second job run on the same claim, and one whose claim was replaced, end without a trace."""
+    """A job run with a used or replaced claim fails and changes neither registry nor stores."""
     written = platform.builder.write(flights(5))
     stale = platform.claim(written)
     load(stale)

@@ -1,4 +1,4 @@
-"""The writer of the online table against a server that throttles, fails, and leaves items over."""
+"""Tests of the online table's writer against a server that throttles, fails, or leaves items unprocessed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fakes.dynamodb_server import TABLE, DynamoDbServer, dynamodb_server, 
 
 
 def items(count: int, size: int = 0) -> list[tuple[str, str]]:
-    """Return items of different keys, each with a text of that many characters."""
+    """Return items with distinct keys, each with a text of that many characters."""
     return [
         (f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}, "text": {"S": "x" * size}}))
         for number in range(count)
@@ -39,7 +39,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_items_are_written_in_requests_of_25() -> None:
-    """What is acknowledged is there, a request has as many items as it may, and connections are kept."""
+    """Requests have 25 items, connections are reused, and the counts match what the table holds."""
     with dynamodb_server() as server:
         one = writer(server)
         assert one.write_items(iter(items(1003))) == 1003
@@ -52,8 +52,8 @@ def test_all_items_are_written_in_requests_of_25() -> None:
     assert counts.seconds > 0
 
 
-def test_a_request_is_cut_at_the_bytes_that_dynamodb_takes() -> None:
-    """Two items of exactly the limit go together; one byte more, and each goes alone."""
+def test_requests_stay_within_dynamodbs_size_limit() -> None:
+    """Two items of exactly the limit go into one request; with one more byte each has its own."""
     with dynamodb_server() as server:
         one = writer(server)
         one.write_items(items(2))
@@ -73,13 +73,13 @@ ROWS_SCHEMA = PredictionSchema(
 
 
 def item_of_row(more: str) -> str:
-    """Return the item of an acceptable row with a JSON value."""
+    """Return the item of a valid row with a JSON value."""
     row = row_contract(ROWS_SCHEMA).accept(f'{{"entity_id":"E-0","more":{more}}}'.encode())
     return OnlineItemTexts(ROWS_SCHEMA, "20130201T060000Z-00000001", 1).text(row)
 
 
-def test_acceptable_rows_that_outgrow_a_request_together_are_written() -> None:
-    """A control character takes one byte in the table and six in a request."""
+def test_rows_too_large_for_one_request_are_split() -> None:
+    """Rows that grow when escaped, and exceed a request together, are written by several requests."""
     text = item_of_row('"' + "\\u0001" * 400_000 + '"')
     heavy = [(f"E-{number}", text.replace("E-0", f"E-{number}")) for number in range(7)]
     assert sum(len(text) for _, text in heavy) > MAX_BATCH_WRITE_BYTES
@@ -98,13 +98,13 @@ def test_acceptable_rows_that_outgrow_a_request_together_are_written() -> None:
     ],
     ids=["nulls", "booleans", "control characters"],
 )
-def test_one_row_never_outgrows_a_request(more: str) -> None:
-    """What grows most on the wire still takes less than a quarter of a request."""
+def test_largest_row_fits_into_a_request(more: str) -> None:
+    """The values that grow most when encoded take less than a quarter of a request."""
     assert len(item_of_row(more).encode()) < MAX_BATCH_WRITE_BYTES // 4
 
 
-def test_what_is_left_over_is_sent_again_until_all_is_there() -> None:
-    """Every other request leaves items over; none is lost, and the retries are counted."""
+def test_unprocessed_items_are_sent_again() -> None:
+    """Items that DynamoDB leaves unprocessed are retried until all are written, and retries are counted."""
     with dynamodb_server(lambda number, puts: puts[5:] if number % 2 else None) as server:
         one = writer(server)
         assert one.write_items(items(200)) == 200
@@ -123,29 +123,29 @@ def test_what_is_left_over_is_sent_again_until_all_is_there() -> None:
         "reset",
     ],
 )
-def test_passing_errors_are_retried(trouble: Any) -> None:
-    """Throttling, server errors and broken connections cost time and no item."""
+def test_transient_errors_are_retried(trouble: Any) -> None:
+    """Throttling, expired tokens, server errors and broken connections lose no item."""
     with dynamodb_server(lambda number, _puts: trouble if number <= 5 else None) as server:
         assert writer(server).write_items(items(80)) == 80
         assert len(server.items) == 80
 
 
-def test_an_answer_that_is_late_is_not_waited_for() -> None:
-    """A request without an answer in time is sent again on another connection."""
+def test_late_response_is_retried() -> None:
+    """A request without a response in time is sent again."""
     with dynamodb_server(lambda number, _puts: time.sleep(2) if number == 1 else None) as server:
         assert writer(server, answer_seconds=0.5).write_items(items(60)) == 60
         assert len(server.sizes) >= 4
 
 
-def test_a_server_that_is_not_there_is_named_with_what_is_missing() -> None:
-    """Connections that nobody takes are tried until the deadline, and then the load fails."""
+def test_unreachable_server_fails_the_load() -> None:
+    """If no connection succeeds before the deadline, the error names the missing items."""
     nobody = OnlineWriter(endpoint("http://127.0.0.1:1"), TABLE, patience_seconds=0.5)
     with pytest.raises(LoadFailedError, match=r"10 items of online were not ack.*no connection.*E-0, E-1"):
         nobody.write_items(items(10))
 
 
-def test_items_that_are_never_taken_are_named_at_the_deadline() -> None:
-    """The load fails loudly with the number and the first keys of what is missing."""
+def test_items_unprocessed_at_the_deadline_are_named() -> None:
+    """The load fails with the number and the first keys of the missing items."""
     stubborn = {"E-3", "E-7"}
 
     def keep_back(_number: int, puts: list[Any]) -> list[Any]:
@@ -158,8 +158,8 @@ def test_items_that_are_never_taken_are_named_at_the_deadline() -> None:
         writer(server, patience_seconds=0.5).write_items(items(30))
 
 
-def test_retries_are_drawn_from_spans_that_double(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full jitter: from nothing up to a span, so that requests throttled together do not return together."""
+def test_retry_pauses_have_jitter_and_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are random up to a doubling limit, so throttled requests do not return at the same time."""
     spans: list[tuple[float, float]] = []
 
     def draw(low: float, high: float) -> float:
@@ -174,8 +174,8 @@ def test_retries_are_drawn_from_spans_that_double(monkeypatch: pytest.MonkeyPatc
     assert spans == [(0, span) for span in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0)]
 
 
-def test_waiting_for_a_retry_costs_no_cpu() -> None:
-    """While the only thing to do is to wait, for a pause or for an answer, the process sleeps."""
+def test_waiting_uses_no_cpu() -> None:
+    """While it waits for a pause or a response, the writer sleeps."""
 
     def throttle_then_idle(number: int, _puts: list[Any]) -> Any:
         if number <= 4:
@@ -190,8 +190,8 @@ def test_waiting_for_a_retry_costs_no_cpu() -> None:
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "AccessDeniedException"])
-def test_a_refusal_is_not_retried(code: str) -> None:
-    """What no retry can cure fails at once, with DynamoDB's word for it."""
+def test_refused_write_is_not_retried(code: str) -> None:
+    """An error that no retry can fix fails at once with DynamoDB's code."""
     with dynamodb_server(lambda _number, _puts: (400, code)) as server:
         with pytest.raises(LoadFailedError, match=f"10 items of online were refused .{code}: m"):
             writer(server).write_items(items(10))
@@ -199,8 +199,8 @@ def test_a_refusal_is_not_retried(code: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 3000])
-def test_a_cap_of_write_units_is_kept_and_used(size: int) -> None:
-    """The writer takes as long as the cap demands, to the last item; a busy machine may make it slower."""
+def test_write_cap_is_kept_and_used(size: int) -> None:
+    """The writer stays within the cap and uses at least half of it."""
     rate, units = 400, 1000
     with dynamodb_server() as server:
         began = time.monotonic()
@@ -214,8 +214,8 @@ def test_a_cap_of_write_units_is_kept_and_used(size: int) -> None:
     assert one.counts.write_units == total
 
 
-def test_a_cap_holds_while_items_are_left_over() -> None:
-    """What DynamoDB did not consume is not counted against the cap, and what is sent again is."""
+def test_write_cap_includes_retried_items() -> None:
+    """Only consumed units count against the cap, also those of retried items."""
     with dynamodb_server(lambda number, puts: puts[3:] if number % 3 == 0 else None) as server:
         began = time.monotonic()
         one = writer(server, units_per_second=500)
@@ -226,8 +226,8 @@ def test_a_cap_holds_while_items_are_left_over() -> None:
     assert total <= 500 * seconds * 1.001
 
 
-def test_throttling_narrows_the_window_once_a_round_and_success_widens_it() -> None:
-    """Requests that were in flight together count as one signal."""
+def test_window_narrows_once_per_round_and_widens_again() -> None:
+    """Requests that were in flight together narrow the window only once."""
     window = Window(32)
     numbers = [window.begin() for _ in range(4)]
     assert window.width == 4
@@ -242,8 +242,8 @@ def test_throttling_narrows_the_window_once_a_round_and_success_widens_it() -> N
     assert window.width == 1
 
 
-def test_a_throttled_table_sees_fewer_requests_at_once() -> None:
-    """While a table throttles, the writer comes down to what it bears, and loses nothing."""
+def test_throttling_reduces_concurrent_requests() -> None:
+    """The writer reduces concurrent requests to what the table allows, and loses no item."""
     at_once, lock = [0], threading.Lock()
 
     def bear_two(_number: int, _puts: list[Any]) -> Any:
@@ -259,7 +259,7 @@ def test_a_throttled_table_sees_fewer_requests_at_once() -> None:
         one = writer(server)
         assert one.write_items(items(3000)) == 3000
         assert len(server.items) == 3000
-    # Without narrowing, most requests would be throttled once the window is wide.
+    # With a constant window most requests would be throttled.
     assert one.counts.retried < 3000
 
 

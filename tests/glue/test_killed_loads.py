@@ -1,4 +1,4 @@
-"""A load that was killed at any of its steps and is run again ends in the same state."""
+"""A load that was killed at any step ends in the same state when it is run again."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 SCRIPT = Path(__file__).with_name("killed_load.py")
-# In the order in which a load comes by them, so that each run goes through what the one before left behind.
+# In the order of a load's steps, so that each run meets what the killed one left behind.
 STEPS = [
     ("TransactWriteItems", 1),  # the claim is confirmed
-    ("INSERT", 1),  # its record stands in Snowflake, its staging tables do not
+    ("INSERT", 1),  # its record is in Snowflake, its staging tables are not
     ("COPY", 1),
     ("TransactWriteItems", 2),  # writing has begun
-    ("BatchWriteItem", 2),  # some items are there
-    ("PUT reports", 1),  # the part is acknowledged, and found written from now on
-    ("INSERT", 2),  # inside of the transaction
+    ("BatchWriteItem", 2),  # some items are written
+    ("PUT reports", 1),  # the part is acknowledged
+    ("INSERT", 2),  # inside the transaction
     ("COMMIT", 1),
-    ("DROP", 3),  # what the one before left is gone, and its own staging table
-    ("PUT reports", 1),  # the registry does not know it yet
+    ("DROP", 3),  # the earlier load's tables and its own staging table are dropped
+    ("PUT reports", 1),  # the registry is not updated yet
 ]
 
 
-def test_a_load_killed_at_each_step_and_run_again_leaves_the_same_stores(
+def test_load_killed_at_each_step_can_be_repeated(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """After a kill at each step the last run loads the batch: each row once, and none missing."""
+    """After a kill at each step the last run loads each row once and leaves no staging tables."""
     written = platform.builder.write([{"flight": f"F-{number:03}", "seats": number} for number in range(110)])
     ended = None
     for number, (step, count) in enumerate(STEPS, start=1):
@@ -57,17 +57,17 @@ def test_a_load_killed_at_each_step_and_run_again_leaves_the_same_stores(
 
 
 @pytest.mark.slow
-def test_a_load_killed_within_its_transaction_over_an_earlier_one_can_be_repeated(
+def test_load_killed_within_a_reload_can_be_repeated(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport]
 ) -> None:
-    """A dead session that holds the rows stands in the way until the server ends it, and no longer."""
+    """A dead session's lock fails the next loads until Snowflake ends it; then the load succeeds."""
     written = platform.builder.write([{"flight": f"F-{number:03}", "seats": number} for number in range(30)])
     load(platform.claim(written))
     done = platform.run_in_process(platform.claim(written), SCRIPT, "DELETE", "1", job_run_id="jr_killed")
     assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr)
     with pytest.raises(LoadFailedError, match="Another transaction holds a lock"):
         load(platform.claim(written, ended="jr_killed"))
-    time.sleep(31)  # what the local Snowflake bears with
+    time.sleep(31)  # the local Snowflake's limit for idle transactions
     with pytest.raises(LoadFailedError, match="Another transaction holds a lock"):
         load(platform.claim(written))
     load(platform.claim(written))

@@ -1,4 +1,4 @@
-"""A missing object is not taken for a forbidden one, whatever S3 lets the role list."""
+"""A missing object is told apart from a forbidden one, whatever S3 lets the role list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from glue_scripts.aws_clients import is_missing
 
 
 class Listing:
-    """An S3 client that lists given keys."""
+    """An S3 client that lists the given keys."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = sorted(keys)
@@ -39,8 +39,8 @@ def error(code: str) -> ClientError:
         ("SlowDown", [], False),
     ],
 )
-def test_a_missing_object_is_told_from_a_forbidden_one(
+def test_missing_and_forbidden_objects_are_distinguished(
     code: str, listed: list[str], *, missing: bool
 ) -> None:
-    """403 means missing only where the listing does not show the key."""
+    """A 403 means missing only if the listing does not have the key."""
     assert is_missing(Listing(*listed), "bucket", "a/key", error(code)) is missing

@@ -1,4 +1,4 @@
-"""The lines of one part, from a bucket that holds nothing else."""
+"""Tests of reading the lines of one part."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ PACKED = gzip.compress(b'{"flight":"a"}\n', mtime=0)
 
 
 class OneObject:
-    """An S3 client of a bucket with one object."""
+    """An S3 client for a bucket with one object."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     def head_object(self, **_names: str) -> dict[str, Any]:
-        """Answer with its size."""
+        """Return the object's size."""
         return {"ContentLength": len(self._content)}
 
     def download_fileobj(self, _bucket: str, _key: str, file: IO[bytes], **_options: Any) -> None:
-        """Write it into a file."""
+        """Write the object into a file."""
         file.write(self._content)
 
 
 def read(*lines: bytes) -> list[Any]:
-    """Return what a part of these lines holds."""
+    """Return the rows and refused lines of a part with these lines."""
     return read_packed(gzip.compress(b"\n".join(lines)), len(lines))
 
 
 def read_packed(content: bytes, rows: int) -> list[Any]:
-    """Return what a part of these bytes holds."""
+    """Return the rows and refused lines of a part with these bytes."""
     part = JsonPart("part", rows, len(content), hashlib.sha256(content).hexdigest())
     source = PartSource("flight_delay", "20130201T060000Z-0123abcd", "bucket", part, FULL_SCHEMA)
     return list(read_rows(source, OneObject(content)))
 
 
-def test_of_a_long_refused_line_little_is_kept_in_memory() -> None:
-    """Thousands of refused rows of megabytes are no reason to run out of memory; their checksum is whole."""
+def test_long_refused_line_is_cut() -> None:
+    """A long refused line is cut to save memory, but its checksum covers the whole line."""
     long = b'{"flight":"' + b"x" * 5_000_000
     (line,) = read(long)
     assert isinstance(line, RefusedLine)
@@ -55,8 +55,8 @@ def test_of_a_long_refused_line_little_is_kept_in_memory() -> None:
     assert line.checksum == refused_checksum(long)
 
 
-def test_lines_are_counted_whatever_they_hold() -> None:
-    """An empty line is a line; the last one needs no ending."""
+def test_all_lines_are_counted() -> None:
+    """Empty and undecodable lines count as lines, and the last line needs no line ending."""
     found = read(b'{"flight":"a"}\r', b"", b"\xff", b'{"flight":"b"}')
     assert [(line.number, line.reason) for line in found if isinstance(line, RefusedLine)] == [
         (2, "unparsable"),
@@ -75,20 +75,20 @@ def test_lines_are_counted_whatever_they_hold() -> None:
         (PACKED + PACKED[:12], "is not an intact gzip file"),
         (PACKED[:-8] + b"\x00" * 4 + PACKED[-4:], "is not an intact gzip file"),
         (PACKED[:-4] + b"\x00" * 4, "is not an intact gzip file"),
-        # A block of reserved type, and a reference to before the beginning.
+        # A block of a reserved type, and a back-reference to before the start.
         (PACKED[:10] + b"\x07" + PACKED[11:], "is not an intact gzip file"),
         (PACKED[:10] + b"\x03\x02\x00" + PACKED[13:], "is not an intact gzip file"),
     ],
 )
-def test_a_part_that_cannot_be_unpacked_is_called_what_it_is(content: bytes, words: str) -> None:
-    """Whoever delivers it learns whether it was never packed, or was damaged on its way."""
+def test_part_that_is_not_gzip_is_refused(content: bytes, words: str) -> None:
+    """The error says whether a part is not compressed or is a damaged gzip file."""
     with pytest.raises(BatchFaultError, match=words) as caught:
         read_packed(content, 1)
     assert "b'" not in str(caught.value)
 
 
-def test_a_part_may_be_put_together_of_gzip_files() -> None:
-    """As RFC 1952 and the tools that follow it allow: files behind each other, zeros behind the last."""
+def test_concatenated_gzip_files_are_read() -> None:
+    """A part may consist of several gzip members and trailing zeros, as RFC 1952 tools produce them."""
     content = PACKED + gzip.compress(b'{"flight":"b"}\n') + b"\x00" * 5
     assert [row.key for row in read_packed(content, 2)] == ["a", "b"]
 
@@ -100,15 +100,15 @@ def test_a_part_may_be_put_together_of_gzip_files() -> None:
         (b"\n" * 100_000, "has more than the 3 rows that the manifest declares"),
     ],
 )
-def test_what_unpacks_to_too_much_is_not_unpacked_to_its_end(begin: bytes, words: str) -> None:
-    """Few bytes unpack to any number: what lies behind the first excess is never read."""
+def test_oversized_part_is_not_unpacked_to_its_end(begin: bytes, words: str) -> None:
+    """Unpacking stops at the first line or row beyond the limit."""
     damaged = b"no gzip"
     with pytest.raises(BatchFaultError, match=words):
         read_packed(gzip.compress(begin + b"x" * 4_000_000) + damaged, 3)
 
 
-def test_the_reason_says_what_is_wrong_with_a_line() -> None:
-    """A mark before the first row, a part that is packed twice, a number that JSON has not."""
+def test_refusal_describes_the_error() -> None:
+    """Byte order marks, doubly compressed parts and NaN have their own descriptions."""
     found = read(b'\xef\xbb\xbf{"flight":"a"}', gzip.compress(b"x"), b'{"flight":"a","score":NaN}')
     faults = [line.what for line in found]
     assert faults == [

@@ -1,4 +1,4 @@
-"""The load's smaller parts: settings, engines, secrets, thresholds, progress."""
+"""Tests of the load's smaller modules: settings, engines, secrets, progress."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ LOGIN = {"account": "a", "user": "u", "password": "hidden-word"}
 
 
 def command_line(arguments: LoadArguments = ARGUMENTS) -> list[str]:
-    """Return a job run's command line, with some of Glue's own arguments."""
+    """Return a job run's command line, including some of Glue's own arguments."""
     pairs = [text for pair in arguments.glue_arguments().items() for text in pair]
     glues_own = ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", "--aws_region", REGION]
     return [*glues_own, *pairs, "--enable-metrics", "true"]
 
 
-def test_settings_are_read_from_glues_command_line() -> None:
-    """Arguments and job run id are found among Glue's own; Pipes only where Dagster asks for it."""
+def test_settings_are_read_from_glue_command_line() -> None:
+    """Arguments and job run id are found among Glue's own; Pipes is used only if Dagster asks for it."""
     settings = LoadSettings.read(command_line(), {})
     assert (settings.arguments, settings.job_run_id) == (ARGUMENTS, "jr_1")
     assert settings.region == REGION
@@ -84,19 +84,19 @@ def test_settings_are_read_from_glues_command_line() -> None:
     ],
 )
 def test_arguments_of_another_batch_are_refused(change: dict[str, Any]) -> None:
-    """A manifest or report of another batch, or a TTL that is no moment: nothing is done."""
+    """A manifest or report key of another model, or an expiry out of range, is refused."""
     with pytest.raises(JobArgumentsError, match=next(iter(change))):
         LoadSettings.read(command_line(replace(ARGUMENTS, **change)), {})
 
 
-def test_a_script_without_a_job_run_id_is_refused() -> None:
-    """Nobody could be named in the claim."""
+def test_missing_job_run_id_is_refused() -> None:
+    """Without a job run id, which the claim needs, the script fails."""
     with pytest.raises(JobArgumentsError, match="JOB_RUN_ID"):
         LoadSettings.read(command_line()[4:], {})
 
 
-def test_a_script_that_is_told_no_region_is_refused() -> None:
-    """Neither by the job's definition nor by the environment."""
+def test_missing_region_is_refused() -> None:
+    """The region must come from the job's definition or from the environment."""
     line = command_line()
     del line[4:6]
     with pytest.raises(JobArgumentsError, match="aws_region"):
@@ -105,22 +105,22 @@ def test_a_script_that_is_told_no_region_is_refused() -> None:
 
 
 class FakeSparkContext:
-    """Runs each slice in a process of its own, whose environment names no region."""
+    """Runs each slice in a separate process, whose environment has no region."""
 
     defaultParallelism = 1  # noqa: N815  # Spark's name
 
     def parallelize(self, tasks: list[Any], _slices: int) -> FakeSparkContext:
-        """Take the tasks."""
+        """Store the tasks."""
         self._tasks = tasks
         return self
 
     def mapPartitions(self, function: Any) -> FakeSparkContext:  # noqa: N802  # Spark's name
-        """Take the partition function."""
+        """Store the partition function."""
         self._function = function
         return self
 
     def collect(self) -> list[Any]:
-        """Carry function and tasks to the executor, and its results back."""
+        """Send function and tasks to the executor, and return its results."""
         program = (
             "import pickle, sys; function, tasks = pickle.load(sys.stdin.buffer); "
             "pickle.dump(list(function(tasks)), sys.stdout.buffer)"
@@ -137,17 +137,15 @@ class FakeSparkContext:
 
 
 def region_of_client(service: str) -> str:
-    """Return the region that a function which an engine runs speaks to."""
+    """Return the region of a client made by an engine's task."""
     return client(service).meta.region_name
 
 
 @pytest.mark.parametrize(
     "engine", [SparkEngine(FakeSparkContext()), ProcessEngine(1)], ids=lambda each: each.name
 )
-def test_executors_without_a_region_speak_to_the_jobs(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What runs elsewhere makes its clients for the job run's region."""
+def test_executors_use_the_region_of_the_job(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors without a region make clients for the job run's region."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     use_region(REGION)
@@ -157,22 +155,22 @@ def test_executors_without_a_region_speak_to_the_jobs(
         use_region(None)
 
 
-def test_both_engines_give_the_same_results_in_order() -> None:
-    """Where the work is done changes nothing of what comes out."""
+def test_engines_return_results_in_order() -> None:
+    """Sequential and process engines return the same results in the same order."""
     names = ["a", "b", "c", "d", "e"]
     assert list(SequentialEngine().run(ModelName, names)) == names
     assert list(ProcessEngine(2).run(ModelName, names)) == names
 
 
-def test_an_error_comes_out_of_a_process_as_it_was_raised() -> None:
-    """A fault that another process found is still of its own kind, with its remedy."""
+def test_error_of_a_process_keeps_type_and_remedy() -> None:
+    """An error from another process keeps its class and its remedy."""
     with pytest.raises(InvalidNameError, match="'B' is not a model name") as raised:
         list(ProcessEngine(1).run(ModelName, ["a", "B"]))
     assert raised.value.remedy.startswith("Use a lower-case letter")
 
 
-def test_a_killed_load_leaves_no_process_at_work(tmp_path: Path) -> None:
-    """The processes of a pool end with the one that made it, whatever they were at."""
+def test_killed_load_leaves_no_processes(tmp_path: Path) -> None:
+    """The pool's processes end with the process that started them."""
     script = tmp_path / "killed.py"
     script.write_text(
         "import time\n"
@@ -193,8 +191,8 @@ def test_a_killed_load_leaves_no_process_at_work(tmp_path: Path) -> None:
     assert left == []
 
 
-def test_few_parts_need_no_pool() -> None:
-    """A pool is made where there are parts and processors for it."""
+def test_pool_is_used_only_for_several_parts() -> None:
+    """A pool is used only with several parts and several processors."""
     assert choose_engine(1, processes=8, has_spark=True).name == "sequential"
     assert choose_engine(100, processes=1, has_spark=False).name == "sequential"
     assert choose_engine(5, processes=8, has_spark=False).concurrency == 5
@@ -210,7 +208,7 @@ def test_few_parts_need_no_pool() -> None:
         ({}, True, False),
     ],
 )
-def test_spark_is_used_where_glue_or_java_and_the_package_are(
+def test_spark_is_used_if_available(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     environment: dict[str, str],
@@ -218,7 +216,7 @@ def test_spark_is_used_where_glue_or_java_and_the_package_are(
     package: bool,
     has_spark: bool,
 ) -> None:
-    """The environment and what is installed decide, so the script is the same everywhere."""
+    """Spark is used on Glue, or where both Java and the package are installed."""
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
     java.touch(mode=0o755)
@@ -227,8 +225,8 @@ def test_spark_is_used_where_glue_or_java_and_the_package_are(
     assert LoadSettings.read(command_line(), environment).has_spark is has_spark
 
 
-def test_a_password_is_used_where_the_secret_has_one() -> None:
-    """What the secret may set is passed on; where the batch goes is the job's argument."""
+def test_password_of_the_secret_is_used() -> None:
+    """Only known settings of the secret are used, and the database is the job's argument."""
     secret = json.dumps(LOGIN | {"port": 1, "protocol": "http", "database": "OTHER", "insecure_mode": True})
     made = connection_arguments(secret, ARGUMENTS, "tag")
     assert made["password"] == "hidden-word"
@@ -238,7 +236,7 @@ def test_a_password_is_used_where_the_secret_has_one() -> None:
     assert made["session_parameters"].items() >= expected.items()
 
 
-def test_no_wait_for_snowflake_is_without_end() -> None:
+def test_waits_for_snowflake_are_limited() -> None:
     """Requests, logins, locks and statements end within Glue's hour; a secret may shorten the network's."""
     made = connection_arguments(json.dumps(LOGIN), ARGUMENTS, "tag")
     parameters = made["session_parameters"]
@@ -249,8 +247,8 @@ def test_no_wait_for_snowflake_is_without_end() -> None:
 
 
 @pytest.mark.parametrize("passphrase", [None, "phrase"])
-def test_a_key_pair_is_used_where_the_secret_has_one(passphrase: str | None) -> None:
-    """The PEM key goes to the connector as DER, decrypted, and no password beside it."""
+def test_key_pair_of_the_secret_is_used(passphrase: str | None) -> None:
+    """The PEM key is passed to the connector as decrypted DER, without a password."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     guard = (
         serialization.BestAvailableEncryption(passphrase.encode())
@@ -278,16 +276,16 @@ def test_a_key_pair_is_used_where_the_secret_has_one(passphrase: str | None) -> 
         json.dumps(LOGIN | {"private_key": "hidden-word"}),
     ],
 )
-def test_a_wrong_secret_is_named_and_never_told(secret: str) -> None:
-    """The error names the secret and what it lacks; nothing of its value is in the error or its cause."""
+def test_invalid_secret_is_named_but_not_quoted(secret: str) -> None:
+    """The error names the secret, and neither it nor its cause contains a value."""
     with pytest.raises(LoadFailedError, match="mlpipe-local-snowflake") as raised:
         connection_arguments(secret, ARGUMENTS, "tag")
     assert "hidden-word" not in str(raised.value)
     assert raised.value.__cause__ is None
 
 
-def test_a_long_step_gives_signs_of_life() -> None:
-    """While a step goes on, its rows are reported again and again, and its time is kept."""
+def test_long_step_reports_progress() -> None:
+    """While a step runs, its rows are reported repeatedly, and its duration is kept."""
     heard: list[dict[str, Any]] = []
     progress = Progress(lambda kind, values: heard.append({"kind": kind, **values}), heartbeat_seconds=0.05)
     with progress.step("write"):
@@ -303,18 +301,18 @@ def test_a_long_step_gives_signs_of_life() -> None:
     assert len(heard) == silent
 
 
-def test_dagster_hears_of_a_load_at_least_every_ten_seconds() -> None:
-    """What a heartbeat reports waits for the next upload of messages, which is as often."""
+def test_heartbeat_reaches_dagster_within_ten_seconds() -> None:
+    """The heartbeat and the upload of messages together take less than ten seconds."""
     assert 2 * HEARTBEAT_SECONDS < 10
 
 
-def test_progress_reports_rows_within_a_part_their_rate_and_what_is_left() -> None:
-    """Rows that a part's function has come through count before the part has ended."""
+def test_progress_has_rows_rate_and_remaining_time() -> None:
+    """Rows of an unfinished part count, and each step starts its own count."""
     heard: list[dict[str, Any]] = []
     progress = Progress(lambda _kind, values: heard.append(dict(values)), heartbeat_seconds=0.05)
     engine = SequentialEngine()
     progress.watch(engine.counter)
-    for _ in range(2):  # what the step before counted is not this one's
+    for _ in range(2):  # the second step does not count the first one's rows
         with progress.step("write", 400):
             assert list(engine.run(count_rows, [100])) == [None]
             deadline = time.monotonic() + 20
@@ -327,15 +325,17 @@ def test_progress_reports_rows_within_a_part_their_rate_and_what_is_left() -> No
         assert last["eta_seconds"] == pytest.approx(300 / last["rows_per_second"], rel=0.2, abs=1)
 
 
-def test_rows_are_counted_across_processes_and_few_results_are_held() -> None:
-    """What the pool's processes come through is seen here; a pool of many tasks gives each result once."""
+def test_rows_are_counted_across_processes() -> None:
+    """Rows counted in the pool's processes are summed here, and each result is returned once."""
     engine = ProcessEngine(2)
     assert list(engine.run(count_rows, [7] * 20)) == [None] * 20
     assert engine.counter.value == 140
 
 
-def test_dagster_hears_of_it_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Pipes was set up by variables, what is reported arrives as custom messages."""
+def test_progress_reaches_pipes_set_up_by_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Pipes set up by environment variables, reports arrive as custom messages."""
     messages = tmp_path / "messages"
     names = ("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key")
     more = ("partition_key_range", "partition_time_window", "job_name")

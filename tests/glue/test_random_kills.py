@@ -1,4 +1,4 @@
-"""The load script, killed at random moments and run again: the same stores every time."""
+"""The load script is killed at random times and run again, and the stores are always the same."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 _BATCHES_EACH = 10
-# Of these parts each load has another batch, so that each begins with nothing in the stores.
+# Each load writes these parts as a new batch, so that it starts with empty stores.
 PARTS: list[list[dict[str, Any] | bytes]] = [
     [*({"flight": f"F-{part}-{number:02}", "seats": number} for number in range(40)), b"{"]
     for part in range(3)
 ]
-# What the local Snowflake bears with of a dead session that holds a row.
+# How long the local Snowflake lets an idle transaction keep its locks.
 _IDLE_TRANSACTION_SECONDS = 31.0
 
 
@@ -54,7 +54,7 @@ class KilledLoads:
         self.steps: Counter[str] = Counter()
 
     def kill(self, platform: LoadPlatform, written: WrittenBatch, seconds: float) -> str:
-        """Start a load and kill it after some time; return the job run's id."""
+        """Start a load and kill it after some seconds; return the job run's id."""
         job_run_id, pid = self._start(platform, written, None)
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ class KilledLoads:
         return job_run_id
 
     def repeat(self, platform: LoadPlatform, written: WrittenBatch, ended: str) -> bool:
-        """Load the batch of a killed load; return whether nothing of the dead one stood in the way."""
+        """Load the batch of a killed load; return whether no lock of the dead session prevented it."""
         _free_unconfirmed_claim(platform, written)
         self._start(platform, written, ended)
         status, log = self._forks.ended(), self._log()
@@ -83,14 +83,14 @@ class KilledLoads:
         return job_run_id, self._forks.start([*pairs, "--JOB_RUN_ID", job_run_id])
 
     def _log(self) -> str:
-        """Return what was written since the last time."""
+        """Return the output since the last call."""
         said = self._forks.said()
         heard, self._heard = self._heard, len(said)
         return said[heard:]
 
 
 def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> None:
-    """Let the time pass after which a claim that no job run has confirmed lapses."""
+    """Abandon a claim that no job run has confirmed, as if its time had passed."""
     record = platform.record(written.batch_id)
     if record.claim_token is not None and record.claim_job_run_id is None:
         later = datetime.now(UTC) + timedelta(hours=1)
@@ -99,14 +99,14 @@ def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> No
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
-    # A load has nine steps. Chance decides which of them are hit.
+    # A load has nine steps, of which the kills hit some at random.
     ("kills", "steps"),
     [pytest.param(5, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
 )
-def test_a_load_killed_at_random_moments_and_run_again_leaves_the_same_stores(
+def test_load_killed_at_random_times_can_be_repeated(
     kills: int, steps: int, make_platform: Callable[[], LoadPlatform], tmp_path: Path
 ) -> None:
-    """Whatever the moment: each row once, value by value, in both stores."""
+    """After a kill at any time a repeated load gives each row once, value by value, in both stores."""
     seconds, platform = 1.5, make_platform()
     hindered: list[tuple[LoadPlatform, WrittenBatch, str]] = []
     with forker(platform.script_environment, tmp_path / "log") as forks:
@@ -120,15 +120,15 @@ def test_a_load_killed_at_random_moments_and_run_again_leaves_the_same_stores(
             ended = loads.kill(platform, written, random.uniform(0, seconds))
             began = time.monotonic()
             if loads.repeat(platform, written, ended):
-                # The next load takes as long as this one, on whatever machine.
+                # The next load will take about as long as this one.
                 seconds = time.monotonic() - began
             else:
                 hindered.append((platform, written, ended))
         if hindered:
             time.sleep(_IDLE_TRANSACTION_SECONDS)
         for one in hindered:
-            # The first that is refused lets Snowflake end the dead sessions. A statement may run on after its
-            # client's death; its session is idle from its end.
+            # The first refused load lets Snowflake end the dead sessions. A statement may run on after its
+            # client's death; its session is idle only afterwards.
             deadline = time.monotonic() + _IDLE_TRANSACTION_SECONDS
             while not loads.repeat(*one):
                 assert time.monotonic() < deadline, "a dead session stands in the way after its time"

@@ -1,4 +1,4 @@
-"""Reading items back from a table that throttles, fails, and leaves keys over."""
+"""Tests of reading items back from a table that throttles, fails, or leaves keys unprocessed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SOURCE = PartSource("flight_delay", "20130201T060000Z-0123abcd", "bucket", PART,
 
 
 class FakeTable:
-    """Returns every item it is asked for, but for what is decided by the request's number, from 1."""
+    """Returns each requested item, except those that a function of the request's number holds back."""
 
     def __init__(self, decide: Callable[[int, list[Any]], list[Any]]) -> None:
         self.requests = 0
         self._decide = decide
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> Any:  # noqa: N803  # boto3's names
-        """Answer as DynamoDB does."""
+        """Respond as DynamoDB does."""
         keys = RequestItems[TABLE]["Keys"]
         assert RequestItems[TABLE]["ConsistentRead"]
         self.requests += 1
@@ -53,8 +53,8 @@ def throttle(code: str, status: int = 400) -> ClientError:
     return ClientError(answer, "BatchGetItem")
 
 
-def test_keys_left_over_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that was not answered is not taken for a missing row."""
+def test_unprocessed_keys_are_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that DynamoDB left unprocessed is not taken for a missing row."""
     table = FakeTable(lambda number, keys: keys[1:] if number < 3 else [])
     assert sorted(read(monkeypatch, table, ["a", "b", "c"])) == ["a", "b", "c"]
     assert table.requests == 3
@@ -69,10 +69,10 @@ def test_keys_left_over_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> 
         EndpointConnectionError(endpoint_url="http://127.0.0.1"),
     ],
 )
-def test_throttled_reads_are_repeated_beyond_the_clients_own_retries(
+def test_throttled_reads_are_retried_beyond_botocore(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Throttling for longer than an AWS client would bear it costs time, and fails no load."""
+    """Throttling that outlasts the AWS client's own retries does not fail the load."""
 
     def fail_seven_times(number: int, _keys: list[Any]) -> list[Any]:
         if number <= 7:
@@ -83,15 +83,15 @@ def test_throttled_reads_are_repeated_beyond_the_clients_own_retries(
     assert read(monkeypatch, FakeTable(fail_seven_times), ["a"]) == ["a"]
 
 
-def test_keys_that_are_never_answered_fail_the_load_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says how many keys of which batch, and why."""
+def test_keys_unread_at_the_deadline_fail_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the batch, the number of unread keys and the cause."""
     monkeypatch.setattr(read_back, "_READ_PATIENCE_SECONDS", 0.3)
     with pytest.raises(LoadFailedError, match=r"flight_delay/2013.* 2 keys within .*UnprocessedKeys"):
         read(monkeypatch, FakeTable(lambda _number, keys: keys), ["a", "b"])
 
 
-def test_a_refusal_to_read_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no retry can cure fails at once."""
+def test_refused_read_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that no retry can fix fails at once."""
 
     def deny(_number: int, _keys: list[Any]) -> list[Any]:
         raise throttle("AccessDeniedException")
@@ -102,8 +102,8 @@ def test_a_refusal_to_read_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.requests == 1
 
 
-def test_waiting_is_spread_and_grows_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pause is drawn from zero to a span that doubles, so that many requests do not return together."""
+def test_read_pauses_have_jitter_and_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are random up to a doubling limit, so throttled requests do not return at the same time."""
     spans: list[float] = []
 
     def draw(low: float, high: float) -> float:

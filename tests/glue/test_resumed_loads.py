@@ -1,4 +1,4 @@
-"""A rerun reads back what an earlier attempt had written, and writes only what is not there."""
+"""A repeated load reads back what an earlier attempt wrote, and writes only what is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PARTS: list[list[dict[str, Any]]] = [
 
 @pytest.fixture
 def half_loaded(platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch) -> WrittenBatch:
-    """A batch that is in DynamoDB, and whose load then failed."""
+    """Return a batch that is in DynamoDB, and whose load then failed."""
 
     def fail(_loader: WarehouseLoader, *_arguments: Any) -> Any:
         raise LoadFailedError("Snowflake is away", remedy="Wait")
@@ -50,10 +50,10 @@ def half_loaded(platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.stack
-def test_acknowledged_parts_are_read_back_instead_of_written(
+def test_acknowledged_parts_are_not_written_again(
     platform: LoadPlatform, load: Load, half_loaded: WrittenBatch
 ) -> None:
-    """A rerun consumes no write unit for them, and the batch expires when its earliest items do."""
+    """A repeated load uses no write units for acknowledged parts, and keeps their earlier expiry."""
     report = load(platform.claim(half_loaded, items_expire_at=EXPIRY + 3600))
     assert report.dynamodb is not None
     details = report.dynamodb.details
@@ -66,10 +66,10 @@ def test_acknowledged_parts_are_read_back_instead_of_written(
 
 
 @pytest.mark.stack
-def test_only_the_parts_that_differ_are_written_again(
+def test_only_parts_with_differences_are_written_again(
     platform: LoadPlatform, load: Load, half_loaded: WrittenBatch
 ) -> None:
-    """An acknowledgement proves nothing: parts of an altered item and of a missing one are written."""
+    """Parts with an altered or missing item are written again although they were acknowledged."""
     table, dynamodb = platform.deployment.online_table(platform.model), platform.aws("dynamodb")
     items = platform.online()
     dynamodb.put_item(TableName=table, Item=items["F-0-007"] | {"seats": {"N": "8"}})
@@ -83,10 +83,10 @@ def test_only_the_parts_that_differ_are_written_again(
 
 
 @pytest.mark.stack
-def test_a_load_that_is_to_extend_the_batchs_life_writes_it_again(
+def test_load_with_later_expiry_writes_again(
     platform: LoadPlatform, load: Load, half_loaded: WrittenBatch
 ) -> None:
-    """Items that would expire much earlier than asked for are not taken for written."""
+    """Items that would expire much earlier than requested are written again."""
     much_later = EXPIRY + (EXPIRY - int(time.time()))
     report = load(platform.claim(half_loaded, items_expire_at=much_later))
     assert report.dynamodb is not None
@@ -96,25 +96,25 @@ def test_a_load_that_is_to_extend_the_batchs_life_writes_it_again(
 
 
 class OneObject:
-    """An S3 client of a bucket with one object."""
+    """An S3 client for a bucket with one object."""
 
     def __init__(self) -> None:
         self.content = b""
 
     def get_object(self, **_names: str) -> dict[str, Any]:
-        """Answer with it."""
+        """Return the object."""
         return {"Body": io.BytesIO(self.content)}
 
     def put_object(self, *, Body: bytes, **_names: str) -> None:  # noqa: N803  # boto3's name
-        """Keep it."""
+        """Store the object."""
         self.content = Body
 
 
 MINE = Acknowledgement("bucket", "key", "ab" * 32, "part", "online", EXPIRY, attempt=2)
 
 
-def test_what_an_attempt_leaves_its_successor_finds() -> None:
-    """Until when the items live at least; a first attempt has nobody before it."""
+def test_acknowledgement_is_found_by_the_next_attempt() -> None:
+    """An attempt finds the earliest expiry that earlier attempts acknowledged; a first attempt finds none."""
     s3, tally = OneObject(), RowTally(rows=3, checksum=5)
     replace(MINE, attempt=1, items_expire_at=EXPIRY - 60).record(s3, tally)
     assert MINE.earlier_expiry(s3) == EXPIRY - 60
@@ -127,8 +127,8 @@ def test_what_an_attempt_leaves_its_successor_finds() -> None:
     "change",
     [{"manifest_digest": "cd" * 32}, {"part": "other"}, {"table": "other"}, {"items_expire_at": "soon"}],
 )
-def test_an_acknowledgement_of_something_else_is_none(change: dict[str, Any]) -> None:
-    """Another manifest, part or table, or no acknowledgement at all: the part is written."""
+def test_unrelated_acknowledgement_is_ignored(change: dict[str, Any]) -> None:
+    """An acknowledgement of another manifest, part or table, or a malformed one, is ignored."""
     s3 = OneObject()
     right = {"manifest_digest": "ab" * 32, "part": "part", "table": "online", "items_expire_at": EXPIRY}
     s3.content = canonical_bytes(right)

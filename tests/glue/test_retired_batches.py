@@ -1,4 +1,4 @@
-"""How long a batch stays that the real load job brought into all stores: as long as it is served."""
+"""The retention of batches that the real load job has loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 BATCHES = [f"20130201T0{hour}0000Z-0123abcd" for hour in (6, 7, 8)]
 DAY = timedelta(days=1)
-# DynamoDB's stand-in looks for expired items once a minute.
+# The local DynamoDB deletes expired items once a minute.
 REAPED_SECONDS = 150
 
 
@@ -47,7 +47,7 @@ def loaded(
     written: WrittenBatch,
     expire_at: datetime,
 ) -> None:
-    """Load a batch by the real job, and let the registry call it verified."""
+    """Load a batch with the real job, and verify it in the registry."""
     report = load(platform.claim(written, items_expire_at=int(expire_at.timestamp())))
     evidence = report.evidence()
     assert evidence is not None
@@ -62,7 +62,7 @@ def release(
     batch_id: str,
     life: timedelta = 90 * DAY,
 ) -> WrittenBatch:
-    """Load a batch whose items live so long, and make it live."""
+    """Load a batch whose items live for the given time, and make it live."""
     now = datetime.now(UTC)
     rows = [{"flight": f"F-{number}", "seats": number} for number in range(5)]
     written = platform.builder.write(rows, batch_id=batch_id)
@@ -82,7 +82,7 @@ def release(
 
 
 def let_time_pass(platform: LoadPlatform, batch_id: str) -> None:
-    """Let retention and items' life of a batch be over, as they are after some weeks."""
+    """Set the batch's retention and its items' expiry to the past."""
     dynamodb = platform.aws("dynamodb")
     dynamodb.update_item(
         TableName=platform.deployment.registry_table,
@@ -100,10 +100,10 @@ def let_time_pass(platform: LoadPlatform, batch_id: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_loaded_batch_leaves_every_store_once_its_time_is_over(
+def test_retired_batch_leaves_every_store(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows, items, parts and the Delta table's newest version are without it; the two after it are whole."""
+    """A retired batch leaves Snowflake, DynamoDB, S3 and Delta, and the two later batches stay unchanged."""
     for name, value in platform.environment.items():
         monkeypatch.setenv(name, value)
     ensure_table(
@@ -140,10 +140,10 @@ def test_a_loaded_batch_leaves_every_store_once_its_time_is_over(
     assert {batch_id: platform.stores(batch_id) for batch_id in kept} == before
 
 
-def test_a_live_batch_near_its_expiry_is_loaded_again_and_stays_live(
+def test_live_batch_near_expiry_is_loaded_again(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sensor asks for it by name; the same rows then live as long as new ones, and it asks no more."""
+    """The sensor requests a further load once; afterwards the same rows live as long as new ones."""
     for name, value in platform.environment.items():
         monkeypatch.setenv(name, value)
     batch_id, dagster, now = BATCHES[0], Platform(), datetime.now(UTC)

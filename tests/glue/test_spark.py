@@ -1,4 +1,4 @@
-"""Spark does what a pool of processes does: the same rows in both stores, the same refusals."""
+"""Loads on Spark give the same rows and the same refusals as loads by processes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ SCRIPT = ROOT / "glue_scripts" / "load_predictions.py"
 
 
 def part(number: int) -> list[dict[str, Any] | bytes]:
-    """Return a part with good rows, one that is cut off, and a key that the other parts have too."""
+    """Return a part with valid rows, a truncated one, and a key that each part has."""
     good = [{"flight": f"F-{number}-{row:02}", "seats": row} for row in range(40)]
     return [*good, b'{"flight": "cut', {"flight": "everywhere", "seats": number}]
 
 
-def test_spark_and_processes_leave_the_same_stores(platform: LoadPlatform, load: Load) -> None:
-    """One batch loaded by each of both: items, rows, quarantine and counts of every part are equal."""
+def test_spark_and_processes_give_the_same_result(platform: LoadPlatform, load: Load) -> None:
+    """Items, rows, quarantine and counts of each part are the same with both engines."""
     written = platform.builder.write(*(part(number) for number in range(5)))
     arguments = platform.claim(written, quarantine_rows=10)
     load(arguments)
@@ -66,8 +66,8 @@ def test_spark_and_processes_leave_the_same_stores(platform: LoadPlatform, load:
     assert before[0].keys() == {f"F-{number}-{row:02}" for number in range(5) for row in range(40)}
 
 
-def test_a_fault_that_an_executor_found_refuses_the_batch(platform: LoadPlatform) -> None:
-    """A part that is missing is a fault of the batch on Spark too, and no failure of the load."""
+def test_missing_part_refuses_the_batch_on_spark(platform: LoadPlatform) -> None:
+    """A missing part that a Spark executor finds refuses the batch."""
     written = platform.builder.write(*([{"flight": f"F-{number}"}] for number in range(5)))
     key = written.manifest.json_parts[3].key
     s3, bucket = platform.aws("s3"), platform.deployment.data_bucket
@@ -84,7 +84,7 @@ def test_a_fault_that_an_executor_found_refuses_the_batch(platform: LoadPlatform
 def _begin_on_spark(
     platform: LoadPlatform, arguments: LoadArguments, job_run_id: str
 ) -> subprocess.Popen[str]:
-    """Start the script and return it once it has its Spark session."""
+    """Start the script and return it once it uses Spark."""
     process = subprocess.Popen(
         platform.command(arguments, SCRIPT, job_run_id=job_run_id),
         cwd=ROOT,
@@ -102,10 +102,8 @@ def _begin_on_spark(
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("wanted", [2, pytest.param(8, marks=pytest.mark.drill)])
-def test_loads_on_spark_that_were_killed_and_run_again_leave_the_same_stores(
-    wanted: int, platform: LoadPlatform, load: Load
-) -> None:
-    """Kills at random moments: no process is left at work, and a load elsewhere ends what was begun."""
+def test_killed_spark_load_can_be_repeated(wanted: int, platform: LoadPlatform, load: Load) -> None:
+    """A Spark load killed at a random time leaves no processes, and another load completes the batch."""
     rows = [[{"flight": f"F-{part}-{row:03}", "seats": row} for row in range(120)] for part in range(5)]
     kills, longest = 0, 8.0
     for number in range(3 * wanted):

@@ -1,4 +1,4 @@
-"""Names that the stores' contents have by model: within each store's limits, and never one for two."""
+"""Names in the stores: within each store's limits, and never shared by two models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.contract.test_resource_names import CLOSE_MODELS, MODELS, SNOWFLAKE
 
 NOW = datetime(2013, 2, 1, 6, tzinfo=UTC)
 ENDINGS = ("", "_live", "_loads", "_predictions", "_staging_20130201t060000z", "__load", "_")
-# Names that other models' names could be taken for, as far as they are short enough.
+# Model names that could collide with another model's names.
 PAIRS = st.one_of(
     st.tuples(CLOSE_MODELS, CLOSE_MODELS),
     st.tuples(MODELS, MODELS),
@@ -35,7 +35,7 @@ PAIRS = st.one_of(
 
 
 def in_snowflake(model: str) -> set[str]:
-    """Return the names of a model's tables and views, those of one load included."""
+    """Return the names of a model's tables and views, including those of one load."""
     table = WarehouseTable(model, FULL_SCHEMA)
     batch_id = mint_batch_id(model, "2013-02-01", "run", NOW)
     load = WarehouseLoad(table, batch_id, "jr_1")
@@ -44,7 +44,7 @@ def in_snowflake(model: str) -> set[str]:
 
 
 def on_s3(model: str) -> list[str]:
-    """Return the prefixes and keys below which a model's data lies, for one batch id of all models."""
+    """Return a model's prefixes and keys, with a batch id that is the same for all models."""
     batch_id = mint_batch_id("any", "2013-02-01", "run", NOW)
     return [
         partition_features_prefix(model, "2013-02-01"),
@@ -59,8 +59,8 @@ def on_s3(model: str) -> list[str]:
 
 @given(PAIRS)
 @settings(deadline=None, max_examples=60)
-def test_no_table_view_or_prefix_belongs_to_two_models(models: tuple[str, str]) -> None:
-    """In Snowflake and on S3, staging tables and records of loads included."""
+def test_models_share_no_store_names(models: tuple[str, str]) -> None:
+    """Two models share no Snowflake table or view and no S3 prefix, including those of loads."""
     one, other = models
     assume(one != other)
     assert not in_snowflake(one) & in_snowflake(other)
@@ -74,8 +74,8 @@ def test_no_table_view_or_prefix_belongs_to_two_models(models: tuple[str, str]) 
 
 @given(PAIRS)
 @settings(deadline=None, max_examples=60)
-def test_jobs_of_two_models_have_two_names(models: tuple[str, str]) -> None:
-    """Models of the same beginning differ by the batch id; SageMaker takes every name."""
+def test_models_share_no_job_names(models: tuple[str, str]) -> None:
+    """Score jobs of two models have different names, which SageMaker accepts."""
     one, other = models
     assume(one != other)
     names = [job_name("score", each, mint_batch_id(each, "2013-02-01", "run", NOW), 1) for each in models]

@@ -1,4 +1,4 @@
-"""What is kept of refused lines while a batch is surveyed, from a bucket in memory."""
+"""Tests of how many refused lines a survey reads and keeps."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MODEL, BATCH, PARTITION = "flight_delay", "20130201T060000Z-0123abcd", "2013-02-
 
 
 class Bucket(dict[str, bytes]):
-    """An S3 client of a bucket in memory."""
+    """An S3 client for a bucket in memory."""
 
     def head_object(self, *, Key: str, **_names: str) -> dict[str, Any]:  # noqa: N803  # as boto3 has it
-        """Answer with an object's size."""
+        """Return an object's size."""
         return {"ContentLength": len(self[Key])}
 
     def download_fileobj(self, _bucket: str, key: str, file: IO[bytes], **_options: Any) -> None:
@@ -41,14 +41,14 @@ class Bucket(dict[str, bytes]):
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """Give the bucket that the survey reads."""
+    """Return the bucket that the survey reads."""
     bucket = Bucket()
     monkeypatch.setattr(survey, "client", lambda _service: bucket)
     return bucket
 
 
 def write(bucket: Bucket, *parts: Sequence[bytes]) -> DeliveredBatch:
-    """Put parts of unparsable lines into the bucket; return their batch."""
+    """Put parts with these lines into the bucket; return their batch."""
     described = []
     for number, lines in enumerate(parts):
         content, key = (
@@ -75,10 +75,8 @@ def write(bucket: Bucket, *parts: Sequence[bytes]) -> DeliveredBatch:
     return DeliveredBatch(manifest)
 
 
-def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beyond it a line is kept so far that it can be found; every checksum is of the whole line."""
+def test_refused_lines_of_a_batch_share_a_size_limit(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit only a line's beginning is kept, but each checksum covers the whole line."""
     monkeypatch.setattr(survey, "_BYTES_KEPT", 100_000)
     parts = [[bytes([48 + number]) * 20_000 for number in range(5)] for _ in range(2)]
     with pytest.raises(TooManyRefusedError) as caught:
@@ -89,8 +87,8 @@ def test_long_refused_lines_of_a_batch_have_a_limit_in_all(
         assert [line.checksum for line in part.lines] == [refused_checksum(line) for line in lines]
 
 
-def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
-    """A batch of nothing but refused lines is counted whole, and a few lines of it tell why."""
+def test_only_enough_lines_to_refuse_the_batch_are_kept(bucket: Bucket) -> None:
+    """All refused lines are counted, but only as many are kept as refuse the batch."""
     batch = write(bucket, *([b"no JSON"] * 50 for _ in range(4)))
     with pytest.raises(TooManyRefusedError, match="None of 200 rows was accepted") as caught:
         survey_batch(batch, SequentialEngine(), QuarantineTolerance(rows=60))
@@ -99,10 +97,10 @@ def test_no_more_lines_are_kept_than_refuse_the_batch(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_a_batch_of_empty_lines_is_read_until_it_is_refused(
+def test_survey_stops_once_the_batch_is_refused(
     bucket: Bucket, parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four million of them take four kilobytes, and each costs as much as a row."""
+    """A batch of empty lines is read only until it is certainly refused."""
     checked = count_checked(monkeypatch)
     batch = write(bucket, *([b""] * (400_000 // parts) for _ in range(parts)))
     reason = "at least 10000 of 400000 rows were refused, and 400 may be: 10000 unparsable"
@@ -112,10 +110,10 @@ def test_a_batch_of_empty_lines_is_read_until_it_is_refused(
     assert [len(part.lines) for part in caught.value.survey.parts] == [401]
 
 
-def test_more_refused_lines_are_read_where_more_may_be(
+def test_survey_reads_more_lines_with_higher_tolerance(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All parts together decide about a batch, and up to the line that refuses it."""
+    """With a higher tolerance more refused lines are read, over all parts together."""
     checked = count_checked(monkeypatch)
     batch = write(bucket, *([b"no JSON"] * 12_000 for _ in range(4)))
     with pytest.raises(
@@ -125,8 +123,8 @@ def test_more_refused_lines_are_read_where_more_may_be(
     assert checked() == 24_000
 
 
-def test_of_long_refused_lines_fewer_are_read(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each costs by its bytes, and few of them refuse the batch as well."""
+def test_survey_reads_fewer_long_refused_lines(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long refused lines count by their bytes, so reading stops after fewer of them."""
     checked = count_checked(monkeypatch)
     batch = write(bucket, [b"x" * 100_000] * 200, [b"no JSON"])
     with pytest.raises(TooManyRefusedError, match="at least 64 of 201 rows were refused, and 2 may be"):
@@ -135,7 +133,7 @@ def test_of_long_refused_lines_fewer_are_read(bucket: Bucket, monkeypatch: pytes
 
 
 def count_checked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Return what counts the refused lines of now on."""
+    """Return a function that counts the refused lines read from now on."""
     counted = itertools.count()
     monkeypatch.setattr(
         part_lines, "refused_checksum", lambda line: next(counted) * 0 + refused_checksum(line)
@@ -143,16 +141,16 @@ def count_checked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: next(counted)
 
 
-def test_a_small_batch_that_is_refused_keeps_lines_to_read(bucket: Bucket) -> None:
-    """A person sees more than the one line that refused the batch."""
+def test_refused_small_batch_keeps_several_lines(bucket: Bucket) -> None:
+    """A refused batch keeps twenty lines, not only the one that refused it."""
     with pytest.raises(TooManyRefusedError, match="None of 30 rows was accepted: 30 unparsable") as caught:
         survey_batch(write(bucket, [b"no JSON"] * 30), SequentialEngine(), QuarantineTolerance())
     assert len(caught.value.survey.parts[0].lines) == 20
 
 
 @pytest.mark.parametrize("tolerance", [QuarantineTolerance(), QuarantineTolerance(1000, Decimal(1))])
-def test_a_batch_without_an_accepted_row_is_refused(bucket: Bucket, tolerance: QuarantineTolerance) -> None:
-    """Whatever the model tolerates: a batch that has no rows, and one whose rows were all refused."""
+def test_survey_refuses_batch_without_accepted_rows(bucket: Bucket, tolerance: QuarantineTolerance) -> None:
+    """A batch with no rows or no accepted rows is refused whatever the tolerance."""
     for lines, reason in (([], "The batch has no rows"), ([b"no JSON"], "None of 1 rows was accepted")):
         with pytest.raises(TooManyRefusedError, match=reason):
             survey_batch(write(bucket, lines), SequentialEngine(), tolerance)

@@ -1,4 +1,4 @@
-"""Looking through a table that answers in pages, throttles, and holds other batches."""
+"""Tests of scanning a table that responds in pages, throttles, and holds other batches."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TASK = ScanTask("online", "flight_delay", "20130201T060000Z-0123abcd", 1, 4)
 
 
 class PagedTable:
-    """Answers scans in three pages of two items, unless a test decides otherwise by the request's number."""
+    """Responds to scans in three pages of two items, unless a function of the request's number raises."""
 
     def __init__(self, decide: Callable[[int], None] = lambda _number: None) -> None:
         self.requests: list[dict[str, Any]] = []
         self._decide = decide
 
     def scan(self, **request: Any) -> dict[str, Any]:
-        """Answer as DynamoDB does."""
+        """Respond as DynamoDB does."""
         self.requests.append(request)
         self._decide(len(self.requests))
         page = int(request.get("ExclusiveStartKey", {"page": 0})["page"])
@@ -34,7 +34,7 @@ class PagedTable:
 
 
 def throttled(_number: int) -> None:
-    """Throttle."""
+    """Raise a throttling error."""
     answer: Any = {
         "Error": {"Code": "ThrottlingException"},
         "ResponseMetadata": {"HTTPStatusCode": 400},
@@ -43,13 +43,13 @@ def throttled(_number: int) -> None:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, table: PagedTable) -> SegmentCount:
-    """Return what is counted in a table."""
+    """Return the count of a table's segment."""
     monkeypatch.setattr(read_back, "bulk_dynamodb", lambda: table)
     return count_segment(TASK)
 
 
-def test_every_page_of_a_segment_is_counted_consistently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Items and read units of all pages; only this batch's items count, those just written too."""
+def test_scan_counts_all_pages_of_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items and read units of all pages are summed, by consistent reads of this batch only."""
     table = PagedTable()
     assert counted(monkeypatch, table) == SegmentCount(items=6, read_units=384.0)
     for request in table.requests:
@@ -59,23 +59,23 @@ def test_every_page_of_a_segment_is_counted_consistently(monkeypatch: pytest.Mon
         assert request["ExpressionAttributeValues"] == {":batch": {"S": TASK.batch_id}}
 
 
-def test_a_throttled_scan_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No page is counted twice and none left out."""
+def test_throttled_scan_continues_at_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After throttling no page is counted twice and none is skipped."""
     monkeypatch.setattr(dynamodb_retries, "_LONGEST_PAUSE_SECONDS", 0.05)
     table = PagedTable(lambda number: throttled(number) if number % 3 else None)
     assert counted(monkeypatch, table).items == 6
     assert len(table.requests) == 9
 
 
-def test_a_scan_that_is_never_answered_fails_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the batch and why."""
+def test_scan_fails_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the batch and the cause."""
     monkeypatch.setattr(read_back, "_SCAN_PATIENCE_SECONDS", 0.3)
     with pytest.raises(LoadFailedError, match=r"flight_delay/2013.* could not be scanned .*Throttling"):
         counted(monkeypatch, PagedTable(throttled))
 
 
-def test_a_refusal_to_scan_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no retry can cure fails at once."""
+def test_refused_scan_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that no retry can fix fails at once."""
 
     def deny(_number: int) -> None:
         raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "m"}}, "Scan")

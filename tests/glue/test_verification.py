@@ -1,4 +1,4 @@
-"""What was stored is read back: one altered or missing value is found."""
+"""Stored rows are read back, and one altered or missing value is found."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ ROWS: list[dict[str, Any]] = [{"flight": f"F-{number:03}", "seats": number} for 
 def task(
     platform: LoadPlatform, written: WrittenBatch, verify: str = "full", expiry: int = EXPIRY
 ) -> OnlineTask:
-    """Return the comparison of a batch's only part."""
+    """Return the verification task of a batch's only part."""
     (source,) = DeliveredBatch(written.manifest).sources
     return OnlineTask(source, platform.deployment.online_table(platform.model), expiry, None, verify)
 
 
-def test_every_single_altered_item_is_found(platform: LoadPlatform, load: Load) -> None:
-    """Another value, another type, another checksum, a missing item, an early expiry: each is found."""
+def test_each_kind_of_altered_item_is_found(platform: LoadPlatform, load: Load) -> None:
+    """Another value, type or checksum, a missing item and an early expiry are each found."""
     written = platform.builder.write(ROWS)
     load(platform.claim(written))
     table, dynamodb = platform.deployment.online_table(platform.model), platform.aws("dynamodb")
@@ -66,8 +66,8 @@ def test_every_single_altered_item_is_found(platform: LoadPlatform, load: Load) 
         verify_part(task(platform, written))
 
 
-def test_a_delta_row_of_other_values_refuses_the_batch(platform: LoadPlatform, load: Load) -> None:
-    """A Delta row with the right checksum beside another value passes every sum, and not the reading."""
+def test_delta_row_with_other_values_refuses_the_batch(platform: LoadPlatform, load: Load) -> None:
+    """A Delta row with another value and the right checksum is found by comparing its values."""
     written = platform.builder.write(ROWS)
     lines = list(written.lines[0])
     wrong = prediction_line(CONTRACT, ROWS[50] | {"seats": 51})
@@ -93,10 +93,10 @@ def test_a_delta_row_of_other_values_refuses_the_batch(platform: LoadPlatform, l
         ),
     ],
 )
-def test_rows_that_differ_from_json_by_count_key_or_checksum_are_not_committed(
+def test_rows_with_other_counts_or_checksum_are_not_committed(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, tampering: str, found: str
 ) -> None:
-    """What the table would hold is counted within the transaction, whatever was counted before it."""
+    """Rows, keys and checksums are counted within the transaction, so later changes are found."""
     written = platform.builder.write(ROWS)
     run = WarehouseLoader._run
 
@@ -113,10 +113,10 @@ def test_rows_that_differ_from_json_by_count_key_or_checksum_are_not_committed(
 
 
 @pytest.mark.parametrize(("rows", "checksum"), [(-1, 0), (0, 1)])
-def test_a_part_of_which_other_rows_were_acknowledged_than_accepted_fails_the_load(
+def test_acknowledged_rows_must_equal_accepted_rows(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, rows: int, checksum: int
 ) -> None:
-    """Rows that vanish or change between the survey and the store are never taken for loaded."""
+    """Rows that vanish or change between the survey and the write fail the load."""
     written = platform.builder.write(ROWS)
 
     def write_others(one: OnlineTask) -> WrittenPart:
@@ -143,6 +143,6 @@ def test_a_part_of_which_other_rows_were_acknowledged_than_accepted_fails_the_lo
         (None, ("a", 0), False),
     ],
 )
-def test_a_number_that_has_been_a_float_is_not_the_same(found: Any, wanted: Any, *, same: bool) -> None:
-    """A store that keeps an integer or a decimal as a binary float is found out, though both look equal."""
+def test_float_does_not_equal_integer_or_decimal(found: Any, wanted: Any, *, same: bool) -> None:
+    """An integer or decimal that came back as a binary float is not accepted as equal."""
     assert _is_same(found, wanted) is same

@@ -1,4 +1,4 @@
-"""What the load's Snowflake session carries, and copies of many files."""
+"""Tests of the query tag of Snowflake sessions, and of copies with many files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tests.glue.load_platform import LoadPlatform
 
 
-def test_the_query_tag_leads_to_batch_job_run_and_run() -> None:
-    """Whoever looks into Snowflake's history finds where a statement comes from."""
+def test_query_tag_names_batch_job_run_and_run() -> None:
+    """Snowflake's query history names the model, batch, attempt, job run and Dagster run."""
     assert json.loads(query_tag(replace(ARGUMENTS, dagster_run_id="run-7"), "jr_1")) == {
         "application": "mlpipe",
         "model": "flight_delay",
@@ -34,8 +34,8 @@ def test_the_query_tag_leads_to_batch_job_run_and_run() -> None:
     }
 
 
-def test_the_longest_query_tag_is_one_that_snowflake_takes() -> None:
-    """With names and ids of their full lengths, of a job run's in any characters that Glue allows."""
+def test_longest_query_tag_fits_snowflakes_limit() -> None:
+    """A query tag with names and ids of maximal length stays within Snowflake's limit."""
     longest = replace(
         ARGUMENTS,
         model="m" * 41,
@@ -47,10 +47,10 @@ def test_the_longest_query_tag_is_one_that_snowflake_takes() -> None:
 
 
 @pytest.mark.stack
-def test_more_files_than_a_copy_takes_are_copied_by_several(
+def test_many_files_are_copied_by_several_statements(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file's rows are staged, counted and loaded."""
+    """More files than one COPY accepts are loaded completely by several."""
     rows = [{"flight": f"A-{number:02}", "seats": number} for number in range(50)]
     written = platform.builder.write(rows, several_files=True)
     files = len(written.manifest.delta.files)

@@ -1,4 +1,4 @@
-"""The cap of write units over a whole job: kept within a tenth and used, whatever the job is made of."""
+"""The write cap of a whole job is kept within a tenth and used, with any number of parts and executors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STRETCH_SECONDS = 5.0
 
 
 def items(count: int, size: int) -> list[tuple[str, str]]:
-    """Return items of different keys, each with a text of that many characters."""
+    """Return items with distinct keys, each with a text of that many characters."""
     return [
         (f"E-{number}", json.dumps({"entity_id": {"S": f"E-{number}"}, "text": {"S": "x" * size}}))
         for number in range(count)
@@ -39,14 +39,14 @@ def items(count: int, size: int) -> list[tuple[str, str]]:
 
 @dataclass
 class VirtualTable:
-    """DynamoDB behind a clock that only it moves: consumption is counted to the moment, on any machine.
+    """DynamoDB with a simulated clock, so that consumption is exact on any machine.
 
     Attributes:
-        latency: Seconds from a request to its answer.
-        decide: Takes a request's number; returns whether it is throttled.
-        stall: Takes a request's number; returns how long the writer's process then stands still.
-        now: The clock.
-        consumed: When how many units were.
+        latency: Seconds from a request to its response.
+        decide: Returns whether the request of this number is throttled.
+        stall: Returns how long the writer's process stalls at the request of this number.
+        now: The simulated time.
+        consumed: The consumed units with their times.
     """
 
     latency: float
@@ -95,7 +95,7 @@ class VirtualTable:
         self.now += seconds
 
     def write(self, parts: list[list[tuple[str, str]]], units_per_second: float) -> None:
-        """Write parts one after another, each by a writer of its own, as a process of a job does."""
+        """Write parts one after another, each with a new writer, as a job's process does."""
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(item_writer, "time", clock)
@@ -106,7 +106,7 @@ class VirtualTable:
 
 
 def check_cap(tables: list[VirtualTable], cap: float) -> None:
-    """See that the cap was exceeded by a tenth at most in any stretch of some seconds, and used in all."""
+    """Check that any few seconds exceed the cap by at most a tenth, and that the cap is used."""
     consumed = sorted(each for table in tables for each in table.consumed)
     moments = [moment for moment, _ in consumed]
     sums = [0.0, *accumulate(units for _, units in consumed)]
@@ -122,7 +122,7 @@ def check_cap(tables: list[VirtualTable], cap: float) -> None:
     [(40, 0, 0.005), (400, 0, 0.02), (400, 0, 0.5), (400, 3000, 0.02), (4000, 0, 0.05), (4000, 20_000, 0.02)],
 )
 def test_one_process_keeps_the_cap_and_uses_it(cap: int, size: int, latency: float) -> None:
-    """Low and high caps, small and large items, near and far tables."""
+    """The cap is kept and used with low and high caps, small and large items, and short and long latency."""
     table = VirtualTable(latency)
     rows = items(cap * 12 // (1 + size // 1000), size)
     table.write([rows], cap)
@@ -130,15 +130,15 @@ def test_one_process_keeps_the_cap_and_uses_it(cap: int, size: int, latency: flo
 
 
 @pytest.mark.parametrize("rows", [1, 7, 25, 60])
-def test_many_small_parts_are_no_way_around_the_cap(rows: int) -> None:
-    """What a part has consumed at its end is waited for before the next one of the process begins."""
+def test_many_small_parts_keep_the_cap(rows: int) -> None:
+    """The units of a part are waited for before the process begins the next part."""
     table = VirtualTable(0.001)
     table.write([items(rows, 0)] * (2400 // rows), 200)
     check_cap([table], 200)
 
 
-def test_throttled_requests_and_pauses_of_the_process_leave_the_cap_kept() -> None:
-    """A process that stood still catches up by no burst, and what was throttled has consumed nothing."""
+def test_throttling_and_stalls_keep_the_cap() -> None:
+    """A process that stalled does not catch up with a burst, and throttled requests count nothing."""
     table = VirtualTable(
         0.02,
         decide=lambda number: number % 7 == 0,
@@ -150,7 +150,7 @@ def test_throttled_requests_and_pauses_of_the_process_leave_the_cap_kept() -> No
 
 @pytest.mark.parametrize("executors", [2, 5])
 def test_executors_together_keep_the_cap(executors: int) -> None:
-    """Each gets its share of it, and they run side by side."""
+    """Executors that run in parallel with equal shares keep the cap together."""
     tables = [VirtualTable(0.02) for _ in range(executors)]
     for table in tables:
         table.write([items(500, 0)] * 4, 1000 / executors)
@@ -158,7 +158,7 @@ def test_executors_together_keep_the_cap(executors: int) -> None:
 
 
 def _write_timed(task: tuple[str, int, float]) -> tuple[float, float, int]:
-    """Write a part to a real server; return when it began, when it ended, and the units it took."""
+    """Write a part to a real server; return its start, its end and the units it used."""
     url, number, rate = task
     rows = [(f"{number}-{key}", text.replace('"E-', f'"{number}-E-')) for key, text in items(40, 0)]
     began = time.monotonic()
@@ -167,10 +167,10 @@ def _write_timed(task: tuple[str, int, float]) -> tuple[float, float, int]:
     return began, time.monotonic(), writer.counts.write_units
 
 
-def test_processes_keep_the_cap_on_a_server_that_counts() -> None:
-    """Over the wire, by a real clock: the server never took more than the cap allows for the time they wrote.
+def test_processes_keep_the_cap_on_a_real_server() -> None:
+    """On a real clock, the server's consumed units never exceed the cap for the time of the writes.
 
-    However slow the machine, it cannot be too fast: time that a writer loses is never made up for.
+    This holds on a slow machine too, because lost time is never made up for.
     """
     cap, processes = 120.0, 2
     with dynamodb_server() as server:

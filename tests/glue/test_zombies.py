@@ -1,4 +1,4 @@
-"""A load that was taken for dead and wakes up does no harm, and what dead loads leave is dropped."""
+"""A load that was taken for dead and continues does no harm, and leftovers of dead loads are dropped."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ pytestmark = pytest.mark.stack
 ROWS: list[dict[str, Any]] = [{"flight": f"F-{number:03}", "seats": number} for number in range(120)]
 
 
-def test_a_load_that_lost_its_claim_before_writing_writes_nothing(
+def test_load_that_lost_its_claim_writes_nothing(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job run that was taken for dead wakes up, finds another's claim, and leaves no trace in a store."""
+    """A job run that finds its claim replaced before writing changes no store and writes no report."""
     written = platform.builder.write(ROWS)
     stale = platform.claim(written)
     fresh: list[LoadArguments] = []
@@ -60,10 +60,10 @@ def test_a_load_that_lost_its_claim_before_writing_writes_nothing(
     check_stores(platform, written)
 
 
-def test_a_load_that_lost_its_claim_at_the_end_does_no_harm(
+def test_load_that_lost_its_claim_at_the_end_is_not_loaded(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A zombie that has written all its rows cannot declare them loaded, and its successor's are the same."""
+    """A job run that lost its claim after writing cannot mark the batch as loaded; its successor can."""
     written = platform.builder.write(ROWS)
     stale = platform.claim(written)
     fresh: list[LoadArguments] = []
@@ -84,10 +84,10 @@ def test_a_load_that_lost_its_claim_at_the_end_does_no_harm(
     check_stores(platform, written)
 
 
-def test_a_load_whose_completion_was_not_answered_keeps_its_report(
+def test_lost_completion_response_keeps_the_report(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry has it as loaded, so its report must go on saying what was loaded."""
+    """If the registry's response to the completion is lost, the report still has the evidence."""
     written = platform.builder.write(ROWS)
     arguments = platform.claim(written)
     complete = Claim.complete
@@ -104,10 +104,10 @@ def test_a_load_whose_completion_was_not_answered_keeps_its_report(
 
 
 @pytest.mark.parametrize("step", ["record", "prepare", "copy", "begin", "verify", "renew", "commit"])
-def test_a_zombie_that_wakes_at_any_step_duplicates_no_row(
+def test_zombie_at_any_step_duplicates_no_rows(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Whoever moves rows first, each row stands once; and a load that follows both is complete."""
+    """Whichever of two loads moves its rows first, each row is stored once."""
     written = platform.builder.write(ROWS)
     stale = platform.claim(written)
     fresh: list[LoadArguments] = []
@@ -124,7 +124,7 @@ def test_a_zombie_that_wakes_at_any_step_duplicates_no_row(
     with pytest.raises((ClaimNotHeldError, LoadFailedError)):
         load(stale)
     if platform.record().load_state != "loaded":
-        # Another transaction had the zombie's record in its hands: the successor failed loudly.
+        # The zombie's transaction had locked its record, so the successor failed.
         assert step == "commit"
         assert platform.record().claim_token is None
         load(platform.claim(written))
@@ -144,10 +144,10 @@ def test_a_zombie_that_wakes_at_any_step_duplicates_no_row(
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__.rpartition(".")[2],
 )
-def test_a_zombie_that_wakes_when_its_successor_has_loaded_all_changes_nothing(
+def test_zombie_after_its_successor_changes_nothing(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch, target: Any, name: str
 ) -> None:
-    """Before, while and after it writes items: what it still writes stands there already; it ends in vain."""
+    """A load that continues after its successor has finished ends with an error and changes nothing."""
     written = platform.builder.write(ROWS[:60], ROWS[60:])
     stale = platform.claim(written)
     fresh: list[LoadArguments] = []
@@ -169,10 +169,10 @@ def test_a_zombie_that_wakes_when_its_successor_has_loaded_all_changes_nothing(
     assert platform.staging_tables() == []
 
 
-def test_a_load_that_was_overtaken_in_the_warehouse_moves_nothing(
+def test_load_overtaken_in_snowflake_rolls_back(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job run that finds its record deleted ends as one without a claim, and rolls back."""
+    """A job run whose record in Snowflake was deleted rolls back."""
     written = platform.builder.write(ROWS)
     run = WarehouseLoader._run
 
@@ -187,10 +187,10 @@ def test_a_load_that_was_overtaken_in_the_warehouse_moves_nothing(
     assert platform.warehouse() == []
 
 
-def test_what_a_dead_load_of_another_batch_left_is_dropped_in_time(
+def test_leftovers_of_a_dead_load_are_dropped(
     platform: LoadPlatform, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A load drops staging tables of a batch that nobody loads again after a day, and not before."""
+    """Staging tables of another batch's dead load are dropped once they are old enough, not before."""
     dead = platform.builder.write(ROWS, batch_id="20130201T070000Z-0123abcd")
     clean_up = WarehouseLoader.clean_up
     monkeypatch.setattr(WarehouseLoader, "clean_up", lambda _loader: None)

@@ -86,13 +86,13 @@ def test_failed_writer_leaves_no_receipt(batches: StackBatches, monkeypatch: pyt
     with pytest.raises(WriterEndedError, match=r"Open a new writer and write the whole share again"):
         writer.close()
     with monkeypatch.context() as failing:
-        # # A put that still fails after all retries.
+        # A put that still fails after all retries.
         failing.setattr(ObjectStore, "put_new", Mock(side_effect=ConnectionError))
         other = batch.writer("b")
         other.write(table_of(SCHEMA, rows_of("k-4")))
         with pytest.raises(ConnectionError):
             other.close()
-    # # The second close would not write the lost part again.
+    # The second close would not write the lost part again.
     with pytest.raises(WriterEndedError):
         other.close()
     third = batch.writer("c")
@@ -158,7 +158,7 @@ def test_overtaken_attempt_without_manifest_is_refused(batches: StackBatches) ->
     batches.store.client.delete_object(Bucket=batches.store.bucket, Key=manifest.key)
     with pytest.raises(AttemptSupersededError, match="Attempt 2 has already committed the batch"):
         early.commit(["a"], PROVENANCE)
-    # # A later attempt that was killed before its manifest can finish.
+    # A later attempt that was killed before its manifest can finish.
     again = late.commit(["a"], PROVENANCE)
     assert (again.delta, again.json_parts) == (manifest.delta, manifest.json_parts)
 
@@ -251,7 +251,7 @@ def test_duplicate_keys_across_shares_count_as_refused(batches: StackBatches) ->
     """Rows that share a key are refused across shares and named by share and number."""
     batch = batches.open()
     batches.write(batch, "a", rows_of("k-1", "k-2", "k-3"))
-    # # The key of a row that is refused for another reason is not a duplicate.
+    # The key of a row that is refused for another reason is not a duplicate.
     batches.write(batch, "b", [*rows_of("k-4", "k-2"), {"entity_id": "k-1", "share": float("nan")}])
     batches.write(batch, "c", rows_of("k-5", "k-4", "k-2"))
     with pytest.raises(PredictionsError) as raised:

@@ -56,7 +56,7 @@ def check_equal(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> lis
     assert verdicts == {
         place: (line.refusal, line.fault) for place, line in enumerate(want) if line.refusal is not None
     }
-    # # Types and texts are compared too, since 0.0 == -0.0.
+    # Types and texts are compared too, since 0.0 == -0.0.
     stored = [
         {name: (type(value), str(value)) for name, value in row.items()} for row in found.columns.to_pylist()
     ]
@@ -81,7 +81,7 @@ def stored_values(schema: PredictionSchema, line: PredictionLine) -> dict[str, A
     values |= {name: held.get(name) for name in values}
     for column in schema.columns:
         if column.type.kind is Kind.DECIMAL and values[column.name] is not None:
-            # # Trailing zeros are removed, since Arrow limits the number of digits.
+            # Trailing zeros are removed, since Arrow limits the number of digits.
             digits = Decimal(number_text(values[column.name]))
             kind = pa.decimal128(column.type.precision, column.type.scale)
             values[column.name] = pa.scalar(digits, kind).as_py()

@@ -13,7 +13,7 @@ from prediction_batches.rows.given_rows import given_rows
 from tests.batches.rows.random_columns import random_values
 from tests.batches.rows.row_reference import check_equal, encoded, schema_of
 
-# # The key is in the middle of the sorted names, and the schema is not sorted.
+# The key is in the middle of the sorted names, and the schema is not sorted.
 TYPES = {
     "z_text": "string",
     "m_key": "string",
