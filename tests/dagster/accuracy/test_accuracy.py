@@ -1,4 +1,4 @@
-"""Published batches are measured once outcomes are known, and compared with what their model promised."""
+"""Published batches are measured once outcomes are known, and compared with the promised accuracy."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def verdict(value: float, name: str = "mae:score") -> Verdict:
     )
 
 
-def promoted(
+def make_champion(
     small: SmallModel, version: int, digest: str = DIGEST, *, verdict_key: str | None = VERDICT_KEY
 ) -> None:
     """Make a version the champion."""
@@ -146,94 +146,94 @@ def publish(small: SmallModel, partition: str) -> str:
     return batch_id
 
 
-def prepare(small: SmallModel, partition: str) -> None:
-    """Let the features of a partition be there."""
+def mark_prepared(small: SmallModel, partition: str) -> None:
+    """Store the last file of a partition's features, which shows that it is prepared."""
     prefix = partition_features_prefix(small.name, partition)
     small.platform.bucket.put(f"{prefix}run=r/features.json", b"{}")
 
 
 def put(small: SmallModel, found: MeasuredAccuracy) -> MeasuredAccuracy:
-    """Put the document of a batch of the model."""
+    """Store an accuracy document as one of the small model, and return it."""
     own = replace(found, model=small.name)
     small.platform.bucket.put(accuracy_key(small.name, own.partition, own.batch_id), own.to_bytes())
     return own
 
 
-class Looks:
-    """A sensor that looks again and again, and keeps its cursor."""
+class AccuracySensor:
+    """Runs ticks of the accuracy sensor and keeps its cursor between them."""
 
     def __init__(self, small: SmallModel) -> None:
         self.small = small
         self.cursor: str | None = None
 
     def look(self, *others: str, moment: datetime | None = None) -> dict[str, dg.RunRequest]:
-        """Return the runs that one look asks for, by run key."""
+        """Return the run requests of one tick, by run key."""
         context = dg.build_sensor_context(cursor=self.cursor)
         found = accuracy_tick(context, self.small.platform, [self.small.name, *others], moment or now())
         self.cursor = found.cursor
         return {str(request.run_key): request for request in found.run_requests or ()}
 
     def settled(self) -> int:
-        """Return up to which publication nothing is left."""
+        """Return the publication number up to which no batch needs measuring."""
         return AccuracyCursor.parse(self.cursor).settled[self.small.name]
 
 
-def test_a_published_batch_is_measured_once_the_next_partition_is_prepared(small_model: SmallModel) -> None:
-    """The run takes this very batch; it is asked for under one key until its document is there."""
-    looks, batch_id = Looks(small_model), publish(small_model, "2013-02-01")
-    prepare(small_model, "2013-02-01")
-    assert looks.look() == {}
-    prepare(small_model, "2013-02-02")
-    (request,) = looks.look().values()
+def test_published_batch_is_measured_once_the_next_partition_is_prepared(small_model: SmallModel) -> None:
+    """Each tick requests the same run for this batch until its accuracy document exists."""
+    sensor, batch_id = AccuracySensor(small_model), publish(small_model, "2013-02-01")
+    mark_prepared(small_model, "2013-02-01")
+    assert sensor.look() == {}
+    mark_prepared(small_model, "2013-02-02")
+    (request,) = sensor.look().values()
     assert (request.job_name, request.partition_key) == (accuracy_job_name(small_model.name), "2013-02-01")
     assert request.tags[MEASURED_BATCH_TAG] == batch_id
-    assert looks.look().keys() == {request.run_key}
-    assert looks.settled() == 0
+    assert sensor.look().keys() == {request.run_key}
+    assert sensor.settled() == 0
     put(small_model, measured(batch_id=batch_id))
-    assert looks.look() == {}
-    assert looks.settled() == 1
+    assert sensor.look() == {}
+    assert sensor.settled() == 1
 
 
-def test_a_batch_that_nothing_was_known_of_is_measured_again_later(small_model: SmallModel) -> None:
-    """By the next partition that is prepared, a week ahead at most; after a month nobody waits."""
-    looks, batch_id = Looks(small_model), publish(small_model, "2013-02-01")
-    prepare(small_model, "2013-02-02")
+def test_batch_without_outcomes_is_measured_again_later(small_model: SmallModel) -> None:
+    """A new try needs another prepared partition at most a week ahead; after a month tries end."""
+    sensor, batch_id = AccuracySensor(small_model), publish(small_model, "2013-02-01")
+    mark_prepared(small_model, "2013-02-02")
     put(small_model, measured(value=None, batch_id=batch_id))
-    assert looks.look() == {}
-    prepare(small_model, "2013-02-09")
-    assert looks.look() == {}
-    prepare(small_model, "2013-02-05")
-    (key,) = looks.look()
+    assert sensor.look() == {}
+    mark_prepared(small_model, "2013-02-09")
+    assert sensor.look() == {}
+    mark_prepared(small_model, "2013-02-05")
+    (key,) = sensor.look()
     assert key.endswith(":2013-02-05")
-    assert looks.settled() == 0
-    assert looks.look(moment=now() + timedelta(days=31)) == {}
-    assert looks.settled() == 1
+    assert sensor.settled() == 0
+    assert sensor.look(moment=now() + timedelta(days=31)) == {}
+    assert sensor.settled() == 1
 
 
-def test_a_batch_that_waits_keeps_no_later_one_from_its_measurement(small_model: SmallModel) -> None:
-    """A rollback asks for nothing: both batches are measured for themselves."""
-    looks = Looks(small_model)
+def test_waiting_batch_does_not_delay_later_ones(small_model: SmallModel) -> None:
+    """Each batch is requested once its own next partition is prepared, even after a rollback."""
+    sensor = AccuracySensor(small_model)
     first, second = publish(small_model, "2013-02-01"), publish(small_model, "2013-02-03")
-    prepare(small_model, "2013-02-04")
-    (request,) = looks.look().values()
+    mark_prepared(small_model, "2013-02-04")
+    (request,) = sensor.look().values()
     assert request.tags[MEASURED_BATCH_TAG] == second
     publisher(small_model).roll_back(person(), first)
-    prepare(small_model, "2013-02-02")
-    assert {request.tags[MEASURED_BATCH_TAG] for request in looks.look().values()} == {first, second}
+    mark_prepared(small_model, "2013-02-02")
+    assert {request.tags[MEASURED_BATCH_TAG] for request in sensor.look().values()} == {first, second}
 
 
-def test_a_model_that_cannot_be_read_stops_no_other(small_model: SmallModel) -> None:
-    """Its error is told, and the next tick begins behind the model that was looked at last."""
+def test_unreadable_model_does_not_stop_other_models(small_model: SmallModel) -> None:
+    """A registry item that cannot be parsed does not keep another model from being measured."""
     registry = small_model.platform.settings.deployment.registry_table
     item = {"model": {"S": "broken"}, "record": {"S": "publication#000000000001"}, "sequence": {"S": "x"}}
     small_model.platform.client("dynamodb").put_item(TableName=registry, Item=item)
     publish(small_model, "2013-02-01")
-    prepare(small_model, "2013-02-02")
-    assert len(Looks(small_model).look("broken")) == 1
+    mark_prepared(small_model, "2013-02-02")
+    assert len(AccuracySensor(small_model).look("broken")) == 1
 
 
-def test_the_batch_to_measure_is_the_one_published_last_or_named(small_model: SmallModel) -> None:
-    """One that is only loaded has no readers to disappoint."""
+def test_latest_or_named_published_batch_is_measured(small_model: SmallModel) -> None:
+    """A batch that is only loaded is never measured, since nobody has read it."""
     registry, partition = small_model.platform.registry, Partition("2013-02-01")
     assert published_batch(registry, small_model.name, partition, named=None) is None
     first, second = publish(small_model, partition), publish(small_model, partition)
@@ -246,10 +246,10 @@ def test_the_batch_to_measure_is_the_one_published_last_or_named(small_model: Sm
     assert (chosen(None), chosen(first), chosen(loaded)) == (second, first, None)
 
 
-def test_a_promoted_version_promises_what_its_verdict_says(small_model: SmallModel) -> None:
-    """Of the same metric; a verdict that is gone promises nothing."""
+def test_promise_comes_from_the_verdict_on_the_version(small_model: SmallModel) -> None:
+    """A missing verdict, or one on another metric, promises nothing."""
     bucket, registry = small_model.platform.bucket, small_model.platform.registry
-    promoted(small_model, 7)
+    make_champion(small_model, 7)
     own = replace(measured(), model=small_model.name)
     assert promise_of(own, registry, bucket, []) is None
     bucket.put(VERDICT_KEY, verdict(8.0).to_bytes())
@@ -258,8 +258,8 @@ def test_a_promoted_version_promises_what_its_verdict_says(small_model: SmallMod
     assert promise_of(own, registry, bucket, []) is None
 
 
-def test_a_model_that_nobody_judged_promises_what_its_first_batches_reached(small_model: SmallModel) -> None:
-    """The median of three; those of other versions, of later days and without a value do not count."""
+def test_promise_without_verdict_is_median_of_first_batches(small_model: SmallModel) -> None:
+    """Batches of other versions or without a value do not count, and fewer than three promise nothing."""
     values = [("01", 9.0), ("02", 1.0), ("03", None), ("04", 5.0), ("05", 6.0), ("06", 50.0), ("07", 99.0)]
     for day, value in values:
         digest = "other" if day == "01" else DIGEST
@@ -276,8 +276,8 @@ def test_a_model_that_nobody_judged_promises_what_its_first_batches_reached(smal
     assert promise_of(own, registry, bucket, documents.up_to(Partition("2013-02-04"))) is None
 
 
-def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel) -> None:
-    """A model of many years costs no more than one of a quarter; a damaged document is passed over."""
+def test_documents_are_read_ninety_partitions_back(small_model: SmallModel) -> None:
+    """A model with years of history costs no more, and a damaged document is skipped."""
     for partition in ("2012-11-02", "2012-11-03", "2013-02-01"):
         put(small_model, measured(partition))
     small_model.platform.bucket.put(
@@ -301,18 +301,18 @@ def test_documents_are_looked_for_ninety_partitions_back(small_model: SmallModel
         (None, "lower", Level.PASS, "cannot be computed yet: 0 of 100 rows have an outcome"),
     ],
 )
-def test_a_batch_is_worse_by_a_share_of_the_promise(
+def test_loss_of_accuracy_is_a_share_of_the_promise(
     value: float | None, better: str, level: Level, words: str
 ) -> None:
-    """From the thresholds on, in the direction of the metric."""
+    """A batch warns or blocks from the threshold on, whichever direction of the metric is better."""
     promise = Promise("mae:score", 10.0, "the verdict on version 7")
     finding = accuracy_finding(measured(value=value, better=better), promise, Accuracy(warn=0.1, block=0.5))
     assert finding.level is level
     assert words in finding.text
 
 
-def test_thresholds_that_are_not_declared_let_everything_pass() -> None:
-    """A promise of 0 is compared with as it is."""
+def test_everything_passes_without_threshold_or_promise() -> None:
+    """The loss from a promise of 0 is the absolute difference, since a share of 0 is undefined."""
     finding = accuracy_finding(measured(value=3.0), Promise("m", 0.0, "it"), Accuracy(warn=None))
     assert (finding.level, finding.worse_by) == (Level.PASS, 3.0)
     without = accuracy_finding(measured(), None, Accuracy())
@@ -320,8 +320,8 @@ def test_thresholds_that_are_not_declared_let_everything_pass() -> None:
     assert "no promise to compare it with" in without.text
 
 
-def test_accuracy_decays_with_two_worse_batches_of_three_of_the_champion(small_model: SmallModel) -> None:
-    """One is chance, and batches of the version before count for nothing."""
+def test_accuracy_decays_when_two_of_three_champion_batches_are_worse(small_model: SmallModel) -> None:
+    """One worse batch is chance, and batches of an earlier version do not count."""
     bucket, registry = small_model.platform.bucket, small_model.platform.registry
     declaration = small_model.declaration
 
@@ -329,7 +329,7 @@ def test_accuracy_decays_with_two_worse_batches_of_three_of_the_champion(small_m
         return len(decayed_accuracy(bucket, registry, declaration, DIGEST, least=Level.WARN))
 
     assert not decayed()
-    promoted(small_model, 7)
+    make_champion(small_model, 7)
     bucket.put(VERDICT_KEY, verdict(10.0).to_bytes())
 
     def deliver(day: int, value: float | None, digest: str = DIGEST) -> int:
@@ -346,10 +346,8 @@ def test_accuracy_decays_with_two_worse_batches_of_three_of_the_champion(small_m
     assert decayed_accuracy(bucket, registry, declaration, DIGEST, least=Level.BLOCK) == ()
 
 
-def test_further_batches_of_a_version_that_does_badly_wait_for_a_person(
-    small_model: SmallModel, tmp_path: Path
-) -> None:
-    """Two of its measured batches are worse by `block`; batches of another version are published as ever."""
+def test_inaccurate_version_blocks_its_further_batches(small_model: SmallModel, tmp_path: Path) -> None:
+    """Two batches worse by `block` give the version's next batch check faults, but no other version's."""
     folder = tmp_path / "acme" / "defs" / small_model.name
     folder.mkdir(parents=True)
     (folder / "outcomes.py").touch()
@@ -363,7 +361,7 @@ def test_further_batches_of_a_version_that_does_badly_wait_for_a_person(
             "accuracy": {"block": 0.5, "metrics": [{"kind": "mae", "predicted": "score", "actual": "real"}]}
         },
     )
-    promoted(small_model, 7)
+    make_champion(small_model, 7)
     small_model.platform.bucket.put(VERDICT_KEY, verdict(10.0).to_bytes())
     examined = Examination(
         facts=BatchFacts(rows=3, columns={}), live_batch_id=None, by_column=[], against_live=[], drift=[]
@@ -384,8 +382,8 @@ def test_further_batches_of_a_version_that_does_badly_wait_for_a_person(
     assert faults("f" * 16) is None
 
 
-def test_dagster_shows_figures_slices_and_a_picture() -> None:
-    """Numbers are plotted by Dagster; bars of other versions are grey, and a line is drawn at the promise."""
+def test_metadata_holds_figures_slices_and_a_picture() -> None:
+    """Dagster can plot the figures; the picture has a bar per batch and a line for the promise."""
     own = replace(
         measured(), slices=(MeasuredSlice(column="region", value="north | south", rows=300, metric=8.5),)
     )
@@ -407,14 +405,14 @@ def test_dagster_shows_figures_slices_and_a_picture() -> None:
 
 
 class MeasuringJobs(SageMakerJobs):
-    """A fake at the edge: its jobs succeed at once, and leave the document of the batch that they name."""
+    """Fakes SageMaker: each job succeeds at once and leaves the accuracy document of its batch."""
 
     def client(self) -> Any:
-        """Return a client whose jobs are done."""
+        """Return this fake, which is its own client."""
         return self
 
     def run(self, *, job_name: Any, request: Any, **_: Any) -> Any:
-        """Do what a job does."""
+        """Store the accuracy document that a real job would write."""
         named = request(job_name(1), 1)["AppSpecification"]["ContainerArguments"]
         arguments = AccuracyArguments.parse(named)
         found = replace(measured(value=12.0, batch_id=arguments.batch_id), model=arguments.model)
@@ -423,10 +421,10 @@ class MeasuringJobs(SageMakerJobs):
         return SimpleNamespace(metadata={"job": job_name(1)}, description={})
 
 
-def test_a_partition_shows_how_its_published_batch_did(small_model: SmallModel) -> None:
-    """The check warns beside the figures of the batch that the run names; measured again, by another job."""
+def test_asset_shows_accuracy_of_the_published_batch(small_model: SmallModel) -> None:
+    """A run measures the latest batch or the one it names, and fails if none was published."""
     platform = small_model.platform
-    promoted(small_model, 7)
+    make_champion(small_model, 7)
     platform.bucket.put(VERDICT_KEY, verdict(10.0).to_bytes())
     first, second = publish(small_model, "2013-02-01"), publish(small_model, "2013-02-01")
     asset = accuracy_asset(small_model.declaration, small_model.partitions)
@@ -458,8 +456,8 @@ def test_a_partition_shows_how_its_published_batch_did(small_model: SmallModel) 
         assert "No batch of 2013-02-02 was published" in str(failure.event_specific_data)
 
 
-def test_only_models_whose_outcomes_are_told_and_judged_have_accuracy(tmp_path: Path) -> None:
-    """Metrics of `training`, or of `quality.accuracy` for a model that is not trained here."""
+def test_accuracy_needs_outcomes_and_metrics(tmp_path: Path) -> None:
+    """Metrics come from `training`, or from `quality.accuracy` for a model that is trained elsewhere."""
     metrics = [{"kind": "mae", "predicted": "score", "actual": "spent"}]
     trained = {"window": 3, "held_out": 2, "metrics": metrics}
     folder = tmp_path / "acme" / "defs" / "m"
