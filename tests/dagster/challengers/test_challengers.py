@@ -1,4 +1,4 @@
-"""Tests of challengers in Dagster: whom they are scored beside, by which run, and what a person is told."""
+"""Challengers in Dagster: which batches they score, in which run, and what the comparison shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARCHIVE = PinnedModel(digest="0" * 16, key="models/m/candidates/2/output/model.t
 
 
 def comparison(batch_id: str = "20130201T060000Z-00000001", **changes: Any) -> dict[str, Any]:
-    """Return a comparison in which nothing is wrong."""
+    """Return a comparison without findings, unless changed."""
     return {
         "batch_id": batch_id,
         "champion": 1,
@@ -51,8 +51,8 @@ def comparison(batch_id: str = "20130201T060000Z-00000001", **changes: Any) -> d
     }
 
 
-def judged(**changes: Any) -> dict[str, Any]:
-    """Return how both did on the partition before."""
+def earlier_metrics(**changes: Any) -> dict[str, Any]:
+    """Return the metrics of champion and challenger on the partition before."""
     metric = {
         "name": "mae:score",
         "better": "lower",
@@ -68,17 +68,17 @@ def judged(**changes: Any) -> dict[str, Any]:
     ("changes", "words"),
     [
         ({}, "close to the champion's, and its metrics are not worse"),
-        ({"earlier": judged()}, "close to the champion's, and its metrics are not worse"),
+        ({"earlier": earlier_metrics()}, "close to the champion's, and its metrics are not worse"),
         (
-            {"earlier": judged(champion=None, challenger=None)},
+            {"earlier": earlier_metrics(champion=None, challenger=None)},
             "close to the champion's, and its metrics are not worse",
         ),
         (
-            {"earlier": judged(challenger=6.0)},
+            {"earlier": earlier_metrics(challenger=6.0)},
             "the challenger is worse on 2013-01-31: its mae:score is 6, the champion's is 5",
         ),
         (
-            {"earlier": judged(better="higher")},
+            {"earlier": earlier_metrics(better="higher")},
             "the challenger is worse on 2013-01-31: its mae:score is 4, the champion's is 5",
         ),
         ({"rows_challenger": 2}, "the challenger predicts 2 rows, but the batch has 3"),
@@ -88,8 +88,8 @@ def judged(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_challenger_that_differs_or_is_worse_warns(changes: dict[str, Any], words: str) -> None:
-    """It never blocks: nobody is served it."""
+def test_challenger_that_differs_or_is_worse_warns(changes: dict[str, Any], words: str) -> None:
+    """A finding never blocks, since readers do not get the challenger's predictions."""
     quality = Quality.model_validate({"drift": {"warn": 0.2}})
     result = comparison_result(KEY, quality, comparison(**changes))
     assert result.description is not None
@@ -98,17 +98,17 @@ def test_a_challenger_that_differs_or_is_worse_warns(changes: dict[str, Any], wo
     assert result.severity is dg.AssetCheckSeverity.WARN
 
 
-def test_a_person_sees_versions_columns_and_metrics() -> None:
-    """A metric that says nothing has no value."""
-    shown = comparison_metadata(comparison(earlier=judged(challenger=None)))
+def test_metadata_shows_versions_columns_and_metrics() -> None:
+    """A missing value is shown as a dash, and without an earlier partition there is no table of metrics."""
+    shown = comparison_metadata(comparison(earlier=earlier_metrics(challenger=None)))
     assert (shown["champion"], shown["challenger"], shown["judged_partition"]) == (1, 2, "2013-01-31")
     assert "| `score` | `0.050` | `0` | `1` |" in shown["columns"].value
     assert "| `mae:score` | `3` | `5` | `-` |" in shown["metrics"].value
     assert "metrics" not in comparison_metadata(comparison())
 
 
-def test_models_with_versions_have_challengers_and_others_have_none() -> None:
-    """The asset is partitioned as predictions, its check is its own, and the sensor starts its job alone."""
+def test_only_models_with_versions_have_challengers() -> None:
+    """The asset has the partitions of predictions and its own check, and is not in the load or score job."""
     with_versions, without = (
         declaration("things", training=TRAINING),
         declaration("others", training=None, model=MODEL_FILE),
@@ -127,12 +127,12 @@ def test_models_with_versions_have_challengers_and_others_have_none() -> None:
 
 
 @pytest.mark.stack
-def test_each_new_batch_is_scored_by_the_challenger_in_a_run_of_its_own(small_model: SmallModel) -> None:
-    """Only while there is one; each batch and version makes one run, however often the sensor looks."""
+def test_challenger_scores_each_new_batch_in_its_own_run(small_model: SmallModel) -> None:
+    """Without a challenger nothing is requested, and repeated ticks request the same run."""
     name, registry = small_model.name, small_model.platform.registry
     batch_id, refused = small_model.registered_batch(), small_model.batch_id()
     assert not challengers_tick(None, registry, [name]).run_requests
-    challenged(small_model)
+    make_challenger(small_model)
     first, second = (challengers_tick(None, registry, [name]).run_requests or [] for _ in range(2))
     (request,) = first
     assert [each.run_key for each in second] == [request.run_key]
@@ -145,17 +145,17 @@ def test_each_new_batch_is_scored_by_the_challenger_in_a_run_of_its_own(small_mo
 
 
 @pytest.mark.stack
-def test_the_job_is_told_batch_and_version_and_its_comparison_is_shown(small_model: SmallModel) -> None:
-    """The batch itself stays as it is; without a challenger there is nothing to score."""
+def test_challenger_job_gets_batch_and_version(small_model: SmallModel) -> None:
+    """The asset shows the job's comparison and leaves the batch's record unchanged."""
     batch_id = small_model.registered_batch()
     before = small_model.record(batch_id)
     told: list[ScoreArguments] = []
 
     class Jobs(SageMakerJobs):
-        """Plays a job: it notes its arguments and leaves a comparison."""
+        """Fakes SageMaker: a job keeps its arguments and stores a comparison."""
 
         def client(self) -> Any:
-            """Return what runs it."""
+            """Return a client that runs the fake job."""
 
             def run(
                 *, job_name: Callable[[int], str], request: Callable[..., Mapping[str, Any]], **_: Any
@@ -175,7 +175,7 @@ def test_the_job_is_told_batch_and_version_and_its_comparison_is_shown(small_mod
         given: dict[str, Any] = {"partition_key": PARTITION, "instance": instance, "raise_on_error": False}
         assert not dg.materialize([asset], resources=resources, **given).success
         assert not told
-        challenged(small_model)
+        make_challenger(small_model)
         done = dg.materialize([asset], resources=resources, **given)
         assert done.success
         (check,) = done.get_asset_check_evaluations()
@@ -186,7 +186,7 @@ def test_the_job_is_told_batch_and_version_and_its_comparison_is_shown(small_mod
     assert small_model.record(batch_id) == before
 
 
-def challenged(small_model: SmallModel) -> None:
+def make_challenger(small_model: SmallModel) -> None:
     """Make a registered version the model's challenger."""
     name, registry = small_model.name, small_model.platform.registry
     found = version_record(name, ARCHIVE, version=2, state="approved")
