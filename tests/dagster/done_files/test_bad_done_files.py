@@ -1,4 +1,4 @@
-"""Done files that are none: one visible refusal each, with its reason, and everything else goes on."""
+"""Invalid done files: each is refused once, visibly and with its reason, and all others still load."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ pytestmark = pytest.mark.stack
 
 
 def without(member: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return what leaves one member out of a document."""
+    """Return a function that removes one member from a document."""
     return lambda document: {name: value for name, value in document.items() if name != member}
 
 
-def elsewhere(document: dict[str, Any]) -> dict[str, Any]:
-    """Name a part of another batch."""
+def with_foreign_part(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with a JSON part of another batch."""
     part = {**document["json_parts"][0], "key": "predictions/other/json/part-00000.jsonl.gz"}
     return {**document, "json_parts": [part]}
 
 
-def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> None:
-    """It would be newer than all that follow, so that none of them went live by itself any more."""
+def test_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> None:
+    """It would be newer than all following batches, so none of them would be published automatically."""
     ahead = datetime.now(UTC) + timedelta(minutes=50)
     bad = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
     done_file = register_done_file(small_model.platform.bucket, small_model.platform.registry, bad.key)
@@ -49,19 +49,19 @@ def test_a_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> Non
     [
         (without("checksum"), "checksum"),
         (lambda document: {**document, "bucket": "another-bucket"}, "another-bucket"),
-        (elsewhere, r"json_parts[0].key"),
+        (with_foreign_part, r"json_parts[0].key"),
         (lambda document: {**document, "row_count": 4}, "row_count"),
         (lambda document: {**document, "model": "../etc"}, "model"),
         (None, "not valid JSON"),
     ],
 )
-def test_a_bad_manifest_is_refused_once_and_stops_nothing(
+def test_invalid_manifest_is_refused_once(
     small_model: SmallModel,
     daemon: SensorDaemon,
     spoil: Callable[[dict[str, Any]], dict[str, Any]] | None,
     named: str,
 ) -> None:
-    """The reason is in the registry and in the UI, the batch beside it loads, and a correction loads too."""
+    """Registry and UI show the reason, the batch beside it loads, and so does a corrected manifest."""
     good, bad = small_model.deliver(small_model.manifest()), small_model.manifest()
     content = b"{" if spoil is None else json.dumps(spoil(bad.to_document())).encode()
     small_model.platform.bucket.put(bad.key, content)
@@ -92,10 +92,8 @@ def test_a_bad_manifest_is_refused_once_and_stops_nothing(
         "done/2026-11-23/x",
     ],
 )
-def test_a_key_that_is_no_done_files_is_refused_by_name(
-    small_model: SmallModel, daemon: SensorDaemon, key: str
-) -> None:
-    """Nothing of such a file is read; the tick says which it was, and so does an asset of such files."""
+def test_malformed_key_is_refused(small_model: SmallModel, daemon: SensorDaemon, key: str) -> None:
+    """The tick names the key, and the asset `refused_done_files` records it once."""
     small_model.platform.bucket.put(key, b"{}")
     result = daemon.tick()
     assert result.run_requests == []
@@ -106,10 +104,8 @@ def test_a_key_that_is_no_done_files_is_refused_by_name(
     assert (skipped_because(again), again.asset_events) == ("No new done files", [])
 
 
-def test_files_that_would_cost_much_are_refused_and_the_others_load(
-    small_model: SmallModel, daemon: SensorDaemon
-) -> None:
-    """Ten of them took so long that no tick came to its end any more."""
+def test_manifest_with_too_many_values_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Parsing ten of them took so long that no tick ever finished; the batch beside them loads."""
     bomb = b'{"x":[' + b"1," * MANIFEST_VALUES + b"1]}"
     bad = [small_model.manifest() for _ in range(10)]
     for manifest in bad:
@@ -122,7 +118,7 @@ def test_files_that_would_cost_much_are_refused_and_the_others_load(
 
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Return the keys whose parsing ends the tick, as too little memory or Dagster's patience would."""
+    """Return the keys whose parsing kills the tick, as too little memory or Dagster's timeout would."""
     keys: set[str] = set()
 
     def judge(bucket: DataBucket, key: str, content: bytes) -> DoneFile:
@@ -135,7 +131,7 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def ticks_until_quiet(daemon: SensorDaemon) -> tuple[list[str], list[str], int]:
-    """Return the batches of the requested runs, the refusals, and how many ticks died."""
+    """Return the batches of the requested runs, the refusals and the number of ticks that died."""
     runs, told, died = [], [], 0
     for _ in range(30):
         try:
@@ -150,10 +146,10 @@ def ticks_until_quiet(daemon: SensorDaemon) -> tuple[list[str], list[str], int]:
     raise AssertionError("The sensor does not come to rest")
 
 
-def test_files_that_end_their_ticks_are_set_aside(
+def test_files_that_kill_their_ticks_are_refused(
     small_model: SmallModel, daemon: SensorDaemon, killer: set[str]
 ) -> None:
-    """The batches beside them load; each is told once, and loads when it is delivered again."""
+    """The batches beside them load; each of them is refused once, and loads when it is delivered again."""
     manifests = [small_model.deliver(small_model.manifest()) for _ in range(6)]
     bad = manifests[1:6:3]
     killer |= {manifest.key for manifest in bad}
@@ -172,10 +168,10 @@ def test_files_that_end_their_ticks_are_set_aside(
     assert batches(daemon.tick()) == [manifest.batch_id for manifest in bad]
 
 
-def test_a_file_whose_tick_ended_for_another_reason_loads(
+def test_file_whose_tick_died_for_another_reason_loads(
     small_model: SmallModel, daemon: SensorDaemon, killer: set[str]
 ) -> None:
-    """A code server that is replaced in the middle of a tick accuses nobody for long."""
+    """Replacing the code server in the middle of a tick does not get a valid file refused."""
     manifests = [small_model.deliver(small_model.manifest()) for _ in range(3)]
     killer.add(manifests[1].key)
     with pytest.raises(SystemExit):
@@ -184,14 +180,14 @@ def test_a_file_whose_tick_ended_for_another_reason_loads(
     assert ticks_until_quiet(daemon) == ([manifest.batch_id for manifest in manifests], [], 0)
 
 
-def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """A run of a partition that does not exist would fail the whole tick."""
+def test_undeclared_partition_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """A run request for a partition that does not exist would fail the whole tick."""
     manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
     assert "2020-01-01" in refusals(daemon.tick())[0]
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
 
-def test_a_model_that_is_not_known_waits_until_it_is(small_model: SmallModel, daemon: SensorDaemon) -> None:
+def test_done_file_of_unknown_model_waits(small_model: SmallModel, daemon: SensorDaemon) -> None:
     """The wait is shown once with what to do; once the model is known, the next tick requests the run."""
     manifest = small_model.deliver(small_model.manifest())
     declared, daemon.partitions = daemon.partitions, {}
@@ -207,8 +203,8 @@ def test_a_model_that_is_not_known_waits_until_it_is(small_model: SmallModel, da
     assert manifest.key not in Cursor.parse(daemon.cursor).waiting
 
 
-def test_a_wait_for_a_model_ends(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """After the window nothing is tried by itself any more; the end is shown with what to do."""
+def test_wait_for_unknown_model_ends(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """After the window the file is not retried, and the refusal names the command that loads it."""
     manifest = small_model.deliver(small_model.manifest())
     declared, daemon.partitions = daemon.partitions, {}
     daemon.tick()
@@ -220,10 +216,10 @@ def test_a_wait_for_a_model_ends(small_model: SmallModel, daemon: SensorDaemon) 
     assert daemon.tick().run_requests == []
 
 
-def test_only_so_many_files_wait(
+def test_number_of_waiting_files_is_limited(
     small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are found by the sweep once the model is known."""
+    """The sweep finds the others once the model is known."""
     monkeypatch.setattr(done_file_tick, "MAX_WAITING", 1)
     manifests = [small_model.deliver(small_model.manifest()) for _ in range(2)]
     declared, daemon.partitions = daemon.partitions, {}

@@ -19,7 +19,7 @@ from tests.dagster.small_model import SmallModel
 
 pytestmark = pytest.mark.stack
 
-# Long enough for a tick, and soon over.
+# Long enough for a tick, and short enough to wait for.
 HIDDEN_SECONDS = 2
 MAX_RECEIVES = 3
 ARRIVAL_SECONDS = 30
@@ -41,7 +41,7 @@ class Queue:
         assert self._url == small.platform.settings.done_queue_url
 
     def send(self, body: str) -> None:
-        """Send a message as anybody may who is let."""
+        """Send a message as any permitted sender may."""
         self._sqs.send_message(QueueUrl=self._url, MessageBody=body)
 
     def counts(self) -> tuple[int, int]:
@@ -51,7 +51,7 @@ class Queue:
         return int(found[visible]), int(found[hidden])
 
     def dead(self) -> list[str]:
-        """Return what lies in the dead-letter queue."""
+        """Return the messages in the dead-letter queue."""
         answer = self._sqs.receive_message(
             QueueUrl=self._dead_url, MaxNumberOfMessages=10, VisibilityTimeout=0
         )
@@ -73,7 +73,7 @@ def queue(small_model: SmallModel) -> Queue:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds; fail after `ARRIVAL_SECONDS`."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while not condition():
         assert time.monotonic() < deadline
@@ -82,16 +82,16 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def daemon(daemon: SensorDaemon, queue: Queue) -> SensorDaemon:
-    """A daemon that has listed the bucket while it was empty: from now on only the queue tells."""
+    """A daemon that has already listed the empty bucket, so that only the queue announces new files."""
     assert queue.counts() == (0, 0)
     daemon.tick()
     return daemon
 
 
-def test_an_event_starts_the_run_that_a_listing_would(
+def test_event_and_listing_start_the_same_run(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """The run key is the same: a listing finds nothing new, and with a lost cursor the same run."""
+    """The run key is the same, so even a lost cursor does not start a second run."""
     manifest = small_model.deliver(small_model.manifest())
     eventually(lambda: queue.counts()[0] == 1)
     (heard,) = requests(daemon.tick(lists=False))
@@ -103,10 +103,10 @@ def test_an_event_starts_the_run_that_a_listing_would(
     assert len(daemon.runs()) == 1
 
 
-def test_an_event_of_a_file_older_than_the_window_starts_its_run(
+def test_event_of_file_older_than_the_window_starts_its_run(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """However late a batch is done, its event tells of it."""
+    """A batch that is delivered too late for any listing is loaded once."""
     manifest = small_model.deliver(small_model.manifest(small_model.batch_id("20260101")))
     eventually(lambda: queue.counts()[0] == 1)
     assert batches(daemon.tick(lists=False)) == [manifest.batch_id]
@@ -116,10 +116,10 @@ def test_an_event_of_a_file_older_than_the_window_starts_its_run(
     assert len(daemon.runs()) == 1
 
 
-def test_a_message_outlives_the_tick_that_asked_for_its_run(
+def test_message_outlives_a_tick_that_loses_its_cursor(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """A daemon that dies before it keeps the cursor loses nothing: message and run come again."""
+    """If the daemon dies before it keeps the cursor, the message returns and the same run is requested."""
     small_model.deliver(small_model.manifest())
     eventually(lambda: queue.counts()[0] == 1)
     (lost,) = requests(daemon.tick(lists=False, keeps_cursor=False, makes_runs=False))
@@ -127,16 +127,16 @@ def test_a_message_outlives_the_tick_that_asked_for_its_run(
     eventually(lambda: queue.counts() == (1, 0))
     (again,) = requests(daemon.tick(lists=False))
     assert again.run_key == lost.run_key
-    # And once more until the run is there to be found: only then is the message deleted.
+    # The message is deleted only once the run can be found.
     eventually(lambda: queue.counts() == (1, 0))
     assert daemon.tick(lists=False).run_requests == []
     assert queue.counts() == (0, 0)
 
 
-def test_a_message_stays_while_its_run_is_not_there(
+def test_message_stays_until_its_run_exists(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """The cursor was kept, the run was not made: it is asked for again, and the message waits for it."""
+    """A run that was requested but never created is requested again, and its message is kept."""
     small_model.deliver(small_model.manifest())
     eventually(lambda: queue.counts()[0] == 1)
     daemon.tick(lists=False, makes_runs=False)
@@ -145,10 +145,10 @@ def test_a_message_stays_while_its_run_is_not_there(
     assert queue.counts() == (0, 1)
 
 
-def test_a_refused_files_message_is_deleted_once_the_refusal_is_recorded(
+def test_message_of_refused_file_is_deleted_after_the_refusal(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """It is shown once, not at every time that the message comes."""
+    """The refusal is shown once, not every time the message returns."""
     small_model.platform.bucket.put(small_model.manifest().key, b"{")
     eventually(lambda: queue.counts()[0] == 1)
     assert len(daemon.tick(lists=False).asset_events) == 1
@@ -158,10 +158,10 @@ def test_a_refused_files_message_is_deleted_once_the_refusal_is_recorded(
     assert queue.counts() == (0, 0)
 
 
-def test_messages_that_are_none_of_ours_poison_nothing(
+def test_foreign_messages_do_not_block_the_queue(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """A good message beside them starts its run; they end in the dead-letter queue, for a person to read."""
+    """A valid message beside them starts its run; they end in the dead-letter queue."""
     foreign = ["no JSON", "[]", json.dumps(event("another-bucket", "done/2026-11-23/m/x.json"))]
     for body in foreign:
         queue.send(body)
@@ -178,10 +178,10 @@ def test_messages_that_are_none_of_ours_poison_nothing(
     assert len(daemon.runs()) == 1
 
 
-def test_a_message_of_a_deleted_file_is_deleted(
+def test_message_of_deleted_file_is_deleted(
     small_model: SmallModel, daemon: SensorDaemon, queue: Queue
 ) -> None:
-    """There is nothing to load, and nothing to wait for."""
+    """A done file that no longer exists starts no run, and its message does not return."""
     manifest = small_model.deliver(small_model.manifest())
     eventually(lambda: queue.counts()[0] == 1)
     bucket = small_model.platform.settings.data_bucket
@@ -190,8 +190,8 @@ def test_a_message_of_a_deleted_file_is_deleted(
     assert queue.counts() == (0, 0)
 
 
-def test_without_the_queue_the_listing_still_loads(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """The tick that finds nothing else fails, so that somebody looks; files start their runs all the same."""
+def test_listing_still_loads_without_the_queue(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """New files start their runs; a tick that finds nothing else fails, so that the error is noticed."""
     url = small_model.platform.settings.done_queue_url
     small_model.platform.client("sqs").delete_queue(QueueUrl=url)
     assert "NonExistentQueue" in skipped_because(daemon.tick(lists=False))
@@ -224,13 +224,13 @@ def event(bucket: str, key: str) -> dict[str, Any]:
         json.dumps({**event("b", "done/2026-11-23/m/x.json"), "source": "somebody"}),
     ],
 )
-def test_what_is_no_event_of_a_done_file_names_no_key(body: str) -> None:
-    """Whatever comes through the queue, it raises nothing."""
+def test_other_messages_name_no_key(body: str) -> None:
+    """A message that is not an event of a done file raises no error, whatever it contains."""
     assert done_file_key(body, "b") is None
 
 
-def test_an_events_key_is_taken_as_it_is() -> None:
-    """EventBridge, unlike S3's own notifications, does not quote it."""
+def test_event_key_is_not_unquoted() -> None:
+    """EventBridge, unlike S3's own notifications, sends keys unquoted."""
     assert (
         done_file_key(json.dumps(event("b", "done/2026-11-23/m/a+b.json")), "b")
         == "done/2026-11-23/m/a+b.json"

@@ -1,4 +1,4 @@
-"""Files that a tick may have died of: they keep no other file from being found, and do not wait for ever."""
+"""Suspects, files that may have killed a tick: other files are still found, and they do not wait for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KILLER, UNREADABLE = f"done/{DAY}/killer", f"done/{DAY}/a-record-unreadable"
 
 @dataclass
 class Bucket:
-    """Files of one day, of which a queue tells nothing; all are refused by name, which takes no registry."""
+    """Stands in for bucket, registry and queue, with files of one day that are all refused."""
 
     instance: dg.DagsterInstance
     keys: list[str]
@@ -36,11 +36,11 @@ class Bucket:
     settled: list[str] = field(default_factory=list)
 
     def receive(self) -> list[Any]:
-        """Tell of nothing."""
+        """Return no messages."""
         return []
 
     def delete(self, messages: Any) -> None:
-        """Forget messages."""
+        """Accept messages to delete."""
 
     def look(self, key: str) -> ListedObject:
         """Return the file as a listing would."""
@@ -51,11 +51,11 @@ class Bucket:
         return [self.look(key) for key in self.keys if day in key], False
 
     def read(self, key: str) -> bytes:
-        """Return the file."""
+        """Return the file's content."""
         return key.encode()
 
     def tick(self) -> None:
-        """Look once, as Dagster does: what a tick would keep is lost with it."""
+        """Run one tick as Dagster does: a tick that dies does not keep its cursor."""
         self.now += timedelta(minutes=3)
         stores: Any = self
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
@@ -69,7 +69,7 @@ class Bucket:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A file whose parsing ends its tick, and none beside it."""
+    """A bucket whose only file kills the tick that parses it."""
 
     def judge(_bucket: object, key: str, _content: bytes) -> DoneFile:
         if key == KILLER:
@@ -87,8 +87,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         yield Bucket(instance, [KILLER])
 
 
-def test_a_suspect_behind_a_file_that_cannot_be_recorded_is_set_aside(bucket: Bucket) -> None:
-    """The listing goes on; it began again at the same page in each tick, and nobody looked at the suspect."""
+def test_suspect_behind_an_unrecordable_file_is_set_aside(bucket: Bucket) -> None:
+    """The listing continues after the file instead of starting at the same page in each tick."""
     bucket.keys.append(UNREADABLE)
     for _ in range(2 * MAX_DEATHS):
         bucket.tick()
@@ -96,8 +96,8 @@ def test_a_suspect_behind_a_file_that_cannot_be_recorded_is_set_aside(bucket: Bu
     assert Cursor.parse(bucket.cursor).sweep.days == ()
 
 
-def test_a_suspect_has_its_turn_however_many_files_come(bucket: Bucket) -> None:
-    """Each of its turns costs one tick, and the ticks between settle what came meanwhile."""
+def test_suspect_gets_its_turn_while_new_files_arrive(bucket: Bucket) -> None:
+    """Each turn costs one tick, and the ticks in between settle the new files."""
     bucket.tick()
     for number in range((MAX_DEATHS + 1) * (MAX_WAITS + 2)):
         bucket.keys.append(f"done/{DAY}/new-{number:04}")

@@ -1,4 +1,4 @@
-"""What the sensor asks of S3 follows what is new, counted on a million canned done files; and its cursor."""
+"""Calls of the sensor grow with new files, not with a million canned old ones; and its cursor."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TODAY = date(2026, 11, 23)
 
 
 @pytest.mark.parametrize("tell", [True, False], ids=["by the queue", "by listing"])
-def test_with_a_million_files_twenty_new_ones_cost_five_list_calls_at_most(*, tell: bool) -> None:
-    """Each new file starts its run, whoever tells of it; history is not looked at."""
+def test_twenty_new_files_beside_a_million_cost_at_most_five_list_calls(*, tell: bool) -> None:
+    """Each new file is read once and starts its run, whether the queue or a listing announces it."""
     with canned_sensor(history=1_000_000, per_day=1000) as sensor:
         sensor.canned.add(20, tell=tell)
         ticked = sensor.tick(lists=not tell)
@@ -39,14 +39,14 @@ def test_with_a_million_files_twenty_new_ones_cost_five_list_calls_at_most(*, te
     assert ticked.calls["GetObject"] == 20
 
 
-def test_a_quiet_tick_asks_the_queue_alone() -> None:
-    """Between two listings, with nothing new."""
+def test_quiet_tick_only_asks_the_queue() -> None:
+    """Between two listings, a tick without new files makes one call."""
     with canned_sensor(history=10_000, per_day=1000) as sensor:
         assert sensor.tick(lists=False).calls == {"ReceiveMessage": 1}
 
 
-def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
-    """No tick lists more than its share, none lists a page again, and the last file is found."""
+def test_day_of_many_pages_is_listed_over_several_ticks() -> None:
+    """No tick lists more than its share, no page is listed twice, and every file is found."""
     canned = CannedDoneFiles(NOW.date(), history=12_000, per_day=12_000)
     with canned.served() as address:
         bucket = DataBucket(canned_client("s3", address), BUCKET)
@@ -63,8 +63,8 @@ def test_a_day_of_many_pages_is_listed_over_several_ticks() -> None:
 @pytest.mark.parametrize(
     ("refused", "tell"), [("ListObjectsV2", True), ("ReceiveMessage", False)], ids=["listing", "queue"]
 )
-def test_each_source_of_news_works_while_the_other_is_down(refused: str, *, tell: bool) -> None:
-    """New files start their runs, and the tick tells what is down."""
+def test_listing_and_queue_work_without_each_other(refused: str, *, tell: bool) -> None:
+    """New files start their runs, and the cursor names the call that failed."""
     with canned_sensor(history=40, per_day=10) as sensor:
         sensor.canned.add(2, tell=tell)
         sensor.canned.refused.add(refused)
@@ -73,8 +73,8 @@ def test_each_source_of_news_works_while_the_other_is_down(refused: str, *, tell
     assert refused in Cursor.parse(sensor.kept).last_error
 
 
-def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
-    """What was found before it is dealt with, and the next tick goes on with the day after it."""
+def test_unlistable_day_does_not_stop_the_sweep() -> None:
+    """Files found before it start their runs, and the next tick continues with the day after it."""
     with canned_sensor(history=40, per_day=10) as sensor:
         sensor.canned.add(1, tell=False)
         yesterday = f"{NOW.date() - timedelta(days=1):%Y-%m-%d}"
@@ -86,8 +86,8 @@ def test_a_day_that_cannot_be_listed_keeps_no_other_from_being_listed() -> None:
     assert [day < yesterday for day in cursor.sweep.days] == [True]
 
 
-def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
-    """Every older day of the window has its turn."""
+def test_sweeps_take_today_yesterday_and_one_older_day() -> None:
+    """The older days of the window take turns."""
     sweep, older = Sweep(), []
     for number in range(2 * (WINDOW_DAYS - 1)):
         now = datetime(2026, 11, 23, 6, tzinfo=UTC) + number * SWEEP_EVERY
@@ -97,8 +97,8 @@ def test_sweeps_take_today_yesterday_and_the_older_days_in_turn() -> None:
     assert older == ["2026-11-21", "2026-11-20"] * 2
 
 
-def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
-    """A year of 40 files a day, each replaced once and delivered again, leaves those of the window."""
+def test_cursor_grows_with_the_window_not_with_history() -> None:
+    """After a year of 40 files a day, each replaced once, it holds the fingerprints of the window only."""
     cursor = Cursor()
     for passed in range(365):
         today = TODAY + timedelta(days=passed)
@@ -114,8 +114,8 @@ def test_the_cursor_grows_with_the_window_and_not_with_history() -> None:
     assert len(cursor.text()) < 2 * files * FINGERPRINT_LENGTH + 300
 
 
-def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
-    """Its own day has left the window, and its message may come again for a while."""
+def test_old_file_is_remembered_from_its_arrival() -> None:
+    """Its own day has left the window, but its message may still return."""
     fingerprints, key = Fingerprints(), done_key("things", "20200101T010203Z-00000001")
     fingerprint = Fingerprint.of(ListedObject(key, "a", "1"), {"things"}, "digest")
     fingerprints.add(key, fingerprint, TODAY)
@@ -137,10 +137,10 @@ def test_a_file_of_long_ago_is_remembered_from_its_arrival() -> None:
     ],
     ids=["new ETag, same bytes", "later, same bytes", "earlier bytes", "earlier bytes and ETag", "new bytes"],
 )
-def test_a_files_bytes_and_not_its_etag_tell_what_it_is(
+def test_file_is_identified_by_content_not_by_etag(
     etag: str, put_at: str, digest: str, status: DeliveryStatus
 ) -> None:
-    """Under SSE-KMS, equal bytes get a new ETag at each put; without it, they keep theirs."""
+    """Under SSE-KMS equal bytes get a new ETag with each put; otherwise they keep it."""
     fingerprints, key = Fingerprints(), done_key("things", "20261123T010203Z-00000001")
     for known in (("a", "1", "first"), ("b", "2", "second")):
         fingerprints.add(key, Fingerprint.of(ListedObject(key, *known[:2]), {"things"}, known[2]), TODAY)
@@ -150,8 +150,8 @@ def test_a_files_bytes_and_not_its_etag_tell_what_it_is(
     assert fingerprints.status_of(fingerprint) is status
 
 
-def test_a_cursor_survives_its_text() -> None:
-    """Fingerprints, requested runs, the last error and the sweep are read as they were written."""
+def test_cursor_round_trips_through_text() -> None:
+    """Fingerprints, requested runs, waiting files, last error and sweep are read as they were written."""
     key = done_key("things", "20261123T010203Z-00000001")
     fingerprint = Fingerprint.of(ListedObject(key, "a", "1"), {"things"}, "digest")
     cursor = Cursor(
@@ -184,11 +184,11 @@ def test_a_cursor_survives_its_text() -> None:
         '{"form": 2, "asked": {"k": 1}}',
         '{"form": 2, "marks": {"d": 1}}',
         '{"form": 2, "sweep": "x"}',
-        # Of releases whose fingerprints hold ETags.
+        # Cursors of releases whose fingerprints held ETags.
         '{"marks":{"2026-11-23":"eCz1SrE3bfVnD1dHmU9i"},"asked":{},"trouble":"","sweep":[1,1,[],""]}',
         '{"marks":{},"asked":{"k":["run key","eCz1SrE3bfVnD1dHmU9i"]},"trouble":"","sweep":[1,1,[],""]}',
     ],
 )
-def test_a_cursor_that_is_none_begins_anew(text: str | None) -> None:
-    """One of another release, or spoilt by hand: nothing was seen, and run keys keep runs from doubling."""
+def test_unreadable_cursor_counts_as_empty(text: str | None) -> None:
+    """A cursor of another release or a damaged one does not stop the sensor."""
     assert Cursor.parse(text).text() == Cursor().text()

@@ -1,4 +1,4 @@
-"""The sensor on a real bucket and registry: every done file starts one run, in effect, however it comes."""
+"""The sensor of done files on a real bucket and registry: in effect, each done file starts one run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 
 
 def test_files_of_the_same_second_each_start_one_run(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Two done files written at once are both seen, the older batch first, and neither again."""
+    """Two done files written at once start their runs once, the older batch first."""
     first, second = small_model.manifest(), small_model.manifest()
     for manifest in (second, first):
         small_model.deliver(manifest)
@@ -30,8 +30,8 @@ def test_files_of_the_same_second_each_start_one_run(small_model: SmallModel, da
     assert daemon.tick().run_requests == []
 
 
-def test_a_run_names_its_batch_everywhere(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Partition, run key, tags and config tell Dagster and a person what is loaded."""
+def test_run_names_its_batch(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Partition, run key, tags and config show which batch a run loads."""
     manifest = small_model.deliver(small_model.manifest())
     (request,) = requests(daemon.tick())
     named = {"config": {"batch_id": manifest.batch_id}}
@@ -44,19 +44,19 @@ def test_a_run_names_its_batch_everywhere(small_model: SmallModel, daemon: Senso
     assert small_model.record(manifest.batch_id).load_state == LoadState.DONE
 
 
-def test_a_redelivery_of_the_same_bytes_starts_nothing(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """The same done file written again is the same file."""
+def test_redelivery_of_the_same_bytes_starts_no_run(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """A done file that is written again unchanged is not loaded again."""
     manifest = small_model.deliver(small_model.manifest())
     daemon.tick()
     before = small_model.platform.bucket.look(manifest.key)
     small_model.deliver(manifest)
-    # As under SSE-KMS: otherwise this test shows nothing of a redelivery on AWS.
+    # Under SSE-KMS each put changes the ETag; without a change this would not be a redelivery as on AWS.
     assert small_model.platform.bucket.look(manifest.key) != before
     assert daemon.tick().run_requests == []
 
 
-def test_a_redelivery_of_a_loaded_batch_starts_nothing(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Not even if Dagster has no run of its done file, because a person loaded it by command."""
+def test_redelivery_of_a_loaded_batch_starts_no_run(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """The registry knows of the load, even if Dagster has no run of the done file."""
     manifest = small_model.deliver(small_model.manifest())
     daemon.tick()
     daemon.tick()
@@ -67,8 +67,8 @@ def test_a_redelivery_of_a_loaded_batch_starts_nothing(small_model: SmallModel, 
     assert daemon.runs() == []
 
 
-def test_a_lost_cursor_asks_for_the_same_runs(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """The run keys are the same again, by which Dagster knows the runs it already has."""
+def test_lost_cursor_requests_the_same_runs(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """The run keys do not change, so Dagster creates no second run."""
     small_model.deliver(small_model.manifest())
     first = daemon.tick()
     daemon.cursor = "not a cursor"
@@ -79,10 +79,8 @@ def test_a_lost_cursor_asks_for_the_same_runs(small_model: SmallModel, daemon: S
     assert len(daemon.runs()) == 1
 
 
-def test_a_run_that_dagster_has_lost_is_asked_for_again(
-    small_model: SmallModel, daemon: SensorDaemon
-) -> None:
-    """The cursor was kept and the run was not made: the next tick sees that, without listing anything."""
+def test_run_that_dagster_lost_is_requested_again(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """The next tick notices, without a listing, that the requested run does not exist."""
     small_model.deliver(small_model.manifest())
     (lost,) = requests(daemon.tick(makes_runs=False))
     (again,) = requests(daemon.tick(lists=False))
@@ -91,8 +89,8 @@ def test_a_run_that_dagster_has_lost_is_asked_for_again(
     assert len(daemon.runs(lost.run_key)) == 1
 
 
-def test_a_manifest_replaced_before_its_load_is_loaded(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """A correction that comes in time is another run of the same batch, and so is taking it back."""
+def test_manifest_replaced_before_its_load_is_loaded(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """A correction starts another run of the same batch, and so does a return to the first manifest."""
     batch_id = small_model.batch_id()
     first = small_model.deliver(small_model.manifest(batch_id))
     daemon.tick()
@@ -108,10 +106,10 @@ def test_a_manifest_replaced_before_its_load_is_loaded(small_model: SmallModel, 
     assert len(daemon.runs()) == 3
 
 
-def test_a_manifest_replaced_after_rows_were_written_is_refused(
+def test_manifest_replaced_after_rows_were_written_is_refused(
     small_model: SmallModel, daemon: SensorDaemon
 ) -> None:
-    """The batch stays what its load has begun with; the file is refused, and the reason shown."""
+    """The batch keeps the manifest that its load began with, and the refusal asks for a new batch."""
     original = small_model.deliver(small_model.manifest())
     daemon.tick()
     registry = small_model.platform.registry
@@ -136,10 +134,10 @@ def test_a_manifest_replaced_after_rows_were_written_is_refused(
 
 
 @pytest.mark.parametrize("has_written", [False, True])
-def test_a_redelivery_after_the_missing_part_was_brought_is_loaded(
+def test_redelivery_of_a_refused_batch_is_loaded(
     small_model: SmallModel, daemon: SensorDaemon, *, has_written: bool
 ) -> None:
-    """The same done file, put again once its batch was refused, is one more run, and only one."""
+    """The same done file, delivered again after the refusal, starts exactly one more run."""
     manifest = small_model.deliver(small_model.manifest())
     (first,) = requests(daemon.tick())
     small_model.refuse(manifest.batch_id, has_written=has_written)
@@ -149,15 +147,15 @@ def test_a_redelivery_after_the_missing_part_was_brought_is_loaded(
     (request,) = requests(daemon.tick(keeps_cursor=False, makes_runs=False))
     assert request.run_key != first.run_key
     assert small_model.record(manifest.batch_id).load_state == LoadState.DONE
-    # That tick was lost before its cursor was kept: the next asks for the same run.
+    # That tick was lost before its cursor was kept, so the next one requests the same run.
     assert [again.run_key for again in requests(daemon.tick())] == [request.run_key]
     assert daemon.tick().run_requests == []
 
 
-def test_a_redelivery_after_a_refusal_without_any_load_is_loaded(
+def test_redelivery_after_its_partition_is_declared_is_loaded(
     small_model: SmallModel, daemon: SensorDaemon
 ) -> None:
-    """Once its partition is declared, the file that was refused for it loads when it is put again."""
+    """A file that was refused for its partition starts exactly one run when it is delivered again."""
     manifest = small_model.deliver(small_model.manifest())
     declared, daemon.partitions = (
         daemon.partitions,
@@ -175,10 +173,8 @@ def test_a_redelivery_after_a_refusal_without_any_load_is_loaded(
     assert len(daemon.runs()) == 1
 
 
-def test_a_lost_cursor_does_not_try_refused_batches_again(
-    small_model: SmallModel, daemon: SensorDaemon
-) -> None:
-    """Nobody has delivered them again: the refusal stands."""
+def test_lost_cursor_does_not_retry_refused_batches(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Without a new delivery, a refused batch stays refused."""
     manifest = small_model.deliver(small_model.manifest())
     daemon.tick()
     small_model.refuse(manifest.batch_id)
@@ -187,8 +183,8 @@ def test_a_lost_cursor_does_not_try_refused_batches_again(
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
 
 
-def test_a_first_start_runs_only_what_is_not_loaded(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """With an empty cursor all files of the day are new: the registry knows which of them are loaded."""
+def test_first_start_loads_only_unloaded_batches(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """With an empty cursor all files are new, and the registry says which batches are already loaded."""
     loaded = small_model.verified_batch()
     unchecked = small_model.registered_batch()
     assert batches(daemon.tick()) == [unchecked]
@@ -198,7 +194,7 @@ def test_a_first_start_runs_only_what_is_not_loaded(small_model: SmallModel, dae
 
 @pytest.fixture
 def locked_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Keys that S3 refuses to give, whatever else it gives."""
+    """Return the keys that S3 refuses to read; all others can be read."""
     locked: list[str] = []
     read = DataBucket.read
 
@@ -212,10 +208,10 @@ def locked_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     locked.clear()
 
 
-def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
+def test_unreadable_file_loads_once_it_can_be_read(
     small_model: SmallModel, daemon: SensorDaemon, locked_key: list[str]
 ) -> None:
-    """It stays new; a tick that has nothing else to show fails, so that somebody looks."""
+    """Others load meanwhile; a tick with nothing else to show fails, so that the error is noticed."""
     locked, other = (small_model.deliver(small_model.manifest()) for _ in range(2))
     locked_key.append(locked.key)
     assert batches(daemon.tick()) == [other.batch_id]
@@ -231,16 +227,16 @@ def test_a_file_that_cannot_be_read_stops_no_other_and_loads_when_it_can(
     assert skipped_because(daemon.tick(lists=False)) == "No new done files"
 
 
-def test_a_slow_tick_ends_in_time_and_the_next_goes_on(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Dagster would forget all of a tick that takes a minute."""
+def test_slow_tick_ends_early_and_the_next_continues(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Dagster would discard the results of a tick that takes a minute."""
     delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(PARALLEL_REQUESTS + 1)]
     times = iter([0.0, 1.0, 31.0])
     assert batches(daemon.tick(clock=lambda: next(times))) == delivered[:-1]
     assert batches(daemon.tick(lists=False)) == delivered[-1:]
 
 
-def test_late_files_are_seen_within_the_window(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Of batches minted days ago each day takes its turn; one from before the window has none."""
+def test_late_files_are_found_within_the_window(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Batches minted days ago are found in turn; one from before the window is not."""
     early = small_model.deliver(small_model.manifest(small_model.batch_id("20261119")))
     late = [
         small_model.deliver(small_model.manifest(small_model.batch_id(f"202611{day}")))
@@ -253,23 +249,23 @@ def test_late_files_are_seen_within_the_window(small_model: SmallModel, daemon: 
     assert small_model.platform.registry.batch(small_model.name, early.batch_id) is None
 
 
-def test_the_bucket_is_listed_every_few_minutes(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """Between two listings only the queue tells of new files."""
+def test_bucket_is_not_listed_in_every_tick(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """Between two listings only the queue announces new files."""
     daemon.tick()
     manifest = small_model.deliver(small_model.manifest())
     assert daemon.tick(lists=False).run_requests == []
     assert batches(daemon.tick()) == [manifest.batch_id]
 
 
-def test_a_flood_is_spread_over_ticks_the_oldest_first(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """One tick requests a bounded number of runs, and the next goes on where it stopped."""
+def test_flood_is_spread_over_ticks_oldest_first(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """One tick requests a bounded number of runs, and the next continues where it stopped."""
     delivered = [small_model.deliver(small_model.manifest()).batch_id for _ in range(MAX_RUNS + 2)]
     first, second = daemon.tick(), daemon.tick(lists=False)
     assert (batches(first), batches(second)) == (delivered[:MAX_RUNS], delivered[MAX_RUNS:])
 
 
-def test_the_cursor_forgets_what_left_the_window(small_model: SmallModel, daemon: SensorDaemon) -> None:
-    """It stays as small as the window, however long the history."""
+def test_cursor_forgets_files_outside_the_window(small_model: SmallModel, daemon: SensorDaemon) -> None:
+    """The cursor stays as small as the window, however long the history."""
     small_model.deliver(small_model.manifest())
     daemon.tick()
     daemon.tick()

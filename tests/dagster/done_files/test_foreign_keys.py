@@ -1,4 +1,4 @@
-"""Keys and messages of others in the logs of sensors and runs: each stays on its own line."""
+"""Foreign keys and messages cannot forge lines in the logs of sensors and runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = f"done/2026-11-29/x{FORGED}.json"
 
 @dataclass
 class OneFile:
-    """A bucket and a queue with one done file, which S3 gives, has lost, or refuses to show."""
+    """A bucket and a queue with one done file, which S3 returns, has lost or refuses to show."""
 
     outcome: str
 
@@ -30,12 +30,12 @@ class OneFile:
     _told: bool = False
 
     def receive(self) -> list[DoneFileMessage]:
-        """Tell of the file once."""
+        """Return a message about the file, once."""
         first, self._told = not self._told, True
         return [DoneFileMessage("1", "receipt", KEY)] if first else []
 
     def delete(self, messages: Any) -> None:
-        """Forget messages."""
+        """Accept messages to delete."""
 
     def look(self, key: str) -> ListedObject | None:
         """Return the file as a listing would."""
@@ -48,13 +48,13 @@ class OneFile:
         return [], False
 
     def read(self, key: str) -> bytes:
-        """Return the file."""
+        """Return the file's content."""
         return key.encode()
 
 
 @pytest.mark.parametrize("outcome", ["given", "lost", "refused to show"])
-def test_a_key_forges_no_line_of_the_sensors_log(outcome: str) -> None:
-    """Whoever may put a file may choose its key; the log and the tick's reason spell it out."""
+def test_key_cannot_forge_a_line_in_the_sensor_log(outcome: str) -> None:
+    """Anyone who may put a file chooses its key, so the log and the tick's reason escape it."""
     told: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: told.append(record.getMessage())
@@ -75,17 +75,17 @@ def test_a_key_forges_no_line_of_the_sensors_log(outcome: str) -> None:
         assert line.isprintable()
 
 
-def test_what_a_job_tells_is_one_line() -> None:
-    """Its messages hold what its input holds."""
+def test_job_message_is_one_line() -> None:
+    """A job's messages may contain text from its input."""
     for payload in ({"kind": FORGED, FORGED: FORGED}, FORGED, [FORGED]):
         assert message_text(payload).isprintable()
 
 
-def test_the_tail_of_a_jobs_log_keeps_its_lines_and_no_escapes() -> None:
-    """A person reads it in the terminal or the run's log."""
+def test_job_log_tail_keeps_lines_but_no_escape_sequences() -> None:
+    """Users read the tail in a terminal or in the run's log."""
 
     class Logs:
-        """One stream of one event."""
+        """A log group with one stream and one event."""
 
         def describe_log_streams(self, **_asked: Any) -> Any:
             """Return the stream."""

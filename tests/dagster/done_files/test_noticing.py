@@ -1,4 +1,4 @@
-"""What becomes of a done file, by its content and by what the registry knows of its batch."""
+"""Done files of batches whose ids lie in the future."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from prediction_contract.naming.s3_layout import done_key
 
 
 @pytest.mark.parametrize(("minutes_ahead", "is_refused"), [(50, True), (6, True), (3, False), (-600, False)])
-def test_a_batch_minted_more_than_minutes_ahead_is_refused(minutes_ahead: int, *, is_refused: bool) -> None:
-    """Until its moment has passed, those that correct clocks mint would not go live by themselves."""
+def test_batch_minted_more_than_minutes_ahead_is_refused(minutes_ahead: int, *, is_refused: bool) -> None:
+    """A small clock skew is tolerated; a larger one would stop the automatic publication of other batches."""
     minted_at = datetime.now(UTC) + timedelta(minutes=minutes_ahead)
     key = done_key(MODEL, f"{minted_at:%Y%m%dT%H%M%SZ}-00000000")
     judged = parse_done_file(DataBucket(None, BUCKET), key, manifest_bytes(key))

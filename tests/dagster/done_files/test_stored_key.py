@@ -1,4 +1,4 @@
-"""Which entity a check asks readers for: one that the batch's stores must have."""
+"""The API canary asks for an entity that the batch's stores must hold."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class StoredKeys:
-    """A table that holds these entities of any batch, and counts how often it is asked."""
+    """A table that holds these entities of every batch, and counts its requests."""
 
     def __init__(self, *entity_ids: str) -> None:
         self._stored = frozenset(entity_ids)
         self.requests = 0
 
     def batch_get_item(self, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803  # boto3's name
-        """Return the items that there are, in an order of its own."""
+        """Return the stored items, in another order than requested."""
         self.requests += 1
         ((table, asked),) = RequestItems.items()
         found = [key for key in reversed(asked["Keys"]) if key["entity_id"]["S"] in self._stored]
@@ -63,30 +63,30 @@ DOUBLED = [f"E{number}" for number in range(150)]
         pytest.param((["E0", "E0", *DOUBLED[1:]], [*DOUBLED[1:], "one"]), id="one of them at once"),
     ],
 )
-def test_a_doubled_key_is_passed_over_wherever_its_second_row_stands(parts: tuple[list[str], ...]) -> None:
-    """All rows of a doubled key are in quarantine: the entity to ask for is the one that is stored."""
+def test_duplicate_key_is_skipped(parts: tuple[list[str], ...]) -> None:
+    """All rows of a duplicate key are in quarantine, wherever its second row is."""
     bucket, manifest = delivered(*parts)
     assert first_stored_key(bucket, StoredKeys("one"), "t", manifest, refused_rows=300) == "one"
 
 
-def test_a_batch_without_refused_rows_costs_one_look() -> None:
-    """Its first row's entity is asked for, and is the answer whether the table holds it or not."""
+def test_batch_without_refused_rows_costs_one_request() -> None:
+    """The first row's entity is chosen, whether the table holds it or not."""
     bucket, manifest = delivered(["A", "B"])
     for table in (StoredKeys("A", "B"), StoredKeys("B"), StoredKeys()):
         assert first_stored_key(bucket, table, "t", manifest, refused_rows=0) == "A"
         assert table.requests == 1
 
 
-def test_a_table_that_lost_a_batch_is_not_searched_for_ever() -> None:
-    """Of so many keys one must be there; none is, so the first is asked for and found missing."""
+def test_search_in_a_table_that_lost_a_batch_is_bounded() -> None:
+    """One of 251 keys must be stored; as none is, the first is returned and readers will not find it."""
     bucket, manifest = delivered([f"E{number}" for number in range(1_000)])
     table = StoredKeys("E999")
     assert first_stored_key(bucket, table, "t", manifest, refused_rows=500) == "E0"
     assert table.requests == 3
 
 
-def test_a_batch_without_a_row_to_store_has_no_key() -> None:
-    """Every line is refused, so there is nothing to ask for."""
+def test_batch_without_stored_rows_has_no_key() -> None:
+    """If every row is refused, no key is returned and the table is not asked."""
     bucket, manifest = delivered(["", ""])
     table = StoredKeys()
     assert first_stored_key(bucket, table, "t", manifest, refused_rows=2) is None
