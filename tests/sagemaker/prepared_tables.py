@@ -1,4 +1,4 @@
-"""Features as a job prepares them, of DataFrames."""
+"""Prepare and write features from DataFrames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def prepared_of(features: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> PreparedPartition:
-    """Return what is prepared of one partition."""
+    """Return a prepared partition with the given features and outcomes."""
     return PreparedPartition(
         pa.Table.from_pandas(features, preserve_index=False),
         None if outcomes is None else pa.Table.from_pandas(outcomes, preserve_index=False),
@@ -32,5 +32,5 @@ def write_feature_set(
     run_id: str,
     code_version: str,
 ) -> FeatureSet:
-    """Write what is prepared of one partition, as the features job does."""
+    """Write a prepared partition as the features job does."""
     return FeatureFolder(store, model, partition, run_id, code_version).write_all(prepared)

@@ -1,4 +1,4 @@
-"""Small real inputs for unit tests: some days of flights, taken from the installed package."""
+"""Real flights of a few days from the installed example package, for unit tests."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _files() -> dict[str, bytes]:
 
 
 def stored_days(days: Iterable[str]) -> ObjectStore:
-    """Return a bucket with the flights of some days."""
+    """Return an in-memory bucket with the flights of the given days."""
     objects = {f"raw/nycflights13/flights/dt={day}/flights.csv.gz": _files()[day] for day in days}
     return ObjectStore(MemoryS3(objects), "mlpipe-data")
 
 
 def prepared_days(model: str, days: list[str], history: int) -> list[PreparedPartition]:
-    """Return what is prepared of days, each from a number of days before it, as the features job does."""
+    """Prepare days as the features job does, each with a history of the given length."""
     (source,) = INPUTS[model].sources
     inputs = replace(INPUTS[model], sources=(replace(source, history=history),))
     store = stored_days(_files())

@@ -1,4 +1,4 @@
-"""What a folder held when a partition began: no later file, and no row that became known later."""
+"""Tests that removing later data leaves only files and rows known when a partition began."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EARLY, _LATE = "2013-02-01T23:59:59.5Z", "2013-02-02T00:00:00Z"
 
 
 def keys(folder: Path) -> list[str]:
-    """Return the files below a folder."""
+    """Return the paths of all files below a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
@@ -37,10 +37,10 @@ def keys(folder: Path) -> list[str]:
         ("raw/all.csv", "2013-02-01", ["raw/all.csv"]),
     ],
 )
-def test_files_of_later_partitions_are_gone(
+def test_files_of_later_partitions_are_removed(
     tmp_path: Path, path: str, partition: str, kept: list[str]
 ) -> None:
-    """The path says which partition a file belongs to; what matches no path stays."""
+    """Files of later partitions by a source's path are removed; other files stay."""
     later = {
         "raw/dt={date}/*.csv": ["raw/dt=2013-02-02/a.csv", "raw/dt=2014-01-01/b.csv"],
         "raw/{hour}/{date}.csv": ["raw/06/2013-02-01.csv", "raw/00/2013-02-02.csv"],
@@ -57,8 +57,8 @@ def test_files_of_later_partitions_are_gone(
     assert keys(tmp_path / "then") == [*(["other/dt=2013-02-09/a.csv"]), *kept]
 
 
-def test_rows_that_became_known_later_are_gone(tmp_path: Path) -> None:
-    """Of every format the rows stay that were known before the partition began, and all others' bytes."""
+def test_rows_known_later_are_removed(tmp_path: Path) -> None:
+    """Later rows are removed from CSV, JSON lines, Parquet and Delta; rows without a time stay."""
     folder, then = tmp_path / "all", tmp_path / "then"
     frame = pd.DataFrame(
         {"id": [1, 2, 3], "at": pd.to_datetime([_EARLY, _LATE, None], utc=True, format="ISO8601")}
@@ -86,7 +86,7 @@ def test_rows_that_became_known_later_are_gone(tmp_path: Path) -> None:
 
 
 def test_differences_name_entity_and_column() -> None:
-    """Values that differ by the order of a sum are equal, and so are two missing numbers."""
+    """Differences name entity and column; rounding in sums and two missing numbers are no differences."""
     with_later = pa.table(
         {
             "entity_id": ["a", "b", "c"],
@@ -105,8 +105,8 @@ def test_differences_name_entity_and_column() -> None:
     ]
 
 
-def test_a_column_of_any_name_says_when_rows_of_a_delta_table_became_known(tmp_path: Path) -> None:
-    """Its name stands in a condition, quoted."""
+def test_known_at_column_may_need_quoting(tmp_path: Path) -> None:
+    """A known_at column with a space in its name works for a Delta table."""
     rows = pa.table({"id": [1, 2], "known at": pd.to_datetime([_EARLY, _LATE], utc=True, format="ISO8601")})
     write_deltalake(tmp_path / "data" / "orders", rows)
     source = Source(name="orders", format="delta", path="orders", known_at="known at")

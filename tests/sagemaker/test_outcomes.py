@@ -1,4 +1,4 @@
-"""Tests of outcomes: how they are joined with rows, and how `predict` learns of the previous batch."""
+"""Tests of joining outcomes with rows, and of the previous batch that `predict` receives."""
 
 # pandas' own annotations call every column "Series | DataFrame".
 # pyright: reportGeneralTypeIssues=false
@@ -57,7 +57,7 @@ NO_OUTCOMES = pa.table({"partition": pa.nulls(0), "entity_id": pa.nulls(0), "lat
 
 
 def scored() -> ScoredPartition:
-    """Return a batch of three rows as a job reads it back."""
+    """Return a batch of three rows as a job reads it."""
     accept = row_contract(SCHEMA).accept
     lines = [json.dumps(row).encode() for row in ROWS]
     frame = entity_frame(SCHEMA, NO_CLEANING, [(line, accept(line)) for line in lines])
@@ -65,7 +65,7 @@ def scored() -> ScoredPartition:
 
 
 def outcomes(**late: int) -> pa.Table:
-    """Return outcomes of entities of the batch's partition, and one of the day before."""
+    """Return outcomes of entities for the batch's partition, and one for the day before."""
     return pa.table(
         {
             "partition": ["2013-01-31", *["2013-02-01"] * len(late)],
@@ -77,12 +77,12 @@ def outcomes(**late: int) -> pa.Table:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
-    """Give what writes a model's functions."""
+    """Return a function that writes a model's functions."""
     return function_writer(tmp_path, monkeypatch)
 
 
-def test_rows_keep_their_order_and_types_when_outcomes_are_joined() -> None:
-    """Whatever a column holds; rows without an outcome are left out."""
+def test_join_with_outcomes_keeps_row_order_and_types() -> None:
+    """Joined rows keep order and values; rows without an outcome are left out."""
     rows = pa.table({"entity_id": ["c", "x", "a"], "list": [[1], [], None], "number": [2**53 + 1, None, 1]})
     found = with_outcomes(rows, outcomes(a=5, c=7), "2013-02-01")
     assert found.to_pylist() == [
@@ -93,8 +93,8 @@ def test_rows_keep_their_order_and_types_when_outcomes_are_joined() -> None:
     assert (nothing.num_rows, nothing.column_names) == (0, ["entity_id", "list", "number", "late"])
 
 
-def test_what_is_known_later_counts() -> None:
-    """An entity's outcome is that of the last table that has it."""
+def test_latest_outcome_wins() -> None:
+    """An entity's outcome comes from the last table that has it."""
     tables = [
         NO_OUTCOMES,
         pa.table({"partition": ["d", "d"], "entity_id": ["a", "b"], "late": [1, 2]}),
@@ -108,16 +108,16 @@ def test_what_is_known_later_counts() -> None:
     }
 
 
-def test_partitions_whose_columns_differ_are_named() -> None:
-    """A column that was a number and became a text has no type that holds both."""
+def test_conflicting_column_types_are_named() -> None:
+    """A column with numbers in one table and text in another is refused by name."""
     with pytest.raises(
         OutcomesError, match="The features have columns of several types: x is int64 and string"
     ):
         joined_tables([pa.table({"x": [1]}), pa.table({"x": ["a"]})], "The features")
 
 
-def test_pandas_gets_the_previous_batch_in_the_types_of_its_schema() -> None:
-    """The partition is an attribute, so that a model may have a column of that name."""
+def test_pandas_previous_batch_has_schema_types() -> None:
+    """The DataFrame has the schema's types, and the partition is an attribute, not a column."""
     found = with_known_outcomes(scored(), outcomes(a=5, c=7))
     assert found.attrs["partition"] == "2013-02-01"
     assert list(found["entity_id"]) == ["a", "c"]
@@ -144,10 +144,10 @@ def predict(features, model, previous):
         ("arrow", "select(['entity_id'])", lambda table: table.to_pylist()),
     ],
 )
-def test_polars_and_arrow_get_the_previous_batch_as_their_own_tables(
+def test_polars_and_arrow_get_previous_batch_as_native_table(
     write: Callable[..., ModelFunctions], tables: str, select: str, rows_of: Callable[[Any], Any]
 ) -> None:
-    """The partition is the column previous_partition, and JSON stays text."""
+    """The partition is in a column previous_partition, and JSON stays text."""
     functions = write(tables=tables, predict=REPORTED.format(select=select))
     features = pa.table({"entity_id": ["a"], "partition": ["2013-02-02"]})
     given: list[Any] = []
@@ -170,10 +170,10 @@ def test_polars_and_arrow_get_the_previous_batch_as_their_own_tables(
 
 @pytest.mark.parametrize("tables", ["pandas", "polars", "arrow"])
 @pytest.mark.parametrize(("whole", "entities"), [(False, ["c", "a"]), (True, ["a", "b", "c"])])
-def test_predict_gets_the_previous_rows_of_its_entities_unless_the_model_is_whole(
+def test_predict_gets_previous_rows_of_its_entities_unless_whole(
     write: Callable[..., ModelFunctions], tables: str, whole: bool, entities: list[str]
 ) -> None:
-    """In the order of the features, whatever the batch's is: it depends on nothing but the chunk."""
+    """Previous rows come in the order of the features, or all of them for a whole model."""
     select = "[['entity_id']]" if tables == "pandas" else "select(['entity_id'])"
     body = REPORTED.format(select=select).replace("features.[", "features[")
     functions = write(tables=tables, whole=whole, predict=body)
@@ -182,7 +182,7 @@ def test_predict_gets_the_previous_rows_of_its_entities_unless_the_model_is_whol
     predictions_of(functions, "2013-02-02", PreparedTables(features, None), given, scored())
     found = given[0]["entity_id"]
     assert (found.to_pylist() if tables == "arrow" else list(found)) == entities
-    # Nobody says what became of any.
+    # There are no outcomes.
     assert "late" not in (given[0].column_names if tables == "arrow" else list(given[0].columns))
     if tables == "pandas":
         counts = {"a": 2**53 + 1, "b": pd.NA, "c": 3}
@@ -191,10 +191,10 @@ def test_predict_gets_the_previous_rows_of_its_entities_unless_the_model_is_whol
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_previous_batch_of_none_of_the_entities_is_empty_and_no_none(
+def test_previous_batch_without_matching_entities_is_empty(
     write: Callable[..., ModelFunctions], whole: bool
 ) -> None:
-    """None says that there is no previous batch."""
+    """A previous batch with no matching entity is an empty table, because None means no batch at all."""
     functions = write(whole=whole, predict=REPORTED.format(select="copy()"))
     given: list[Any] = []
     features = PreparedTables(pa.table({"entity_id": ["new"]}), outcomes(b=1))
@@ -203,8 +203,8 @@ def test_a_previous_batch_of_none_of_the_entities_is_empty_and_no_none(
     assert [str(given[0][name].dtype) for name in ("count", "late")] == ["Int64", "Int64"]
 
 
-def test_columns_of_one_name_are_refused() -> None:
-    """Pandas would rename both, and the model would find neither."""
+def test_outcome_column_named_like_row_column_is_refused() -> None:
+    """A column that occurs in rows and outcomes is refused, because pandas would rename both."""
     taken = pa.table({"partition": ["2013-02-01"], "entity_id": ["a"], "cost": [1]})
     for join in (
         lambda: with_known_outcomes(scored(), taken),
@@ -214,10 +214,10 @@ def test_columns_of_one_name_are_refused() -> None:
             join()
 
 
-def test_a_prediction_cannot_take_the_name_of_the_previous_partition(
+def test_prediction_column_named_previous_partition_is_refused(
     write: Callable[..., ModelFunctions],
 ) -> None:
-    """Polars and Arrow would show another thing in its place."""
+    """A predicted column must not have the name that the platform adds for Polars and Arrow."""
     functions = write(tables="polars", predict=REPORTED.format(select="select('entity_id')"))
     batch = ScoredPartition("d", pd.DataFrame({"entity_id": ["a"], "previous_partition": ["x"]}))
     features = PreparedTables(pa.table({"entity_id": ["a"]}), None)

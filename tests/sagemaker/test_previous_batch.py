@@ -1,4 +1,4 @@
-"""Tests of how the previous batch is chosen."""
+"""Tests of which batch is chosen as the previous one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store() -> ObjectStore:
 def put_batch(
     store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
 ) -> Manifest:
-    """Write a batch of four rows, only one of which a store takes: a number is none, a key comes twice."""
+    """Write a batch of four rows, of which only AA-1 is valid: one number is NaN and one key is duplicate."""
     values = {"AA-1": [Decimal(str(minutes))], "AA-2": [Decimal("NaN")], "AA-3": [Decimal(3), Decimal(4)]}
     rows = [{"flight": flight, "minutes": number} for flight in values for number in values[flight]]
     manifest = write_batch(store, SCHEMA, rows, model=MODEL, partition=partition, batch_id=batch_id)
@@ -53,7 +53,7 @@ def put_batch(
 def chosen(
     store: ObjectStore, *records: BatchRecord, partition: str = "2013-02-10", lookback: int = 3
 ) -> str | None:
-    """Return the id of the batch that is found to be the previous one."""
+    """Return the id of the previous batch that is found."""
     known = {(record.model, record.batch_id): record for record in records}
     found = find_previous(
         store,
@@ -66,23 +66,23 @@ def chosen(
     return None if found is None else found.manifest.batch_id
 
 
-def test_the_nearest_partition_comes_before_the_newest_batch(store: ObjectStore) -> None:
-    """A late re-scoring of an older day is not preferred to yesterday's batch."""
+def test_nearest_partition_wins_over_newest_batch(store: ObjectStore) -> None:
+    """Yesterday's batch is preferred to an older day that was scored again later."""
     yesterday = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     put_batch(store, "2013-02-08", "20130211T060000Z-00000002")
     assert chosen(store) == yesterday.batch_id
 
 
-def test_of_one_partition_the_newest_done_batch_is_taken(store: ObjectStore) -> None:
-    """A newer batch that has no manifest yet does not count."""
+def test_newest_done_batch_of_a_partition_is_chosen(store: ObjectStore) -> None:
+    """Within a partition the newest batch with a manifest is chosen."""
     put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002")
     put_batch(store, "2013-02-09", "20130209T080000Z-00000003", done=False)
     assert chosen(store) == newer.batch_id
 
 
-def test_no_batch_beyond_the_lookback_is_read(store: ObjectStore) -> None:
-    """Nor is one of the same or a later partition."""
+def test_batches_outside_the_lookback_are_ignored(store: ObjectStore) -> None:
+    """Batches before the lookback, and of the same or later partitions, are not chosen."""
     put_batch(store, "2013-02-06", "20130206T060000Z-00000001")
     put_batch(store, "2013-02-10", "20130210T050000Z-00000002")
     put_batch(store, "2013-02-11", "20130211T060000Z-00000003")
@@ -99,10 +99,10 @@ def test_no_batch_beyond_the_lookback_is_read(store: ObjectStore) -> None:
         (LoadState.VERIFIED, ReleaseState.WITHDRAWN),
     ],
 )
-def test_a_batch_that_was_refused_or_withdrawn_is_passed_over(
+def test_unusable_batch_is_skipped(
     store: ObjectStore, load_state: LoadState, release_state: ReleaseState
 ) -> None:
-    """The registry's word counts; the next best batch is taken."""
+    """A refused, retired or withdrawn batch is skipped in favour of the next best one."""
     older = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002")
     record = BatchRecord(
@@ -118,8 +118,8 @@ def test_a_batch_that_was_refused_or_withdrawn_is_passed_over(
     assert chosen(store, live) == newer.batch_id
 
 
-def test_a_batch_with_an_invalid_manifest_is_passed_over(store: ObjectStore) -> None:
-    """It spoils nobody else's scoring, but is an error where it is the batch itself."""
+def test_batch_with_invalid_manifest_is_skipped(store: ObjectStore) -> None:
+    """An invalid manifest does not stop other batches from scoring, but is an error when read directly."""
     older = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     newer = put_batch(store, "2013-02-09", "20130209T070000Z-00000002", done=False)
     store.put(newer.key, older.to_bytes())
@@ -131,16 +131,16 @@ def test_a_batch_with_an_invalid_manifest_is_passed_over(store: ObjectStore) -> 
         done_manifest(store, MODEL, newer.batch_id)
 
 
-def test_a_manifest_of_another_partition_than_its_folder_is_passed_over(store: ObjectStore) -> None:
-    """A stray folder does not make a batch one of that partition."""
+def test_batch_in_a_folder_of_another_partition_is_skipped(store: ObjectStore) -> None:
+    """A stray folder does not move a batch into that partition."""
     stray = put_batch(store, "2013-02-07", "20130209T060000Z-00000001")
     store.put(f"predictions/m/json/dt=2013-02-09/batch={stray.batch_id}/attempt=1/x", b"")
     store.put("predictions/m/json/dt=2013-02-09/batch=odd/x", b"")
     assert chosen(store, lookback=2) is None
 
 
-def test_the_registry_says_how_the_load_cleaned_the_batch(store: ObjectStore) -> None:
-    """Its rows are read by these rules, not by those that the model declares today."""
+def test_cleaning_rules_come_from_the_registry(store: ObjectStore) -> None:
+    """The previous batch comes with the rules of its load, not with those declared today."""
     manifest = put_batch(store, "2013-02-09", "20130209T060000Z-00000001")
     cleaning = Cleaning((ColumnCleaning(column="flight", trim=True),))
     record = BatchRecord(model=MODEL, batch_id=manifest.batch_id, cleaning=cleaning.to_text())
@@ -150,7 +150,7 @@ def test_the_registry_says_how_the_load_cleaned_the_batch(store: ObjectStore) ->
     assert found == PreviousBatch(manifest, cleaning)
 
 
-def test_a_batch_that_is_not_done_has_no_manifest(store: ObjectStore) -> None:
-    """None, and no error."""
+def test_batch_that_is_not_done_has_no_manifest(store: ObjectStore) -> None:
+    """A batch without a done file gives None instead of an error."""
     assert done_manifest(store, MODEL, OWN) is None
     assert done_key(MODEL, OWN) not in store.client.objects

@@ -1,4 +1,4 @@
-"""Of a failed function its author is shown the lines that are the author's own."""
+"""Test that a failed function is reported with the project's own lines."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def helper(row):
 
 
 def fail_as_a_job_does(module: Any) -> None:
-    """Raise an error of the platform whose cause is the function's."""
+    """Raise a platform error caused by the function's error."""
     try:
         module.features("2013-02-01")
     except KeyError as error:
         raise RuntimeError("the job failed") from error
 
 
-def test_own_lines_lead_to_the_failing_one(tmp_path: Path) -> None:
-    """Frames of the platform and of libraries are left out, causes included."""
+def test_project_lines_lead_to_the_error(tmp_path: Path) -> None:
+    """Only frames of the project's files are listed, also those of an error's cause."""
     path = tmp_path / "acme" / "features.py"
     path.parent.mkdir()
     path.write_text(_MODULE)

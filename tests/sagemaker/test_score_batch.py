@@ -1,4 +1,4 @@
-"""Tests of the score job's order and of who wins where two job runs score the same batch."""
+"""Tests of the order of the score job's steps, and of concurrent jobs that score the same batch."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ INPUTS_KEY, INPUTS = ModelInputs(model=MODEL, functions="acme.defs.m", outcomes=
 
 
 def predict(features: pd.DataFrame, artifact: dict[str, Any], previous: pd.DataFrame | None) -> pd.DataFrame:
-    """Predict the artifact's minutes, and what is known of the previous batch on top."""
+    """Predict the artifact's minutes plus the known error of the previous batch."""
     late = 0 if previous is None else sum(previous["late_minutes"]) - sum(previous["minutes"])
     return pd.DataFrame({"entity_id": features["entity_id"], "minutes": artifact["minutes"] + late})
 
 
 def predicted_elsewhere(features: pd.DataFrame, model: dict[str, int], _previous: None) -> pd.DataFrame:
-    """Predict the model's minutes."""
+    """Predict the minutes of a model that was trained elsewhere."""
     return pd.DataFrame({"entity_id": features["entity_id"], "minutes": model["minutes"]})
 
 
 def put_features(
     store: ObjectStore, day: str, outcomes: dict[str, list[Any]], entities: Sequence[str] = ("a", "b")
 ) -> None:
-    """Write features of two entities, or others."""
+    """Write features of two entities, or of the given ones."""
     known = pd.DataFrame(outcomes).astype({"partition": "str", "entity_id": "str"})
     write_feature_set(
         store,
@@ -85,7 +85,7 @@ def put_features(
 
 
 def put_archive(store: ObjectStore, folder: Path, key: str, *, minutes: int) -> PinnedModel:
-    """Put the archive of a model that predicts so many minutes, and return what names it."""
+    """Upload the archive of a model that predicts the given minutes, and return its pin."""
     save_model(folder, MODEL, {"minutes": minutes}, {}, Codecs())
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -97,7 +97,7 @@ def put_archive(store: ObjectStore, folder: Path, key: str, *, minutes: int) -> 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """Give a bucket with schema, model and features of two days, of which the second knows one outcome."""
+    """Give a bucket with schema, model and features of two days, the second with one known outcome."""
     monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     monkeypatch.setattr(ObjectStore, "of_job", lambda _bucket: store)
@@ -111,7 +111,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
 
 @pytest.fixture
 def commits_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
-    """Return a function that says what happens while the batch is committed to Delta, instead of it."""
+    """Return a function that replaces the commit to Delta by the given one."""
 
     def set_commit(happens: Callable[[], Any]) -> None:
         def make(commit: TableCommit, still_wanted: Callable[[], bool]) -> CommittedVersion:
@@ -171,15 +171,15 @@ def scored(
 
 
 def of_another_attempt(store: ObjectStore) -> Manifest:
-    """Return the manifest of the batch as its second attempt writes it."""
+    """Return the manifest that a second attempt writes, after deleting it from the bucket."""
     manifest, _ = scored(store, attempt=2)
     del store.client.objects[manifest.key]
     return manifest
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectStore) -> None:
-    """The manifest names the previous batch, whose known outcome was five minutes later."""
+def test_second_day_is_corrected_by_outcomes_of_the_first(store: ObjectStore) -> None:
+    """The second batch names the first one and adds its known error of five minutes."""
     first, _ = scored(store)
     second, _ = scored(store, NEXT_BATCH, NEXT_DAY)
     assert (first.previous_batch_id, second.previous_batch_id) == (None, BATCH)
@@ -196,10 +196,10 @@ def test_the_second_day_is_corrected_by_what_became_of_the_first(store: ObjectSt
         ([10.5, 11.5], {"quarantine_rows": 10}, r"2 wrong_type; row 1: .*; row 2: minutes has a fraction"),
     ],
 )
-def test_a_batch_that_the_load_would_refuse_is_not_delivered(
+def test_batch_that_a_load_would_refuse_is_not_delivered(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, minutes: list[float], declared: Any, fault: str
 ) -> None:
-    """Scoring fails before it writes any row, and tells the first rows and what is wrong with them."""
+    """Scoring fails before it writes any row, and names the first invalid rows and their reasons."""
     before = set(store.client.objects)
     returned = pd.DataFrame({"entity_id": ["a", "b"], "minutes": minutes}, dtype=object)
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
@@ -217,10 +217,10 @@ def test_a_batch_that_the_load_would_refuse_is_not_delivered(
         (["a", "b", "c"], r"row 3 of the predictions belongs to no entity of the features"),
     ],
 )
-def test_each_row_of_features_has_a_prediction_and_no_other_has(
+def test_predictions_match_the_feature_rows(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, entities: list[str], fault: str
 ) -> None:
-    """However many rows may be refused: these are not refused, but missing or of nobody."""
+    """Missing and surplus predictions fail scoring, however many rows may be quarantined."""
     returned = pd.DataFrame({"entity_id": pd.Series(entities, dtype="str"), "minutes": len(entities)})
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     with pytest.raises(PredictionsError, match=fault):
@@ -229,10 +229,10 @@ def test_each_row_of_features_has_a_prediction_and_no_other_has(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_an_entity_that_is_scored_twice_is_refused_with_both_rows(
+def test_duplicate_predictions_count_as_two_refused_rows(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can tell which of them is right."""
+    """Both rows of a duplicate key are refused, so the batch needs room for two rows in quarantine."""
     returned = pd.DataFrame({"entity_id": ["a", "b", "a"], "minutes": [1, 2, 3]})
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     fault = r"2 of 3 rows .* 1 may be: 2 duplicate_key; row 1: another row has the same key; row 3: another"
@@ -243,18 +243,18 @@ def test_an_entity_that_is_scored_twice_is_refused_with_both_rows(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_a_partition_without_features_makes_no_batch(store: ObjectStore) -> None:
-    """Nothing could be told from a batch that was lost."""
+def test_empty_features_make_no_batch(store: ObjectStore) -> None:
+    """A partition with no entity fails, because an empty batch would look like lost data."""
     put_features(store, DAY, {"partition": [], "entity_id": [], "late_minutes": []}, entities=[])
     with pytest.raises(PredictionsError, match=r"The batch has no rows"):
         scored(store, quarantine_rows=10)
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_rows_that_the_model_tolerates_are_delivered(
+def test_tolerated_invalid_rows_are_delivered(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The load quarantines them; the log of the job tells them already."""
+    """Invalid rows within the quarantine rate are delivered, and the job's log already names them."""
     returned = pd.DataFrame({"entity_id": ["a", "b"], "minutes": [10.5, 11]}, dtype=object)
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: lambda *_: returned)
     manifest, _ = scored(store, quarantine_rate=Decimal("0.5"))
@@ -263,16 +263,16 @@ def test_rows_that_the_model_tolerates_are_delivered(
 
 
 def minutes_of(store: ObjectStore, manifest: Manifest) -> set[int]:
-    """Return what the rows of a batch predict."""
+    """Return the minutes that a batch predicts."""
     lines = gzip.decompress(store.get(manifest.json_parts[0].key)).splitlines()
     return {json.loads(line)["minutes"] for line in lines}
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_all_attempts_use_the_version_that_the_first_one_chose(
+def test_attempts_use_the_version_of_the_first(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A promotion between them is for the next batch; the manifest names version, package and approver."""
+    """A promotion between attempts affects the next batch; the manifest names package and approver."""
     registry = FakeRegistryTable()
     archives = [
         put_archive(
@@ -304,8 +304,8 @@ def test_all_attempts_use_the_version_that_the_first_one_chose(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_a_batch_may_be_scored_by_an_earlier_version(store: ObjectStore, tmp_path: Path) -> None:
-    """It is named, and it was approved once; another attempt cannot name another one."""
+def test_earlier_version_can_score_a_batch(store: ObjectStore, tmp_path: Path) -> None:
+    """A superseded version can be requested, and another attempt cannot request a different one."""
     registry = FakeRegistryTable()
     earlier = put_archive(store, tmp_path, f"models/{MODEL}/candidates/1/output/model.tar.gz", minutes=20)
     register(registry, MODEL, earlier, version=1, state="superseded")
@@ -320,10 +320,10 @@ def test_a_batch_may_be_scored_by_an_earlier_version(store: ObjectStore, tmp_pat
         scored(store, attempt=2, registry=registry, version=2)
 
 
-def test_parts_come_before_the_delta_commit_and_the_manifest_last(
+def test_parts_are_written_before_delta_and_manifest_last(
     store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
 ) -> None:
-    """While Delta is written all parts are there, and no done file is."""
+    """All parts exist when Delta is committed, and the done file is written after it."""
     seen: list[set[str]] = []
     commits_as(lambda: seen.append(set(store.client.objects)))
     manifest, adopted = scored(store)
@@ -333,20 +333,20 @@ def test_parts_come_before_the_delta_commit_and_the_manifest_last(
     assert manifest.delta.version == 3
 
 
-def test_a_manifest_that_appears_meanwhile_is_adopted_and_not_replaced(
+def test_manifest_of_concurrent_attempt_is_adopted(
     store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
 ) -> None:
-    """Of two attempts that come to the end at once, the first to put its manifest wins."""
+    """If another attempt writes its manifest first, it is adopted and not replaced."""
     other = of_another_attempt(store)
     commits_as(lambda: store.put(other.key, other.to_bytes()))
     assert scored(store) == (other, True)
     assert store.get(other.key) == other.to_bytes()
 
 
-def test_an_overtaken_attempt_adopts_the_manifest_or_fails(
+def test_overtaken_attempt_adopts_manifest_or_fails(
     store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
 ) -> None:
-    """Without a manifest nobody knows whether the other attempt will come to its end."""
+    """An attempt that lost the Delta commit adopts the other's manifest, or fails if there is none."""
     other = of_another_attempt(store)
 
     def overtaken() -> None:
@@ -365,10 +365,10 @@ def test_an_overtaken_attempt_adopts_the_manifest_or_fails(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_a_manifest_whose_answer_was_lost_is_the_jobs_own(
+def test_own_manifest_is_recognized_after_lost_response(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 refuses the repeated put, and the job finds what it has written itself."""
+    """If the response to the manifest's put is lost, the job recognizes its own manifest."""
     put_new = ObjectStore.put_new
 
     def lose_answer(store: ObjectStore, key: str, content: bytes) -> bool:
@@ -381,17 +381,17 @@ def test_a_manifest_whose_answer_was_lost_is_the_jobs_own(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_a_batch_of_another_partition_is_not_adopted(store: ObjectStore) -> None:
-    """Its batch id was passed by mistake."""
+def test_batch_of_another_partition_is_not_adopted(store: ObjectStore) -> None:
+    """A batch id that belongs to another partition is refused."""
     scored(store)
     with pytest.raises(ManifestConflictError, match=rf"m/{BATCH}: .* {DAY}, .* {NEXT_DAY}\. Pass another"):
         scored(store, partition=NEXT_DAY)
 
 
-def test_an_error_names_the_batch_that_was_not_scored(
+def test_error_message_names_the_batch(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An input that is missing does not know which batch it is missed by."""
+    """The message of a missing input also names attempt, batch, model and partition."""
     monkeypatch.setattr(score_batch.boto3, "client", lambda *_, **__: None)
     monkeypatch.setenv("MLPIPE_ML_ROOT", str(tmp_path))
     given = ScoreArguments(
@@ -414,14 +414,12 @@ def test_an_error_names_the_batch_that_was_not_scored(
 
 
 @pytest.mark.usefixtures("commits_as")
-def test_a_model_that_was_trained_elsewhere_scores_without_training(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its file's digest is the version, and the manifest names the file and its bucket."""
+def test_model_trained_elsewhere_scores(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a declared file is the version, and the manifest names the file and its bucket."""
     monkeypatch.setattr(ModelFunctions, "_function", lambda *_: predicted_elsewhere)
     content = b'{"minutes":30}'
     digest = hashlib.sha256(content).hexdigest()
-    # The stand-in knows one bucket.
+    # The bucket in memory ignores bucket names.
     store.put("churn/model.json", content)
     elsewhere = TrainedElsewhere(key="churn/model.json", sha256=digest, codec="json", bucket="acme-models")
     inputs = ModelInputs(model=MODEL, functions="acme.defs.m", trained_elsewhere=elsewhere)

@@ -1,4 +1,4 @@
-"""A model's own functions, written into a package of the test's."""
+"""Write a model's functions into a new package."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NUMBERS = itertools.count()
 
 
 def function_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
-    """Return what writes functions, each the text of its module, and gives the model that has them."""
+    """Return a function that writes modules of the given texts and returns the model that uses them."""
 
     def write(*, tables: str = "pandas", whole: bool = False, **functions: str) -> ModelFunctions:
-        # Python keeps imported modules, so each test has a package of its own.
+        # Python caches imported modules, so each call needs a new package.
         package = f"acme_{next(_NUMBERS)}"
         folder = tmp_path / "src" / package / "defs" / "churn"
         folder.mkdir(parents=True)
