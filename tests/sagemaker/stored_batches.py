@@ -1,4 +1,4 @@
-"""Schemas, and batches that are written into a bucket as the score job writes them."""
+"""Schemas, and batches written to a bucket as the score job writes them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def schema_of(types: Mapping[str, str], *, key: str) -> PredictionSchema:
-    """Return a schema of columns that take null, all but the key.
+    """Return a schema whose columns are nullable, except for the key.
 
     Args:
-        types: By column.
+        types: The type of each column by name.
         key: The key column.
     """
     columns = [{"name": name, "type": kind, "nullable": name != key} for name, kind in types.items()]
@@ -38,7 +38,7 @@ def write_batch(
     batch_id: str,
     shares: int = 1,
 ) -> Manifest:
-    """Write a batch's parts and data files, and return the manifest that is not written yet."""
+    """Write a batch's parts and data files, and return its manifest without writing it."""
     batch = open_batch(
         bucket=store.bucket, model=model, partition=partition, schema=schema, batch_id=batch_id
     )

@@ -1,4 +1,4 @@
-"""Tests of each codec with its real library: what comes back, what is refused, and that no pickle is read."""
+"""Tests of each codec with its real library: round trips, refusals, and that no pickle is read."""
 
 # The libraries describe few of their types.
 # pyright: reportArgumentType=false
@@ -55,7 +55,7 @@ def xgboost_model(rounds: int = 3) -> xgboost.Booster:
 
 
 def onnx_graph(weight: float = 1.0) -> onnx.ModelProto:
-    """Return a graph that adds the columns, each with a weight."""
+    """Return a graph that sums the columns, each multiplied by a weight."""
     weights = numpy_helper.from_array(np.full((3, 1), weight, np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -68,12 +68,12 @@ def onnx_graph(weight: float = 1.0) -> onnx.ModelProto:
 
 
 def predicted_by_session(session: Any) -> np.ndarray:
-    """Return what a graph says of the rows."""
+    """Return a graph's output for the test rows."""
     return session.run(None, {"x": X.astype(np.float32)})[0]
 
 
 def saved(value: Any) -> tuple[str, bytes]:
-    """Return the name of an object's codec, and its file."""
+    """Return the name of a value's codec, and its file."""
     codec = CODECS.of(value, "m")
     return codec.name, codec.save(value)
 
@@ -97,10 +97,10 @@ def saved(value: Any) -> tuple[str, bytes]:
         ),
     ],
 )
-def test_a_model_comes_back_and_equal_ones_have_one_digest(
+def test_model_round_trips_with_a_stable_digest(
     name: str, make: Callable[[], Any], predict: Callable[[Any], np.ndarray]
 ) -> None:
-    """It predicts bit for bit the same, and a second training on the same rows is the same model."""
+    """A loaded model predicts bit for bit the same, and a second training has the same digest."""
     model = make()
     (codec_name, content), (_, again) = saved(model), saved(make())
     codec = CODECS.named(name)
@@ -121,15 +121,15 @@ def test_a_model_comes_back_and_equal_ones_have_one_digest(
         ({"a": 1}, {"a": 1.0}),
     ],
 )
-def test_another_model_has_another_digest(one: Any, another: Any) -> None:
-    """The version of a model says which one it is."""
+def test_different_models_have_different_digests(one: Any, another: Any) -> None:
+    """Models that differ in any value get different versions."""
     (name, content), (_, other) = saved(one), saved(another)
     codec = CODECS.named(name)
     assert content_digest(codec, content) != content_digest(codec, other)
 
 
-def test_a_graph_becomes_a_session() -> None:
-    """What `train` returns needs onnx; what `predict` receives needs onnxruntime alone."""
+def test_onnx_graph_loads_as_session() -> None:
+    """An ONNX graph is saved, and loaded as an onnxruntime session that computes the same."""
     name, content = saved(onnx_graph())
     assert (name, saved(onnx_graph())[1]) == ("onnx", content)
     found = predicted_by_session(CODECS.named(name).load(content))
@@ -137,10 +137,10 @@ def test_a_graph_becomes_a_session() -> None:
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "weights.bin"])
-def test_a_graph_that_names_other_files_is_refused(
+def test_onnx_graph_with_external_files_is_refused(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights in a file of the machine have no digest in the index."""
+    """Weights in an external file are not covered by the index's digest."""
     (tmp_path / "weights.bin").write_bytes(np.ones(3, np.float32).tobytes())
     monkeypatch.chdir(tmp_path)
     graph = onnx_graph()
@@ -152,8 +152,8 @@ def test_a_graph_that_names_other_files_is_refused(
         CODECS.named("onnx").load(graph.SerializeToString())
 
 
-def test_tensors_of_others_come_back_as_arrays() -> None:
-    """A file that PyTorch did not write needs no PyTorch."""
+def test_safetensors_load_as_numpy_arrays() -> None:
+    """A safetensors file that PyTorch did not write loads without PyTorch."""
     content = safetensors.numpy.save({"weight": X, "bias": Y})
     found = CODECS.named("safetensors").load(content)
     assert set(found) == {"weight", "bias"}
@@ -161,16 +161,16 @@ def test_tensors_of_others_come_back_as_arrays() -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1, 2**70, 0.1, "ä", [], {"b": [1, None], "a": {"x": -0.5}}])
-def test_plain_values_are_json(value: Any) -> None:
-    """They can be read by a person, and come back equal and of the same types."""
+def test_plain_values_round_trip_as_json(value: Any) -> None:
+    """Plain values are saved as JSON, and come back equal and with the same types."""
     name, content = saved(value)
     assert name == "json"
     found = CODECS.named("json").load(content)
     assert (found, repr(found)) == (value, repr(value))
 
 
-def test_the_order_of_a_dict_is_no_other_model() -> None:
-    """Two dicts that are equal have one digest."""
+def test_digest_ignores_dict_order() -> None:
+    """Two equal dicts have one digest, although their files differ."""
     codec = CODECS.named("json")
     one, another = codec.save({"a": 1, "b": 2}), codec.save({"b": 2, "a": 1})
     assert one != another
@@ -180,15 +180,15 @@ def test_the_order_of_a_dict_is_no_other_model() -> None:
 @pytest.mark.parametrize(
     "value", [(1, 2), float("nan"), {1: "a"}, [np.float64(1.5)], {"a": X}, True & np.True_]
 )
-def test_what_json_would_change_goes_to_skops(value: Any) -> None:
-    """A tuple stays a tuple, and a key that is a number one."""
+def test_values_that_json_would_change_use_skops(value: Any) -> None:
+    """Tuples, NaN, numeric keys and NumPy values come back unchanged."""
     name, content = saved(value)
     assert name == "skops"
     assert repr(CODECS.named("skops").load(content)) == repr(value)
 
 
 class Detector:
-    """An object of a project's own."""
+    """A class of a project."""
 
 
 @pytest.mark.parametrize(
@@ -203,18 +203,18 @@ class Detector:
         (xgboost.XGBRegressor(), r"Return its `get_booster\(\)`"),
     ],
 )
-def test_what_no_codec_takes_is_named_with_what_to_return(value: Any, complaint: str) -> None:
-    """A wrapper would need its own library's classes built by another library."""
+def test_unsupported_value_error_suggests_a_remedy(value: Any, complaint: str) -> None:
+    """An unsupported value is named by class, with advice on what to return or declare instead."""
     with pytest.raises(CodecError, match=complaint):
         CODECS.of(value, "m")
 
 
 class OwnEstimator(LinearRegression):
-    """An estimator of a project's own, which skops could build and does not trust."""
+    """A project's estimator, which skops could build but does not trust."""
 
 
-def test_an_estimator_of_ones_own_is_refused_before_it_is_written() -> None:
-    """And when it is read; the remedy is a codec, and no change of the platform."""
+def test_untrusted_estimator_is_refused_on_save_and_load() -> None:
+    """A project's own estimator needs a codec, and is refused both when saved and when loaded."""
     estimator = OwnEstimator().fit(X, Y)
     with pytest.raises(CodecError, match=r"not trusted: .*OwnEstimator. Write a codec for the object"):
         CODECS.named("skops").save(estimator)
@@ -233,24 +233,24 @@ TREES = {
 
 
 def lead_back(nodes: np.ndarray) -> None:
-    """Let the first node lead to itself."""
+    """Make the first node point to itself."""
     nodes["left_child" if "left_child" in (nodes.dtype.names or ()) else "left"][0] = 0
 
 
 def lead_out(nodes: np.ndarray) -> None:
-    """Let the first node lead beyond the last."""
+    """Make the first node point beyond the last one."""
     nodes["right_child" if "right_child" in (nodes.dtype.names or ()) else "right"][0] = len(nodes)
 
 
 def split_by_no_column(nodes: np.ndarray) -> None:
-    """Let the first node ask for a column that there is not."""
+    """Make the first node split by a column that does not exist."""
     nodes["feature" if "feature" in (nodes.dtype.names or ()) else "feature_idx"][0] = 3
 
 
 @pytest.mark.parametrize("forge", [lead_back, lead_out, split_by_no_column])
 @pytest.mark.parametrize("name", sorted(TREES))
-def test_a_tree_whose_nodes_lead_out_of_it_is_refused(name: str, forge: Callable[[np.ndarray], None]) -> None:
-    """scikit-learn follows them unseen, into memory that is not the tree's or in circles."""
+def test_tree_with_invalid_references_is_refused(name: str, forge: Callable[[np.ndarray], None]) -> None:
+    """scikit-learn does not check node references, and would read foreign memory or loop forever."""
     content = saved(TREES[name]())[1]
     CODECS.named("skops").load(content)
     forged, nodes_found = io.BytesIO(), 0
@@ -282,7 +282,7 @@ class Disguised:
 
 
 def files() -> dict[str, bytes]:
-    """Return a good file of each codec."""
+    """Return a valid file for each codec."""
     return {
         "lightgbm": saved(lightgbm_model())[1],
         "xgboost": saved(xgboost_model())[1],
@@ -294,8 +294,8 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", sorted(files()))
-def test_a_pickle_in_disguise_is_refused_and_not_run(name: str, tmp_path: Path) -> None:
-    """No codec reads one, whatever its index calls it."""
+def test_pickle_is_refused_and_not_run(name: str, tmp_path: Path) -> None:
+    """No codec runs a pickle, whichever codec the index names."""
     codec = CODECS.named(name)
     codec.load(files()[name])
     for protocol in (0, 4):
@@ -308,8 +308,8 @@ def test_a_pickle_in_disguise_is_refused_and_not_run(name: str, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_array_of_pickles_in_a_skops_file_is_not_read(tmp_path: Path) -> None:
-    """NumPy's own format can hold objects, and is read without them."""
+def test_pickled_array_in_skops_file_is_refused(tmp_path: Path) -> None:
+    """NumPy files in a skops file are read without pickled objects."""
     content = saved({"weights": X})[1]
     array = io.BytesIO()
     np.save(array, np.array([Disguised(tmp_path / "ran")], dtype=object), allow_pickle=True)
@@ -323,8 +323,8 @@ def test_an_array_of_pickles_in_a_skops_file_is_not_read(tmp_path: Path) -> None
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_skops_file_that_unpacks_to_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything of it is unpacked, when it is read and when its digest is taken."""
+def test_oversized_skops_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A skops file with too large content is refused before unpacking, on loading and on digesting."""
     monkeypatch.setattr(skops_objects, "_LARGEST_CONTENT", 10_000)
     codec = CODECS.named("skops")
     bomb = saved({"weights": np.zeros(100_000)})[1]
@@ -333,8 +333,8 @@ def test_a_skops_file_that_unpacks_to_much_is_refused(monkeypatch: pytest.Monkey
             work(bomb)
 
 
-def test_no_library_is_imported_that_the_model_does_not_use() -> None:
-    """A model of LightGBM waits neither for scikit-learn nor for XGBoost."""
+def test_codecs_import_no_unused_library() -> None:
+    """Saving a plain value imports neither scikit-learn nor any boosting library."""
     program = (
         "import sys; from sagemaker_scripts.codecs.known_codecs import Codecs; codecs = Codecs()\n"
         "codecs.of([1.5], 'm').save([1.5])\n"
@@ -367,8 +367,8 @@ class Unsure(Detector):
 """
 
 
-def test_a_codec_of_the_projects_own_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes what the platform's would refuse, and is found by its name."""
+def test_project_codec_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's codec takes a value that the platform refuses, and faulty codecs are named."""
     (tmp_path / "acme_codecs.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     codecs = Codecs(["acme_codecs:Detector"])
@@ -387,14 +387,14 @@ def test_a_codec_of_the_projects_own_goes_first(tmp_path: Path, monkeypatch: pyt
         Codecs(["acme_codecs:Unsure"]).of(1.5, "m")
 
 
-def test_a_declaration_knows_the_codecs_that_there_are() -> None:
-    """A format that no job reads is refused before it is needed."""
+def test_declared_codecs_match_known_codecs() -> None:
+    """A declaration accepts exactly the codecs that jobs can read."""
     assert all(CODECS.named(name).name == name for name in DECLARED_CODECS)
     assert len(CODECS.names) == len(DECLARED_CODECS)
 
 
-def test_an_unknown_codec_is_refused_by_name() -> None:
-    """The error says which there are, and how a project names its own."""
+def test_unknown_codec_is_refused_by_name() -> None:
+    """The error lists the known codecs and says how a project names its own."""
     with pytest.raises(
         CodecError,
         match=r"Codec joblib is unknown; the known codecs are json, skops, xgboost.*`codecs` of defs.yaml",

@@ -1,4 +1,4 @@
-"""Tests of evaluations: which rows are judged, what each partition may know, and what is told of it."""
+"""Tests of evaluations: which rows count, what a partition may know, and what is reported."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ NO_OUTCOMES = pa.table({"partition": pa.array([], "string"), "entity_id": pa.arr
 
 
 def model_that(predict: Callable[..., pd.DataFrame]) -> Any:
-    """Return the functions of a model that has a function `predict`."""
+    """Return the functions of a model with the given `predict`."""
     return SimpleNamespace(predict=predict, inputs=ModelInputs(model="m", functions="acme.m", outcomes=True))
 
 
 def table(**columns: Any) -> pa.Table:
-    """Return a table of columns."""
+    """Return a table with the given columns."""
     return pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
 
 
 def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.DataFrame | None]]:
-    """Return the backtest of a model that predicts these columns day by day, and what it was given."""
+    """Return the backtest of a model that predicts these columns day by day, and its previous batches."""
     given: list[pd.DataFrame | None] = []
 
     def predict(
@@ -64,8 +64,8 @@ def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.Dat
     return backtest(model_that(predict), {}, days.items(), SMALL), given
 
 
-def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
-    """A model that is evaluated on the rest of its rows must not pass for good on all."""
+def test_left_out_rows_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Rows that a load would refuse are not evaluated, but counted by reason and logged without values."""
     found, _ = backtest_of(
         {"entity": ["a", "b", "c"], "minutes": [10.5, 1.0, 2.5]}, {"entity": ["a", ""], "minutes": [1, 2]}
     )
@@ -76,8 +76,8 @@ def test_an_evaluation_says_which_rows_it_leaves_out(caplog: pytest.LogCaptureFi
     assert "10.5" not in caplog.text
 
 
-def test_an_evaluation_checks_rows_as_the_load_cleans_them() -> None:
-    """A row that cleaning mends is evaluated with what the stores will hold for it."""
+def test_rows_are_evaluated_after_cleaning() -> None:
+    """A row that cleaning fixes is evaluated with the value that the stores will hold."""
     cleaning = Cleaning((ColumnCleaning(column="minutes", default="0"),))
     predicted = pd.DataFrame({"entity": ["a", "b"], "minutes": pd.Series([None, 2], dtype="Int64")})
     features = PreparedTables(table(entity_id=["a"], partition="d"), NO_OUTCOMES)
@@ -86,8 +86,8 @@ def test_an_evaluation_checks_rows_as_the_load_cleans_them() -> None:
     assert list(found.scored[0].predictions["minutes"]) == [0, 2]
 
 
-def test_an_evaluation_holds_the_features_of_one_day() -> None:
-    """However many days are evaluated, the job's memory is that of one of them and of the predictions."""
+def test_evaluation_holds_features_of_one_day() -> None:
+    """A backtest holds the features of at most one earlier day in memory."""
     alive: list[int] = []
     held: list[weakref.ref[pa.Table]] = []
 
@@ -109,8 +109,8 @@ def test_an_evaluation_holds_the_features_of_one_day() -> None:
     assert max(alive) <= 1
 
 
-def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
-    """The load refuses all of them, so neither the metrics nor the next day's predictions may know them."""
+def test_duplicate_keys_are_not_evaluated() -> None:
+    """All rows of a duplicate key are left out of the evaluation and of the next day's previous batch."""
     found, given = backtest_of(
         {"entity": ["a", "a", "b"], "minutes": [1, 2, 3]}, {"entity": ["a", "b"], "minutes": [4, 5]}
     )
@@ -124,14 +124,14 @@ def test_an_evaluation_leaves_out_rows_that_share_their_key() -> None:
     ("entities", "minutes", "reasons"),
     [(["a", "b"], [0.5, 1.5], "2 wrong_type"), ([], [], "predict returned no rows")],
 )
-def test_an_evaluation_without_one_row_fails(entities: list[str], minutes: list[float], reasons: str) -> None:
-    """The error names the reasons, instead of speaking of unknown outcomes."""
+def test_evaluation_without_valid_rows_fails(entities: list[str], minutes: list[float], reasons: str) -> None:
+    """The error names the reasons for which rows were left out."""
     with pytest.raises(EvaluationError, match=rf"no prediction of the evaluated partitions: {reasons}\."):
         backtest_of({"entity": entities, "minutes": minutes})
 
 
-def test_a_prediction_without_a_value_counts_for_no_metric() -> None:
-    """Cleaning may leave its column out, or it may take null; the result counts the evaluated rows."""
+def test_null_prediction_counts_for_no_metric() -> None:
+    """Null predictions are not evaluated, and an evaluation with only nulls fails."""
     keys = pd.DataFrame({"entity_id": ["a", "b"]})
     outcomes = table(entity_id=["a", "b"], partition="d", minutes=[5.0, 20.0])
     examples = table(minutes=[0.0, 10.0])
@@ -146,8 +146,8 @@ def test_a_prediction_without_a_value_counts_for_no_metric() -> None:
         evaluated([None, None])
 
 
-def test_a_useless_model_does_not_beat_its_baselines() -> None:
-    """The mean of the training days as prediction is no better than itself, nor is a coin."""
+def test_constant_prediction_does_not_beat_baselines() -> None:
+    """Predicting the training mean is no better than the baselines; perfect predictions are."""
     examples = table(minutes=[0.0, 10.0, 50.0], late=[False, True, True])
     guessed = pd.DataFrame({"entity_id": list("abcd")})
     minutes = [5.0, 20.0, 30.0, 0.0]
@@ -162,8 +162,8 @@ def test_a_useless_model_does_not_beat_its_baselines() -> None:
     assert all(result["beats_baselines"] for result in evaluate(metrics, perfect, outcomes, examples))
 
 
-def test_outcomes_that_are_all_alike_give_no_area_under_the_curve() -> None:
-    """Nothing can be told apart then, and no number would be true."""
+def test_roc_auc_of_identical_outcomes_fails() -> None:
+    """ROC AUC is undefined if all outcomes are the same, and the error says so."""
     guessed = pd.DataFrame({"entity_id": list("ab"), "guess": [0.1, 0.2]})
     with pytest.raises(
         EvaluationError, match=r"have the same late, .*different ones\. Evaluate more partitions"

@@ -1,4 +1,4 @@
-"""Tests of the join on disk: its chunks hold what a join in memory holds, however the work is divided."""
+"""Tests of the join on disk: its chunks equal a join in memory, however the work is divided."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OUTCOMES = pa.table(
 
 
 def stored(store: ObjectStore, flights: Iterable[str], cleaning: Cleaning = NO_CLEANING) -> PreviousBatch:
-    """Write a batch of three shares, with values that a float would round."""
+    """Write a batch of up to three shares, with values that a float would round."""
     names = list(flights)
     rows = [
         {
@@ -89,7 +89,7 @@ def divided(
     features: pa.Table = FEATURES,
     outcomes: pa.Table | None = OUTCOMES,
 ) -> JoinedChunks:
-    """Divide all tables, their pieces dealt to so many writers."""
+    """Spill all tables into buckets, with their pieces dealt to the given number of writers."""
     buckets = KeyBuckets(folder, count, frozenset(range(count) if kept is None else kept))
     chunks = JoinedChunks(buckets, previous)
     for number, first in enumerate(range(0, features.num_rows, 10)):
@@ -109,17 +109,15 @@ def all_chunks(chunks: JoinedChunks) -> list[JoinedChunk]:
 
 
 def known(chunk: JoinedChunk) -> pd.DataFrame:
-    """Return what `predict` is given of a chunk."""
+    """Return the previous rows with outcomes that `predict` gets for a chunk."""
     assert chunk.previous is not None
     scored = of_entities(chunk.previous, chunk.prepared.features["entity_id"])
     return with_known_outcomes(scored, chunk.prepared.outcomes)
 
 
 @pytest.mark.parametrize("outcomes", [OUTCOMES, OUTCOMES.slice(0, 0), None], ids=["some", "none yet", "none"])
-def test_the_chunks_hold_what_a_join_in_memory_holds(
-    tmp_path: Path, store: ObjectStore, outcomes: pa.Table | None
-) -> None:
-    """Every feature once; of each entity the same previous row and outcome, in the same types."""
+def test_chunks_equal_a_join_in_memory(tmp_path: Path, store: ObjectStore, outcomes: pa.Table | None) -> None:
+    """Chunks hold every feature row once, with the same previous rows, outcomes and types."""
     previous = stored(store, FLIGHTS)
     chunks = all_chunks(divided(tmp_path, store, previous, outcomes=outcomes))
     assert all(len(chunk.numbers) == chunk.prepared.features.num_rows > 5 for chunk in chunks)
@@ -135,8 +133,8 @@ def test_the_chunks_hold_what_a_join_in_memory_holds(
     pd.testing.assert_frame_equal(found, wanted)
 
 
-def test_the_division_is_the_same_for_one_process_and_several(tmp_path: Path, store: ObjectStore) -> None:
-    """And so are the rows of a bucket on a host that keeps only some buckets."""
+def test_buckets_are_the_same_for_any_number_of_writers(tmp_path: Path, store: ObjectStore) -> None:
+    """Each bucket has the same ordered rows for any number of writers and on a host with some buckets."""
     previous = stored(store, FLIGHTS)
     alone = all_chunks(divided(tmp_path / "1", store, previous))
     for name, several in {"3": {"writers": 3}, "own": {"kept": [1, 3], "writers": 2}}.items():
@@ -151,10 +149,10 @@ def test_the_division_is_the_same_for_one_process_and_several(tmp_path: Path, st
 
 
 @pytest.mark.parametrize(("trimmed", "left"), [(False, ["A ", "B"]), (True, ["B"])])
-def test_all_rows_of_a_key_that_comes_twice_are_left_out(
+def test_duplicate_previous_keys_are_left_out(
     tmp_path: Path, store: ObjectStore, trimmed: bool, left: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the load sees keys: with trimming, the two rows need not have the same text."""
+    """All previous rows of a duplicate key are left out, also if keys are equal only after trimming."""
     rules = (ColumnCleaning(column="flight", trim=True),) if trimmed else ()
     previous = stored(
         store, ["A", "B", "C", "C", "A "] if trimmed else ["A ", "B", "C", "C"], Cleaning(rules)
@@ -166,8 +164,8 @@ def test_all_rows_of_a_key_that_comes_twice_are_left_out(
     assert sum(counts) == (4 if trimmed else 2)
 
 
-def test_a_column_has_one_type_in_all_chunks(tmp_path: Path) -> None:
-    """The widest of its files' types, also in a bucket whose rows are all of one file."""
+def test_column_has_one_type_in_all_buckets(tmp_path: Path) -> None:
+    """A column has the widest type of its tables in every bucket, even if its rows come from one table."""
     buckets = KeyBuckets(tmp_path, 50, frozenset(range(50)))
     tables: list[dict[str, Any]] = [
         {"x": [1, 2]},
@@ -185,8 +183,8 @@ def test_a_column_has_one_type_in_all_chunks(tmp_path: Path) -> None:
     assert buckets.read("unknown", 0) is None
 
 
-def test_types_that_do_not_go_together_are_named(tmp_path: Path) -> None:
-    """No type holds numbers and texts."""
+def test_conflicting_types_are_named(tmp_path: Path) -> None:
+    """A table whose column holds numbers and texts is refused by name."""
     buckets = KeyBuckets(tmp_path, 1, frozenset([0]))
     for first_row, value in enumerate((1, "a")):
         rows = pa.table({"k": ["a"], "x": [value]})
@@ -195,8 +193,8 @@ def test_types_that_do_not_go_together_are_named(tmp_path: Path) -> None:
         buckets.read("t", 0)
 
 
-def test_a_full_disk_says_what_to_declare(tmp_path: Path) -> None:
-    """Nothing of a bucket is lost in silence."""
+def test_full_disk_error_suggests_volume_gb(tmp_path: Path) -> None:
+    """A full disk is an error that suggests a larger volume_gb, not a silent loss of rows."""
     buckets = KeyBuckets(tmp_path, 1, frozenset([0]))
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "0.w").symlink_to("/dev/full")
@@ -205,8 +203,8 @@ def test_a_full_disk_says_what_to_declare(tmp_path: Path) -> None:
         buckets.spill("t", rows.schema, rows.to_batches(), key="k", first_row=0, writer="w")
 
 
-def test_a_bucket_of_a_key_is_the_same_everywhere() -> None:
-    """Shares that another host or an earlier process made by it must hold the same rows."""
+def test_bucket_of_a_key_is_its_crc32() -> None:
+    """All hosts and repeated processes must put a key into the same bucket."""
     assert bucket_numbers(pa.array(["AA-1141-JFK", "", " ü\t", "ü"]), 1000).tolist() == [
         zlib.crc32(b"AA-1141-JFK") % 1000,
         0,
@@ -215,8 +213,8 @@ def test_a_bucket_of_a_key_is_the_same_everywhere() -> None:
     ]
 
 
-def test_buckets_are_no_larger_than_chunks() -> None:
-    """Memory is sized by chunks; only a batch of hundreds of millions of rows has larger ones."""
+def test_buckets_fit_into_chunks() -> None:
+    """Buckets hold no more rows than a chunk, up to the largest number of buckets."""
     counts = [bucket_count(rows, 100_000) for rows in (0, 100_000, 100_001, 10**6, 10**12)]
     assert counts == [1, 1, 2, 11, 4096]
     keys = pa.array([f"AA-{number}" for number in range(100_000)])

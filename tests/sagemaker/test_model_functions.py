@@ -1,4 +1,4 @@
-"""The models of the example in the platform's hands: their rows, their evaluation, their versions."""
+"""Tests of the example's models in the platform: their features, predictions, evaluation and versions."""
 
 # pandas' own annotations call every column "Series | DataFrame", and every aggregate a scalar as well.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
@@ -57,7 +57,7 @@ def prepared_days(model: str) -> dict[str, PreparedTables]:
 
 
 def trained_on_five_days(model: str) -> tuple[ModelFunctions, Any, pa.Table]:
-    """Return a model's functions, what it learns from 5 to 9 January, and what it was trained on."""
+    """Return a model's functions, what they train on 5 to 9 January, and the training examples."""
     functions, days = functions_of(model), prepared_days(model)
     outcomes = newest_outcomes([each.outcomes for each in days.values() if each.outcomes][:6])
     examples = joined_tables(
@@ -67,13 +67,13 @@ def trained_on_five_days(model: str) -> tuple[ModelFunctions, Any, pa.Table]:
 
 
 def features_of(model: str, day: str) -> pd.DataFrame:
-    """Return the features of a day as the model's functions receive them."""
+    """Return the features of a day as the model's functions get them."""
     return pandas_table(prepared_days(model)[day].features)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_predictions_are_declared_to_come_from_features_that_there_are(model: str) -> None:
-    """The lineage of columns names what the features hold, all inputs of the model among it."""
+def test_declared_column_sources_are_features(model: str) -> None:
+    """The features that `derived_from` names exist, and include all inputs of the trained model."""
     sources, prepared = SOURCES[model], features_of(model, "2013-01-10")
     assert sources <= set(prepared.columns)
     _, artifact, _ = trained_on_five_days(model)
@@ -81,8 +81,8 @@ def test_predictions_are_declared_to_come_from_features_that_there_are(model: st
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_predictions_fit_the_schema_row_by_row(model: str) -> None:
-    """Every row is one that both stores can hold, with and without a previous batch."""
+def test_predictions_match_the_schema(model: str) -> None:
+    """With and without a previous batch, both stores can hold every predicted row."""
     functions, artifact, _ = trained_on_five_days(model)
     days = prepared_days(model)
     predictions = functions.predict(days["2013-01-10"].features, artifact, None, partition="2013-01-10")
@@ -96,8 +96,8 @@ def test_predictions_fit_the_schema_row_by_row(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str) -> None:
-    """The first day has no previous batch; the second is corrected by the first as far as that was known."""
+def test_evaluated_day_uses_outcomes_known_when_it_began(model: str) -> None:
+    """The second evaluated day is corrected only by those outcomes of the first that were known then."""
     functions, artifact, examples = trained_on_five_days(model)
     days = {day: prepared_days(model)[day] for day in ("2013-01-10", "2013-01-11")}
     scored, left_out = backtest(functions, artifact, days.items(), SCHEMAS[model])
@@ -115,8 +115,8 @@ def test_an_evaluated_day_is_scored_with_what_was_known_when_it_began(model: str
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path, model: str) -> None:
-    """Training again on the same days gives the same version, another coefficient another one."""
+def test_version_of_a_saved_model_depends_on_its_content(tmp_path: Path, model: str) -> None:
+    """Training again on the same days gives the same version, and a changed coefficient another one."""
     once, again = (trained_on_five_days(model)[1] for _ in range(2))
     version = save_model(tmp_path, model, once, {}, Codecs()).version
     assert once["minutes"] is not again["minutes"]
@@ -125,8 +125,8 @@ def test_a_saved_models_version_is_that_of_its_content(tmp_path: Path, model: st
     assert save_model(tmp_path, model, again, {}, Codecs()).version != version
 
 
-def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
-    """Plain values and arrays alike, also under the names that skops uses itself."""
+def test_versions_of_different_values_differ(tmp_path: Path) -> None:
+    """Values and arrays get different versions, also under names that skops itself uses."""
     artifacts = [
         {"weights": np.arange(3)},
         {"weights": np.arange(3) * 2},
@@ -139,8 +139,8 @@ def test_a_saved_models_version_tells_all_values_apart(tmp_path: Path) -> None:
     assert len(versions) == len(artifacts)
 
 
-def test_preparing_features_loads_no_library_that_it_does_not_need() -> None:
-    """Their imports cost seconds: only training and predicting, or sources of another format, need them."""
+def test_feature_preparation_imports_no_unneeded_library() -> None:
+    """The features job does not spend seconds on importing scikit-learn, Delta or Snowflake libraries."""
     program = (
         "import sys; from sagemaker_scripts import prepare_features; import flights.readers; "
         "from flights.defs.flight_delay import features, outcomes; "

@@ -1,4 +1,4 @@
-"""Tests of features that were prepared elsewhere: a source's rows as they are, by the name of their key."""
+"""Tests of features that were prepared elsewhere: a source's rows used as they are."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ INPUTS = ModelInputs(
 
 
 def prepared(store: ObjectStore, inputs: ModelInputs = INPUTS) -> FeatureSet:
-    """Run the features job of a day, and return the features as scoring finds them."""
+    """Run the features job of a day, and return the features that scoring finds."""
     key, content = inputs.to_document()
     store.put(key, content)
     arguments = FeatureArguments(
@@ -70,12 +70,12 @@ def prepared(store: ObjectStore, inputs: ModelInputs = INPUTS) -> FeatureSet:
 
 
 def rows_of(*rows: dict[str, Any]) -> ObjectStore:
-    """Return a bucket with a day's file."""
+    """Return a bucket with a day's file of the given rows."""
     return bucket(**{KEY: file_of(list(rows), "parquet", SCHEMA)})
 
 
-def test_rows_are_features_as_they_are() -> None:
-    """No function is called, the key is a text, and neither other values nor the file are changed."""
+def test_rows_become_features_unchanged() -> None:
+    """Without a features function, only the key becomes text; other values and the file are unchanged."""
     store = rows_of(*ROWS)
     before = store.get(KEY)
     found = prepared(store)
@@ -92,12 +92,12 @@ def test_rows_are_features_as_they_are() -> None:
 
 
 def files(store: ObjectStore) -> list[str]:
-    """Return the names of all files below features."""
+    """Return the names of all files below `features/`."""
     return [key.rpartition("/")[2] for key in sorted(store.client.objects) if key.startswith("features/")]
 
 
-def test_files_are_named_and_not_copied() -> None:
-    """The index and the manifest's inputs name the source's own file by its digest."""
+def test_files_are_referenced_and_not_copied() -> None:
+    """The index and the manifest's inputs name the source's own file and its digest."""
     store = rows_of(*ROWS)
     found = prepared(store)
     assert files(store) == ["features.json"]
@@ -113,7 +113,7 @@ TIMED = orders(
 
 
 def timed_file(*rows: tuple[int, int], day: str = "2013-02-02", group: int = 2) -> bytes:
-    """Return a file of customers and the hours at which they became known, with other types than declared."""
+    """Return a file of customers, hours when they became known, and types other than declared."""
     start = datetime.fromisoformat(f"{day}T00:00+00:00")
     times = [start + timedelta(hours=hour) for _, hour in rows]
     table = pa.table(
@@ -129,8 +129,8 @@ def timed_file(*rows: tuple[int, int], day: str = "2013-02-02", group: int = 2) 
     return sink.getvalue()
 
 
-def test_rows_are_cast_and_left_out_while_files_are_read(tmp_path: Path) -> None:
-    """Read group by group they are what they would be if they were read whole."""
+def test_rows_are_cast_and_filtered_while_read(tmp_path: Path) -> None:
+    """Files read group by group give the declared types and the rows that a full read gives."""
     store = bucket(
         **{
             KEY: timed_file((1, 1), (2, 25), (3, 2), (4, 3), (5, 30), (6, 31)),
@@ -161,8 +161,8 @@ def test_rows_are_cast_and_left_out_while_files_are_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_each_partition_of_a_range_knows_its_own_rows(copied: bool) -> None:
-    """What became known between two partitions is of the later one alone; the range again is the same."""
+def test_partitions_of_a_range_get_rows_known_in_time(copied: bool) -> None:
+    """Each partition gets the rows known when it began, and repeating the range changes nothing."""
     name = "all (1).parquet" if copied else "all.parquet"
     store = bucket(**{f"raw/{name}": timed_file((1, 1), (2, 23), (3, 25), (4, 47), (5, 49), group=1)})
     inputs = replace(INPUTS, sources=(replace(TIMED, path=f"raw/{name}"),))
@@ -186,7 +186,7 @@ def test_each_partition_of_a_range_knows_its_own_rows(copied: bool) -> None:
 
 
 def test_rows_of_other_partitions_are_left_out() -> None:
-    """Where the source has a column of partitions, files of its history may hold rows of this one."""
+    """With a partition column, only the partition's own rows are used, from all files of the history."""
     source = orders(columns=(("customer_id", "string"), ("partition", "string")), history=1)
     rows = [{"customer_id": "a", "partition": DAY}, {"customer_id": "b", "partition": "2013-02-02"}]
     store = bucket(
@@ -203,8 +203,8 @@ def test_rows_of_other_partitions_are_left_out() -> None:
     assert [file.row_groups for file in found.features] == [(1,), (1,)]
 
 
-def test_files_without_declared_columns_have_the_same_types(tmp_path: Path) -> None:
-    """A column without a value in one file has the type of the others; other types are refused by name."""
+def test_undeclared_column_types_are_reconciled_across_files(tmp_path: Path) -> None:
+    """A column that is null in one file gets the type of the others; conflicting types are refused."""
     other = KEY.replace("a.parquet", "b.parquet")
     rows = [{"customer_id": "a", "note": None}], [{"customer_id": "b", "note": "x"}]
     store = bucket(**{KEY: file_of(rows[0], "parquet"), other: file_of(rows[1], "parquet")})
@@ -220,8 +220,8 @@ def test_files_without_declared_columns_have_the_same_types(tmp_path: Path) -> N
         prepared(store)
 
 
-def test_a_file_that_changed_after_it_was_prepared_is_refused() -> None:
-    """A batch must be what its features were; the error names the file and what to do."""
+def test_file_changed_after_preparation_is_refused() -> None:
+    """A changed or deleted source file is refused with its name and the remedy."""
     store = rows_of(*ROWS)
     found = prepared(store)
     store.put(KEY, file_of([ROWS[0]], "parquet", SCHEMA))
@@ -234,8 +234,8 @@ def test_a_file_that_changed_after_it_was_prepared_is_refused() -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl.gz"])
-def test_rows_of_other_formats_are_written_as_they_come(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In files of our own, which have row groups; the index names what was read."""
+def test_csv_and_json_rows_are_copied_to_parquet(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CSV and JSON lines are copied to Parquet files with row groups, and the index names the source."""
     monkeypatch.setattr(feature_writer, "GROUP_ROWS", 2)
     rows = [{"customer_id": f"c{number}", "visits": number} for number in range(5)]
     key = KEY.replace("parquet", ending)
@@ -255,8 +255,8 @@ def test_rows_of_other_formats_are_written_as_they_come(ending: str, monkeypatch
     assert [each["key"] for each in index["sources"]] == [key]
 
 
-def test_a_file_that_no_manifest_may_name_is_copied() -> None:
-    """Its key has characters that are not safe in one."""
+def test_file_with_unsafe_key_is_copied() -> None:
+    """A file whose key has characters that a manifest does not allow is copied."""
     key = KEY.replace("a.parquet", "part 1 (new).parquet")
     store = bucket(**{key: file_of(ROWS, "parquet", SCHEMA)})
     found = prepared(store)
@@ -264,16 +264,16 @@ def test_a_file_that_no_manifest_may_name_is_copied() -> None:
     assert found.read_features(store)["entity_id"].to_pylist() == [str(row["customer_id"]) for row in ROWS]
 
 
-def test_files_without_a_row_give_features_without_rows() -> None:
-    """Nobody was known yet; the columns are there all the same."""
+def test_rows_all_known_later_give_empty_features() -> None:
+    """If no row was known in time, the features are one empty file with all columns."""
     store = bucket(**{KEY: timed_file((1, 24), (2, 25))})
     found = prepared(store, replace(INPUTS, sources=(TIMED,)))
     assert found.read_features(store).schema.names == ["entity_id", "spent", "seen_at", "partition"]
     assert (found.rows, files(store)) == (0, ["features-00000.parquet", "features.json"])
 
 
-def test_entities_of_several_files_are_each_named_once() -> None:
-    """However far apart their rows lie; some of them are told."""
+def test_duplicate_entities_across_files_are_refused() -> None:
+    """The error names the first five duplicate entities and counts the others, however far apart they are."""
     store = bucket(
         **{
             KEY: timed_file(*((number, 1) for number in range(9))),
@@ -286,8 +286,8 @@ def test_entities_of_several_files_are_each_named_once() -> None:
     assert not files(store)
 
 
-def test_the_row_without_an_entity_is_counted_over_files() -> None:
-    """Its number is that of the source's rows for the partition."""
+def test_missing_key_row_number_counts_across_files() -> None:
+    """The number of a row without a key counts the rows of all the partition's files."""
     rows = [{"customer_id": "a"}, {"customer_id": None}]
     store = bucket(
         **{
@@ -299,8 +299,8 @@ def test_the_row_without_an_entity_is_counted_over_files() -> None:
         prepared(store)
 
 
-def test_a_model_learns_from_files_where_they_lie() -> None:
-    """Examples are the features, and their files are what the model is recorded to be made of."""
+def test_training_reads_files_in_place() -> None:
+    """Training examples come from the source's own files, and their digests are recorded."""
     store = rows_of(*ROWS)
     found = prepared(store)
     partitions = PreparedPartitions.of_sets(store, [found], [], has_outcomes=False)
@@ -308,8 +308,8 @@ def test_a_model_learns_from_files_where_they_lie() -> None:
     assert partitions.sources == [hashlib.sha256(store.get(KEY)).hexdigest()]
 
 
-def test_times_of_spark_are_those_of_the_delta_table(tmp_path: Path) -> None:
-    """Its files may hold them in 96 bits and without a zone, and the table says microseconds in UTC."""
+def test_spark_times_get_the_type_of_the_delta_table(tmp_path: Path) -> None:
+    """Spark's 96-bit times without a zone become microseconds in UTC, as the Delta table declares."""
     moment = datetime(2013, 2, 2, 5, 0, 0, 123456)  # noqa: DTZ001  # without a zone, as in the file
     rows = pa.table({"customer_id": ["a"], "seen_at": pa.array([moment], pa.timestamp("ns"))})
     path = tmp_path / "rows.parquet"
@@ -337,26 +337,26 @@ def test_times_of_spark_are_those_of_the_delta_table(tmp_path: Path) -> None:
 
 
 class WeighingS3(MemoryS3):
-    """A bucket that notes how many bytes Arrow holds whenever an object is read or written."""
+    """An in-memory bucket that records Arrow's allocated bytes at each read and write."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         super().__init__(objects)
         self.held: list[int] = []
 
     def get_object(self, **asked: Any) -> dict[str, Any]:
-        """Answer as the bucket in memory does."""
+        """Record the allocated bytes, then read the object."""
         self.held.append(pa.total_allocated_bytes())
         return super().get_object(**asked)
 
     def put_object(self, **asked: Any) -> None:
-        """Write as the bucket in memory does."""
+        """Record the allocated bytes, then write the object."""
         self.held.append(pa.total_allocated_bytes())
         super().put_object(**asked)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
-def test_features_are_prepared_without_being_held(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the size of the partition."""
+def test_preparation_does_not_hold_all_features(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparing a partition takes less than half the memory of its rows."""
     monkeypatch.setattr(feature_writer, "GROUP_ROWS", 5_000)
     monkeypatch.setattr(feature_writer, "FILE_ROWS", 10_000)
     for module in ("csv_files._BLOCK", "json_line_files._BLOCK"):
@@ -385,10 +385,8 @@ def test_features_are_prepared_without_being_held(ending: str, monkeypatch: pyte
         ({"elsewhere": None}, "elsewhere is null"),
     ],
 )
-def test_an_index_of_files_elsewhere_in_another_form_is_refused(
-    change: dict[str, Any], complaint: str
-) -> None:
-    """The member is named."""
+def test_malformed_index_of_files_elsewhere_is_refused(change: dict[str, Any], complaint: str) -> None:
+    """The error names the malformed member of the index."""
     store = rows_of(*ROWS)
     found = prepared(store)
     index = json.loads(store.get(found.index.key)) | change
@@ -397,8 +395,8 @@ def test_an_index_of_files_elsewhere_in_another_form_is_refused(
         feature_set(store, "churn", DAY)
 
 
-def test_a_history_serves_the_outcomes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The features are the partition's own rows; outcomes see the earlier ones as well."""
+def test_history_is_used_only_for_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are the partition's own rows, while the outcomes function also gets earlier ones."""
     write = function_writer(tmp_path, monkeypatch)
     functions = write(
         outcomes="""
@@ -433,10 +431,8 @@ def test_a_history_serves_the_outcomes_alone(tmp_path: Path, monkeypatch: pytest
         (ROWS, "spent", "returned column entity_id for .* as decimal128"),
     ],
 )
-def test_rows_that_do_not_name_each_entity_once_are_refused(
-    rows: list[dict[str, Any]], entity: str, complaint: str
-) -> None:
-    """The error names source, partition and keys, and nothing is written."""
+def test_rows_with_invalid_keys_are_refused(rows: list[dict[str, Any]], entity: str, complaint: str) -> None:
+    """Duplicate, missing or mistyped keys are refused by source and partition, and nothing is written."""
     store = rows_of(*rows)
     with pytest.raises(EntityRowsError, match=complaint):
         prepared(store, replace(INPUTS, entity=entity))
@@ -454,8 +450,8 @@ def test_rows_that_do_not_name_each_entity_once_are_refused(
         ),
     ],
 )
-def test_a_column_partition_of_another_meaning_is_refused(values: pa.Array, complaint: str) -> None:
-    """Its rows would be left out as those of other partitions."""
+def test_partition_column_with_foreign_values_is_refused(values: pa.Array, complaint: str) -> None:
+    """A partition column with other values is refused; otherwise all its rows would be left out."""
     store = bucket(
         **{
             KEY: file_of(
@@ -469,8 +465,8 @@ def test_a_column_partition_of_another_meaning_is_refused(values: pa.Array, comp
         prepared(store)
 
 
-def test_inputs_that_were_altered_are_refused() -> None:
-    """They name what a job imports; their name is made of their content."""
+def test_altered_inputs_document_is_refused() -> None:
+    """An inputs document that does not match the digest in its key could make a job import other code."""
     store = rows_of(*ROWS)
     key, content = INPUTS.to_document()
     store.put(key, content.replace(b"acme.defs.churn", b"other.defs.evil"))

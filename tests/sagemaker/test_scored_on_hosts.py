@@ -1,4 +1,4 @@
-"""A batch that several hosts of one real job score is the one that a single host would have scored."""
+"""Test that a real job with several hosts scores the same batch as a single host."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ HOSTS = 3
 
 
 def scored(jobs: ScoringJobs, inputs_key: str, day: str, instances: int) -> Manifest:
-    """Score a batch in chunks on so many hosts, and return its manifest."""
+    """Score a batch in chunks on the given number of hosts, and return its manifest."""
     batch_id = mint_batch_id(MODEL, day, uuid.uuid4().hex, datetime.now(UTC))
     arguments = jobs.score_arguments(MODEL, day, batch_id=batch_id, inputs_key=inputs_key, chunk_rows=100)
     return jobs.manifest(jobs.scored(arguments, instances=instances)["manifest_key"])
 
 
 def lines(jobs: ScoringJobs, manifest: Manifest) -> list[bytes]:
-    """Return the lines of a batch in their order."""
+    """Return the lines of a batch in order."""
     return [
         line for part in manifest.json_parts for line in gzip.decompress(jobs.content(part.key)).splitlines()
     ]
 
 
 @pytest.mark.usefixtures("trained")
-def test_hosts_share_a_batch_and_its_previous_one(jobs: ScoringJobs) -> None:
-    """Rows, their order and the files' bytes are the same, and the previous batch is joined on each host."""
+def test_hosts_score_the_same_batch_as_one(jobs: ScoringJobs) -> None:
+    """One and three hosts write the same rows, order and bytes, and join the same previous batch."""
     key, content = dataclasses.replace(INPUTS[MODEL], whole=False).to_document()
     jobs.client("s3").put_object(Bucket=jobs.bucket, Key=key, Body=content)
     before = scored(jobs, key, BEFORE, 1)
