@@ -1,4 +1,4 @@
-"""Tests of a model's own functions: what they are given, what they may return, and how they fail."""
+"""Tests of calling a model's functions: their arguments, their results and their errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDERS = pa.table({"customer_id": ["a", "b"], "amount": pa.array([2**53 + 1, Non
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelFunctions]:
-    """Give what writes a model's functions."""
+    """Return a function that writes a model's functions."""
     return function_writer(tmp_path, monkeypatch)
 
 
@@ -40,10 +40,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mode
         ("pandas", "import duckdb_like\n    return duckdb_like.relation(orders)"),
     ],
 )
-def test_features_are_made_of_the_declared_tables(
+def test_features_accepts_each_table_library(
     write: Callable[..., ModelFunctions], tmp_path: Path, tables: str, body: str
 ) -> None:
-    """Each kind of table is given and taken, and an integer beyond 2^53 beside a null keeps its digits."""
+    """Tables of each library are passed and accepted, and large integers beside a null keep their digits."""
     functions = write(tables=tables, features=f"def features(partition, orders):\n    {body}\n")
     (tmp_path / "src" / "duckdb_like.py").write_text(
         "import pyarrow as pa\n"
@@ -60,10 +60,10 @@ def test_features_are_made_of_the_declared_tables(
     assert made.schema.field("amount").type == pa.int64()
 
 
-def test_pandas_has_nullable_integers_and_booleans_whether_or_not_a_value_is_missing(
+def test_pandas_types_do_not_depend_on_missing_values(
     write: Callable[..., ModelFunctions],
 ) -> None:
-    """So a model's code meets the same types on each day."""
+    """Integers and booleans are nullable types in any case, so a model meets the same types each day."""
     functions = write(
         train="def train(examples):\n    return {name: str(kind) for name, kind in examples.dtypes.items()}\n"
     )
@@ -75,10 +75,10 @@ def test_pandas_has_nullable_integers_and_booleans_whether_or_not_a_value_is_mis
     assert functions.train(whole) == functions.train(with_nulls) == types
 
 
-def test_pandas_keeps_the_digits_of_integers_in_lists_and_structs(
+def test_pandas_keeps_digits_of_nested_integers(
     write: Callable[..., ModelFunctions],
 ) -> None:
-    """Beside a missing one, too."""
+    """Large integers in lists and structs keep their digits, also beside a null."""
     functions = write(
         train="def train(examples):\n"
         "    return [[*examples['list'][0]], examples['struct'][0], examples['struct'][1]]\n"
@@ -88,8 +88,8 @@ def test_pandas_keeps_the_digits_of_integers_in_lists_and_structs(
     assert functions.train(rows) == [[large, None], {"n": large}, {"n": None}]
 
 
-def test_an_integer_of_more_than_64_bits_is_named(write: Callable[..., ModelFunctions]) -> None:
-    """Arrow has none."""
+def test_integer_over_64_bits_is_refused(write: Callable[..., ModelFunctions]) -> None:
+    """Arrow has no integers of more than 64 bits, so the error names the column."""
     functions = write(
         features="import pandas as pd\ndef features(partition):\n"
         "    return pd.DataFrame({'entity_id': ['a'], 'n': [2**70]})\n"
@@ -98,8 +98,8 @@ def test_an_integer_of_more_than_64_bits_is_named(write: Callable[..., ModelFunc
         functions.features(DAY, {})
 
 
-def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelFunctions]) -> None:
-    """A table without rows is one, whatever types pandas gave its columns."""
+def test_empty_outcomes_are_accepted(write: Callable[..., ModelFunctions]) -> None:
+    """A table without rows is valid outcomes, whatever types pandas gave its columns."""
     functions = write(
         outcomes="""
         import pandas as pd
@@ -136,10 +136,10 @@ def test_an_outcome_is_named_by_partition_and_entity(write: Callable[..., ModelF
         ),
     ],
 )
-def test_features_that_are_no_table_of_entities_are_refused(
+def test_invalid_features_are_refused(
     write: Callable[..., ModelFunctions], returned: str, complaint: str
 ) -> None:
-    """The error names model, function, column and row, and no value but keys."""
+    """The error names model, function, column and row, but quotes no value other than keys."""
     functions = write(
         features="import pandas as pd\nimport polars as pl\n"
         f"def features(partition):\n    return {returned}\n"
@@ -154,10 +154,10 @@ def test_features_that_are_no_table_of_entities_are_refused(
     ("partitions", "complaint"),
     [(["2013-02-01", "2013-02-01"], "several rows for .* of 'a' of '2013-02-01'"), (["1 Feb", "2"], "1 Feb")],
 )
-def test_outcomes_that_name_an_entity_twice_or_no_partition_are_refused(
+def test_outcomes_with_duplicates_or_invalid_partitions_are_refused(
     write: Callable[..., ModelFunctions], partitions: list[str], complaint: str
 ) -> None:
-    """They would be joined with nothing, or twice."""
+    """Such outcomes would be joined twice or not at all."""
     functions = write(
         outcomes=f"import pandas as pd\ndef outcomes(partition):\n"
         f"    return pd.DataFrame({{'partition': {partitions}, 'entity_id': 'a'}})\n"
@@ -166,8 +166,8 @@ def test_outcomes_that_name_an_entity_twice_or_no_partition_are_refused(
         functions.outcomes(DAY, {})
 
 
-def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[..., ModelFunctions]) -> None:
-    """The author sees the own line, and everybody else the model, the function and the partition."""
+def test_function_error_names_partition_and_keeps_traceback(write: Callable[..., ModelFunctions]) -> None:
+    """The error names model, function and partition, and its traceback includes the author's line."""
     functions = write(
         predict="def predict(features, model, previous):\n    return features['distance'] # the line\n"
     )
@@ -176,8 +176,8 @@ def test_a_failing_function_is_named_and_keeps_its_traceback(write: Callable[...
     assert "# the line" in "".join(traceback.format_exception(failed.value))
 
 
-def test_an_error_of_several_lines_is_told_in_one(write: Callable[..., ModelFunctions]) -> None:
-    """Polars suggests another column after an empty line; escaped line ends are hard to read."""
+def test_multiline_error_becomes_one_line(write: Callable[..., ModelFunctions]) -> None:
+    """Polars writes errors with empty lines, which are hard to read when escaped."""
     functions = write(
         predict="def predict(features, model, previous):\n    raise ValueError('no lod\\n\\nmean load?')\n"
     )
@@ -186,10 +186,10 @@ def test_an_error_of_several_lines_is_told_in_one(write: Callable[..., ModelFunc
 
 
 @pytest.mark.parametrize("signature", ["partition, orders", "partition, **sources", "partition, *, orders"])
-def test_a_function_gets_the_sources_that_it_names(
+def test_function_gets_only_the_sources_it_names(
     write: Callable[..., ModelFunctions], signature: str
 ) -> None:
-    """What only outcomes are made of, features need not take."""
+    """A features function need not take sources that only outcomes use."""
     functions = write(
         features=f"""
         import pandas as pd
@@ -203,10 +203,10 @@ def test_a_function_gets_the_sources_that_it_names(
     assert made["entity_id"].to_pylist() == (["orders", "rates"] if both else ["orders"])
 
 
-def test_a_package_that_its_project_lacks_is_named(
+def test_package_that_cannot_be_imported_is_named(
     write: Callable[..., ModelFunctions], tmp_path: Path
 ) -> None:
-    """The function's own file is there; what its package imports is not."""
+    """If the model's package fails on import, the error names the missing module, not the function's file."""
     functions = write(features="def features(partition): ...")
     package = functions.inputs.functions.partition(".")[0]
     (tmp_path / "src" / package / "__init__.py").write_text("import no_such_package")
@@ -228,17 +228,17 @@ def test_a_package_that_its_project_lacks_is_named(
         ),
     ],
 )
-def test_a_function_that_cannot_be_called_is_named(
+def test_function_that_cannot_be_called_is_named(
     write: Callable[..., ModelFunctions], module: str | None, complaint: str
 ) -> None:
-    """The error says which file, and how the function is to be written."""
+    """The error says what is missing and how to write the function."""
     functions = write(**({} if module is None else {"features": module}))
     with pytest.raises(ContractError, match=complaint):
         functions.features(DAY, {"orders": ORDERS})
 
 
-def test_a_prediction_of_nan_stays_apart_from_a_missing_one(write: Callable[..., ModelFunctions]) -> None:
-    """One is a number that went wrong and is quarantined, the other no value."""
+def test_predicted_nan_differs_from_null(write: Callable[..., ModelFunctions]) -> None:
+    """A predicted NaN is an error for quarantine, while null is a missing value."""
     functions = write(
         tables="polars",
         predict="""

@@ -1,4 +1,4 @@
-"""Tests of the comparison of features and predictions by their keys."""
+"""Tests of comparing the keys of features and predictions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FEATURES = pa.chunked_array([["a", "b"], ["c", "ü", "x\u0301"]], pa.large_strin
     [
         ["a", "b", "c", "ü", "x\u0301"],
         ["x\u0301", "ü", "c", "b", "a"],
-        # A key that comes twice and a row without one are refused as rows, and tolerated as such.
+        # Duplicate and missing keys are invalid rows, which other checks count.
         ["a", "b", "b", "c", "ü", "x\u0301", None],
     ],
     ids=["same", "order", "doubled and null"],
 )
-def test_a_prediction_for_each_row_of_features_is_right(predictions: list[str | None]) -> None:
-    """In any order."""
+def test_predictions_for_all_features_are_accepted(predictions: list[str | None]) -> None:
+    """Every feature row needs a prediction, in any order."""
     check_keys(FEATURES, pa.array(predictions, pa.string()))
 
 
@@ -36,7 +36,7 @@ def test_a_prediction_for_each_row_of_features_is_right(predictions: list[str | 
             [*FEATURES.to_pylist(), "new", None, "A"],
             "rows 6, 8 of the predictions belong to no entity of the features",
         ),
-        # Equal to readers, and another key to every store.
+        # Two keys that look the same to a person but differ in every store.
         (
             ["a", "b", "c ", "u\u0308", "x\u0301"],
             "rows 3, 4 of the features; rows 3, 4 of the predictions belong",
@@ -44,14 +44,14 @@ def test_a_prediction_for_each_row_of_features_is_right(predictions: list[str | 
     ],
     ids=["missing", "null", "surplus", "alike"],
 )
-def test_other_keys_than_the_features_are_refused(predictions: list[str | None], fault: str) -> None:
-    """Both sides are named, by rows that count from 1."""
+def test_missing_and_surplus_keys_are_refused(predictions: list[str | None], fault: str) -> None:
+    """The error names the rows of both sides, counting from 1."""
     with pytest.raises(PredictionsError, match=fault):
         check_keys(FEATURES, pa.array(predictions, pa.string()))
 
 
-def test_the_error_names_rows_of_the_whole_partition_and_quotes_no_key() -> None:
-    """A chunk is nothing that a person can look at, and keys may be sensitive."""
+def test_error_names_rows_of_the_partition_without_keys() -> None:
+    """Row numbers count through the partition, not the chunk, and keys are not quoted."""
     keys = pa.array([f"secret-{number}" for number in range(1000)])
     with pytest.raises(
         PredictionsError, match="rows 501, 502, 503, 504, 505 and 994 more of the f"

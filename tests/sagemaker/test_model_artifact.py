@@ -1,4 +1,4 @@
-"""Tests of trained models on S3: how they are read back, and which are refused."""
+"""Tests of trained models on S3: how they are saved and loaded, and which are refused."""
 
 # LightGBM says of its predictions only that they are of one of many kinds.
 # pyright: reportArgumentType=false
@@ -52,7 +52,7 @@ def store() -> ObjectStore:
 
 
 def put_archive(store: ObjectStore, folder: Path) -> None:
-    """Pack a folder as SageMaker does, and put it where a training job leaves it."""
+    """Pack a folder as SageMaker does, and upload it to where a training job leaves it."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in sorted(folder.iterdir()):
@@ -61,12 +61,12 @@ def put_archive(store: ObjectStore, folder: Path) -> None:
 
 
 def loaded(store: ObjectStore) -> TrainedModel:
-    """Return the model of the archive."""
+    """Return the model in the archive."""
     return load_model(store, "m", found_model(store, "m", KEY), CODECS)
 
 
-def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) -> None:
-    """Each object by its own codec; the version and the archive are named, and so are the libraries used."""
+def test_saved_model_is_loaded_unchanged(store: ObjectStore, tmp_path: Path) -> None:
+    """Each object uses its own codec; version, archive and libraries are recorded."""
     estimator = LinearRegression().fit(X, np.arange(4.0))
     artifact = {"inputs": ["a", "b"], "minutes": estimator}
     saved = save_model(tmp_path, "m", artifact, {"rows": 4}, CODECS)
@@ -84,8 +84,8 @@ def test_a_model_comes_back_as_it_was_saved(store: ObjectStore, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("artifact", [1.5, ["a"], {"a b": 1}, {}, {"fc.weight": 0.5, "fc.bias": 0.1}])
-def test_one_object_need_not_be_in_a_dict(store: ObjectStore, tmp_path: Path, artifact: Any) -> None:
-    """`predict` receives exactly what `train` returned; a dict of other keys than names is one object."""
+def test_single_object_needs_no_dict(store: ObjectStore, tmp_path: Path, artifact: Any) -> None:
+    """`predict` gets exactly what `train` returned, which may be a single object but not an empty dict."""
     if artifact == {}:
         with pytest.raises(ModelArtifactError, match="train returned 0 objects"):
             save_model(tmp_path, "m", artifact, {}, CODECS)
@@ -95,8 +95,8 @@ def test_one_object_need_not_be_in_a_dict(store: ObjectStore, tmp_path: Path, ar
     assert loaded(store).artifact == artifact
 
 
-def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Path) -> None:
-    """Only LightGBM is named among the libraries of a LightGBM model."""
+def test_lightgbm_model_lists_only_lightgbm(store: ObjectStore, tmp_path: Path) -> None:
+    """Only LightGBM is among the libraries of a LightGBM model, which predicts the same after loading."""
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
     assert set(save_model(tmp_path, "m", booster, {}, CODECS).libraries) == {"lightgbm"}
     put_archive(store, tmp_path)
@@ -104,71 +104,69 @@ def test_a_model_of_one_library_needs_no_other(store: ObjectStore, tmp_path: Pat
     assert np.array_equal(found.predict(X), booster.predict(X))
 
 
-class Unread(Codecs):
-    """Codecs that must not be asked: nothing of the file may be parsed."""
+class ForbiddenCodecs(Codecs):
+    """Codecs that fail when used, because nothing may be parsed."""
 
     def named(self, name: str) -> Codec:
-        """Refuse."""
+        """Fail."""
         raise AssertionError(name)
 
 
-def test_another_file_than_the_pinned_one_is_told_before_it_is_parsed(
-    store: ObjectStore, tmp_path: Path
-) -> None:
-    """By its SHA-256, even if it is a sound archive of the same model, and by the digest of its objects."""
+def test_archive_unlike_the_pin_is_refused_before_parsing(store: ObjectStore, tmp_path: Path) -> None:
+    """An archive with another SHA-256 or digest than pinned is refused, even if it is a valid model."""
     save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
     put_archive(store, tmp_path)
     pinned = replace(found_model(store, "m", KEY), version=7)
     assert load_model(store, "m", pinned, CODECS).artifact == {"number": 1}
     other_digest = replace(pinned, digest="0" * 16)
     with pytest.raises(ModelArtifactError, match=r"has digest .*, not 0000.*version other than 7"):
-        load_model(store, "m", other_digest, Unread())
+        load_model(store, "m", other_digest, ForbiddenCodecs())
     save_model(tmp_path, "m", {"number": 2}, {}, CODECS)
     put_archive(store, tmp_path)
     for content in (store.get(KEY), b"no archive at all"):
         store.put(KEY, content)
         with pytest.raises(ModelArtifactError, match=r"has SHA-256 .*, not .*version other than 7"):
-            load_model(store, "m", pinned, Unread())
+            load_model(store, "m", pinned, ForbiddenCodecs())
 
 
 def other_value(folder: Path, _index: dict[str, Any]) -> None:
-    """Write another value into an object's file."""
+    """Change an object's file."""
     (folder / "objects" / "number.json").write_text("2")
 
 
 def other_digest(folder: Path, index: dict[str, Any]) -> None:
-    """Write another value, and the SHA-256 of its file, as somebody would who forges a model."""
+    """Change an object's file and its SHA-256 in the index, as a forger would."""
     (folder / "objects" / "number.json").write_text("2")
     index["objects"][0]["sha256"] = hashlib.sha256(b"2").hexdigest()
 
 
 def named_once_more(_folder: Path, index: dict[str, Any]) -> None:
-    """Name an object twice."""
+    """List an object twice."""
     index["objects"] *= 2
 
 
 def path_of_another_folder(_folder: Path, index: dict[str, Any]) -> None:
-    """Give an object a name that leads out of its folder."""
+    """Give an object a name that leaves its folder."""
     index["objects"][0]["name"] = "../model"
 
 
 def other_size(_folder: Path, index: dict[str, Any]) -> None:
-    """State another size."""
+    """State a wrong size."""
     index["objects"][0]["bytes"] = 3
 
 
 def no_file(folder: Path, _index: dict[str, Any]) -> None:
-    """Remove an object's file."""
+    """Delete an object's file."""
     (folder / "objects" / "number.json").unlink()
 
 
 def other_version(_folder: Path, index: dict[str, Any]) -> None:
-    """State another version."""
+    """State a wrong version."""
     index["model_version"] = "0" * 16
 
 
 def unknown_codec(folder: Path, index: dict[str, Any]) -> None:
-    """Name a codec that is not there, as of a model whose project has lost it."""
+    """Name an unknown codec, as if the project had deleted it."""
     (folder / "objects" / "number.json").rename(folder / "objects" / "number.joblib")
     index["objects"][0]["codec"] = "joblib"
     stored = model_archive.TrainedObject(**index["objects"][0])
@@ -176,12 +174,12 @@ def unknown_codec(folder: Path, index: dict[str, Any]) -> None:
 
 
 def earlier_format(_folder: Path, index: dict[str, Any]) -> None:
-    """Leave out the format, as the platform did before."""
+    """Leave out the format, as earlier versions of the platform did."""
     del index["format"]
 
 
 def other_model(_folder: Path, index: dict[str, Any]) -> None:
-    """Say another model's name."""
+    """Name another model."""
     index["model"] = "other"
 
 
@@ -200,13 +198,13 @@ def other_model(_folder: Path, index: dict[str, Any]) -> None:
         (other_model, "holds a model of other"),
     ],
 )
-def test_an_altered_or_foreign_archive_is_refused(
+def test_altered_or_foreign_archive_is_refused(
     store: ObjectStore,
     tmp_path: Path,
     alter: Callable[[Path, dict[str, Any]], None],
     complaint: str,
 ) -> None:
-    """Names, sizes and digests are compared before anything is parsed."""
+    """Each alteration of index or objects is refused with an error that says what does not match."""
     save_model(tmp_path, "m", {"number": 1}, {}, CODECS)
     index = json.loads((tmp_path / INDEX_FILE).read_text())
     alter(tmp_path, index)
@@ -217,7 +215,7 @@ def test_an_altered_or_foreign_archive_is_refused(
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:
-    """Return an archive of members, of which names may come twice."""
+    """Return an archive with the given members, whose names may repeat."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, content in members:
@@ -228,7 +226,7 @@ def packed(*members: tuple[str, bytes]) -> bytes:
 
 
 def huge_header(size: int) -> bytes:
-    """Return an archive whose first header promises a name of that many bytes."""
+    """Return an archive whose first header announces a name of that many bytes."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
     return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(size))
@@ -251,7 +249,7 @@ def huge_header(size: int) -> bytes:
         packed(("model.json", b"{}"))[:-20],
         huge_header(40_000),
     ],
-    # The bytes hold the time of writing, and both workers must collect the same names.
+    # Generated ids would contain the time of writing, and differ between test workers.
     ids=[
         "nothing",
         "json",
@@ -268,10 +266,10 @@ def huge_header(size: int) -> bytes:
         "long_name",
     ],
 )
-def test_what_is_no_archive_or_unpacks_to_much_is_refused(
+def test_damaged_or_oversized_archive_is_refused(
     store: ObjectStore, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few bytes may unpack to any number of bytes and members."""
+    """Damaged archives are refused, as are those with too many bytes or objects when unpacked."""
     monkeypatch.setattr(model_archive, "LARGEST_MODEL", 30_000)
     monkeypatch.setattr(model_archive, "MOST_OBJECTS", 10)
     store.put(KEY, archive)
@@ -279,10 +277,10 @@ def test_what_is_no_archive_or_unpacks_to_much_is_refused(
         loaded(store)
 
 
-def test_an_archive_of_many_other_members_is_refused(
+def test_archive_with_too_many_members_is_refused(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is passed over takes memory as well, and few bytes unpack to millions of members."""
+    """Ignored members take memory as well, so their number is limited."""
     monkeypatch.setattr(model_archive, "_MOST_MEMBERS", 10)
     others = [(f"other-{number}", b"") for number in range(20)]
     store.put(KEY, packed(*others, ("model.json", b"{}")))
@@ -302,10 +300,8 @@ class Forgetful:
 """
 
 
-def test_an_object_that_cannot_be_read_back_fails_its_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Scoring would find out too late; no index is written."""
+def test_unreadable_object_fails_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training fails if a codec cannot load what it saved, and writes no index."""
     (tmp_path / "acme_forgetful.py").write_text(FORGETFUL)
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = tmp_path / "model"
@@ -317,8 +313,8 @@ def test_an_object_that_cannot_be_read_back_fails_its_training(
     assert not (folder / INDEX_FILE).exists()
 
 
-def test_a_file_that_no_longer_parses_is_named(store: ObjectStore) -> None:
-    """The file and its codec are named, and the library's own words are kept."""
+def test_file_that_cannot_be_parsed_is_named(store: ObjectStore) -> None:
+    """The error names the file and its codec."""
     elsewhere = TrainedElsewhere(
         key="models/churn.ubj", sha256=hashlib.sha256(b"x").hexdigest(), codec="json"
     )
@@ -328,12 +324,12 @@ def test_a_file_that_no_longer_parses_is_named(store: ObjectStore) -> None:
 
 
 def trained_elsewhere(content: bytes, codec: str = "lightgbm") -> TrainedElsewhere:
-    """Return what a declaration says of a file."""
+    """Return the declaration of a file with the given content."""
     return TrainedElsewhere(key="models/m.txt", sha256=hashlib.sha256(content).hexdigest(), codec=codec)
 
 
-def test_a_model_that_was_trained_elsewhere_is_one_file(store: ObjectStore) -> None:
-    """Its version is the beginning of its digest, and the manifest will name the file."""
+def test_model_trained_elsewhere_is_loaded_from_one_file(store: ObjectStore) -> None:
+    """The version of a declared file is the beginning of its SHA-256."""
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, np.arange(4.0)), 1)
     content = booster.model_to_string().encode()
     store.put("models/m.txt", content)
@@ -347,10 +343,8 @@ def test_a_model_that_was_trained_elsewhere_is_one_file(store: ObjectStore) -> N
     assert np.array_equal(trained.artifact.predict(X), booster.predict(X))
 
 
-def test_a_file_that_is_not_the_declared_one_is_not_parsed(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Missing, of another digest, larger than a model may be, or of a codec that is not there."""
+def test_file_unlike_its_declaration_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is missing, too large, has another digest or an unknown codec is refused."""
     declared = trained_elsewhere(b"tree\n")
     for put, codec, complaint, error in (
         (None, "lightgbm", "does not exist", InputMissingError),

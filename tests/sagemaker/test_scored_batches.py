@@ -1,4 +1,4 @@
-"""Features, training and scoring of both models as real jobs on the local stack."""
+"""Tests of features, training and scoring of both example models as real jobs on the local stack."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
-# A job that kills itself where the batch is in Delta and has no manifest yet.
+# A job that kills itself after the Delta commit, before it writes the manifest.
 KILLED = """
 import os, signal, sys
 from sagemaker_scripts import score_batch
@@ -67,7 +67,7 @@ def die(store, key, content):
 ObjectStore.put_new = die
 sys.exit(run_script(score_batch.main))
 """
-# The same job without a fault.
+# The same job without the kill.
 REPEATED = """
 import sys
 from sagemaker_scripts import score_batch
@@ -84,7 +84,7 @@ def new_batch(model: str, partition: str) -> str:
 
 
 def json_rows(jobs: ScoringJobs, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Return the rows of a manifest's parts by entity, each part as the manifest says."""
+    """Return the rows of a manifest's parts by entity, after checking each part."""
     contract = row_contract(manifest.schema)
     rows = {}
     for part in manifest.json_parts:
@@ -111,7 +111,7 @@ def delta_rows(table: pa.Table, batch_id: str) -> dict[str, dict[str, Any]]:
 
 
 def check_batch(jobs: ScoringJobs, said: Mapping[str, Any]) -> Manifest:
-    """Find JSON, Delta and manifest of a batch to hold the same rows, and return the manifest."""
+    """Require that JSON, Delta and manifest of a batch hold the same rows, and return the manifest."""
     manifest = jobs.manifest(said["manifest_key"])
     assert said["manifest_digest"] == manifest.digest
     assert (said["rows"], said["checksum"]) == (manifest.row_count, manifest.checksum)
@@ -136,7 +136,7 @@ def check_batch(jobs: ScoringJobs, said: Mapping[str, Any]) -> Manifest:
 
 @pytest.fixture(scope="module")
 def two_days(jobs: ScoringJobs, trained: dict[str, Retrained]) -> dict[str, list[dict[str, Any]]]:
-    """Score two days of both models, one day after the other, and give what the jobs say by model."""
+    """Score two consecutive days of both models, and give the jobs' messages by model."""
     said: dict[str, list[dict[str, Any]]] = {model: [] for model in trained}
     for day in ("2013-02-13", "2013-02-14"):
         names = {
@@ -151,10 +151,10 @@ def two_days(jobs: ScoringJobs, trained: dict[str, Retrained]) -> dict[str, list
     return said
 
 
-def test_what_became_of_a_batch_is_measured_by_a_job(
+def test_job_measures_accuracy_of_a_batch(
     jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
 ) -> None:
-    """By outcomes that the days after it tell; what was cancelled has none."""
+    """The job measures a batch by outcomes of later days; cancelled flights have none."""
     said = two_days["flight_delay"][0]
     manifest = jobs.manifest(said["manifest_key"])
     table = jobs.environment["MLPIPE_REGISTRY_TABLE"]
@@ -181,10 +181,10 @@ def test_what_became_of_a_batch_is_measured_by_a_job(
 
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
-def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
+def test_models_beat_baselines_on_held_out_days(
     jobs: ScoringJobs, trained: dict[str, Retrained], model: str
 ) -> None:
-    """The verdict on February says so, metric by metric, with the baselines."""
+    """Each metric of the verdict beats its baselines on days after the training window."""
     plan, verdict = trained[model]
     learned, held_out = (
         partitions_between(str(first), str(last))
@@ -212,7 +212,7 @@ def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
                 metric.candidate < baseline if metric.better == "lower" else metric.candidate > baseline
             )
             assert is_better, metric
-        # Only what was cancelled has no outcome.
+        # Only cancelled flights have no outcome.
         assert 0.9 * predicted < metric.rows <= predicted
     assert [metric.name for metric in verdict.metrics] == (
         ["mae:expected_delay_minutes", "roc_auc:delay_probability"]
@@ -222,10 +222,10 @@ def test_every_model_beats_its_baseline_on_days_it_has_not_seen(
 
 
 @pytest.mark.parametrize("model", sorted(SCHEMAS))
-def test_two_days_are_scored_and_the_second_reads_the_first(
+def test_second_day_is_corrected_by_the_first(
     jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]], model: str
 ) -> None:
-    """Both batches hold the same rows everywhere; the second names the first and is corrected by it."""
+    """Both batches hold the same rows in JSON and Delta, and the second is corrected by the first."""
     first, second = (check_batch(jobs, said) for said in two_days[model])
     assert first.row_count > 40
     assert first.previous_batch_id is None
@@ -241,10 +241,10 @@ def test_two_days_are_scored_and_the_second_reads_the_first(
         assert hashlib.sha256(jobs.content(source.key)).hexdigest() == source.sha256
 
 
-def test_a_later_attempt_adopts_a_batch_that_is_done(
+def test_later_attempt_adopts_a_done_batch(
     jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
 ) -> None:
-    """It ends well, says that it adopted, and writes nothing."""
+    """The attempt succeeds, reports that it adopted the batch, and writes nothing."""
     first = two_days["airport_congestion"][1]
     folder = {
         "Bucket": jobs.bucket,
@@ -261,10 +261,10 @@ def test_a_later_attempt_adopts_a_batch_that_is_done(
     ]
 
 
-def test_the_same_model_as_a_challenger_predicts_what_the_batches_hold(
+def test_champion_as_challenger_predicts_the_same(
     jobs: ScoringJobs, two_days: dict[str, list[dict[str, Any]]]
 ) -> None:
-    """Nothing moved, its metrics of the first day are the champion's, and no job of it makes a batch."""
+    """A challenger equal to the champion has the same predictions and metrics, and leaves no batch."""
     model, bucket = "airport_congestion", ObjectStore(jobs.client("s3"), jobs.bucket)
     batches = {prefix: bucket.listing(prefix) for prefix in ("done/", f"predictions/{model}/")}
     compared = []
@@ -287,8 +287,8 @@ def test_the_same_model_as_a_challenger_predicts_what_the_batches_hold(
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_job_killed_before_the_manifest_is_repeated_without_duplicate_rows(jobs: ScoringJobs) -> None:
-    """The next attempt replaces the batch's rows in Delta, and the manifest names its own commit."""
+def test_job_killed_before_manifest_repeats_without_duplicates(jobs: ScoringJobs) -> None:
+    """The next attempt replaces the killed one's rows in Delta."""
     model, day = "airport_congestion", "2013-02-06"
     batch_id = new_batch(model, day)
     jobs.upload_script("killed.py", KILLED)
@@ -309,8 +309,8 @@ def test_a_job_killed_before_the_manifest_is_repeated_without_duplicate_rows(job
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_job_that_nobody_gave_a_batch_mints_its_own(jobs: ScoringJobs) -> None:
-    """Outside Dagster the job's own creation is the intent; the manifest names the job."""
+def test_job_without_batch_id_mints_one(jobs: ScoringJobs) -> None:
+    """Outside Dagster a job mints its own batch id, and the manifest names the job."""
     arguments = jobs.score_arguments("airport_congestion", "2013-02-07", lookback=0)
     before = datetime.now(UTC).replace(microsecond=0)
     manifest = check_batch(jobs, jobs.scored(arguments))
@@ -321,11 +321,11 @@ def test_a_job_that_nobody_gave_a_batch_mints_its_own(jobs: ScoringJobs) -> None
 
 
 class ScoringPipeline:
-    """The scoring pipeline of a model, as a deployment creates it.
+    """The scoring pipeline of a model as a deployment creates it.
 
     Args:
-        jobs: Of the stack that it runs on.
-        definition: The pipeline's.
+        jobs: The jobs of the stack that it runs on.
+        definition: The definition of the pipeline.
     """
 
     def __init__(self, jobs: ScoringJobs, definition: dict[str, Any]) -> None:
@@ -338,17 +338,17 @@ class ScoringPipeline:
         )
 
     def start(self, tick: str) -> str:
-        """Start an execution as the schedule does, and return its ARN."""
+        """Start an execution for a tick as the schedule does, and return its ARN."""
         parameters = [{"Name": SCHEDULED_AT, "Value": tick}]
         answer = self._client.start_pipeline_execution(PipelineName=self._name, PipelineParameters=parameters)
         return answer["PipelineExecutionArn"]
 
     def retry(self, arn: str) -> None:
-        """Let an execution go on at what failed."""
+        """Retry a failed execution at the step that failed."""
         self._client.retry_pipeline_execution(PipelineExecutionArn=arn)
 
     def end(self, arn: str) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Wait for an execution's end; return its status, and the last job of each step."""
+        """Wait until an execution ends; return its status and the last job of each step."""
         deadline = time.monotonic() + EXECUTION_SECONDS
         while (status := self._status(arn)) == "Executing":
             assert time.monotonic() < deadline, f"{arn} did not end within {EXECUTION_SECONDS} s"
@@ -366,7 +366,7 @@ class ScoringPipeline:
 
 @pytest.fixture
 def definition(jobs: ScoringJobs, trained: dict[str, Retrained], tmp_path: Path) -> dict[str, Any]:
-    """Give a model's pipeline definition; code and schema lie where a deployment uploads them."""
+    """Give a model's pipeline definition, with code and documents uploaded as by a deployment."""
     assert trained
     environment = jobs.environment
     deployment = Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
@@ -380,10 +380,8 @@ def definition(jobs: ScoringJobs, trained: dict[str, Retrained], tmp_path: Path)
     return pipeline_definition(deployment, scoring, code_digest=digest)
 
 
-def test_a_scheduled_execution_scores_the_partition_that_is_due(
-    jobs: ScoringJobs, definition: dict[str, Any]
-) -> None:
-    """Its two jobs leave a batch of the features that the first one prepared; a job again adopts it."""
+def test_scheduled_execution_scores_the_due_partition(jobs: ScoringJobs, definition: dict[str, Any]) -> None:
+    """The batch uses the features that the execution prepared, and repeating the score job adopts it."""
     pipeline = ScoringPipeline(jobs, definition)
     arn = pipeline.start("2013-02-20T05:30:00Z")
     status, ended = pipeline.end(arn)
@@ -404,8 +402,8 @@ def test_a_scheduled_execution_scores_the_partition_that_is_due(
     assert json.loads(jobs.completed(name)["ExitMessage"]) == said | {"adopted": True}
 
 
-def test_a_step_that_is_repeated_makes_no_second_batch(jobs: ScoringJobs, definition: dict[str, Any]) -> None:
-    """SageMaker repeats it by a job of another name, which goes on with the batch of the one that died."""
+def test_retried_step_makes_no_second_batch(jobs: ScoringJobs, definition: dict[str, Any]) -> None:
+    """SageMaker retries a step as a job with another name, which continues the killed job's batch."""
     (step,) = [step for step in definition["Steps"] if step["Name"] == SCORE_STEP]
     code = step["Arguments"]["ProcessingInputs"][0]["S3Input"]
     code["S3Uri"] = f"s3://{jobs.bucket}/{jobs.prefix}/files/"
@@ -428,10 +426,8 @@ def test_a_step_that_is_repeated_makes_no_second_batch(jobs: ScoringJobs, defini
     assert first["job"] == killed["ProcessingJobArn"]
 
 
-def test_a_tick_after_the_last_partition_scores_nothing(
-    jobs: ScoringJobs, definition: dict[str, Any]
-) -> None:
-    """The first job fails and says so, instead of scoring what Dagster does not know."""
+def test_tick_after_the_last_partition_fails(jobs: ScoringJobs, definition: dict[str, Any]) -> None:
+    """The features job fails and names the partition, instead of scoring one that Dagster does not know."""
     pipeline = ScoringPipeline(jobs, definition)
     status, ended = pipeline.end(pipeline.start("2014-01-02T05:30:00Z"))
     assert status == "Failed"
