@@ -1,4 +1,4 @@
-"""A stack with raw data, prepared features and trained models, once per session."""
+"""Session fixtures: raw data, prepared features and trained models on the local stack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJobs:
-    """Give the jobs of the session's stack, whose S3 holds raw data, code and schemas."""
+    """Give the jobs of the session's stack, whose S3 holds raw data, code, schemas and inputs."""
     jobs = ScoringJobs(local_stack.environment, aws_client)
     upload_sample_data(EXAMPLE, aws_client("s3"), jobs.bucket)
     jobs.upload()
@@ -31,7 +31,7 @@ def jobs(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> ScoringJo
 
 @pytest.fixture(scope="session")
 def trained(jobs: ScoringJobs) -> dict[str, Retrained]:
-    """Prepare features, train both models as they declare, let them score, and give their retrainings."""
+    """Prepare features, train both models and make them champions; give their retrainings."""
 
     def retrained(model: str) -> Retrained:
         jobs.completed(jobs.start_features(model, FIRST_PREPARED, LAST_PREPARED))

@@ -1,4 +1,4 @@
-"""Both models as their `defs.yaml` declares them: schemas, inputs and training."""
+"""Schemas, inputs and training of both example models, as their `defs.yaml` declares them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _DECLARATIONS = {model: _declaration(model) for model in _DECLARED}
 SCHEMAS = {model: _schema(declared["columns"]) for model, declared in _DECLARED.items()}
 INPUTS: dict[str, ModelInputs] = {model: model_inputs(each) for model, each in _DECLARATIONS.items()}
 TRAINING: dict[str, Training] = {model: _training(each) for model, each in _DECLARATIONS.items()}
-# The columns of the features that predictions are declared to be made of.
+# The feature columns that `derived_from` names.
 SOURCES: dict[str, set[str]] = {
     model: {source for column in declared["columns"] for source in column.get("derived_from", [])}
     for model, declared in _DECLARED.items()

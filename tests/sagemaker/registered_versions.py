@@ -1,4 +1,4 @@
-"""Model versions as they lie in the registry."""
+"""Model versions as the registry stores them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(
     state: str = "approved",
     champion: bool = False,
 ) -> ModelVersion:
-    """Put a version's record, and the champion pointer if it is the champion."""
+    """Write a version's record, and the champion pointer if it is the champion."""
     record = version_record(model, pinned, version=version, state="champion" if champion else state)
     registry.records[record.key] = record.key.attributes() | stored(record)
     if champion:
@@ -36,7 +36,7 @@ def register(
 
 
 def promote_version(registry: RegistryTable, version: ModelVersion) -> None:
-    """Record a version as a listing finds it, and make it the champion as a person does."""
+    """Record a version as a listing would, and promote it as a person would."""
     model, number = version.model, version.version
     registry.carry_out(lambda: record_version(registry.model_version(model, number), version))
     request, now = ChangeRequest(request_id=f"promote-{number}", actor="test"), datetime.now(UTC)
@@ -48,7 +48,7 @@ def promote_version(registry: RegistryTable, version: ModelVersion) -> None:
 
 
 def version_record(model: str, pinned: PinnedModel, *, version: int, state: str) -> ModelVersion:
-    """Return the record of a version whose artifact is as it was found."""
+    """Return the record of a version with the given artifact and state."""
     return ModelVersion(
         model=model,
         version=version,
@@ -66,5 +66,5 @@ def version_record(model: str, pinned: PinnedModel, *, version: int, state: str)
 
 
 def stored(record: ChampionPointer | ModelVersion) -> dict[str, Any]:
-    """Return a record's attributes as the registry keeps them: none that says nothing."""
+    """Return a record's attributes as the registry stores them, without null values."""
     return {name: value for name, value in asdict(record).items() if value is not None}

@@ -1,4 +1,4 @@
-"""Start SageMaker jobs on the local stack as Dagster and pipelines would, by plain boto3."""
+"""Start SageMaker jobs on the local stack with boto3, as Dagster and pipelines do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CODE_FOLDER = "/opt/ml/processing/input/code"
 CODE_VERSION = "abc123"
 FIRST_PREPARED = "2013-01-08"
-# Where the raw data ends; it takes two more days until all flights of a day have landed.
+# The raw data ends here; the flights of a day have all landed two days later.
 LAST_PREPARED = "2013-02-28"
 LAST_JUDGED = "2013-02-26"
 _JOB_SECONDS = 180
@@ -36,7 +36,7 @@ _JOB_SECONDS = 180
 
 @dataclass
 class ScoringJobs:
-    """The jobs of one stack, with their code and schemas on its S3.
+    """The SageMaker jobs of one stack, with their code and schemas on its S3.
 
     Attributes:
         environment: The stack's variables.
@@ -58,7 +58,7 @@ class ScoringJobs:
         return f"s3://{self.bucket}/{self.prefix}/files/"
 
     def upload(self) -> None:
-        """Put code and schemas on S3."""
+        """Upload code, schemas and inputs."""
         s3 = self.client("s3")
         for name, content in sagemaker_files(EXAMPLE).items():
             s3.put_object(Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=content)
@@ -69,7 +69,7 @@ class ScoringJobs:
             s3.put_object(Bucket=self.bucket, Key=key, Body=content)
 
     def upload_script(self, name: str, text: str) -> None:
-        """Put one more script beside the packages."""
+        """Upload one more script beside the packages."""
         self.client("s3").put_object(
             Bucket=self.bucket, Key=f"{self.prefix}/files/{name}", Body=text.encode()
         )
@@ -79,7 +79,7 @@ class ScoringJobs:
         return f"{self.prefix}/{model}.schema.json"
 
     def inputs_key(self, model: str) -> str:
-        """Return the key of the document of a model's inputs."""
+        """Return the key of a model's inputs document."""
         return INPUTS[model].to_document()[0]
 
     def start_processing(
@@ -90,13 +90,13 @@ class ScoringJobs:
         instances: int = 1,
         outputs: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a script by its path below the code on so many hosts, and return the job's name.
+        """Start a script on the given number of hosts, and return the job's name.
 
         Args:
-            script: The path.
-            arguments: The script's.
-            instances: How many hosts.
-            outputs: The prefix that each output is uploaded to.
+            script: The path of the script below the code.
+            arguments: The arguments of the script.
+            instances: The number of hosts.
+            outputs: The prefix to which each output is uploaded.
         """
         name = f"scoring-{uuid.uuid4().hex}"
         code = {
@@ -187,7 +187,7 @@ class ScoringJobs:
         return ScoreArguments(**given | changes)
 
     def end(self, name: str) -> dict[str, Any]:
-        """Wait for a job's end, and describe it."""
+        """Wait until a job ends, and describe it."""
         kind = "training" if name.startswith("train-") else "processing"
         describe = getattr(self.client("sagemaker"), f"describe_{kind}_job")
         deadline = time.monotonic() + _JOB_SECONDS
@@ -206,7 +206,7 @@ class ScoringJobs:
         return job
 
     def scored(self, arguments: ScoreArguments, *, instances: int = 1) -> dict[str, Any]:
-        """Run a score job that must complete, and return what it says of itself."""
+        """Run a score job that must complete, and return its message."""
         script = "sagemaker_scripts/score_batch.py"
         name = self.start_processing(script, arguments, instances=instances)
         return json.loads(self.completed(name)["ExitMessage"])
@@ -216,14 +216,14 @@ class ScoringJobs:
         return self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def manifest(self, key: str) -> Manifest:
-        """Return a manifest after all checks of the contract."""
+        """Return a manifest after validating it."""
         manifest = parse_manifest(self.content(key))
         validate(manifest, bucket=self.bucket, key=key)
         return manifest
 
 
 def stack_options(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return how deltalake reaches a stack's S3 from the test's own process."""
+    """Return the options with which deltalake reaches the stack's S3 from the test process."""
     return {
         "AWS_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"],
         "AWS_ACCESS_KEY_ID": environment["AWS_ACCESS_KEY_ID"],

@@ -1,4 +1,4 @@
-"""Tests of what a script takes from its container and leaves there, and of what it tells Dagster."""
+"""Tests of a script's container: job and batch, messages and logs, and reports to Dagster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RESULT = {"rows": 12, "manifest_digest": "0" * 64, "previous_batch_id": None}
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the files of a processing job with one instance, found by this process."""
+    """Give the container folder of a processing job with one instance, which this process finds."""
     (tmp_path / "config").mkdir()
     job = {"ProcessingJobArn": ARN, "ProcessingJobName": "score-1"}
     (tmp_path / "config/processingjobconfig.json").write_text(json.dumps(job))
@@ -43,7 +43,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def arguments(**changes: Any) -> ScoreArguments:
-    """Return arguments without a batch."""
+    """Return score arguments without a batch id."""
     return ScoreArguments(
         **{
             "model": "m",
@@ -60,18 +60,18 @@ def arguments(**changes: Any) -> ScoreArguments:
 
 
 def taken(root: Path, store: ObjectStore | None = None, **changes: Any) -> BatchAttempt:
-    """Return what the container's job is to score."""
+    """Return the batch and attempt that the container's job is to score."""
     bucket = store or ObjectStore(MemoryS3(), "mlpipe-data")
     return attempt_of(arguments(**changes), Container(root).processing_job(), bucket)
 
 
 def rename_job(root: Path, name: str) -> None:
-    """Make the container that of another job."""
+    """Turn the container into that of another job."""
     (root / "config/processingjobconfig.json").write_text(json.dumps({"ProcessingJobArn": f"{ARN}-{name}"}))
 
 
-def test_a_job_mints_the_same_batch_in_each_of_its_processes(root: Path) -> None:
-    """Its ARN and the moment of its configuration make the batch id; a passed one counts before it."""
+def test_job_mints_one_batch_id(root: Path) -> None:
+    """A repeated process mints the same batch id, another job a different one; a passed id has priority."""
     minted = {taken(root).batch_id for _ in range(2)}
     assert len(minted) == 1
     passed = "20130201T060000Z-0123abcd"
@@ -80,8 +80,8 @@ def test_a_job_mints_the_same_batch_in_each_of_its_processes(root: Path) -> None
     assert taken(root).batch_id not in minted
 
 
-def test_jobs_of_one_run_are_attempts_at_one_batch(root: Path) -> None:
-    """A step that is repeated, by a job of another name and a later moment, makes no second batch."""
+def test_jobs_of_one_run_are_attempts_at_the_same_batch(root: Path) -> None:
+    """Jobs that retry a step get the same batch id and features, and increasing attempts."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     tick = {"partition": None, "scheduled_at": "2013-02-02T01:00:00Z", "schedule": "ended:2013-01-01"}
     attempts = []
@@ -100,8 +100,8 @@ def test_jobs_of_one_run_are_attempts_at_one_batch(root: Path) -> None:
     assert other.batch_id != attempts[0].batch_id
 
 
-def test_a_run_ends_its_attempts_at_last(root: Path) -> None:
-    """What fails again and again is not helped by starting it again."""
+def test_attempts_of_a_run_are_limited(root: Path) -> None:
+    """A run that fails again and again ends after 50 attempts."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     for attempt in range(1, 51):
         rename_job(root, str(attempt))
@@ -111,8 +111,8 @@ def test_a_run_ends_its_attempts_at_last(root: Path) -> None:
         taken(root, store, run_id="abc123")
 
 
-def test_outside_of_a_job_a_batch_must_be_passed(tmp_path: Path) -> None:
-    """A person at a shell is told so."""
+def test_batch_id_is_required_outside_a_job(tmp_path: Path) -> None:
+    """Outside a job, or in one without a name, the error asks for `--batch_id`."""
     assert Container(tmp_path).processing_job() is None
     for run_id in (None, "abc123"):
         with pytest.raises(JobArgumentsError, match="Pass --batch_id"):
@@ -125,14 +125,14 @@ def test_outside_of_a_job_a_batch_must_be_passed(tmp_path: Path) -> None:
 
 
 def become_host(root: Path, host: str, moment: int) -> None:
-    """Make the container that of one host of three, which started at some moment."""
+    """Turn the container into that of one host of three, started at the given moment."""
     resources = {"current_host": host, "hosts": ["algo-1", "algo-2", "algo-3"]}
     (root / "config/resourceconfig.json").write_text(json.dumps(resources))
     os.utime(root / "config/processingjobconfig.json", (moment, moment))
 
 
-def test_all_hosts_of_a_job_take_one_attempt_of_its_run(root: Path) -> None:
-    """They start at moments of their own, and so does one that is run again; another job is the next."""
+def test_hosts_of_a_job_share_one_attempt(root: Path) -> None:
+    """Hosts that start at different times, or again, share an attempt; another job gets the next one."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     first = []
     for number, host in enumerate(["algo-2", "algo-1", "algo-3", "algo-2"]):
@@ -147,16 +147,16 @@ def test_all_hosts_of_a_job_take_one_attempt_of_its_run(root: Path) -> None:
         assert (again.batch_id, again.attempt) == (first[0].batch_id, 2)
 
 
-def test_several_hosts_do_not_mint_batches(root: Path) -> None:
-    """Each would mint another one; a batch that is passed is the same to all."""
+def test_several_hosts_need_a_batch_or_run_id(root: Path) -> None:
+    """Several hosts would mint different batch ids, so one must be passed."""
     become_host(root, "algo-2", 1_700_000_000)
     with pytest.raises(JobArgumentsError, match=r"3 hosts .* Pass --batch_id or --run_id"):
         taken(root)
     assert taken(root, batch_id="20130201T060000Z-0123abcd").attempt == 1
 
 
-def test_a_host_knows_itself_and_the_others(root: Path) -> None:
-    """Without its own name among theirs, nobody can tell which work is whose."""
+def test_host_reads_its_name_and_all_hosts(root: Path) -> None:
+    """A host that is not among its job's hosts is refused."""
     become_host(root, "algo-2", 1_700_000_000)
     job = Container(root).processing_job()
     assert job is not None
@@ -168,16 +168,16 @@ def test_a_host_knows_itself_and_the_others(root: Path) -> None:
         Container(root).processing_job()
 
 
-def test_a_script_of_one_host_refuses_several(root: Path) -> None:
-    """Each would write the whole output."""
+def test_single_host_script_refuses_several_instances(root: Path) -> None:
+    """On several instances, each would write the whole output."""
     Container(root).require_one_host()
     become_host(root, "algo-1", 1_700_000_000)
     with pytest.raises(JobSetupError, match="3 instances"):
         Container(root).require_one_host()
 
 
-def test_a_result_becomes_the_jobs_exit_message(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is printed too, as the last line."""
+def test_result_becomes_the_exit_message(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The result is written as the job's message and printed as the last line."""
 
     def main(argv: Sequence[str], container: Container) -> dict[str, Any]:
         assert (list(argv), container.root) == (["--model", "m"], root)
@@ -188,10 +188,10 @@ def test_a_result_becomes_the_jobs_exit_message(root: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == RESULT
 
 
-def test_a_line_of_the_log_is_one_line(
+def test_log_message_stays_on_one_line(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message may quote a key or an error of others, which forges no second one."""
+    """Line breaks and control characters in a quoted text cannot forge a second log line."""
     everything = logging.getLogger()
     monkeypatch.setattr(everything, "handlers", [])
     monkeypatch.setattr(everything, "level", everything.level)
@@ -206,8 +206,8 @@ def test_a_line_of_the_log_is_one_line(
 
 
 @pytest.mark.parametrize("failure_file", ["message", "failure"])
-def test_an_error_is_left_for_describe_and_raised(root: Path, failure_file: str) -> None:
-    """Both kinds of job have a file for it, of at most 1,024 characters."""
+def test_error_is_written_for_describe_and_raised(root: Path, failure_file: str) -> None:
+    """Processing and training jobs leave the error in their own file, cut to 1,024 characters."""
 
     def main(_argv: Sequence[str], _container: Container) -> dict[str, Any]:
         raise ValueError("x" * 2000)
@@ -219,10 +219,8 @@ def test_an_error_is_left_for_describe_and_raised(root: Path, failure_file: str)
     assert len(text) == 1024
 
 
-def test_a_job_in_an_image_with_other_packages_ends_before_it_works(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model would be read by other releases than wrote it, or its library would be missing."""
+def test_image_with_other_packages_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job fails before its script runs if the image has packages other than the model needs."""
     monkeypatch.setenv("MLPIPE_NEEDED_PACKAGES", "boosting-0123456789abcdef")
     monkeypatch.setenv("MLPIPE_IMAGE_PACKAGES", "base-fedcba9876543210")
 
@@ -235,8 +233,8 @@ def test_a_job_in_an_image_with_other_packages_ends_before_it_works(
     assert "needs the packages boosting-0123456789abcdef, but this image has base-fedcba9876543210" in said
 
 
-def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that nobody watches runs the same."""
+def test_nothing_is_reported_without_dagster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that Dagster did not start writes no reports."""
     monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
     s3 = MemoryS3()
     with report_to_dagster(ObjectStore(s3, "mlpipe-data"), LOG) as report:
@@ -245,8 +243,8 @@ def test_without_dagster_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) ->
     assert s3.objects == {}
 
 
-def test_dagster_is_told_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script's lines and its progress arrive, and its result both as a message and as metadata."""
+def test_dagster_gets_logs_progress_and_result_over_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log lines, progress and the result reach Dagster, the result also as metadata."""
     s3 = MemoryS3()
     context = {
         "asset_keys": ["predictions"],

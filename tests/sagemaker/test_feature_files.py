@@ -1,4 +1,4 @@
-"""Tests of files of features: their size, row groups, and how they are fetched and read."""
+"""Tests of feature files: their size and row groups, and how they are fetched and read."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def store() -> ObjectStore:
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let three rows be a row group, and seven a file."""
+    """Limit row groups to three rows, and files to seven."""
     monkeypatch.setattr(feature_writer, "GROUP_ROWS", 3)
     monkeypatch.setattr(feature_writer, "FILE_ROWS", 7)
 
 
 def numbered(first: int, last: int) -> pa.Table:
-    """Return rows that are told apart by their number."""
+    """Return rows with numbered entities."""
     return pa.table({"entity_id": [f"e{number}" for number in range(first, last)]})
 
 
@@ -64,8 +64,8 @@ def flat(batches: list[list[str]]) -> list[str]:
     return [entity for batch in batches for entity in batch]
 
 
-def test_rows_are_divided_into_groups_and_files_however_they_come(store: ObjectStore, tmp_path: Path) -> None:
-    """A group is full before the next begins, a file ends after a group, and the rows keep their order."""
+def test_rows_fill_groups_and_files_in_order(store: ObjectStore, tmp_path: Path) -> None:
+    """Row groups are filled and files end after a group, whatever the size of the written pieces."""
     files = written(store, numbered(0, 2), numbered(2, 2), numbered(2, 12), numbered(12, 16))
     assert [file.object.key for file in files] == ["x/rows-00000.parquet", "x/rows-00001.parquet"]
     assert [file.row_groups for file in files] == [(3, 3, 3), (3, 3, 1)]
@@ -73,8 +73,8 @@ def test_rows_are_divided_into_groups_and_files_however_they_come(store: ObjectS
     assert flat(entities(found)) == [f"e{number}" for number in range(16)]
 
 
-def test_wide_rows_make_groups_of_fewer_rows(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group has a bound in bytes too, and one row that is larger is a group of its own."""
+def test_wide_rows_make_smaller_groups(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are limited in bytes too, and a larger single row is its own group."""
     monkeypatch.setattr(feature_writer, "GROUP_BYTES", 2_500)
     monkeypatch.setattr(feature_writer, "FILE_BYTES", 1)
     rows = pa.table({"entity_id": [f"{number}" * 1_000 for number in range(5)]})
@@ -82,8 +82,8 @@ def test_wide_rows_make_groups_of_fewer_rows(store: ObjectStore, monkeypatch: py
     assert [file.row_groups for file in files] == [(2,), (2,), (1,), (1,)]
 
 
-def test_no_rows_are_one_file_without_rows(store: ObjectStore, tmp_path: Path) -> None:
-    """Its columns are still known."""
+def test_no_rows_make_one_empty_file(store: ObjectStore, tmp_path: Path) -> None:
+    """A file without rows still has its columns."""
     (file,) = written(store, numbered(0, 0))
     assert file.rows == 0
     assert pa.Table.from_batches(*_all(file, store, tmp_path)) == numbered(0, 0)
@@ -94,8 +94,8 @@ def _all(file: FeatureFile, store: ObjectStore, folder: Path) -> tuple[list[pa.R
     return list(local.batches()), local.schema
 
 
-def test_some_row_groups_are_read_in_batches_of_one_size(store: ObjectStore, tmp_path: Path) -> None:
-    """The groups before and after them are left out, and only the last batch is smaller."""
+def test_selected_row_groups_are_read_in_equal_batches(store: ObjectStore, tmp_path: Path) -> None:
+    """Only the selected groups are read, and only the last batch is smaller."""
     (file,) = written(store, numbered(0, 9))
     local = file.fetched(store, tmp_path)
     assert entities(local.batches(1, 2, rows_per_batch=4)) == [["e3", "e4", "e5", "e6"], ["e7", "e8"]]
@@ -103,16 +103,16 @@ def test_some_row_groups_are_read_in_batches_of_one_size(store: ObjectStore, tmp
     assert entities(local.batches(0, 1, rows_per_batch=2)) == [["e0", "e1"], ["e2"]]
 
 
-def test_batches_of_one_size_are_made_of_smaller_and_larger_ones() -> None:
-    """No row is lost or moved where batches begin and end in other places."""
+def test_rebatch_keeps_all_rows_in_order() -> None:
+    """Batches of any sizes become batches of one size without losing or moving rows."""
     pieces = [numbered(*ends).combine_chunks().to_batches() for ends in ((0, 1), (1, 1), (1, 8), (8, 9))]
     batches = [batch for piece in pieces for batch in piece]
     assert entities(rebatch(batches, 3)) == [["e0", "e1", "e2"], ["e3", "e4", "e5"], ["e6", "e7", "e8"]]
     assert entities(rebatch(batches, 100)) == [[f"e{number}" for number in range(9)]]
 
 
-def test_several_readers_of_a_host_fetch_a_file_once(store: ObjectStore, tmp_path: Path) -> None:
-    """Each process of a host reads a part of it."""
+def test_concurrent_readers_fetch_a_file_once(store: ObjectStore, tmp_path: Path) -> None:
+    """Readers on one host that need the same file download it once."""
     (file,) = written(store, numbered(0, 5))
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: file.fetched(store, tmp_path).path, range(8)))
@@ -120,8 +120,8 @@ def test_several_readers_of_a_host_fetch_a_file_once(store: ObjectStore, tmp_pat
     assert store.client.reads == [file.object.key]
 
 
-def test_a_file_that_changed_or_is_gone_is_named_and_not_kept(store: ObjectStore, tmp_path: Path) -> None:
-    """Nothing of it is read, also not by who asks next."""
+def test_changed_or_missing_file_is_refused_and_not_kept(store: ObjectStore, tmp_path: Path) -> None:
+    """A file with the wrong SHA-256 is refused each time it is requested, not kept on disk."""
     (file,) = written(store, numbered(0, 5))
     store.put(file.object.key, b"other bytes")
     for _ in range(2):
@@ -132,10 +132,10 @@ def test_a_file_that_changed_or_is_gone_is_named_and_not_kept(store: ObjectStore
         file.fetched(store, tmp_path)
 
 
-def test_a_file_is_read_without_being_held(
+def test_reading_does_not_hold_the_whole_file(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its size: one row group at most, and the batch that is given."""
+    """Reading a file in batches takes less than a fifth of the memory of its rows."""
     monkeypatch.setattr(feature_writer, "GROUP_ROWS", 20_000)
     monkeypatch.setattr(feature_writer, "FILE_ROWS", 10**9)
     rows = pa.table({f"x{column}": pa.array(range(400_000)) for column in range(5)})
@@ -150,12 +150,12 @@ def test_a_file_is_read_without_being_held(
 
 
 class BreakingS3(MemoryS3):
-    """A bucket whose answers end in the middle of an object, all but the last few."""
+    """An in-memory bucket whose first answers break in the middle of an object."""
 
     breaks = 3
 
     def get_object(self, **asked: Any) -> dict[str, Any]:
-        """Answer with a body that breaks after some bytes."""
+        """Return a body that breaks after some bytes, while breaks are left."""
         found = super().get_object(**asked)
         if self.breaks:
             self.breaks -= 1
@@ -173,8 +173,8 @@ class _Breaking:
         return self._left.pop()
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path) -> None:
-    """Large files come over one connection, which may end at any byte; one that always breaks is an error."""
+def test_broken_download_is_resumed(tmp_path: Path) -> None:
+    """A download resumes where the connection broke; one that always breaks is an error."""
     s3 = BreakingS3()
     store = ObjectStore(s3, "data")
     (file,) = written(store, numbered(0, 5))
@@ -186,7 +186,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path) -> 
 
 
 def of_earlier_version(store: ObjectStore) -> None:
-    """Write features as the platform did before an index named several files."""
+    """Write features with the index of an earlier version, which names a single file."""
     write_feature_set(
         store,
         PreparedPartition(numbered(0, 5), None),
@@ -201,8 +201,8 @@ def of_earlier_version(store: ObjectStore) -> None:
     store.put(f"{PREFIX}features.json", json.dumps(index).encode())
 
 
-def test_an_index_of_an_earlier_version_is_still_read(store: ObjectStore) -> None:
-    """It names one file, and does not say which row groups that has."""
+def test_index_of_an_earlier_version_is_read(store: ObjectStore) -> None:
+    """An index that names one file without its row groups can still be read."""
     of_earlier_version(store)
     found = feature_set(store, "m", DAY)
     assert [file.row_groups for file in found.features] == [(3, 2)]

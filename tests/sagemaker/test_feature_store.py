@@ -1,4 +1,4 @@
-"""Tests of prepared features on S3, and of whole objects there."""
+"""Tests of prepared features on S3, and of reading and writing objects there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAY = "2013-01-04"
 
 @pytest.fixture
 def store() -> ObjectStore:
-    """Give a bucket with four days of raw flights, and the document of a model's inputs."""
+    """Give a bucket with four days of raw flights, and a model's inputs document."""
     store = stored_days(f"2013-01-{day:02}" for day in range(1, 5))
     store.put(*INPUTS["airport_congestion"].to_document())
     return store
@@ -44,14 +44,14 @@ def arguments(run_id: str = "run-1", **changes: str) -> FeatureArguments:
 
 
 def written(store: ObjectStore, run_id: str, *entities: str) -> FeatureSet:
-    """Write features of some entities."""
+    """Write features of the given entities."""
     outcomes = pd.DataFrame({"partition": [], "entity_id": []}, dtype="str")
     prepared = prepared_of(pd.DataFrame({"entity_id": list(entities)}), outcomes)
     return write_feature_set(store, prepared, model="m", partition=DAY, run_id=run_id, code_version="v")
 
 
-def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
-    """An integer beyond 2^53 beside a missing one keeps its digits, in the model's own type."""
+def test_features_are_read_unchanged(store: ObjectStore) -> None:
+    """Large integers beside a null keep their digits and their type."""
     numbers = [2**53 + 1, None]
     rows = pd.DataFrame({"entity_id": ["a", "b"], "plain": pd.Series(numbers, dtype=object)})
     rows["nullable"] = pd.Series(numbers, dtype="Int64")
@@ -70,8 +70,8 @@ def test_features_are_read_as_they_were_written(store: ObjectStore) -> None:
         assert read.schema.field(name).type == pa.int64()
 
 
-def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) -> None:
-    """Its member is named, and nothing is said of Python."""
+def test_malformed_index_is_refused_in_plain_words(store: ObjectStore) -> None:
+    """The error about a malformed index contains no Python terms."""
     for content in other_documents():
         store.put("features/m/dt=2013-01-04/run=r/features.json", content)
         with pytest.raises(FeaturesError, match="not an index of features") as caught:
@@ -79,8 +79,8 @@ def test_an_index_of_another_shape_is_told_in_plain_words(store: ObjectStore) ->
         assert not PYTHON.search(str(caught.value))
 
 
-def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectStore) -> None:
-    """Each day has a folder of its own, whose index names the raw files that were read for it."""
+def test_job_prepares_days_and_records_their_sources(store: ObjectStore) -> None:
+    """Each day has its own folder, whose index names the raw files that were read."""
     sets = prepare(arguments(partition="2013-01-03", last_partition=DAY), store)
     assert [each.prefix for each in sets] == [
         f"features/airport_congestion/dt={day}/run=run-1/" for day in ("2013-01-03", DAY)
@@ -96,16 +96,16 @@ def test_a_job_prepares_its_days_and_says_what_they_were_made_of(store: ObjectSt
     assert set(outcomes["partition"].to_pylist()) == {"2013-01-01", "2013-01-02", "2013-01-03"}
 
 
-def test_the_same_job_again_writes_the_same_bytes(store: ObjectStore) -> None:
-    """A retry changes nothing for those who read the features meanwhile."""
+def test_repeated_job_writes_the_same_bytes(store: ObjectStore) -> None:
+    """A retry changes nothing for jobs that read the features meanwhile."""
     prepare(arguments(), store)
     before = dict(store.client.objects)
     prepare(arguments(), store)
     assert store.client.objects == before
 
 
-def test_the_newest_run_is_read_unless_another_is_named(store: ObjectStore) -> None:
-    """A run whose index is missing is not finished, and is not read."""
+def test_newest_finished_run_is_read_by_default(store: ObjectStore) -> None:
+    """A run without an index is ignored, and an older run can be requested."""
     older = written(store, "run-9", "a")
     newer = written(store, "run-1", "a", "b")
     store.put(f"features/m/dt={DAY}/run=run-5/features.parquet", b"half")
@@ -113,8 +113,8 @@ def test_the_newest_run_is_read_unless_another_is_named(store: ObjectStore) -> N
     assert feature_set(store, "m", DAY, older.prefix) == older
 
 
-def test_features_that_are_not_there_are_named(store: ObjectStore) -> None:
-    """A partition without features, and a prefix of another partition's."""
+def test_missing_features_are_named(store: ObjectStore) -> None:
+    """A partition without features, and a prefix of another partition, give a clear error."""
     with pytest.raises(FeaturesError, match=r"no features of 2013-01-04 .*Run the features job"):
         feature_set(store, "m", DAY)
     other = written(store, "run-1", "a")
@@ -122,16 +122,16 @@ def test_features_that_are_not_there_are_named(store: ObjectStore) -> None:
         feature_set(store, "m", "2013-01-05", other.prefix)
 
 
-def test_altered_features_are_not_read(store: ObjectStore) -> None:
-    """The index holds their SHA-256."""
+def test_altered_features_are_refused(store: ObjectStore) -> None:
+    """A features file must have the SHA-256 that its index states."""
     found = written(store, "run-1", "a")
     store.put(found.features[0].object.key, b"other bytes")
     with pytest.raises(ObjectAlteredError):
         found.read_features(store)
 
 
-def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
-    """It could name anything in the bucket."""
+def test_index_naming_files_outside_its_folder_is_refused(store: ObjectStore) -> None:
+    """An altered index could otherwise name any object in the bucket."""
     found = written(store, "run-1", "a")
     index = json.loads(store.get(f"{found.prefix}features.json"))
     index["features"][0]["key"] = "raw/secret"
@@ -140,8 +140,8 @@ def test_an_index_that_leaves_its_folder_is_refused(store: ObjectStore) -> None:
         feature_set(store, "m", DAY)
 
 
-def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None:
-    """Nobody has to write a function that returns nothing."""
+def test_model_without_outcomes_has_only_features(store: ObjectStore) -> None:
+    """Features may be written without outcomes, and only reading the outcomes fails."""
     found = write_feature_set(
         store,
         prepared_of(pd.DataFrame({"entity_id": ["a"]})),
@@ -159,15 +159,15 @@ def test_a_model_without_outcomes_has_features_alone(store: ObjectStore) -> None
         found.read_outcomes(store)
 
 
-def test_a_day_without_raw_data_is_named(store: ObjectStore) -> None:
-    """The days before it may be missing, the day itself may not."""
+def test_day_without_raw_data_is_refused(store: ObjectStore) -> None:
+    """The history of a day may be missing, but the day itself may not."""
     prepare(arguments(partition="2013-01-01"), store)
     with pytest.raises(SourceMissingError, match="dt=2013-01-09/flights"):
         prepare(arguments(partition="2013-01-09"), store)
 
 
-def test_partitions_between_two_are_all_of_their_kind() -> None:
-    """Days over the end of a month, hours over midnight, and nothing backwards."""
+def test_partitions_between_cross_months_and_days() -> None:
+    """Ranges cross months and midnight, and must be ordered and of one kind."""
     assert partitions_between("2013-01-31", "2013-02-02") == ["2013-01-31", "2013-02-01", "2013-02-02"]
     assert partitions_between("2013-01-31T23", "2013-02-01T00") == ["2013-01-31T23", "2013-02-01T00"]
     for first, last in (("2013-02-02", "2013-02-01"), ("2013-02-01", "2013-02-01T05")):
@@ -175,8 +175,8 @@ def test_partitions_between_two_are_all_of_their_kind() -> None:
             partitions_between(first, last)
 
 
-def test_a_put_that_must_be_new_outlives_a_conflict() -> None:
-    """S3 asks to repeat a conditional put that met another; then the first wins, and only the first."""
+def test_conditional_put_is_repeated_after_a_conflict() -> None:
+    """A conditional put is repeated when S3 reports a conflict, and only the first content is kept."""
     s3 = MemoryS3(conflicts=2)
     store = ObjectStore(s3, "mlpipe-data")
     assert store.put_new("done/x", b"mine")
@@ -184,8 +184,8 @@ def test_a_put_that_must_be_new_outlives_a_conflict() -> None:
     assert store.get("done/x") == b"mine"
 
 
-def test_what_may_not_be_read_is_not_taken_for_missing() -> None:
-    """S3 denies a missing object to those who may not list the whole bucket; a listing tells them apart."""
+def test_forbidden_object_is_not_taken_for_missing() -> None:
+    """S3 may deny access to a missing object, and a listing tells missing from forbidden."""
     s3 = MemoryS3(denies_missing=True, denied={"done/secret"})
     store = ObjectStore(s3, "mlpipe-data")
     assert store.find("done/x") is None

@@ -1,4 +1,4 @@
-"""A folder stands in for a bucket: jobs read it by the same calls, and find the same answers."""
+"""Tests of a folder that replaces a bucket: the same calls give the same answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(tmp_path: Path) -> FolderClient:
-    """A folder with three files of two days, and one file beside it."""
+    """Give a client of a folder with three files of two days, and one file outside it."""
     folder = tmp_path / "bucket"
     for key in ("raw/dt=1/a.csv", "raw/dt=1/b.csv", "raw/dt=2/a.csv"):
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
@@ -26,15 +26,15 @@ def client(tmp_path: Path) -> FolderClient:
 
 
 @pytest.mark.parametrize("key", ["../beside", "raw//dt=1/a.csv", "./raw/dt=1/a.csv", "/etc/hostname"])
-def test_a_key_that_a_bucket_would_not_know_is_missing(client: FolderClient, key: str) -> None:
-    """A trial finds no object that a job would not find."""
+def test_key_that_is_a_path_is_missing(client: FolderClient, key: str) -> None:
+    """Absolute or unnormalized paths find no object, as in a bucket."""
     store = ObjectStore(client, "any")
     assert store.find(key) is None
     assert store.listing("/etc/host") == []
 
 
-def test_files_are_objects(client: FolderClient) -> None:
-    """Bytes, listings and folders are those of a bucket with the same keys."""
+def test_files_are_read_and_listed_as_objects(client: FolderClient) -> None:
+    """Content, listings and folders are those of a bucket with the same keys."""
     store = ObjectStore(client, "any")
     assert store.get("raw/dt=1/b.csv") == b"raw/dt=1/b.csv"
     assert store.find("raw/dt=3/a.csv") is None
@@ -46,8 +46,8 @@ def test_files_are_objects(client: FolderClient) -> None:
         store.get("raw/dt=3/a.csv")
 
 
-def test_ranges_are_of_the_version_that_was_listed(client: FolderClient, tmp_path: Path) -> None:
-    """A range is answered as long as the file is the one that was listed."""
+def test_range_of_a_changed_file_is_refused(client: FolderClient, tmp_path: Path) -> None:
+    """A range is read only while the file has the given ETag."""
     etag = client.head_object(Bucket="any", Key="raw/dt=1/a.csv")["ETag"]
     asked = {"Bucket": "any", "Key": "raw/dt=1/a.csv", "Range": "bytes=4-7", "IfMatch": etag}
     assert client.get_object(**asked)["Body"].read() == b"dt=1"
@@ -56,8 +56,8 @@ def test_ranges_are_of_the_version_that_was_listed(client: FolderClient, tmp_pat
         client.get_object(**asked)
 
 
-def test_files_beside_the_folder_are_none_of_its_objects(client: FolderClient) -> None:
-    """A key cannot climb out of the folder."""
+def test_files_outside_the_folder_are_missing(client: FolderClient) -> None:
+    """A key cannot leave the folder."""
     store = ObjectStore(client, "any")
     assert store.find("../beside") is None
     assert store.listing("../") == []

@@ -1,4 +1,4 @@
-"""What a load makes of predictions, told before anything is loaded."""
+"""Tests of which predictions a load would accept or refuse."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SCHEMA = schema_of(share="double")
 
 
 def predictions(**shares: float) -> pd.DataFrame:
-    """Return a prediction for each entity."""
+    """Return one prediction per entity."""
     return pd.DataFrame({"share": list(shares.values()), "entity_id": list(shares)})
 
 
-def test_rows_that_share_a_key_are_all_refused() -> None:
-    """Whatever is wrong with a row comes first; nothing of its values is quoted."""
+def test_all_rows_of_a_duplicate_key_are_refused() -> None:
+    """Each refused row has its reason, column and message, without its values."""
     rows = pd.concat([predictions(a=1.0, b=2.0), predictions(a=3.0, c=math.nan)])
     found = loaded_rows(SCHEMA, NO_CLEANING, rows)
     assert [(line, row.key) for line, row in found.accepted] == [
@@ -35,8 +35,8 @@ def test_rows_that_share_a_key_are_all_refused() -> None:
     assert found.reasons() == {"duplicate_key": 2, "not_a_number": 1}
 
 
-def test_rows_that_cleaning_mends_are_accepted() -> None:
-    """The load cleans before it checks: a double that is too small becomes the smallest that is allowed."""
+def test_rows_are_checked_after_cleaning() -> None:
+    """Numbers that cleaning raises to a minimum, or drops, are no longer refused."""
     rows = predictions(a=0.1, b=1e-131, c=math.nan)
     least = Cleaning((ColumnCleaning(column="share", minimum="0.000000001"),))
     assert loaded_rows(SCHEMA, NO_CLEANING, rows).reasons() == {"number_too_long": 1, "not_a_number": 1}

@@ -1,4 +1,4 @@
-"""The accuracy of published batches: joined with later outcomes, measured as a whole and by slices."""
+"""Tests of the accuracy of published batches, measured on later outcomes as a whole and by slices."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ MAE, AUC = Metric("mae", "spending", "spent"), Metric("roc_auc", "risk", "left")
 
 
 class Measured:
-    """A bucket with a batch of a model, and what becomes known of it.
+    """A bucket with one batch of a model and its later outcomes.
 
     Attributes:
         store: The bucket.
-        inputs: The model's.
+        inputs: The model's inputs.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Measured:
         self.store.put(manifest.key, replace(manifest, model_package=package).to_bytes())
 
     def tell(self, day: str, outcomes: Sequence[tuple[str, str, float | None, bool | None]]) -> None:
-        """Prepare a later day, whose features tell the outcomes of earlier ones."""
+        """Prepare the features of a later day with outcomes of earlier days."""
         columns = list(zip(*outcomes, strict=True)) or [(), (), (), ()]
         names = ("partition", "entity_id", "spent", "left")
         types = (pa.string(), pa.string(), pa.float64(), pa.bool_())
@@ -76,7 +76,7 @@ class Measured:
         FeatureFolder(self.store, MODEL, day, "run", "c").write_all(PreparedPartition(features, told))
 
     def measure(self, record: BatchRecord | None = None) -> MeasuredAccuracy:
-        """Measure the batch, and return what the document says."""
+        """Measure the batch, and return the accuracy that was written."""
         key, content = self.inputs.to_document()
         self.store.put(key, content)
         arguments = AccuracyArguments(
@@ -95,12 +95,12 @@ class Measured:
 
 @pytest.fixture
 def model() -> Measured:
-    """A model without a batch."""
+    """Give a model without a batch."""
     return Measured()
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Return predictions: 10 for everybody, and a risk that grows."""
+    """Return predictions of 10 for everybody, with increasing risk."""
     return [
         {
             "customer": f"c{number}",
@@ -112,8 +112,8 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_batch_is_measured_as_a_whole_and_by_slices(model: Measured) -> None:
-    """Everybody in the north spent 12, in the south 15; who has more than half the risk has left."""
+def test_batch_is_measured_as_a_whole_and_by_slices(model: Measured) -> None:
+    """The document holds version, counts, each metric, and the deciding metric of each slice."""
     model.write(rows(900), shares=3)
     model.tell(
         "2013-02-02",
@@ -132,8 +132,8 @@ def test_a_batch_is_measured_as_a_whole_and_by_slices(model: Measured) -> None:
     )
 
 
-def test_only_what_is_known_is_measured(model: Measured) -> None:
-    """No outcome, a missing one, a missing prediction, another day's: none of them counts."""
+def test_only_rows_with_prediction_and_outcome_are_measured(model: Measured) -> None:
+    """Missing outcomes or predictions, unknown entities and other days do not count."""
     batch = rows(4)
     batch[3]["spending"] = None
     model.write(batch)
@@ -153,8 +153,8 @@ def test_only_what_is_known_is_measured(model: Measured) -> None:
     assert measured.slices == ()
 
 
-def test_what_is_known_last_counts(model: Measured) -> None:
-    """A later day corrects an outcome and adds another; a day that is not prepared is passed over."""
+def test_latest_outcomes_are_used(model: Measured) -> None:
+    """A later day corrects and adds outcomes; days that were not prepared are skipped."""
     model.write(rows(2))
     model.tell("2013-02-02", [(DAY, "c0", 11.0, True)])
     assert model.measure().metrics[0].value == 1.0
@@ -163,8 +163,8 @@ def test_what_is_known_last_counts(model: Measured) -> None:
     assert (measured.known_at, measured.metrics[0].rows, measured.metrics[0].value) == ("2013-02-05", 2, 3.0)
 
 
-def test_days_that_tell_nothing_give_no_figure(model: Measured) -> None:
-    """The document says so; the next one that is prepared may tell more."""
+def test_metrics_are_null_without_outcomes(model: Measured) -> None:
+    """Without a later day measuring fails; with a day without outcomes the metrics are null."""
     model.write(rows(2))
     with pytest.raises(MeasuringError, match=r"Prepare the features of 2013-02-02"):
         model.measure()
@@ -173,17 +173,15 @@ def test_days_that_tell_nothing_give_no_figure(model: Measured) -> None:
     assert (measured.known_rows, measured.metrics[0].value, measured.metrics[1].value) == (0, None, None)
 
 
-def test_outcomes_of_one_kind_say_nothing_of_two_kinds(model: Measured) -> None:
-    """The other metrics are measured all the same."""
+def test_undefined_metric_is_null(model: Measured) -> None:
+    """If all outcomes are the same, ROC AUC is null and the other metrics are measured."""
     model.write(rows(3))
     model.tell("2013-02-02", [(DAY, f"c{number}", 11.0, True) for number in range(3)])
     assert [each.value for each in model.measure().metrics] == [1.0, None]
 
 
-def test_a_batch_divided_on_disk_has_the_same_accuracy(
-    model: Measured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many buckets: memory is bounded by one of them."""
+def test_accuracy_is_the_same_when_divided_on_disk(model: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy does not depend on how many buckets bound the memory."""
     batch = rows(3000)
     model.write(batch, shares=2)
     spent = np.random.default_rng(1).uniform(0, 20, 3000).round(2)
@@ -196,8 +194,8 @@ def test_a_batch_divided_on_disk_has_the_same_accuracy(
     assert [each.rows for each in divided.metrics] == [3000, 3000]
 
 
-def test_a_column_that_tells_entities_apart_is_no_slice(model: Measured) -> None:
-    """It is named, and the other columns are sliced all the same."""
+def test_column_with_too_many_values_is_not_sliced(model: Measured) -> None:
+    """A slice column with a different value per entity is listed as left out."""
     batch = rows(1500)
     for number, row in enumerate(batch):
         row["region"] = f"street {number}"
@@ -207,8 +205,8 @@ def test_a_column_that_tells_entities_apart_is_no_slice(model: Measured) -> None
     assert (measured.slices, measured.slices_left_out) == ((), ("region",))
 
 
-def test_a_metric_of_another_column_is_refused(model: Measured) -> None:
-    """A batch of an earlier schema has no such column."""
+def test_metric_of_a_missing_column_is_refused(model: Measured) -> None:
+    """A metric of a column that the batch lacks, or a model without metrics, is refused."""
     model.write(rows(3))
     model.tell("2013-02-02", [(DAY, "c0", 11.0, True)])
     model.inputs = replace(model.inputs, metrics=(Metric("mae", "spending", "paid"),))
@@ -219,20 +217,20 @@ def test_a_metric_of_another_column_is_refused(model: Measured) -> None:
         model.measure()
 
 
-def test_a_batch_that_is_not_done_is_refused(model: Measured) -> None:
-    """There is nothing to measure."""
+def test_batch_that_is_not_done_is_refused(model: Measured) -> None:
+    """A batch without a done file cannot be measured."""
     with pytest.raises(MeasuringError, match="not done"):
         model.measure()
 
 
 def spread(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """A metric of a project's own."""
+    """Return the range of errors, as a project's own metric."""
     return float(np.ptp(actual - predicted))
 
 
 @pytest.mark.parametrize("kind", METRIC_KINDS)
-def test_pieces_give_the_metric_of_the_whole(kind: str) -> None:
-    """Whether it is summed or held."""
+def test_metric_of_pieces_equals_metric_of_the_whole(kind: str) -> None:
+    """Every kind of metric can be computed piece by piece, whether it is summed or needs all rows."""
     random = np.random.default_rng(3)
     two = kind in {"roc_auc", "log_loss"}
     actual = random.integers(0, 2, 100).astype("float64") if two else random.uniform(1, 9, 100)
@@ -252,15 +250,15 @@ def test_pieces_give_the_metric_of_the_whole(kind: str) -> None:
     assert (tally.rows, tally.value()) == (100, pytest.approx(whole.value, rel=1e-3))
 
 
-def test_values_that_a_metric_is_not_of_are_refused() -> None:
-    """In whichever piece they come."""
+def test_invalid_values_are_refused_in_any_piece() -> None:
+    """A value that is no probability is refused, also in a later piece."""
     tally = MetricTally(Metric("log_loss", "p", "a"))
     tally.add(np.array([1.0]), np.array([0.5]))
     with pytest.raises(EvaluationError, match="not a probability"):
         tally.add(np.array([1.0]), np.array([1.5]))
 
 
-def test_a_document_of_another_form_is_told() -> None:
-    """Somebody wrote it by hand."""
+def test_malformed_accuracy_document_is_refused() -> None:
+    """A document that cannot be read is refused with advice to materialize the accuracy."""
     with pytest.raises(InvalidAccuracyError, match="Materialize the accuracy"):
         MeasuredAccuracy.parse(b"[]")

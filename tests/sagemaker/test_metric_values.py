@@ -1,4 +1,4 @@
-"""Tests of what each metric says, against scikit-learn's own, and of a function of the project's."""
+"""Tests of metric values, compared with scikit-learn, and of a project's own metric functions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RANDOM = np.random.default_rng(0)
 NUMBERS = RANDOM.normal(size=200) * 10
 GUESSED = np.round(NUMBERS + RANDOM.normal(size=200))
 TRUTH = (RANDOM.random(200) < 0.3).astype(float)
-# Rounded, so that many rows are given the same.
+# Rounded, so that many rows have equal predictions.
 PROBABILITY = np.round(np.clip(0.3 * TRUTH + RANDOM.random(200) * 0.6, 0, 1), 1)
 
 
 @pytest.mark.parametrize("kind", ["rmse", "r2", "mape"])
-def test_a_metric_that_no_number_holds_is_refused(kind: str) -> None:
-    """JSON has no infinity, and nobody can compare one."""
+def test_infinite_metric_is_refused(kind: str) -> None:
+    """JSON has no infinity, and infinite metrics cannot be compared."""
     metric = Metric(kind, "p", "a")
     with pytest.raises(EvaluationError, match=f"{kind} of p and a is larger than any number"):
         metric_value(metric, np.array([1e-300, 1.0]), np.array([1e300, 1.0]), np.array([1.0]))
@@ -51,8 +51,8 @@ def test_a_metric_that_no_number_holds_is_refused(kind: str) -> None:
         ),
     ],
 )
-def test_a_metric_is_what_scikit_learn_says(metric: Metric, expected: float) -> None:
-    """Good predictions beat each baseline, and the training's outcomes alone do not beat themselves."""
+def test_metric_equals_scikit_learn(metric: Metric, expected: float) -> None:
+    """Each metric equals scikit-learn's, good predictions beat the baselines, and the mean does not."""
     two = metric.kind in {"roc_auc", "log_loss"}
     actual, predicted = (TRUTH, PROBABILITY) if two else (NUMBERS, GUESSED)
     found = metric_value(metric, actual, predicted, actual)
@@ -66,15 +66,15 @@ def test_a_metric_is_what_scikit_learn_says(metric: Metric, expected: float) -> 
     assert naive.value == pytest.approx(naive.baselines.get("train_mean", naive.value))
 
 
-def test_a_quantiles_baseline_is_that_of_the_training() -> None:
-    """The median says little of the most expensive tenth."""
+def test_quantile_baseline_comes_from_training() -> None:
+    """A high quantile is compared with the training quantile, which is a better baseline than the median."""
     found = metric_value(Metric("pinball", "p", "a", 0.9), NUMBERS, GUESSED, NUMBERS)
     assert list(found.baselines) == ["train_quantile", "train_median"]
     assert found.baselines["train_quantile"] < found.baselines["train_median"]
 
 
-def test_an_outcome_of_nothing_has_no_percentage() -> None:
-    """Such rows are left out and counted."""
+def test_mape_leaves_out_outcomes_of_zero() -> None:
+    """Rows with an outcome of 0 have no percentage error, so they are left out and counted."""
     actual = np.array([0.0, 2.0, 4.0])
     found = metric_value(Metric("mape", "p", "a"), actual, np.array([5.0, 1.0, 4.0]), actual)
     assert (found.value, found.rows, found.rows_left_out) == (0.25, 2, 1)
@@ -96,10 +96,10 @@ def test_an_outcome_of_nothing_has_no_percentage() -> None:
         (Metric("pinball", "p", "a"), [1, 0], [0.5, 1.2], "no quantile"),
     ],
 )
-def test_values_that_a_metric_says_nothing_of_are_named(
+def test_undefined_metric_is_refused(
     metric: Metric, actual: list[float], predicted: list[float], complaint: str
 ) -> None:
-    """The column and the remedy, rather than a figure that means nothing."""
+    """The error names the column and why the metric is undefined."""
     with pytest.raises(EvaluationError, match=complaint):
         metric_value(metric, np.array(actual, float), np.array(predicted, float), np.array(actual, float))
 
@@ -118,8 +118,8 @@ def nothing(actual, predicted):
 """
 
 
-def test_a_function_of_the_project_is_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes both columns as arrays of its own; its baselines are made as for other metrics."""
+def test_project_function_is_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function gets copies of both columns and has baselines, and faulty functions are named."""
     (tmp_path / "acme_metrics.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     actual, predicted = np.array([1.0, 5.0, 3.0]), np.array([2.0, 1.0, 3.0])
@@ -140,7 +140,7 @@ def test_a_function_of_the_project_is_a_metric(tmp_path: Path, monkeypatch: pyte
 
 
 def evaluated(metric: Metric, **columns: Any) -> dict[str, Any]:
-    """Return the evaluation of one partition by one metric, given `guess` and the outcome."""
+    """Return the evaluation of one partition by one metric, given `guess` and an outcome column."""
     keys = pd.DataFrame({"entity_id": ["a", "b", "c"]})
     told = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
     outcomes = pa.Table.from_pandas(told, preserve_index=False)
@@ -148,8 +148,8 @@ def evaluated(metric: Metric, **columns: Any) -> dict[str, Any]:
     return evaluate([metric], scored, outcomes, outcomes)[0]
 
 
-def test_an_evaluation_says_which_metric_it_is_of() -> None:
-    """Rows without a prediction or an outcome are not judged."""
+def test_evaluation_describes_its_metric() -> None:
+    """The result holds metric, baselines and rows, without rows that lack prediction or outcome."""
     found = evaluated(Metric("pinball", "guess", "spent", 0.5), guess=[1.0, None, 3.0], spent=[2, 3, None])
     assert found == {
         "kind": "pinball",
@@ -173,14 +173,14 @@ def test_an_evaluation_says_which_metric_it_is_of() -> None:
         ([None, None, None], "No evaluated prediction has both guess and spent"),
     ],
 )
-def test_an_outcome_that_is_no_number_is_named(spent: list[Any], complaint: str) -> None:
-    """The column is named, and no value quoted."""
+def test_outcome_that_is_no_number_is_named(spent: list[Any], complaint: str) -> None:
+    """The error names the column, but quotes no value."""
     with pytest.raises(EvaluationError, match=complaint) as refused:
         evaluated(Metric("mae", "guess", "spent"), guess=[1.0, 2.0, 3.0], spent=spent)
     assert "secret" not in str(refused.value)
 
 
-def test_an_outcome_that_the_model_does_not_tell_is_named() -> None:
-    """The metrics of a declaration name columns that only a function returns."""
+def test_unknown_outcome_column_is_named() -> None:
+    """A metric may name a column that the outcomes function does not return."""
     with pytest.raises(EvaluationError, match="no column paid, which the metric mae names"):
         evaluated(Metric("mae", "guess", "paid"), guess=[1.0, 2.0, 3.0], spent=[1, 2, 3])

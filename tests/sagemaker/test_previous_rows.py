@@ -1,4 +1,4 @@
-"""Tests of how the previous batch's rows are read: as columns where they prove themselves, else as lines."""
+"""Tests of reading the previous batch from data files whose checksums match, otherwise from JSON parts."""
 
 from __future__ import annotations
 
@@ -80,20 +80,20 @@ def store() -> ObjectStore:
 
 
 def put_batch(store: ObjectStore, *rows: dict[str, Any], cleaning: Cleaning = NO_CLEANING) -> PreviousBatch:
-    """Write a batch, its data files too."""
+    """Write a batch with its data files."""
     whole = [dict.fromkeys(TYPES) | row for row in rows]
     manifest = write_batch(store, SCHEMA, whole, model="m", partition=DAY, batch_id=BATCH)
     return PreviousBatch(manifest, cleaning)
 
 
 def data_key(previous: PreviousBatch) -> str:
-    """Return the key of a batch's one data file."""
+    """Return the key of a batch's single data file."""
     (path,) = previous.manifest.delta.files
     return f"{previous.manifest.delta.table}{path}"
 
 
 def with_part(store: ObjectStore, previous: PreviousBatch, content: bytes) -> PreviousBatch:
-    """Replace the batch's part by another that its manifest names, and its data file by nothing."""
+    """Replace the batch's part and its entry in the manifest, and delete the data file."""
     (part,) = previous.manifest.json_parts
     store.put(part.key, content)
     del store.client.objects[data_key(previous)]
@@ -102,8 +102,8 @@ def with_part(store: ObjectStore, previous: PreviousBatch, content: bytes) -> Pr
 
 
 @pytest.mark.parametrize("has_data_files", [True, False])
-def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore, has_data_files: bool) -> None:
-    """Whether columns or lines are read: equal values of equal types, the key as entity_id."""
+def test_rows_have_schema_types_and_no_refused_rows(store: ObjectStore, has_data_files: bool) -> None:
+    """Data files and JSON parts give the same valid rows with the same values and types."""
     previous = put_batch(store, *REFUSED[:5], *GOOD, *REFUSED[5:])
     if not has_data_files:
         del store.client.objects[data_key(previous)]
@@ -128,8 +128,8 @@ def test_the_rows_come_typed_and_without_the_refused_ones(store: ObjectStore, ha
 
 
 @pytest.mark.parametrize("has_data_files", [True, False])
-def test_large_rows_come_a_few_at_a_time_and_all_of_them(store: ObjectStore, has_data_files: bool) -> None:
-    """Memory holds some megabytes of a file, however large a row may be."""
+def test_large_rows_are_read_in_small_batches(store: ObjectStore, has_data_files: bool) -> None:
+    """Large rows come completely and in several batches, so that memory holds few of them."""
     rows = [{"flight": f"AA-{number:03}", "nested": f"{number:03}" * 100_000} for number in range(120)]
     previous = put_batch(store, *rows)
     files = previous_files(previous) if has_data_files else previous.manifest.json_parts
@@ -141,23 +141,23 @@ def test_large_rows_come_a_few_at_a_time_and_all_of_them(store: ObjectStore, has
     ]
 
 
-def test_a_batch_without_a_row_is_an_empty_table(store: ObjectStore) -> None:
-    """It has no data file."""
+def test_empty_batch_is_an_empty_table(store: ObjectStore) -> None:
+    """A batch without rows and data files gives an empty table with the schema's types."""
     previous = put_batch(store)
     assert previous.manifest.delta.files == ()
     found = previous_frame(store, previous)
     assert (len(found), str(found["count"].dtype)) == (0, "Int64")
 
 
-def test_a_data_file_is_read_without_its_part(store: ObjectStore) -> None:
-    """Its rows prove themselves: each by its checksum, all by that of the batch."""
+def test_data_file_is_read_without_its_part(store: ObjectStore) -> None:
+    """Checksums of rows and batch verify a data file, so the JSON part is not needed."""
     previous = put_batch(store, *GOOD)
     del store.client.objects[previous.manifest.json_parts[0].key]
     assert len(previous_frame(store, previous)) == len(GOOD)
 
 
 def of_other_rows(table: pa.Table) -> pa.Table:
-    """Return a row that is not the batch's, and says so of itself by the right checksum."""
+    """Replace the last row by a copy of the first, whose checksum is valid."""
     return pa.concat_tables([table.slice(0, table.num_rows - 1), table.slice(0, 1)])
 
 
@@ -175,10 +175,10 @@ def of_other_rows(table: pa.Table) -> pa.Table:
     ],
     ids=["fewer", "more", "others", "no column", "no checksum", "another type", "none", "no Parquet"],
 )
-def test_data_files_that_are_not_as_the_manifest_states_are_not_believed(
+def test_data_files_unlike_the_manifest_are_replaced_by_parts(
     store: ObjectStore, alter: Callable[[pa.Table], pa.Table] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The JSON parts are read, whose digests the manifest states."""
+    """If a data file does not match the manifest, the JSON parts are read instead."""
     previous = put_batch(store, *GOOD)
     wanted = previous_frame(store, previous)
     key = data_key(previous)
@@ -194,8 +194,8 @@ def test_data_files_that_are_not_as_the_manifest_states_are_not_believed(
     assert "its JSON parts are read" in caplog.text
 
 
-def test_a_value_that_its_checksum_does_not_prove_is_not_used(store: ObjectStore) -> None:
-    """Only the row is left out: refused rows look alike."""
+def test_row_with_wrong_checksum_is_left_out(store: ObjectStore) -> None:
+    """Only the altered row is left out, because a refused row looks the same."""
     previous = put_batch(store, *GOOD)
     key = data_key(previous)
     table = pq.read_table(io.BytesIO(store.get(key)))
@@ -206,8 +206,8 @@ def test_a_value_that_its_checksum_does_not_prove_is_not_used(store: ObjectStore
     assert list(previous_frame(store, previous)["entity_id"]) == [row["flight"] for row in GOOD[1:]]
 
 
-def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> None:
-    """A null becomes the default that the stores hold; a key that comes twice once it is trimmed goes."""
+def test_previous_rows_are_cleaned_as_by_the_load(store: ObjectStore) -> None:
+    """Rows come with the values that the stores hold, and keys that trimming makes equal are left out."""
     cleaning = Cleaning(
         (
             ColumnCleaning(column="share", drop=True),
@@ -225,19 +225,17 @@ def test_rows_that_the_load_cleaned_are_predictions_too(store: ObjectStore) -> N
     assert found.to_numpy().tolist() == [["A", 0], ["B", 7], [" D ", 3]]
 
 
-def test_no_more_lines_are_read_than_the_manifest_promises(
+def test_lines_beyond_the_manifests_rows_are_not_read(
     store: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A few bytes unpack to any number of lines, and no load has looked at them yet."""
+    """A small part can unpack to any number of lines, so reading stops at the manifest's number of rows."""
     previous = with_part(store, put_batch(store, *GOOD), gzip.compress(b"\n" * 100_000))
     assert previous_frame(store, previous).empty
     assert caplog.messages[-1] == f"{len(GOOD)} rows of batch {BATCH} are left out: unparsable"
 
 
-def test_a_line_that_is_too_long_counts_as_one_row(
-    store: ObjectStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A load refuses it as one and takes the rows behind it."""
+def test_overlong_line_is_one_refused_row(store: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A line that is too long is left out as one row, and the lines after it are read."""
     lines = [b"[%s]" % (b" " * 3 * LINE_BYTES), *(b'{"flight":"AA-%d"}' % n for n in range(3))]
     content = gzip.compress(b"\n".join(lines), compresslevel=1)
     previous = with_part(store, put_batch(store, *GOOD), content)
@@ -245,15 +243,15 @@ def test_a_line_that_is_too_long_counts_as_one_row(
     assert caplog.messages[-1] == f"1 rows of batch {BATCH} are left out: value_too_large"
 
 
-def test_no_line_is_read_on_for_ever() -> None:
-    """A load refuses a part with such a line, and few bytes unpack to any number."""
+def test_reading_stops_at_an_endless_line() -> None:
+    """A part with an endless line is not read to its end."""
     file = io.BytesIO(b"x" * (LONGEST_LINE + LINE_BYTES) + b"\n{}\n")
     assert [len(line) for line in read_lines(file)] == [LINE_BYTES + 1]
     assert len(file.read()) > len(b"{}\n")
 
 
-def test_an_altered_or_missing_part_is_an_error(store: ObjectStore) -> None:
-    """Predictions that nobody made are not learned from."""
+def test_altered_or_missing_part_is_refused(store: ObjectStore) -> None:
+    """Without a data file, a part must exist and have the SHA-256 of the manifest."""
     previous = put_batch(store, *GOOD)
     del store.client.objects[data_key(previous)]
     (part,) = previous.manifest.json_parts
@@ -266,10 +264,10 @@ def test_an_altered_or_missing_part_is_an_error(store: ObjectStore) -> None:
 
 
 @pytest.mark.stack
-def test_a_batch_is_read_after_its_table_was_compacted_and_cleaned_up(
+def test_batch_is_read_after_compaction_and_vacuum(
     local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever owns the table may do both; the files that the manifest names are gone then."""
+    """If compaction and vacuum deleted the data files, the JSON parts give the same rows."""
     for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
     batches = StackBatches(ObjectStore.of_job(local_stack.environment["MLPIPE_DATA_BUCKET"]))

@@ -1,4 +1,4 @@
-"""Tests of the way of rows through DataFrames: nothing is rounded, and no value is lost or made up."""
+"""Tests that rows pass through DataFrames without rounding, lost or invented values."""
 
 # pandas' own annotations call every column "Series | DataFrame".
 # pyright: reportReturnType=false
@@ -46,7 +46,7 @@ MODEL, DAY, NEXT_DAY = "m", "2013-02-01", "2013-02-02"
 BATCH, NEXT_BATCH = "20130201T060000Z-00000001", "20130202T060000Z-00000002"
 TYPES = {
     "entity_id": "string",
-    # A name that the platform uses, too.
+    # The platform uses this name as well.
     "partition": "string",
     "count": "long",
     "wide": "decimal(38,0)",
@@ -106,14 +106,14 @@ _ROWS = st.lists(
 
 
 def unchanged(_features: pd.DataFrame, _artifact: Any, previous: pd.DataFrame | None) -> pd.DataFrame:
-    """Predict what the previous batch holds."""
+    """Return the previous batch as the prediction."""
     assert previous is not None
     assert previous.attrs["partition"] == DAY
     return previous[list(SCHEMA.names)]
 
 
 def put_first_batch(store: ObjectStore, rows: list[dict[str, Any]]) -> EncodedRows:
-    """Write a batch, and what became of all its entities into the next day's features."""
+    """Write a batch, and outcomes of all its entities into the next day's features."""
     frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in TYPES})
     written = encoded(SCHEMA, frame)
     assert written.refusals == {}
@@ -154,8 +154,8 @@ def next_rows(store: ObjectStore, predict: Any) -> EncodedRows:
 @example(EDGES)
 @example([NOTHING | {"entity_id": "nothing at all"}])
 @given(_ROWS)
-def test_a_previous_batch_that_predict_returns_is_delivered_as_it_was(rows: list[dict[str, Any]]) -> None:
-    """Rows of every type come through the previous batch and `predict` equal, in JSON and in Parquet."""
+def test_returned_previous_batch_is_delivered_unchanged(rows: list[dict[str, Any]]) -> None:
+    """Rows of every type pass from the previous batch through `predict` unchanged, in JSON and Parquet."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     first = put_first_batch(store, rows)
     again = next_rows(store, unchanged)
@@ -192,8 +192,8 @@ _BOUNDS = {"float16": 2**11, "float64": 2**53}
     ),
     st.sampled_from(sorted(_FLOATS)),
 )
-def test_a_long_in_any_float_type_is_exact_or_not_delivered(numbers: list[Any], kind: str) -> None:
-    """The job fails where digits may be lost; an infinity costs its row; every other row has its integer."""
+def test_float_for_long_column_is_exact_or_refused(numbers: list[Any], kind: str) -> None:
+    """The job fails if a float may have lost digits, an infinity refuses its row, other rows are exact."""
     with np.errstate(over="ignore"):
         counts = _FLOATS[kind](numbers)
     rows = pd.DataFrame({"entity_id": [str(place) for place in range(len(numbers))]})
@@ -219,8 +219,8 @@ def test_a_long_in_any_float_type_is_exact_or_not_delivered(numbers: list[Any], 
         lambda share: (share * 0).astype("float64") / 0.0,
     ],
 )
-def test_a_nan_that_predict_computes_is_no_null(wrong: Any) -> None:
-    """A number that went wrong is refused, although the column beside it holds nulls that are none."""
+def test_computed_nan_is_not_null(wrong: Any) -> None:
+    """A computed NaN refuses its row, although nulls in the same column are accepted."""
     store = ObjectStore(MemoryS3(), "mlpipe-data")
     put_first_batch(store, [NOTHING | {"entity_id": "a", "share": 1.5}, NOTHING | {"entity_id": "b"}])
 
@@ -232,8 +232,8 @@ def test_a_nan_that_predict_computes_is_no_null(wrong: Any) -> None:
     assert {place: refusal.reason for place, refusal in refusals.items()} == {0: "not_a_number"}
 
 
-def test_outcomes_named_as_predictions_are_refused() -> None:
-    """The join would rename both, and predict would find neither."""
+def test_outcome_named_like_prediction_is_refused() -> None:
+    """The join in pandas would rename both columns, and `predict` would find neither."""
     rows = pd.DataFrame({"entity_id": ["a"], "minutes": [1]})
     with pytest.raises(OutcomesError, match=r"minutes.*Rename these columns"):
         with_known_outcomes(ScoredPartition(DAY, rows), pa.Table.from_pandas(rows.assign(partition=DAY)))

@@ -1,4 +1,4 @@
-"""Tests of challengers: scored beside a batch as the champion was, compared, and never a batch themselves."""
+"""Tests of challengers: scored on a batch's inputs, compared with it, and never a batch themselves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ INPUTS_KEY, INPUTS = ModelInputs(
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """Give a bucket with features of two days, of which the second knows what became of one entity."""
+    """Give a bucket with features of two days, the second of which has the outcome of one entity."""
     monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     monkeypatch.setattr(
         TableCommit,
@@ -71,7 +71,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
 
 @pytest.fixture
 def registry(store: ObjectStore, tmp_path: Path) -> FakeRegistryTable:
-    """Give a champion that predicts 10 minutes, and a candidate that predicts 14."""
+    """Give a champion that predicts 10 minutes, and a challenger that predicts 14."""
     registry = FakeRegistryTable()
     for version, minutes in ((1, 10), (CHALLENGER, 14)):
         key = f"models/{MODEL}/candidates/{version}/output/model.tar.gz"
@@ -89,7 +89,7 @@ def challenged(
     attempt: int = 1,
     version: int = CHALLENGER,
 ) -> dict[str, Any]:
-    """Score a batch's features by the challenger."""
+    """Score a batch's features by the challenger, and return the comparison."""
     arguments = ScoreArguments(
         model=MODEL,
         partition=partition,
@@ -112,10 +112,10 @@ def predicted(store: ObjectStore, partition: str) -> pd.DataFrame:
     return pd.concat([pq.read_table(io.BytesIO(store.get(key))).to_pandas() for key in keys])
 
 
-def test_a_challenger_predicts_as_the_champion_did_and_makes_no_batch(
+def test_challenger_uses_the_batchs_inputs_and_makes_no_batch(
     store: ObjectStore, registry: FakeRegistryTable
 ) -> None:
-    """The same features and previous batch; all it leaves lies below `shadow/`."""
+    """A challenger uses the same features and previous batch, and writes only below `shadow/`."""
     scored(store, inputs_key=INPUTS_KEY, registry=registry)
     scored(store, NEXT_BATCH, NEXT_DAY, inputs_key=INPUTS_KEY, registry=registry)
     before = set(store.client.objects)
@@ -129,12 +129,14 @@ def test_a_challenger_predicts_as_the_champion_did_and_makes_no_batch(
     assert moved["column"] == "minutes"
     assert moved["stability_index"] > 1
     challenged(store, registry, NEXT_BATCH, NEXT_DAY)
-    # The champion's earlier batch was five minutes too early.
+    # The champion's previous batch was known to be five minutes too early.
     assert set(predicted(store, NEXT_DAY)["minutes"]) == {19}
 
 
-def test_equal_models_have_not_moved(store: ObjectStore, registry: FakeRegistryTable, tmp_path: Path) -> None:
-    """The stability index of equal predictions is 0."""
+def test_equal_predictions_have_stability_index_zero(
+    store: ObjectStore, registry: FakeRegistryTable, tmp_path: Path
+) -> None:
+    """A challenger that predicts the same as the champion has a stability index of 0."""
     found = put_archive(store, tmp_path, f"models/{MODEL}/candidates/3/output/model.tar.gz", minutes=10)
     register(registry, MODEL, found, version=3)
     scored(store, inputs_key=INPUTS_KEY, registry=registry)
@@ -142,10 +144,10 @@ def test_equal_models_have_not_moved(store: ObjectStore, registry: FakeRegistryT
     assert (moved["stability_index"], moved["nulls_challenger"]) == (0, 0)
 
 
-def test_the_partition_before_is_judged_once_its_outcomes_are_known(
+def test_previous_partition_is_judged_by_known_outcomes(
     store: ObjectStore, registry: FakeRegistryTable
 ) -> None:
-    """Both models on the same entities; a metric that says nothing of them says why."""
+    """Both models are judged on the same entities, and an undefined metric says why."""
     scored(store, inputs_key=INPUTS_KEY, registry=registry)
     scored(store, NEXT_BATCH, NEXT_DAY, inputs_key=INPUTS_KEY, registry=registry)
     assert challenged(store, registry)["earlier"] is None
@@ -157,10 +159,10 @@ def test_the_partition_before_is_judged_once_its_outcomes_are_known(
     assert "compares different ones" in explained["why"]
 
 
-def test_a_job_that_was_killed_comes_to_the_same_end(
+def test_killed_job_repeats_with_same_result(
     store: ObjectStore, registry: FakeRegistryTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At any of its writes; once the comparison is there, nothing is scored again."""
+    """Killed at any write, a repeated job gives the same comparison, and a finished one scores nothing."""
     scored(store, inputs_key=INPUTS_KEY, registry=registry)
     undisturbed = challenged(store, registry)
     written = {key: content for key, content in store.client.objects.items() if key.startswith("shadow/")}
@@ -186,8 +188,8 @@ def test_a_job_that_was_killed_comes_to_the_same_end(
     assert challenged(store, registry, attempt=2) == undisturbed
 
 
-def test_what_cannot_be_compared_is_told(store: ObjectStore, registry: FakeRegistryTable) -> None:
-    """A batch that is not done, features that were prepared again, a version that was refused."""
+def test_incomparable_challenger_is_refused(store: ObjectStore, registry: FakeRegistryTable) -> None:
+    """A missing batch, a refused version and features prepared again each give a clear error."""
     with pytest.raises(ChallengerError, match=rf"m/{BATCH}: The batch is not done"):
         challenged(store, registry)
     scored(store, inputs_key=INPUTS_KEY, registry=registry)
