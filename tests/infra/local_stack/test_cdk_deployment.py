@@ -1,4 +1,4 @@
-"""The CDK's own command line brings the whole app onto an emulator, and takes it away again."""
+"""The CDK's command line deploys the whole app to an emulator and destroys it again."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MODEL = "flight_delay"
 @pytest.mark.slow
 @pytest.mark.stack
 @pytest.mark.timeout(900)
-def test_the_app_is_deployed_asked_and_destroyed(new_stack: Callable[..., StackRun], tmp_path: Path) -> None:
-    """No difference after deploying; a prediction comes through listener, function and table; all goes."""
+def test_app_is_deployed_queried_and_destroyed(new_stack: Callable[..., StackRun], tmp_path: Path) -> None:
+    """A deployment leaves no differences, the API serves a published batch, and all is destroyed."""
     stack = new_stack("aws")
     stack.up()
     said: list[str] = []
@@ -40,19 +40,19 @@ def test_the_app_is_deployed_asked_and_destroyed(new_stack: Callable[..., StackR
     dynamodb = stack.aws("dynamodb")
     published = PublishedModel(dynamodb, local.deployment, MODEL)
     batch_id = published.publish(FLIGHT)
-    # Publishing a test's batch brings its table to the definition, which is protected.
+    # `publish` gives the table its defined settings, deletion protection among them.
     dynamodb.update_table(TableName=published.table, DeletionProtectionEnabled=False)
     answer = local.ask(f"/v1/models/{MODEL}/predictions/AA-1141-JFK")
     assert answer["provenance"]["batch_id"] == batch_id
     assert answer["prediction"]["serial"] == 9007199254740993
 
-    notice(stack, local.deployment)
+    check_done_file_reaches_queue(stack, local.deployment)
     local.destroy()
     assert said == ["deployed mlpipe-cdk-data", "deployed --all"]
 
 
-def notice(stack: StackRun, deployment: Deployment) -> None:
-    """See that a done file's creation arrives in the queue, then take the file away again."""
+def check_done_file_reaches_queue(stack: StackRun, deployment: Deployment) -> None:
+    """Assert that creating a done file puts a message in the queue, then delete the file's versions."""
     s3, sqs = stack.aws("s3"), stack.aws("sqs")
     key = "done/2013-02-01/flight_delay/20130201T060000Z-0123abcd.json"
     s3.put_object(Bucket=deployment.data_bucket, Key=key, Body=b"{}")

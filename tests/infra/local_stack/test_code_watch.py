@@ -1,4 +1,4 @@
-"""`make dev` tells of an edit to the jobs' code once, and of taking it back."""
+"""`mlpipe dev` warns once when the jobs' code is edited, and once when the edit is undone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path) -> None:
-    """The line names the uploaded version and the checkout's, and what to do."""
+def test_edited_code_is_reported_once_with_both_versions(checkout: Path, tmp_path: Path) -> None:
+    """The message names the uploaded version, the edited version and the command to run."""
     project = new_project(tmp_path / "project")
     uploaded = build_sagemaker_code(project, tmp_path / "out").digest
     watch = CodeWatch(f"code/sagemaker_scripts/{uploaded}/", project)
@@ -32,6 +32,6 @@ def test_an_edit_is_told_once_with_both_versions(checkout: Path, tmp_path: Path)
     assert "again" in watch.describe_edit()
 
 
-def test_code_that_is_not_named_by_its_digest_is_not_compared() -> None:
-    """Somebody has set a prefix of their own."""
+def test_code_prefix_without_digest_is_not_compared() -> None:
+    """A custom code prefix carries no digest, so no edit is reported."""
     assert CodeWatch("code/mine/", EXAMPLE).describe_edit() == ""

@@ -1,4 +1,4 @@
-"""`make dev` takes the port of Dagster's page."""
+"""`make dev` accepts a port for Dagster's UI."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.projects import EXAMPLE
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is taken is an error, and no other is chosen in its place."""
+def test_requested_port_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster serves on the requested port; a taken port is an error and is not replaced by another."""
 
     def started(*arguments: Any) -> DagsterService:
         return DagsterService(f"http://127.0.0.1:{arguments[-1]}", tmp_path / "log", None)
@@ -35,8 +35,8 @@ def test_the_named_port_is_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_make_dev_passes_the_port_on() -> None:
-    """Without one, Dagster chooses as before; a PORT of the shell's environment is another program's."""
+def test_make_dev_passes_port_argument() -> None:
+    """`make dev PORT=n` passes the port; a PORT environment variable is ignored."""
     environment = {**os.environ, "PORT": "8080"}
     environment.pop("MAKEFLAGS", None)
     for arguments, command in (

@@ -1,4 +1,4 @@
-"""Delta commits from several processes at once to the local S3: the emulator's conditional puts hold."""
+"""Concurrent Delta commits to the local S3 lose nothing, because its conditional puts work."""
 
 from __future__ import annotations
 
@@ -39,10 +39,8 @@ for append in range({APPENDS}):
 
 
 @pytest.mark.stack
-def test_no_row_is_lost_when_four_processes_commit_at_once(
-    local_stack: LocalStack, aws_client: Callable[[str], Any]
-) -> None:
-    """Every append of every process is in the table, each as a version of its own."""
+def test_concurrent_commits_lose_no_rows(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> None:
+    """Every append of four concurrent processes is in the table, as a separate version."""
     aws_client("s3").create_bucket(Bucket="concurrent-commits")
     uri = "s3://concurrent-commits/table"
     options = {
@@ -53,7 +51,7 @@ def test_no_row_is_lost_when_four_processes_commit_at_once(
         "AWS_ALLOW_HTTP": "true",
         "conditional_put": "etag",
     }
-    # The first commit makes the table, so that all others race for a place in its log.
+    # The table exists before the writers start, so they all compete for the next log entry.
     column = Array([-1], type=DataType.int64())
     first = Table.from_arrays([column, column, column], names=["writer", "append", "row"])
     write_deltalake(uri, first, storage_options=options)
@@ -71,7 +69,7 @@ def test_no_row_is_lost_when_four_processes_commit_at_once(
         for writer in writers:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
-        # All imports are done: now they go at once.
+        # All writers have finished their imports and start at the same time.
         for writer in writers:
             assert writer.stdin is not None
             writer.stdin.write("go\n")

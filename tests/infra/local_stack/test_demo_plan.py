@@ -1,4 +1,4 @@
-"""A project says in `demo.yaml` what its demo shows; faults are told with file, line and field."""
+"""`demo.yaml` declares what a project's demo shows; errors name file, line and field."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def project_with(root: Path, plan: str | None) -> Project:
 
 
 def declare(project: Project, model: str, training: str) -> None:
-    """Declare a model of days with this `training`; without one its versions are trained elsewhere."""
+    """Declare a daily model with this `training`; without one its versions come from the registry."""
     folder = project.defs / model
     folder.mkdir(parents=True)
     (folder / "outcomes.py").write_text("")
@@ -49,8 +49,8 @@ def declare(project: Project, model: str, training: str) -> None:
     (folder / "defs.yaml").write_text(f"{DECLARED}  {trained}\n")
 
 
-def test_four_fields_make_a_demo(tmp_path: Path) -> None:
-    """Texts, further models and retrainings may be left out."""
+def test_four_fields_suffice_for_a_plan(tmp_path: Path) -> None:
+    """Texts, further models and retrainings are optional."""
     plan = demo_plan(project_with(tmp_path, GOOD))
     assert (plan.model, plan.partitions) == ("churn", ["2026-01-05", "2026-01-06"])
     assert (plan.retrained, plan.also_trained, plan.texts.entity) == ([], [], "entity")
@@ -66,15 +66,15 @@ def test_four_fields_make_a_demo(tmp_path: Path) -> None:
         ("also_trained: 5\n", "demo.yaml:5 also_trained"),
     ],
 )
-def test_a_fault_is_told_with_line_and_field(tmp_path: Path, changed: str, message: str) -> None:
-    """Whoever wrote the file finds the place."""
+def test_error_names_line_and_field(tmp_path: Path, changed: str, message: str) -> None:
+    """An invalid field is reported with its line in `demo.yaml` and its name."""
     with pytest.raises(StackError, match=message):
         demo_plan(project_with(tmp_path, GOOD + changed))
 
 
 @pytest.mark.parametrize("partitions", ['["2026-01-06", "2026-01-05"]', '["2026-01-05"]', '["monday", "x"]'])
-def test_partitions_are_at_least_two_in_order(tmp_path: Path, partitions: str) -> None:
-    """There is something to roll back to."""
+def test_fewer_than_two_ordered_partitions_are_refused(tmp_path: Path, partitions: str) -> None:
+    """A demo needs two partitions in order, so that it can roll back to the first."""
     text = GOOD.replace('["2026-01-05", "2026-01-06"]', partitions)
     with pytest.raises(StackError, match=r"demo\.yaml:2 partitions"):
         demo_plan(project_with(tmp_path, text))
@@ -83,14 +83,14 @@ def test_partitions_are_at_least_two_in_order(tmp_path: Path, partitions: str) -
 @pytest.mark.parametrize(
     ("plan", "message"), [(None, "has no demo.yaml"), ("a: [", "is not valid YAML"), ("- 1\n", "demo.yaml:1")]
 )
-def test_a_file_that_is_missing_or_no_plan_is_told(tmp_path: Path, plan: str | None, message: str) -> None:
-    """The message names the project or the file."""
+def test_missing_or_malformed_plan_is_refused(tmp_path: Path, plan: str | None, message: str) -> None:
+    """The message says that `demo.yaml` is missing, or where it is invalid."""
     with pytest.raises(StackError, match=message):
         demo_plan(project_with(tmp_path, plan))
 
 
-def test_the_example_makes_two_versions_of_one_model_and_one_of_the_other() -> None:
-    """The second version is judged on days that neither of the two has learned from."""
+def test_example_plans_two_flight_delay_versions_and_one_congestion_version() -> None:
+    """Neither flight_delay version is trained on the days that the second one is judged on."""
     planned = planned_versions(EXAMPLE, demo_plan(EXAMPLE))
     first, second = planned["flight_delay"].ranges
     assert [each.last_held_out for each in (first, second)] == ["2013-01-14", "2013-01-29"]
@@ -100,8 +100,8 @@ def test_the_example_makes_two_versions_of_one_model_and_one_of_the_other() -> N
     assert all(versions.has_metrics and versions.is_approved_by_rule for versions in planned.values())
 
 
-def test_a_training_without_metrics_holds_nothing_out(tmp_path: Path) -> None:
-    """A project may declare no metrics: a person promotes what nothing was compared with."""
+def test_training_without_metrics_has_no_held_out_days(tmp_path: Path) -> None:
+    """A model without metrics is not judged, so its versions are not approved by rule."""
     project = project_with(tmp_path, GOOD + 'retrained: ["2026-01-04"]\n')
     declare(project, "churn", "{window: 3}")
     planned = planned_versions(project, demo_plan(project))["churn"]
@@ -111,16 +111,16 @@ def test_a_training_without_metrics_holds_nothing_out(tmp_path: Path) -> None:
     assert (planned.has_metrics, planned.is_approved_by_rule) == (False, False)
 
 
-def test_a_model_that_is_gone_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
-    """Whoever removed a model finds what else names it."""
+def test_undeclared_model_is_reported_with_demo_yaml(tmp_path: Path) -> None:
+    """A plan that still names a removed model is refused with the file that names it."""
     project = project_with(tmp_path, GOOD)
     project.defs.mkdir(parents=True)
     with pytest.raises(StackError, match=r"demo\.yaml: No model churn is declared"):
         planned_versions(project, demo_plan(project))
 
 
-def test_what_is_retrained_declares_a_training(tmp_path: Path) -> None:
-    """Otherwise the demo would have nothing to do with it; a model that is served needs none."""
+def test_retrained_model_without_training_is_refused(tmp_path: Path) -> None:
+    """Only models that the demo trains need a `training`; the served model alone needs none."""
     project = project_with(tmp_path, GOOD)
     declare(project, "churn", "")
     declare(project, "tides", "")
@@ -133,8 +133,8 @@ def test_what_is_retrained_declares_a_training(tmp_path: Path) -> None:
         planned_versions(project, demo_plan(project))
 
 
-def test_a_model_with_a_training_needs_to_know_up_to_where(tmp_path: Path) -> None:
-    """On a new stack nothing is prepared, so no partition is the newest one."""
+def test_model_with_training_needs_retrained_dates(tmp_path: Path) -> None:
+    """On a new stack no partition is prepared, so the plan must say up to which one to train."""
     project = project_with(tmp_path, GOOD)
     declare(project, "churn", "{window: 3}")
     with pytest.raises(StackError, match="retrained is missing, but churn declares `training`"):

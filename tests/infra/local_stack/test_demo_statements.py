@@ -1,4 +1,4 @@
-"""The demo fails where a statement does not hold, names it, and says so in its last line."""
+"""The demo checks each of its statements, fails on the first that does not hold and reports JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = "20261123T010203Z-00000001"
 
 
 class CountedStores:
-    """Stores that hold what a test says."""
+    """Stores with the row counts that a test gives them."""
 
     def __init__(self, rows: BatchRows, live: Mapping[str, int]) -> None:
         self.rows = rows
@@ -56,13 +56,13 @@ def demo(tmp_path: Path) -> Demo:
 
 
 def delivered(*, is_live: bool = True) -> Delivered:
-    """Return a day at the end of its way, which version 2 has scored."""
+    """Return a published or historical day that version 2 scored."""
     manifest: Any = SimpleNamespace(batch_id=BATCH, model_package=SimpleNamespace(version=2))
     return Delivered("2013-02-01", manifest, is_live, 12.5 if is_live else None)
 
 
-def test_rows_that_add_up_leave_nothing_to_say(tmp_path: Path) -> None:
-    """Rows loaded and rows quarantined make the rows promised, in each store."""
+def test_matching_row_counts_pass(tmp_path: Path) -> None:
+    """Loaded plus quarantined rows equal the manifest's rows in each store."""
     stores: Any = CountedStores(ROWS, {BATCH: 8})
     assert demo(tmp_path)._count(stores, [delivered()], "day") == {BATCH: ROWS}
 
@@ -78,8 +78,8 @@ def test_rows_that_add_up_leave_nothing_to_say(tmp_path: Path) -> None:
         (dict.fromkeys(("promised", "json", "delta", "dynamodb", "snowflake", "quarantine"), 0), "empty"),
     ],
 )
-def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str, int], named: str) -> None:
-    """One row too few or too many in any place is found, and the message names the place."""
+def test_wrong_row_count_fails_the_demo(tmp_path: Path, change: dict[str, int], named: str) -> None:
+    """A missing or surplus row in any store fails the demo with the store's name."""
     rows = dataclasses.replace(ROWS, **change)
     stores: Any = CountedStores(rows, {BATCH: rows.snowflake})
     with pytest.raises(StackError, match=named):
@@ -87,8 +87,8 @@ def test_rows_that_do_not_add_up_fail_the_demo(tmp_path: Path, change: dict[str,
 
 
 @pytest.mark.parametrize("live", [{}, {BATCH: 7}, {"20261123T010203Z-00000002": 8}])
-def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) -> None:
-    """Snowflake's live view must show the live batch, whole and alone."""
+def test_wrong_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) -> None:
+    """Snowflake's live view must contain all rows of the live batch and no other batch."""
     stores: Any = CountedStores(ROWS, live)
     with pytest.raises(StackError, match="live view"):
         demo(tmp_path)._count(stores, [delivered()], "day")
@@ -98,10 +98,8 @@ def test_another_live_view_fails_the_demo(tmp_path: Path, live: dict[str, int]) 
     ("p", "batch_id", "version"),
     [(2, BATCH, 2), (1, "20261123T010203Z-00000002", 2), (1, BATCH, 1), (1, BATCH, None)],
 )
-def test_an_answer_of_other_numbers_or_another_origin_fails_the_demo(
-    p: int, batch_id: str, version: int | None
-) -> None:
-    """The API's prediction must be the model's own line, of the live batch and of its version."""
+def test_wrong_prediction_or_provenance_fails_the_demo(p: int, batch_id: str, version: int | None) -> None:
+    """The API must return the stored prediction with the live batch's id and version."""
     path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     provenance = {"batch_id": batch_id, "model_package_version": version}
     with pytest.raises(StackError):
@@ -110,34 +108,34 @@ def test_an_answer_of_other_numbers_or_another_origin_fails_the_demo(
         )
 
 
-def test_a_right_answer_passes() -> None:
-    """Numbers, batch and version are those of the live batch."""
+def test_matching_answer_passes() -> None:
+    """An answer with the stored prediction, the live batch and its version is accepted."""
     path: Any = SimpleNamespace(entity_id="a", stores=SimpleNamespace(served=lambda *_: '"p": 1'))
     body = {"provenance": {"batch_id": BATCH, "model_package_version": 2}, "p": 1}
     Demo._require_live_answer(path, delivered(), ServedAnswer(200, json.dumps(body)))
 
 
-def test_a_batch_that_another_version_scored_fails_the_demo() -> None:
-    """Each day must be scored by the version that was the champion."""
+def test_batch_scored_by_other_version_fails_the_demo() -> None:
+    """Each day must be scored by the version that was champion."""
     require_version(delivered(), 2)
     with pytest.raises(StackError, match="Version 2 scored 2013-02-01, but version 1 was champion"):
         require_version(delivered(), 1)
 
 
-def test_history_is_told_as_such() -> None:
-    """A day that a newer one had overtaken has no seconds."""
+def test_unpublished_day_is_listed_as_history() -> None:
+    """A day older than the live one has no publication time in the table."""
     assert table([delivered(is_live=False)], {BATCH: ROWS}, "day")[1].endswith("history")
     assert table([delivered()], {BATCH: ROWS}, "day")[1].endswith("12.5 s")
 
 
-def test_a_wait_ends_by_its_deadline() -> None:
-    """What does not come is named, and where to look."""
+def test_wait_fails_at_its_deadline() -> None:
+    """The error names what did not happen and where to look."""
     with pytest.raises(StackError, match=r"The flood took longer than 0 s. See the river"):
         wait_for(lambda: None, seconds=0.05, what="The flood", reason_at="the river", pause_seconds=0.01)
 
 
-def test_a_failed_step_is_told_before_its_error() -> None:
-    """The step's line says FAILED; the error goes on."""
+def test_failed_step_is_printed_before_its_error() -> None:
+    """The step's line says FAILED, and the error is raised again."""
     stream = io.StringIO()
     with pytest.raises(StackError), DemoProgress(stream).step("something"):
         raise StackError("It does not hold", remedy="Look")
@@ -153,21 +151,21 @@ def test_a_failed_step_is_told_before_its_error() -> None:
         ("STARTED", False, False),
     ],
 )
-def test_a_run_that_is_retried_has_not_failed(status: str, retried: bool, failed: bool) -> None:
-    """Dagster's own retry is waited for; a failure without one ends the demo."""
+def test_run_with_pending_retry_has_not_failed(status: str, retried: bool, failed: bool) -> None:
+    """A run that Dagster will retry is not a failure; a failure without a retry is."""
     tags = {"dagster/will_retry": str(retried).lower()}
     assert Run("1", "job", status, tags).has_failed is failed
 
 
-def test_an_unexpected_status_of_the_api_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer instead of 401 is no refusal."""
+def test_unexpected_api_status_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 200 answer to a request without a token fails the demo."""
     monkeypatch.setattr(LiveApi, "ask", lambda *_, **__: ServedAnswer(200, "{}"))
     with pytest.raises(StackError, match="200"):
         LiveApi("http://127.0.0.1:1", "flight_delay", "token").require("AA-1141-JFK", 401, with_token=False)
 
 
-def test_a_demo_that_cannot_begin_fails_with_json(tmp_path: Path) -> None:
-    """Exit status 1, and the last line is a JSON object that is not ok."""
+def test_failed_start_reports_json(tmp_path: Path) -> None:
+    """A demo that cannot start exits with status 1 and a final JSON line that is not ok."""
     (tmp_path / "file").write_text("")
     done = subprocess.run(
         [sys.executable, "-m", "infra.local.demo", "--state-dir", str(tmp_path / "file" / "state")],

@@ -1,4 +1,4 @@
-"""What the demo shows of versions: one that is not better, or scores unasked, fails it."""
+"""The demo's model version steps fail when a version is not better or takes over unexpectedly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RANGES = tuple(
 
 
 def judged(number: int, state: str, *metrics: MetricComparison, **facts: Any) -> JudgedVersion:
-    """Return a version in a state, judged by metrics."""
+    """Return a version in a state, with a verdict on these metrics."""
     record = ModelVersion(
         model="churn",
         version=number,
@@ -76,7 +76,7 @@ def judged(number: int, state: str, *metrics: MetricComparison, **facts: Any) ->
 
 
 @dataclass
-class ToldVersions:
+class FakeVersions:
     """Versions of which a test says what becomes of them.
 
     Attributes:
@@ -97,90 +97,90 @@ class ToldVersions:
         return self.crowned
 
     def start_retraining(self, last: str, *, again: bool = False) -> Any:
-        """Note that it was asked for."""
+        """Record the request."""
         self.done.append(f"retrain --last {last}{' --again' if again else ''}")
         return self
 
     line = "mlpipe retrain churn"
 
     def await_version(self, _retraining: Any) -> JudgedVersion | None:
-        """Return what the retraining makes."""
+        """Return the version that the retraining makes."""
         return self.retrained
 
     def promote(self, version: int) -> None:
-        """Note that it was asked for."""
+        """Record the request."""
         self.done.append(f"promote {version}")
 
     def await_champion(self, version: int) -> None:
-        """Note that it was waited for."""
+        """Record the wait."""
         self.done.append(f"await {version}")
 
     def demote(self) -> tuple[int, int | None]:
-        """Go back to the champion before."""
+        """Make the earlier champion the champion again."""
         assert self.crowned is not None
         withdrawn, self.crowned = self.crowned, self.before
         return withdrawn.number, self.before and self.before.number
 
 
 def steps(versions: Any, *, by_rule: bool = True) -> VersionSteps:
-    """Return the steps of a model whose second version takes the first one's place."""
+    """Return the version steps of a model with two planned versions."""
     return VersionSteps(versions, PlannedVersions(RANGES, True, by_rule), DemoProgress(io.StringIO()))
 
 
-def test_the_first_version_is_trained_and_awaited() -> None:
-    """On a new stack it becomes the champion by rule: the demo promotes nothing."""
-    versions = ToldVersions(retrained=judged(1, VersionState.APPROVED))
+def test_first_version_is_trained_and_awaited() -> None:
+    """On a new stack the rule makes the first version champion, so the demo promotes nothing."""
+    versions = FakeVersions(retrained=judged(1, VersionState.APPROVED))
     shown = steps(versions)
     assert shown.await_first(shown.start_first()) == 1
     assert versions.done == ["retrain --last 2013-01-14 --again", "await 1"]
 
 
 @pytest.mark.parametrize("is_better", [(), (True, False)])
-def test_a_version_that_is_not_better_than_its_baselines_fails_the_demo(is_better: tuple[bool, ...]) -> None:
+def test_version_below_its_baselines_fails_the_demo(is_better: tuple[bool, ...]) -> None:
     """Each metric on the held-out days must beat the naive baselines, and there must be one."""
     metrics = tuple(replace(MAE, beats_baselines=each) for each in is_better)
     version = replace(
         judged(1, VersionState.APPROVED), verdict=replace(judged(1, "").verdict, metrics=metrics)
     )
     with pytest.raises(StackError, match="NOT better than 3 of train_mean" if metrics else "was not judged"):
-        steps(ToldVersions(retrained=version)).await_first(None)  # type: ignore[arg-type]  # the fake needs none
+        steps(FakeVersions(retrained=version)).await_first(None)  # type: ignore[arg-type]  # not used
 
 
-def test_a_better_version_is_told_with_its_report() -> None:
-    """The step shows the figures beside the baselines."""
+def test_message_shows_metric_beside_baselines() -> None:
+    """The step prints the metric's value beside the values of the baselines."""
     message = require_better_than_baselines(judged(1, VersionState.APPROVED))
     assert message == "mae:p 2, better than 3 of train_mean and 2.5 of train_median"
 
 
-def test_the_champion_of_an_earlier_demo_stays_if_training_gives_nothing_better() -> None:
-    """The demo goes on by the champion, whose training it does not repeat."""
-    versions = ToldVersions(judged(3, VersionState.REFUSED), judged(1, VersionState.CHAMPION))
+def test_refused_retraining_keeps_earlier_champion() -> None:
+    """The demo requests a retraining without `--again` and continues with the earlier champion."""
+    versions = FakeVersions(judged(3, VersionState.REFUSED), judged(1, VersionState.CHAMPION))
     shown = steps(versions)
     assert shown.await_first(shown.start_first()) == 1
     assert versions.done == ["retrain --last 2013-01-14", "await 1"]
 
 
-def test_a_champion_that_knows_the_days_to_judge_on_is_demoted_first() -> None:
-    """A demo that was interrupted leaves the second version, beside which the first one cannot be judged."""
+def test_champion_trained_on_held_out_days_is_demoted_first() -> None:
+    """An interrupted demo leaves the second version champion; the first cannot be judged against it."""
     first = judged(1, VersionState.CHAMPION)
-    versions = ToldVersions(first, judged(2, VersionState.CHAMPION, trained_until="2013-01-21"), before=first)
+    versions = FakeVersions(first, judged(2, VersionState.CHAMPION, trained_until="2013-01-21"), before=first)
     shown = steps(versions)
     assert shown.await_first(shown.start_first()) == 1
     assert versions.crowned is first
 
 
-def test_a_version_that_waits_for_a_person_is_promoted_where_that_is_declared() -> None:
-    """And where it is not declared, a doubt of the verdict fails the demo."""
-    versions = ToldVersions(judged(1, VersionState.CANDIDATE))
-    assert steps(versions, by_rule=False).await_first(None) == 1  # type: ignore[arg-type]  # the fake needs none
+def test_candidate_is_promoted_only_without_automatic_approval() -> None:
+    """With approval by rule, a version that still waits for a person fails the demo."""
+    versions = FakeVersions(judged(1, VersionState.CANDIDATE))
+    assert steps(versions, by_rule=False).await_first(None) == 1  # type: ignore[arg-type]  # not used
     assert versions.done == ["promote 1", "await 1"]
     with pytest.raises(StackError, match="waits for a person's approval: the reason of 1"):
-        steps(versions).await_first(None)  # type: ignore[arg-type]  # as above
+        steps(versions).await_first(None)  # type: ignore[arg-type]  # not used
 
 
-def test_the_second_version_is_judged_against_the_first() -> None:
-    """It is trained again in each demo, and the rule promotes it."""
-    versions = ToldVersions(judged(2, VersionState.APPROVED, judged_against=1))
+def test_second_version_is_judged_against_first() -> None:
+    """It is trained again in each demo and becomes champion by rule."""
+    versions = FakeVersions(judged(2, VersionState.APPROVED, judged_against=1))
     shown = steps(versions)
     assert shown.await_second(shown.start_second(), 1) == 2
     assert versions.done == ["retrain --last 2013-01-29 --again", "await 2"]
@@ -195,18 +195,18 @@ def test_the_second_version_is_judged_against_the_first() -> None:
     ],
     ids=["refused", "against nothing", "the champion once more"],
 )
-def test_a_second_version_that_takes_no_place_fails_the_demo(version: JudgedVersion, message: str) -> None:
-    """It must be another version than the champion, judged against it, and better."""
-    versions = ToldVersions(version, judged(1, VersionState.CHAMPION))
+def test_second_version_that_does_not_become_champion_fails(version: JudgedVersion, message: str) -> None:
+    """It must be a new version that was judged against the champion and approved."""
+    versions = FakeVersions(version, judged(1, VersionState.CHAMPION))
     shown = steps(versions)
     with pytest.raises(StackError, match=message):
         shown.await_second(shown.start_second(), 1)
 
 
 @pytest.mark.parametrize(("withdrawn", "champion", "holds"), [(2, 1, True), (1, 1, False), (2, 3, False)])
-def test_a_demotion_must_bring_the_first_version_back(withdrawn: int, champion: int, holds: bool) -> None:
-    """Of the version that replaced it, and no other."""
-    shown = steps(ToldVersions(None, judged(2, VersionState.CHAMPION), judged(1, VersionState.SUPERSEDED)))
+def test_demotion_must_restore_first_version(withdrawn: int, champion: int, holds: bool) -> None:
+    """A demotion that withdraws or restores an unexpected version fails the demo."""
+    shown = steps(FakeVersions(None, judged(2, VersionState.CHAMPION), judged(1, VersionState.SUPERSEDED)))
     if holds:
         shown.demote(withdrawn, champion)
         return
@@ -214,7 +214,7 @@ def test_a_demotion_must_bring_the_first_version_back(withdrawn: int, champion: 
         shown.demote(withdrawn, champion)
 
 
-def test_a_command_that_fails_is_told_in_its_own_words() -> None:
-    """The command line and what it wrote are in the error."""
+def test_failed_command_is_quoted_with_its_output() -> None:
+    """The error contains the command line and the command's own message."""
     with pytest.raises(StackError, match=r"mlpipe retrain Churn! .* failed: .*Churn!"):
         MlpipeCommands(dict(os.environ)).run("retrain", "Churn!", "--yes")

@@ -1,4 +1,4 @@
-"""The environment file is read alike by a shell and by python-dotenv, and keeps its owner's lines."""
+"""Shells and python-dotenv read the same values from the environment file, and other lines are kept."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PRINT_VALUE = "import os; print(os.environ['VALUE'], end='')"
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(CHARACTERS, max_size=8))
-def test_a_shell_and_dotenv_read_what_was_written(tmp_path: Path, value: str) -> None:
-    """Any value either reads back the same in all three readers, or is refused when it is written."""
+def test_shell_and_dotenv_read_written_value(tmp_path: Path, value: str) -> None:
+    """A value reads back unchanged in all three readers, or is refused when it is written."""
     path = tmp_path / ".env"
     try:
         write_environment_file(path, {"VALUE": value})
@@ -45,7 +45,7 @@ def test_a_shell_and_dotenv_read_what_was_written(tmp_path: Path, value: str) ->
 
 
 def test_lines_outside_the_block_are_kept(tmp_path: Path) -> None:
-    """A second write replaces the block where it stands and nothing else."""
+    """A second write replaces only the block, in place."""
     path = tmp_path / ".env"
     path.write_text("MINE=1\n")
     write_environment_file(path, {"OLD": "x"})
@@ -56,8 +56,8 @@ def test_lines_outside_the_block_are_kept(tmp_path: Path) -> None:
     assert read_environment_file(path) == {"NEW": "it's"}
 
 
-def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
-    """The file holds credentials: its mode is 0600, also where it was wider before."""
+def test_file_is_readable_only_by_its_owner(tmp_path: Path) -> None:
+    """The file holds credentials, so its mode becomes 0600 even if it was wider before."""
     path = tmp_path / ".env"
     path.write_text("")
     path.chmod(0o644)
@@ -66,8 +66,8 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [".env"]
 
 
-def test_half_a_block_is_not_guessed_at(tmp_path: Path) -> None:
-    """A file with only one of the two enclosing lines is refused and stays as it is."""
+def test_incomplete_block_is_refused(tmp_path: Path) -> None:
+    """A file with only one of the two enclosing lines is refused and left unchanged."""
     path = tmp_path / ".env"
     write_environment_file(path, {"VALUE": "x"})
     half = "\n".join(path.read_text().splitlines()[:-1])
@@ -78,7 +78,7 @@ def test_half_a_block_is_not_guessed_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lower", "1A", "A B", "A;rm", ""])
-def test_a_name_that_a_shell_would_run_is_refused(tmp_path: Path, name: str) -> None:
-    """Only capitals, digits and underscores are names."""
+def test_invalid_variable_name_is_refused(tmp_path: Path, name: str) -> None:
+    """Names may hold only capitals, digits and underscores, so a shell cannot run them."""
     with pytest.raises(StackError, match="cannot be a variable"):
         write_environment_file(tmp_path / ".env", {name: "x"})

@@ -1,4 +1,4 @@
-"""A service of a project runs on its stack like any other component, from wherever the project lies."""
+"""A project's own service runs on its stack like any other component, wherever the project is stored."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ http.server.HTTPServer(("127.0.0.1", parser.parse_args().port), Handler).serve_f
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project that is not installed, with a service, as commands find it."""
+    """A project with a service that is not installed, as commands find it."""
     made = new_project(tmp_path / "acme")
     marker = made.root / "pyproject.toml"
     service = '\n[[tool.mlpipe.services]]\nname = "echo"\nmodule = "acme.echo"\n'
@@ -55,8 +55,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return type(made).at(made.root)
 
 
-def test_services_come_after_the_servers_of_any_stack(project: Project, tmp_path: Path) -> None:
-    """They see the project's package and none of the caller's environment."""
+def test_services_follow_the_standard_components(project: Project, tmp_path: Path) -> None:
+    """A service sees the project's package and not the caller's environment."""
     assert component_names(project) == ("aws", "snowflake", "jobs", "echo")
     (echo,) = build_components(StackDirectory(tmp_path), project, {"echo": 4321})
     assert echo.folder == project.root
@@ -64,10 +64,8 @@ def test_services_come_after_the_servers_of_any_stack(project: Project, tmp_path
     assert "PYTEST_CURRENT_TEST" not in echo.environment
 
 
-def test_a_folder_that_snowflakes_stand_in_cannot_name_is_told_before_anything_starts(
-    project: Project, tmp_path: Path
-) -> None:
-    """Its databases are attached by a path in quotes."""
+def test_folder_with_quote_is_refused_before_start(project: Project, tmp_path: Path) -> None:
+    """The local Snowflake attaches databases by a quoted path, so a quote in it cannot work."""
     directory = StackDirectory(tmp_path / "team's")
     with pytest.raises(StackError, match=r"team's: its path contains a '\. Move the project"):
         StackControl(directory, tmp_path / ".env", project, say=print).up()
@@ -76,8 +74,8 @@ def test_a_folder_that_snowflakes_stand_in_cannot_name_is_told_before_anything_s
 
 @pytest.mark.stack
 @pytest.mark.usefixtures("project")
-def test_a_service_is_started_watched_and_stopped(new_stack: Callable[..., StackRun], tmp_path: Path) -> None:
-    """It is ready when it answers, its death is told with what to do, and `down` ends it."""
+def test_killed_service_is_reported_and_restarted(new_stack: Callable[..., StackRun], tmp_path: Path) -> None:
+    """A service answers after `up`, and its death is reported with the command that restarts it."""
     run = new_stack("echo")
     assert "echo" in run.up()
     component = run.components()["echo"]
@@ -93,8 +91,8 @@ def test_a_service_is_started_watched_and_stopped(new_stack: Callable[..., Stack
 
 
 @pytest.mark.usefixtures("project")
-def test_a_component_that_the_project_lacks_is_told(tmp_path: Path) -> None:
-    """With the names of those that it has."""
+def test_unknown_component_is_refused(tmp_path: Path) -> None:
+    """The error lists the components that the project has."""
     done = StackRun(tmp_path / "state", ("weather",)).run("up")
     assert done.returncode == 1
     assert "There is no component weather. Choose one of aws, snowflake, jobs, echo." in done.stdout

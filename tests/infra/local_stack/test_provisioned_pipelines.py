@@ -1,4 +1,4 @@
-"""What retrains models on the local stack: groups, pipelines and schedules, created, repaired, removed."""
+"""Package groups, retraining pipelines and schedules of the local stack are created and repaired."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCHEDULED, UNSCHEDULED = (DEPLOYMENT.retraining_pipeline(model) for model in (HO
 
 @pytest.fixture
 def provisioned(clients: Clients, tmp_path: Path) -> Iterator[Provisioned]:
-    """Give the pipelines of two models, one of which has a schedule; they are gone afterwards."""
+    """Give an empty provisioner for two models, one with a schedule, and clean up afterwards."""
     found = Provisioned(clients, tmp_path)
     yield found
     found.remove()
@@ -57,7 +57,7 @@ class Provisioned:
         self._retrained = {each.name: each.retrained for each in models if each.retrained is not None}
 
     def ensure(self, *models: str, digest: str = DIGEST, **changes: Any) -> list[PipelineDefinition]:
-        """Provision the pipelines of models, and return their definitions."""
+        """Provision the pipelines of models and return their definitions."""
         declared = [self._retrained[model] for model in models]
         found = [
             dataclasses.replace(
@@ -70,8 +70,8 @@ class Provisioned:
         return found
 
     def state(self) -> dict[str, Any]:
-        """Return the pipelines and schedules as they are; the session's own pipelines do not count."""
-        # A prefix that ends in a hyphen is refused.
+        """Return the test's pipelines and schedules as provisioned, without the session's own pipelines."""
+        # SageMaker refuses a prefix that ends in a hyphen.
         prefix = DEPLOYMENT.retraining_pipelines_prefix.removesuffix("-")
         listed = self.sagemaker.list_pipelines(PipelineNamePrefix=prefix)
         return {
@@ -86,12 +86,12 @@ class Provisioned:
         }
 
     def schedules(self) -> list[str]:
-        """Return the names of the schedules that retrain."""
+        """Return the names of the retraining schedules."""
         found = self.scheduler.list_schedules(NamePrefix=DEPLOYMENT.retraining_pipelines_prefix)
         return [each["Name"] for each in found["Schedules"]]
 
     def definition(self, pipeline: str) -> str:
-        """Return a pipeline's definition as it is."""
+        """Return a pipeline's current definition."""
         return self.sagemaker.describe_pipeline(PipelineName=pipeline)["PipelineDefinition"]
 
     def stop(self, execution: str) -> None:
@@ -108,7 +108,7 @@ class Provisioned:
         return found["PipelineExecutionStatus"]
 
     def remove(self) -> None:
-        """Remove what was provisioned."""
+        """Delete the test's schedules and pipelines."""
         for name in self.schedules():
             self.scheduler.delete_schedule(Name=name)
         for pipeline in self.state()["pipelines"]:
@@ -119,8 +119,8 @@ def _without_answer(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
 
-def test_a_declared_retraining_is_provisioned_once(provisioned: Provisioned) -> None:
-    """Its definition is that of the CDK, its schedule calls it, and a second time changes nothing."""
+def test_provisioning_pipelines_again_changes_nothing(provisioned: Provisioned) -> None:
+    """Pipelines have the CDK's definition, and only the scheduled model has a schedule."""
     wanted = provisioned.ensure(HOURLY, LEAST)
     before = provisioned.state()
     provisioned.ensure(HOURLY, LEAST)
@@ -136,16 +136,16 @@ def test_a_declared_retraining_is_provisioned_once(provisioned: Provisioned) -> 
     assert schedule["Target"]["DeadLetterConfig"]["Arn"] == DEPLOYMENT.dead_letter_queue_arn
 
 
-def test_new_code_gives_a_pipeline_a_new_definition(provisioned: Provisioned) -> None:
-    """Jobs of later executions run the code that was uploaded last."""
+def test_new_code_updates_pipeline_definition(provisioned: Provisioned) -> None:
+    """Later executions run the code that was uploaded last."""
     provisioned.ensure(HOURLY)
     provisioned.ensure(HOURLY, digest="cd" * 32)
     assert "cd" * 32 in provisioned.definition(SCHEDULED)
     assert DIGEST not in provisioned.definition(SCHEDULED)
 
 
-def test_drift_is_repaired(provisioned: Provisioned) -> None:
-    """A role, a definition and a schedule that somebody changed by hand come back."""
+def test_manual_changes_are_repaired(provisioned: Provisioned) -> None:
+    """A role, a definition and a schedule that were changed by hand are restored."""
     provisioned.ensure(HOURLY)
     (before,) = provisioned.state()["schedules"]
     step = {"Name": "End", "Type": "Fail", "Arguments": {"ErrorMessage": "changed by hand"}}
@@ -166,18 +166,18 @@ def test_drift_is_repaired(provisioned: Provisioned) -> None:
     assert (schedule["State"], schedule["Description"]) == ("ENABLED", before["Description"])
 
 
-def test_a_schedule_that_is_declared_no_more_starts_nothing(provisioned: Provisioned) -> None:
-    """It is deleted; the pipeline stays, for people to start."""
+def test_undeclared_schedule_is_deleted(provisioned: Provisioned) -> None:
+    """The pipeline stays, so that people can still start it."""
     provisioned.ensure(HOURLY)
     provisioned.ensure(HOURLY, schedule=None)
     assert provisioned.schedules() == []
     assert provisioned.definition(SCHEDULED)
 
 
-def test_the_schedule_starts_the_pipeline_at_its_tick(
+def test_schedule_starts_pipeline_once_per_tick(
     provisioned: Provisioned, clients: Clients, tmp_path: Path
 ) -> None:
-    """On a Monday at 05:40, with the tick's moment, under a role that may start it and nothing else."""
+    """The request carries the tick's time, and repeating it returns the same execution."""
     provisioned.ensure(HOURLY)
     started: list[dict[str, Any]] = []
     settings = ExecutorSettings(
@@ -205,8 +205,8 @@ def test_the_schedule_starts_the_pipeline_at_its_tick(
     assert again == execution
 
 
-def test_every_model_has_a_pipeline_and_a_group_that_keeps_its_policy(clients: Clients) -> None:
-    """A policy that was taken away comes back, versions stay."""
+def test_every_model_has_pipeline_and_package_group(clients: Clients) -> None:
+    """A package group's policy is restored after it was deleted."""
     sagemaker = clients.client("sagemaker")
     models = deployable_names(EXAMPLE.defs)
     for model in models:

@@ -1,4 +1,4 @@
-"""What provisioning makes works together: notices of done files, tokens, the Snowflake connection."""
+"""Provisioned resources work together: done-file events, API tokens and the Snowflake connection."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.stack
 ARRIVAL_SECONDS = 30
 
 
-def notices(sqs: Any, url: str, marker: str) -> list[str]:
-    """Return the keys noticed until the marker arrived and the queue then stayed quiet."""
+def received_keys(sqs: Any, url: str, marker: str) -> list[str]:
+    """Return the keys of received events until the marker arrived and the queue is empty."""
     keys: list[str] = []
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while True:
@@ -45,10 +45,8 @@ def notices(sqs: Any, url: str, marker: str) -> list[str]:
         assert time.monotonic() < deadline, f"{marker} did not arrive: {keys}"
 
 
-def test_a_done_file_arrives_exactly_once_and_nothing_else_does(
-    clients: Clients, variables: dict[str, str]
-) -> None:
-    """One put under `done/` is one message; puts elsewhere, and other files there, are none."""
+def test_only_done_files_reach_the_queue(clients: Clients, variables: dict[str, str]) -> None:
+    """A done file produces one message; other files, also under `done/`, produce none."""
     s3, sqs = clients.client("s3"), clients.client("sqs")
     bucket, url = variables["MLPIPE_DATA_BUCKET"], variables["MLPIPE_DONE_QUEUE_URL"]
     drain(sqs, url)
@@ -63,11 +61,11 @@ def test_a_done_file_arrives_exactly_once_and_nothing_else_does(
 
     s3.put_object(Bucket=bucket, Key=marker, Body=b"{}")
 
-    assert notices(sqs, url, marker) == [marker]
+    assert received_keys(sqs, url, marker) == [marker]
 
 
-def test_the_local_stores_refuse_what_aws_refuses(clients: Clients, variables: dict[str, str]) -> None:
-    """A write request beyond 16 MB, a key beyond 1024 bytes, and more than 1000 keys to delete."""
+def test_local_stores_enforce_aws_limits(clients: Clients, variables: dict[str, str]) -> None:
+    """Requests over 16 MB, keys over 1024 bytes and deletions of over 1000 keys are refused."""
     dynamodb, s3 = clients.client("dynamodb"), clients.client("s3")
     table, bucket = DEPLOYMENT.online_table("flight_delay"), variables["MLPIPE_DATA_BUCKET"]
     puts = [large_put(f"refused-{number}") for number in range(7)]
@@ -82,8 +80,8 @@ def test_the_local_stores_refuse_what_aws_refuses(clients: Clients, variables: d
             s3.delete_objects(Bucket=bucket, Delete=named)
 
 
-def test_a_large_answer_of_the_local_dynamodb_names_the_keys_that_it_left_out(clients: Clients) -> None:
-    """Eight items of 2.4 MB on the wire do not fit into one answer; asking on brings all of them."""
+def test_large_dynamodb_answer_lists_unprocessed_keys(clients: Clients) -> None:
+    """Items that exceed one answer are listed as unprocessed, and repeated requests return them all."""
     dynamodb, table = clients.client("dynamodb"), DEPLOYMENT.online_table("flight_delay")
     puts = [large_put(f"read-{number}") for number in range(8)]
     for some in (puts[:4], puts[4:]):
@@ -100,17 +98,17 @@ def test_a_large_answer_of_the_local_dynamodb_names_the_keys_that_it_left_out(cl
 
 
 def online_key(entity_id: str) -> dict[str, Any]:
-    """Return the key of an item of the online table."""
+    """Return the key of an item in the online table."""
     return {"entity_id": {"S": entity_id}, "batch_id": {"S": "20130201T060000Z-00000001"}}
 
 
 def large_put(entity_id: str) -> dict[str, Any]:
-    """Return a put of an item that takes 400 KB in the table and six times as much in a request."""
+    """Return a put of an item of 400 KB, which takes six times as much in a request."""
     return {"PutRequest": {"Item": {**online_key(entity_id), "text": {"S": "\u0001" * 400_000}}}}
 
 
-def test_equal_bytes_get_a_new_etag_at_each_put(clients: Clients, variables: dict[str, str]) -> None:
-    """The bucket is under a key of KMS as on AWS, and conditional writes hold by the ETags that S3 gives."""
+def test_each_put_gets_a_new_etag(clients: Clients, variables: dict[str, str]) -> None:
+    """Under a KMS key equal bytes get different ETags, as on AWS, and conditional writes use them."""
     s3, key = clients.client("s3"), f"raw/{uuid.uuid4().hex}"
     target = {"Bucket": variables["MLPIPE_DATA_BUCKET"], "Key": key}
     (rule,) = s3.get_bucket_encryption(Bucket=target["Bucket"])["ServerSideEncryptionConfiguration"]["Rules"]
@@ -126,10 +124,10 @@ def test_equal_bytes_get_a_new_etag_at_each_put(clients: Clients, variables: dic
         s3.put_object(**target, Body=b"same", IfMatch=first)
 
 
-def test_provisioning_again_does_not_double_the_notices(
+def test_provisioning_removes_stray_event_target(
     local_servers: LocalServers, clients: Clients, variables: dict[str, str]
 ) -> None:
-    """A second target that somebody added is taken away, so one put stays one message."""
+    """A second target added by hand is removed, so that one put produces one message."""
     s3, sqs, events = (clients.client(name) for name in ("s3", "sqs", "events"))
     url = variables["MLPIPE_DONE_QUEUE_URL"]
     drain(sqs, url)
@@ -140,11 +138,11 @@ def test_provisioning_again_does_not_double_the_notices(
 
     marker = f"done/2013-02-02/flight_delay/{uuid.uuid4().hex}.json"
     s3.put_object(Bucket=variables["MLPIPE_DATA_BUCKET"], Key=marker, Body=b"{}")
-    assert notices(sqs, url, marker) == [marker]
+    assert received_keys(sqs, url, marker) == [marker]
 
 
-def test_a_change_of_the_stage_s_packages_arrives(clients: Clients, variables: dict[str, str]) -> None:
-    """A package of a model's group is told to the sensor's queue; one of another stage's group is not."""
+def test_only_own_package_events_reach_the_queue(clients: Clients, variables: dict[str, str]) -> None:
+    """Package changes of this stage reach the sensor's queue; those of another stage do not."""
     sagemaker, sqs, url = (
         clients.client("sagemaker"),
         clients.client("sqs"),
@@ -168,8 +166,8 @@ def test_a_change_of_the_stage_s_packages_arrives(clients: Clients, variables: d
 
 @pytest.mark.parametrize(("pipeline", "is_told"), [("0retrain-m", True), ("m", False), ("m-retrain", False)])
 @pytest.mark.usefixtures("variables")
-def test_only_executions_that_retrain_are_told(clients: Clients, pipeline: str, *, is_told: bool) -> None:
-    """The rule leaves out SageMaker's own scoring, whose executions are many."""
+def test_rule_matches_only_retraining_executions(clients: Clients, pipeline: str, *, is_told: bool) -> None:
+    """The rule leaves out the many executions of scoring pipelines."""
     arn = f"arn:aws:sagemaker:{REGION}:000000000000:pipeline/mlpipe-local-{pipeline}"
     event = {
         "id": "1",
@@ -187,10 +185,10 @@ def test_only_executions_that_retrain_are_told(clients: Clients, pipeline: str, 
 
 
 @pytest.mark.parametrize(("version", "status"), [("s3", 400), ("s3v4", 200)])
-def test_presigned_addresses_need_signature_version_4(
+def test_presigned_urls_need_signature_version_4(
     clients: Clients, variables: dict[str, str], version: str, status: int
 ) -> None:
-    """S3 refuses Version 2 for objects under KMS keys, whatever boto3 signs by unless it is told."""
+    """For objects under KMS keys a URL signed with version 2 is refused, as on AWS."""
     target = {"Bucket": variables["MLPIPE_DATA_BUCKET"], "Key": f"raw/{uuid.uuid4().hex}"}
     clients.client("s3").put_object(**target, Body=b"log")
     signer = boto3.client(
@@ -205,10 +203,8 @@ def test_presigned_addresses_need_signature_version_4(
     assert (answer.status, b"Signature Version 4" in answer.data) == (status, status == 400)
 
 
-def test_a_message_that_is_never_handled_becomes_a_dead_letter(
-    clients: Clients, variables: dict[str, str]
-) -> None:
-    """After the definition's number of receives the message is in the dead-letter queue and nowhere else."""
+def test_unhandled_message_moves_to_dead_letter_queue(clients: Clients, variables: dict[str, str]) -> None:
+    """After the defined number of receives the message is in the dead-letter queue only."""
     sqs = clients.client("sqs")
     url = variables["MLPIPE_DONE_QUEUE_URL"]
     dead_url = sqs.get_queue_url(QueueName=DEPLOYMENT.dead_letter_queue)["QueueUrl"]
@@ -217,7 +213,7 @@ def test_a_message_that_is_never_handled_becomes_a_dead_letter(
     body = uuid.uuid4().hex
     sqs.send_message(QueueUrl=url, MessageBody=body)
     receives = 0
-    # One receive beyond the limit, which gets nothing and moves the message.
+    # The last receive is beyond the limit: it returns nothing and moves the message.
     for _ in range(resource_definitions.done_file_queue(DEPLOYMENT).max_receives + 1):
         answer = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0, WaitTimeSeconds=1)
         receives += len(answer.get("Messages", []))
@@ -229,16 +225,16 @@ def test_a_message_that_is_never_handled_becomes_a_dead_letter(
 
 @pytest.fixture
 def environment_file(local_servers: LocalServers, variables: dict[str, str], tmp_path: Path) -> Path:
-    """Give a `.env` as `make up` writes it."""
+    """Give a `.env` as `mlpipe up` writes it."""
     file = tmp_path / ".env"
     write_environment_file(file, {**variables, "AWS_ENDPOINT_URL": local_servers.aws, "AWS_REGION": REGION})
     return file
 
 
-def test_a_token_has_the_scope_and_verifies(
+def test_token_has_read_scope_and_valid_signature(
     environment_file: Path, variables: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What `make token` prints is signed by the pool, for the client, with the read scope, for an hour."""
+    """The printed token is signed by the pool, belongs to the client and is valid for an hour."""
     assert access_token.main(["--env-file", str(environment_file)]) == 0
     token = capsys.readouterr().out.strip()
 
@@ -249,10 +245,10 @@ def test_a_token_has_the_scope_and_verifies(
     assert claims["exp"] - claims["iat"] == 3600
 
 
-def test_a_client_whose_scope_was_taken_gets_tokens_again(
+def test_changed_token_client_is_repaired(
     local_servers: LocalServers, clients: Clients, environment_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A client changed by hand is refused with what to do; provisioning mends it and keeps its id."""
+    """A client changed by hand gets no token and a hint; provisioning repairs it and keeps its id."""
     cognito = clients.client("cognito-idp")
     before = provision_on(local_servers)
     pool_id = before["MLPIPE_TOKEN_ISSUER"].rsplit("/", 1)[1]
@@ -275,10 +271,10 @@ def test_a_client_whose_scope_was_taken_gets_tokens_again(
     assert access_token.main(["--env-file", str(environment_file)]) == 0
 
 
-def test_without_an_environment_file_the_token_command_says_what_to_do(
+def test_token_command_without_environment_file_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before the first `make up` there is no token, and the message says so."""
+    """Before the first `mlpipe up` the command prints no token and names the command to run."""
     assert access_token.main(["--env-file", str(tmp_path / ".env")]) == 1
 
     captured = capsys.readouterr()
@@ -286,10 +282,10 @@ def test_without_an_environment_file_the_token_command_says_what_to_do(
     assert "mlpipe up" in captured.err
 
 
-def test_with_the_stack_down_the_token_command_says_what_to_do(
+def test_token_command_with_stack_down_says_what_to_do(
     environment_file: Path, variables: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An address at which nobody listens is not waited for for long."""
+    """An unreachable stack is reported with the command that starts it."""
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_REGION": REGION}
     write_environment_file(environment_file, {**variables, **nowhere})
 
@@ -297,8 +293,8 @@ def test_with_the_stack_down_the_token_command_says_what_to_do(
     assert "mlpipe up" in capsys.readouterr().err
 
 
-def test_the_snowflake_secret_opens_the_database(clients: Clients, variables: dict[str, str]) -> None:
-    """A job that reads the secret, and a shell that reads `.env`, reach the same schema."""
+def test_snowflake_secret_opens_the_database(clients: Clients, variables: dict[str, str]) -> None:
+    """A job that reads the secret and a shell that reads `.env` use the same connection."""
     secrets = clients.client("secretsmanager")
     stored = secrets.get_secret_value(SecretId=DEPLOYMENT.snowflake_secret)["SecretString"]
     connection = json.loads(stored)

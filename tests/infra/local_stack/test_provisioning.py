@@ -1,4 +1,4 @@
-"""Provisioning the local stack: complete, repeatable, and repairing what was changed by hand."""
+"""Provisioning the local stack is complete and repeatable, and repairs manual changes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOGGER = "infra.local.provisioning"
 
 
 def snapshot(clients: Clients) -> dict[str, Any]:
-    """Return what an observer sees of everything provisioned, without times and request ids."""
+    """Return everything provisioned, without times and request ids."""
     dynamodb, sqs, iam = (clients.client(name) for name in ("dynamodb", "sqs", "iam"))
     events, cognito = clients.client("events"), clients.client("cognito-idp")
     queues = sorted(sqs.list_queues()["QueueUrls"])
@@ -75,10 +75,10 @@ def snapshot(clients: Clients) -> dict[str, Any]:
     }
 
 
-def test_provisioning_twice_is_the_same_as_once(
+def test_provisioning_again_changes_nothing(
     local_servers: LocalServers, clients: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second time changes nothing, makes nothing twice, gives the same variables, and says so."""
+    """A second run creates and logs no change and returns the same variables."""
     first = provision_on(local_servers)
     before = snapshot(clients)
     with caplog.at_level(logging.INFO, logger=LOGGER):
@@ -90,10 +90,10 @@ def test_provisioning_twice_is_the_same_as_once(
     assert [line for line in said if line.startswith(("created", "set", "gave", "turned"))] == []
 
 
-def test_a_create_call_whose_response_is_lost_is_repeated(
+def test_lost_create_response_is_recovered(
     local_servers: LocalServers, clients: Clients, variables: dict[str, str]
 ) -> None:
-    """The client's repeat is refused, because the resource exists; provisioning then finds it."""
+    """The client's retry is refused because the resource exists, and provisioning then finds it."""
     sagemaker = clients.client("sagemaker")
     group = sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"][0]["ModelPackageGroupName"]
     sagemaker.delete_model_package_group_policy(ModelPackageGroupName=group)
@@ -108,8 +108,8 @@ def test_a_create_call_whose_response_is_lost_is_repeated(
     assert sagemaker.get_model_package_group_policy(ModelPackageGroupName=group)["ResourcePolicy"]
 
 
-def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str, str]) -> None:
-    """Everything that was made carries the name that product code will look for."""
+def test_resources_have_the_deployment_names(clients: Clients, variables: dict[str, str]) -> None:
+    """Every resource has the name that product code looks up."""
     found = snapshot(clients)
 
     assert DEPLOYMENT.data_bucket in found["buckets"]
@@ -131,8 +131,8 @@ def test_names_are_those_of_the_deployment(clients: Clients, variables: dict[str
     assert (variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"]) == ("local", "000000000000")
 
 
-def test_no_secret_is_among_the_variables(clients: Clients, variables: dict[str, str]) -> None:
-    """The token client's secret stays in Secrets Manager; `.env` names it."""
+def test_variables_contain_no_client_secret(clients: Clients, variables: dict[str, str]) -> None:
+    """The token client's secret stays in Secrets Manager; the variables only name it."""
     secrets = clients.client("secretsmanager")
     stored = secrets.get_secret_value(SecretId=variables["MLPIPE_TOKEN_CLIENT_SECRET_NAME"])["SecretString"]
     client = json.loads(stored)
@@ -141,8 +141,8 @@ def test_no_secret_is_among_the_variables(clients: Clients, variables: dict[str,
     assert client["client_secret"] not in variables.values()
 
 
-def test_sagemaker_s_log_groups_expire(clients: Clients, variables: dict[str, str]) -> None:
-    """They are made with a retention; one that others have made without is left, and named."""
+def test_sagemaker_log_groups_have_retention(clients: Clients, variables: dict[str, str]) -> None:
+    """Log groups are created with a retention; an existing group without one is reported and unchanged."""
     assert variables
     logs = clients.client("logs")
 
@@ -161,10 +161,10 @@ def test_sagemaker_s_log_groups_expire(clients: Clients, variables: dict[str, st
         logs.put_retention_policy(logGroupName=PROCESSING_LOG_GROUP, retentionInDays=RETENTION_DAYS)
 
 
-def test_a_drifted_queue_is_repaired(
+def test_changed_queue_is_repaired(
     local_servers: LocalServers, clients: Clients, variables: dict[str, str]
 ) -> None:
-    """Attributes changed by hand come back, and a waiting message stays."""
+    """Attributes changed by hand are restored, and a waiting message is kept."""
     sqs = clients.client("sqs")
     url = variables["MLPIPE_DONE_QUEUE_URL"]
     drain(sqs, url)
@@ -183,10 +183,10 @@ def test_a_drifted_queue_is_repaired(
     assert [message["Body"] for message in receive(sqs, url)] == [body]
 
 
-def test_a_drifted_registry_is_repaired_and_keeps_its_items(
+def test_changed_registry_is_repaired_and_keeps_items(
     local_servers: LocalServers, clients: Clients, variables: dict[str, str]
 ) -> None:
-    """Recovery and protection come back on; what the table holds is untouched."""
+    """Recovery and deletion protection are enabled again, and the items are unchanged."""
     dynamodb = clients.client("dynamodb")
     name = variables["MLPIPE_REGISTRY_TABLE"]
     key = {"model": {"S": "kept"}, "record": {"S": "publication#1"}}
@@ -205,8 +205,8 @@ def test_a_drifted_registry_is_repaired_and_keeps_its_items(
     dynamodb.delete_item(TableName=name, Key=key)
 
 
-def test_an_online_table_is_keyed_by_entity_and_batch_and_expires(clients: Clients) -> None:
-    """A model's table has the definition's keys and TTL, which come back when they were turned off."""
+def test_online_table_has_its_keys_and_ttl(clients: Clients) -> None:
+    """A model's table has the defined keys, and its TTL is enabled again if it was turned off."""
     dynamodb = clients.client("dynamodb")
     table = resource_definitions.online_table(DEPLOYMENT, f"m{uuid.uuid4().hex}")
     ensure_table(dynamodb, table)
@@ -224,8 +224,8 @@ def test_an_online_table_is_keyed_by_entity_and_batch_and_expires(clients: Clien
     assert (expiry["TimeToLiveStatus"], expiry["AttributeName"]) == ("ENABLED", "expires_at")
 
 
-def test_a_table_with_other_keys_is_reported_and_left_alone(clients: Clients) -> None:
-    """Keys cannot be changed, and data is never deleted: a person has to decide."""
+def test_table_with_wrong_keys_is_reported_and_kept(clients: Clients) -> None:
+    """Keys cannot be changed and data is never deleted, so a person has to decide."""
     dynamodb = clients.client("dynamodb")
     table = resource_definitions.online_table(DEPLOYMENT, f"m{uuid.uuid4().hex}")
     ensure_table(dynamodb, dataclasses.replace(table, sort_key="partition"))
@@ -237,8 +237,8 @@ def test_a_table_with_other_keys_is_reported_and_left_alone(clients: Clients) ->
 
 
 @pytest.mark.usefixtures("variables")
-def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Clients) -> None:
-    """Trust and permissions widened by hand are narrow again."""
+def test_changed_role_is_repaired(local_servers: LocalServers, clients: Clients) -> None:
+    """Trust and permissions that were widened by hand are restored."""
     iam = clients.client("iam")
     name = DEPLOYMENT.api_role
     allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
@@ -259,7 +259,7 @@ def test_a_drifted_role_is_repaired(local_servers: LocalServers, clients: Client
     )
 
 
-# What the example's sources let SageMaker's jobs read.
+# The rights on the example's sources are part of the jobs' role.
 SOURCES = source_statements(DEPLOYMENT, [model.inputs for model in provisioned_models(EXAMPLE)])
 ROLES = role_definitions.all_roles(DEPLOYMENT, SOURCES)
 
@@ -267,7 +267,7 @@ ROLES = role_definitions.all_roles(DEPLOYMENT, SOURCES)
 @pytest.mark.parametrize("definition", ROLES, ids=lambda role: role.name)
 @pytest.mark.usefixtures("variables")
 def test_every_role_has_its_policies(clients: Clients, definition: policy_statements.RoleDefinition) -> None:
-    """Each role exists with the trust and the permissions of its definition."""
+    """Each role has the trust and the permissions of its definition."""
     iam = clients.client("iam")
     role = iam.get_role(RoleName=definition.name)["Role"]
     policy = iam.get_role_policy(RoleName=definition.name, PolicyName=policy_statements.POLICY_NAME)
@@ -300,10 +300,10 @@ DONE_FILE = f"{DEPLOYMENT.data_bucket_arn}/done/2013-02-01/flight_delay/b.json"
     ],
 )
 @pytest.mark.usefixtures("variables")
-def test_a_role_may_do_its_work_and_no_other_s(
+def test_role_allows_only_its_own_work(
     clients: Clients, role: str, action: str, resource: str, decision: str
 ) -> None:
-    """IAM itself, asked, allows what the role is for and refuses its neighbour's work."""
+    """IAM's own simulator allows a role's work and denies the work of other roles."""
     answer = clients.client("iam").simulate_principal_policy(
         PolicySourceArn=DEPLOYMENT.role_arn(role), ActionNames=[action], ResourceArns=[resource]
     )
@@ -311,10 +311,10 @@ def test_a_role_may_do_its_work_and_no_other_s(
     assert [result["EvalDecision"] for result in answer["EvaluationResults"]] == [decision]
 
 
-def test_a_drifted_glue_job_is_repaired(
+def test_changed_glue_job_is_repaired(
     local_servers: LocalServers, clients: Clients, variables: dict[str, str]
 ) -> None:
-    """A timeout changed by hand comes back, and so does everything that the change left out."""
+    """A changed timeout is restored, and so are the settings that the change removed."""
     glue = clients.client("glue")
     name = variables["MLPIPE_LOAD_JOB"]
     archive = glue.get_job(JobName=name)["Job"]["DefaultArguments"]["--extra-py-files"].partition("/code/")[2]

@@ -1,4 +1,4 @@
-"""`mlpipe data` puts the project's sample data on the local stack."""
+"""`mlpipe data` uploads the project's sample data to the local stack."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def objects():
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a project with four objects of sample data, as the commands take it."""
+    """The folder of a project with four objects of sample data, as commands find it."""
     package = tmp_path / "src" / "acme"
     package.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text(MARKER)
@@ -45,13 +45,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.stack
-def test_a_second_upload_writes_only_what_differs(
+def test_repeated_upload_writes_only_differences(
     local_stack: LocalStack,
     aws_client: Callable[[str], Any],
     project: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is there stays, and what was altered is restored; the objects also lie in the project."""
+    """Equal objects are skipped and altered ones restored; a copy is kept in the project."""
     file = local_stack.state_directory.with_name(f"{local_stack.state_directory.name}.env")
     bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
     said = []
@@ -69,10 +69,10 @@ def test_a_second_upload_writes_only_what_differs(
     assert (project / ".mlpipe" / "sample_data" / key).read_bytes() == b"orders 2"
 
 
-def test_a_stack_that_is_down_is_told(
+def test_upload_with_stack_down_says_what_to_do(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The `.env` of a stack outlives it; the message says what to do, without a traceback."""
+    """The `.env` outlives its stack; the message names the command that starts it."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     file = tmp_path / "down.env"
     values = {
@@ -90,10 +90,10 @@ def test_a_stack_that_is_down_is_told(
 
 
 @pytest.mark.stack
-def test_another_bucket_gets_what_its_sources_read(
+def test_source_bucket_gets_objects_of_its_sources(
     aws_client: Callable[[str], Any], local_stack: LocalStack, tmp_path: Path
 ) -> None:
-    """By the beginning of their paths; the data bucket has all of it."""
+    """Objects go to a source's bucket by the prefix of its path; the data bucket gets all of them."""
     orders = {"format": "parquet", "path": "acme/orders/dt={date}/part.csv", "bucket": "acme-orders"}
     model = {**CHURN["model"], "bucket": None}
     made = churn_project(tmp_path / "acme", sources={"orders": orders}, model=model)
@@ -114,24 +114,20 @@ def test_another_bucket_gets_what_its_sources_read(
 def test_objects_of_any_depth_are_uploaded_once(
     local_stack: LocalStack, aws_client: Callable[[str], Any]
 ) -> None:
-    """A key need not have folders."""
+    """Keys without folders and with nested folders are uploaded, and skipped the second time."""
     bucket = local_stack.environment["MLPIPE_DATA_BUCKET"]
     objects = [("top.csv", b"1"), ("raw/top.csv", b"2"), ("raw/deep/er/part.csv", b"3")]
     assert [upload_objects(aws_client("s3"), bucket, objects) for _ in range(2)] == [3, 0]
 
 
-def test_without_a_stack_the_command_says_what_to_do(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An environment file that `mlpipe up` did not write names no endpoint."""
+def test_upload_without_stack_says_what_to_do(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing environment file is reported with the command that writes it."""
     assert main(["--env-file", str(project / "missing.env")]) == 1
     assert "Run `mlpipe up` first" in capsys.readouterr().err
 
 
-def test_a_project_without_sample_data_is_told_how_to_name_them(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The command exists in every project."""
+def test_project_without_sample_data_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command reports that the project declares no sample data."""
     text = (project / "pyproject.toml").read_text()
     (project / "pyproject.toml").write_text(text.replace("sample_data = ", "requires = "))
     assert main([]) == 1
