@@ -1,4 +1,4 @@
-"""Servers of the local stack, one set per session, for tests of provisioning; a checkout to package."""
+"""Fixtures: local-stack servers shared by a session's provisioning tests, and a checkout to package."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the address of an AWS emulator that lives as long as the session."""
+    """Give the address of an AWS emulator that runs for the whole session."""
     with aws_emulator(tmp_path_factory.mktemp("emulator")) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def local_servers(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
-    """Give the emulator together with a job executor and a Snowflake stand-in of its own."""
+    """Give the AWS emulator with a job executor and a Snowflake emulator."""
     with (
         job_executor(tmp_path_factory.mktemp("jobs"), emulator) as jobs,
         snowflake_stand_in(tmp_path_factory.mktemp("snowflake"), emulator) as port,
@@ -47,13 +47,13 @@ def clients(local_servers: LocalServers) -> Clients:
 
 @pytest.fixture(scope="session")
 def variables(local_servers: LocalServers) -> dict[str, str]:
-    """Give the variables of the session's servers, provisioned once; who changes a resource repairs it."""
+    """Give the variables of the provisioned servers; a test that changes a resource must repair it."""
     return provision_on(local_servers)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a small checkout of its own, which packaging takes for the project."""
+    """Give a small checkout, which packaging uses as the platform's."""
     root = tmp_path / "checkout"
     for package in (
         "prediction_contract",

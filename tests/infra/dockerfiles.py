@@ -1,4 +1,4 @@
-"""A Dockerfile read as text: no image can be built where tests run."""
+"""Read a Dockerfile as text, because no image can be built where the tests run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def instructions(dockerfile: Path, name: str) -> list[str]:
-    """Return the arguments of the instructions of a name."""
+    """Return the arguments of all instructions of this name."""
     lines = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     return [line.split(maxsplit=1)[1] for line in lines if line.startswith(f"{name} ")]
 

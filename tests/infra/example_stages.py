@@ -1,4 +1,4 @@
-"""The stages of the example project, and other values of one of them."""
+"""The example project's stages, and variations of `prod`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROD = STAGES["prod"]
 
 
 def stage_text(change: Callable[[dict[str, Any]], object], name: str = "prod") -> str:
-    """Return a `stages.yaml` of `prod` alone under a name, with its members changed in place."""
+    """Return a `stages.yaml` with a changed copy of `prod` under this name."""
     stages: Any = yaml.safe_load(EXAMPLE.stages_file.read_text(encoding="utf-8"))
     members = stages["prod"]
     change(members)
@@ -26,5 +26,5 @@ def stage_text(change: Callable[[dict[str, Any]], object], name: str = "prod") -
 
 
 def changed_stage(**members: Any) -> StageSettings:
-    """Return `prod` with other members, validated as those of a file are."""
+    """Return `prod` with changed members, validated like a file's."""
     return StageSettings.model_validate({**PROD.model_dump(), **members})

@@ -1,4 +1,4 @@
-"""The local stack's servers, each started for a test session on a free port and ended with it."""
+"""Start the local stack's servers on free ports for a test session, and stop them with it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEPLOYMENT = Deployment("local", "000000000000", REGION)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalServers:
-    """Where the servers that provisioning speaks to are found."""
+    """Addresses of the servers that provisioning uses."""
 
     aws: str
     jobs: str
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 def answers_http(url: str) -> bool:
-    """Tell whether a server answers at the address, be it with an error."""
+    """Whether a server answers at the address, even with an error."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5):
@@ -83,7 +83,7 @@ def running(
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} is not ready: {log.read_text()[-2000:]}")
             time.sleep(0.1)
-        # Another process may hold the port, and then ours has ended.
+        # If another process holds the port, ours has ended.
         if process.poll() is not None:
             raise RuntimeError(f"{command[0]} ended at its start: {log.read_text()[-2000:]}")
         yield
@@ -136,7 +136,7 @@ def job_executor(home: Path, aws_url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def snowflake_stand_in(home: Path, aws_url: str) -> Iterator[int]:
-    """Run Snowflake's stand-in and give its port."""
+    """Run the Snowflake emulator and give its port."""
     port = free_port()
     databases = home / "databases"
     databases.mkdir()
@@ -163,13 +163,13 @@ def provision_on(servers: LocalServers) -> dict[str, str]:
 
 
 def drain(sqs: Any, url: str) -> None:
-    """Take every message out of a queue."""
+    """Delete all messages of a queue."""
     while messages := receive(sqs, url, wait_seconds=1):
         for message in messages:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 def receive(sqs: Any, url: str, *, wait_seconds: int = QUIET_SECONDS) -> list[dict[str, Any]]:
-    """Return up to ten messages of a queue, waiting for the first."""
+    """Return up to ten messages of a queue, waiting for the first one."""
     answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
     return answer.get("Messages", [])

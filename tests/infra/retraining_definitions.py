@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 REVIEWED = Path(__file__).with_name("reviewed_definitions")
-# Every change of the jobs' code has another digest, and none of them is a change of the pipelines.
+# The digest changes with the jobs' code, which is no change of the pipelines.
 _DIGEST = "0" * 64
 
 
 def filled_definitions() -> dict[str, str]:
-    """Return the pipelines of the example's models in the stage `prod`, by the names of their files."""
+    """Return the pipelines of the example's models in stage `prod`, by file name."""
     deployment = PROD.deployment()
     return {
         f"{each.name}.json": json.dumps(
@@ -36,7 +36,7 @@ def filled_definitions() -> dict[str, str]:
 
 
 def steps_of(definition: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return all steps, those of branches included, by their names."""
+    """Return all steps by name, including those of branches."""
     return {step["Name"]: step for step in _steps(definition["Steps"])}
 
 

@@ -1,4 +1,4 @@
-"""What a role may do, judged as IAM does: some statement names both the action and the resource."""
+"""Decide what a role may do, as IAM does: a statement must name both the action and the resource."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def allows(role: RoleDefinition, action: str, resource: str) -> bool:
-    """Whether a role may do something to a resource; conditions count as fulfilled."""
+    """Whether a role may perform an action on a resource; conditions count as met."""
     return any(
         action in statement["Action"]
         and any(_matches(pattern, resource) for pattern in statement["Resource"])
@@ -19,11 +19,11 @@ def allows(role: RoleDefinition, action: str, resource: str) -> bool:
 
 
 def holders(roles: tuple[RoleDefinition, ...], action: str, resource: str) -> set[str]:
-    """Return the names of the roles that may do something to a resource."""
+    """Return the names of the roles that may perform an action on a resource."""
     return {role.name for role in roles if allows(role, action, resource)}
 
 
 def _matches(pattern: str, resource: str) -> bool:
-    # IAM's star stands for any characters, slashes and colons too, and its question mark for one.
+    # In IAM `*` matches any characters, including slashes and colons, and `?` matches one.
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(expression, resource) is not None

@@ -1,4 +1,4 @@
-"""Models that SageMaker itself scores, and executions of their pipelines as SageMaker would fill them in."""
+"""Models that SageMaker scores without Dagster, and the job requests of their pipelines."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from model_declaration.project import Project
 
-# A shipped model, daily and running, and one that says as little as it can, or all that there is to say. The
-# last two names differ in what CloudFormation leaves out of its ids.
+# DAILY is a shipped model that is scheduled and running; LEAST declares as little as possible and HOURLY as
+# much as possible. The last two names differ only in characters that CloudFormation omits from its ids.
 DAILY, LEAST, HOURLY = "flight_delay", "least_things", "least_things_"
 _HEAD = "type: mlpipe.PredictionPipeline\n\nattributes:\n"
 _LEAST = """
@@ -54,7 +54,7 @@ _SCHEDULED = '  produced_by: sagemaker\n  schedule: {cron: "30 5 * * 1-5", runni
 
 
 def texts() -> dict[str, str]:
-    """Return the declaration of each model by its name."""
+    """Return the text of each model's declaration by name."""
     shipped = (EXAMPLE.defs / DAILY / "defs.yaml").read_text(encoding="utf-8")
     return {
         DAILY: shipped.replace("attributes:\n", f"attributes:\n{_SCHEDULED}"),
@@ -64,7 +64,7 @@ def texts() -> dict[str, str]:
 
 
 def write_models(root: Path) -> Project:
-    """Write a project with a folder for each model, those of the example with functions and reader."""
+    """Write a project with these models; the example's model keeps its functions and reader."""
     project = new_project(root, EXAMPLE.package)
     shutil.copy(EXAMPLE.stages_file, root)
     shutil.copytree(EXAMPLE.defs / DAILY, project.defs / DAILY)

@@ -1,4 +1,4 @@
-"""The jobs' code on S3: where jobs look for it, once, and from the command line of a deployment."""
+"""The jobs' code is uploaded once, to where jobs read it, by local provisioning and by deployments."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from tests.stack_runs import LocalStack
 
-# Columns and inputs of each model that SageMaker itself scores.
+# A schema and an inputs document for each of these models.
 DOCUMENTS = 2 * len(texts())
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("checkout")]
 
 
 def downloaded(_: Path) -> dict[str, bytes]:
-    """Return the stand-ins' wheels: the real ones are 80 MB."""
+    """Return the names of the wheels without content: the real ones are 80 MB."""
     with zipfile.ZipFile(io.BytesIO(stand_in_wheels())) as archive:
         return {name.removeprefix("wheels/"): b"" for name in archive.namelist() if name.endswith(".whl")}
 
@@ -40,7 +40,7 @@ def downloaded(_: Path) -> dict[str, bytes]:
 def stage_bucket(
     local_stack: LocalStack, aws_client: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """Give the bucket of the stage `dev`, with the emulator as the command's account."""
+    """Give the bucket of stage `dev`, with the emulator as the AWS account of the command."""
     monkeypatch.setattr(glue_wheels, "_downloaded", downloaded)
     for name, value in local_stack.environment.items():
         if name.startswith("AWS_"):
@@ -55,15 +55,15 @@ def stage_bucket(
 
 @pytest.fixture
 def deployment(local_stack: LocalStack) -> Deployment:
-    """Give the local stack's deployment."""
+    """Give the deployment of the local stack."""
     environment = local_stack.environment
     return Deployment("local", environment["MLPIPE_ACCOUNT_ID"], environment["AWS_REGION"])
 
 
-def test_uploaded_code_lies_where_jobs_look(
+def test_code_is_uploaded_to_where_jobs_read_it(
     aws_client: Callable[[str], Any], deployment: Deployment, tmp_path: Path
 ) -> None:
-    """Glue finds its script and archive, processing jobs a tree, training jobs one archive; twice is once."""
+    """Glue finds script and archive, SageMaker a tree and an archive; a second upload keeps the archive."""
     s3, bucket = aws_client("s3"), deployment.data_bucket
     uploaded = upload_code(s3, deployment, EXAMPLE, tmp_path / "out")
     glue, sagemaker = (
@@ -85,14 +85,14 @@ def test_uploaded_code_lies_where_jobs_look(
     assert s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"] == moment
 
 
-def test_a_deployment_uploads_a_stages_code(
+def test_deployment_uploads_code_of_a_stage(
     aws_client: Callable[[str], Any],
     stage_bucket: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command says where code, wheels and documents lie; without the stage's bucket it fails."""
+    """The command prints the addresses of code, wheels and documents; without the bucket it fails."""
     monkeypatch.setenv("MLPIPE_PROJECT", str(write_models(tmp_path / "project").root))
     arguments = ["--out", str(tmp_path / "out")]
     assert main(["prod", *arguments]) == 1
@@ -107,13 +107,13 @@ def test_a_deployment_uploads_a_stages_code(
 
 
 @pytest.mark.usefixtures("stage_bucket")
-def test_a_deployment_creates_the_shared_log_groups(
+def test_deployment_creates_shared_log_groups(
     aws_client: Callable[[str], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With a retention, also after a try that failed half way; the command names another's endless group."""
+    """Log groups get a retention even after a failed try; a group made by others is only reported."""
     logs = aws_client("logs")
     monkeypatch.setenv("MLPIPE_PROJECT", str(write_models(tmp_path / "project").root))
     arguments = ["dev", "--out", str(tmp_path / "out")]
@@ -135,7 +135,7 @@ def test_a_deployment_creates_the_shared_log_groups(
     assert printed.err.startswith("The code was uploaded, but creating the log groups ")
     assert "logs:CreateLogGroup" in printed.err
     assert "logs:PutRetentionPolicy" in printed.err
-    # A try that ended between creation and retention.
+    # An earlier try created the group and ended before it set the retention.
     logs.create_log_group(logGroupName=TRAINING_LOG_GROUP, tags=dict([CREATOR_TAG]))
     assert main(arguments) == 0
     assert capsys.readouterr().err == ""

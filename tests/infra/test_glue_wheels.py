@@ -1,4 +1,4 @@
-"""The zip of wheels: what the lock says and what the job imports, in the form that Glue documents."""
+"""The zip of wheels holds the locked packages that the job imports, in the layout that Glue documents."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from infra.packaging import PLATFORM, PackagingError, build_glue_archive
 from tests.projects import EXAMPLE
 
 ARCHIVES = EXAMPLE.packages
-# Spark is Glue's own.
+# Glue provides Spark.
 GLUES_OWN = {"pyspark", "py4j"}
 OURS = {"glue_scripts", "aws_wire", "prediction_contract"}
 
 
 def imported_packages() -> set[str]:
-    """Return the distributions that the job's code imports from others."""
+    """Return the third-party distributions that the job's code imports."""
     modules: set[str] = set()
     for path in (file for package in OURS for file in (PLATFORM / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -45,7 +45,7 @@ def imported_packages() -> set[str]:
 
 
 def glues_tags() -> set[Tag]:
-    """Return the tags of wheels that Glue 5 takes: CPython 3.11 on Amazon Linux 2023, whose glibc is 2.34."""
+    """Return the wheel tags that Glue 5 supports: CPython 3.11 on Amazon Linux 2023 with glibc 2.34."""
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 35)]
     platforms += ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]
     return {
@@ -54,22 +54,22 @@ def glues_tags() -> set[Tag]:
     }
 
 
-def test_the_lock_holds_what_the_job_imports() -> None:
-    """A package that comes by chance here is missing on Glue, and every load fails."""
+def test_lock_contains_all_imported_packages() -> None:
+    """A package that only tests have installed is missing on Glue, and every load would fail."""
     imported = imported_packages()
     assert {"boto3", "dagster-pipes", "deltalake", "snowflake-connector-python"} <= imported
     assert imported - locked_releases().keys() == set()
 
 
-def test_the_job_has_the_releases_that_the_tests_have() -> None:
-    """What is shipped was tried out here."""
+def test_job_and_tests_use_the_same_releases() -> None:
+    """The job ships with the versions that the tests ran with."""
     tested = (PLATFORM / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
     for name, version in locked_releases().items():
         assert any(line.startswith((f"{name}=={version} ", f"{name}[")) for line in tested), (name, version)
 
 
-def test_the_archive_has_the_form_that_glue_installs() -> None:
-    """A folder of wheels, and requirements that pin each by its hash; the same wheels give the same bytes."""
+def test_archive_has_the_layout_that_glue_installs() -> None:
+    """It holds wheels and requirements pinned by hash, and the same wheels give the same bytes."""
     content = stand_in_wheels()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -82,8 +82,8 @@ def test_the_archive_has_the_form_that_glue_installs() -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "doubled", "foreign"])
-def test_other_wheels_than_the_locked_ones_are_refused(change: str) -> None:
-    """No archive is built of them, and the message names them."""
+def test_wheels_that_differ_from_the_lock_are_refused(change: str) -> None:
+    """Missing, duplicate or unlocked wheels are errors that name the lock file."""
     with zipfile.ZipFile(io.BytesIO(stand_in_wheels())) as archive:
         names = [name.removeprefix("wheels/") for name in archive.namelist() if name.endswith(".whl")]
     wheels = dict.fromkeys(names, b"")
@@ -97,8 +97,8 @@ def test_other_wheels_than_the_locked_ones_are_refused(change: str) -> None:
         zip_of_wheels(wheels)
 
 
-def test_another_lock_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that runs keeps its wheels, and the next one gets the new ones."""
+def test_changed_lock_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running jobs keep their wheels, and the next job gets the new ones."""
     before = wheels_digest()
     changed = tmp_path / "glue.lock"
     changed.write_bytes(glue_wheels.LOCK.read_bytes() + b"\n")
@@ -107,8 +107,8 @@ def test_another_lock_has_another_name(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_the_locked_wheels_are_made_for_glue() -> None:
-    """All of them can be downloaded, have the locked hashes, and are made for its Python and processor."""
+def test_locked_wheels_are_made_for_glue() -> None:
+    """Every wheel has its locked hash and supports Glue's Python and processor."""
     locked = glue_wheels.LOCK.read_text(encoding="utf-8")
     with zipfile.ZipFile(build_glue_wheels(ARCHIVES).path) as archive:
         for name in archive.namelist():
@@ -122,8 +122,8 @@ def test_the_locked_wheels_are_made_for_glue() -> None:
     (sys.platform, platform.machine(), sys.version_info[:2]) != ("linux", "x86_64", (3, 11)),
     reason="only Glue's own platform imports its wheels",
 )
-def test_the_job_imports_from_its_wheels_alone(tmp_path: Path) -> None:
-    """An installer without an index is content with the archive, and the job's code with what it installs."""
+def test_job_imports_only_from_its_wheels(tmp_path: Path) -> None:
+    """The archive installs without an index, and all job modules can be imported with it."""
     with zipfile.ZipFile(build_glue_wheels(ARCHIVES).path) as archive:
         archive.extractall(tmp_path)
     wheels, installed = tmp_path / "wheels", tmp_path / "installed"

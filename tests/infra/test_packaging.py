@@ -1,4 +1,4 @@
-"""Archives: complete, small, and the same bytes from the same sources."""
+"""Archives are complete and small, and the same sources give the same bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT = EXAMPLE.packages
 
 
 def members(path: Path) -> dict[str, bytes]:
-    """Return an archive's files."""
+    """Return the files of an archive."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
@@ -33,8 +33,8 @@ def members(path: Path) -> dict[str, bytes]:
         return {name: content.read() for name, content in found.items() if content}
 
 
-def test_the_api_s_archive_answers_by_itself(tmp_path: Path) -> None:
-    """The zip alone, without the checkout and its environment, imports and answers a health check."""
+def test_api_archive_runs_without_the_checkout(tmp_path: Path) -> None:
+    """The zip alone is imported, answers a health check and does not load slow modules at the start."""
     archive = packaging.build_api_archive(KEPT)
     assert archive.size <= packaging.LARGEST_API_ARCHIVE
     assert archive.sha256 == hashlib.sha256(archive.path.read_bytes()).hexdigest()
@@ -61,7 +61,7 @@ assert not {"http.client", "email", "ssl", "urllib.request", "asyncio"} & set(sy
         "MLPIPE_JWKS_URL": "https://issuer.example/jwks.json",
         "MLPIPE_TOKEN_CLIENT_IDS": "c",
     }
-    # Isolated and without site-packages: what the zip lacks is lacking.
+    # Isolated and without site-packages, so only the zip's modules can be imported.
     done = subprocess.run(
         [sys.executable, "-S", "-s", "-c", program],
         cwd=tmp_path,
@@ -75,8 +75,8 @@ assert not {"http.client", "email", "ssl", "urllib.request", "asyncio"} & set(sy
     assert done.stdout.splitlines()[-1].startswith(str(tmp_path))
 
 
-def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
-    """No program, no record of the installation; sorted, with fixed times and permissions."""
+def test_api_archive_holds_no_trace_of_the_build_machine() -> None:
+    """It has no programs or installation records, and its entries have fixed order, times and permissions."""
     with zipfile.ZipFile(packaging.build_api_archive(KEPT).path) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
@@ -98,8 +98,8 @@ def test_the_api_s_archive_holds_no_trace_of_the_machine() -> None:
 @pytest.mark.skipif(
     sys.version_info[:2] != (3, 11), reason="another Python's byte code is of no use to Lambda"
 )
-def test_the_api_s_archive_brings_its_byte_code(tmp_path: Path) -> None:
-    """Python imports it without compiling anything, and it names Lambda's folder, not the builder's."""
+def test_api_archive_contains_byte_code(tmp_path: Path) -> None:
+    """Lambda imports it without compiling, and tracebacks name Lambda's folder."""
     with zipfile.ZipFile(packaging.build_api_archive(KEPT).path) as archive:
         archive.extractall(tmp_path)
         names = archive.namelist()
@@ -107,7 +107,7 @@ def test_the_api_s_archive_brings_its_byte_code(tmp_path: Path) -> None:
     for name in (name for name in names if name.endswith(".py")):
         folder, _, file = name.rpartition("/")
         assert f"{folder}/__pycache__/{file.removesuffix('.py')}.cpython-311.pyc" in compiled
-    # Sources that cannot be compiled any more are not looked at.
+    # Invalid sources prove that only the byte code is used.
     for path in (tmp_path / "api_lambda").glob("*.py"):
         path.write_text("this is no Python")
     program = "from api_lambda.routes import find_route; print(find_route('/healthz')[0].name)"
@@ -125,8 +125,8 @@ def test_the_api_s_archive_brings_its_byte_code(tmp_path: Path) -> None:
     assert b"/var/task/api_lambda/routes.py" in content
 
 
-def test_the_api_s_archive_is_the_same_byte_for_byte(tmp_path: Path) -> None:
-    """Built again in another folder, by another process, it is the same."""
+def test_api_archive_is_reproducible(tmp_path: Path) -> None:
+    """Another process that builds it in another folder gets the same bytes."""
     first = packaging.build_api_archive(KEPT)
     program = """
 import pathlib, sys
@@ -144,8 +144,8 @@ print(build_api_archive(pathlib.Path(sys.argv[1])).sha256)
     assert done.stdout.strip() == first.sha256
 
 
-def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) -> None:
-    """Built twice, in other folders, after files were touched: one digest; one byte more: another."""
+def test_job_archives_change_only_with_their_sources(checkout: Path, tmp_path: Path) -> None:
+    """Touched and unrelated files change no digest; an edited source changes every digest."""
 
     def built(out: str) -> list[str]:
         made: list[Any] = [
@@ -168,8 +168,8 @@ def test_the_same_sources_give_the_same_bytes(checkout: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("checkout")
-def test_job_archives_hold_their_packages(tmp_path: Path) -> None:
-    """Every file, data files too, under the path that Python imports it by; tree and archive are the same."""
+def test_job_archives_contain_their_packages(tmp_path: Path) -> None:
+    """Code and data files are stored under their import paths, and no other packages are."""
     out = tmp_path / "out"
     for code, package, others in (
         (packaging.build_glue_archive(out), "glue_scripts", {"aws_wire", "prediction_contract"}),
@@ -185,8 +185,8 @@ def test_job_archives_hold_their_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deployable", ["glue_scripts", "sagemaker_scripts"])
-def test_a_job_imports_its_archive_alone(deployable: str, tmp_path: Path) -> None:
-    """Every module comes from the archive, beside third parties' packages and without the checkout."""
+def test_job_archive_is_imported_without_the_checkout(deployable: str, tmp_path: Path) -> None:
+    """All modules come from the archive, with only third-party packages beside it."""
     if deployable == "glue_scripts":
         path = packaging.build_glue_archive(KEPT).archive.path
     else:
@@ -220,8 +220,8 @@ print(json.dumps([module.__file__ for module in [*modules, contract]]))
 
 
 @pytest.mark.parametrize(("platform", "machine"), [("aarch64", 183), ("x86_64", 62)])
-def test_the_api_s_libraries_are_of_its_processor(platform: packaging.Platform, machine: int) -> None:
-    """Each compiled library says in its ELF header that it is made for the function's processor."""
+def test_api_libraries_match_the_processor(platform: packaging.Platform, machine: int) -> None:
+    """The ELF header of each compiled library names the function's processor."""
     with zipfile.ZipFile(packaging.build_api_archive(KEPT, platform=platform).path) as archive:
         headers = [archive.read(name)[:20] for name in archive.namelist() if name.endswith(".so")]
     assert headers
@@ -229,8 +229,8 @@ def test_the_api_s_libraries_are_of_its_processor(platform: packaging.Platform, 
 
 
 @pytest.mark.usefixtures("checkout")
-def test_code_is_named_alike_on_every_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where templates are made and where the code is uploaded, other libraries may compress."""
+def test_code_digest_does_not_depend_on_compression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates and uploads may be made on machines whose compression libraries differ."""
     here = packaging.build_sagemaker_code(EXAMPLE, tmp_path / "here")
     compressed = packaging._tar_gz
     monkeypatch.setattr(
@@ -241,16 +241,16 @@ def test_code_is_named_alike_on_every_machine(tmp_path: Path, monkeypatch: pytes
     assert there.digest == here.digest
 
 
-def test_a_missing_package_is_named(checkout: Path, tmp_path: Path) -> None:
-    """An archive without its package is not built."""
+def test_missing_package_is_named(checkout: Path, tmp_path: Path) -> None:
+    """No archive is built when its package is missing."""
     (checkout / "glue_scripts" / "__init__.py").unlink()
     with pytest.raises(PackagingError, match="glue_scripts"):
         packaging.build_glue_archive(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_built_already_is_not_built_again(checkout: Path, tmp_path: Path) -> None:
-    """An archive of the same sources is taken as it is, and old ones of its kind make room."""
+def test_existing_archive_is_reused(checkout: Path, tmp_path: Path) -> None:
+    """An archive of unchanged sources is not rebuilt, and old archives of its kind are deleted."""
     out = tmp_path / "out"
     first = packaging.build_glue_archive(out).archive
     moment = first.path.stat().st_mtime_ns
@@ -266,8 +266,8 @@ def test_what_is_built_already_is_not_built_again(checkout: Path, tmp_path: Path
     assert len(left) == 5
 
 
-def test_tar_archives_are_readable_and_timeless() -> None:
-    """The compressed header and the entries carry no moment and no owner."""
+def test_tar_archives_contain_no_times_and_owners() -> None:
+    """Headers and entries have no times and no user ids, so the same files give the same bytes."""
     content = packaging._tar_gz({"b.py": b"2", "a.py": b"1"})
     assert content[4:8] == b"\0\0\0\0"
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:

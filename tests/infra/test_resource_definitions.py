@@ -1,4 +1,4 @@
-"""The definitions that local provisioning and CDK share, and what provisioning refuses before it begins."""
+"""The definitions that local provisioning and the CDK share grant no more than needed."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ INLINE_POLICY_LIMIT = 10_240
 
 
 def test_every_role_of_the_deployment_is_defined_once() -> None:
-    """The names of the definitions are those of the deployment, in its order."""
+    """The defined roles are those of the deployment, in the same order."""
     assert tuple(role.name for role in ROLES) == DEPLOYMENT.roles
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_a_role_is_no_wider_than_it_has_to_be(role: policy_statements.RoleDefinition) -> None:
-    """Actions are written out; a bare star as resource only where AWS knows nothing narrower."""
+def test_role_has_no_unexplained_wildcards(role: policy_statements.RoleDefinition) -> None:
+    """Actions have no wildcards, and each wildcard resource needs a recorded reason."""
     for statement in role.policy()["Statement"]:
         actions = statement["Action"]
         assert [action for action in actions if "*" in action] == []
-        # Raises if a star has no reason of its own.
+        # Raises for a wildcard without a reason.
         assert all(wildcard_reasons(DEPLOYMENT, statement).values())
     sids = [statement["Sid"] for statement in role.policy()["Statement"]]
     assert len(sids) == len(set(sids))
@@ -75,15 +75,15 @@ def test_a_role_is_no_wider_than_it_has_to_be(role: policy_statements.RoleDefini
         ("logs:PutLogEvents", "arn:aws:logs:eu-west-1:123456789012:log-group:*"),
     ],
 )
-def test_a_star_without_a_reason_is_refused(action: str, resource: str) -> None:
-    """Neither everything, nor what is none of the deployment's own."""
+def test_wildcard_without_a_reason_is_refused(action: str, resource: str) -> None:
+    """Resources outside the deployment and a whole bucket are too wide."""
     with pytest.raises(UnexplainedWildcardError, match=r"everything|arn:aws"):
         wildcard_reasons(DEPLOYMENT, {"Sid": "Wide", "Action": [action], "Resource": [resource]})
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_a_role_trusts_one_service_for_this_account(role: policy_statements.RoleDefinition) -> None:
-    """No other account's job run can take the role on; Lambda alone does not say for whom it asks."""
+def test_role_trusts_one_service_in_this_account(role: policy_statements.RoleDefinition) -> None:
+    """Another account's job cannot assume the role; Lambda alone does not send the source account."""
     (statement,) = role.trust_policy()["Statement"]
 
     assert list(statement["Principal"]) == ["Service"]
@@ -95,8 +95,8 @@ RUN_ROLE = role_definitions.dagster_run_role(DEPLOYMENT)
 MODEL, BATCH = "flight_delay", "20130201T060000Z-0123abcd"
 
 
-def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None:
-    """Refused rows, parts, data files: yes. What tells of the batch, and the log of Delta: nobody may."""
+def test_run_may_delete_only_a_retired_batchs_files() -> None:
+    """Rows, parts and data files can be deleted; done files, reports, models and Delta's log cannot."""
     delta = delta_table_prefix(MODEL)
     gone = (
         json_part_key(MODEL, "2013-02-01", BATCH, 1, share="share-00000", number=0),
@@ -122,8 +122,8 @@ def test_a_run_may_delete_what_a_retired_batch_leaves_and_nothing_else() -> None
     assert not allows(RUN_ROLE, "s3:PutObject", f"{DEPLOYMENT.data_bucket_arn}/{gone[-1]}")
 
 
-def test_the_score_job_may_write_all_of_a_batch_again_and_again() -> None:
-    """Parts, receipts, plan, a host's progress and data files; nobody else may, and no condition hinders."""
+def test_only_score_jobs_may_write_batch_files() -> None:
+    """They may overwrite parts, receipts, plan, progress and data files without a condition."""
     attempt = json_attempt_prefix(MODEL, "2013-02-01", BATCH, 1)
     part = json_part_key(MODEL, "2013-02-01", BATCH, 1, share="share-00000", number=0)
     names = (
@@ -142,8 +142,8 @@ def test_the_score_job_may_write_all_of_a_batch_again_and_again() -> None:
     assert not any("Condition" in statement for statement in writing)
 
 
-def test_only_the_load_and_who_starts_dagsters_tasks_read_the_snowflake_login() -> None:
-    """ECS puts it into the environment of runs and sensors, which so need no right to the secret."""
+def test_only_load_and_execution_role_read_snowflake_login() -> None:
+    """ECS passes the login to Dagster's tasks, so their own roles need no right to the secret."""
     secret = DEPLOYMENT.secret_arn_pattern(DEPLOYMENT.snowflake_secret).replace("??????", "aB3dE9")
     assert secret.endswith("-aB3dE9")
     assert holders(ROLES, "secretsmanager:GetSecretValue", secret) == {
@@ -152,8 +152,8 @@ def test_only_the_load_and_who_starts_dagsters_tasks_read_the_snowflake_login() 
     }
 
 
-def test_the_daemon_starts_runs_and_no_other_task() -> None:
-    """A task of another family, say of its own, would be a second one of what there is once."""
+def test_daemon_may_start_only_runs() -> None:
+    """No role may start a second daemon, code location or web server."""
     definitions = f"arn:aws:ecs:eu-west-1:123456789012:task-definition/{DEPLOYMENT.dagster_cluster}"
     daemon = DEPLOYMENT.dagster_daemon_role
     assert holders(ROLES, "ecs:RunTask", f"{definitions}-run:7") == {daemon}
@@ -161,8 +161,8 @@ def test_the_daemon_starts_runs_and_no_other_task() -> None:
         assert holders(ROLES, "ecs:RunTask", f"{definitions}-{family}:7") == set()
 
 
-def test_what_dagster_says_is_kept_and_shown() -> None:
-    """A tick's log goes where those of runs go; ECS alone writes the tasks' own, which tell why one died."""
+def test_dagster_logs_are_written_and_readable() -> None:
+    """Runs and daemon write tick logs to S3; only ECS writes the logs of tasks, which the daemon reads."""
     run, daemon = DEPLOYMENT.dagster_run_role, DEPLOYMENT.dagster_daemon_role
     tick = f"{DEPLOYMENT.data_bucket_arn}/compute-logs/storage/done_files/1/2.err"
     assert holders(ROLES, "s3:PutObject", tick) == {run, daemon}
@@ -172,8 +172,8 @@ def test_what_dagster_says_is_kept_and_shown() -> None:
     assert holders(ROLES, "logs:GetLogEvents", stream) == {daemon}
 
 
-def test_only_runs_count_replicas_in_other_regions() -> None:
-    """A run reads the replica of an online table in every serving region; nobody writes there."""
+def test_only_runs_read_replicas_in_other_regions() -> None:
+    """Runs count the rows of replicas in serving regions; no role writes there."""
     abroad = DEPLOYMENT.online_table_arn(MODEL).replace("eu-west-1", "ap-southeast-2")
     assert holders(ROLES, "dynamodb:BatchGetItem", abroad) == {RUN_ROLE.name}
     for action in ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"):
@@ -183,14 +183,14 @@ def test_only_runs_count_replicas_in_other_regions() -> None:
 
 
 @pytest.mark.parametrize("stage", ["p", "production12"])
-def test_policies_fit_into_iam_s_limit(stage: str) -> None:
-    """A role's inline policy is at most 10,240 characters, with the longest stage too."""
+def test_policies_fit_into_iam_limit(stage: str) -> None:
+    """A role's inline policy has at most 10,240 characters, also with the longest stage name."""
     for role in role_definitions.all_roles(Deployment(stage, "123456789012", "ap-southeast-5"), ()):
         assert len(json.dumps(role.policy(), separators=(",", ":"))) <= INLINE_POLICY_LIMIT
 
 
-def test_a_dead_letter_outlives_the_queue_it_came_from() -> None:
-    """A message keeps its age when it moves: with equal retention it would vanish at once."""
+def test_dead_letters_are_kept_longer_than_messages() -> None:
+    """A message keeps its age when it moves, so with equal retention it could vanish at once."""
     queue = resource_definitions.done_file_queue(DEPLOYMENT)
     dead = resource_definitions.dead_letter_queue(DEPLOYMENT)
 
@@ -198,8 +198,8 @@ def test_a_dead_letter_outlives_the_queue_it_came_from() -> None:
     assert dead.retention_seconds > queue.retention_seconds
 
 
-def test_the_load_job_never_retries_by_itself() -> None:
-    """A retry needs a new claim, so Glue leaves it to Dagster; its code comes from the data bucket."""
+def test_load_job_never_retries_by_itself() -> None:
+    """A retry needs a new claim, so Glue leaves it to Dagster; the job's code is in the data bucket."""
     job = resource_definitions.load_job(DEPLOYMENT, code_archive_key="code/glue_scripts/a.zip")
 
     update = job.job_update()
@@ -211,8 +211,8 @@ def test_the_load_job_never_retries_by_itself() -> None:
     assert update["Command"]["ScriptLocation"] == f"{bucket}/code/glue_scripts/load_predictions.py"
 
 
-def test_the_load_job_installs_nothing_from_an_index() -> None:
-    """One zip of wheels, named by the lock file, is all that the installer sees; the job's role reads it."""
+def test_load_job_installs_only_its_wheels() -> None:
+    """The installer gets one zip of wheels, named by the lock file, which the job's role may read."""
     arguments = resource_definitions.load_job(DEPLOYMENT).default_arguments
 
     key = DEPLOYMENT.glue_wheels_key(wheels_digest())
@@ -221,16 +221,16 @@ def test_the_load_job_installs_nothing_from_an_index() -> None:
     assert allows(role, "s3:GetObject", f"{DEPLOYMENT.data_bucket_arn}/{key}")
 
 
-def test_tls_is_demanded_of_every_action() -> None:
-    """The statement for AWS refuses whatever comes without TLS, from anybody."""
+def test_requests_without_tls_are_denied() -> None:
+    """The policy statement denies everybody every action without TLS."""
     statement = resource_definitions.tls_only_statement("sqs", DEPLOYMENT.done_file_queue_arn)
 
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_definitions_load_no_sdk() -> None:
-    """CDK and product tooling read them without boto3."""
+def test_definitions_import_no_sdk() -> None:
+    """The CDK and product tools can read the definitions without boto3."""
     code = (
         "import sys, infra.definitions.resource_definitions, infra.permissions.role_definitions;"
         "print(sorted({'boto3', 'botocore', 'snowflake.connector'} & set(sys.modules)))"
@@ -251,8 +251,8 @@ def test_the_definitions_load_no_sdk() -> None:
         {"service_urls": {"weather": "http://localhost.example.com"}},
     ],
 )
-def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> None:
-    """An address that is not this machine's is refused before anything is sent."""
+def test_provisioning_refuses_other_machines(changed: dict[str, str]) -> None:
+    """An address of another machine is refused before any request is sent."""
     addresses: dict[str, Any] = {
         "aws_endpoint_url": "http://127.0.0.1:9",
         "jobs_endpoint_url": "http://127.0.0.1:9",
@@ -267,7 +267,7 @@ def test_provisioning_never_touches_another_machine(changed: dict[str, str]) -> 
 
 
 def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
-    """A folder counts by its `defs.yaml`, and one that is no model name is an error that names it."""
+    """A folder with a `defs.yaml` is a model; an invalid model name is an error that names it."""
     for name in ("flight_delay", "airport_congestion"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "defs.yaml").touch()
@@ -280,16 +280,16 @@ def test_models_are_the_folders_with_a_declaration(tmp_path: Path) -> None:
         deployable_names(tmp_path)
 
 
-def test_an_environment_that_lambda_would_refuse_is_refused_here() -> None:
-    """Names and values count together."""
+def test_too_large_lambda_environment_is_refused() -> None:
+    """Names and values of the variables count together towards Lambda's limit."""
     full = {"A": "x" * (MAX_FUNCTION_ENVIRONMENT_BYTES - 1)}
     assert FunctionDefinition("f", "r", full).environment == full
     with pytest.raises(ValueError, match="has 4097 bytes; Lambda allows 4096"):
         FunctionDefinition("f", "r", {"AB": full["A"]})
 
 
-def test_only_the_retraining_pipeline_registers_versions_and_no_role_approves_any() -> None:
-    """User code runs under the job role; a person's right to approve is no role's of the platform."""
+def test_only_retraining_pipeline_registers_versions() -> None:
+    """No role of the platform may approve or delete versions; that is left to people."""
     packages = f"{DEPLOYMENT.model_packages_arn_patterns[1][:-1]}churn/7"
     group = DEPLOYMENT.model_package_group_arn("churn")
     for resource in (group, packages):
@@ -300,8 +300,8 @@ def test_only_the_retraining_pipeline_registers_versions_and_no_role_approves_an
             assert holders(ROLES, f"sagemaker:{action}", resource) == set()
 
 
-def test_a_retraining_pipeline_runs_its_own_jobs_and_reads_what_they_found() -> None:
-    """Neither jobs of others, nor archives, nor features."""
+def test_retraining_pipeline_has_rights_to_its_own_jobs() -> None:
+    """It may read verdicts, but neither run other jobs nor read model archives."""
     (role,) = [each for each in ROLES if each.name == DEPLOYMENT.retraining_pipeline_role]
     jobs = f"arn:aws:sagemaker:eu-west-1:{DEPLOYMENT.account_id}"
     for kind in ("Processing", "Training"):
@@ -316,8 +316,8 @@ def test_a_retraining_pipeline_runs_its_own_jobs_and_reads_what_they_found() -> 
     assert not allows(role, "s3:PutObject", f"{bucket}/models/churn/retraining/u5hlwpzq3yqn/verdict.json")
 
 
-def test_only_the_retraining_pipeline_trains_and_no_role_repeats_an_execution() -> None:
-    """A failed retraining is followed by another attempt, with a plan of its own."""
+def test_only_retraining_pipeline_starts_training_jobs() -> None:
+    """No role may retry an execution, because a failed retraining starts as a new attempt."""
     jobs = f"arn:aws:sagemaker:eu-west-1:{DEPLOYMENT.account_id}:training-job"
     job = f"{jobs}/pipelines-u5hlwpzq3yqn-TrainModel-x"
     for verb in ("Create", "Describe", "Stop"):
@@ -330,8 +330,8 @@ def test_only_the_retraining_pipeline_trains_and_no_role_repeats_an_execution() 
         }
 
 
-def test_retraining_is_started_by_clocks_daemon_and_runs_and_scoring_by_its_clock_alone() -> None:
-    """IAM has no pattern for the names of scoring pipelines alone: their clock could start retraining."""
+def test_only_known_roles_start_pipelines() -> None:
+    """IAM patterns cannot separate the names, so the scoring schedule's role may also start retraining."""
     start = "sagemaker:StartPipelineExecution"
     retraining, scoring = (
         DEPLOYMENT.retraining_pipeline_arn("churn"),
@@ -346,8 +346,8 @@ def test_retraining_is_started_by_clocks_daemon_and_runs_and_scoring_by_its_cloc
     }
 
 
-def test_a_package_group_keeps_its_decisions_to_people() -> None:
-    """The policy refuses every role of the stage, and nobody else."""
+def test_package_group_leaves_decisions_to_people() -> None:
+    """Its policy denies changes to every role of the stage, but not to people's roles."""
     (statement,) = resource_definitions.package_group_policy(DEPLOYMENT, "churn")["Statement"]
     assert statement["Effect"] == "Deny"
     assert set(statement["Action"]) == {"sagemaker:UpdateModelPackage", "sagemaker:DeleteModelPackage"}

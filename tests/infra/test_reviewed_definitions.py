@@ -1,17 +1,17 @@
-"""The pipelines of the example's models, as a person has reviewed them."""
+"""The pipelines of the example's models are the reviewed ones."""
 
 from __future__ import annotations
 
 from tests.infra.retraining_definitions import REVIEWED, filled_definitions
 
 
-def test_the_pipelines_of_the_example_are_those_that_were_reviewed() -> None:
-    """Whatever changes in a deployed pipeline is a diff that somebody reads.
+def test_example_pipelines_equal_the_reviewed_ones() -> None:
+    """Every change of a deployed pipeline appears in a diff for review.
 
-    If it changes on purpose, run `python -m tests.infra.retraining_definitions`.
+    After an intended change run `python -m tests.infra.retraining_definitions`.
     """
     made = filled_definitions()
     reviewed = {path.name: path.read_text(encoding="utf-8") for path in REVIEWED.glob("*.json")}
     assert set(reviewed) >= {"airport_congestion.json", "flight_delay.json"}
-    # Whoever adds models of their own changes no reviewed file.
+    # Only reviewed files are compared, so adding a model changes none of them.
     assert {name: made.get(name) for name in reviewed} == reviewed

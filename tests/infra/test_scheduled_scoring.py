@@ -1,4 +1,4 @@
-"""What infrastructure takes from a declaration is what Dagster takes from the same file."""
+"""Infrastructure and Dagster take the same values from a declaration."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ DEPLOYMENT = Deployment("local", "000000000000", "us-east-1")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Give a project of models that SageMaker itself scores."""
+    """Give a project of models that SageMaker scores without Dagster."""
     return write_models(tmp_path / "project")
 
 
 @pytest.fixture
 def defs(project: Project) -> Path:
-    """Give the folder of its models."""
+    """Give the folder of the project's models."""
     return project.defs
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
-def test_both_read_the_same(project: Project, defs: Path, model: str) -> None:
-    """Whether a file says everything, or leaves all to defaults."""
+def test_infrastructure_and_dagster_read_the_same_declaration(
+    project: Project, defs: Path, model: str
+) -> None:
+    """Explicit values and defaults are read alike."""
     (read,) = [each for each in provisioned_models(project) if each.name == model]
     assert read.scheduled == declaration_in(defs / model / "defs.yaml")
 
@@ -57,16 +59,16 @@ def test_both_read_the_same(project: Project, defs: Path, model: str) -> None:
         (HOURLY, "cron(10 * * * ? *)", False),
     ],
 )
-def test_a_declaration_gives_the_schedule(defs: Path, model: str, expression: str, is_running: bool) -> None:
-    """As EventBridge takes it; one that is not declared is the usual one, and does not run."""
+def test_schedule_follows_the_declaration(defs: Path, model: str, expression: str, is_running: bool) -> None:
+    """The cron expression suits EventBridge; without a declared schedule it is the default, not running."""
     declared = declaration_of(model, defs)
     assert scheduler_cron(declared.schedule.cron_of(declared.partitions)) == expression
     assert declared.schedule.running == is_running
 
 
 @pytest.mark.parametrize("model", [DAILY, LEAST, HOURLY])
-def test_the_documents_lie_where_dagster_would_put_them(project: Project, model: str) -> None:
-    """The same columns under the same key, whoever scores; and what the jobs read."""
+def test_documents_have_the_keys_that_dagster_uses(project: Project, model: str) -> None:
+    """Schema and inputs have the same key and content, no matter who starts the scoring."""
     declared = declaration_of(model, project.defs)
     written: dict[str, bytes] = {}
     platform: Any = SimpleNamespace(bucket=SimpleNamespace(put=written.__setitem__))
@@ -99,10 +101,10 @@ def test_the_documents_lie_where_dagster_would_put_them(project: Project, model:
         ),
     ],
 )
-def test_what_cannot_be_provisioned_is_reported(
+def test_invalid_value_or_template_is_refused(
     project: Project, defs: Path, was: str, becomes: str, message: str
 ) -> None:
-    """A wrong value by file, line and field; a template as well, as nothing on AWS could fill it in."""
+    """The error names file, line and field; AWS cannot fill in templates."""
     path = defs / HOURLY / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace(was, becomes))
@@ -112,8 +114,8 @@ def test_what_cannot_be_provisioned_is_reported(
 
 
 @pytest.mark.parametrize("model", [HOURLY, DAILY])
-def test_templates_may_stand_in_what_is_for_people(project: Project, defs: Path, model: str) -> None:
-    """Nothing on AWS is made of description, owners, group and tags: the pipelines are as without them."""
+def test_templates_in_descriptive_fields_change_nothing(project: Project, defs: Path, model: str) -> None:
+    """Templates in description, owners, group and tags do not change the pipelines."""
     path = defs / model / "defs.yaml"
     text = path.read_text()
     if model == DAILY:
@@ -139,8 +141,8 @@ def test_templates_may_stand_in_what_is_for_people(project: Project, defs: Path,
     assert made[0] == made[1]
 
 
-def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> None:
-    """The job fails by the same numbers as the load of its batch."""
+def test_score_job_gets_the_declared_tolerance(defs: Path) -> None:
+    """The score job refuses a batch by the same numbers as the load."""
     declared = declaration_of(HOURLY, defs)
     deployment = SimpleNamespace(registry_table="registry")
     settings: Any = SimpleNamespace(data_bucket="mlpipe-data", deployment=deployment, code_version="v")
@@ -157,8 +159,8 @@ def test_dagster_tells_its_score_job_what_the_model_tolerates(defs: Path) -> Non
     assert arguments.chunk_rows == declared.scoring.chunk_rows == 5000
 
 
-def test_models_that_dagster_scores_are_retrained_alone() -> None:
-    """No pipeline that scores is provisioned of them."""
+def test_models_scored_by_dagster_have_no_scoring_pipeline() -> None:
+    """Only their retraining pipelines are provisioned."""
     shipped = provisioned_models(EXAMPLE)
     assert all(each.scheduled is None for each in shipped)
     assert all(each.retrained is not None for each in shipped)

@@ -1,4 +1,4 @@
-"""The SQL that sets Snowflake up names what the programs use, and can be run again."""
+"""The setup SQL for Snowflake uses the platform's names and can be run again."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SQL = setup_sql(DEPLOYMENT, MODELS, retention_days=1)
 STATEMENTS = statements(SQL)
 
 
-def test_every_statement_is_safe_to_run_again() -> None:
-    """It creates what is missing, replaces a view with its grants, grants, or only looks."""
+def test_every_setup_statement_is_repeatable() -> None:
+    """Statements create what is missing, replace a view with its grants, grant or describe."""
     made = r"CREATE \w+( \w+)? IF NOT EXISTS |CREATE OR REPLACE SECURE VIEW \S+ COPY GRANTS "
     safe = rf"USE ROLE |GRANT |DESC |ALTER DATABASE \S+ SET |{made}"
     assert len(STATEMENTS) > 20
     assert [each for each in STATEMENTS if not re.match(safe, each)] == []
 
 
-def test_the_names_are_those_of_the_deployment() -> None:
-    """Database, warehouse, role, integration, bucket and Snowflake's own IAM role."""
+def test_setup_uses_the_deployment_names() -> None:
+    """Database, warehouse, role, integration, bucket and IAM role have the deployment's names."""
     for name in (
         f"CREATE DATABASE IF NOT EXISTS {DEPLOYMENT.snowflake_database};",
         f"CREATE WAREHOUSE IF NOT EXISTS {DEPLOYMENT.snowflake_warehouse}\n",
@@ -43,8 +43,8 @@ def test_the_names_are_those_of_the_deployment() -> None:
     assert "<%" not in SQL
 
 
-def test_every_model_s_live_view_is_shared() -> None:
-    """By the name that the contract gives the view, behind a secure view of the same name."""
+def test_live_view_of_every_model_is_shared() -> None:
+    """A secure view with the live view's name is shared for each model."""
     schema = PredictionSchema((Column("entity_id", ColumnType.parse("string"), nullable=False),), "entity_id")
     for model in MODELS:
         view = WarehouseTable(model, schema).view.strip('"')
@@ -54,8 +54,8 @@ def test_every_model_s_live_view_is_shared() -> None:
     assert len(shared) == len(MODELS)
 
 
-def test_the_loader_s_rights_do_not_reach_beyond_its_schema() -> None:
-    """It owns nothing of the account: neither roles nor integrations, and readers see views only."""
+def test_loader_rights_are_limited_to_its_schema() -> None:
+    """No role gets all privileges or ownership, and readers see views only."""
     granted = [each for each in STATEMENTS if each.startswith("GRANT ")]
     loader = [each for each in granted if each.endswith(f"TO ROLE {DEPLOYMENT.snowflake_role}")]
     assert len(loader) == 4
@@ -65,8 +65,8 @@ def test_the_loader_s_rights_do_not_reach_beyond_its_schema() -> None:
     assert all("VIEWS IN SCHEMA" in each for each in readers)
 
 
-def test_the_loader_may_make_its_stage() -> None:
-    """It needs the right to use the integration that the stage names, and to make stages in its schema."""
+def test_loader_may_create_its_stage() -> None:
+    """It may use the stage's integration and create stages in its schema."""
     role = DEPLOYMENT.snowflake_role
     assert f"GRANT USAGE ON INTEGRATION {DEPLOYMENT.snowflake_integration} TO ROLE {role}" in STATEMENTS
     schema = f"{DEPLOYMENT.snowflake_database}.{DEPLOYMENT.snowflake_schema}"
@@ -76,16 +76,16 @@ def test_the_loader_may_make_its_stage() -> None:
     )
 
 
-def test_what_the_integration_allows_its_role_may_read() -> None:
-    """The role that Snowflake comes as reads all of the allowed location, and nothing beside it."""
+def test_snowflake_role_reads_the_allowed_location() -> None:
+    """Snowflake's IAM role may read exactly the location that the integration allows."""
     (read,) = [each for each in snowflake_statements(DEPLOYMENT) if "s3:GetObject" in each["Action"]]
     location = allowed_location(DEPLOYMENT.data_bucket).removeprefix("s3://")
     assert read["Resource"] == [f"arn:aws:s3:::{location}*"]
 
 
 @pytest.mark.parametrize(("days", "is_taken"), [(-1, False), (0, True), (1, True), (90, True), (91, False)])
-def test_time_travel_is_a_setting_of_the_stage(days: int, *, is_taken: bool) -> None:
-    """A day unless it is set, which every edition has; never more than any edition has."""
+def test_stage_sets_time_travel_days(days: int, *, is_taken: bool) -> None:
+    """The default of one day works in every edition; a value beyond 0 to 90 days is refused."""
     assert STAGES["prod"].snowflake_retention_days == 1
     if is_taken:
         settings = changed_stage(snowflake_retention_days=days)
@@ -97,8 +97,8 @@ def test_time_travel_is_a_setting_of_the_stage(days: int, *, is_taken: bool) -> 
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_it_is_printed_for_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the stage's own names and its own days of Time Travel."""
+def test_setup_is_printed_for_each_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The SQL has the stage's database name and days of Time Travel."""
     assert main([stage]) == 0
     printed = capsys.readouterr().out
     settings = STAGES[stage]

@@ -45,7 +45,7 @@ CHURN: dict[str, Any] = {
 
 
 def churn_project(root: Path, **changes: Any) -> Project:
-    """Write a project with one model, whose declaration is changed, and return it."""
+    """Write a project with one model, apply changes to its declaration, and return it."""
     project = new_project(root)
     folder = project.defs / "churn"
     folder.mkdir()
@@ -55,14 +55,14 @@ def churn_project(root: Path, **changes: Any) -> Project:
 
 
 def line_of(project: Project, text: str) -> int:
-    """Return the number of the only line of the declaration that holds a text."""
+    """Return the number of the only line of the declaration that contains a text."""
     lines = (project.defs / "churn" / "defs.yaml").read_text(encoding="utf-8").splitlines()
     (number,) = [number for number, line in enumerate(lines, 1) if text in line]
     return number
 
 
-def test_what_a_stage_does_not_allow_is_refused_with_file_and_line(tmp_path: Path) -> None:
-    """Each bucket and secret at once, where the declaration names it; the data bucket needs no consent."""
+def test_disallowed_source_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    """All disallowed buckets and secrets are reported at once; the data bucket is always allowed."""
     project = churn_project(tmp_path)
     with pytest.raises(SourceRefusedError) as refused:
         stage_source_statements(PROD, provisioned_models(project))
@@ -78,8 +78,8 @@ def test_what_a_stage_does_not_allow_is_refused_with_file_and_line(tmp_path: Pat
     assert "source_buckets or source_secrets of prod in stages.yaml" in str(refused.value)
 
 
-def test_what_a_stage_allows_is_granted(tmp_path: Path) -> None:
-    """The key of a bucket's own is the stage's to name; a bucket that no source uses is not opened."""
+def test_allowed_sources_are_granted(tmp_path: Path) -> None:
+    """Jobs may read allowed sources and use their KMS keys; allowed buckets without sources stay closed."""
     key = "arn:aws:kms:us-east-1:444455556666:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     settings = changed_stage(
         source_buckets=[{"name": "acme-lake", "key_arn": key}, {"name": "acme-models"}, {"name": "attic"}],
@@ -98,8 +98,8 @@ def test_what_a_stage_allows_is_granted(tmp_path: Path) -> None:
     assert not any("attic" in resource for resources in granted.values() for resource in resources)
 
 
-def test_the_data_bucket_may_be_named(tmp_path: Path) -> None:
-    """It is the stage's own, whether a source says so or not."""
+def test_data_bucket_may_be_named_explicitly(tmp_path: Path) -> None:
+    """A source that names the stage's own data bucket needs no permission of the stage."""
     bucket = PROD.deployment().data_bucket
     source = {"format": "parquet", "path": "raw/orders/{date}.parquet", "bucket": bucket, "history": 7}
     project = churn_project(tmp_path, sources={"orders": source}, model={**CHURN["model"], "bucket": bucket})
@@ -107,8 +107,8 @@ def test_the_data_bucket_may_be_named(tmp_path: Path) -> None:
     assert all(resource.startswith(f"arn:aws:s3:::{bucket}/") for resource in read["Resource"])
 
 
-def test_templates_do_not_hide_what_jobs_read(tmp_path: Path) -> None:
-    """Dagster alone fills them in: they may stand anywhere, but not in what the rights are made of."""
+def test_templates_are_refused_in_sources(tmp_path: Path) -> None:
+    """Only Dagster fills in templates, so they may not decide what jobs are allowed to read."""
     description = "{{ env('KIND') }}"
     plain = churn_project(tmp_path / "plain", description=description)
     known = churn_project(tmp_path / "known")
@@ -130,8 +130,8 @@ def test_templates_do_not_hide_what_jobs_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack
-def test_the_local_stack_has_what_sources_name(tmp_path: Path, clients: Clients) -> None:
-    """Empty buckets, and secrets that log in to the stand-in; a second time changes nothing."""
+def test_local_stack_has_buckets_and_secrets_of_sources(tmp_path: Path, clients: Clients) -> None:
+    """Provisioning creates empty buckets and secrets with the local login, and can be repeated."""
     models = provisioned_models(churn_project(tmp_path))
     assert (named_buckets(models), named_secrets(models)) == (
         ("acme-lake", "acme-models"),

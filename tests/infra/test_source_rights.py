@@ -1,4 +1,4 @@
-"""Sources and models trained elsewhere get exactly the rights that they need; no other key is readable."""
+"""Jobs may read exactly their declared sources and externally trained models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INLINE_POLICY_LIMIT = 10_240
 
 
 def source(name: str = "orders", **members: Any) -> Source:
-    """Return a source; a Parquet one unless its format is given."""
+    """Return a source, in Parquet by default."""
     return Source(name=name, **{"format": "parquet", **members})
 
 
@@ -32,12 +32,12 @@ def model(*sources: Source, name: str = "churn", **members: Any) -> ModelInputs:
 
 
 def granted(statements: tuple[Statement, ...]) -> RoleDefinition:
-    """Return a role that may do what statements say, and nothing else."""
+    """Return a role with these statements only."""
     return RoleDefinition("jobs", "sagemaker.amazonaws.com", None, statements)
 
 
 def listed(statements: tuple[Statement, ...]) -> dict[str, list[str]]:
-    """Return by bucket the prefixes that may be listed."""
+    """Return the prefixes that may be listed, by bucket."""
     return {
         bucket: each["Condition"]["StringLike"]["s3:prefix"]
         for each in statements
@@ -98,10 +98,10 @@ def listed(statements: tuple[Statement, ...]) -> dict[str, list[str]]:
         ),
     ],
 )
-def test_a_source_opens_the_beginning_of_its_path_and_nothing_else(
+def test_source_grants_only_the_prefix_of_its_path(
     path: str, form: str, read: str, prefix: str, not_read: str
 ) -> None:
-    """Delta's log lies below its table; a key of another beginning stays closed, and nothing is written."""
+    """Keys with another prefix cannot be read, and no key can be written."""
     statements = source_statements(DEPLOYMENT, [model(source(format=form, path=path))])
     role = granted(statements)
     assert allows(role, "s3:GetObject", f"{DATA}/{read}")
@@ -111,8 +111,8 @@ def test_a_source_opens_the_beginning_of_its_path_and_nothing_else(
     assert all(all(wildcard_reasons(DEPLOYMENT, each).values()) for each in role.statements)
 
 
-def test_a_delta_table_without_a_checkpoint_can_be_opened() -> None:
-    """S3 calls a missing key forbidden unless its bucket may be listed; only a table's bucket may."""
+def test_delta_table_without_checkpoint_can_be_opened() -> None:
+    """S3 reports a missing key as forbidden unless its bucket may be listed, so a table's bucket may."""
     table = source("rates", format="delta", path="rates", bucket="acme-lake")
     statements = source_statements(DEPLOYMENT, [model(source(path="raw/a={date}/x"), table)])
     (missing,) = [each for each in statements if "Null" in each.get("Condition", {})]
@@ -120,15 +120,15 @@ def test_a_delta_table_without_a_checkpoint_can_be_opened() -> None:
     assert missing["Condition"] == {"Null": {"s3:prefix": "true"}}
 
 
-def test_without_sources_there_is_no_further_right() -> None:
-    """A model that reads nothing gives its role nothing, not even below `raw/`."""
+def test_model_without_sources_gets_no_rights() -> None:
+    """The jobs' role cannot read `raw/` unless a source needs it."""
     assert source_statements(DEPLOYMENT, [model()]) == ()
     role = role_definitions.sagemaker_role(DEPLOYMENT, ())
     assert not allows(role, "s3:GetObject", f"{DATA}/raw/orders/x.csv")
 
 
-def test_other_buckets_are_read_by_prefix_with_their_own_key() -> None:
-    """Each bucket's listing is bound to its own prefixes; a key that no source needs stays closed."""
+def test_other_buckets_are_read_by_prefix_and_key() -> None:
+    """Each bucket has its own listed prefixes, and only KMS keys of used buckets may decrypt."""
     statements = source_statements(
         DEPLOYMENT,
         [model(source(path="raw/a={date}/x"), source("rates", bucket="acme-lake", path="rates/{date}.csv"))],
@@ -143,8 +143,8 @@ def test_other_buckets_are_read_by_prefix_with_their_own_key() -> None:
     assert len({each["Sid"] for each in role.statements}) == len(role.statements)
 
 
-def test_a_query_opens_its_secret_alone() -> None:
-    """The secret that it names, whose last characters AWS invents; no bucket."""
+def test_query_grants_only_its_secret() -> None:
+    """A Snowflake source grants its secret, not other secrets and no bucket."""
     query = source("rates", format="snowflake", secret="acme/warehouse", query="select 1")
     statements = source_statements(DEPLOYMENT, [model(query), model(query, name="other")])
     role = role_definitions.sagemaker_role(DEPLOYMENT, statements)
@@ -155,16 +155,16 @@ def test_a_query_opens_its_secret_alone() -> None:
     assert not allows(role, "secretsmanager:GetSecretValue", other)
 
 
-def test_a_model_trained_elsewhere_opens_its_one_file() -> None:
-    """In its bucket, without a star."""
+def test_externally_trained_model_grants_only_its_file() -> None:
+    """The role may read one key of the model's bucket, without a wildcard."""
     elsewhere = TrainedElsewhere(key="models/churn.ubj", bucket="acme-lake", sha256="0" * 64, codec="xgboost")
     statements = source_statements(DEPLOYMENT, [model(trained_elsewhere=elsewhere)])
     assert [each["Resource"] for each in statements] == [[f"{LAKE}/models/churn.ubj"], [LAKE]]
     assert listed(statements) == {LAKE: ["models/churn.ubj"]}
 
 
-def test_models_that_share_a_source_name_it_once() -> None:
-    """A beginning that another one includes adds nothing; the order of models changes nothing."""
+def test_shared_sources_are_granted_once() -> None:
+    """A prefix within another one adds nothing, and the order of models does not matter."""
     models = [
         model(source(path="raw/orders/dt={date}/*.parquet"), name="one"),
         model(source(path="raw/orders/{partition}"), source("again", path="raw/orders/"), name="two"),
@@ -176,30 +176,30 @@ def test_models_that_share_a_source_name_it_once() -> None:
 
 
 @pytest.mark.parametrize("path", ["{date}/x.csv", "*.parquet", "/{date}", "/"])
-def test_a_source_without_a_fixed_beginning_is_refused(path: str) -> None:
-    """It would open the whole bucket, predictions and other models' data included."""
+def test_source_without_fixed_prefix_is_refused(path: str) -> None:
+    """It would open the whole bucket, including predictions and other models' data."""
     with pytest.raises(SourceRightsError, match=r"churn: The source orders reads a whole bucket"):
         source_statements(DEPLOYMENT, [model(source(path=path))])
 
 
 @pytest.mark.parametrize("resource", [f"{DATA}/*", "arn:aws:s3:::*/raw*", f"{DATA}/raw/*/x*", f"{DATA}/ra?*"])
-def test_a_source_gives_no_reason_for_a_wider_star(resource: str) -> None:
-    """Neither a whole bucket, nor any bucket, nor a star within."""
+def test_source_does_not_justify_wider_wildcards(resource: str) -> None:
+    """A whole bucket, any bucket and a wildcard within a key are refused."""
     with pytest.raises(UnexplainedWildcardError):
         wildcard_reasons(
             DEPLOYMENT, {"Sid": "ReadSources", "Action": ["s3:GetObject"], "Resource": [resource]}
         )
 
 
-def test_signs_of_iam_in_a_path_stand_for_themselves() -> None:
-    """A question mark in a key is no wildcard, and a dollar begins no variable."""
+def test_iam_characters_in_a_path_are_escaped() -> None:
+    """A question mark in a key is no wildcard, and a dollar sign starts no variable."""
     statements = source_statements(DEPLOYMENT, [model(source(path="raw/a?$/{date}"))])
     assert statements[0]["Resource"] == [f"{DATA}/raw/a${{?}}${{$}}/*"]
     assert all(wildcard_reasons(DEPLOYMENT, statements[0]).values())
 
 
-def test_a_policy_that_iam_would_refuse_is_refused_here() -> None:
-    """What fits, fits with the longest stage too; what does not is told before a deployment."""
+def test_too_large_policy_is_refused_before_deployment() -> None:
+    """The sources of 45 models fit into IAM's limit with the longest stage name; those of 200 do not."""
     longest = Deployment("production12", "123456789012", "ap-southeast-5")
 
     def models(count: int) -> list[ModelInputs]:

@@ -1,4 +1,4 @@
-"""What a project's `stages.yaml` refuses, and what the guide says of its stages."""
+"""`stages.yaml` is validated with file and line, and the deployment guide matches the stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.projects import EXAMPLE
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Lambda keeps so much of an account's concurrency from provisioned concurrency.
+# Lambda reserves this much of an account's concurrency.
 KEPT_BY_LAMBDA = 100
 TEXT = """\
 live:
@@ -45,14 +45,14 @@ live:
 
 
 def write(folder: Path, text: str) -> Path:
-    """Write a project's stages, and return the file."""
+    """Write a project's `stages.yaml` and return its path."""
     path = folder / "stages.yaml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> None:
-    """The pool's id stands for the issuer and the address of its keys."""
+def test_omitted_stage_settings_have_defaults(tmp_path: Path) -> None:
+    """A Cognito pool's id determines the issuer and the address of its keys."""
     settings = stage_in(write(tmp_path, TEXT), "live")
     assert settings.deployment().registry_table == "mlpipe-live-registry"
     assert (settings.home.name, settings.serving_regions) == ("us-east-1", ("us-west-2",))
@@ -116,10 +116,8 @@ def test_a_stage_says_what_differs_and_defaults_say_the_rest(tmp_path: Path) -> 
         ("live:", "? [live, dead]\n:", ":1 is not valid YAML: found unhashable key"),
     ],
 )
-def test_a_fault_is_told_with_file_line_and_member(
-    tmp_path: Path, was: str, becomes: str, message: str
-) -> None:
-    """Whoever writes the file finds the place at once."""
+def test_error_names_file_line_and_member(tmp_path: Path, was: str, becomes: str, message: str) -> None:
+    """An invalid setting is reported with the file, the line and the setting's name."""
     assert was in TEXT
     path = write(tmp_path, TEXT.replace(was, becomes))
     with pytest.raises(StageSettingsError) as refused:
@@ -127,8 +125,8 @@ def test_a_fault_is_told_with_file_line_and_member(
     assert f"{path}{message}" in str(refused.value)
 
 
-def test_all_faults_of_all_stages_are_told_together(tmp_path: Path) -> None:
-    """Nobody corrects one to meet the next."""
+def test_all_errors_of_all_stages_are_reported_together(tmp_path: Path) -> None:
+    """One run shows everything that has to be corrected."""
     wrong = TEXT.replace("pointer_hours: 72", "pointer_hours: x").replace("run_cpu: 512", "run_cpu: y")
     path = write(tmp_path, f"{wrong}{wrong.replace('live:', 'other:')}")
     with pytest.raises(StageSettingsError) as refused:
@@ -138,24 +136,24 @@ def test_all_faults_of_all_stages_are_told_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "live: 1", "- live"])
-def test_a_file_without_stages_is_refused(tmp_path: Path, text: str) -> None:
-    """It may have been emptied by mistake; nothing is deployed of it."""
+def test_file_without_stages_is_refused(tmp_path: Path, text: str) -> None:
+    """A file that was emptied by mistake must not be deployed."""
     with pytest.raises(StageSettingsError, match=r"stages\.yaml"):
         stages_in(write(tmp_path, text))
 
 
-def test_a_missing_file_and_a_missing_stage_are_told(tmp_path: Path) -> None:
-    """By the file's path, and by the stages that there are."""
+def test_missing_file_or_stage_is_reported(tmp_path: Path) -> None:
+    """The error names the file's path, or the stages that exist."""
     with pytest.raises(StageSettingsError, match=r"stages\.yaml cannot be read: .* Write it as"):
         stages_in(tmp_path / "stages.yaml")
     with pytest.raises(StageSettingsError, match=r"has no stage prd\. Its stages are live\."):
         chosen_stages(write(tmp_path, TEXT), ["prd"])
 
 
-# The scope for all models is one of the ten.
+# The scope for all models is one of the ten values.
 @pytest.mark.parametrize(("field", "most"), [("single_models", 9), ("client_ids", 10), ("audiences", 10)])
-def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
-    """The most that a stage may name make a claim of ten values; one more is refused here."""
+def test_token_claims_hold_at_most_ten_values(field: str, most: int) -> None:
+    """The load balancer's rule accepts ten values per claim, so a stage with more is refused."""
 
     def tokens(count: int) -> dict[str, Any]:
         return {**PROD.tokens.model_dump(), field: [f"value_{number}" for number in range(count)]}
@@ -167,8 +165,8 @@ def test_a_rule_s_claims_hold_ten_values(field: str, most: int) -> None:
         changed_stage(tokens=tokens(most + 1))
 
 
-def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
-    """A smaller quota of Lambda fails a deployment, or warm environments under load."""
+def test_guide_names_required_concurrency_of_each_stage() -> None:
+    """A smaller Lambda quota would fail a deployment or warm environments under load."""
     guide = (PLATFORM / "docs" / "deployment.md").read_text(encoding="utf-8")
     needed = {name: each.api.most_warm_environments + KEPT_BY_LAMBDA for name, each in STAGES.items()}
     assert f"{needed['prod']} for `prod`, {needed['dev']} for `dev`" in guide
@@ -182,13 +180,13 @@ def test_the_guide_names_the_concurrency_that_each_stage_needs() -> None:
         (("https://a.example:99999=weather",), "is not https://host"),
     ],
 )
-def test_a_provider_has_one_address_of_its_own(origins: tuple[str, ...], message: str) -> None:
-    """Dagster finds it by a variable of its name, which another provider or the platform would take over."""
+def test_provider_needs_one_valid_address(origins: tuple[str, ...], message: str) -> None:
+    """Dagster reads an address from a variable named after the provider, so names must not collide."""
     with pytest.raises(ValidationError, match=message):
         changed_stage(provider_origins=origins)
 
 
-def test_the_example_s_stages_share_what_they_have_in_common() -> None:
-    """An anchor of YAML's stands for the same regions in both."""
+def test_example_stages_share_their_regions() -> None:
+    """A YAML anchor defines the regions of both stages."""
     assert list(stages_in(EXAMPLE.stages_file)) == ["dev", "prod"]
     assert STAGES["dev"].regions == PROD.regions

@@ -1,4 +1,4 @@
-"""A component that saves its state when it is asked to end is let finish, however long that takes."""
+"""A stopping component may finish saving its state, however long that takes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.stack_runs import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A busy machine may let the stand-in that saves stand still for some seconds.
+# On a busy machine the saving process may make no progress for some seconds.
 SAVING_IDLE_SECONDS = 5
 HANGING_IDLE_SECONDS = 2
-# Asked to end, it writes bit by bit until the file `enough` is there.
+# After SIGTERM it keeps writing until the file `enough` exists.
 SLOW = """
 import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -56,7 +56,7 @@ time.sleep(300)
 
 @pytest.fixture
 def directory(tmp_path: Path) -> StackDirectory:
-    """Give the state directory of a stack without any component."""
+    """Give the state directory of a stack without components."""
     directory = StackDirectory(tmp_path)
     directory.create()
     state_of_aws(directory).mkdir(parents=True)
@@ -64,12 +64,12 @@ def directory(tmp_path: Path) -> StackDirectory:
 
 
 def command(directory: StackDirectory, program: str) -> tuple[str, ...]:
-    """Return the command line of a stand-in for the emulator."""
+    """Return the command line of a process that replaces the emulator."""
     return (sys.executable, "-c", program, str(state_of_aws(directory)))
 
 
 def started(directory: StackDirectory, program: str, idle_seconds: int) -> SupervisedComponent:
-    """Return a supervised stand-in that has begun."""
+    """Return a supervised process that runs this program and has started."""
     component = Component(
         name="aws",
         title="a stand-in that saves when it ends",
@@ -87,8 +87,8 @@ def started(directory: StackDirectory, program: str, idle_seconds: int) -> Super
     return supervised
 
 
-def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -> None:
-    """It takes longer than it may be idle, its status tells how far it is, and its state is whole."""
+def test_saving_component_is_not_killed(directory: StackDirectory) -> None:
+    """It may exceed the idle limit while it writes; its status shows progress and its state is complete."""
     supervised, state = started(directory, SLOW, SAVING_IDLE_SECONDS), state_of_aws(directory)
     supervised.ask_to_stop()
     asked, details = time.monotonic(), []
@@ -105,10 +105,10 @@ def test_a_component_that_still_saves_is_not_killed(directory: StackDirectory) -
     assert (supervised.status.state, supervised.status.detail, supervised.status.loss) == ("stopped", "", "")
 
 
-def test_a_hanging_component_is_killed_and_its_loss_reported(
+def test_hanging_component_is_killed_and_its_loss_reported(
     directory: StackDirectory,
 ) -> None:
-    """A wait without an end would help nobody."""
+    """A component that neither stops nor writes is killed after the idle limit."""
     supervised = started(directory, HANGING, HANGING_IDLE_SECONDS)
     supervised.ask_to_stop()
     supervised.finish_stop(deadline=time.monotonic() + HANGING_IDLE_SECONDS, on_progress=lambda: None)
@@ -116,10 +116,10 @@ def test_a_hanging_component_is_killed_and_its_loss_reported(
     assert supervised.status.loss == "all"
 
 
-def test_what_a_dead_supervisor_left_is_let_save_too(
+def test_emulator_without_supervisor_may_finish_saving(
     directory: StackDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`down` and `up` end an emulator without a supervisor as gently."""
+    """`mlpipe down` and `up` do not kill a saving emulator whose supervisor is dead."""
     monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", SAVING_IDLE_SECONDS)
     state = state_of_aws(directory)
     environment = clean_environment(directory.root, "aws")
@@ -135,10 +135,10 @@ def test_what_a_dead_supervisor_left_is_let_save_too(
     assert (state / "whole").exists()
 
 
-def test_workers_of_an_emulator_that_is_gone_save_nothing(
+def test_orphaned_emulator_workers_are_killed_at_once(
     directory: StackDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They have its role, and a wait for each of them would cost a minute."""
+    """Workers share the emulator's role but save nothing, so waiting for them would only cost time."""
     monkeypatch.setattr(stack_inspection, "_GRACE_SECONDS", 0.2)
     environment, said = clean_environment(directory.root, "aws"), []
     with subprocess.Popen(command(directory, HANGING), env=environment) as worker:
@@ -147,8 +147,8 @@ def test_workers_of_an_emulator_that_is_gone_save_nothing(
     assert said == []
 
 
-def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for `make down` sees that it is at work, and on what."""
+def test_down_prints_saving_progress(directory: StackDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who wait for `mlpipe down` see which component is still saving."""
     monkeypatch.setattr(stack_control, "_PROGRESS_SECONDS", 0)
     said: list[str] = []
     with subprocess.Popen(["sleep", "60"]) as supervisor:
@@ -168,10 +168,10 @@ def test_down_says_how_far_the_saving_is(directory: StackDirectory, monkeypatch:
     assert said == ["  aws is saving its state for 7 s; 12 MB on disk"]
 
 
-def test_a_process_that_computes_without_writing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    """One that spins after it was asked to end looks busy, and saves nothing."""
+def test_busy_process_without_writes_is_not_awaited_forever(tmp_path: Path) -> None:
+    """A process that uses CPU but saves nothing is given up after the computing limit."""
     spinning = psutil.Popen([sys.executable, "-c", "while True: pass"])
-    # Should the wait have no end, the test still has one.
+    # Kill the process even if the wait never ends.
     mercy = threading.Timer(20, spinning.kill)
     mercy.start()
     try:

@@ -1,4 +1,4 @@
-"""The stand-in refuses what Snowflake refuses, by a statement's text alone; no server is needed for that."""
+"""The Snowflake emulator refuses statements that Snowflake refuses, by their text and without a server."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def _listed(number: int) -> str:
 
 @pytest.fixture
 def account() -> SnowflakeAccount:
-    """An account that was set up by the statements that a person runs on Snowflake."""
+    """An account that ran the setup statements which a person runs on Snowflake."""
     made = SnowflakeAccount()
     for statement in statements(setup_sql(DEPLOYMENT, [], retention_days=1)):
         made.translate(statement)
     return made
 
 
-def test_the_loads_stage_is_one_that_the_set_up_allows(account: SnowflakeAccount) -> None:
-    """The two texts meet: the integration of the set-up, the stage of the load."""
+def test_setup_allows_the_loads_stage(account: SnowflakeAccount) -> None:
+    """The setup's integration allows the location of the stage that a load creates."""
     assert account.translate(STAGE) == STAGE
     assert f"s3://{BUCKET}/predictions/" in account.translate(f"DESC INTEGRATION {INTEGRATION}")
 
@@ -68,17 +68,17 @@ def test_the_loads_stage_is_one_that_the_set_up_allows(account: SnowflakeAccount
         (f"s3://other-{BUCKET}/predictions/", f"storage_integration={INTEGRATION.lower()}"),
     ],
 )
-def test_a_stage_beyond_the_allowed_locations_is_refused(
+def test_stage_outside_allowed_locations_is_refused(
     account: SnowflakeAccount, location: str, integration: str
 ) -> None:
-    """Its URL must begin with one, whether the stage is made or changed."""
+    """A stage's URL must begin with an allowed location, both when it is created and when it is altered."""
     for verb in ("CREATE STAGE", "CREATE OR REPLACE TEMPORARY STAGE", "ALTER STAGE"):
         with pytest.raises(ProgrammingError, match="not allowed by integration"):
             account.translate(f"{verb} S URL = '{location}' {integration}")
 
 
-def test_a_stage_without_integration_or_of_an_unknown_one_is_refused(account: SnowflakeAccount) -> None:
-    """Nobody would let it read the bucket; one with credentials of its own may be made."""
+def test_stage_needs_a_known_integration_or_credentials(account: SnowflakeAccount) -> None:
+    """An S3 stage without either cannot read the bucket; an unknown integration is an error."""
     with pytest.raises(ProgrammingError, match="neither STORAGE_INTEGRATION nor CREDENTIALS"):
         account.translate(f"CREATE STAGE S URL = 's3://{BUCKET}/predictions/'")
     with pytest.raises(ProgrammingError, match="Integration 'OTHER' does not exist"):
@@ -93,8 +93,8 @@ def test_a_stage_without_integration_or_of_an_unknown_one_is_refused(account: Sn
         assert account.translate(statement) == statement
 
 
-def test_an_integration_that_stands_keeps_its_locations(account: SnowflakeAccount) -> None:
-    """`IF NOT EXISTS` changes nothing of it, and `OR REPLACE` all."""
+def test_existing_integration_keeps_its_locations(account: SnowflakeAccount) -> None:
+    """`IF NOT EXISTS` leaves an existing integration unchanged; `OR REPLACE` replaces its locations."""
     other = "STORAGE_ALLOWED_LOCATIONS = ('s3://a/', 's3://b/c/')"
     account.translate(f"CREATE STORAGE INTEGRATION IF NOT EXISTS {INTEGRATION} {other}")
     account.translate(STAGE)
@@ -104,8 +104,8 @@ def test_an_integration_that_stands_keeps_its_locations(account: SnowflakeAccoun
     account.translate(f"CREATE STAGE S URL = 's3://b/c/d/' STORAGE_INTEGRATION = {INTEGRATION}")
 
 
-def test_more_time_travel_than_the_standard_edition_has_is_refused(account: SnowflakeAccount) -> None:
-    """A set-up with more than a day stops, as it does on an account of that edition."""
+def test_time_travel_beyond_standard_edition_is_refused(account: SnowflakeAccount) -> None:
+    """A setup with more than one day of Time Travel fails, as on an account of that edition."""
     translated = [account.translate(each) for each in statements(setup_sql(DEPLOYMENT, [], retention_days=0))]
     assert translated
     beyond = statements(setup_sql(DEPLOYMENT, [], retention_days=2))
@@ -114,8 +114,8 @@ def test_more_time_travel_than_the_standard_edition_has_is_refused(account: Snow
 
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN_COLUMNS))
-def test_columns_reserved_by_ansi_are_refused(account: SnowflakeAccount, name: str) -> None:
-    """When a table is made and when it grows, quoted or not; elsewhere the words are functions or texts."""
+def test_ansi_reserved_columns_are_refused(account: SnowflakeAccount, name: str) -> None:
+    """Reserved names are refused as columns, quoted or not, and allowed as functions and texts."""
     for statement in (
         f'CREATE TABLE IF NOT EXISTS "T" ("A" VARCHAR NOT NULL, "{name.upper()}" NUMBER(19,0))',
         f"CREATE OR REPLACE TRANSIENT TABLE D.S.T ({name} DATE)",
@@ -131,8 +131,8 @@ def test_columns_reserved_by_ansi_are_refused(account: SnowflakeAccount, name: s
         assert account.translate(statement) == statement
 
 
-def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
-    """The last statement within a limit is taken, and the first beyond it refused."""
+def test_each_limit_is_exact(account: SnowflakeAccount) -> None:
+    """A statement at the limit is accepted, and one just beyond it is refused."""
     for most, statement in (
         (MAX_STATEMENT_BYTES - len("SELECT ''"), lambda n: f"SELECT '{'x' * n}'"),
         (MAX_IDENTIFIER_CHARACTERS, lambda n: f'CREATE VIEW "{"V" * n}" AS SELECT 1'),
@@ -145,8 +145,8 @@ def test_each_limit_holds_at_its_edge(account: SnowflakeAccount) -> None:
             account.translate(statement(most + 1))
 
 
-def test_copy_options_that_snowflake_refuses_are_refused(account: SnowflakeAccount) -> None:
-    """The vectorized scanner goes with two kinds of error handling, and an unknown option with nothing."""
+def test_invalid_copy_options_are_refused(account: SnowflakeAccount) -> None:
+    """The vectorized scanner allows only two kinds of error handling; unknown options are errors."""
     copy = "COPY INTO T FROM @S FILES = ('a') FILE_FORMAT = (TYPE = PARQUET {}) ON_ERROR = {}"
     for on_error in ("ABORT_STATEMENT", "SKIP_FILE", "'skip_file'"):
         account.translate(copy.format("USE_VECTORIZED_SCANNER = TRUE NULL_IF = ('a', 'b')", on_error))
@@ -158,8 +158,8 @@ def test_copy_options_that_snowflake_refuses_are_refused(account: SnowflakeAccou
         account.translate(copy.format("USE_VECTORISED_SCANNER = TRUE", "ABORT_STATEMENT"))
 
 
-def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> None:
-    """A thousand columns of the longest names: all that a load says stays within Snowflake's limits."""
+def test_statements_of_the_widest_model_are_accepted(account: SnowflakeAccount) -> None:
+    """A load of a thousand columns with the longest names stays within Snowflake's limits."""
     table = WarehouseTable("m" * 41, WIDEST)
     load = WarehouseLoad(table, "20130201T060000Z-0123abcd", "jr_1", cleaning=NO_CLEANING)
     for statement in (
@@ -178,8 +178,8 @@ def test_statements_of_the_widest_model_are_taken(account: SnowflakeAccount) -> 
         assert account.translate(statement) == statement
 
 
-def test_the_move_of_the_most_cleaning_is_taken(account: SnowflakeAccount) -> None:
-    """Rules for as many columns as a job argument has room for, each with the longest expression."""
+def test_load_with_the_most_cleaning_is_accepted(account: SnowflakeAccount) -> None:
+    """Cleaning rules for as many columns as fit into a job argument give statements within the limits."""
     names = [f"c{number:03}" for number in range(MAX_COLUMNS - 1)]
     text = ColumnType.parse("string")
     schema = PredictionSchema(

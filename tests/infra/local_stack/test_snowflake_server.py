@@ -1,4 +1,4 @@
-"""The Snowflake stand-in behind the real connector: it loads Parquet from the local S3 as Snowflake would."""
+"""Through the real connector, the Snowflake emulator loads Parquet from the local S3 as Snowflake would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUCKET = "warehouse-lake"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
-    """The emulator and the stand-in, with a bucket and a database in them."""
+    """A stack of AWS and Snowflake emulators with a bucket and a database."""
     stack = StackRun(tmp_path_factory.mktemp("warehouse") / "state", ("aws", "snowflake"))
     try:
         stack.up()
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
 
 
 def storage_options(run: StackRun) -> dict[str, str]:
-    """Return what delta-rs needs for the local S3."""
+    """Return delta-rs's options for the local S3."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{run.components()['aws']['port']}",
         "AWS_ACCESS_KEY_ID": "test",
@@ -59,7 +59,7 @@ def statements(run: StackRun, *texts: str, **arguments: Any) -> list[tuple[Any, 
 
 
 def write_delta(run: StackRun, name: str, table: Table, **options: Any) -> str:
-    """Write a Delta table to the bucket and return the key of its only file, below the table."""
+    """Write a Delta table to the bucket and return its only file's key, relative to the table."""
     uri = f"s3://{BUCKET}/{name}"
     write_deltalake(uri, table, storage_options=storage_options(run), **options)
     (file,) = DeltaTable(uri, storage_options=storage_options(run)).file_uris()
@@ -67,7 +67,7 @@ def write_delta(run: StackRun, name: str, table: Table, **options: Any) -> str:
 
 
 def copy(run: StackRun, name: str, file: str, columns: str) -> None:
-    """Create a table of that name and copy one file of the Delta table into it, as the loader does."""
+    """Create a table and copy one file of the Delta table of this name into it, as the loader does."""
     statements(
         run,
         f"CREATE OR REPLACE TABLE {name} ({columns})",
@@ -80,8 +80,8 @@ def copy(run: StackRun, name: str, file: str, columns: str) -> None:
     )
 
 
-def test_the_connector_copies_a_delta_tables_parquet_and_reads_it_back(run: StackRun) -> None:
-    """Text, a 64-bit integer and a decimal arrive as they were written."""
+def test_connector_copies_parquet_of_a_delta_table(run: StackRun) -> None:
+    """Text, 64-bit integers and decimals can be read back unchanged."""
     table = Table.from_arrays(
         [
             Array(["AA-1141-JFK", "Žluťoučký"], type=DataType.string()),
@@ -96,8 +96,8 @@ def test_the_connector_copies_a_delta_tables_parquet_and_reads_it_back(run: Stac
     assert rows == [("AA-1141-JFK", 2**63 - 1, Decimal("1.50")), ("Žluťoučký", -(2**63), None)]
 
 
-def test_a_path_that_looks_like_a_partition_invents_no_column(run: StackRun) -> None:
-    """A Delta partition column is not in the files: Snowflake loads NULL, and so does the stand-in."""
+def test_partition_in_path_is_loaded_as_null(run: StackRun) -> None:
+    """A Delta partition column is not stored in the files, so it is NULL, as on Snowflake."""
     table = Table.from_arrays(
         [Array([7], type=DataType.int64()), Array(["NL"], type=DataType.string())],
         names=["amount", "country"],
@@ -108,8 +108,8 @@ def test_a_path_that_looks_like_a_partition_invents_no_column(run: StackRun) -> 
     assert statements(run, "SELECT AMOUNT, COUNTRY FROM LAKE.PUBLIC_DATA.SALES") == [(7, None)]
 
 
-def test_dagsters_snowflake_resource_works(run: StackRun) -> None:
-    """The resource that product code uses reaches the stand-in by its connection arguments alone."""
+def test_dagster_snowflake_resource_connects(run: StackRun) -> None:
+    """The resource that product code uses needs only connection arguments to reach the emulator."""
     resource = SnowflakeResource(
         account="local",
         user="test",
@@ -132,8 +132,8 @@ def test_dagsters_snowflake_resource_works(run: StackRun) -> None:
         assert cursor.fetchall() == [(3,)]
 
 
-def test_many_sessions_share_the_databases(run: StackRun) -> None:
-    """A row committed in one session is read in another, and an open transaction is not."""
+def test_sessions_share_committed_rows(run: StackRun) -> None:
+    """A row is visible in another session after its commit and not before."""
     table = "LAKE.PUBLIC_DATA.SHARED"
     statements(run, f"CREATE OR REPLACE TABLE {table} (N INT)")
     with closing(run.snowflake()) as writer:
@@ -145,8 +145,8 @@ def test_many_sessions_share_the_databases(run: StackRun) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_committed_rows_survive_a_stop_and_a_kill(run: StackRun, how: str) -> None:
-    """What was committed is there after the restart, and what was not is not, in a database made since."""
+def test_committed_rows_survive_stop_and_kill(run: StackRun, how: str) -> None:
+    """After a restart a recently created database has its committed rows and no others."""
     database = f"MADE_BEFORE_{how.upper()}"
     table = f"{database}.S.T"
     statements(
@@ -170,14 +170,14 @@ def test_committed_rows_survive_a_stop_and_a_kill(run: StackRun, how: str) -> No
     assert statements(run, f"SELECT COUNT(*) FROM {database}.S.V") == [(3,)]
 
 
-def test_a_text_with_a_dollar_is_a_text(run: StackRun) -> None:
-    """Session variables stand outside of texts, as on Snowflake; the stock server refuses such a text."""
+def test_dollar_in_text_is_not_a_variable(run: StackRun) -> None:
+    """Session variables are replaced outside texts only, as on Snowflake."""
     found = statements(run, "SET price = 7", "SELECT $price, '$price', 'it''s $\\\\ $Á'")
     assert found == [(7, "$price", "it's $\\ $Á")]
 
 
-def test_the_connector_hears_what_snowflake_refuses(run: StackRun) -> None:
-    """A stage beyond its integration's locations, a reserved column: in Snowflake's own words."""
+def test_connector_gets_snowflakes_error(run: StackRun) -> None:
+    """Clients get Snowflake's messages for refused stages and columns, for stages with its error codes."""
     inside = {"database": "LAKE", "schema": "PUBLIC_DATA"}
     statements(run, f"CREATE STORAGE INTEGRATION ONE STORAGE_ALLOWED_LOCATIONS = ('s3://{BUCKET}/a/')")
     (row,) = statements(run, "DESC INTEGRATION ONE")

@@ -1,4 +1,4 @@
-"""A state that cannot be read is reported with what to do and left as it is; a foreign server is not ours."""
+"""Unreadable state is reported and left unchanged; another program's server is not mistaken for ours."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from tests.stack_runs import StackRun
 
-# What ministack writes of a service it cannot restore, and what a newer release of it would have written.
+# A truncated file, and one in the format of a later ministack release.
 UNREADABLE_AWS_STATES = ['{"tables": ', '{"__ministack_format__": 99, "payload": {"tables": {}}}']
 
 
-class AlwaysWell(BaseHTTPRequestHandler):
-    """Answers every request with 200, as another checkout's server would."""
+class AlwaysOkHandler(BaseHTTPRequestHandler):
+    """Answers every request with 200, like the server of another checkout."""
 
     def do_GET(self) -> None:
         """Answer 200."""
@@ -41,13 +41,13 @@ class AlwaysWell(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
-        """Write nothing into the test's output."""
+        """Keep the test's output clean."""
 
 
 @contextmanager
 def foreign_server(port: int) -> Iterator[None]:
-    """Serve 200 on the port from this process, which is none of the stack's."""
-    with ThreadingHTTPServer(("127.0.0.1", port), AlwaysWell) as server:
+    """Serve 200 on the port from this process, which is not part of the stack."""
+    with ThreadingHTTPServer(("127.0.0.1", port), AlwaysOkHandler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -59,10 +59,8 @@ def foreign_server(port: int) -> Iterator[None]:
 
 @pytest.mark.stack
 @pytest.mark.parametrize("text", UNREADABLE_AWS_STATES)
-def test_a_corrupt_aws_state_stops_up_and_stays_untouched(
-    new_stack: Callable[..., StackRun], text: str
-) -> None:
-    """The emulator would start empty and overwrite the file at its stop: `up` refuses and names the file."""
+def test_corrupt_aws_state_stops_up_and_is_kept(new_stack: Callable[..., StackRun], text: str) -> None:
+    """`up` names the file and refuses, because the emulator would start empty and overwrite it."""
     run = new_stack("aws")
     file = run.state_directory / "state" / "aws" / "services" / "dynamodb.json"
     file.parent.mkdir(parents=True)
@@ -78,10 +76,10 @@ def test_a_corrupt_aws_state_stops_up_and_stays_untouched(
 
 
 @pytest.mark.stack
-def test_a_database_that_does_not_open_stops_up_and_stays_untouched(
+def test_broken_database_stops_up_and_is_kept(
     new_stack: Callable[..., StackRun],
 ) -> None:
-    """`up` names the file and what to do; once it is moved away a running supervisor goes on."""
+    """`up` names the file and the remedy; after the file is moved away, `up` succeeds."""
     run = new_stack("aws", "snowflake")
     file = run.state_directory / "state" / "snowflake" / "BROKEN.db"
     file.parent.mkdir(parents=True)
@@ -98,10 +96,10 @@ def test_a_database_that_does_not_open_stops_up_and_stays_untouched(
 @pytest.mark.stack
 @pytest.mark.parametrize("name", ["ports.json", "status.json"])
 @pytest.mark.parametrize("text", ["{", '{"aws": "many"}'])
-def test_an_unreadable_record_stops_up_and_stays_untouched(
+def test_unreadable_stack_record_stops_up_and_is_kept(
     new_stack: Callable[..., StackRun], name: str, text: str
 ) -> None:
-    """A record of the stack is never replaced by a guess: `up` names the file and says what to do."""
+    """`up` never replaces a record by a guess: it names the file and the remedy."""
     run = new_stack("aws")
     run.state_directory.mkdir()
     file = run.state_directory / name
@@ -115,8 +113,8 @@ def test_an_unreadable_record_stops_up_and_stays_untouched(
 
 
 @pytest.mark.stack
-def test_a_port_taken_while_a_component_was_dead_is_reported(new_stack: Callable[..., StackRun]) -> None:
-    """A foreign server that answers in its place is named, not taken for it; a new start moves away."""
+def test_port_taken_by_other_program_is_reported(new_stack: Callable[..., StackRun]) -> None:
+    """`up` names the process that took the port; after `down`, the component gets another port."""
     run = new_stack("aws")
     run.up()
     port = run.components()["aws"]["port"]
@@ -131,8 +129,8 @@ def test_a_port_taken_while_a_component_was_dead_is_reported(new_stack: Callable
         assert run.components()["aws"]["port"] != port
 
 
-def test_an_answer_from_a_foreign_process_does_not_make_a_component_ready(tmp_path: Path) -> None:
-    """Ready is who holds the port: a component that does not listen fails although the port answers."""
+def test_answer_of_foreign_process_does_not_mean_ready(tmp_path: Path) -> None:
+    """A component must itself listen on its port; an answer from another process is not enough."""
     directory = StackDirectory(tmp_path)
     directory.create()
     port = choose_ports(directory, ["weather"])["weather"]
@@ -159,8 +157,8 @@ def test_an_answer_from_a_foreign_process_does_not_make_a_component_ready(tmp_pa
     assert f"its process does not listen on 127.0.0.1:{port}" in supervised.status.detail
 
 
-def test_a_component_that_does_not_answer_hides_no_other(tmp_path: Path) -> None:
-    """Asking a silent component takes the supervisor no time, so that a death elsewhere is told in time."""
+def test_silent_component_does_not_block_supervisor(tmp_path: Path) -> None:
+    """A probe that waits for its answer does not hold up the supervisor's rounds."""
     directory = StackDirectory(tmp_path)
     directory.create()
     port = choose_ports(directory, ["weather"])["weather"]
@@ -198,8 +196,8 @@ def test_a_component_that_does_not_answer_hides_no_other(tmp_path: Path) -> None
         supervised.finish_stop(deadline=0, on_progress=lambda: None)
 
 
-def test_every_saved_state_file_is_read_before_the_emulator_does(tmp_path: Path) -> None:
-    """A good file and none at all pass; a truncated one is named."""
+def test_every_saved_state_file_is_checked(tmp_path: Path) -> None:
+    """A missing folder and good files pass; truncated or invalid ones are named."""
     objects = tmp_path / "s3"
     check_saved_state(tmp_path / "absent", objects)
     (tmp_path / "s3.json").write_text('{"__ministack_format__": 2, "payload": {}}')
@@ -212,8 +210,8 @@ def test_every_saved_state_file_is_read_before_the_emulator_does(tmp_path: Path)
         check_saved_state(tmp_path, objects)
 
 
-def test_damaged_keys_and_object_records_are_named(tmp_path: Path) -> None:
-    """The emulator would make a new signing key, and forget an object's metadata; an object is no record."""
+def test_damaged_key_or_metadata_is_named(tmp_path: Path) -> None:
+    """The emulator would replace a damaged key and lose damaged metadata; stored objects are not checked."""
     services, objects = tmp_path / "services", tmp_path / "s3"
     services.mkdir()
     objects.mkdir()
@@ -231,8 +229,8 @@ def test_damaged_keys_and_object_records_are_named(tmp_path: Path) -> None:
         check_saved_state(services, objects)
 
 
-def test_a_stop_that_did_not_save_is_found_in_this_starts_lines_only(tmp_path: Path) -> None:
-    """What an earlier start logged does not count."""
+def test_failed_save_is_found_in_current_log_only(tmp_path: Path) -> None:
+    """Log lines of earlier starts are ignored."""
     log = tmp_path / "aws.log"
     log.write_text("ERROR Persistence: failed to save sqs: No space left\n")
     offset = log.stat().st_size
@@ -242,8 +240,8 @@ def test_a_stop_that_did_not_save_is_found_in_this_starts_lines_only(tmp_path: P
     assert unsaved_state(log, offset=offset) == "ERROR Persistence: failed to save s3: No space left"
 
 
-def test_recorded_ports_are_used_again_unless_taken(tmp_path: Path) -> None:
-    """A port in use by someone else is left to them; the others stay where clients know them."""
+def test_recorded_ports_are_reused_unless_taken(tmp_path: Path) -> None:
+    """A taken port is replaced; the other components keep the ports that clients know."""
     directory = StackDirectory(tmp_path)
     directory.create()
     first = choose_ports(directory, ["aws", "jobs"])

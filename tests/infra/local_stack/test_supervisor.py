@@ -1,4 +1,4 @@
-"""The local stack under its supervisor: it keeps data, tells of deaths, and leaves nothing behind."""
+"""The supervised local stack keeps its data, reports dead components and leaves no processes behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOTICED_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackRun]:
-    """A stack of all components for the tests that mend what they break."""
+    """A stack of all components, shared by tests that repair what they break."""
     run = StackRun(tmp_path_factory.mktemp("whole") / "state", ("aws", "snowflake", "jobs", "weather"))
     try:
         run.up()
@@ -49,12 +49,12 @@ def make_table(run: StackRun, name: str) -> None:
 
 
 def has_item(run: StackRun, name: str) -> bool:
-    """Tell whether the table's item is there."""
+    """Whether the table's item exists."""
     return "Item" in run.aws("dynamodb").get_item(TableName=name, Key={"id": {"S": "one"}})
 
 
-def test_a_component_is_not_waited_for_without_what_it_needs(new_stack: Callable[..., StackRun]) -> None:
-    """The job executor needs AWS: where that failed, `up` ends at once and says so."""
+def test_up_fails_at_once_when_a_dependency_failed(new_stack: Callable[..., StackRun]) -> None:
+    """The job executor needs AWS, so `up` reports it as waiting and does not wait for it."""
     run = new_stack("aws", "jobs")
     state = run.state_directory / "state" / "aws" / "services"
     state.mkdir(parents=True)
@@ -66,8 +66,8 @@ def test_a_component_is_not_waited_for_without_what_it_needs(new_stack: Callable
     assert time.monotonic() - started < 60
 
 
-def test_data_survives_down_and_up_on_the_same_ports(new_stack: Callable[..., StackRun]) -> None:
-    """An S3 object, a DynamoDB item and a Snowflake row are there after a stop, where clients look."""
+def test_data_and_ports_survive_down_and_up(new_stack: Callable[..., StackRun]) -> None:
+    """An S3 object, a DynamoDB item and a Snowflake row are still there, on the same ports."""
     run = new_stack("aws", "snowflake")
     run.up()
     ports = {name: entry["port"] for name, entry in run.components().items()}
@@ -94,10 +94,8 @@ def test_data_survives_down_and_up_on_the_same_ports(new_stack: Callable[..., St
 
 
 @pytest.mark.parametrize("name", ["aws", "snowflake", "jobs", "weather"])
-def test_a_killed_component_is_told_within_five_seconds_and_mended_by_up(
-    whole_run: StackRun, name: str
-) -> None:
-    """Status file, log and `status` name the dead one; `up` starts it alone and says what was lost."""
+def test_killed_component_is_reported_and_restarted_by_up(whole_run: StackRun, name: str) -> None:
+    """`status` and log name it within 5 seconds; `up` restarts only it and says what was lost."""
     before = whole_run.components()
     os.kill(before[name]["pid"], signal.SIGKILL)
     wait_until(
@@ -119,8 +117,8 @@ def test_a_killed_component_is_told_within_five_seconds_and_mended_by_up(
     assert whole_run.run("status").returncode == 0
 
 
-def test_what_a_killed_emulator_lost_is_what_up_says(new_stack: Callable[..., StackRun]) -> None:
-    """After a kill S3 objects are there and DynamoDB items since the start are not, as `up` says."""
+def test_up_reports_what_a_killed_emulator_lost(new_stack: Callable[..., StackRun]) -> None:
+    """As `up` says, S3 objects survive a kill, and DynamoDB items written since the start do not."""
     run = new_stack("aws")
     run.up()
     make_table(run, "saved-table")
@@ -137,20 +135,20 @@ def test_what_a_killed_emulator_lost_is_what_up_says(new_stack: Callable[..., St
     assert "Lost" not in run.up()
 
 
-def test_nothing_is_started_again_without_being_asked(new_stack: Callable[..., StackRun]) -> None:
-    """A dead component stays dead until `up`, so that its loss is told to someone."""
+def test_dead_component_is_not_restarted_automatically(new_stack: Callable[..., StackRun]) -> None:
+    """It stays dead until `up`, so that a person learns about lost data."""
     run = new_stack("aws")
     run.up()
     os.kill(run.components()["aws"]["pid"], signal.SIGKILL)
     wait_until(lambda: run.components()["aws"]["state"] == "dead", seconds=NOTICED_SECONDS, what="noticed")
-    # Several looks of the supervisor: an absence can only be waited for.
+    # Give the supervisor several rounds in which it could restart the component.
     time.sleep(1.5)
     assert "aws starts" not in run.log("supervisor").split("aws is dead")[1]
     assert stack_processes(run.state_directory, role="aws") == []
 
 
 def test_down_leaves_no_process_and_no_open_port(new_stack: Callable[..., StackRun]) -> None:
-    """All processes of the stack are gone after `down`, and their ports are free."""
+    """After `down` all processes have ended and all ports are free."""
     run = new_stack("aws", "snowflake")
     run.up()
     processes = stack_processes(run.state_directory)
@@ -162,7 +160,7 @@ def test_down_leaves_no_process_and_no_open_port(new_stack: Callable[..., StackR
 
 
 def test_two_stacks_run_side_by_side(new_stack: Callable[..., StackRun]) -> None:
-    """Each has ports, data and an end of its own."""
+    """Two stacks share neither data nor processes; stopping one leaves the other running."""
     one, two = new_stack("aws"), new_stack("aws")
     one.up()
     two.up()
@@ -172,10 +170,10 @@ def test_two_stacks_run_side_by_side(new_stack: Callable[..., StackRun]) -> None
     assert two.run("status").returncode == 0
 
 
-def test_a_killed_supervisor_is_told_and_its_components_end_in_order(
+def test_killed_supervisor_is_reported_and_replaced(
     new_stack: Callable[..., StackRun],
 ) -> None:
-    """`status` names what it left; `up` ends that gently, so that nothing is lost, and starts afresh."""
+    """`status` names the processes it left; `up` stops them so that they save, and starts a new one."""
     run = new_stack("aws")
     run.up()
     make_table(run, "kept-table")
@@ -195,8 +193,8 @@ def test_a_killed_supervisor_is_told_and_its_components_end_in_order(
     assert len(stack_processes(run.state_directory, role=SUPERVISOR_ROLE)) == 1
 
 
-def test_down_ends_what_a_killed_supervisor_left(new_stack: Callable[..., StackRun]) -> None:
-    """Without a supervisor `down` still leaves no process."""
+def test_down_stops_processes_of_a_killed_supervisor(new_stack: Callable[..., StackRun]) -> None:
+    """`down` does not need a supervisor to stop the stack's processes."""
     run = new_stack("aws")
     run.up()
     os.kill(run.supervisor_pid(), signal.SIGKILL)
@@ -204,10 +202,10 @@ def test_down_ends_what_a_killed_supervisor_left(new_stack: Callable[..., StackR
 
 
 @pytest.mark.parametrize("supervised", [True, False])
-def test_down_finds_a_stack_whose_directory_was_removed(
+def test_down_stops_stack_with_deleted_directory(
     new_stack: Callable[..., StackRun], supervised: bool
 ) -> None:
-    """After `git clean -fdx` of a running stack no process is left, whether its supervisor lives or not."""
+    """After `git clean -fdx` on a running stack, `down` still stops it, with or without a supervisor."""
     run = new_stack("aws")
     run.up()
     if not supervised:
@@ -217,8 +215,8 @@ def test_down_finds_a_stack_whose_directory_was_removed(
     assert "The stack is up" in run.up()
 
 
-def test_down_ends_a_job_whose_executor_was_killed(new_stack: Callable[..., StackRun]) -> None:
-    """A job has an environment and a session of its own: it is known by where its temporary files are."""
+def test_down_stops_job_without_executor(new_stack: Callable[..., StackRun]) -> None:
+    """A job in another session and environment is found by its temporary folder."""
     run = new_stack("aws")
     run.up()
     temporary = run.state_directory / "state" / "jobs" / "a-job" / "tmp"
@@ -233,8 +231,8 @@ def test_down_ends_a_job_whose_executor_was_killed(new_stack: Callable[..., Stac
         job.wait(timeout=10)
 
 
-def test_after_a_crash_of_everything_up_says_what_was_lost(new_stack: Callable[..., StackRun]) -> None:
-    """A machine that lost power has no supervisor to report: `up` sees it by the status it left."""
+def test_up_reports_loss_after_crash_of_the_whole_stack(new_stack: Callable[..., StackRun]) -> None:
+    """Without a supervisor to report it, `up` sees the loss in the status file."""
     run = new_stack("aws")
     run.up()
     os.kill(run.supervisor_pid(), signal.SIGKILL)
@@ -243,15 +241,15 @@ def test_after_a_crash_of_everything_up_says_what_was_lost(new_stack: Callable[.
     assert "aws had stopped unexpectedly. Lost: everything written since its start, except S3 objects" in said
 
 
-def test_up_on_a_whole_stack_changes_nothing(whole_run: StackRun) -> None:
-    """A second `up` says that all is up and starts nothing."""
+def test_up_on_a_running_stack_changes_nothing(whole_run: StackRun) -> None:
+    """A second `up` says that the stack is up and starts nothing."""
     before = whole_run.components()
     assert "The stack is up already" in whole_run.up()
     assert whole_run.components() == before
 
 
-def test_two_ups_at_once_make_one_stack(new_stack: Callable[..., StackRun]) -> None:
-    """The second waits for the first and finds the stack up."""
+def test_concurrent_ups_start_one_stack(new_stack: Callable[..., StackRun]) -> None:
+    """The second `up` waits for the first and finds the stack up."""
     run = new_stack("aws")
     with ThreadPoolExecutor(2) as pool:
         said = [future.result() for future in [pool.submit(run.up) for _ in range(2)]]
@@ -259,8 +257,8 @@ def test_two_ups_at_once_make_one_stack(new_stack: Callable[..., StackRun]) -> N
     assert len(stack_processes(run.state_directory, role=SUPERVISOR_ROLE)) == 1
 
 
-def test_a_caller_that_reads_to_the_end_of_the_pipe_is_not_held(new_stack: Callable[..., StackRun]) -> None:
-    """The supervisor and its components keep no descriptor of the caller, in a pipeline of a shell too."""
+def test_up_does_not_keep_the_callers_pipe_open(new_stack: Callable[..., StackRun]) -> None:
+    """`up | cat` ends in a shell, because supervisor and components close inherited descriptors."""
     run = new_stack("aws")
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", '"$@" 2>&1 | cat', "bash", *run.command("up")],
@@ -275,12 +273,12 @@ def test_a_caller_that_reads_to_the_end_of_the_pipe_is_not_held(new_stack: Calla
     assert os.getsid(run.supervisor_pid()) == run.supervisor_pid()
 
 
-def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
+def test_interrupted_up_can_be_repeated(
     new_stack: Callable[..., StackRun],
 ) -> None:
-    """Ctrl-C ends `up` with a sentence and without a trace; the next `up` goes on with what was started."""
+    """Ctrl-C ends `up` with a hint and without a traceback; the next `up` completes the start."""
     run = new_stack("aws", "snowflake")
-    # A shell that is not interactive has its background jobs ignore Ctrl-C, and they pass that on.
+    # A non-interactive shell lets background jobs ignore Ctrl-C, which child processes inherit.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         starting = subprocess.Popen(
@@ -303,8 +301,8 @@ def test_an_interrupted_up_says_what_goes_on_and_can_be_repeated(
     assert run.run("status").returncode == 0
 
 
-def test_a_reader_that_leaves_does_not_stop_a_start(new_stack: Callable[..., StackRun]) -> None:
-    """`make up | head -1` ends with the stack up, like `make up`."""
+def test_closed_output_pipe_does_not_stop_up(new_stack: Callable[..., StackRun]) -> None:
+    """With `up | head -1` the stack still starts."""
     run = new_stack("aws")
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", '"$@" | true', "bash", *run.command("up")],
@@ -316,10 +314,10 @@ def test_a_reader_that_leaves_does_not_stop_a_start(new_stack: Callable[..., Sta
     assert run.run("status").returncode == 0
 
 
-def test_components_see_neither_the_callers_secrets_nor_other_interfaces(
+def test_components_get_no_caller_secrets_and_listen_on_loopback(
     new_stack: Callable[..., StackRun],
 ) -> None:
-    """Their environment is clean, which Lambdas inherit, and they listen on loopback only."""
+    """Their environment, which Lambdas inherit, excludes the caller's variables; they use 127.0.0.1 only."""
     run = new_stack("aws", "snowflake")
     done = run.run("up", AWS_SESSION_TOKEN="caller", SOME_SECRET="caller", PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stdout
