@@ -1,4 +1,4 @@
-"""A real batch of `flight_delay` on a running stack, written as the score job writes one."""
+"""A real batch of `flight_delay` on a running stack, written as the score job writes it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def deliver_batch(bucket: str, partition: str, intent: str, *, minutes: str) -> 
     """Write a batch of three flights, its done file last, and return its id.
 
     Args:
-        bucket: The stack's.
+        bucket: The stack's bucket.
         partition: The day.
-        intent: Of the batch; one that sorts later is a newer batch.
+        intent: The batch's intent, which distinguishes batches of one partition.
         minutes: The expected delay of each flight.
     """
     schema = declaration_of(MODEL, EXAMPLE.defs).prediction_schema

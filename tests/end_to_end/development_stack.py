@@ -1,4 +1,4 @@
-"""A stack with Dagster on it, as `make dev` keeps it for an engineer; both models are retrained on demand."""
+"""A stack with Dagster, run by `make dev`, with functions to retrain, score and inspect both models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MODELS = ("flight_delay", "airport_congestion")
 RUN_SECONDS = 300
-# The last day that versions are judged on.
+# The last day on which versions are judged.
 JUDGED_UP_TO = "2013-01-29"
 
 
@@ -37,11 +37,11 @@ class DevelopmentStack:
     """The running stack.
 
     Attributes:
-        environment_file: Where its addresses are.
-        variables: What its environment file holds.
-        dagster: Asks Dagster.
+        environment_file: The file with its addresses.
+        variables: The variables of its environment file.
+        dagster: The client of its Dagster.
         registry: The registry.
-        directory: Its state.
+        directory: The folder of its state.
     """
 
     environment_file: Path
@@ -51,7 +51,7 @@ class DevelopmentStack:
     directory: StackDirectory
 
     def train(self) -> None:
-        """Retrain both models by their jobs, side by side: each run promotes its version by rule."""
+        """Retrain both models with their jobs in parallel; each run promotes its version by rule."""
         runs = [
             self.dagster.launch_job(
                 f"{model}_train",
@@ -65,7 +65,7 @@ class DevelopmentStack:
             self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Retraining")
 
     def prepare(self, first: str, last: str) -> None:
-        """Prepare both models' features of some days, each in one run."""
+        """Prepare both models' features for some days, in one run each."""
         runs = [self.dagster.launch_assets([f"{model}/features"], first=first, last=last) for model in MODELS]
         for run_id in runs:
             self.dagster.await_run(run_id, seconds=RUN_SECONDS, what="Preparing")
@@ -77,7 +77,7 @@ class DevelopmentStack:
         return run.tags[f"mlpipe.batch/{model}"]
 
     def command(self, *words: str) -> str:
-        """Run one of Dagster's commands on the stack's own instance, and return what it said."""
+        """Run one of Dagster's commands on the stack's instance, and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", *words],
             # Dagster reads the .env of its working directory above all else, which may be another stack's.
@@ -103,15 +103,15 @@ class DevelopmentStack:
         return record
 
     def is_live(self, model: str, batch_id: str) -> bool:
-        """Tell whether a batch is live."""
+        """Return whether a batch is live."""
         return self.batch(model, batch_id).release_state == ReleaseState.LIVE
 
     def was_published(self, model: str, batch_id: str) -> bool:
-        """Tell whether a batch is live, or was until another took its place."""
+        """Return whether a batch is live or was superseded."""
         return self.batch(model, batch_id).release_state in (ReleaseState.LIVE, ReleaseState.SUPERSEDED)
 
     def glue_refuses(self, *, count: int) -> None:
-        """Let Glue refuse so many starts of a job; 0 ends it."""
+        """Make Glue refuse this many starts of a job; 0 stops that."""
         address = f"{self.variables['AWS_ENDPOINT_URL_GLUE']}/_executor/faults"
         fault = {
             "service": "glue",
@@ -132,7 +132,7 @@ class DevelopmentStack:
 
 @contextmanager
 def development_stack(directory: Path) -> Iterator[DevelopmentStack]:
-    """Run `make dev` on a stack of its own, and end both.
+    """Run `make dev` on a new stack, and end both.
 
     Args:
         directory: An empty one, for the stack's state.

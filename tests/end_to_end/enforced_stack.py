@@ -1,4 +1,4 @@
-"""A stack whose AWS checks permissions, with every part of the platform under its own role."""
+"""A stack whose AWS checks permissions, with each part of the platform under its own role."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _INSTANCE = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
 _ACTS = re.compile(r"access key (\S+) acts as (\S+)")
 _CALL = re.compile(r"call (\S+)\.(\S+) on (\S+) with access key (\S+)")
 _SERVICES = {"AWSGlue": "glue", "SageMaker": "sagemaker"}
-# What an operation of the executor is allowed on, by a word of its name; the first that fits.
+# The resource kind of an executor operation, by a word in its name; the first match applies.
 _KINDS = {
     "ProcessingJob": "processing-job",
     "TrainingJob": "training-job",
@@ -44,7 +44,7 @@ _KINDS = {
     "ModelPackage": "model-package-group",
     "Job": "job",
 }
-# What the emulator's trail calls the calls of an action, where it is not the action's own name.
+# The call names in the emulator's trail, where they differ from the action's name.
 _CALLS = {
     "s3:GetObject": ("GetObject", "HeadObject"),
     "s3:ListBucket": ("ListObjects", "HeadBucket"),
@@ -52,13 +52,13 @@ _CALLS = {
     "s3:DeleteObject": ("DeleteObject", "DeleteObjects"),
     "sqs:DeleteMessage": ("DeleteMessage", "DeleteMessageBatch"),
     "dynamodb:GetItem": ("GetItem", "TransactGetItems"),
-    # A transaction's members need these, and the trail tells no more than the transaction.
+    # A transaction's members need these actions, but the trail has only the transaction.
     "dynamodb:PutItem": ("PutItem", "TransactWriteItems"),
     "dynamodb:UpdateItem": ("UpdateItem", "TransactWriteItems"),
     "dynamodb:ConditionCheckItem": ("TransactWriteItems",),
 }
 MODEL = "flight_delay"
-# Of the days that are retrained on. Five days are enough to be better than a constant.
+# The last day of the retraining. Five days are enough to be better than a constant.
 LAST_DAY = "2013-01-31"
 _TRAINING = {
     "window": 5,
@@ -66,7 +66,7 @@ _TRAINING = {
     "gap": 1,
     "metrics": [{"kind": "roc_auc", "predicted": "delay_probability", "actual": "arrived_late"}],
     "approval": "auto",
-    # Never due by itself: see `_retrain_next_minute`.
+    # Not due during the test: see `_retrain_next_minute`.
     "schedule": "0 0 1 1 *",
 }
 _LEAST_NOTICE = timedelta(seconds=5)
@@ -78,11 +78,11 @@ class EnforcedStack:
     """The running stack.
 
     Attributes:
-        project: What runs on it: the example with one model.
-        platform: What runs on it; its registry and its Dagster are asked by the operator.
+        project: The project on the stack: the example with one model.
+        platform: The platform on the stack, seen with the operator's permissions.
         deployment: Its names.
         run: Its commands.
-        keys: The role of each access key that a test handed out.
+        keys: The role of each access key that the tests passed on.
     """
 
     project: Project
@@ -92,13 +92,13 @@ class EnforcedStack:
     keys: dict[str, str]
 
     def client(self, service: str, role: str | None = None) -> Any:
-        """Return a client of the emulator, for the operator or for a role."""
+        """Return a client of the emulator for the operator or a role."""
         variables = self.platform.variables
         credentials = assumed(variables, self.deployment.role_arn(role)) if role else None
         return aws_client_at(variables["AWS_ENDPOINT_URL"], service, credentials)
 
     def used(self, role: RoleDefinition) -> set[str]:
-        """Return those of a role's actions that were used so far."""
+        """Return the actions of a role that were used so far."""
         mine = {key for key, name in self._roles().items() if name == role.name}
         trail = self.client("cloudtrail")
         granted = {action for statement in role.statements for action in statement["Action"]}
@@ -110,9 +110,9 @@ class EnforcedStack:
         return found
 
     def executor_calls(self) -> set[tuple[str, str, str]]:
-        """Return role, action and resource of each call of the executor.
+        """Return role, action and resource of each call to the job executor.
 
-        It checks no permission itself but those of pipelines and schedules.
+        The executor itself only checks the permissions of pipelines and schedules.
         """
         roles = self._roles()
         return {
@@ -122,7 +122,7 @@ class EnforcedStack:
         }
 
     def _resource(self, service: str, operation: str, name: str) -> str:
-        """Return the ARN of what an operation of the executor names."""
+        """Return the ARN of the resource that an executor operation names."""
         if name.startswith("arn:"):
             return name
         kind = next(kind for word, kind in _KINDS.items() if word in operation)
@@ -145,7 +145,7 @@ class EnforcedStack:
 
 
 def assumed(variables: dict[str, str], role_arn: str) -> dict[str, str]:
-    """Return a role's credentials, as environment variables."""
+    """Return a role's credentials as environment variables."""
     sts = aws_client_at(variables["AWS_ENDPOINT_URL"], "sts")
     found = sts.assume_role(RoleArn=role_arn, RoleSessionName="end-to-end")["Credentials"]
     return dict(
@@ -155,7 +155,7 @@ def assumed(variables: dict[str, str], role_arn: str) -> dict[str, str]:
 
 @contextmanager
 def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
-    """Run a stack that checks permissions, with Dagster's daemon and its runs under a role each.
+    """Run a stack that checks permissions, with Dagster's daemon and its runs each under its role.
 
     A schedule starts the retraining of the model within the next minutes.
 
@@ -191,7 +191,7 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
                 jobs=variables["AWS_ENDPOINT_URL_GLUE"],
                 region=variables["AWS_REGION"],
             )
-            # The example's own folder has them already, unless this is the first time.
+            # The sample data in the example's own folder is reused if it exists.
             upload_sample_data(EXAMPLE, clients.client("s3"), variables["MLPIPE_DATA_BUCKET"])
             _retrain_next_minute(clients.client("scheduler"), deployment.retraining_pipeline(MODEL))
             await_ready(service)
@@ -228,7 +228,7 @@ def _small_example(folder: Path) -> Project:
 
 
 def _retrain_next_minute(scheduler: Any, name: str) -> None:
-    """Let the schedule of a retraining, as it was provisioned, be due once, on days that have ended."""
+    """Make the provisioned schedule of a retraining due once, for days in the past."""
     schedule = scheduler.get_schedule(Name=name)
     # The executor must see the change before the minute comes.
     due = datetime.now(UTC) + _LEAST_NOTICE + _MINUTE

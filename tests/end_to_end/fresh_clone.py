@@ -1,4 +1,4 @@
-"""A fresh clone of what is committed, in which a newcomer types the README's commands."""
+"""A fresh clone of the last commit, in which a newcomer types the README's commands."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from tests.stack_runs import PROJECT_ROOT, StackRun, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The first installs some 170 packages, perhaps over a slow line.
+# The first command installs some 170 packages, perhaps over a slow connection.
 _COMMAND_SECONDS = 1200
 _CONSOLE_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# What the make, the pytest and the Python that run a test leave in their environment, and the address of
-# any stack of the developer's.
+# Variables that make, pytest and Python set for the test, and the addresses of a developer's stack.
 _NOT_A_NEWCOMERS = re.compile(
     r"PYTHON.*|VIRTUAL_ENV.*|CONDA_.*|MAKE.*|MFLAGS|PYTEST.*|COVERAGE.*|GIT_(?!SSL).*|DAGSTER_.*|UV_.*"
     r"|MLPIPE_.*|SNOWFLAKE_.*|AWS_(?!CA_BUNDLE).*|PWD|OLDPWD"
@@ -31,13 +30,13 @@ _NOT_A_NEWCOMERS = re.compile(
 
 
 def newcomers_environment() -> dict[str, str]:
-    """Return the caller's environment as a new shell has it, with what installing packages needs."""
+    """Return the environment of a new shell, with what installing packages needs."""
     return {name: value for name, value in os.environ.items() if not _NOT_A_NEWCOMERS.fullmatch(name)}
 
 
 @dataclass(frozen=True)
 class CloneStack(StackRun):
-    """The local stack of the example project, where the targets of make start it."""
+    """The local stack of the example project, as the make targets start it."""
 
     @property
     def environment_file(self) -> Path:
@@ -57,7 +56,7 @@ class FreshClone:
 
     @staticmethod
     def made_in(folder: Path) -> FreshClone:
-        """Clone what is committed."""
+        """Clone the last commit."""
         directory = folder / "clone"
         subprocess.run(
             ["git", "clone", "--quiet", str(PROJECT_ROOT), str(directory)],
@@ -79,7 +78,7 @@ class FreshClone:
         return [line.removeprefix("$ ") for line in block[1].splitlines() if line.strip()]
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Type a command; its output is a pipe, so a process that kept it open would be noticed."""
+        """Run a command; its output is a pipe, so that a process keeping it open is noticed."""
         return subprocess.run(
             ["bash", "-c", command],
             cwd=self.directory,
@@ -93,9 +92,9 @@ class FreshClone:
 
     @contextmanager
     def running(self, command: str, *, ready: str) -> Iterator[Path]:
-        """Type a command that runs until Ctrl-C; once its output has `ready`, yield the file of the output.
+        """Run a command until Ctrl-C, and yield its output file once the output has `ready`.
 
-        In the end Ctrl-C interrupts it.
+        Ctrl-C ends the command.
         """
         output = self.directory.with_name("output.log")
         with output.open("wb") as stream:
@@ -120,18 +119,18 @@ class FreshClone:
         process.wait(60)
 
     def processes(self) -> dict[int, str]:
-        """Return the command lines of the processes that belong to the clone, by process id."""
+        """Return the command lines of the clone's processes by process id."""
         return {process.pid: " ".join(process.cmdline()) for process in self._processes()}
 
     def kill_processes(self) -> None:
-        """End whatever a failed test has left."""
+        """Kill the processes that a failed test left."""
         for process in self._processes():
-            # One that ended meanwhile is what is wanted.
+            # The process may have ended meanwhile.
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def _processes(self) -> list[psutil.Process]:
-        """Return the processes that run in the clone, or have it in their environment or command line."""
+        """Return processes with the clone in their working folder, command line or environment."""
         found = []
         mark = str(self.directory)
         for process in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""A run launcher that gives each run's process a role of its own, as ECS gives its task one."""
+"""A run launcher that gives each run's process its own role, as ECS does for tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
 
 class RoleRunLauncher(RunLauncher, ConfigurableClass):
-    """Runs `dagster api execute_run` beside the daemon, under credentials from the instance's file."""
+    """Runs `dagster api execute_run` next to the daemon, with credentials from the instance's file."""
 
     def __init__(self, credentials: dict[str, str], inst_data: ConfigurableClassData | None = None) -> None:
         self._credentials = credentials
@@ -32,17 +32,17 @@ class RoleRunLauncher(RunLauncher, ConfigurableClass):
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """What the instance's file says."""
+        """The configuration in the instance's file."""
         return self._inst_data
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """The credentials."""
+        """The schema of the credentials."""
         return {name: Field(StringSource) for name in CREDENTIALS}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
-        """Make it of the instance's configuration."""
+        """Create the launcher from the instance's configuration."""
         return cls(dict(config_value), inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:

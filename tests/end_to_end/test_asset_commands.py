@@ -1,4 +1,4 @@
-"""Dagster's own commands on a running local stack: one table alone, of the newest batch or a named one."""
+"""Dagster's own commands on a running local stack: load one table, from the newest or a named batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OLDER, NEWER = "1.25", "2.50"
 
 @pytest.fixture(scope="module")
 def environment(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The stack's variables, and a Dagster home of its own."""
+    """Return the stack's variables with a new Dagster home."""
     home = tmp_path_factory.mktemp("dagster_home")
     instance = PROJECT_ROOT / "mlpipe_dagster" / "instances" / "local.yaml"
     (home / "dagster.yaml").write_bytes(instance.read_bytes())
@@ -41,7 +41,7 @@ def environment(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's folder with the stack's own `.env`: `dg` lets it go before what a shell has set."""
+    """Return a copy of the project's folder with the stack's `.env`, which `dg` prefers to the shell."""
     folder = tmp_path_factory.mktemp("project")
     for path in (EXAMPLE.root / "src", EXAMPLE.root / "pyproject.toml", PROJECT_ROOT / "workspace.yaml"):
         (folder / path.name).symlink_to(path)
@@ -52,14 +52,14 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 
 def two_batches(environment: dict[str, str], partition: str) -> tuple[str, str]:
-    """Deliver two batches of a partition and let the registry know of them, as the sensor does."""
+    """Deliver two batches of a partition and register them, as the sensor does."""
     with pytest.MonkeyPatch.context() as patched:
         for name, value in environment.items():
             patched.setenv(name, value)
         platform = Platform()
         bucket = platform.settings.data_bucket
         older = deliver_batch(bucket, partition, "older", minutes=OLDER)
-        # Batch ids tell seconds apart.
+        # Batch ids have a resolution of one second.
         time.sleep(1.1)
         newer = deliver_batch(bucket, partition, "newer", minutes=NEWER)
         for batch_id in (older, newer):
@@ -71,7 +71,7 @@ def two_batches(environment: dict[str, str], partition: str) -> tuple[str, str]:
 
 
 def command(project: Path, environment: dict[str, str], *words: str) -> str:
-    """Run one of the environment's commands as a person would, and return what it said."""
+    """Run a command of the environment and return its output."""
     done = subprocess.run(
         [str(PROJECT_ROOT / ".venv" / "bin" / words[0]), *words[1:]],
         cwd=project,
@@ -106,8 +106,8 @@ def stored_minutes(environment: dict[str, str]) -> dict[str, str]:
     return {item["batch_id"]["S"]: item["expected_delay_minutes"]["N"] for item in found["Items"]}
 
 
-def test_one_table_is_materialized_by_partition(project: Path, environment: dict[str, str]) -> None:
-    """`dagster asset materialize` of the DynamoDB table takes the partition's newest batch, no other."""
+def test_materializing_one_table_loads_the_newest_batch(project: Path, environment: dict[str, str]) -> None:
+    """`dagster asset materialize` of the DynamoDB table loads only the partition's newest batch."""
     older, newer = two_batches(environment, "2013-02-02")
     words = ("dagster", "asset", "materialize", "--select", f"{MODEL}/dynamodb", "--partition", "2013-02-02")
     assert "RUN_SUCCESS" in command(project, environment, *words)
@@ -116,8 +116,10 @@ def test_one_table_is_materialized_by_partition(project: Path, environment: dict
     assert older not in stored
 
 
-def test_a_named_batch_is_launched_by_dg(project: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    """`dg launch` of the Snowflake table with a configured batch loads that one, and not the newer."""
+def test_dg_launch_loads_the_configured_batch(
+    project: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """`dg launch` of the Snowflake table with a configured batch loads that one, not the newer one."""
     older, newer = two_batches(environment, "2013-02-03")
     config = tmp_path / "run.json"
     config.write_text(json.dumps({"ops": {f"{MODEL}__load": {"config": {"batch_id": older}}}}))

@@ -1,4 +1,4 @@
-"""A backfill of ten days of both models through the running daemon, while applications go on reading."""
+"""A backfill of ten days of both models by the running daemon, while applications keep reading."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.drill, pytest.mark.stack, pytest.mark.timeout(3000)]
 DAYS = [str(date(2013, 2, 1) + timedelta(days=number)) for number in range(10)]
-# Flights and hours that every one of the days has.
+# Entities that exist on each of the days.
 ENTITIES = {"flight_delay": "AA-1141-JFK", "airport_congestion": "JFK-17"}
 _BACKFILL_SECONDS = 2400
-# So long an instance of the API trusts what it read of which batch is live.
+# How long an instance of the API caches the live pointer.
 _POINTER_SECONDS = 5
 
 _LAUNCH = """
@@ -42,13 +42,13 @@ mutation Launch($params: LaunchBackfillParams!) {
 
 @dataclass(frozen=True)
 class Reading:
-    """One answer.
+    """One response.
 
     Attributes:
-        asked_at: When it was asked for, in seconds of the monotonic clock.
-        answered_at: When it came.
-        partition: The day it tells of.
-        sequence: The publication it comes from.
+        asked_at: When the request was sent, in seconds of the monotonic clock.
+        answered_at: When the response came.
+        partition: The day of its batch.
+        sequence: The sequence of its publication.
     """
 
     asked_at: float
@@ -59,13 +59,13 @@ class Reading:
 
 @dataclass
 class Reader:
-    """An application that asks for one entity again and again, and keeps what it was answered.
+    """An application that requests one entity repeatedly and keeps the responses.
 
     Attributes:
         api: The API of a model.
         entity_id: The entity.
-        seen: The answers, in order.
-        troubles: Answers that are neither a prediction nor, before the first publication, 404.
+        seen: The responses in order.
+        troubles: Responses other than a prediction, or 404 before the first publication.
     """
 
     api: LiveApi
@@ -74,7 +74,7 @@ class Reader:
     troubles: list[str] = field(default_factory=list)
 
     def read_until(self, ended: threading.Event) -> None:
-        """Read until told to end."""
+        """Read until the event is set."""
         while not ended.wait(0.1):
             asked_at = time.monotonic()
             answer = self.api.ask(self.entity_id)
@@ -88,7 +88,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevelopmentStack]:
-    """A stack of these tests' own, under `make dev`, with both models trained and the days prepared."""
+    """Run a new stack under `make dev`, with both models trained and the days prepared."""
     with development_stack(tmp_path_factory.mktemp("backfill")) as running:
         running.train()
         running.prepare(DAYS[0], DAYS[-1])
@@ -103,14 +103,14 @@ def reader_of(stack: DevelopmentStack, model: str) -> Reader:
 
 
 def launch_from_page(stack: DevelopmentStack, model: str) -> None:
-    """Launch a backfill of the ten days' predictions, as Dagster's page does."""
+    """Launch a backfill of ten days' predictions through GraphQL, as Dagster's page does."""
     params = {"assetSelection": [{"path": [model, "predictions"]}], "partitionNames": DAYS}
     answer = stack.dagster._ask(_LAUNCH, {"params": params})["launchPartitionBackfill"]
     assert answer["__typename"] == "LaunchBackfillSuccess", answer
 
 
 def launch_from_shell(stack: DevelopmentStack, model: str) -> None:
-    """Launch a backfill of the ten days by `dagster job backfill`."""
+    """Launch a backfill of ten days with `dagster job backfill`."""
     days = ("--from", DAYS[0], "--to", DAYS[-1], "--noprompt")
     workspace = ("--workspace", str(PROJECT_ROOT / "workspace.yaml"))
     said = stack.command("dagster", "job", "backfill", "-j", f"{model}_score", *days, *workspace)
@@ -118,7 +118,7 @@ def launch_from_shell(stack: DevelopmentStack, model: str) -> None:
 
 
 def are_settled(stack: DevelopmentStack, model: str) -> bool:
-    """Tell whether every day has a verified batch and the last day is live."""
+    """Return whether each day has a verified batch and the last day is live."""
     verified = {
         batch.partition for batch in stack.registry.batches(model) if batch.load_state == LoadState.VERIFIED
     }
@@ -128,7 +128,7 @@ def are_settled(stack: DevelopmentStack, model: str) -> bool:
 
 @pytest.fixture(scope="module")
 def readers(stack: DevelopmentStack) -> dict[str, Reader]:
-    """What applications saw of each model while both were backfilled."""
+    """Return the readers' responses for each model during both backfills."""
     reading = {model: reader_of(stack, model) for model in MODELS}
     ended = threading.Event()
     threads = [threading.Thread(target=reader.read_until, args=(ended,)) for reader in reading.values()]
@@ -143,7 +143,7 @@ def readers(stack: DevelopmentStack) -> dict[str, Reader]:
                 seconds=_BACKFILL_SECONDS,
                 what=f"{DAYS[-1]} of {model} live",
             )
-        # One more look of each, at what is live now.
+        # Lets each reader see the last publication.
         time.sleep(_POINTER_SECONDS + 1)
     finally:
         ended.set()
@@ -153,10 +153,10 @@ def readers(stack: DevelopmentStack) -> dict[str, Reader]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_day_is_loaded_once_and_the_last_is_live(
+def test_each_day_is_loaded_once_and_the_last_is_live(
     model: str, readers: dict[str, Reader], stack: DevelopmentStack
 ) -> None:
-    """Ten days, ten batches, each by a single load; none but the newest is live."""
+    """Ten days give ten batches with a single load each, and only the newest is live."""
     assert readers[model].seen
     batches = list(stack.registry.batches(model))
     assert sorted(batch.partition for batch in batches) == DAYS
@@ -165,10 +165,10 @@ def test_every_day_is_loaded_once_and_the_last_is_live(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_readers_see_no_gap_and_no_day_again(model: str, readers: dict[str, Reader]) -> None:
-    """From the first publication on every read is answered; no day comes back after its successor was seen.
+def test_readers_see_no_errors_and_no_older_day(model: str, readers: dict[str, Reader]) -> None:
+    """After the first publication each read succeeds, and no older day is served again.
 
-    Instances of the API learn of a publication at different moments, at most the pointer cache apart.
+    Instances of the API may see a publication at different times, up to the pointer cache's duration apart.
     """
     reader = readers[model]
     assert reader.troubles == []

@@ -1,4 +1,4 @@
-"""What an engineer sees in Dagster: lineage, versions, checks of both models, a failed load run again."""
+"""What an engineer sees in Dagster: lineage, versions, checks, and a failed load that is run again."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevelopmentStack]:
-    """A stack of these tests' own, under `make dev`."""
+    """Run a new stack under `make dev`."""
     with development_stack(tmp_path_factory.mktemp("ui")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def flights(stack: DevelopmentStack) -> str:
-    """A batch of flight delays that the running daemon has taken live."""
+    """Return a batch of flight delays that the running daemon has published."""
     stack.train()
     batch_id = stack.score("flight_delay", DAY)
     wait_until(
@@ -47,7 +47,7 @@ def flights(stack: DevelopmentStack) -> str:
 
 @pytest.fixture(scope="module")
 def failed(flights: str, stack: DevelopmentStack) -> tuple[str, Run]:
-    """A batch of the other model whose load has failed for good, and its last run; Glue is well again."""
+    """Return a batch of the other model whose load failed finally, and its last run; Glue works again."""
     assert flights
     stack.glue_refuses(count=1000)
     batch_id = stack.score("airport_congestion", DAY)
@@ -65,14 +65,14 @@ def failed(flights: str, stack: DevelopmentStack) -> tuple[str, Run]:
 
 @pytest.fixture(scope="module")
 def page(stack: DevelopmentStack) -> Iterator[DagsterPage]:
-    """The UI in a browser."""
+    """Open the UI in a browser."""
     with dagster_page(stack.dagster.service.url) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def run_again(failed: tuple[str, Run], stack: DevelopmentStack, page: DagsterPage) -> str:
-    """The batch whose failed load was run again by one click on the failed run's page."""
+    """Return the batch whose failed load was run again by one click on the failed run's page."""
     batch_id, run = failed
     assert not stack.is_live("airport_congestion", batch_id)
     page.open(f"/runs/{run.run_id}")
@@ -85,10 +85,10 @@ def run_again(failed: tuple[str, Run], stack: DevelopmentStack, page: DagsterPag
     return batch_id
 
 
-def test_a_failed_load_is_run_again_from_the_page(
+def test_failed_load_is_run_again_from_the_page(
     run_again: str, failed: tuple[str, Run], stack: DevelopmentStack
 ) -> None:
-    """A run of its own succeeds where the failed one, which is kept, gave up."""
+    """A new run started on the failed run's page succeeds, and the failed run is kept."""
     again = stack.load_run("airport_congestion", run_again)
     assert again is not None
     assert again.run_id != failed[1].run_id
@@ -97,10 +97,10 @@ def test_a_failed_load_is_run_again_from_the_page(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_lineage_shows_a_models_way(
+def test_lineage_shows_all_assets_of_a_model(
     model: str, flights: str, run_again: str, stack: DevelopmentStack, page: DagsterPage
 ) -> None:
-    """Every asset is there with its partitions and kinds, in one graph; the tables' checks have passed."""
+    """The lineage graph has each asset with its kinds and partitions, and the tables' checks have passed."""
     published = {"flight_delay": flights, "airport_congestion": run_again}[model]
     assert stack.was_published(model, published)
     page.open(f"/locations/flights/asset-groups/{model}/lineage")
@@ -114,11 +114,13 @@ def test_the_lineage_shows_a_models_way(
     page.picture(f"lineage_{model}")
 
 
-def test_a_version_shows_how_it_was_judged(flights: str, stack: DevelopmentStack, page: DagsterPage) -> None:
-    """A version is a partition with its state, verdict and artifact; the champion names it, too."""
+def test_version_page_shows_state_and_verdict(
+    flights: str, stack: DevelopmentStack, page: DagsterPage
+) -> None:
+    """A version's partition shows its state, verdict and artifact, and the champion asset names it."""
     assert flights
     versions = "flight_delay/model_versions"
-    # A sensor shows what the retraining's run has made of it.
+    # A sensor reports the state that the retraining's run gave the version.
     wait_until(
         lambda: stack.dagster.materialization(versions).get("state") == "champion",
         seconds=RUN_SECONDS,
@@ -133,13 +135,13 @@ def test_a_version_shows_how_it_was_judged(flights: str, stack: DevelopmentStack
     assert (shown["version"], shown["outcome"]) == ("1", "promoted")
 
 
-def test_a_publication_shows_its_distributions(
+def test_publication_page_shows_distributions(
     run_again: str, stack: DevelopmentStack, page: DagsterPage
 ) -> None:
-    """What a publication changed can be seen: each column's distribution beside that of the batch before."""
+    """The publication's page has a plot of a column's distribution."""
     assert run_again
     newer = stack.score("flight_delay", NEXT_DAY)
-    # The pointer moves a moment before Dagster records what the page shows.
+    # The pointer moves shortly before Dagster records the materialization.
     wait_until(
         lambda: stack.dagster.materialization("flight_delay/publication").get("batch_id") == newer,
         seconds=RUN_SECONDS,
@@ -151,8 +153,8 @@ def test_a_publication_shows_its_distributions(
     page.picture("distribution")
 
 
-def test_the_graph_is_the_designs(stack: DevelopmentStack) -> None:
-    """By GraphQL: each asset's kinds and upstream assets, for both models alike."""
+def test_asset_graph_has_the_designed_edges(stack: DevelopmentStack) -> None:
+    """Both models have the designed kinds and upstream assets in GraphQL."""
     nodes = asset_nodes(stack)
     for model in MODELS:
         for asset, kinds in KINDS.items():

@@ -1,4 +1,4 @@
-"""The README's first commands in a fresh clone: real daemon, sensor, scripts, stores and serving."""
+"""The README's first commands in a fresh clone: real daemon, sensor, scripts, stores and API."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _DAYS = ["2013-02-01", "2013-02-02", "2013-02-03"]
 
 @dataclass(frozen=True)
 class DemoRun:
-    """A demo that has ended.
+    """A finished demo.
 
     Attributes:
         status: Its exit status.
         lines: Its standard output.
-        output: Its standard error, and all of its standard output.
+        output: Its standard error followed by its standard output.
     """
 
     status: int
@@ -47,7 +47,7 @@ class DemoRun:
 
     @property
     def days(self) -> dict[str, list[str]]:
-        """The cells of the table's lines, by day."""
+        """The cells of the table's lines by day."""
         cells = [line.split() for line in self.lines if line[:10] in _DAYS]
         return {line[0]: line[1:] for line in cells}
 
@@ -60,7 +60,7 @@ def run_demo(clone: FreshClone) -> DemoRun:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshClone]:
-    """A newcomer's clone; in the end `make down` leaves no process in it and nothing to commit."""
+    """Clone the repository; at the end `make down` leaves no process and nothing to commit."""
     clone = FreshClone.made_in(tmp_path_factory.mktemp("demo"))
     try:
         yield clone
@@ -78,26 +78,26 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshClone]:
 
 @pytest.fixture(scope="module")
 def stack(clone: FreshClone) -> StackRun:
-    """The stack that the first demo starts."""
+    """Return the stack that the first demo starts."""
     return clone.stack
 
 
 @pytest.fixture(scope="module")
 def first(clone: FreshClone) -> DemoRun:
-    """The demo from nothing: in a clone in which no command ran before."""
+    """Run the demo in a clone in which no command ran before."""
     return run_demo(clone)
 
 
 @pytest.fixture(scope="module")
 def entries_of_first(first: DemoRun, stack: StackRun) -> list[PublicationEntry]:
-    """The publications that the first demo left."""
+    """Return the publications of the first demo."""
     assert first.status == 0, first.output
     return registry(stack).publications(_MODEL)
 
 
 @pytest.fixture(scope="module")
 def second(entries_of_first: list[PublicationEntry], clone: FreshClone) -> DemoRun:
-    """The demo again, on what the first one left."""
+    """Run the demo again on the state of the first one."""
     assert entries_of_first
     return run_demo(clone)
 
@@ -110,7 +110,7 @@ def registry(stack: StackRun) -> RegistryTable:
 
 
 def rows_held(stack: StackRun, batch_id: str) -> dict[str, int]:
-    """Count a batch's rows in the three stores by clients of the test's own."""
+    """Count a batch's rows in the three stores with independent clients."""
     variables = stack.running().environment
     endpoint = variables["AWS_ENDPOINT_URL"]
     scan = aws_client_at(endpoint, "dynamodb").get_paginator("scan")
@@ -147,14 +147,14 @@ def rows_held(stack: StackRun, batch_id: str) -> dict[str, int]:
     }
 
 
-def test_the_readme_begins_with_these_commands(first: DemoRun, clone: FreshClone) -> None:
-    """What this module does in a fresh clone is what the README tells a newcomer to do first."""
+def test_readme_begins_with_these_commands(first: DemoRun, clone: FreshClone) -> None:
+    """The README tells a newcomer to run the commands that this module runs."""
     assert first.status == 0, first.output
     assert clone.readme_commands() == ["make demo", "make dev"]
 
 
-def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
-    """From nothing: exit status 0, a line a day whose rows add up, and each day live after its done file."""
+def test_first_demo_publishes_three_days(first: DemoRun) -> None:
+    """The first demo succeeds, its rows agree in all stores, and each day is published."""
     assert first.status == 0, first.output
     result = first.result
     assert list(result) == [
@@ -171,7 +171,7 @@ def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
     assert (result["model"], result["entity_id"]) == (_MODEL, "AA-1141-JFK")
     assert len(set(result["rows"].values())) == 1
     assert list(result["rows"]) == ["json", "delta", "dynamodb", "snowflake"]
-    # The data set's own numbers of different scheduled flights.
+    # The numbers of distinct scheduled flights in the data set.
     assert {day: cells[2:7] for day, cells in first.days.items()} == {
         day: [str(rows)] * 4 + ["0"] for day, rows in zip(_DAYS, (926, 682, 814), strict=True)
     }
@@ -179,10 +179,10 @@ def test_the_first_demo_takes_three_days_live(first: DemoRun) -> None:
     assert all(0 < seconds < 480 for seconds in result["done_to_live_seconds"])
 
 
-def test_a_second_version_scores_one_day_and_is_demoted(
+def test_second_version_scores_one_day_and_is_demoted(
     entries_of_first: list[PublicationEntry], first: DemoRun, stack: StackRun
 ) -> None:
-    """Both versions were promoted by rule, the second one judged against the first; the API tells which."""
+    """Both versions are promoted by rule, the second is demoted, and the API names the serving version."""
     assert first.result["versions"] == dict(zip(_DAYS, (1, 2, 1), strict=True))
     assert {day: cells[1] for day, cells in first.days.items()} == dict(zip(_DAYS, "121", strict=True))
     served = [json.loads(entry.serving or "{}")["model_package_version"] for entry in entries_of_first]
@@ -200,30 +200,30 @@ def test_a_second_version_scores_one_day_and_is_demoted(
     assert all((version.approved_by or "").startswith("rule") for version in versions.values())
 
 
-def test_the_other_model_was_retrained_as_well(first: DemoRun, stack: StackRun) -> None:
-    """Its pipeline made a version, which is the champion."""
+def test_other_model_was_retrained(first: DemoRun, stack: StackRun) -> None:
+    """The other model's pipeline made version 1, which is the champion."""
     assert first.status == 0, first.output
     champion = registry(stack).champion("airport_congestion")
     assert champion is not None
     assert champion.version == 1
 
 
-def test_the_response_is_the_live_batchs(first: DemoRun) -> None:
-    """The answer names the last day's batch as its origin, and has the model's numbers and the weather."""
+def test_response_comes_from_the_live_batch(first: DemoRun) -> None:
+    """The response has the last day's batch as provenance, the model's numbers and the weather."""
     response = first.result["response"]
     assert response["provenance"]["batch_id"] == first.result["batch_id"] == first.days[_DAYS[-1]][0]
     assert response["provenance"]["partition"] == _DAYS[-1]
     assert response["entity_id"] == response["prediction"]["entity_id"] == "AA-1141-JFK"
     assert 0 <= response["prediction"]["delay_probability"] <= 1
-    # It is null where no previous batch was compared with what then happened.
+    # It would be null without a comparison of a previous batch with its outcomes.
     assert response["prediction"]["correction_minutes"] is not None
     assert response["enrichment"]["weather"]["data"]["station"] == "JFK"
 
 
-def test_the_history_shows_publications_rollback_and_return(
+def test_history_has_publications_and_rollback(
     entries_of_first: list[PublicationEntry], first: DemoRun
 ) -> None:
-    """The registry holds three automatic publications, the rollback by a day, and the way forward."""
+    """The registry has three automatic publications, the rollback by a day, and the publication after it."""
     changes = [(entry.action, entry.partition) for entry in entries_of_first]
     assert changes == [
         *(("publish", day) for day in _DAYS),
@@ -234,23 +234,21 @@ def test_the_history_shows_publications_rollback_and_return(
     assert all(entry.actor.startswith("dagster run ") for entry in entries_of_first[:3])
 
 
-def test_the_stores_hold_what_the_demo_says(first: DemoRun, stack: StackRun) -> None:
-    """Counted by clients of the test's own, each store has the live batch's rows."""
+def test_stores_hold_the_reported_rows(first: DemoRun, stack: StackRun) -> None:
+    """Independent clients count the rows in each store that the demo reports."""
     expected = {name: rows for name, rows in first.result["rows"].items() if name != "json"}
     assert rows_held(stack, first.result["batch_id"]) == expected
 
 
-def test_the_stack_stays_and_dagster_ends(first: DemoRun, clone: FreshClone, stack: StackRun) -> None:
-    """After a demo the stack is whole and no process of Dagster's is left."""
+def test_stack_survives_the_demo_without_dagster(first: DemoRun, clone: FreshClone, stack: StackRun) -> None:
+    """After the demo the stack is complete, and no Dagster process is left."""
     assert first.status == 0, first.output
     assert stack_processes(stack.state_directory, role=DAGSTER_ROLE) == []
     assert clone.run("make status").returncode == 0
 
 
-def test_dev_keeps_dagster_until_it_is_interrupted(
-    first: DemoRun, clone: FreshClone, stack: StackRun
-) -> None:
-    """`make dev` prints the UI's address, which answers; Ctrl-C ends all of Dagster and leaves the stack."""
+def test_dev_runs_dagster_until_interrupted(first: DemoRun, clone: FreshClone, stack: StackRun) -> None:
+    """`make dev` prints the UI's working address, and Ctrl-C ends Dagster but not the stack."""
     assert first.status == 0, first.output
     with clone.running("make dev", ready="Ctrl-C stops Dagster") as output:
         (address,) = [
@@ -263,8 +261,8 @@ def test_dev_keeps_dagster_until_it_is_interrupted(
 
 
 @pytest.mark.drill
-def test_a_second_demo_leaves_older_days_as_history(second: DemoRun, first: DemoRun) -> None:
-    """On the same state all holds again: only the newest day becomes live, and only its seconds count."""
+def test_second_demo_publishes_only_the_newest_day(second: DemoRun, first: DemoRun) -> None:
+    """A second demo on the same state succeeds and publishes only the newest day."""
     assert second.status == 0, second.output
     assert [cells[-1] for cells in second.days.values()][:2] == ["history", "history"]
     assert len(second.result["done_to_live_seconds"]) == 1

@@ -1,4 +1,4 @@
-"""`dagster dev` and `dg dev`, typed in the project's folder on a running local stack."""
+"""`dagster dev` and `dg dev` in the project's folder on a running local stack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _QUESTION = """{
 
 @pytest.fixture
 def project(local_stack: LocalStack, tmp_path: Path) -> Path:
-    """The project's folder with the stack's own `.env`, and nothing else set."""
+    """Return a copy of the project's folder with the stack's `.env`."""
     for path in (EXAMPLE.root / "src", EXAMPLE.root / "pyproject.toml", PROJECT_ROOT / "workspace.yaml"):
         (tmp_path / path.name).symlink_to(path)
     home = tmp_path / "dagster_home"
@@ -49,7 +49,7 @@ def project(local_stack: LocalStack, tmp_path: Path) -> Path:
 
 @contextmanager
 def served(project: Path, *words: str) -> Iterator[str]:
-    """Run a command that serves until it is interrupted, and return its address."""
+    """Run a server until it is interrupted, and yield its address."""
     port = free_port()
     log = project / "served.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -73,7 +73,7 @@ def served(project: Path, *words: str) -> Iterator[str]:
 
 
 def asked(url: str) -> dict[str, Any] | None:
-    """Return the served assets and the daemons' health, or None as long as nothing answers."""
+    """Return the served assets and the daemons' health, or None while nothing responds."""
     request = urllib.request.Request(
         f"{url}/graphql",
         data=json.dumps({"query": _QUESTION}).encode(),
@@ -88,8 +88,8 @@ def asked(url: str) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize("words", [("dagster", "dev"), ("dg", "dev")], ids=" ".join)
-def test_a_dev_command_serves_the_models_and_runs_the_daemon(words: tuple[str, ...], project: Path) -> None:
-    """No flag says what to load: the workspace does. Sensors, schedules and runs are taken care of."""
+def test_dev_command_serves_models_and_runs_daemons(words: tuple[str, ...], project: Path) -> None:
+    """Without any flag the models are loaded and the sensor, schedule, run and backfill daemons work."""
     answer: dict[str, Any] = {}
 
     def is_ready() -> bool:

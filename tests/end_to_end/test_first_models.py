@@ -1,4 +1,4 @@
-"""A team's first day: from the wheel alone, in an empty folder, to four live models of four libraries."""
+"""From the wheel alone, in an empty folder, to four live models with four libraries."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(2400)]
-# The last partition that a retraining uses, the scored partition as Dagster names it, and an entity.
+# The last partition for retraining, the scored partition in Dagster's format, and an entity.
 _MODELS = {
     "expected_orders": ("2024-03-24", "2024-03-28", "shop-3"),
     "churn": (None, "2026-03-19", "C00001"),
     "demand": ("2026-03-18", "2026-03-19", "Harbour"),
     "dock_load": ("2026-03-10T13", "2026-03-10-14:00", "Park"),
 }
-# Without metrics a person decides.
+# Without metrics a person must approve.
 _PROMOTED_BY_A_PERSON = "dock_load"
 _SAMPLE_DATA = """from acme import bikes_data, orders_data
 
@@ -40,11 +40,11 @@ def objects():
 
 
 class FirstDay:
-    """A project in an otherwise empty folder, with a home folder that is empty too.
+    """A project in an otherwise empty folder, with an empty home folder.
 
     Args:
         platform: The installed wheel.
-        folder: Where the project comes to lie.
+        folder: The parent of the project's folder.
     """
 
     def __init__(self, platform: InstalledPlatform, folder: Path) -> None:
@@ -54,26 +54,26 @@ class FirstDay:
         self.project = self.beside / "acme"
         for path in (self.beside, self.home):
             path.mkdir()
-        # Environments are the user's, and shared by all projects.
+        # Environments belong to the user and are shared by all projects.
         self._cache = os.environ.get("MLPIPE_CACHE") or str(Path.home() / ".cache" / "mlpipe")
         self._packages = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
 
     def run(self, *words: str, folder: Path | None = None) -> str:
-        """Run a command in the project as a person types it; return what it printed."""
+        """Run a command in the project and return its output."""
         done = self._platform.run(
             folder or self.project,
             *words,
             HOME=str(self.home),
             MLPIPE_CACHE=self._cache,
             UV_CACHE_DIR=self._packages,
-            # As an installation of the project would put it on the path.
+            # As if the project were installed.
             **{**self._variables(), "PYTHONPATH": str(self.project / "src")},
         )
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}"
         return done.stdout
 
     def add_models(self) -> None:
-        """Write what the guides show, and data for it."""
+        """Write the guides' files and data for them."""
         package, bikes = self.project / "src" / "acme", PROJECTS / "bikes" / "src" / "bikes"
         (package / "sample_data.py").rename(package / "orders_data.py")
         (package / "sample_data.py").write_text(_SAMPLE_DATA)
@@ -87,7 +87,7 @@ class FirstDay:
                 target.write_text(content, encoding="utf-8")
 
     def publish(self, model: str, last: str | None, partition: str) -> None:
-        """Retrain, score and load a model, each by its command."""
+        """Retrain, score and load a model with the commands."""
         if last is not None:
             config = {"ops": {f"{model}__trained_model": {"config": {"last_partition": last}}}}
             trained = ("--select", f"{model}/trained_model", "--config-json", json.dumps(config))
@@ -98,9 +98,9 @@ class FirstDay:
         self.run("mlpipe", "load", self._done_file(model))
 
     def prediction(self, model: str, entity: str) -> Any:
-        """Return what the API answers."""
+        """Return the API's response."""
         token = self.run("mlpipe", "token").split()[-1]
-        asked = urllib.request.Request(  # an address of this machine
+        asked = urllib.request.Request(  # a local address
             f"{self._variable('MLPIPE_API_URL')}/v1/models/{model}/predictions/{entity}",
             headers={"Authorization": f"Bearer {token}"},
         )
@@ -125,7 +125,7 @@ class FirstDay:
 
 @pytest.fixture
 def first_day(tmp_path: Path) -> Iterator[FirstDay]:
-    """The wheel in an environment of its own, and two empty folders."""
+    """Install the wheel in a new environment, and prepare two empty folders."""
     (tmp_path / "platform").mkdir()
     day = FirstDay(install_platform(tmp_path / "platform"), tmp_path)
     try:
@@ -136,12 +136,12 @@ def first_day(tmp_path: Path) -> Iterator[FirstDay]:
 
 
 def files_below(folder: Path) -> set[Path]:
-    """Return all files but byte code."""
+    """Return all files except byte code."""
     return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
-def test_a_team_gets_four_models_live(first_day: FirstDay, tmp_path: Path) -> None:
-    """The project that is new, LightGBM, Parquet with an XGBoost file, and hours with Polars."""
+def test_team_publishes_four_models(first_day: FirstDay, tmp_path: Path) -> None:
+    """A new project and the guides' three models become live, and nothing is written outside the project."""
     installed = files_below(tmp_path / "platform")
     first_day.run("mlpipe", "init", "acme", folder=first_day.beside)
     first_day.add_models()

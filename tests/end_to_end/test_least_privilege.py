@@ -1,4 +1,4 @@
-"""The whole path with permissions checked: every part under its own role, with nothing it does not need."""
+"""The whole path with checked permissions: each part has its own role and no unneeded permission."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PARTS = ["sagemaker", *ROLES]
 
 
 def role_of(part: str, enforced: EnforcedStack) -> RoleDefinition:
-    """Return a part's role; that of SageMaker's jobs reads the sources of the project's models, too."""
+    """Return a part's role; the role of SageMaker jobs may also read the models' sources."""
     deployment = enforced.deployment
     if part != "sagemaker":
         return ROLES[part](deployment)
@@ -50,7 +50,7 @@ def role_of(part: str, enforced: EnforcedStack) -> RoleDefinition:
     return role_definitions.sagemaker_role(deployment, source_statements(deployment, inputs))
 
 
-# What no run on the emulator uses.
+# Permissions that no run on the emulator uses.
 EVERYWHERE = {
     **dict.fromkeys(("kms:Decrypt", "kms:GenerateDataKey"), "S3 asks KMS in the caller's name; not here"),
     **dict.fromkeys(
@@ -127,7 +127,7 @@ OTHERWISE: dict[str, dict[str, str]] = {
     },
 }
 
-# One call beyond each role's resources: the service, the call, its arguments.
+# Calls beyond each role's permissions: the service, the call, its arguments.
 BEYOND: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "glue": [
         ("s3", "put_object", {"Bucket": "{bucket}", "Key": "done/x", "Body": b""}),
@@ -136,7 +136,7 @@ BEYOND: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     ],
     "sagemaker": [
         ("s3", "put_object", {"Bucket": "{bucket}", "Key": "reports/x", "Body": b""}),
-        # Beside the beginnings that the example's sources declare.
+        # Outside the prefixes that the example's sources declare.
         ("s3", "get_object", {"Bucket": "{bucket}", "Key": "raw/undeclared/x"}),
         ("s3", "list_objects_v2", {"Bucket": "{bucket}", "Prefix": "raw/undeclared/"}),
         ("dynamodb", "put_item", {"TableName": "{registry}", "Item": {"pk": {"S": "x"}, "sk": {"S": "x"}}}),
@@ -171,14 +171,14 @@ BEYOND: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
 
 @pytest.fixture(scope="module")
 def enforced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnforcedStack]:
-    """A stack of these tests' own."""
+    """Run a new stack that checks permissions."""
     with enforced_stack(tmp_path_factory.mktemp("enforced")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def promoted(enforced: EnforcedStack) -> PromotionEntry:
-    """How the champion was made of the version that the schedule's retraining registered."""
+    """Return the promotion of the version that the scheduled retraining registered."""
     registry = enforced.platform.registry
     wait_until(
         lambda: registry.champion(MODEL) is not None,
@@ -191,7 +191,7 @@ def promoted(enforced: EnforcedStack) -> PromotionEntry:
 
 @pytest.fixture(scope="module")
 def retrained(promoted: PromotionEntry, enforced: EnforcedStack) -> dict[str, str]:
-    """What a run shows that retrains on the schedule's days, by materializing the trained model."""
+    """Materialize the trained model for the schedule's days, and return the run's metadata."""
     assert promoted.version == 1
     dagster = enforced.platform.dagster
     run_id = dagster.launch_assets([f"{MODEL}/trained_model"], first=LAST_DAY, last=LAST_DAY)
@@ -201,7 +201,7 @@ def retrained(promoted: PromotionEntry, enforced: EnforcedStack) -> dict[str, st
 
 @pytest.fixture(scope="module")
 def live(retrained: dict[str, str], enforced: EnforcedStack) -> str:
-    """The second of two batches that went the whole way, from raw flights to the API."""
+    """Return the second of two batches that went all the way from raw flights to the API."""
     assert retrained
     platform = enforced.platform
     batch_id = ""
@@ -217,7 +217,7 @@ def live(retrained: dict[str, str], enforced: EnforcedStack) -> str:
 
 @pytest.fixture(scope="module")
 def asked(live: str, enforced: EnforcedStack) -> dict[str, int]:
-    """The API's answers' status by route, one request each."""
+    """Return the status of one response of the API per route."""
     token = obtain_token(read_variables(enforced.platform.environment_file))
     api = LiveApi(enforced.platform.variables["MLPIPE_API_URL"].rstrip("/"), MODEL, token)
     answer = api.ask(ENTITY)
@@ -226,22 +226,22 @@ def asked(live: str, enforced: EnforcedStack) -> dict[str, int]:
     return {"prediction": answer.status, "history": api.ask(f"{ENTITY}/history").status}
 
 
-def test_a_model_is_retrained_and_promoted_under_roles(
+def test_retraining_and_promotion_work_under_roles(
     promoted: PromotionEntry, retrained: dict[str, str], enforced: EnforcedStack
 ) -> None:
-    """The schedule starts the pipeline, the pipeline registers the version, and the daemon promotes it."""
+    """The schedule starts the pipeline, which registers a version, and the daemon promotes it."""
     version = enforced.platform.registry.model_version(MODEL, 1)
     assert version is not None
     assert version.state == VersionState.CHAMPION
     assert (promoted.version, promoted.actor) == (1, SENSOR)
-    # A run starts an execution, too, and takes the result of the first one on the same days.
+    # The run adopts the result of the scheduled execution on the same days.
     assert retrained["outcome"] == RetrainingOutcome.PROMOTED
     assert version.execution_arn is not None
     assert version.execution_arn == retrained["execution"]
 
 
-def test_the_whole_path_works_under_roles(asked: dict[str, int]) -> None:
-    """Scoring, sensor, load, checks, publication and serving need no right that a role lacks."""
+def test_whole_path_works_under_roles(asked: dict[str, int]) -> None:
+    """Scoring, sensor, load, checks, publication and serving need no permission that a role lacks."""
     assert asked["prediction"] == 200
 
 
@@ -255,10 +255,10 @@ def test_the_whole_path_works_under_roles(asked: dict[str, int]) -> None:
         ("dagster_webserver_role", "compute-logs/none", "AccessDenied"),
     ],
 )
-def test_a_missing_object_is_told_to_who_looks_for_some(
+def test_roles_that_list_see_missing_objects_as_missing(
     role: str, key: str, code: str, enforced: EnforcedStack
 ) -> None:
-    """S3 denies it to everybody else: deltalake takes that for a fault, and opens no young table."""
+    """A missing object is NoSuchKey for roles that may list, since deltalake needs that for young tables."""
     client = enforced.client("s3", getattr(enforced.deployment, role))
     with pytest.raises(ClientError) as refused:
         client.get_object(Bucket=enforced.deployment.data_bucket, Key=key)
@@ -266,10 +266,8 @@ def test_a_missing_object_is_told_to_who_looks_for_some(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_the_run_did_not_use_is_granted_for_a_reason(
-    part: str, asked: dict[str, int], enforced: EnforcedStack
-) -> None:
-    """Every right was used on the way, or it is written down what else needs it."""
+def test_unused_permissions_have_a_reason(part: str, asked: dict[str, int], enforced: EnforcedStack) -> None:
+    """Each granted permission was used on the path, or has a documented reason."""
     assert asked
     role = role_of(part, enforced)
     granted = {action for statement in role.statements for action in statement["Action"]}
@@ -278,8 +276,8 @@ def test_what_the_run_did_not_use_is_granted_for_a_reason(
     assert set(OTHERWISE[part]) <= granted, "a reason for what is not granted"
 
 
-def test_what_the_executor_was_asked_is_granted(asked: dict[str, int], enforced: EnforcedStack) -> None:
-    """The emulator's simulator judges each call of a job, a pipeline or a version on what it named."""
+def test_executor_calls_are_permitted(asked: dict[str, int], enforced: EnforcedStack) -> None:
+    """Each call to the job executor is permitted for its role and resource."""
     assert asked
     calls = enforced.executor_calls()
     assert {action for _, action, _ in calls} >= {
@@ -312,10 +310,10 @@ def test_what_the_executor_was_asked_is_granted(asked: dict[str, int], enforced:
         ("retraining_schedule_role", "sagemaker:StartPipelineExecution", "sagemaker:pipeline/{scoring}"),
     ],
 )
-def test_what_no_part_has_to_do_with_the_executor_is_not_granted(
+def test_roles_lack_permissions_of_other_parts(
     role: str, action: str, resource: str, enforced: EnforcedStack
 ) -> None:
-    """Jobs register no version, pipelines approve none, and Dagster trains by the pipeline alone."""
+    """Roles cannot start, register or approve what is another part's task."""
     deployment = enforced.deployment
     service, _, path = resource.partition(":")
     named = path.format(
@@ -332,10 +330,10 @@ def test_what_no_part_has_to_do_with_the_executor_is_not_granted(
     ("part", "service", "call", "arguments"),
     [pytest.param(part, *each, id=f"{part}-{each[1]}") for part, calls in BEYOND.items() for each in calls],
 )
-def test_a_call_beyond_a_role_is_denied(
+def test_call_beyond_a_role_is_denied(
     part: str, service: str, call: str, arguments: dict[str, Any], enforced: EnforcedStack
 ) -> None:
-    """Other tables, other prefixes, other verbs: AWS says no, whatever the code would do."""
+    """Calls to other tables and prefixes, and other operations, are denied."""
     role = role_of(part, enforced)
     names = {
         "{bucket}": enforced.deployment.data_bucket,

@@ -1,4 +1,4 @@
-"""The benchmark of scoring runs: all that it compares writes, and the real job scores."""
+"""The scoring benchmark runs with all writers and the real job."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_scoring_states_what_was_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One short round: every writer and every kind of job was measured, every statement has its number."""
+def test_score_benchmark_reports_all_measurements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One short round measures every writer and every kind of job, and each statement has its number."""
     out = tmp_path / "score.json"
     sizes = ["--rows", "2000", "--job-rows", "3000", "--wide-rows", "200", "--scaling-rows", "3000"]
-    # Of so few rows the start of a job is all there is, so that the promises need not hold.
+    # With so few rows a job's start-up dominates, so the statements need not hold.
     score.main([*sizes, "--rounds", "1", "--out", str(out)])
     found = json.loads(out.read_text())
     assert (set(found["writers"]), set(found["with_json"])) == (set(PLAIN), set(WITH_JSON))

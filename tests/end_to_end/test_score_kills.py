@@ -1,4 +1,4 @@
-"""Score jobs of one, two and four hosts, killed at random moments and run again: always the same batch."""
+"""Score jobs of one, two and four hosts are killed at random times and run again, with the same result."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Hosts:
     """The running hosts of one job.
 
     Attributes:
-        processes: Each host's script.
-        logs: What each says.
+        processes: The script's process on each host.
+        logs: The log of each host.
     """
 
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     logs: list[Path] = field(default_factory=list)
 
     def any_process(self, chance: random.Random) -> psutil.Process | None:
-        """Return one of all processes of all hosts; None if all have ended."""
+        """Return a random running process of any host, or None if all have ended."""
         alive = [
             member
             for host in self.processes
@@ -63,7 +63,7 @@ class Hosts:
         return [host.wait(max(0.1, deadline - time.monotonic())) for host in self.processes]
 
     def stop(self) -> None:
-        """Stop all hosts as SageMaker does: asked first, and ended where they do not heed it."""
+        """Stop all hosts as SageMaker does: first terminate them, then kill the rest."""
         for host in self.processes:
             host.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -75,7 +75,7 @@ class Hosts:
             host.wait()
 
     def said(self) -> str:
-        """Return the end of what each host said."""
+        """Return the end of each host's log."""
         return "\n".join(f"{log.name}: {log.read_text()[-3000:]}" for log in self.logs)
 
 
@@ -89,8 +89,8 @@ class KilledBatches:
 
     Args:
         jobs: Runs the script.
-        logs: Where to keep what is said.
-        chance: Decides everything.
+        logs: The folder for the logs.
+        chance: The source of all random choices.
     """
 
     def __init__(self, jobs: ScoreJobs, logs: Path, chance: random.Random) -> None:
@@ -100,7 +100,7 @@ class KilledBatches:
         self._batches = self._starts = 0
         self._seconds: dict[str, float] = {}
         self._whole: dict[str, Any] = {}
-        # The second day is divided by its keys, and joined with the batch of the first.
+        # The second day is partitioned by key and joined with the first day's batch.
         for day, known in ((DAY, None), (NEXT_DAY, DAY)):
             jobs.prepare(TEN_COLUMNS, day, ROWS, known=known)
             arguments, began = self._next_batch(day), time.monotonic()
@@ -136,12 +136,12 @@ class KilledBatches:
         try:
             assert set(repeated.wait(_JOB_SECONDS)) == {0}, f"{killed.said()}\n{repeated.said()}"
             done = self._jobs.store.get(done_key(TEN_COLUMNS, str(arguments.batch_id)))
-            # The next job takes as long as this one, however busy the machine is.
+            # The next job will take about as long as this one.
             self._seconds[day] = (time.monotonic() - began) / count
         finally:
             repeated.stop()
             if leaves_others:
-                # They go on, and find that they are late.
+                # The other hosts continue and find that they were overtaken.
                 with suppress(subprocess.TimeoutExpired):
                     killed.wait(_STOP_SECONDS)
             killed.stop()
@@ -164,7 +164,7 @@ class KilledBatches:
         return hosts
 
     def _found(self, arguments: ScoreArguments) -> tuple[int, str, dict[str, str], pa.Table]:
-        """Return what there is of a batch: rows, checksum, digests of the parts, and the table's rows."""
+        """Return a batch's row count, checksum, digests of the parts, and rows in the Delta table."""
         key = done_key(TEN_COLUMNS, str(arguments.batch_id))
         manifest = parse_manifest(self._jobs.store.get(key))
         validate(manifest, bucket=self._jobs.store.bucket, key=key)
@@ -172,7 +172,7 @@ class KilledBatches:
         return manifest.row_count, manifest.checksum, parts, self._rows_in_delta(manifest)
 
     def _rows_in_delta(self, manifest: Manifest) -> pa.Table:
-        """Return the rows that the newest version has of the batch: all of them in the manifest's files."""
+        """Return a batch's rows in the newest table version, after checking the manifest's files."""
         uri = f"s3://{manifest.bucket}/{manifest.delta.table}"
         table = DeltaTable(uri, storage_options=self._jobs.environment)
         own = {path for path in table.get_add_actions()["path"].to_pylist() if manifest.batch_id in path}
@@ -186,10 +186,10 @@ class KilledBatches:
 @pytest.mark.parametrize(
     "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.drill)]
 )
-def test_a_job_killed_at_any_moment_and_run_again_gives_the_same_batch(
+def test_score_job_killed_at_random_times_can_be_repeated(
     kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One manifest, the same bytes, each row once, and no file in the table that the manifest lacks."""
+    """A repeated job gives the same manifest and bytes, each row once, and no extra file in the table."""
     monkeypatch.setattr(feature_writer, "GROUP_ROWS", CHUNK_ROWS)
     seed = random.randrange(2**32)
     _LOG.warning("seed %d", seed)
@@ -199,7 +199,7 @@ def test_a_job_killed_at_any_moment_and_run_again_gives_the_same_batch(
         for _ in range(2 * kills):
             if killed.total() == kills:
                 break
-            # A job that ends sooner than it was to be killed does not count.
+            # A job that ended before it was killed does not count.
             killed.update(filter(None, [batches.kill_and_repeat()]))
     _LOG.warning("killed: %s", killed)
     assert killed.total() == kills

@@ -1,4 +1,4 @@
-"""A batch of any size: scored by the real job, loaded into both stores, counted alike wherever it lies."""
+"""A batch of any size is scored by the real job, loaded into both stores, and counted equally everywhere."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 BATCH = "20130201T060000Z-00000001"
 EXPIRY = 1_900_000_000
-# Of one process, whatever the size of the batch.
+# The limit for one process, independent of the batch's size.
 MOST_MB = 450
 
 
 @pytest.fixture
 def _own_clients() -> Iterator[None]:
-    """Let no test use the clients of another's environment."""
+    """Clear cached clients, so that no test uses those of another test's environment."""
     aws_clients.client.cache_clear()
     yield
     aws_clients.client.cache_clear()
 
 
 def rows_in_delta(manifest: Manifest) -> RowTally:
-    """Return what the files hold that the manifest names, as the table's own readers find them."""
+    """Return the count and checksum of the batch's rows in the manifest's table version."""
     uri = f"s3://{manifest.bucket}/{manifest.delta.table}"
     options = delta_storage_options()
     table = DeltaTable(uri, version=manifest.delta.version, storage_options=options).to_pyarrow_dataset()
@@ -63,10 +63,10 @@ def rows_in_delta(manifest: Manifest) -> RowTally:
         pytest.param(10_000_000, marks=pytest.mark.drill),
     ],
 )
-def test_a_batch_is_counted_alike_wherever_it_lies(
+def test_all_stores_have_the_same_count_and_checksum(
     rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many rows of the same checksum in JSON, in Delta, on the wire to DynamoDB and in the warehouse."""
+    """JSON, Delta, requests to DynamoDB and Snowflake have the same row count and checksum."""
     with score_jobs("snowflake") as jobs, canned_load_store(tmp_path) as (sink, _):
         jobs.prepare(TEN_COLUMNS, DAY, rows)
         manifest, cost = jobs.run(jobs.arguments(TEN_COLUMNS, DAY, BATCH))

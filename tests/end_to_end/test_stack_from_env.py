@@ -1,6 +1,6 @@
-"""The local stack keeps its promises to programs that have nothing of the project's but `.env`.
+"""The local stack works for programs that have only its `.env`.
 
-The programs are in `plain_clients`. That four deltalake processes commit at once without losing a row is in
+The programs are in `plain_clients`. Concurrent deltalake commits are tested in
 `tests/infra/local_stack/test_delta_concurrency.py`.
 """
 
@@ -31,12 +31,12 @@ _FOREIGN = {"arro3", "boto3", "botocore", "deltalake", "snowflake"}
 
 
 def run_plain(stack: LocalStack, directory: Path, program: str, *arguments: str) -> None:
-    """Run a program in an empty directory with `.env`, PATH and HOME; fail the test if it fails."""
+    """Run a program in an empty directory with `.env`, PATH and HOME, and require success."""
     directory.mkdir()
     done = subprocess.run(
         [sys.executable, str(PLAIN_CLIENTS / program), *arguments],
         cwd=directory,
-        # An empty home: no AWS profile and no Snowflake connection of the developer's comes to its aid.
+        # The home is empty, so no AWS profile and no Snowflake connection of the developer is used.
         env={"PATH": os.environ["PATH"], "HOME": str(directory), **stack.environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,8 +47,8 @@ def run_plain(stack: LocalStack, directory: Path, program: str, *arguments: str)
     assert done.returncode == 0, done.stdout
 
 
-def test_plain_programs_import_nothing_of_ours() -> None:
-    """They use the standard library, AWS's, Snowflake's and Delta's own packages, and one another."""
+def test_plain_programs_import_only_public_packages() -> None:
+    """They import only the standard library, AWS's, Snowflake's and Delta's packages, and one another."""
     files = sorted(PLAIN_CLIENTS.glob("*.py"))
     allowed = _FOREIGN | sys.stdlib_module_names | {file.stem for file in files}
     imported: set[str] = set()
@@ -63,8 +63,8 @@ def test_plain_programs_import_nothing_of_ours() -> None:
 
 
 @pytest.mark.stack
-def test_every_variable_is_explained(local_stack: LocalStack) -> None:
-    """The page about the stack lists what `.env` holds, nothing less and nothing else."""
+def test_each_variable_is_documented(local_stack: LocalStack) -> None:
+    """The page about the stack lists exactly the variables in `.env`."""
     section = PAGE.read_text(encoding="utf-8").partition("## What `.env` holds")[2].partition("\n## ")[0]
     first_cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("|")]
     explained = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
@@ -72,10 +72,10 @@ def test_every_variable_is_explained(local_stack: LocalStack) -> None:
 
 
 @pytest.mark.stack
-def test_up_brings_back_what_a_running_stack_lacks(
+def test_up_restores_missing_parts_of_a_running_stack(
     local_stack: LocalStack, aws_client: Callable[[str], Any]
 ) -> None:
-    """A queue that was deleted and a lost `.env` are there again after `make up`, and processes stay."""
+    """`make up` restores a deleted queue and a lost `.env`, and keeps the processes."""
     run = StackRun(local_stack.state_directory)
     before = run.components()
     sqs = aws_client("sqs")
@@ -94,10 +94,10 @@ def test_up_brings_back_what_a_running_stack_lacks(
 
 
 @pytest.mark.stack
-def test_no_secret_is_in_a_log_or_in_the_environment_file(
+def test_logs_and_environment_file_have_no_secrets(
     local_stack: LocalStack, aws_client: Callable[[str], Any]
 ) -> None:
-    """Neither the token client's secret nor a token is written where the stack writes."""
+    """Neither the token client's secret nor a token is in a log or in `.env`."""
     run = StackRun(local_stack.state_directory)
     name = local_stack.environment["MLPIPE_TOKEN_CLIENT_SECRET_NAME"]
     stored = aws_client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
@@ -112,31 +112,31 @@ def test_no_secret_is_in_a_log_or_in_the_environment_file(
 
 
 @pytest.mark.stack
-def test_boto3_reads_writes_batches_conditions_and_notices(local_stack: LocalStack, tmp_path: Path) -> None:
-    """DynamoDB's and S3's operations and limits hold, and a done file is noticed exactly once."""
+def test_dynamodb_s3_and_sqs_work_with_boto3(local_stack: LocalStack, tmp_path: Path) -> None:
+    """DynamoDB's and S3's operations and limits work, and a done file gives exactly one message."""
     run_plain(local_stack, tmp_path / "empty", "tables_and_objects.py")
 
 
 @pytest.mark.stack
-def test_glue_runs_a_script_to_each_end(local_stack: LocalStack, tmp_path: Path) -> None:
-    """Job runs succeed, fail and are stopped, with the states and the logs that Glue has."""
+def test_glue_jobs_succeed_fail_and_stop(local_stack: LocalStack, tmp_path: Path) -> None:
+    """Job runs succeed, fail and are stopped, with Glue's states and logs."""
     run_plain(local_stack, tmp_path / "empty", "glue_jobs.py")
 
 
 @pytest.mark.stack
 @pytest.mark.drill
-def test_glue_times_out(local_stack: LocalStack, tmp_path: Path) -> None:
-    """A job run over its minutes ends as TIMEOUT; Glue's shortest limit is a minute, here too."""
+def test_glue_job_times_out(local_stack: LocalStack, tmp_path: Path) -> None:
+    """A job run beyond its timeout ends as TIMEOUT, after a minute at the earliest, as on Glue."""
     run_plain(local_stack, tmp_path / "empty", "glue_jobs.py", "time-out")
 
 
 @pytest.mark.stack
-def test_sagemaker_runs_a_script_to_each_end(local_stack: LocalStack, tmp_path: Path) -> None:
-    """Processing jobs complete, fail, exceed their time and are stopped, with status, output and logs."""
+def test_processing_jobs_succeed_fail_and_stop(local_stack: LocalStack, tmp_path: Path) -> None:
+    """Processing jobs complete, fail, time out and are stopped, with status, output and logs."""
     run_plain(local_stack, tmp_path / "empty", "processing_jobs.py")
 
 
 @pytest.mark.stack
 def test_snowflake_copies_from_s3_and_reads_back(local_stack: LocalStack, tmp_path: Path) -> None:
-    """The connector logs in with its variables, and Parquet written by deltalake arrives unchanged."""
+    """The connector logs in with its variables, and Parquet written by deltalake is loaded unchanged."""
     run_plain(local_stack, tmp_path / "empty", "warehouse.py")

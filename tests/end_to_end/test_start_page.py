@@ -1,4 +1,4 @@
-"""docs/start.md, typed as it stands: each command works, and shows what the page shows."""
+"""Each command of docs/start.md works and shows the output on the page."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "start.md"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# The fixture has installed the wheel, and puts the project on the path.
+# The fixture installs the wheel and puts the project on the path.
 _INSTALLATION = ("python3 -m venv", ". acme-venv", "pip install")
 _EDITED = Path("src/acme/defs/expected_orders/predict.py")
 _SECONDS = 240
 
 
 class Newcomer:
-    """A person at two terminals.
+    """A person with two terminals.
 
     Args:
         platform: The installed wheel.
@@ -42,7 +42,7 @@ class Newcomer:
         self._dagster: subprocess.Popen[bytes] | None = None
 
     def type(self, command: str) -> str:
-        """Run a command that succeeds, and return its output."""
+        """Run a command that must succeed, and return its output."""
         if command.startswith("cd "):
             self._folder /= command.removeprefix("cd ")
             return ""
@@ -55,11 +55,11 @@ class Newcomer:
         return done.stdout
 
     def json(self, command: str) -> Any:
-        """Return the JSON document that a command of `mlpipe` prints."""
+        """Return the JSON output of an `mlpipe` command."""
         return json.loads(self.type(f"{command} --json 2>/dev/null"))
 
     def edit(self, diff: str) -> None:
-        """Replace the one line that a diff takes away by the line that it adds."""
+        """Replace the one line that a diff removes with the line it adds."""
         old, new = (line[1:] for line in diff.splitlines())
         path = self._folder / _EDITED
         text = path.read_text(encoding="utf-8")
@@ -67,13 +67,13 @@ class Newcomer:
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def stop_dagster(self) -> None:
-        """End `mlpipe dev` by Ctrl-C."""
+        """End `mlpipe dev` with Ctrl-C."""
         if self._dagster is not None and self._dagster.poll() is None:
             os.killpg(self._dagster.pid, signal.SIGINT)
             self._dagster.wait(60)
 
     def leave(self) -> None:
-        """Stop whatever runs."""
+        """Stop Dagster and the stack."""
         self.stop_dagster()
         if (self._folder / ".env").exists():
             self.type("mlpipe down")
@@ -100,7 +100,7 @@ class Newcomer:
         return self._log.read_text()
 
     def _variables(self) -> dict[str, str]:
-        """Return what the newcomer's shell has beside the variables of this process."""
+        """Return the variables that the newcomer's shell adds to those of this process."""
         cache = {name: os.environ[name] for name in ("MLPIPE_CACHE",) if name in os.environ}
         stack = {name: value or "" for name, value in dotenv_values(self._folder / ".env").items()}
         return {**cache, **stack, "PYTHONPATH": str(self._folder / "src")}
@@ -108,7 +108,7 @@ class Newcomer:
 
 @pytest.fixture
 def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
-    """The wheel in an environment of its own, and an empty folder."""
+    """Install the wheel in a new environment, and prepare an empty folder."""
     for name in ("platform", "work"):
         (tmp_path / name).mkdir()
     person = Newcomer(install_platform(tmp_path / "platform"), tmp_path / "work")
@@ -119,7 +119,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
 
 
 def columns(table: str, *names: str) -> list[tuple[str, ...]]:
-    """Return columns of a printed table by their names; columns are two spaces apart."""
+    """Return columns of a printed table by name; columns are two spaces apart."""
     heading, *rows = table.splitlines()
     starts = [found.start() for found in re.finditer(r"(?:^|(?<=  ))\S", heading)]
     spans = {
@@ -130,17 +130,17 @@ def columns(table: str, *names: str) -> list[tuple[str, ...]]:
 
 
 def rows_in(text: str) -> list[dict[str, Any]]:
-    """Return the rows that a text shows as JSON, one per line."""
+    """Return the rows that a text has as JSON, one per line."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def without_figures(text: str) -> list[str]:
-    """Return a text's lines with one sign for each figure and one blank for several."""
+    """Return a text's lines with figures replaced by one sign and whitespace collapsed."""
     return [re.sub(r"\s+", " ", re.sub(r"\d[\d.:]*", "#", line)).strip() for line in text.splitlines()]
 
 
 def require_shown(newcomer: Newcomer, shown: str, output: str) -> None:
-    """Compare what the page shows with what was printed; wait for states that sensors bring about."""
+    """Compare the page with the output, waiting for states that sensors bring about."""
     heading = shown.splitlines()[0]
     if "release_state" in heading:
         expected = columns(shown, "partition", "load_state", "release_state")
@@ -176,16 +176,16 @@ def require_shown(newcomer: Newcomer, shown: str, output: str) -> None:
         assert [line for line in without_figures(shown) if line and line not in printed] == []
 
 
-def test_states_are_read_from_a_printed_table() -> None:
-    """An empty first cell does not move the others."""
+def test_columns_with_empty_cells_are_parsed() -> None:
+    """An empty first cell of a printed table does not shift the others."""
     table = "live  batch_id  release_state\n      7         superseded\n*     8         live\n"
     assert columns(table, "live", "release_state") == [("", "superseded"), ("*", "live")]
 
 
 @pytest.mark.drill
 @pytest.mark.timeout(1800)
-def test_a_newcomer_follows_the_page(newcomer: Newcomer) -> None:
-    """Rows, states and the API's answer are those of the page, and the rollback changes the answer."""
+def test_start_page_works_as_written(newcomer: Newcomer) -> None:
+    """Rows, states and the API's response match the page, and the rollback changes the response."""
     output, asked = "", ""
     for kind, text in _BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if kind == "console":

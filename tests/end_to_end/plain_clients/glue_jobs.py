@@ -1,4 +1,4 @@
-"""Glue through boto3 and the environment alone: job runs that succeed, fail, are stopped, and time out.
+"""Glue with only boto3 and the environment: job runs that succeed, fail, are stopped, and time out.
 
 `glue_jobs.py` shows the first three; `glue_jobs.py time-out` the last, which takes a minute, Glue's shortest.
 """
@@ -18,9 +18,9 @@ FINAL = {"SUCCEEDED", "FAILED", "TIMEOUT", "STOPPED", "ERROR"}
 
 
 def start(glue: Any, script: str, **arguments: Any) -> tuple[str, str]:
-    """Define a job of a script and start it; return its name and the id of the run."""
+    """Define and start a job with this script; return its name and the run's id."""
     name = f"plain-{uuid.uuid4().hex}"
-    # The role of the job that the stack defines itself: whoever has `.env` can read it there.
+    # The role of the stack's own job, whose name is in `.env`.
     role = glue.get_job(JobName=os.environ["MLPIPE_LOAD_JOB"])["Job"]["Role"]
     command = {"Name": "glueetl", "ScriptLocation": upload(script), "PythonVersion": "3"}
     glue.create_job(Name=name, Role=role, Command=command, GlueVersion="5.1")
@@ -37,7 +37,7 @@ def end_of(glue: Any, name: str, run_id: str) -> dict[str, Any]:
 
 
 def succeed_fail_and_stop(glue: Any) -> None:
-    """Show three ends, each with its state and its logs."""
+    """Check the state and the logs of a successful, a failed and a stopped run."""
     good = start(glue, SUCCEEDS, Arguments={"--model": "flight_delay"})
     bad = start(glue, FAILS)
     stopped = start(glue, SLEEPS)
@@ -60,7 +60,7 @@ def succeed_fail_and_stop(glue: Any) -> None:
 
 
 def time_out(glue: Any) -> None:
-    """Show that a run over its minutes ends as TIMEOUT, with what it had logged."""
+    """Check that a run beyond its timeout ends as TIMEOUT and keeps its log."""
     name, run_id = start(glue, SLEEPS, Timeout=1)
     run = end_of(glue, name, run_id)
     assert run["JobRunState"] == "TIMEOUT", run

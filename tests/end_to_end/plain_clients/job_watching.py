@@ -1,4 +1,4 @@
-"""What the two job clients share: scripts go to S3, logs are read back, every wait has a deadline."""
+"""Shared functions of the two job clients: upload scripts, read logs, wait with a deadline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SLEEPS = "import time; print('asleep', flush=True); time.sleep(600)"
 
 
 def upload(script: str) -> str:
-    """Put a script on S3, and return its address."""
+    """Put a script on S3 and return its address."""
     bucket, key = os.environ["MLPIPE_DATA_BUCKET"], f"code/plain/{uuid.uuid4().hex}/script.py"
     boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=textwrap.dedent(script).encode())
     return f"s3://{bucket}/{key}"
 
 
 def wait_for(look: Callable[[], Found | None], what: str) -> Found:
-    """Return what a look finds, or end with what was waited for in vain."""
+    """Return the first result that is not None, or fail with a description at the deadline."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while (found := look()) is None:
         assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
@@ -37,14 +37,14 @@ def wait_for(look: Callable[[], Found | None], what: str) -> Found:
 
 
 def log_lines(group: str, prefix: str) -> list[str]:
-    """Return the lines of a job's one stream; none while the group or the stream does not exist."""
+    """Return the lines of a job's only stream, or none while group or stream do not exist."""
     client = boto3.client("logs")
     try:
         streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=prefix)["logStreams"]
     except client.exceptions.ResourceNotFoundException:
         return []
     assert len(streams) <= 1, streams
-    # Not `filter_log_events`: the emulator leaves its stream prefix out of account.
+    # Not `filter_log_events`: the emulator ignores its stream prefix.
     return [
         event["message"]
         for stream in streams
@@ -55,7 +55,7 @@ def log_lines(group: str, prefix: str) -> list[str]:
 
 
 def wait_for_line(group: str, prefix: str, line: str) -> None:
-    """Wait until a job that runs has logged a line."""
+    """Wait until a running job has logged a line."""
     wait_for(lambda: True if line in log_lines(group, prefix) else None, f"{line!r} in {group} {prefix}")
 
 

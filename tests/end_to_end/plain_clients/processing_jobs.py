@@ -1,4 +1,4 @@
-"""SageMaker through boto3 and the environment alone: jobs that succeed, fail, time out and are stopped."""
+"""SageMaker with only boto3 and the environment: jobs that succeed, fail, time out and are stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from job_watching import FAILS, SLEEPS, ended, log_lines, upload, wait_for, wait
 
 LOGS = "/aws/sagemaker/ProcessingJobs"
 FINAL = {"Completed", "Failed", "Stopped"}
-# What a script needs to find its files: /opt/ml on AWS and for root, this variable elsewhere.
+# The files are below /opt/ml on AWS and for root, and below this variable's folder elsewhere.
 WRITES = """
     import os, pathlib
     root = pathlib.Path(os.environ.get("MLPIPE_ML_ROOT", "/opt/ml"))
@@ -23,7 +23,7 @@ WRITES = """
 
 
 def start(sagemaker: Any, script: str, **changes: Any) -> str:
-    """Create a job of a script, which arrives as an input as on SageMaker, and return its name."""
+    """Create a job whose script arrives as an input, as on SageMaker, and return its name."""
     name = f"plain-{uuid.uuid4().hex}"
     source = {
         "S3Uri": upload(script),
@@ -54,7 +54,7 @@ def start(sagemaker: Any, script: str, **changes: Any) -> str:
 
 
 def base_image() -> str:
-    """Return the image with the platform's own packages, one of those that the stack lists."""
+    """Return the stack's image with the platform's own packages."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{os.environ['AWS_ENDPOINT_URL_SAGEMAKER']}/_executor/images", timeout=30) as answer:
         images = json.load(answer)["images"]
@@ -73,7 +73,7 @@ def end_of(sagemaker: Any, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Show four ends, each with its status and its logs."""
+    """Check the status and the logs of a completed, a failed, a timed-out and a stopped job."""
     sagemaker = boto3.client("sagemaker")
     good = start(sagemaker, WRITES)
     bad = start(sagemaker, FAILS)

@@ -1,4 +1,4 @@
-"""DynamoDB, S3 and SQS through boto3 and the environment alone; ends with a trace if a promise is broken."""
+"""DynamoDB, S3 and SQS with only boto3 and the environment; ends with a traceback if a check fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARRIVAL_SECONDS = 60
 
 
 def error_code(call: Any, **arguments: Any) -> str:
-    """Return the code of the error that a call must end with."""
+    """Return the error code of a call that must fail."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -35,7 +35,7 @@ def key(number: int) -> dict[str, Any]:
 
 
 def use_dynamodb() -> None:
-    """Put, get, batches with their limits, a condition, and a transaction that is all or nothing."""
+    """Check put, get, batch limits, a condition, and an atomic transaction."""
     client = boto3.client("dynamodb")
     table = f"plain-{uuid.uuid4().hex}"
     names = ("entity", "batch")
@@ -86,7 +86,7 @@ def use_dynamodb() -> None:
 
 
 def use_s3() -> None:
-    """Put, get, list, and puts on condition."""
+    """Check put, get, list and conditional puts."""
     client = boto3.client("s3")
     bucket, prefix = os.environ["MLPIPE_DATA_BUCKET"], f"scratch/{uuid.uuid4().hex}/"
     for number in range(3):
@@ -107,7 +107,7 @@ def use_s3() -> None:
 
 
 def notice_a_done_file() -> None:
-    """One put of a done file is one message of the queue."""
+    """Check that one put of a done file gives exactly one message in the queue."""
     queue = boto3.client("sqs")
     url = os.environ["MLPIPE_DONE_QUEUE_URL"]
     done_file = f"done/2013-02-01/flight_delay/{uuid.uuid4().hex}.json"

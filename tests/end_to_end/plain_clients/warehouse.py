@@ -1,4 +1,4 @@
-"""The Snowflake connector and deltalake through the environment alone: create, copy from S3, read back."""
+"""The Snowflake connector and deltalake with only the environment: create, copy from S3, read back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "SNOWFLAKE_"
 
 
 def write_parquet(uri: str) -> str:
-    """Write a Delta table of two rows, and return the name of the Parquet file it consists of."""
+    """Write a Delta table with two rows, and return the name of its only Parquet file."""
     rows = Table.from_arrays(
         [
             Array(["AA-1141-JFK", "Žluťoučký"], type=DataType.string()),
@@ -30,7 +30,7 @@ def write_parquet(uri: str) -> str:
 
 
 def main() -> None:
-    """Copy the file into a table through a stage, and read every value as it was written."""
+    """Copy the file into a table through a stage, and compare every value."""
     name = f"PLAIN_{uuid.uuid4().hex.upper()}"
     uri = f"s3://{os.environ['MLPIPE_DATA_BUCKET']}/scratch/{name}"
     file = write_parquet(uri)
