@@ -1,6 +1,6 @@
 """Tests of each codec with its real library: round trips, refusals, and that no pickle is read."""
 
-# The libraries describe few of their types.
+# The libraries annotate few of their types.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations

@@ -276,8 +276,8 @@ def test_dagster_gets_logs_progress_and_result_over_s3(monkeypatch: pytest.Monke
     ]
     by_method = {message["method"]: message["params"] for message in messages}
     assert by_method["log"] == {"message": "3 rows are odd", "level": "ERROR"}
-    told = [each["params"]["payload"] for each in messages if each["method"] == "report_custom_message"]
-    assert told == [{"kind": "progress", "step": "score", "rows": 100}, RESULT]
+    payloads = [each["params"]["payload"] for each in messages if each["method"] == "report_custom_message"]
+    assert payloads == [{"kind": "progress", "step": "score", "rows": 100}, RESULT]
     metadata = by_method["report_asset_materialization"]["metadata"]
     assert {name: value["raw_value"] for name, value in metadata.items()} == {
         "rows": 12,

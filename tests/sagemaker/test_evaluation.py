@@ -34,7 +34,7 @@ SMALL = PredictionSchema.from_document(
 NO_OUTCOMES = pa.table({"partition": pa.array([], "string"), "entity_id": pa.array([], "string")})
 
 
-def model_that(predict: Callable[..., pd.DataFrame]) -> Any:
+def functions_with_predict(predict: Callable[..., pd.DataFrame]) -> Any:
     """Return the functions of a model with the given `predict`."""
     return SimpleNamespace(predict=predict, inputs=ModelInputs(model="m", functions="acme.m", outcomes=True))
 
@@ -61,7 +61,7 @@ def backtest_of(*predicted: dict[str, list[Any]]) -> tuple[Backtest, list[pd.Dat
         known = table(entity_id=before, partition=f"2013-01-{number - 1:02}", seen=True)
         features = table(entity_id=columns["entity"], partition=f"2013-01-{number:02}")
         days[f"2013-01-{number:02}"] = PreparedTables(features, known)
-    return backtest(model_that(predict), {}, days.items(), SMALL), given
+    return backtest(functions_with_predict(predict), {}, days.items(), SMALL), given
 
 
 def test_left_out_rows_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +81,9 @@ def test_rows_are_evaluated_after_cleaning() -> None:
     cleaning = Cleaning((ColumnCleaning(column="minutes", default="0"),))
     predicted = pd.DataFrame({"entity": ["a", "b"], "minutes": pd.Series([None, 2], dtype="Int64")})
     features = PreparedTables(table(entity_id=["a"], partition="d"), NO_OUTCOMES)
-    found = backtest(model_that(lambda *_, **__: predicted), {}, [("d", features)], SMALL, cleaning)
+    found = backtest(
+        functions_with_predict(lambda *_, **__: predicted), {}, [("d", features)], SMALL, cleaning
+    )
     assert found.rows_left_out == {}
     assert list(found.scored[0].predictions["minutes"]) == [0, 2]
 
@@ -104,7 +106,7 @@ def test_evaluation_holds_features_of_one_day() -> None:
             del prepared
 
     predicted = pd.DataFrame({"entity": ["a"], "minutes": [1]})
-    found = backtest(model_that(lambda *_, **__: predicted), {}, days(), SMALL)
+    found = backtest(functions_with_predict(lambda *_, **__: predicted), {}, days(), SMALL)
     assert len(found.scored) == 5
     assert max(alive) <= 1
 

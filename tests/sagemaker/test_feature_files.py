@@ -185,7 +185,7 @@ def test_broken_download_is_resumed(tmp_path: Path) -> None:
         file.fetched(store, tmp_path / "other")
 
 
-def of_earlier_version(store: ObjectStore) -> None:
+def write_with_earlier_index(store: ObjectStore) -> None:
     """Write features with the index of an earlier version, which names a single file."""
     write_feature_set(
         store,
@@ -203,7 +203,7 @@ def of_earlier_version(store: ObjectStore) -> None:
 
 def test_index_of_an_earlier_version_is_read(store: ObjectStore) -> None:
     """An index that names one file without its row groups can still be read."""
-    of_earlier_version(store)
+    write_with_earlier_index(store)
     found = feature_set(store, "m", DAY)
     assert [file.row_groups for file in found.features] == [(3, 2)]
     assert found.read_features(store)["entity_id"].to_pylist() == numbered(0, 5)["entity_id"].to_pylist()

@@ -69,11 +69,11 @@ class Measured:
         columns = list(zip(*outcomes, strict=True)) or [(), (), (), ()]
         names = ("partition", "entity_id", "spent", "left")
         types = (pa.string(), pa.string(), pa.float64(), pa.bool_())
-        told = pa.table(
+        table = pa.table(
             {name: pa.array(list(each), kind) for name, each, kind in zip(names, columns, types, strict=True)}
         )
         features = pa.table({"entity_id": ["x"]})
-        FeatureFolder(self.store, MODEL, day, "run", "c").write_all(PreparedPartition(features, told))
+        FeatureFolder(self.store, MODEL, day, "run", "c").write_all(PreparedPartition(features, table))
 
     def measure(self, record: BatchRecord | None = None) -> MeasuredAccuracy:
         """Measure the batch, and return the accuracy that was written."""

@@ -142,8 +142,8 @@ def test_project_function_is_a_metric(tmp_path: Path, monkeypatch: pytest.Monkey
 def evaluated(metric: Metric, **columns: Any) -> dict[str, Any]:
     """Return the evaluation of one partition by one metric, given `guess` and an outcome column."""
     keys = pd.DataFrame({"entity_id": ["a", "b", "c"]})
-    told = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
-    outcomes = pa.Table.from_pandas(told, preserve_index=False)
+    outcome_rows = keys.assign(partition="d", **{name: columns[name] for name in columns if name != "guess"})
+    outcomes = pa.Table.from_pandas(outcome_rows, preserve_index=False)
     scored = [ScoredPartition("d", keys.assign(guess=columns["guess"]))]
     return evaluate([metric], scored, outcomes, outcomes)[0]
 

@@ -1,6 +1,6 @@
 """Tests of trained models on S3: how they are saved and loaded, and which are refused."""
 
-# LightGBM says of its predictions only that they are of one of many kinds.
+# LightGBM annotates its predictions as a union of many types.
 # pyright: reportArgumentType=false
 
 from __future__ import annotations
@@ -353,9 +353,9 @@ def test_file_unlike_its_declaration_is_refused(store: ObjectStore, monkeypatch:
     ):
         if put is not None:
             store.put("models/m.txt", put)
-        told = TrainedElsewhere(key=declared.key, sha256=declared.sha256, codec=codec)
+        elsewhere = TrainedElsewhere(key=declared.key, sha256=declared.sha256, codec=codec)
         with pytest.raises(error, match=complaint):
-            load_model(store, "m", declared_model(told), CODECS)
+            load_model(store, "m", declared_model(elsewhere), CODECS)
     monkeypatch.setattr("sagemaker_scripts.learning.model_artifact.LARGEST_MODEL", 3)
     with pytest.raises(ObjectTooLargeError, match="5 bytes, but at most 3 are allowed"):
         load_model(store, "m", declared_model(declared), CODECS)

@@ -194,7 +194,7 @@ def test_predict_gets_previous_rows_of_its_entities_unless_whole(
 def test_previous_batch_without_matching_entities_is_empty(
     write: Callable[..., ModelFunctions], whole: bool
 ) -> None:
-    """A previous batch with no matching entity is an empty table, because None means no batch at all."""
+    """Without matching entities, predict gets no rows, or all known ones if whole, but never None."""
     functions = write(whole=whole, predict=REPORTED.format(select="copy()"))
     given: list[Any] = []
     features = PreparedTables(pa.table({"entity_id": ["new"]}), outcomes(b=1))

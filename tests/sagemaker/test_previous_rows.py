@@ -156,7 +156,7 @@ def test_data_file_is_read_without_its_part(store: ObjectStore) -> None:
     assert len(previous_frame(store, previous)) == len(GOOD)
 
 
-def of_other_rows(table: pa.Table) -> pa.Table:
+def with_duplicate_row(table: pa.Table) -> pa.Table:
     """Replace the last row by a copy of the first, whose checksum is valid."""
     return pa.concat_tables([table.slice(0, table.num_rows - 1), table.slice(0, 1)])
 
@@ -166,7 +166,7 @@ def of_other_rows(table: pa.Table) -> pa.Table:
     [
         lambda table: table.slice(1),
         lambda table: pa.concat_tables([table, table]),
-        of_other_rows,
+        with_duplicate_row,
         lambda table: table.drop_columns(["count"]),
         lambda table: table.drop_columns(["row_checksum"]),
         lambda table: table.set_column(1, "count", pc.cast(table["flight"], pa.string())),

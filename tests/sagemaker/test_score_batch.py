@@ -170,7 +170,7 @@ def scored(
     return scored
 
 
-def of_another_attempt(store: ObjectStore) -> Manifest:
+def manifest_of_second_attempt(store: ObjectStore) -> Manifest:
     """Return the manifest that a second attempt writes, after deleting it from the bucket."""
     manifest, _ = scored(store, attempt=2)
     del store.client.objects[manifest.key]
@@ -337,7 +337,7 @@ def test_manifest_of_concurrent_attempt_is_adopted(
     store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
 ) -> None:
     """If another attempt writes its manifest first, it is adopted and not replaced."""
-    other = of_another_attempt(store)
+    other = manifest_of_second_attempt(store)
     commits_as(lambda: store.put(other.key, other.to_bytes()))
     assert scored(store) == (other, True)
     assert store.get(other.key) == other.to_bytes()
@@ -347,7 +347,7 @@ def test_overtaken_attempt_adopts_manifest_or_fails(
     store: ObjectStore, commits_as: Callable[[Callable[[], Any]], None]
 ) -> None:
     """An attempt that lost the Delta commit adopts the other's manifest, or fails if there is none."""
-    other = of_another_attempt(store)
+    other = manifest_of_second_attempt(store)
 
     def overtaken() -> None:
         raise AttemptSupersededError("Attempt 2 has committed", remedy="Start the next", batch_id=BATCH)

@@ -169,10 +169,10 @@ def test_job_measures_accuracy_of_a_batch(
         code_version=manifest.code_version,
     )
     job = jobs.completed(jobs.start_processing("sagemaker_scripts/measure_accuracy.py", arguments))
-    told = json.loads(job["ExitMessage"])
+    message = json.loads(job["ExitMessage"])
     key = accuracy_key(manifest.model, manifest.partition, manifest.batch_id)
     measured = MeasuredAccuracy.parse(jobs.content(key))
-    assert (measured.rows, measured.known_rows) == (told["rows"], told["known_rows"])
+    assert (measured.rows, measured.known_rows) == (message["rows"], message["known_rows"])
     assert measured.rows == manifest.row_count
     assert 0.9 * measured.rows < measured.known_rows < measured.rows
     mae, auc = measured.metrics
@@ -271,8 +271,8 @@ def test_champion_as_challenger_predicts_the_same(
     for said in two_days[model]:
         day, batch_id = said["partition"], said["batch_id"]
         arguments = jobs.score_arguments(model, day, batch_id=batch_id, version=1)
-        told = jobs.completed(jobs.start_processing("sagemaker_scripts/score_challenger.py", arguments))
-        assert json.loads(told["ExitMessage"])["rows_challenger"] == said["rows"]
+        job = jobs.completed(jobs.start_processing("sagemaker_scripts/score_challenger.py", arguments))
+        assert json.loads(job["ExitMessage"])["rows_challenger"] == said["rows"]
         key = challenger_comparison_key(model, 1, day, batch_id)
         compared.append(json.loads(jobs.content(key)))
     for each in compared:

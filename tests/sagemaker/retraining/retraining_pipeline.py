@@ -41,7 +41,7 @@ class RetrainingPipeline:
         """Create the pipeline and its package group, with the model's values filled in."""
         jobs, model = self.retraining.jobs, self.retraining.model
         words = self.retraining.plan_arguments("any", "2013-02-14").container_arguments()
-        told = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
+        arguments = {key.removeprefix("--"): text for key, text in zip(words[::2], words[1::2], strict=True)}
         compute = {"instance_type": "ml.m5.large", "volume_gb": 10, "max_runtime_seconds": 600}
         computes = {
             f"{kind}_{member}": value
@@ -49,7 +49,7 @@ class RetrainingPipeline:
             for member, value in compute.items()
         }
         values = {
-            **told,
+            **arguments,
             **computes,
             "role_arn": jobs.environment["MLPIPE_SAGEMAKER_ROLE_ARN"],
             "image": image,

@@ -51,8 +51,8 @@ def test_pipeline_retrains_and_compares_with_champion(jobs: ScoringJobs) -> None
     packages = pipeline.packages()
     assert [each["ModelApprovalStatus"] for each in packages] == ["Approved", compared.approval]
     for package, judged, champion in zip(packages, (verdict, compared), ("0", "1"), strict=True):
-        told = package["CustomerMetadataProperties"]
-        assert (told["digest"], told["sha256"]) == (judged.candidate_digest, judged.candidate_sha256)
-        assert (told["judged_against"], told["trained_until"]) == (champion, judged.trained_until)
+        metadata = package["CustomerMetadataProperties"]
+        assert (metadata["digest"], metadata["sha256"]) == (judged.candidate_digest, judged.candidate_sha256)
+        assert (metadata["judged_against"], metadata["trained_until"]) == (champion, judged.trained_until)
         address = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
         assert address == f"s3://{jobs.bucket}/{judged.candidate_key}"

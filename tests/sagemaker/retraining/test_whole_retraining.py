@@ -75,8 +75,8 @@ class TestPlanning:
         runs = {each.partition: each.prefix.split("run=")[1] for each in second.features}
         assert (runs["2013-02-03"], runs["2013-02-04"], runs["2013-02-14"]) == ("two/", "one/", "one/")
 
-    def test_next_day_without_data_or_not_begun_is_left_out(self, model: RetrainedModel) -> None:
-        """The day after the last held-out one is planned only if it has begun and has data."""
+    def test_next_day_is_planned_if_it_has_data(self, model: RetrainedModel) -> None:
+        """The day after the last held-out one is planned if it has data, and no later day is prepared."""
         without = model.plan("one", last_partition=DAYS[-1])
         assert without.features[-1].partition == DAYS[-1]
         model.deliver(["2013-02-21"])

@@ -75,7 +75,7 @@ def arrow_rows(*rows: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_type_is_read_from_every_format(ending: str) -> None:
-    """Values keep their digits and time zone offset, missing values are null, and the read is recorded."""
+    """Values keep all digits and their point in time, missing ones are null, and the file is recorded."""
     content = arrow_rows(ROW, NULLS) if ending == "parquet" else file_of([ROW, NULLS], ending)
     rows, found = read(bucket(**{f"raw/dt={DAY}/a.{ending}": content}), source_of(ending))
     assert rows.to_pylist() == [{**READ, "partition": DAY}, {**NULLS, "partition": DAY}]
@@ -164,10 +164,10 @@ def test_invalid_value_is_located_but_not_quoted(ending: str, column: str, value
         (pa.array([[1.5], [float("nan")]]), "json", "row 2: its value is not a valid json"),
     ],
 )
-def test_parquet_column_that_needs_lossy_conversion_is_refused(
+def test_parquet_values_unlike_declared_type_are_refused(
     values: pa.Array, declared: str, complaint: str
 ) -> None:
-    """A Parquet column is refused if reading it as the declared type would change a value."""
+    """A Parquet column of another kind, or a value that conversion would change, is refused."""
     content = file_of(pa.table({"x": values}).to_pylist(), "parquet", pa.schema({"x": values.type}))
     store = bucket(**{f"raw/orders/dt={DAY}/a.parquet": content})
     with pytest.raises(SourceError, match=f"column x.*{complaint}"):

@@ -171,11 +171,11 @@ def test_query_parameters_are_bound(
     assert found.tables["sales"].to_pylist() == [
         {"shop": "O'Hare", "day": date(2013, 2, 2), "amount": Decimal("1.10"), "partition": "2013-02-02"}
     ]
-    told = [each.to_document() for each in found.reads]
-    assert [(each["source"], each["rows"]) for each in told] == [("sales", 1), ("sales", 0)]
-    assert all(each["query_id"] for each in told)
+    documents = [each.to_document() for each in found.reads]
+    assert [(each["source"], each["rows"]) for each in documents] == [("sales", 1), ("sales", 0)]
+    assert all(each["query_id"] for each in documents)
     again = read(query(warehouse), "2013-02-02").reads[0]
-    assert (again.sha256, again.query_id != told[0]["query_id"]) == (told[0]["sha256"], True)
+    assert (again.sha256, again.query_id != documents[0]["query_id"]) == (documents[0]["sha256"], True)
     hostile = query(warehouse, parameters=(("day", "{date}"), ("shop", "x' or '1'='1")))
     assert read(hostile, "2013-02-02").tables["sales"].num_rows == 0
 
