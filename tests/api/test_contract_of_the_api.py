@@ -98,11 +98,11 @@ def test_valid_requests_match_the_documentation(
 
     @RELAXED
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.POSITIVE))
-    def keeps(case: Any) -> None:
+    def check(case: Any) -> None:
         make_valid(case, published)
         case.call_and_validate(headers=headers)
 
-    keeps()
+    check()
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
@@ -116,14 +116,14 @@ def test_running_api_matches_its_documentation(
 
     @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.POSITIVE))
-    def keeps(case: Any) -> None:
+    def check(case: Any) -> None:
         make_valid(case, published)
         case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {token}"})
 
-    keeps()
+    check()
 
 
-def refusing_schema(document: dict[str, Any]) -> Any:
+def schema_for_invalid_requests(document: dict[str, Any]) -> Any:
     """Return a schema for invalid requests, without authentication."""
     document = copy.deepcopy(document)
     # Tokens have their own tests: here each request has a valid one, which would count as a mistake.
@@ -151,17 +151,17 @@ def test_invalid_requests_are_refused_as_documented(
     load_balancer: LoadBalancer, session_issuer: TokenIssuer, published: str, label: str
 ) -> None:
     """Invalid paths, queries, headers and bodies get the documented problems."""
-    schema = refusing_schema(DOCUMENT)
+    schema = schema_for_invalid_requests(DOCUMENT)
     schema.app = load_balancer
     headers = {"Authorization": f"Bearer {session_issuer.token()}"}
 
     @RELAXED
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    def keeps(case: Any) -> None:
+    def check(case: Any) -> None:
         aim_unless_path_is_invalid(case, published)
         case.call_and_validate(headers=headers)
 
-    keeps()
+    check()
 
 
 @pytest.mark.parametrize("label", REFUSABLE)
@@ -171,12 +171,12 @@ def test_running_api_refuses_as_documented(
     """Invalid requests through load balancer and Lambda get the documented problems."""
     url = local_stack.environment["MLPIPE_API_URL"]
     document = request(f"{url}/openapi.json").document
-    schema = refusing_schema({**document, "servers": [{"url": url}]})
+    schema = schema_for_invalid_requests({**document, "servers": [{"url": url}]})
 
     @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
     @given(case=operation_of(schema, label).as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    def keeps(case: Any) -> None:
+    def check(case: Any) -> None:
         aim_unless_path_is_invalid(case, published)
         case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {token}"})
 
-    keeps()
+    check()

@@ -304,7 +304,7 @@ def publication(sequence: int) -> str:
     return publication_key(MODEL, sequence).record
 
 
-def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
+def reader_of_one_batch(home: Home, api: ApiUnderTest, token: str) -> Reader:
     """Publish a first batch, let it arrive completely, and return a process that has served it."""
     home.publish()
     home.follow()
@@ -314,9 +314,9 @@ def in_step(home: Home, api: ApiUnderTest, token: str) -> Reader:
     return reader
 
 
-def in_step_with_two(home: Home, api: ApiUnderTest, token: str) -> Reader:
+def reader_of_two_batches(home: Home, api: ApiUnderTest, token: str) -> Reader:
     """Publish two batches, let them arrive completely, and return a process that has served both."""
-    reader = in_step(home, api, token)
+    reader = reader_of_one_batch(home, api, token)
     home.publish()
     home.follow()
     home.replica.apply_all()
@@ -334,7 +334,7 @@ def served(reader: Reader) -> tuple[int, int] | None:
 
 def test_old_batch_is_served_until_publication_arrives(home: Home, api: ApiUnderTest, token: str) -> None:
     """If only the pointer has arrived, the old batch is served and an error is logged."""
-    reader = in_step(home, api, token)
+    reader = reader_of_one_batch(home, api, token)
     before = reader.get(f"/{MODEL}/predictions/a")
     home.publish()
     home.follow()
@@ -351,7 +351,7 @@ def test_old_batch_is_served_until_publication_arrives(home: Home, api: ApiUnder
 
 def test_regions_have_different_etags(home: Home, api: ApiUnderTest, token: str) -> None:
     """The publication time differs between regions, so the ETag does too."""
-    there = in_step(home, api, token)
+    there = reader_of_one_batch(home, api, token)
     here = Reader(home, api, token, HOME)
     answers = [reader.get(f"/{MODEL}/predictions/a") for reader in (here, there)]
     assert answers[0].event["body"] != answers[1].event["body"]
@@ -362,7 +362,7 @@ def test_regions_have_different_etags(home: Home, api: ApiUnderTest, token: str)
 
 def test_new_process_serves_the_previous_publication(home: Home, api: ApiUnderTest, token: str) -> None:
     """A new process serves the previous batch until the new publication arrives."""
-    in_step(home, api, token)
+    reader_of_one_batch(home, api, token)
     home.publish()
     home.follow()
     arrive(home, POINTER)
@@ -396,7 +396,7 @@ def test_withdrawn_batch_is_not_a_fallback(home: Home, api: ApiUnderTest, token:
 
 def test_rollback_needs_only_the_pointer(home: Home, api: ApiUnderTest, token: str) -> None:
     """After a rollback the pointer is enough, since the batch's first publication says how to read it."""
-    reader = in_step_with_two(home, api, token)
+    reader = reader_of_two_batches(home, api, token)
     home.roll_back()
     arrive(home, POINTER)
     assert served(reader) == served(Reader(home, api, token)) == (1, 1)
@@ -406,7 +406,7 @@ def test_rollback_needs_only_the_pointer(home: Home, api: ApiUnderTest, token: s
 
 def test_idle_process_does_not_serve_withdrawn_batch(home: Home, api: ApiUnderTest, token: str) -> None:
     """A process that was idle during a rollback serves the restored batch, not the withdrawn one."""
-    reader = in_step_with_two(home, api, token)
+    reader = reader_of_two_batches(home, api, token)
     home.roll_back()
     home.replica.apply_all()
     home.publish()
@@ -419,7 +419,7 @@ def test_idle_process_does_not_serve_withdrawn_batch(home: Home, api: ApiUnderTe
 
 def test_idle_process_serves_only_a_valid_batch(home: Home, api: ApiUnderTest, token: str) -> None:
     """A process that was idle stops serving a batch that was withdrawn, expired or retired meanwhile."""
-    reader = in_step(home, api, token)
+    reader = reader_of_one_batch(home, api, token)
     home.publish()
     home.follow()
     arrive(home, POINTER)
@@ -437,7 +437,7 @@ def test_idle_process_serves_only_a_valid_batch(home: Home, api: ApiUnderTest, t
 
 def test_many_holds_do_not_hide_the_publication(home: Home, api: ApiUnderTest, token: str) -> None:
     """After very many holds the publication is still found."""
-    reader = in_step(home, api, token)
+    reader = reader_of_one_batch(home, api, token)
     for _ in range(130):
         home.hold()
     home.follow()
@@ -473,7 +473,7 @@ def test_hold_leads_to_the_previous_publication(
 
 def test_outdated_batch_is_served_for_an_hour(home: Home, api: ApiUnderTest, token: str) -> None:
     """While a publication is missing, the old batch is served for an hour, then only if confirmed valid."""
-    reader = in_step(home, api, token)
+    reader = reader_of_one_batch(home, api, token)
     home.publish()
     home.follow()
     arrive(home, POINTER)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SERVICE = '[[tool.mlpipe.services]]\nname = "weather"\nmodule = "acme.weather"\n'
 
 
-def marked(root: Path, settings: str) -> Path:
+def project_with_settings(root: Path, settings: str) -> Path:
     """Write a project with these lines in its [tool.mlpipe] table, and return its folder."""
     made = new_project(root)
     marker = made.root / "pyproject.toml"
@@ -82,7 +82,7 @@ def test_example_declares_a_service_and_sample_data() -> None:
 def test_invalid_setting_is_named(tmp_path: Path, settings: str, told: str) -> None:
     """An invalid setting of [tool.mlpipe] is refused with its name."""
     with pytest.raises(ProjectError, match=told):
-        Project.at(marked(tmp_path / "acme", settings))
+        Project.at(project_with_settings(tmp_path / "acme", settings))
 
 
 def test_git_ignores_the_state_folder(tmp_path: Path) -> None:

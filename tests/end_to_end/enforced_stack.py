@@ -94,7 +94,7 @@ class EnforcedStack:
     def client(self, service: str, role: str | None = None) -> Any:
         """Return a client of the emulator for the operator or a role."""
         variables = self.platform.variables
-        credentials = assumed(variables, self.deployment.role_arn(role)) if role else None
+        credentials = assume_role(variables, self.deployment.role_arn(role)) if role else None
         return aws_client_at(variables["AWS_ENDPOINT_URL"], service, credentials)
 
     def used(self, role: RoleDefinition) -> set[str]:
@@ -144,7 +144,7 @@ class EnforcedStack:
         return {**self.keys, **jobs, api: self.deployment.api_role}
 
 
-def assumed(variables: dict[str, str], role_arn: str) -> dict[str, str]:
+def assume_role(variables: dict[str, str], role_arn: str) -> dict[str, str]:
     """Return a role's credentials as environment variables."""
     sts = aws_client_at(variables["AWS_ENDPOINT_URL"], "sts")
     found = sts.assume_role(RoleArn=role_arn, RoleSessionName="end-to-end")["Credentials"]
@@ -171,8 +171,8 @@ def enforced_stack(directory: Path) -> Iterator[EnforcedStack]:
         deployment = Deployment(
             variables["MLPIPE_STAGE"], variables["MLPIPE_ACCOUNT_ID"], variables["AWS_REGION"]
         )
-        daemon = assumed(variables, deployment.role_arn(deployment.dagster_daemon_role))
-        runs = assumed(variables, deployment.role_arn(deployment.dagster_run_role))
+        daemon = assume_role(variables, deployment.role_arn(deployment.dagster_daemon_role))
+        runs = assume_role(variables, deployment.role_arn(deployment.dagster_run_role))
         instance: Any = yaml.safe_load(_INSTANCE.read_text())
         instance["run_launcher"] = {
             "module": "tests.end_to_end.role_run_launcher",

@@ -117,7 +117,7 @@ def launch_from_shell(stack: DevelopmentStack, model: str) -> None:
     assert "Launched backfill job" in said
 
 
-def are_settled(stack: DevelopmentStack, model: str) -> bool:
+def is_backfilled(stack: DevelopmentStack, model: str) -> bool:
     """Return whether each day has a verified batch and the last day is live."""
     verified = {
         batch.partition for batch in stack.registry.batches(model) if batch.load_state == LoadState.VERIFIED
@@ -139,7 +139,7 @@ def readers(stack: DevelopmentStack) -> dict[str, Reader]:
         launch_from_shell(stack, "airport_congestion")
         for model in MODELS:
             wait_until(
-                partial(are_settled, stack, model),
+                partial(is_backfilled, stack, model),
                 seconds=_BACKFILL_SECONDS,
                 what=f"{DAYS[-1]} of {model} live",
             )

@@ -72,7 +72,7 @@ def served(project: Path, *words: str) -> Iterator[str]:
         process.wait(30)
 
 
-def asked(url: str) -> dict[str, Any] | None:
+def query_dagster(url: str) -> dict[str, Any] | None:
     """Return the served assets and the daemons' health, or None while nothing responds."""
     request = urllib.request.Request(
         f"{url}/graphql",
@@ -93,7 +93,7 @@ def test_dev_command_serves_models_and_runs_daemons(words: tuple[str, ...], proj
     answer: dict[str, Any] = {}
 
     def is_ready() -> bool:
-        answer.update(asked(url) or {})
+        answer.update(query_dagster(url) or {})
         daemons = answer.get("instance", {}).get("daemonHealth", {}).get("allDaemonStatuses", [])
         return bool(answer.get("assetNodes")) and all(
             daemon["healthy"] for daemon in daemons if daemon["required"]

@@ -61,12 +61,12 @@ def names_another_prefix(_platform: LoadPlatform, written: WrittenBatch) -> byte
     return altered(written, json_parts=[part | {"key": part["key"].replace(BATCH, OTHER_BATCH)}])
 
 
-def climbs_out(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def has_a_path_as_model_name(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A model name that would leave the prefix."""
     return altered(written, model="../other")
 
 
-def names_anothers_delta_files(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def names_delta_files_of_another_batch(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """The Delta commit of another batch, rows and all."""
     other = platform.builder.write(ROWS, batch_id=OTHER_BATCH)
     return altered(written, delta=other.document["delta"])
@@ -79,7 +79,7 @@ def mixes_delta_files(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     return altered(written, delta=delta | {"files": [*delta["files"], *other.manifest.delta.files]})
 
 
-def promises_more_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def declares_more_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """More rows than the part has."""
     (part,) = written.document["json_parts"]
     document = written.document
@@ -92,19 +92,19 @@ def promises_more_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     )
 
 
-def promises_fewer_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def declares_fewer_rows(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """Fewer rows than the part has."""
     (part,) = written.document["json_parts"]
     delta = written.document["delta"] | {"rows": 3}
     return altered(written, json_parts=[part | {"rows": 3}], row_count=3, delta=delta)
 
 
-def promises_another_checksum(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def declares_another_checksum(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """The checksum of different rows."""
     return altered(written, checksum="1")
 
 
-def names_a_version_to_come(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def names_a_missing_delta_version(_platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A version that the Delta table does not have."""
     return altered(written, delta=written.document["delta"] | {"version": 99})
 
@@ -116,20 +116,20 @@ def lacks_a_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     return altered(written)
 
 
-def has_another_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def has_an_altered_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A part with other bytes and the same length."""
     part = written.manifest.json_parts[0]
     put(platform, part.key, b"x" * part.bytes)
     return altered(written)
 
 
-def has_a_longer_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def has_a_shorter_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A part of a different length."""
     put(platform, written.manifest.json_parts[0].key, b"x")
     return altered(written)
 
 
-def has_a_part_that_is_no_gzip(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def has_a_truncated_gzip_part(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A part that matches the manifest but is a truncated gzip file."""
     part = written.document["json_parts"][0]
     content = gzip.compress(b"".join(line.content for line in written.lines[0]))[:-20]
@@ -144,7 +144,7 @@ def lacks_a_delta_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     return altered(written)
 
 
-def has_a_cut_delta_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def has_a_truncated_delta_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A Delta file whose length differs from the log."""
     put(platform, f"{delta_table_prefix(platform.model)}{written.manifest.delta.files[0]}", b"PAR1")
     return altered(written)
@@ -186,7 +186,7 @@ def has_a_broken_log_entry(platform: LoadPlatform, written: WrittenBatch) -> byt
     return change_log_entry(platform, written, '{"add":{"path":"a.parquet","size":1e999}}')
 
 
-def removes_anothers_file(platform: LoadPlatform, written: WrittenBatch) -> bytes:
+def removes_file_of_another_batch(platform: LoadPlatform, written: WrittenBatch) -> bytes:
     """A commit that removes another batch from the table."""
     other = platform.builder.write(ROWS, batch_id=OTHER_BATCH)
     version, files = platform.builder.commit(BATCH, written.lines[0])
@@ -214,24 +214,24 @@ FAULTS = [
     (lacks_a_field, "schema is missing"),
     (names_another_bucket, "bucket is another-bucket"),
     (names_another_prefix, "json_parts[0].key is not under"),
-    (climbs_out, "model is wrong"),
-    (names_anothers_delta_files, "rows of other batches"),
+    (has_a_path_as_model_name, "model is wrong"),
+    (names_delta_files_of_another_batch, "rows of other batches"),
     (mixes_delta_files, "does not add the files that the manifest names"),
-    (promises_more_rows, "has 12 rows, but the manifest declares 13"),
-    (promises_fewer_rows, "has more than the 3 rows"),
-    (promises_another_checksum, "the manifest declares 1"),
-    (names_a_version_to_come, "no log entry for version 99"),
+    (declares_more_rows, "has 12 rows, but the manifest declares 13"),
+    (declares_fewer_rows, "has more than the 3 rows"),
+    (declares_another_checksum, "the manifest declares 1"),
+    (names_a_missing_delta_version, "no log entry for version 99"),
     (lacks_a_part, "is missing"),
-    (has_another_part, "has SHA-256"),
-    (has_a_longer_part, "has 1 bytes"),
-    (has_a_part_that_is_no_gzip, "is not an intact gzip file"),
+    (has_an_altered_part, "has SHA-256"),
+    (has_a_shorter_part, "has 1 bytes"),
+    (has_a_truncated_gzip_part, "is not an intact gzip file"),
     (lacks_a_delta_file, "is missing"),
-    (has_a_cut_delta_file, "has 4 bytes"),
+    (has_a_truncated_delta_file, "has 4 bytes"),
     (commits_other_rows, "hold 11 rows, but the manifest declares 12"),
     (commits_an_altered_row, "rows with checksum"),
     (needs_more_than_parquet, "needs reader 3 and writer 7"),
     (has_a_broken_log_entry, "cannot be read in line"),
-    (removes_anothers_file, "removes 1 files that may hold rows of other batches"),
+    (removes_file_of_another_batch, "removes 1 files that may hold rows of other batches"),
     (has_a_corrupt_checkpoint, "log of the Delta table cannot be read"),
 ]
 

@@ -87,14 +87,14 @@ def start(
     )
 
 
-def ended(program: subprocess.Popen[str]) -> str:
+def output_of(program: subprocess.Popen[str]) -> str:
     """Return the output of a program, which must succeed."""
     out, error = program.communicate(timeout=_SECONDS)
     assert program.returncode == 0, error
     return out.strip()
 
 
-def delivered(platform: LoadPlatform, key: str) -> Manifest:
+def read_manifest(platform: LoadPlatform, key: str) -> Manifest:
     """Return the manifest of a key after all the contract's checks."""
     bucket = platform.deployment.data_bucket
     content = platform.aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -122,16 +122,18 @@ def test_script_delivers_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
     """The plain script's batch is loaded, and a second run gives the same batch."""
-    key = ended(start(platform, folder, "deliver.py", "all.parquet"))
-    check_loaded(platform, load, delivered(platform, key))
-    assert ended(start(platform, folder, "deliver.py", "all.parquet")) == key
+    key = output_of(start(platform, folder, "deliver.py", "all.parquet"))
+    check_loaded(platform, load, read_manifest(platform, key))
+    assert output_of(start(platform, folder, "deliver.py", "all.parquet")) == key
 
 
 def test_processes_deliver_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
     """Processes deliver one share per file, and the batch is loaded."""
-    manifest = delivered(platform, ended(start(platform, folder, "deliver_by_processes.py", "predictions")))
+    manifest = read_manifest(
+        platform, output_of(start(platform, folder, "deliver_by_processes.py", "predictions"))
+    )
     assert [part.rows for part in manifest.json_parts] == [400, 400, 200]
     check_loaded(platform, load, manifest)
 
@@ -142,9 +144,9 @@ def test_hosts_deliver_a_batch(
     """The first host waits for the others, and a repeated host changes nothing."""
     name = "deliver_by_hosts.py"
     hosts = [start(platform, folder, name, "all.parquet", HOST=f"{host}", HOSTS="3") for host in (0, 1, 2, 1)]
-    key, *others = map(ended, hosts)
+    key, *others = map(output_of, hosts)
     assert others == ["", "", ""]
-    manifest = delivered(platform, key)
+    manifest = read_manifest(platform, key)
     assert [part.rows for part in manifest.json_parts] == [400, 300, 300]
     check_loaded(platform, load, manifest)
 
@@ -158,11 +160,11 @@ def test_spark_job_delivers_a_batch(
     platform: LoadPlatform, load: Callable[[LoadArguments], LoadReport], folder: Path
 ) -> None:
     """Each Spark task writes a share, and a second run gives the same batch."""
-    key = ended(start(platform, folder, "deliver_by_spark.py", "predictions"))
-    manifest = delivered(platform, key)
+    key = output_of(start(platform, folder, "deliver_by_spark.py", "predictions"))
+    manifest = read_manifest(platform, key)
     assert len(manifest.json_parts) == 4
     check_loaded(platform, load, manifest)
-    assert ended(start(platform, folder, "deliver_by_spark.py", "predictions")) == key
+    assert output_of(start(platform, folder, "deliver_by_spark.py", "predictions")) == key
 
 
 def test_page_documents_the_written_keys() -> None:

@@ -41,7 +41,7 @@ DAY = timedelta(days=1)
 REAPED_SECONDS = 150
 
 
-def loaded(
+def load_and_verify(
     platform: LoadPlatform,
     load: Callable[[LoadArguments], LoadReport],
     written: WrittenBatch,
@@ -66,7 +66,7 @@ def release(
     now = datetime.now(UTC)
     rows = [{"flight": f"F-{number}", "seats": number} for number in range(5)]
     written = platform.builder.write(rows, batch_id=batch_id)
-    loaded(platform, load, written, now + life)
+    load_and_verify(platform, load, written, now + life)
     registry, home = platform.registry, platform.deployment.home
     registry.carry_out(
         lambda: publish(
@@ -158,7 +158,7 @@ def test_live_batch_near_expiry_is_loaded_again(
         "batch_id": batch_id,
         "above_attempt": 1,
     }
-    loaded(platform, load, written, now + 90 * DAY)
+    load_and_verify(platform, load, written, now + 90 * DAY)
     items, rows = platform.stores(batch_id)
     expire_at = {int(item.pop("expires_at")["N"]) for item in items.values()}
     assert expire_at == {int((now + 90 * DAY).timestamp())}

@@ -274,7 +274,7 @@ def statistics(table: Table) -> list[dict[str, Any]]:
     return [json.loads(action["add"]["stats"])["minValues"] for action in table.log() if "add" in action]
 
 
-def tries_beside_another(table: Table, monkeypatch: pytest.MonkeyPatch) -> int:
+def tries_with_concurrent_commit(table: Table, monkeypatch: pytest.MonkeyPatch) -> int:
     """Commit a batch that another one overtakes, and return the number of tries."""
     tries: list[str] = []
     real = DeltaTable.create_write_transaction
@@ -299,7 +299,7 @@ def test_commits_to_wide_tables_do_not_conflict(
 ) -> None:
     """With more than 32 columns, the log still has the batch id statistics that prevent conflicts."""
     table.schema = wide_schema(columns)
-    assert tries_beside_another(table, monkeypatch) == 1
+    assert tries_with_concurrent_commit(table, monkeypatch) == 1
     assert table.stored() == {FIRST: [1], SECOND: [7]}
     assert statistics(table) == [{"batch_id": SECOND}, {"batch_id": FIRST}]
     table.commit(FIRST, 2, 2)
@@ -314,7 +314,7 @@ def test_old_table_gets_statistics_setting(table: Table, monkeypatch: pytest.Mon
         before.delitem(delta_commit._CONFIGURATION, setting)
         table.commit(OLD, 1, 5)
     assert setting not in table.delta().metadata().configuration
-    assert tries_beside_another(table, monkeypatch) == 1
+    assert tries_with_concurrent_commit(table, monkeypatch) == 1
     table.commit(OLD, 2, 6)
     assert table.stored() == {OLD: [6], FIRST: [1], SECOND: [7]}
 

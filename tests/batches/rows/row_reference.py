@@ -27,7 +27,7 @@ def schema_of(types: dict[str, str], key: str, *, required: frozenset[str] = fro
     return PredictionSchema(tuple(columns), key)
 
 
-def lines_one_by_one(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
+def reference_lines(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
     """Return the line of each row, made from its Python values alone."""
     if isinstance(table, pa.Table):
         plain = pa.table({name: plain_column(table[name]) for name in table.column_names})
@@ -48,7 +48,7 @@ def encoded(schema: PredictionSchema, table: Any) -> EncodedRows:
 
 def check_equal(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> list[PredictionLine]:
     """Check that the encoder's rows equal those of the reference, and return the reference lines."""
-    want = lines_one_by_one(schema, table)
+    want = reference_lines(schema, table)
     found = encoded(schema, table)
     assert found.lines.to_pylist() == [line.content for line in want]
     assert found.checksums.tolist() == [line.checksum for line in want]

@@ -10,7 +10,7 @@ import pytest
 
 from prediction_batches.errors import PredictionsError
 from tests.batches.rows.given_forms import ARROW, PANDAS
-from tests.batches.rows.row_reference import check_equal, encoded, lines_one_by_one, schema_of
+from tests.batches.rows.row_reference import check_equal, encoded, reference_lines, schema_of
 
 if TYPE_CHECKING:
     from prediction_contract.rows.schema import PredictionSchema
@@ -22,7 +22,7 @@ TYPES += ["timestamp", "json"]
 def check_alike(schema: PredictionSchema, table: pd.DataFrame | pa.Table) -> None:
     """Check that both ways give equal rows, or the same error and then equal rows one at a time."""
     try:
-        lines_one_by_one(schema, table)
+        reference_lines(schema, table)
     except (PredictionsError, TypeError) as error:
         what = error.what if isinstance(error, PredictionsError) else str(error)
         with pytest.raises(PredictionsError) as raised:
