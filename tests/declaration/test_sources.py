@@ -260,7 +260,7 @@ def test_lookback_beyond_source_history_is_refused(tmp_path: Path) -> None:
 def test_hourly_model_with_daily_source_is_refused(
     tmp_path: Path, source: dict[str, Any], fault: str | None
 ) -> None:
-    """An hourly model may read a whole day's data only with `known_at` or its own reader."""
+    """An hourly model may read a whole day's data only with `known_at` or a reader."""
     declared = {name: value for name, value in source.items() if value is not None}
     hours = {
         "partitions": {"kind": "hourly", "start": "2013-01-01T00"},
