@@ -1,4 +1,4 @@
-"""Calls of the sensor grow with new files, not with a million canned old ones; and its cursor."""
+"""The sensor's calls and cursor grow with new files, not with a million canned old ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_listing_and_queue_work_without_each_other(refused: str, *, tell: bool) 
 
 
 def test_unlistable_day_does_not_stop_the_sweep() -> None:
-    """Files found before it start their runs, and the next tick continues with the day after it."""
+    """Files found before it start their runs, and the next tick continues with the older day."""
     with canned_sensor(history=40, per_day=10) as sensor:
         sensor.canned.add(1, tell=False)
         yesterday = f"{NOW.date() - timedelta(days=1):%Y-%m-%d}"
