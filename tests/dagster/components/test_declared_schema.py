@@ -1,4 +1,4 @@
-"""The schema that `dg check yaml` judges a declaration by: its faults name field and bound."""
+"""The JSON schema that `dg check yaml` uses: its errors name the field and the bound."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FILES = {"format": "parquet", "path": "raw/orders/dt={date}/*.parquet"}
 MODEL_FILE = {"path": "trained/churn.ubj", "sha256": "ab" * 32, "codec": "xgboost"}
 
 
-def faults(**changes: Any) -> list[tuple[str, str]]:
-    """Return path and message of each fault of a changed declaration."""
+def schema_errors(**changes: Any) -> list[tuple[str, str]]:
+    """Return path and message of each error in a changed declaration."""
     found = JUDGE.iter_errors(attributes(**changes))
     return [(".".join(map(str, each.absolute_path)), each.message) for each in found]
 
@@ -51,9 +51,9 @@ def faults(**changes: Any) -> list[tuple[str, str]]:
         ({"lookback": []}, "lookback", "[] is not of type 'integer', 'string'"),
     ],
 )
-def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, message: str) -> None:
-    """Not that a value is not valid under any of the given schemas."""
-    ((found, told),) = faults(**change)
+def test_error_names_field_and_bound(change: dict[str, Any], field: str, message: str) -> None:
+    """It does not merely say that a value is invalid under all of the given schemas."""
+    ((found, told),) = schema_errors(**change)
     assert found == field
     assert message in told
 
@@ -71,6 +71,6 @@ def test_a_fault_names_its_field_and_bound(change: dict[str, Any], field: str, m
         },
     ],
 )
-def test_what_may_be_written_stays_right(change: dict[str, Any]) -> None:
-    """A template may stand for any value, and defaults may be left out."""
-    assert faults(**change) == []
+def test_templates_and_omitted_defaults_are_valid(change: dict[str, Any]) -> None:
+    """A template may replace any value, and members with defaults may be left out."""
+    assert schema_errors(**change) == []

