@@ -1,4 +1,4 @@
-"""The queries of `mlpipe diff`, executed: no column's name changes what they say."""
+"""The SQL of `mlpipe diff`, executed: column names do not change its results."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BEFORE, AFTER = "20130201T060000Z-0123abcd", "20130202T060000Z-0123abcd"
 
 @pytest.mark.parametrize("key", ["flight", "k", "a"])
 @pytest.mark.parametrize("column", ["k", "k_", "a", "b", "key"])
-def test_a_column_of_any_name_is_compared(key: str, column: str) -> None:
-    """One value of three differs, whatever the column and the key are called."""
+def test_column_of_any_name_is_compared(key: str, column: str) -> None:
+    """One of the two common rows differs, whatever the column and the key are called."""
     if key == column:
         column = f"{column}_2"
     schema = PredictionSchema.from_document(

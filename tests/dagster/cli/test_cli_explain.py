@@ -1,4 +1,4 @@
-"""`mlpipe explain`: from an answer of the API, or a batch id, back to everything it came from."""
+"""`mlpipe explain` traces an API response or a batch id back to everything it came from."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ SOURCES = [
 PACKAGE_ARN = "arn:aws:sagemaker:us-east-1:000000000000:model-package/small/7"
 
 
-def answer(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
-    """Return an answer of the API about one entity."""
+def api_response(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
+    """Return an API response about one entity."""
     return {
         "model": model,
         "entity_id": "a",
@@ -54,8 +54,8 @@ def answer(model: str, batch_id: str, **provenance: Any) -> dict[str, Any]:
     }
 
 
-def published(small_model: SmallModel, command_line: CommandLine) -> tuple[str, str]:
-    """Publish a batch that was scored upon an earlier one, and return both, the earlier first."""
+def publish_successor(small_model: SmallModel, command_line: CommandLine) -> tuple[str, str]:
+    """Publish a batch that was scored from an earlier one, and return both ids, the earlier first."""
     name = small_model.name
     earlier = small_model.verified_batch(partition="2013-01-31")
     run, training = "20261122T000000Z-0000000f", "train-small-20261121T000000Z-0000000e-1"
@@ -76,14 +76,14 @@ def published(small_model: SmallModel, command_line: CommandLine) -> tuple[str, 
 
 
 @on_the_stack
-def test_an_answer_leads_to_everything_it_came_from(
+def test_response_is_traced_to_everything_it_came_from(
     small_model: SmallModel, command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inputs with digests, versions, chain, jobs with links, publications; the unknown is called so."""
+    """Inputs, versions, earlier batches, jobs and publications are shown, and unknown facts are marked."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    earlier, batch_id = published(small_model, command_line)
+    earlier, batch_id = publish_successor(small_model, command_line)
     file = tmp_path / "answer.json"
-    file.write_text(json.dumps(answer(small_model.name, batch_id)))
+    file.write_text(json.dumps(api_response(small_model.name, batch_id)))
     assert command_line.json("explain", str(file)).document["inputs"]["sources"] is None
     index = f"features/{small_model.name}/dt=2013-02-01/run=20261122T000000Z-0000000f/features.json"
     small_model.platform.bucket.put(index, json.dumps({"sources": SOURCES}).encode())
@@ -124,7 +124,7 @@ def test_an_answer_leads_to_everything_it_came_from(
     assert [(each["sequence"], each["action"]) for each in found["publications"]] == [(1, "publish")]
     assert found["dagster_unknown"] == "set DAGSTER_HOME to see Dagster's runs and checks"
     assert (found["cost"]["estimated_total"], found["cost"]["is_complete"]) == (None, False)
-    # A batch id alone names its model.
+    # A batch id is enough to find its model.
     text = command_line("explain", batch_id).out
     assert "total of the known costs" in text
     for shown in ("s3://lake/raw/orders/a.parquet", "d41d8c", "query 01b2-c3", "12 rows"):
@@ -133,13 +133,13 @@ def test_an_answer_leads_to_everything_it_came_from(
 
 
 @on_the_stack
-def test_an_answer_that_contradicts_the_registry_is_told(
+def test_response_that_contradicts_the_registry_is_reported(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From standard input: another model version, and a publication that made another batch live."""
-    earlier, batch_id = published(small_model, command_line)
+    """A response from standard input gets status 1 and a list of its differences from the records."""
+    earlier, batch_id = publish_successor(small_model, command_line)
     command_line("publish", small_model.name, earlier)
-    forged = answer(small_model.name, batch_id, model_version="v2", model_package_version=8, sequence=2)
+    forged = api_response(small_model.name, batch_id, model_version="v2", model_package_version=8, sequence=2)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(forged).encode())))
     told = command_line.json("explain", "-")
     assert told.status == 1
@@ -152,9 +152,9 @@ def test_an_answer_that_contradicts_the_registry_is_told(
 
 
 @on_the_stack
-def test_a_manifest_that_is_gone_leaves_the_rest(small_model: SmallModel, command_line: CommandLine) -> None:
-    """What the manifest would say is unknown, and why; the registry's part is still told."""
-    _, batch_id = published(small_model, command_line)
+def test_missing_manifest_does_not_hide_the_rest(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The manifest is named as missing, and the registry's publications are still shown."""
+    _, batch_id = publish_successor(small_model, command_line)
     record = small_model.record(batch_id)
     platform = small_model.platform
     platform.client("s3").delete_object(Bucket=platform.settings.data_bucket, Key=record.manifest_key)
@@ -166,8 +166,10 @@ def test_a_manifest_that_is_gone_leaves_the_rest(small_model: SmallModel, comman
 
 
 @on_the_stack
-def test_what_names_nothing_is_an_error_in_words(small_model: SmallModel, command_line: CommandLine) -> None:
-    """A missing file, and a batch that nobody knows."""
+def test_argument_that_names_nothing_is_a_readable_error(
+    small_model: SmallModel, command_line: CommandLine
+) -> None:
+    """A missing file, an unknown batch or too many arguments give status 1 and a message."""
     missing = command_line("explain", "no-such-answer.json")
     assert (missing.status, missing.out) == (1, "")
     assert "no-such-answer.json cannot be read" in missing.err
@@ -193,14 +195,14 @@ def test_what_names_nothing_is_an_error_in_words(small_model: SmallModel, comman
         b'{"model":7,"provenance":{"batch_id":"20261123T010203Z-ffffffff"}}',
     ],
 )
-def test_what_is_no_answer_is_refused(content: bytes) -> None:
-    """Whatever the file holds, a person reads what to give instead."""
+def test_invalid_response_is_refused(content: bytes) -> None:
+    """Whatever the file contains, the message says what to give instead."""
     with pytest.raises(UnreadableResponseError, match="Give a JSON answer of the API"):
         parse_response(content)
 
 
-def test_dagsters_runs_and_checks_of_a_batch_are_found_by_their_tags() -> None:
-    """Runs of the sensor and runs that chose the batch themselves; checks of the model's own assets only."""
+def test_dagster_runs_and_checks_are_found_by_tags() -> None:
+    """Runs of the sensor and by hand count, with the checks of the model's own assets only."""
 
     @dg.asset_check(asset=dg.AssetKey(["tides", "dynamodb"]), name="adds_up")
     def own() -> dg.AssetCheckResult:
@@ -230,8 +232,8 @@ def test_dagsters_runs_and_checks_of_a_batch_are_found_by_their_tags() -> None:
     ] * 2
 
 
-def test_costs_add_up_and_say_what_they_leave_out() -> None:
-    """Training serves many batches; an unknown item makes the total one of what is known."""
+def test_total_cost_leaves_out_training_and_unknown_costs() -> None:
+    """Training serves many batches, and an unknown cost makes the total incomplete."""
     jobs = [
         {"step": "train", "name": "t", "run_id": None, "estimated_cost_usd": 9.0},
         {"step": "score", "name": "s", "run_id": None, "estimated_cost_usd": 0.25},

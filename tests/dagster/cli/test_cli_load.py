@@ -1,4 +1,4 @@
-"""`mlpipe load`: any done file, however old, by its key or its address."""
+"""`mlpipe load` loads any done file, however old, by its key, its address or its batch id."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ KEY = "done/2026-11-23/things/20261123T010203Z-00000001.json"
 
 
 @pytest.mark.parametrize("text", [KEY, f"s3://bucket/{KEY}"])
-def test_a_done_file_is_named_by_key_or_address(text: str) -> None:
-    """Both say model and batch."""
+def test_done_file_is_named_by_key_or_address(text: str) -> None:
+    """Both give the date, the model and the batch id."""
     assert named_done_file(text, "bucket") == ("2026-11-23", "things", "20261123T010203Z-00000001")
 
 
@@ -40,17 +40,15 @@ def test_a_done_file_is_named_by_key_or_address(text: str) -> None:
         ("done/2026-11-22/things/20261123T010203Z-00000001.json", "not the key of a done file"),
     ],
 )
-def test_what_is_no_done_file_of_this_deployment_is_refused(text: str, told: str) -> None:
-    """The error quotes it, and says which form is meant."""
+def test_foreign_or_malformed_key_is_refused(text: str, told: str) -> None:
+    """The message says whether the bucket or the key is wrong."""
     with pytest.raises(InvalidNameError, match=told):
         named_done_file(text, "bucket")
 
 
 @pytest.mark.stack
-def test_a_batch_that_the_registry_knows_is_named_by_its_id(
-    small_model: SmallModel, command_line: CommandLine
-) -> None:
-    """Nobody has to make up the key of its done file."""
+def test_registered_batch_is_named_by_its_id(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Users need not build the key of its done file, and an unknown id is an error."""
     command_line.declare(small_model.name)
     batch_id = small_model.verified_batch()
     access = DeploymentAccess(command_line.project)
@@ -60,10 +58,10 @@ def test_a_batch_that_the_registry_knows_is_named_by_its_id(
     assert "No declared model has a batch with this id" in told.err
 
 
-def test_a_stack_that_is_down_is_told_with_its_start(
+def test_stopped_stack_is_a_readable_error(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever stopped the local stack reads how it starts."""
+    """The message names the address and the command that starts the local stack."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     command_line.declare("things")
     told = command_line("batches", "things")
@@ -73,8 +71,8 @@ def test_a_stack_that_is_down_is_told_with_its_start(
 
 
 @pytest.mark.stack
-def test_an_unknown_model_is_named(small_model: SmallModel, command_line: CommandLine) -> None:
-    """No run is started for it."""
+def test_unknown_model_is_named(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The status is 1, and the message names the model."""
     manifest = small_model.manifest()
     told = command_line("load", manifest.key.replace(small_model.name, "unknown"))
     assert told.status == 1
@@ -91,8 +89,8 @@ def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, objec
 
 
 @pytest.mark.stack
-def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: SmallModel) -> None:
-    """Nothing is started."""
+def test_invalid_done_file_is_refused(small_model: SmallModel) -> None:
+    """The message names the batch, and the registry records the refusal."""
     manifest = small_model.manifest(small_model.batch_id("20260101"))
     small_model.platform.bucket.put(manifest.key, b"{")
     with pytest.raises(LoadRunError, match=rf"{manifest.batch_id}.*refused"):
@@ -101,18 +99,18 @@ def test_a_bad_done_file_is_refused_in_words_and_in_the_registry(small_model: Sm
 
 
 @pytest.mark.stack
-def test_a_partition_that_the_model_has_not_is_refused(small_model: SmallModel) -> None:
-    """As the sensor refuses it."""
+def test_undeclared_partition_is_refused(small_model: SmallModel) -> None:
+    """The command refuses it as the sensor does."""
     manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
     with pytest.raises(LoadRunError, match="2020-01-01 is not a partition"):
         load(small_model, manifest.key)
 
 
 @pytest.mark.stack
-def test_without_an_instance_nothing_is_loaded(
+def test_load_without_a_dagster_instance_is_refused(
     small_model: SmallModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that nobody can find afterwards would be no record."""
+    """A run that could not be found afterwards would be no record."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     manifest = small_model.deliver(small_model.manifest())
     with pytest.raises(LoadRunError, match="DAGSTER_HOME"):
@@ -121,10 +119,10 @@ def test_without_an_instance_nothing_is_loaded(
 
 @pytest.mark.stack
 @pytest.mark.parametrize("again", [False, True])
-def test_the_job_runs_and_why_it_failed_is_told(
+def test_failed_job_shows_its_reason(
     small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
 ) -> None:
-    """The person who asked reads the job's own words, not Dagster's about a step."""
+    """The message contains the job's own words, and the batch is refused."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     Job(small_model.platform).define(load_script("refuse"))
     manifest = small_model.deliver(small_model.manifest())
@@ -134,10 +132,10 @@ def test_the_job_runs_and_why_it_failed_is_told(
 
 
 @pytest.mark.stack
-def test_again_asks_for_a_load_above_the_last_attempt(
+def test_again_requests_a_load_above_the_last_attempt(
     small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number is fixed when the person asks, and stands in the run's config for all its retries."""
+    """A verified batch is loaded once more, under a higher attempt number."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     asked: list[int] = []
 

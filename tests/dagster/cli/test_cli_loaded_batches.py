@@ -1,4 +1,4 @@
-"""`mlpipe show`, `quarantine` and `diff` on batches that the load job has put into both stores."""
+"""`mlpipe show`, `quarantine` and `diff` on batches that the load job wrote to both stores."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ SECRET = "the-secret-carrier"
 
 
 def flight(number: int, **values: Any) -> dict[str, Any]:
-    """Return a row of its own key."""
+    """Return a row with its own key."""
     return {"flight": f"F-{number:03}", "seats": number, "probability": 0.25, "carrier": "AA", **values}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with two loaded batches and one that is only known.
+    """A model with two loaded batches and one whose load is under way.
 
     Attributes:
-        platform: Where.
-        environment: Of the stack.
+        platform: The platform that its batches are loaded into.
+        environment: The environment variables of the stack.
     """
 
     platform: LoadPlatform
@@ -76,7 +76,7 @@ def _load(platform: LoadPlatform, written: WrittenBatch, *rules: ColumnCleaning)
 
 @pytest.fixture(scope="module")
 def loaded(local_stack: LocalStack, aws_client: Callable[[str], Any]) -> Iterator[LoadedModel]:
-    """Load two batches by the real job, the second with rows that are refused, and deliver a third."""
+    """Load two batches with the real job, the second with refused rows, and claim a third."""
     platform = LoadPlatform(local_stack.environment, aws_client, f"cli_{uuid.uuid4().hex[:8]}")
     platform.create_online_table()
     first = [flight(number, late=False, fare=Decimal("1.5")) for number in range(20)]
@@ -108,7 +108,7 @@ def _forget_clients() -> None:
 def run(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> CommandLine:
-    """The command line, in the stack's environment; it finds the model declared."""
+    """The command line in the stack's environment, with the model declared."""
     for name, value in loaded.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -118,8 +118,8 @@ def run(
     return made
 
 
-def test_a_shown_batch_tells_of_its_load(loaded: LoadedModel, run: CommandLine) -> None:
-    """Record, manifest, every attempt's report and the quarantine; the claim's token is not shown."""
+def test_show_describes_the_load(loaded: LoadedModel, run: CommandLine) -> None:
+    """Record, manifest, load reports and quarantine are shown, but not the claim's token."""
     told = run.json("show", loaded.name, SECOND)
     shown = told.document
     assert told.status == 0
@@ -146,7 +146,7 @@ def test_a_shown_batch_tells_of_its_load(loaded: LoadedModel, run: CommandLine) 
 
 
 def test_quarantine_names_part_line_and_reason_of_each_row(loaded: LoadedModel, run: CommandLine) -> None:
-    """The rows themselves come only with --rows."""
+    """The rows themselves are shown only with --rows."""
     told = run.json("quarantine", loaded.name, SECOND)
     found = told.document
     assert (told.status, found["rows"], found["attempt"]) == (0, 3, 1)
@@ -163,8 +163,10 @@ def test_quarantine_names_part_line_and_reason_of_each_row(loaded: LoadedModel, 
     assert SECRET in run.json("quarantine", loaded.name, SECOND, "--rows").out
 
 
-def test_the_documented_forms_hold_for_loaded_batches(loaded: LoadedModel, run: CommandLine) -> None:
-    """docs/cli.md shows a quarantine with lines, a diff with columns, loads with reports, costs of jobs."""
+def test_output_about_loaded_batches_has_the_documented_members(
+    loaded: LoadedModel, run: CommandLine
+) -> None:
+    """docs/cli.md shows lines of a quarantine, columns of a diff, reports of loads and costs of jobs."""
     examples = documented()
     agree(examples["quarantine"], run.json("quarantine", loaded.name, SECOND).document)
     agree(examples["diff"], run.json("diff", loaded.name, FIRST, SECOND).document)
@@ -173,14 +175,14 @@ def test_the_documented_forms_hold_for_loaded_batches(loaded: LoadedModel, run: 
 
 
 def test_quarantined_text_cannot_steer_the_terminal(loaded: LoadedModel, run: CommandLine) -> None:
-    """An escape sequence in a refused row is printed as its name."""
+    """An escape sequence in a refused row is printed in escaped form."""
     told = run("quarantine", loaded.name, SECOND, "--rows")
     assert "\x1b" not in told.out
     assert "\\x1b[31mred" in told.out
 
 
-def test_quarantine_shows_no_value_of_a_sensitive_column(loaded: LoadedModel, run: CommandLine) -> None:
-    """Not even with --rows, and not in lines that are no JSON, where nobody can tell what is a value."""
+def test_quarantine_hides_values_of_sensitive_columns(loaded: LoadedModel, run: CommandLine) -> None:
+    """--rows does not show them either, not even in lines that cannot be parsed."""
     columns = [{**column, "sensitive": column["name"] == "carrier"} for column in COLUMNS]
     run.declare(loaded.name, columns=columns)
     told = run.json("quarantine", loaded.name, SECOND, "--rows")
@@ -190,8 +192,8 @@ def test_quarantine_shows_no_value_of_a_sensitive_column(loaded: LoadedModel, ru
     assert '"seats":"many"' in typed
 
 
-def test_quarantine_says_what_it_leaves_out(loaded: LoadedModel, run: CommandLine) -> None:
-    """A limit is told on standard error, and another attempt that left no report is an error."""
+def test_quarantine_says_how_many_rows_are_not_shown(loaded: LoadedModel, run: CommandLine) -> None:
+    """A limit is reported on standard error, and an attempt without a report is an error."""
     told = run.json("quarantine", loaded.name, SECOND, "--limit", "1")
     assert (told.status, len(told.document["lines"])) == (0, 1)
     assert "2 more rows are not shown" in told.err
@@ -200,8 +202,8 @@ def test_quarantine_says_what_it_leaves_out(loaded: LoadedModel, run: CommandLin
     assert f"{loaded.name}/{SECOND}: Load 7 has no report" in missing.err
 
 
-def test_a_damaged_quarantine_is_an_error_in_words(loaded: LoadedModel, run: CommandLine) -> None:
-    """Neither bytes that are no gzip nor lines that are no JSON end in a stack trace."""
+def test_damaged_quarantine_is_a_readable_error(loaded: LoadedModel, run: CommandLine) -> None:
+    """Bytes that are not gzip and lines that are not JSON do not end in a stack trace."""
     s3, bucket = loaded.platform.aws("s3"), loaded.platform.deployment.data_bucket
     (key,) = run.json("quarantine", SECOND).document["keys"]
     kept = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -216,7 +218,7 @@ def test_a_damaged_quarantine_is_an_error_in_words(loaded: LoadedModel, run: Com
 
 
 def test_diff_counts_entities_and_values_in_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:
-    """Entities that came and went are named; of each column is said how many values changed, and how far."""
+    """Added and gone entities are named, and each column shows how many values changed, and how far."""
     told = run.json("diff", loaded.name, FIRST, SECOND)
     found = told.document
     assert told.status == 0, told.err
@@ -243,7 +245,7 @@ def test_diff_counts_entities_and_values_in_the_warehouse(loaded: LoadedModel, r
 
 
 def test_diff_compares_a_cleaned_batch_as_it_is_stored(loaded: LoadedModel, run: CommandLine) -> None:
-    """Types and values are those that the rules have made, not those of the manifest and its parts."""
+    """Types and values are those after cleaning, not those of the manifest and its parts."""
     cleaned, platform = "20130201T063000Z-0123abcd", loaded.platform
     rows = [flight(number, late=False, fare=Decimal("1.5")) for number in range(20)]
     rules = (
@@ -261,8 +263,8 @@ def test_diff_compares_a_cleaned_batch_as_it_is_stored(loaded: LoadedModel, run:
     assert "reasons" not in columns
 
 
-def test_diff_shows_no_value_of_a_sensitive_column(loaded: LoadedModel, run: CommandLine) -> None:
-    """A largest shift belongs to one entity, and a sensitive key names it."""
+def test_diff_hides_values_of_sensitive_columns(loaded: LoadedModel, run: CommandLine) -> None:
+    """Sample keys and the largest shift are left out, since each belongs to one entity."""
     columns = [{**column, "sensitive": column["name"] in {"flight", "fare"}} for column in COLUMNS]
     run.declare(loaded.name, columns=columns)
     found = run.json("diff", loaded.name, FIRST, SECOND).document
@@ -271,8 +273,8 @@ def test_diff_shows_no_value_of_a_sensitive_column(loaded: LoadedModel, run: Com
     assert (fare["changed"], fare["largest_shift"]) == (18, None)
 
 
-def test_diff_says_that_a_batch_is_not_in_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:
-    """The manifests are compared all the same, but what was asked for is not so."""
+def test_diff_names_a_batch_missing_from_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:
+    """The status is 1, and no columns are compared."""
     told = run.json("diff", loaded.name, UNLOADED, SECOND)
     assert told.status == 1
     assert f"{loaded.name}/{UNLOADED} is not in the warehouse (it is loading)" in told.err
@@ -283,10 +285,8 @@ def test_diff_says_that_a_batch_is_not_in_the_warehouse(loaded: LoadedModel, run
     assert told.document["columns"] is None
 
 
-def test_quarantine_of_a_retired_batch_says_how_many_rows_there_were(
-    loaded: LoadedModel, run: CommandLine
-) -> None:
-    """The rows have left S3 with the batch; the load's report still counts them by reason."""
+def test_quarantine_of_a_retired_batch_still_counts_rows(loaded: LoadedModel, run: CommandLine) -> None:
+    """The rows are deleted from S3 with the batch, but the load's report has their number."""
     retired, platform = "20130201T100000Z-0123abcd", loaded.platform
     _load(platform, platform.builder.write([flight(1), b'{"flight":"cut"'], batch_id=retired))
     _retire(loaded, retired)
@@ -307,8 +307,8 @@ def _retire(loaded: LoadedModel, batch_id: str) -> None:
     )
 
 
-def test_diff_says_that_a_batch_has_left_the_warehouse(loaded: LoadedModel, run: CommandLine) -> None:
-    """A retired batch whose rows are deleted is told from one that was never loaded."""
+def test_diff_names_a_retired_batch(loaded: LoadedModel, run: CommandLine) -> None:
+    """The message says that it cannot be loaded again, instead of suggesting a load."""
     retired = "20130201T090000Z-0123abcd"
     platform = loaded.platform
     platform.claim(platform.builder.write([flight(1)], batch_id=retired))

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.stack
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_publish_rollback_and_forward_again(small_model: SmallModel, command_line: CommandLine) -> None:
-    """Each command says what is live now, and Snowflake's projection follows it."""
+def test_publish_rollback_and_publish_again(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Each command names the batch that is live now, and Snowflake's projection follows it."""
     first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
     for batch_id in (first, second):
         told = command_line.json("publish", small_model.name, batch_id)
@@ -43,10 +43,10 @@ def test_publish_rollback_and_forward_again(small_model: SmallModel, command_lin
     assert {row["batch_id"]: row["release_state"] for row in listed} == {first: "superseded", second: "live"}
 
 
-def test_what_a_command_changes_shows_in_dagster_once(
+def test_change_by_a_command_is_shown_in_dagster_once(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It reports, in order, what nobody reported before; neither a repetition nor the sensor does again."""
+    """Unreported changes are shown in order, and neither a repetition nor the sensor shows them again."""
     home = tmp_path / "dagster"
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
@@ -83,10 +83,10 @@ def test_what_a_command_changes_shows_in_dagster_once(
     assert (events[0].metadata["actor"].value, events[0].metadata["reason"].value) == ("ada", "why")
 
 
-def test_an_instance_that_cannot_be_reached_undoes_nothing(
+def test_unreachable_dagster_does_not_undo_a_publication(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The batch is live, Snowflake followed before Dagster was asked, and the sensor reports the change."""
+    """The batch is live, Snowflake followed first, and a note says that Dagster does not show it yet."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     batch_id = small_model.verified_batch()
     projected: list[tuple[int, str]] = []
@@ -102,10 +102,10 @@ def test_an_instance_that_cannot_be_reached_undoes_nothing(
     assert "Dagster does not show the change until" in told.err
 
 
-def test_numbers_that_snowflake_knows_are_not_given_again(
+def test_sequence_numbers_in_snowflake_are_not_reused(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """After a restore the registry has forgotten publications, and the view would show the forgotten ones."""
+    """After a restore the registry lacks publications, and the view would show those instead of new ones."""
     batch_id = small_model.verified_batch()
     forgotten = PublicationEntry(
         model=small_model.name,
@@ -126,23 +126,23 @@ def test_numbers_that_snowflake_knows_are_not_given_again(
 
 
 def test_hold_and_release(small_model: SmallModel, command_line: CommandLine) -> None:
-    """Holding needs no batch, and is undone by its release."""
+    """A hold needs no batch, and `--release` ends it."""
     assert command_line.json("hold", small_model.name).document["hold"] is True
     assert command_line.json("hold", small_model.name, "--release").document["hold"] is False
 
 
-def test_an_unknown_batch_is_an_error_in_words(small_model: SmallModel, command_line: CommandLine) -> None:
-    """The status is 1, and the message names the batch and says what to look at."""
+def test_unknown_batch_is_a_readable_error(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The status is 1, and the message names the batch and the command that lists batches."""
     told = command_line.json("publish", small_model.name, "20261123T010203Z-ffffffff")
     assert (told.status, told.out) == (1, "")
     assert f"{small_model.name}/20261123T010203Z-ffffffff" in told.err
     assert "mlpipe batches" in told.err
 
 
-def test_an_unverified_batch_cannot_be_published_by_a_person(
+def test_unverified_batch_cannot_be_published_by_a_person(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """The status is 1, the message names the rule's remedy, and nothing is live."""
+    """The status is 1, the message gives the reason, and nothing is live."""
     batch_id = small_model.registered_batch()
     told = command_line("publish", small_model.name, batch_id)
     assert told.status == 1
@@ -150,10 +150,8 @@ def test_an_unverified_batch_cannot_be_published_by_a_person(
     assert command_line.json("batches", small_model.name).document["live"]["batch_id"] is None
 
 
-def test_a_request_that_is_repeated_does_nothing_again(
-    small_model: SmallModel, command_line: CommandLine
-) -> None:
-    """A lost answer is harmless; but once the model has moved on, what was asked for is not so."""
+def test_repeated_request_does_nothing(small_model: SmallModel, command_line: CommandLine) -> None:
+    """A retry after a lost answer succeeds, but once another batch is live it fails."""
     first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
     asked = ("publish", small_model.name, first, "--request-id", "r-1")
     assert command_line.json(*asked).status == 0
@@ -165,16 +163,16 @@ def test_a_request_that_is_repeated_does_nothing_again(
     assert "the model has changed since" in late.err
 
 
-def test_who_asked_and_why_is_kept(small_model: SmallModel, command_line: CommandLine) -> None:
-    """The history says who published the batch and for which reason."""
+def test_actor_and_reason_are_kept(small_model: SmallModel, command_line: CommandLine) -> None:
+    """The history says who published the batch and why."""
     batch_id = small_model.verified_batch()
     command_line.json("publish", small_model.name, batch_id, "--actor", "ada", "--reason", "release 7")
     (entry,) = command_line.json("show", small_model.name, batch_id).document["publications"]
     assert (entry["actor"], entry["reason"], entry["action"]) == ("ada", "release 7", "publish")
 
 
-def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_path: Path) -> None:
-    """`mlpipe ... | head` ends quietly, in a process of its own as a person starts it."""
+def test_closed_output_is_not_an_error(small_model: SmallModel, tmp_path: Path) -> None:
+    """`mlpipe ... | head` ends quietly, in its own process as a user starts it."""
     batch_id = small_model.verified_batch()
     project = new_project(tmp_path / "project")
     CommandLine.declare_in(project.defs / small_model.name)
@@ -203,10 +201,10 @@ def test_a_reader_that_has_read_enough_is_no_fault(small_model: SmallModel, tmp_
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_aws_error_is_said_in_words(
+def test_unreachable_aws_is_a_readable_error(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stack that is down gives a line and a status, and no stack trace."""
+    """A stack that is down gives status 1 and a message with its address."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")
     told = command_line.json("batches", small_model.name)
@@ -214,10 +212,10 @@ def test_an_aws_error_is_said_in_words(
     assert "127.0.0.1:1" in told.err
 
 
-def test_snowflake_that_is_down_does_not_undo_a_publication(
+def test_unreachable_snowflake_does_not_undo_a_publication(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry is the authority: the batch is live, and a note says that Snowflake stays behind."""
+    """The registry is the authority: the batch is live, and a note says that Snowflake lags."""
     batch_id = small_model.verified_batch()
     monkeypatch.setenv("SNOWFLAKE_PORT", "1")
     monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")

@@ -1,4 +1,4 @@
-"""What `mlpipe rollback` goes to when it is told no batch is there whole, however often one rolls back."""
+"""`mlpipe rollback` without a batch id always goes to a batch that is still complete in the stores."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 
-def test_after_a_rollback_the_next_target_is_kept(platform: Platform, model: ModelDeclaration) -> None:
-    """The sweep leaves it beside the withdrawn batch; what has left is never named as a target."""
+def test_next_target_after_a_rollback_is_kept(platform: Platform, model: ModelDeclaration) -> None:
+    """Retention keeps it beside the withdrawn batch, and a batch that is gone is never a target."""
     swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
     oldest, older, former, withdrawn = swept.released(4)
     assert publisher(swept).roll_back(person()).live_batch_id == former
