@@ -1,4 +1,4 @@
-"""`mlpipe retrain` on pipelines of the local stack: what is planned, started, found again and waited for."""
+"""`mlpipe retrain` on pipelines of the local stack: plan, start, repetition and waiting."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ TRAINING = {
 PARAMETERS = ("LastPartition", "ScheduledAt", "Attempt", "Cause", "RequestedBy")
 
 
-def pipeline(small_model: SmallModel, steps: list[dict[str, Any]]) -> None:
-    """Make the model's retraining pipeline of other steps, which need no job, and its package group."""
+def provision_pipeline(small_model: SmallModel, steps: list[dict[str, Any]]) -> None:
+    """Create the model's package group and a retraining pipeline of steps that need no job."""
     platform = small_model.platform
     deployment = platform.settings.deployment
     group = deployment.model_package_group(small_model.name)
@@ -45,7 +45,7 @@ def pipeline(small_model: SmallModel, steps: list[dict[str, Any]]) -> None:
 
 
 def condition(value: str) -> dict[str, Any]:
-    """Return a step that ends well and has nothing behind it."""
+    """Return a step that succeeds and has no further steps."""
     compared = {"Type": "Equals", "LeftValue": {"Get": "Parameters.Attempt"}, "RightValue": value}
     return {
         "Name": "HasWork",
@@ -61,15 +61,15 @@ def failure() -> dict[str, Any]:
 
 @pytest.fixture
 def trained(small_model: SmallModel, command_line: CommandLine) -> SmallModel:
-    """The small model with a training that a pipeline carries out; its folder tells outcomes."""
+    """The small model with a declared training and a function for outcomes."""
     command_line.declare(small_model.name, training=TRAINING, lookback=0)
     (command_line.project.defs / small_model.name / "outcomes.py").write_text("def outcomes():\n    ...\n")
     return small_model
 
 
-def test_a_plan_is_shown_and_started_once(trained: SmallModel, command_line: CommandLine) -> None:
-    """Range, champion, approval and cost; a second request names the first execution; `--again` does not."""
-    pipeline(trained, [condition("1")])
+def test_plan_is_shown_and_started_once(trained: SmallModel, command_line: CommandLine) -> None:
+    """A second request returns the first execution; with `--again` it starts another one."""
+    provision_pipeline(trained, [condition("1")])
     asked = ("retrain", trained.name, "--last", "2013-01-31", "--yes", "--actor", "ann lee")
     told = command_line.json(*asked, "--wait")
     assert told.status == 0
@@ -106,11 +106,11 @@ def test_a_plan_is_shown_and_started_once(trained: SmallModel, command_line: Com
     assert again["execution_arn"] != found["execution_arn"]
 
 
-def test_the_newest_partition_whose_outcomes_are_known_is_the_last(
+def test_last_partition_is_the_newest_with_known_outcomes(
     trained: SmallModel, command_line: CommandLine
 ) -> None:
     """A partition counts if the one after it is prepared as well."""
-    pipeline(trained, [condition("1")])
+    provision_pipeline(trained, [condition("1")])
     nothing = command_line("retrain", trained.name, "--yes")
     assert nothing.status == 1
     assert "--last 2013-02-01" in nothing.err
@@ -121,9 +121,9 @@ def test_the_newest_partition_whose_outcomes_are_known_is_the_last(
     assert command_line.json("retrain", trained.name, "--yes").document["judged_on"][1] == "2013-01-29"
 
 
-def test_a_failure_is_told_with_its_reason(trained: SmallModel, command_line: CommandLine) -> None:
-    """The status is 1, and so is that of a second request, which names the failed execution."""
-    pipeline(trained, [failure()])
+def test_failed_execution_shows_its_reason(trained: SmallModel, command_line: CommandLine) -> None:
+    """The status is 1, also that of a second request, which suggests `--again`."""
+    provision_pipeline(trained, [failure()])
     asked = ("retrain", trained.name, "--last", "2013-01-31", "--yes")
     told = command_line.json(*asked, "--wait")
     assert (told.status, told.document["status"]) == (1, "Failed")
@@ -133,11 +133,11 @@ def test_a_failure_is_told_with_its_reason(trained: SmallModel, command_line: Co
     assert f"mlpipe retrain {trained.name} --again" in second.err
 
 
-def test_nothing_starts_without_a_yes(
+def test_retraining_needs_a_yes(
     trained: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person sees the plan before the question; a program has to pass --yes."""
-    pipeline(trained, [condition("1")])
+    provision_pipeline(trained, [condition("1")])
     asked = ("retrain", trained.name, "--last", "2013-01-31")
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     told = command_line(*asked)
@@ -157,10 +157,10 @@ def test_nothing_starts_without_a_yes(
     assert command_line.json(*asked).document["is_new"] is True
 
 
-def test_a_model_without_training_or_pipeline_says_so(
+def test_missing_training_or_pipeline_is_a_readable_error(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """The remedy is a declaration, or provisioning."""
+    """The message asks for a declaration, or for provisioning."""
     command_line.declare(small_model.name, training=None, model={"from": "registry"})
     told = command_line("retrain", small_model.name, "--yes")
     assert told.status == 1

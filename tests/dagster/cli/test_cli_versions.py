@@ -1,4 +1,4 @@
-"""`mlpipe models`, `promote`, `demote`, `challenge`, `hold --models`: real packages, a real registry."""
+"""`mlpipe models`, `promote`, `demote`, `challenge`, `hold --models` on real packages and a real registry."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def approval(registered: RegisteredPackages, version: int) -> str:
     return described["ModelApprovalStatus"]
 
 
-def test_a_candidate_is_approved_and_promoted_by_one_command(
+def test_candidate_is_approved_and_promoted_by_one_command(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """Nobody has listed the package before; SageMaker keeps who and why, the answer both pointers."""
+    """SageMaker keeps actor and reason, and the output has the champion before and after."""
     version = registered.register(approval=PENDING)
     told = command_line.json(
         "promote", registered.model, str(version), "--actor", "ada", "--reason", "checked"
@@ -51,8 +51,8 @@ def test_a_candidate_is_approved_and_promoted_by_one_command(
     assert "ada: checked" in (record.approved_by or "")
 
 
-def test_a_refused_version_is_not_promoted(registered: RegisteredPackages, command_line: CommandLine) -> None:
-    """The verdict said no: the command names the state, and SageMaker's rejection stands."""
+def test_refused_version_is_not_promoted(registered: RegisteredPackages, command_line: CommandLine) -> None:
+    """The message names its state, and the package stays rejected in SageMaker."""
     version = registered.register(approval=REJECTED, reason="mae is worse")
     told = command_line("promote", registered.model, str(version))
     assert told.status == 1
@@ -60,20 +60,20 @@ def test_a_refused_version_is_not_promoted(registered: RegisteredPackages, comma
     assert approval(registered, version) == REJECTED
 
 
-def test_an_unknown_version_is_an_error_in_words(
+def test_unknown_version_is_a_readable_error(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """The message says where versions are listed."""
+    """The message names the command that lists versions."""
     told = command_line("promote", registered.model, "7")
     assert told.status == 1
     assert "does not know version 7" in told.err
     assert f"mlpipe models {registered.model}" in told.err
 
 
-def test_a_demotion_rejects_the_package_and_brings_the_version_before_back(
+def test_demotion_rejects_the_package_and_restores_the_version_before(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """A repeated request does nothing again; it rejects a package that SageMaker did not reject then."""
+    """A repeated request leaves the champion as it is."""
     first, second = registered.register("exec1"), registered.register("exec2", champion_version=1)
     for version in (first, second):
         assert command_line("promote", registered.model, str(version)).status == 0
@@ -90,10 +90,10 @@ def test_a_demotion_rejects_the_package_and_brings_the_version_before_back(
     assert again.document["after"] == told.document["after"]
 
 
-def test_a_withdrawn_version_that_is_promoted_again_is_approved_again(
+def test_promotion_of_a_withdrawn_version_approves_it_again(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """After it, a repetition of the demotion neither rejects nor withdraws it."""
+    """A late repetition of the demotion then fails and does not reject the package."""
     first, second = registered.register("exec1"), registered.register("exec2")
     for version in (first, second):
         command_line("promote", registered.model, str(version))
@@ -107,10 +107,10 @@ def test_a_withdrawn_version_that_is_promoted_again_is_approved_again(
     assert approval(registered, second) == APPROVED
 
 
-def test_a_demotion_without_another_version_leaves_no_champion(
+def test_demotion_of_the_only_version_leaves_no_champion(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """The command says that nothing scores the model until a version is promoted."""
+    """A note says that the model is not scored until a version is promoted."""
     command_line("promote", registered.model, str(registered.register()))
     told = command_line.json("demote", registered.model)
     assert (told.status, told.document["after"]["version"]) == (0, None)
@@ -120,10 +120,10 @@ def test_a_demotion_without_another_version_leaves_no_champion(
     assert "no champion" in nothing.err
 
 
-def test_a_demotion_with_its_batch_rolls_back_to_another_versions_batch(
+def test_demotion_with_batch_rolls_back_past_all_batches_of_the_version(
     registered: RegisteredPackages, small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """Two batches of the demoted version follow one of the version before; one request id serves both."""
+    """The last batch of the version before becomes live, and a repeated request changes nothing."""
     first, second = registered.register("exec1"), registered.register("exec2")
     for version in (first, second):
         command_line("promote", registered.model, str(version))
@@ -148,10 +148,10 @@ def test_a_demotion_with_its_batch_rolls_back_to_another_versions_batch(
     assert again.document["after"] == told.document["after"]
 
 
-def test_a_demotion_leaves_a_live_batch_of_another_version(
+def test_demotion_with_batch_keeps_a_live_batch_of_another_version(
     registered: RegisteredPackages, small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """Where the demoted version has scored nothing that is live, nothing is rolled back."""
+    """If the demoted version did not score the live batch, nothing is rolled back."""
     first, second = registered.register("exec1"), registered.register("exec2")
     for version in (first, second):
         command_line("promote", registered.model, str(version))
@@ -162,10 +162,10 @@ def test_a_demotion_leaves_a_live_batch_of_another_version(
     assert "No rollback is needed" in told.err
 
 
-def test_a_rollback_says_that_the_champion_stays(
+def test_rollback_says_that_the_champion_stays(
     registered: RegisteredPackages, small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """It offers what keeps the same answers from coming back with the next batch."""
+    """A note names the commands that keep the same version from scoring the next live batch."""
     version = registered.register()
     command_line("promote", registered.model, str(version))
     for partition in ("2013-01-30", "2013-01-31"):
@@ -178,8 +178,10 @@ def test_a_rollback_says_that_the_champion_stays(
         assert f"{remedy} {registered.model}" in told.err
 
 
-def test_held_versions_wait_and_say_so(registered: RegisteredPackages, command_line: CommandLine) -> None:
-    """A hold stops the rule and no person, and its release is as easy."""
+def test_versions_on_hold_say_what_they_wait_for(
+    registered: RegisteredPackages, command_line: CommandLine
+) -> None:
+    """Released versions are promoted within minutes, as their text then says."""
     version = registered.register()
     held = command_line.json("hold", registered.model, "--models", "--reason", "holiday")
     assert (held.status, held.document["outcome"], held.document["after"]["hold"]) == (0, "held", True)
@@ -192,8 +194,8 @@ def test_held_versions_wait_and_say_so(registered: RegisteredPackages, command_l
     assert "within minutes" in row["waits_for"]
 
 
-def test_a_challenger_is_named_and_removed(registered: RegisteredPackages, command_line: CommandLine) -> None:
-    """It changes neither champion nor state; a refused version does not challenge."""
+def test_challenger_is_named_and_removed(registered: RegisteredPackages, command_line: CommandLine) -> None:
+    """The champion stays the same, and a refused version cannot be the challenger."""
     champion, other = registered.register("exec1"), registered.register("exec2", approval=PENDING)
     refused = registered.register("exec3", approval=REJECTED)
     command_line("promote", registered.model, str(champion))
@@ -205,10 +207,10 @@ def test_a_challenger_is_named_and_removed(registered: RegisteredPackages, comma
     assert (none.status, none.document["after"]["challenger"]) == (0, None)
 
 
-def test_versions_are_shown_with_what_they_are_worth(
+def test_versions_are_shown_with_state_and_metrics(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """State, figures beside the champion's, slices, times as champion, batches, and why one waits."""
+    """Metrics beside the champion's, slices, time as champion and the reason to wait are shown."""
     first = registered.register("exec1")
     command_line("promote", registered.model, str(first), "--reason", "the first")
     second = registered.register("exec2", champion_version=1, slices=(JFK,), worse_slices=1)
@@ -251,10 +253,10 @@ def test_versions_are_shown_with_what_they_are_worth(
     assert "mae" in text
 
 
-def test_a_verdict_that_is_gone_is_said_and_hides_nothing(
+def test_missing_verdict_does_not_hide_the_version(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """The version is listed all the same, with what cannot be read."""
+    """The version is listed, with the name of the file that cannot be read."""
     registered.register()
     registered.follow()
     verdict_key = registered.record(1).verdict_key
@@ -265,10 +267,10 @@ def test_a_verdict_that_is_gone_is_said_and_hides_nothing(
     assert verdict_key in row["verdict_trouble"]
 
 
-def test_a_model_that_was_trained_elsewhere_is_registered_once(
+def test_model_trained_elsewhere_is_registered_once(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """The file is compared with its digest first; the same file again is the same version, which waits."""
+    """A wrong digest is refused, and the same file again gives the same version."""
     content = b"a booster"
     registered.platform.bucket.put("elsewhere/model.ubj", content)
     sha256 = hashlib.sha256(content).hexdigest()
