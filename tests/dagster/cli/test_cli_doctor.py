@@ -1,4 +1,4 @@
-"""`mlpipe doctor` on a deployment of its own, healthy at first and then with one fault after another."""
+"""`mlpipe doctor` on a small deployment, at first healthy and then with various faults."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ CHAMPION = 1
 
 @pytest.fixture(autouse=True)
 def own_code(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stack's jobs run the code of another project, which would be a finding."""
+    """Replace the stack's code prefix: its jobs run another project's code, which would be a finding."""
     assert small_model
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", "code/sagemaker_scripts/own/")
 
 
 @pytest.fixture
 def registered(small_model: SmallModel) -> RegisteredPackages:
-    """The packages of the small model, one of which is there."""
+    """The model packages of the small model, with one registered version."""
     made = RegisteredPackages(small_model.platform, small_model.name)
     assert made.register("exec1") == CHAMPION
     return made
@@ -47,7 +47,7 @@ def registered(small_model: SmallModel) -> RegisteredPackages:
 def deployment(
     small_model: SmallModel, registered: RegisteredPackages, command_line: CommandLine
 ) -> SmallModel:
-    """The small model on a stage whose queues, online table and pipeline are there, and with a champion."""
+    """The small model on a stage with queues, an online table, a pipeline and a champion."""
     platform, names = small_model.platform, small_model.platform.settings.deployment
     for definition in (
         resource_definitions.done_file_queue(names),
@@ -67,12 +67,12 @@ def findings(told: Told) -> list[tuple[str, str, str | None]]:
 
 
 def fresh_batch(deployment: SmallModel, intent: str) -> str:
-    """Return a batch id minted just now: what lies there for longer would be found."""
+    """Return a batch id minted just now, since a batch that waits for long would be a finding."""
     return mint_batch_id(deployment.name, "2013-02-01", intent, datetime.now(UTC))
 
 
-def test_a_healthy_deployment_has_no_findings(deployment: SmallModel, command_line: CommandLine) -> None:
-    """With a published batch the status is 0 and nothing is found, in a table and as JSON."""
+def test_healthy_deployment_has_no_findings(deployment: SmallModel, command_line: CommandLine) -> None:
+    """With a published batch the status is 0, and both the text and the JSON say that it is healthy."""
     batch_id = deployment.verified_batch(batch_id=fresh_batch(deployment, "healthy"))
     assert command_line("publish", deployment.name, batch_id).status == 0
     told = command_line.json("doctor", deployment.name)
@@ -88,8 +88,8 @@ def test_a_healthy_deployment_has_no_findings(deployment: SmallModel, command_li
     assert "healthy  yes" in command_line("doctor").out
 
 
-def test_a_model_without_a_champion_is_told_of(deployment: SmallModel, command_line: CommandLine) -> None:
-    """A demotion leaves none, and nothing can be scored until the next promotion."""
+def test_missing_champion_is_a_note(deployment: SmallModel, command_line: CommandLine) -> None:
+    """After the demotion of the only version, the finding names the command that trains a new one."""
     assert command_line("demote", deployment.name).status == 0
     (_, finding) = command_line.json("doctor", deployment.name).document["findings"]
     assert (finding["severity"], finding["topic"]) == ("note", "champion")
@@ -97,8 +97,8 @@ def test_a_model_without_a_champion_is_told_of(deployment: SmallModel, command_l
     assert f"mlpipe retrain {deployment.name}" in finding["remedy"]
 
 
-def test_what_is_not_provisioned_is_found(small_model: SmallModel, command_line: CommandLine) -> None:
-    """Queues, table and pipeline that are not there are errors, each with its remedy; other looks go on."""
+def test_missing_resources_are_errors(small_model: SmallModel, command_line: CommandLine) -> None:
+    """A missing queue, table or pipeline has a remedy and does not stop the other checks."""
     told = command_line.json("doctor", small_model.name)
     assert told.status == 1
     assert findings(told) == [
@@ -110,20 +110,20 @@ def test_what_is_not_provisioned_is_found(small_model: SmallModel, command_line:
     assert all(each["remedy"] for each in told.document["findings"])
 
 
-def test_missing_settings_are_the_one_finding(
+def test_missing_settings_are_the_only_finding(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else can be looked at without them."""
+    """Nothing else can be checked without them."""
     monkeypatch.delenv("MLPIPE_ACCOUNT_ID")
     told = command_line.json("doctor", deployment.name)
     assert (told.status, findings(told)) == (1, [("error", "settings", None)])
     assert "MLPIPE_ACCOUNT_ID" in told.document["findings"][0]["what"]
 
 
-def test_snowflake_that_is_down_is_found(
+def test_unreachable_snowflake_is_an_error(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named, and does not keep the rest from being looked at."""
+    """It does not stop the other checks."""
     monkeypatch.setenv("SNOWFLAKE_PORT", "1")
     monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")
     told = command_line.json("doctor", deployment.name)
@@ -131,10 +131,10 @@ def test_snowflake_that_is_down_is_found(
     assert findings(told) == [("error", "snowflake", None), ("note", "pointers", None)]
 
 
-def test_dead_letters_and_a_lagging_projection_are_found(
+def test_dead_letters_and_lagging_projection_are_errors(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message that the sensor could not handle, and a publication that Snowflake has not seen."""
+    """The sensor could not handle a message, and Snowflake lacks a publication until the next change."""
     batch_id = deployment.verified_batch(batch_id=fresh_batch(deployment, "lagging"))
     with monkeypatch.context() as down:
         down.setenv("SNOWFLAKE_PORT", "1")
@@ -146,16 +146,14 @@ def test_dead_letters_and_a_lagging_projection_are_found(
     told = command_line.json("doctor", deployment.name)
     assert told.status == 1
     assert findings(told) == [("error", "queues", None), ("error", "projection", None)]
-    # The next change brings the projection in step by itself.
+    # The next change also projects the missing publication.
     command_line("hold", deployment.name)
     command_line("hold", deployment.name, "--release")
     assert findings(command_line.json("doctor", deployment.name)) == [("error", "queues", None)]
 
 
-def test_a_claim_of_a_job_run_that_is_gone_is_found(
-    deployment: SmallModel, command_line: CommandLine
-) -> None:
-    """Glue does not know the job run, so nothing of it can be running."""
+def test_claim_of_an_unknown_job_run_is_a_warning(deployment: SmallModel, command_line: CommandLine) -> None:
+    """Glue has forgotten the job run, so the load that holds the claim cannot be running."""
     batch_id = deployment.registered_batch(batch_id=fresh_batch(deployment, "claimed"))
     registry, now = deployment.platform.registry, datetime.now(UTC)
     registry.carry_out(
@@ -171,10 +169,10 @@ def test_a_claim_of_a_job_run_that_is_gone_is_found(
     assert "forgotten" in told.document["findings"][0]["what"]
 
 
-def test_a_staging_table_and_an_unknown_done_file_are_found(
+def test_staging_table_and_unnoticed_done_files_are_found(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a killed load left in Snowflake, done files that no sensor noticed and of no declared model."""
+    """A killed load left the table; the done files were missed by the sensor or have no declared model."""
     stem = f"{deployment.name.upper()}_STAGING_20261110T010203Z_00000001_AAAAAAAAAAAA"
     arguments: dict[str, Any] = deployment.platform.settings.connector_arguments()
     with closing(snowflake.connector.connect(**arguments)) as connection, connection.cursor() as cursor:
@@ -192,10 +190,10 @@ def test_a_staging_table_and_an_unknown_done_file_are_found(
     assert [each["topic"] for each in strange if each["model"] == "undeclared"] == ["done_files"]
 
 
-def test_what_became_of_the_champion_is_found(
+def test_lost_champion_and_idle_challenger_are_found(
     deployment: SmallModel, registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """Its file is gone, SageMaker shows it as rejected, and its challenger scores nothing."""
+    """The champion's file is gone, SageMaker shows it as rejected, and the challenger scores nothing."""
     challenger = registered.register("exec2")
     registered.follow()
     told = command_line.json("doctor", deployment.name)

@@ -1,4 +1,4 @@
-"""What `mlpipe doctor` makes of records: pure, so that every fault can be put before it."""
+"""Findings of `mlpipe doctor` on a model's records, without any store, so that each fault can be tested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def batch(batch_id: str = LIVE, **values: Any) -> BatchRecord:
-    """Return a batch with which nothing is wrong, unless changed."""
+    """Return a healthy batch, unless changed."""
     return BatchRecord(
         **{
             "model": MODEL,
@@ -47,7 +47,7 @@ def records(
     rollback_target: BatchRecord | None = None,
     not_vacuumed: str | None = None,
 ) -> ModelRecords:
-    """Return a model's records; the live batch is verified and lives long unless given."""
+    """Return a model's records with a healthy live batch, unless changed."""
     return ModelRecords(
         model=MODEL,
         batches=batches or (batch(),),
@@ -63,8 +63,8 @@ def records(
     )
 
 
-def told(findings: Any) -> list[tuple[str, str, str | None]]:
-    """Return severity, topic and batch of findings, after seeing that each has words and a remedy."""
+def summaries(findings: Any) -> list[tuple[str, str, str | None]]:
+    """Return severity, topic and batch of findings; assert that each has a text and a remedy."""
     found: list[HealthFinding] = list(findings)
     for finding in found:
         assert finding.what
@@ -74,17 +74,17 @@ def told(findings: Any) -> list[tuple[str, str, str | None]]:
     return [(str(each.severity), each.topic, each.batch_id) for each in found]
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
-    """A verified live batch that lives long, with all regions on it."""
+def test_healthy_model_has_no_findings() -> None:
+    """The live batch is verified, far from its expiry and live in all regions."""
     follower = LivePointer(model=MODEL, batch_id=LIVE, sequence=2)
-    assert told(model_findings(records(regions={"eu-west-1": follower}))) == []
+    assert summaries(model_findings(records(regions={"eu-west-1": follower}))) == []
 
 
-def test_a_region_that_serves_another_batch_is_found() -> None:
-    """A late region and one without a pointer are both named beside home."""
+def test_region_that_serves_another_batch_is_found() -> None:
+    """A region that lags and one without a live pointer are both named."""
     late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
     found = list(model_findings(records(regions={"eu-west-1": late, "ap-south-1": None})))
-    assert told(found) == [("warning", "pointers", LIVE)] * 2
+    assert summaries(found) == [("warning", "pointers", LIVE)] * 2
     assert f"eu-west-1 serves {OLD}" in found[0].what
     assert "ap-south-1 serves nothing" in found[1].what
 
@@ -96,41 +96,43 @@ def test_a_region_that_serves_another_batch_is_found() -> None:
         (None, "warning", "did not record its accepted rows", "--again"),
     ],
 )
-def test_a_served_batch_without_accepted_rows_is_found(
+def test_served_batch_without_accepted_rows_is_found(
     accepted: int | None, severity: str, what: str, remedy: str
 ) -> None:
-    """With none, readers find nothing; rows that an earlier version did not count can be read."""
+    """No accepted rows is an error; a count that an earlier version did not record is a warning."""
     found = list(model_findings(records(batch(row_count=6, accepted_rows=accepted))))
-    assert told(found) == [(severity, "rows", LIVE)]
+    assert summaries(found) == [(severity, "rows", LIVE)]
     assert what in found[0].what
     assert remedy in found[0].remedy
     late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
     old = batch(OLD, accepted_rows=accepted)
-    assert (severity, "rows", OLD) in told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
-    assert told(model_findings(records(old, batch()))) == []
+    assert (severity, "rows", OLD) in summaries(
+        model_findings(records(old, batch(), regions={"eu-west-1": late}))
+    )
+    assert summaries(model_findings(records(old, batch()))) == []
 
 
-def test_a_hold_and_a_model_without_publication_are_noted() -> None:
+def test_hold_and_missing_publication_are_notes() -> None:
     """Neither is a fault."""
     held = LivePointer(model=MODEL, batch_id=LIVE, sequence=3, hold=True)
-    assert told(model_findings(records(home=held))) == [("note", "hold", LIVE)]
-    assert told(model_findings(records(home=LivePointer(model=MODEL)))) == [("note", "pointers", None)]
+    assert summaries(model_findings(records(home=held))) == [("note", "hold", LIVE)]
+    assert summaries(model_findings(records(home=LivePointer(model=MODEL)))) == [("note", "pointers", None)]
 
 
 @pytest.mark.parametrize(
     ("life", "severity"), [(8 * DAY, None), (6 * DAY, "warning"), (DAY - HOUR, "error"), (-HOUR, "error")]
 )
-def test_a_served_batch_near_its_expiry_is_found(life: timedelta, severity: str | None) -> None:
-    """Below the minimum of life it is an error, since nobody could even publish it any more."""
-    found = told(model_findings(records(batch(items_expire_at=format_utc(NOW + life)))))
+def test_served_batch_near_its_expiry_is_found(life: timedelta, severity: str | None) -> None:
+    """Below the minimum of remaining life it is an error, since it could not even be published again."""
+    found = summaries(model_findings(records(batch(items_expire_at=format_utc(NOW + life)))))
     assert found == ([(severity, "expiry", LIVE)] if severity else [])
 
 
-def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
-    """What readers anywhere see counts, not what home says."""
+def test_expiry_counts_in_late_regions_too() -> None:
+    """A batch that only a late region serves still has readers."""
     late = LivePointer(model=MODEL, batch_id=OLD, sequence=2)
     old = batch(OLD, items_expire_at=format_utc(NOW + HOUR))
-    found = told(model_findings(records(old, batch(), regions={"eu-west-1": late})))
+    found = summaries(model_findings(records(old, batch(), regions={"eu-west-1": late})))
     assert ("error", "expiry", OLD) in found
 
 
@@ -144,74 +146,74 @@ def test_a_batch_that_only_a_late_region_serves_may_expire_too() -> None:
         ({"batch_id": LIVE}, False),
     ],
 )
-def test_batches_that_do_not_leave_are_found(changes: dict[str, Any], is_found: bool) -> None:
-    """Some days after their retention was over, and not what has left or is served; all in one finding."""
+def test_batches_kept_past_their_retention_are_found(changes: dict[str, Any], is_found: bool) -> None:
+    """A batch overdue by days is a warning, unless it is cleared, live or the rollback target."""
     over = format_utc(NOW - 4 * DAY)
     old = batch(**{"batch_id": OLD, "retain_until": over, "release_state": "superseded", **changes})
-    # What a rollback would go to.
+    # The target of a rollback is kept.
     newer = batch("20261120T010203Z-00000004", release_state="superseded", retain_until=over)
-    found = told(model_findings(records(old, newer, rollback_target=newer)))
+    found = summaries(model_findings(records(old, newer, rollback_target=newer)))
     assert found == ([("warning", "retention", OLD)] if is_found else [])
 
 
-def test_delta_files_that_no_sweep_may_delete_are_told() -> None:
-    """A replaced done file holds them for ever: somebody has to put it back."""
+def test_delta_files_that_no_sweep_may_delete_are_found() -> None:
+    """They stay until a person restores the missing done file."""
     found = list(model_findings(records(not_vacuumed="2 files stay. done/x.json does not exist.")))
-    assert told(found) == [("warning", "retention", None)]
+    assert summaries(found) == [("warning", "retention", None)]
     assert "done/x.json does not exist" in found[0].what
 
 
 @pytest.mark.parametrize(
     ("batch_id", "severity"), [(OLD, "note"), (NEW, "warning"), ("20261101T000000Z-00000009", "note")]
 )
-def test_a_refusal_counts_until_a_newer_batch_is_live(batch_id: str, severity: str) -> None:
-    """An old refusal is history and leaves the deployment healthy."""
+def test_refusal_is_a_warning_until_a_newer_batch_is_live(batch_id: str, severity: str) -> None:
+    """An older refusal is only a note, which leaves the deployment healthy."""
     refused = batch(batch_id, load_state="refused", refusal_reason="part-00000 is missing")
-    assert told(model_findings(records(refused, batch()))) == [(severity, "refused", batch_id)]
+    assert summaries(model_findings(records(refused, batch()))) == [(severity, "refused", batch_id)]
 
 
-def test_a_claim_that_nobody_confirmed_in_time_is_found() -> None:
-    """One that may still be confirmed is not."""
+def test_claim_not_confirmed_in_time_is_found() -> None:
+    """A claim that may still be confirmed, or was, is no finding."""
     claimed = {"load_state": "loading", "claim_token": "t"}
     waits = batch(NEW, claim_confirm_by=format_utc(NOW + HOUR), **claimed)
-    assert told(model_findings(records(batch(), waits))) == []
+    assert summaries(model_findings(records(batch(), waits))) == []
     lapsed = batch(NEW, claim_confirm_by=format_utc(NOW - HOUR), **claimed)
-    assert told(model_findings(records(batch(), lapsed))) == [("warning", "claims", NEW)]
+    assert summaries(model_findings(records(batch(), lapsed))) == [("warning", "claims", NEW)]
     confirmed = batch(NEW, claim_confirm_by=format_utc(NOW - HOUR), claim_job_run_id="jr_1", **claimed)
-    assert told(model_findings(records(batch(), confirmed))) == []
+    assert summaries(model_findings(records(batch(), confirmed))) == []
 
 
 @pytest.mark.parametrize("state", ["done", "loaded"])
-def test_a_batch_that_nobody_goes_on_with_is_found(state: str) -> None:
-    """After an hour without a claim a done or loaded batch is forgotten; a fresh one is on its way."""
-    assert told(model_findings(records(batch(), batch(NEW, load_state=state)))) == [
+def test_batch_without_progress_is_found(state: str) -> None:
+    """A batch that stays done or loaded without a claim for hours is forgotten; a fresh one is on its way."""
+    assert summaries(model_findings(records(batch(), batch(NEW, load_state=state)))) == [
         ("warning", "waiting", NEW)
     ]
     fresh = batch("20261123T113000Z-00000004", load_state=state)
-    assert told(model_findings(records(batch(), fresh))) == []
+    assert summaries(model_findings(records(batch(), fresh))) == []
 
 
 @pytest.mark.parametrize(("partition", "is_found"), [("2013-02-02", True), ("2013-01-31", False)])
-def test_a_batch_that_its_checks_block_is_found_while_it_is_newer(partition: str, is_found: bool) -> None:
-    """Of an older partition it would have become history anyway."""
+def test_blocked_batch_is_found_while_it_is_newer(partition: str, is_found: bool) -> None:
+    """A batch of an older partition than the live one would not have become live anyway."""
     home = LivePointer(model=MODEL, batch_id=LIVE, partition="2013-02-01", sequence=3)
     blocked = batch(NEW, partition=partition, check_faults="score: 40 % of the values are null")
     found = list(model_findings(records(batch(partition="2013-02-01"), blocked, home=home)))
-    assert told(found) == ([("warning", "blocked", NEW)] if is_found else [])
+    assert summaries(found) == ([("warning", "blocked", NEW)] if is_found else [])
     assert all("40 % of the values are null" in each.what for each in found)
 
 
-def test_a_projection_that_lags_is_told_from_one_with_a_gap() -> None:
-    """Behind, the live view shows another batch: an error; a gap in its past shows nothing wrong."""
+def test_lagging_projection_is_an_error_and_a_gap_a_warning() -> None:
+    """Out of step, the live view shows another batch; a gap in its past leaves the view right."""
     seen = records(home=LivePointer(model=MODEL, batch_id=LIVE, sequence=3))
-    assert told(projection_findings(seen, 3, [])) == []
-    assert told(projection_findings(seen, 3, [(1, 3)])) == [("warning", "projection", None)]
+    assert summaries(projection_findings(seen, 3, [])) == []
+    assert summaries(projection_findings(seen, 3, [(1, 3)])) == [("warning", "projection", None)]
     for highest in (0, 2, 4):
-        assert told(projection_findings(seen, highest, [])) == [("error", "projection", None)]
+        assert summaries(projection_findings(seen, highest, [])) == [("error", "projection", None)]
 
 
-def test_a_staging_table_that_no_load_uses_is_found() -> None:
-    """Those of a claimed batch, and those of a model whose name only begins alike, are left alone."""
+def test_unused_staging_table_is_found() -> None:
+    """Tables of a claimed batch and of a model with a similar name are not reported."""
     claimed = batch(NEW, load_state="loading", claim_token="t", claim_job_run_id="jr_1")
     own = "TIDES_STAGING_20261110T010203Z_00000001_AAAAAAAAAAAA"
     used = "TIDES_STAGING_20261123T020203Z_00000003_BBBBBBBBBBBB"
@@ -223,13 +225,13 @@ def test_a_staging_table_that_no_load_uses_is_found() -> None:
         "TIDES_LOADS",
     ]
     found = list(staging_findings(records(), tables, lambda batch_id: batch_id == claimed.batch_id))
-    assert told(found) == [("warning", "staging", None)]
+    assert summaries(found) == [("warning", "staging", None)]
     assert own in found[0].what
 
 
-def test_a_done_file_that_the_registry_lacks_is_found_after_an_hour() -> None:
-    """A fresh one is the sensor's; a known one is nobody's concern."""
+def test_done_file_missing_from_the_registry_is_found() -> None:
+    """A fresh one is left to the sensor, and a registered one is no finding."""
     files = {OLD: NOW - DAY, LIVE: NOW - DAY, NEW: NOW - timedelta(minutes=5)}
     found = list(unregistered_findings(MODEL, files, {LIVE}, NOW))
-    assert told(found) == [("warning", "done_files", OLD)]
+    assert summaries(found) == [("warning", "done_files", OLD)]
     assert f"mlpipe load done/2026-11-10/{MODEL}/{OLD}.json" in found[0].remedy

@@ -1,4 +1,4 @@
-"""What `mlpipe doctor` makes of a model's versions: pure, so that every fault can be put before it."""
+"""Findings of `mlpipe doctor` on a model's versions, without any store, so that each fault can be tested."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def version(number: int = 7, **values: Any) -> ModelVersion:
 
 
 def pointer(**values: Any) -> ChampionPointer:
-    """Return the pointer to that version."""
+    """Return the champion pointer to that version, unless changed."""
     return ChampionPointer(
         **{"model": MODEL, "version": 7, "digest": f"{7:016x}", "sequence": 3, "promoted_at": "x", **values}
     )
 
 
 def execution(status: str = "Succeeded", age: timedelta = DAY, **values: Any) -> ListedExecution:
-    """Return an execution."""
+    """Return a retraining execution."""
     arn = f"{ACCOUNT}:pipeline/mlpipe-test-0retrain-tides/execution/{status.lower()}{age.days}"
     return ListedExecution(**{"arn": arn, "name": "", "status": status, "started_at": NOW - age, **values})
 
 
-def found(**values: Any) -> list[tuple[str, str, str]]:
-    """Return severity, topic and words of each finding about a model that is well but for some facts."""
+def findings(**values: Any) -> list[tuple[str, str, str]]:
+    """Return severity, topic and text of each finding on a healthy model with some facts changed."""
     facts = VersionFacts(
         **{
             "model": MODEL,
@@ -72,9 +72,9 @@ def found(**values: Any) -> list[tuple[str, str, str]]:
     return [(str(each.severity), each.topic, each.what) for each in version_findings(facts)]
 
 
-def test_nothing_is_found_where_all_is_well() -> None:
-    """A champion with file and approval, retrained yesterday."""
-    assert found() == []
+def test_healthy_versions_have_no_findings() -> None:
+    """The champion has its file and its approval, and was retrained yesterday."""
+    assert findings() == []
 
 
 @pytest.mark.parametrize(
@@ -103,33 +103,33 @@ def test_nothing_is_found_where_all_is_well() -> None:
     ],
 )
 def test_each_fault_is_found_once(values: dict[str, Any], expected: tuple[str, str], words: str) -> None:
-    """Severity and topic are as documented, and the words name what it is about."""
-    ((severity, topic, what),) = found(**values)
+    """Each fault gives one finding with its severity and topic, and a text that names it."""
+    ((severity, topic, what),) = findings(**values)
     assert (severity, topic) == expected
     assert words in what
 
 
-def test_a_failure_is_history_after_a_success_or_a_week() -> None:
-    """Nobody has to look at it any more."""
-    assert found(executions=[execution(), execution("Failed", 2 * DAY)]) == []
-    assert found(executions=[execution("Failed", 8 * DAY)]) == []
+def test_failure_counts_until_a_success_or_for_a_week() -> None:
+    """After that, a failed retraining needs no attention."""
+    assert findings(executions=[execution(), execution("Failed", 2 * DAY)]) == []
+    assert findings(executions=[execution("Failed", 8 * DAY)]) == []
 
 
-def test_without_a_schedule_nobody_expects_a_retraining() -> None:
-    """Such a model is retrained when somebody asks, or when it drifts."""
-    assert found(is_scheduled=False, executions=[]) == []
+def test_model_without_a_schedule_needs_no_retraining() -> None:
+    """Such a model is retrained on request, or when it drifts."""
+    assert findings(is_scheduled=False, executions=[]) == []
 
 
-def test_a_model_that_needs_no_champion_may_have_none() -> None:
-    """A file that the declaration names scores without one."""
-    assert found(pointer=ChampionPointer(model=MODEL), champion=None, needs_champion=False) == []
+def test_model_with_a_declared_file_needs_no_champion() -> None:
+    """A model file in the declaration scores without a champion."""
+    assert findings(pointer=ChampionPointer(model=MODEL), champion=None, needs_champion=False) == []
 
 
-def test_a_candidate_is_found_once_it_has_waited_too_long() -> None:
-    """Until then it is somebody's task and no finding."""
+def test_candidate_that_waits_too_long_is_found() -> None:
+    """A younger candidate is no finding."""
     young = version(8, state="candidate", created_at=format_utc(NOW - 6 * DAY))
     old = version(9, state="candidate", created_at=format_utc(NOW - 8 * DAY))
-    ((severity, topic, what),) = found(waiting=[(young, "a"), (old, "A person must approve it")])
+    ((severity, topic, what),) = findings(waiting=[(young, "a"), (old, "A person must approve it")])
     assert (severity, topic) == ("warning", "candidates")
     assert "Version 9 has waited" in what
     assert "A person must approve it" in what
@@ -154,14 +154,14 @@ def test_a_candidate_is_found_once_it_has_waited_too_long() -> None:
         ),
     ],
 )
-def test_what_a_version_waits_for_is_said_by_the_rules(
+def test_waiting_version_shows_what_it_waits_for(
     target: ModelVersion, seen: ChampionPointer, why: str
 ) -> None:
-    """The words are those of the condition that keeps the version from being promoted by rule."""
+    """The text is that of the condition that keeps the version from being promoted by rule."""
     assert why in (waits_for(target, seen) or "")
 
 
-def test_what_is_over_waits_for_nothing() -> None:
-    """A refused, superseded or withdrawn version is not on its way."""
+def test_settled_version_waits_for_nothing() -> None:
+    """A version that is refused, superseded, withdrawn, retired or the champion is not on its way."""
     for state in ("refused", "superseded", "withdrawn", "retired", "champion"):
         assert waits_for(version(8, state=state), pointer()) is None
