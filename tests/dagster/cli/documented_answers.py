@@ -1,4 +1,4 @@
-"""What docs/cli.md says of each command's JSON, and whether a document has those members."""
+"""Reads the JSON examples in docs/cli.md, and compares documents with them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 _EXAMPLE = re.compile(r"^## `mlpipe (\w+)`.*?^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Their members are data: reasons, steps. A record grows with the registry.
+# Their members are data, such as reasons and steps, or grow with the registry.
 _FREE = frozenset({"reasons", "durations_ms", "record"})
 
 
 def documented() -> dict[str, Any]:
-    """Return each command's example."""
+    """Return the JSON example of each command."""
     text = (DOCS / "cli.md").read_text(encoding="utf-8")
     return {name: json.loads(example) for name, example in _EXAMPLE.findall(text)}
 
 
 def members(value: Any, path: str = "") -> set[str]:
-    """Return the paths of all members of a document; a list stands for its first element."""
+    """Return the paths of all members of a document; of a list, only the first element counts."""
     if isinstance(value, list):
         return members(value[0], f"{path}[]") if value else set()
     if not isinstance(value, dict):
@@ -34,7 +34,7 @@ def members(value: Any, path: str = "") -> set[str]:
 
 
 def empty_paths(value: Any, path: str = "") -> set[str]:
-    """Return the paths of what is null or an empty list, and so shows no members."""
+    """Return the paths of null values and empty lists, which show no members."""
     if value is None or value == []:
         return {path}
     if isinstance(value, list):
@@ -45,7 +45,7 @@ def empty_paths(value: Any, path: str = "") -> set[str]:
 
 
 def agree(example: Any, found: Any) -> None:
-    """See that two documents have the same members wherever neither is empty."""
+    """Assert that two documents have the same members wherever neither is empty."""
     empty = empty_paths(example) | empty_paths(found)
 
     def shown(document: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""docs/cli.md tells the truth: each command's JSON has the members that stand there."""
+"""Each command's JSON has the members that docs/cli.md documents."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"mlpipe ([a-z-]+)((?: [^`\n]*)?)")
 
 
-def test_members_of_documents_are_told_apart() -> None:
-    """The comparison itself sees a member that is missing, at any depth."""
+def test_comparison_finds_missing_members() -> None:
+    """Members are compared at any depth, except below an empty list."""
     agree({"a": [{"b": 1}]}, {"a": []})
     with pytest.raises(AssertionError):
         agree({"a": [{"b": 1}]}, {"a": [{"c": 1}]})
@@ -32,8 +32,8 @@ def test_members_of_documents_are_told_apart() -> None:
         agree({"a": None}, {"b": None})
 
 
-def test_every_command_that_the_documents_name_can_be_parsed() -> None:
-    """Names and options in the documents are those of the command."""
+def test_documented_commands_can_be_parsed() -> None:
+    """Every command and option that the documents name exists."""
     commands = parser()
     for document in ("operations.md", "recovery.md", "cli.md", "model-versions.md"):
         for name, rest in _COMMAND.findall((DOCS / document).read_text(encoding="utf-8")):
@@ -46,10 +46,10 @@ def test_every_command_that_the_documents_name_can_be_parsed() -> None:
 
 
 @pytest.mark.stack
-def test_each_answer_has_the_documented_members(
+def test_output_about_batches_has_the_documented_members(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What a program was written against is what it gets."""
+    """A program written against docs/cli.md finds the members that it reads."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     name, documents = small_model.name, documented()
     first = small_model.verified_batch(partition="2013-01-31")
@@ -74,10 +74,10 @@ def test_each_answer_has_the_documented_members(
 
 
 @pytest.mark.stack
-def test_each_answer_about_versions_has_the_documented_members(
+def test_output_about_versions_has_the_documented_members(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """The same for versions and for changes of the champion."""
+    """A program may also rely on the documented JSON of `models` and `promote`."""
     name, documents = small_model.name, documented()
     registered = RegisteredPackages(small_model.platform, name)
     for execution in ("exec1", "exec2"):

@@ -1,4 +1,4 @@
-"""Texts and documents of others: no command lets them steer the terminal, forge a line, or speak Python."""
+"""Foreign texts and documents cannot steer the terminal, forge a line or show Python's errors to users."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMMANDS = {
     "load": (f"done/2013-02-01/nobody/{BATCH}.json",),
     "doctor": (MODEL,),
 }
-# Stores and shells hold UTF-8; a byte that is none reaches a program as half of a surrogate pair.
+# Stores and shells hold UTF-8; an invalid byte reaches a program as half of a surrogate pair.
 stored = st.text(st.characters(codec="utf-8"))
 typed = st.text(st.characters(codec="utf-8", exclude_characters="\x00") | st.just("\udcff"), min_size=1)
 
@@ -60,14 +60,14 @@ def run(
 ) -> tuple[str, str]:
     """Return what a command writes to standard output and standard error."""
     capture.readouterr()
-    # What was typed may not be parsed.
+    # argparse exits if it cannot parse the arguments.
     with suppress(SystemExit):
         main(arguments, ForeignAccess(project, stores))
     return capture.readouterr()
 
 
-def see_that_nothing_steers(out: str, err: str) -> None:
-    """No line holds what is not printable, and each of standard error is the command's own."""
+def assert_lines_are_printable(out: str, err: str) -> None:
+    """Assert that all lines are printable, and that each line of standard error is the command's own."""
     for line in f"{out}{err}".split("\n"):
         assert line.isprintable(), line
     assert all(line.startswith(("mlpipe ", "mlpipe: error: ", "usage: ", " ")) for line in err.splitlines())
@@ -81,15 +81,15 @@ shared = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCh
 @shared
 @given(text=stored)
 @example(text=STEERING)
-def test_no_text_of_a_store_steers_the_terminal(
+def test_stored_text_cannot_steer_the_terminal(
     project: Project, capsys: pytest.CaptureFixture[str], command: str, form: tuple[str, ...], text: str
 ) -> None:
-    """Registry, S3, Glue, Snowflake: whatever stands there or is answered, lines stay lines."""
+    """Whatever the registry, S3, Glue or Snowflake returns, printed lines stay lines."""
     halved = f"{text}\ud800"
     document = json.dumps({"batch_id": halved, halved: halved, "model": halved}).encode()
     stores = ForeignStores(text, lambda _key: document)
     out, err = run(capsys, project, stores, command, *COMMANDS[command], *form)
-    see_that_nothing_steers(out, err)
+    assert_lines_are_printable(out, err)
     if form and out:
         json.loads(out)
 
@@ -100,27 +100,27 @@ def test_no_text_of_a_store_steers_the_terminal(
 @example(words=[STEERING])
 @example(words=["a", "b", STEERING, "d"])
 @example(words=[f"--{STEERING}", "b", "c"])
-def test_no_word_that_was_typed_steers_the_terminal(
+def test_typed_words_cannot_steer_the_terminal(
     project: Project, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
 ) -> None:
-    """A word comes from a script as often as from a keyboard."""
+    """Arguments come from scripts as often as from a keyboard."""
     out, err = run(capsys, project, ForeignStores(""), command, *words)
-    see_that_nothing_steers(out, err)
+    assert_lines_are_printable(out, err)
 
 
 @shared
 @given(text=st.text())
 @example(text=f"{STEERING}\ud800")
-def test_no_answer_of_an_api_steers_the_terminal(
+def test_api_response_cannot_steer_the_terminal(
     project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
 ) -> None:
-    """`mlpipe explain` tells where a file disagrees with the registry, in the file's words."""
+    """`mlpipe explain` quotes the file where it disagrees with the registry."""
     members = {"batch_id": BATCH, "partition": text, "model_version": text, "published_at": text}
     file = tmp_path / "answer.json"
     file.write_text(json.dumps({"model": MODEL, "entity_id": text, "provenance": members}))
     for form in ((), ("--json",)):
         out, err = run(capsys, project, ForeignStores(""), "explain", str(file), *form)
-        see_that_nothing_steers(out, err)
+        assert_lines_are_printable(out, err)
         assert "the answer contradicts the records" in err
     assert json.loads(out)["answer"]["partition"] == text
 
@@ -145,25 +145,25 @@ REPORT = LoadReport(
 )
 
 
-def see_that_nothing_is_python(out: str, err: str) -> None:
-    """Neither stream holds a phrase of the interpreter."""
+def assert_no_python_error(out: str, err: str) -> None:
+    """Assert that neither stream contains a phrase of the interpreter."""
     assert not PYTHON.search(f"{out}{err}"), f"{out}{err}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_object_that_is_no_document_is_told_in_plain_words(
+def test_invalid_document_is_a_readable_error(
     project: Project, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """Whatever lies where a manifest or a report should."""
+    """Any object may be in the place of a manifest or a report."""
     for content in other_documents():
         stores = ForeignStores("", lambda _key, content=content: content)
-        see_that_nothing_is_python(*run(capsys, project, stores, command, *COMMANDS[command]))
+        assert_no_python_error(*run(capsys, project, stores, command, *COMMANDS[command]))
 
 
-def test_a_quarantine_of_another_shape_is_told_in_plain_words(
+def test_malformed_quarantine_is_a_readable_error(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its lines may be of another writer, or the file cut short."""
+    """Its lines may come from another writer, or the file may be truncated."""
     line = {
         "part": "p",
         "line": 1,
@@ -183,19 +183,19 @@ def test_a_quarantine_of_another_shape_is_told_in_plain_words(
         stores = ForeignStores(
             "", lambda key, content=content: REPORT.to_bytes() if key.startswith("reports/") else content
         )
-        see_that_nothing_is_python(*run(capsys, project, stores, "quarantine", *COMMANDS["quarantine"]))
+        assert_no_python_error(*run(capsys, project, stores, "quarantine", *COMMANDS["quarantine"]))
 
 
-def test_an_answer_of_another_shape_is_told_in_plain_words(
+def test_malformed_response_is_a_readable_error(
     project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`mlpipe explain` says which member is missing, and what to give instead."""
+    """`mlpipe explain` says which member has the wrong form."""
     members = {"batch_id": BATCH, "partition": "2013-02-01", "sequence": 1}
     file = tmp_path / "answer.json"
     answer = {"model": MODEL, "entity_id": "a", "provenance": members}
     for content in (*other_documents(), *other_shapes(answer)):
         file.write_bytes(content)
-        see_that_nothing_is_python(*run(capsys, project, ForeignStores(""), "explain", str(file)))
+        assert_no_python_error(*run(capsys, project, ForeignStores(""), "explain", str(file)))
     file.write_text('{"model": "tides", "provenance": [1]}')
     _, err = run(capsys, project, ForeignStores(""), "explain", str(file))
     assert "provenance is a list, not an object" in err

@@ -1,4 +1,4 @@
-"""The `mlpipe` command starts at once, and imports what a command needs and no more."""
+"""The `mlpipe` command starts fast, and imports only what a command needs."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(ROOT / "examples" / "flights", folder, ignore=ignored)
 
 
-def started(*arguments: str, **environment: str) -> tuple[int, float, list[str], str]:
-    """Return exit status, CPU seconds, heavy modules and output of a command in a process of its own."""
+def run_command(*arguments: str, **environment: str) -> tuple[int, float, list[str], str]:
+    """Return exit status, CPU seconds, heavy modules and output of a command in its own process."""
     done = subprocess.run(
         [sys.executable, "-c", _IMPORTED.replace("{names}", json.dumps(HEAVY)), *arguments],
         cwd=ROOT / "tests",
@@ -80,9 +80,9 @@ def started(*arguments: str, **environment: str) -> tuple[int, float, list[str],
 
 
 def test_help_names_every_command_within_a_second() -> None:
-    """A person who is in a hurry does not wait for Dagster, boto3 or Snowflake."""
-    started("--help")  # byte code is written by the first start
-    status, took, heavy, told = started("--help")
+    """Help does not import Dagster, boto3 or Snowflake's connector."""
+    run_command("--help")  # byte code is written by the first start
+    status, took, heavy, told = run_command("--help")
     assert (status, heavy) == (0, [])
     assert took < 1
     for command in (*PROGRAMS, *COMMANDS):
@@ -90,8 +90,8 @@ def test_help_names_every_command_within_a_second() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(command: str) -> None:
-    """Every command on batches has a help of its own, and --json."""
+def test_each_command_has_help(command: str) -> None:
+    """Every command has its own help and the option --json."""
     done = subprocess.run(
         [sys.executable, "-m", "mlpipe_dagster.cli", command, "--help"],
         cwd=ROOT,
@@ -104,16 +104,16 @@ def test_each_command_explains_itself(command: str) -> None:
     assert "--json" in done.stdout
 
 
-def test_a_command_that_reads_the_registry_imports_no_dagster(example: Path) -> None:
-    """Only what changes publications or asks Dagster needs it; here there is not even a deployment."""
-    status, _, heavy, told = started("batches", "flight_delay", MLPIPE_PROJECT=str(example))
+def test_batches_command_does_not_import_dagster(example: Path) -> None:
+    """`mlpipe batches` without a deployment imports neither Dagster nor Snowflake's connector."""
+    status, _, heavy, told = run_command("batches", "flight_delay", MLPIPE_PROJECT=str(example))
     assert (status, told) == (1, "")
     assert "dagster" not in heavy
     assert "snowflake.connector" not in heavy
 
 
-def test_the_real_command_fails_in_words_where_nothing_is_deployed(example: Path) -> None:
-    """The message names the variable and the remedy; the status tells scripts."""
+def test_command_without_a_deployment_is_a_readable_error(example: Path) -> None:
+    """The message names the variable and the remedy, and the status is 1."""
     done = subprocess.run(
         [sys.executable, "-m", "mlpipe_dagster.cli", "batches", "flight_delay", "--json"],
         cwd=example,
@@ -128,8 +128,8 @@ def test_the_real_command_fails_in_words_where_nothing_is_deployed(example: Path
     assert "mlpipe up" in done.stderr
 
 
-def test_an_undeclared_model_is_told_from_the_declared_ones() -> None:
-    """A misspelt model is no empty list of batches."""
+def test_undeclared_model_is_a_readable_error() -> None:
+    """A misspelt model gives an error with the declared models, not an empty list of batches."""
     done = subprocess.run(
         [sys.executable, "-m", "mlpipe_dagster.cli", "batches", "tides"],
         cwd=ROOT / "tests",

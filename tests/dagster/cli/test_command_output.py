@@ -1,4 +1,4 @@
-"""Answers as a person sees them: tables that fit the terminal, and nothing that steers it."""
+"""Output for a person: tables that fit the terminal, and text that cannot steer it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_columns_are_aligned_under_their_names() -> None:
     ]
 
 
-def test_a_wide_column_is_cut_and_a_batch_id_never_is() -> None:
-    """What a person copies stays whole."""
+def test_wide_column_is_cut_but_a_batch_id_is_not() -> None:
+    """A batch id can be copied whole."""
     rows = [{"batch_id": BATCH, "why": "because " * 20}]
     header, line = text_of(Table(columns=("batch_id", "why"), rows=rows), 60).splitlines()
     assert line.startswith(BATCH)
@@ -39,8 +39,8 @@ def test_a_wide_column_is_cut_and_a_batch_id_never_is() -> None:
     assert header.split() == ["batch_id", "why"]
 
 
-def test_a_table_too_wide_for_the_terminal_becomes_blocks() -> None:
-    """On 40 columns nothing is lost: each row is a block of lines."""
+def test_table_too_wide_for_the_terminal_becomes_blocks() -> None:
+    """On 40 columns nothing is cut: each row is a block of lines."""
     names = ("batch_id", "previous_batch_id", "a")
     rows = [{"batch_id": BATCH, "previous_batch_id": BATCH, "a": 1}] * 2
     table = Table(columns=names, rows=rows, whole=frozenset(names))
@@ -50,24 +50,24 @@ def test_a_table_too_wide_for_the_terminal_becomes_blocks() -> None:
     assert lines[3] == ""
 
 
-def test_an_empty_table_says_so() -> None:
-    """Nobody takes the lack of rows for the lack of an answer."""
+def test_empty_table_says_so() -> None:
+    """It shows its title and the reason that it has no rows."""
     assert (
         text_of(Table(columns=("a",), rows=[], title="runs", empty="unknown: down"), 80)
         == "runs\nunknown: down"
     )
 
 
-def test_long_facts_are_broken_at_spaces() -> None:
-    """A reason may be long; a word is never broken, since it may be a key."""
+def test_long_values_are_broken_at_spaces() -> None:
+    """A word is never broken, since it may be a key."""
     lines = text_of(Fields(members={"reason": "one two three " * 5, "key": "k" * 50}), 30).splitlines()
     assert lines[0].startswith("reason  one two")
     assert all(line.startswith("        ") for line in lines[1:-1])
     assert lines[-1] == f"key     {'k' * 50}"
 
 
-def test_values_read_as_a_person_writes_them() -> None:
-    """Nothing, yes and no, lists and mappings have words of their own."""
+def test_values_are_shown_in_plain_words() -> None:
+    """Null, booleans, lists and mappings are not shown in Python's or JSON's form."""
     assert [shown(value) for value in (None, True, False, [], ["a", 1], {"x": 2}, 0.1234567)] == [
         "-",
         "yes",
@@ -80,8 +80,8 @@ def test_values_read_as_a_person_writes_them() -> None:
 
 
 @given(st.text(), st.text(), st.integers(20, 200))
-def test_no_text_steers_the_terminal(title: str, value: str, width: int) -> None:
-    """Whatever stands in a store or a file: no line holds a character that is not printable."""
+def test_text_cannot_steer_the_terminal(title: str, value: str, width: int) -> None:
+    """Whatever a store or a file contains, no printed line has an unprintable character."""
     parts = [
         Fields(members={"name": value, "list": [value]}),
         Table(columns=("a", "b"), rows=[{"a": value, "b": title}]),
@@ -92,7 +92,7 @@ def test_no_text_steers_the_terminal(title: str, value: str, width: int) -> None
 
 
 def test_json_keeps_letters_of_all_languages() -> None:
-    """A reason in words is read as it was written."""
+    """Letters outside ASCII are printed as they are, not escaped."""
     assert json.loads(CommandResult(document={"reason": "größe"}, sections=[]).to_json()) == {
         "reason": "größe"
     }
@@ -101,8 +101,8 @@ def test_json_keeps_letters_of_all_languages() -> None:
 
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.text())), st.text())
 @example({"\x9b": "\u202e\ud800\x7f\u2028"}, "\x1b[2J\n")
-def test_json_says_the_same_in_printable_characters(members: dict[str, Any], text: str) -> None:
-    """A program reads what was stored, and a terminal shows it without obeying it."""
+def test_json_is_printable_and_parses_to_the_same_document(members: dict[str, Any], text: str) -> None:
+    """A program reads what was stored, and a terminal does not obey it."""
     document = {**members, "text": text, "größe": 1}
     printed = CommandResult(document=document, sections=[]).to_json()
     assert json.loads(printed) == document

@@ -1,4 +1,4 @@
-"""Functions, readers and codecs of a project are judged by their text, before a job imports them."""
+"""A project's functions, readers and codecs are checked by their source, before a job imports them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INPUTS = ModelInputs(
 
 @pytest.fixture
 def modules(tmp_path: Path) -> ProjectModules:
-    """A project with one model whose functions are as they should be."""
+    """A project with one model whose functions are valid."""
     folder = tmp_path / "src" / "acme" / "defs" / "churn"
     folder.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text(_MARKER)
@@ -47,12 +47,12 @@ def write(tmp_path: Path, name: str, text: str) -> None:
 
 
 def function_faults(modules: ProjectModules) -> list[ProjectFault]:
-    """Return what is wrong with the model's functions."""
+    """Return the faults in the model's functions."""
     return list(modules.faults_of_functions(INPUTS, is_trained_here=True))
 
 
-def test_fitting_functions_have_no_fault(modules: ProjectModules) -> None:
-    """Sources come by name, or by any name; the other functions take what they are given by place."""
+def test_valid_functions_have_no_fault(modules: ProjectModules) -> None:
+    """Sources are taken by name or by `**`, and the other functions' parameters by position."""
     assert function_faults(modules) == []
 
 
@@ -77,10 +77,10 @@ def test_fitting_functions_have_no_fault(modules: ProjectModules) -> None:
         ),
     ],
 )
-def test_a_function_that_cannot_be_called_is_told(
+def test_function_that_cannot_be_called_is_a_fault(
     modules: ProjectModules, tmp_path: Path, name: str, text: str, told: tuple[str, str]
 ) -> None:
-    """The fault names file and line, and the parameter that does not fit the declaration."""
+    """The fault names the file, the line and what does not fit the declaration."""
     write(tmp_path, name, text)
     [fault] = function_faults(modules)
     assert fault.where.endswith(f"churn/{name}.py{told[0]}")
@@ -97,13 +97,13 @@ def test_a_function_that_cannot_be_called_is_told(
         "features = lambda partition, orders, rates: None\n",
     ],
 )
-def test_a_function_may_come_from_elsewhere(modules: ProjectModules, tmp_path: Path, text: str) -> None:
-    """What is imported or made in another way is there; its parameters are its own affair."""
+def test_function_may_be_imported_or_assigned(modules: ProjectModules, tmp_path: Path, text: str) -> None:
+    """Such a function counts as defined, and its parameters are not checked."""
     write(tmp_path, "features", text)
     assert function_faults(modules) == []
 
 
-def test_a_missing_function_is_told(modules: ProjectModules, tmp_path: Path) -> None:
+def test_missing_function_is_a_fault(modules: ProjectModules, tmp_path: Path) -> None:
     """A model that is trained here needs train.py; one that is trained elsewhere does not."""
     (tmp_path / "src" / "acme" / "defs" / "churn" / "train.py").unlink()
     [fault] = function_faults(modules)
@@ -111,7 +111,7 @@ def test_a_missing_function_is_told(modules: ProjectModules, tmp_path: Path) -> 
     assert list(modules.faults_of_functions(INPUTS, is_trained_here=False)) == []
 
 
-def test_packages_that_import_are_told(modules: ProjectModules, tmp_path: Path) -> None:
+def test_package_that_imports_dagster_is_a_fault(modules: ProjectModules, tmp_path: Path) -> None:
     """A job imports the package before the functions, in an environment without Dagster."""
     package = tmp_path / "src" / "acme" / "__init__.py"
     package.write_text(
@@ -124,15 +124,17 @@ def test_packages_that_import_are_told(modules: ProjectModules, tmp_path: Path) 
     assert told == [(f"{package}:3", "It imports dagster")]
 
 
-def test_named_objects_must_be_there(modules: ProjectModules, tmp_path: Path) -> None:
-    """A reader or codec is looked for in the project's own package, and in no other."""
+def test_named_reader_must_exist(modules: ProjectModules, tmp_path: Path) -> None:
+    """It is looked for in the project's own package, and in no other."""
     (tmp_path / "src" / "acme" / "readers.py").write_text("class Orders: ...\n")
 
-    def told(named: str) -> list[str]:
+    def object_faults(named: str) -> list[str]:
         return [each.what for each in modules.faults_of_object(named, "reader", "defs.yaml", "churn")]
 
-    assert told("acme.readers:Orders") == told("elsewhere.readers:Orders") == []
-    assert told("acme.readers:Others") == ["It does not define Others, which reader of defs.yaml names"]
-    assert told("acme.codecs:Own") == [
+    assert object_faults("acme.readers:Orders") == object_faults("elsewhere.readers:Orders") == []
+    assert object_faults("acme.readers:Others") == [
+        "It does not define Others, which reader of defs.yaml names"
+    ]
+    assert object_faults("acme.codecs:Own") == [
         "reader names acme.codecs:Own, but the project has no module acme.codecs"
     ]

@@ -1,4 +1,4 @@
-"""`mlpipe up` and its like become programs of the platform, told of the project and of absolute paths."""
+"""`mlpipe up` and similar commands become programs of the platform, with the project and absolute paths."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class BecomesError(Exception):
 
 
 class Program:
-    """What a command became."""
+    """The program that a command became."""
 
     def __init__(self) -> None:
         self.command: list[str] = []
         self.environment: dict[str, str] = {}
 
     def execve(self, path: str, command: list[str], environment: dict[str, str]) -> None:
-        """Keep what the process was to become."""
+        """Keep the arguments instead of replacing the process."""
         assert path == sys.executable == command[0]
         assert os.getcwd() == str(PLATFORM)  # noqa: PTH109  # where the process is, not what a path object says
         self.command, self.environment = command[1:], environment
@@ -82,10 +82,10 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
         ("package --out ../out --platform aarch64", "-m infra.packaging --out {tmp}/out --platform aarch64"),
     ],
 )
-def test_a_command_becomes_a_program_of_the_platform(
+def test_command_becomes_a_program_of_the_platform(
     program: Program, tmp_path: Path, typed: str, becomes: str
 ) -> None:
-    """The program is told of the project that the present folder lies in."""
+    """The program gets the project of the current folder."""
     with pytest.raises(BecomesError):
         main(typed.split())
     assert " ".join(program.command) == becomes.format(tmp=tmp_path)
@@ -93,10 +93,10 @@ def test_a_command_becomes_a_program_of_the_platform(
 
 
 @pytest.mark.parametrize("typed", ["--project ../other status", "status --project ../other"])
-def test_a_project_is_named_before_or_after_the_command(
+def test_project_is_named_before_or_after_the_command(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
 ) -> None:
-    """A relative folder is the caller's."""
+    """A relative folder is resolved against the caller's."""
     monkeypatch.setenv("MLPIPE_PROJECT", "/nowhere")
     new_project(tmp_path / "other", "other")
     with pytest.raises(BecomesError):
@@ -104,10 +104,10 @@ def test_a_project_is_named_before_or_after_the_command(
     assert program.environment["MLPIPE_PROJECT"] == str(tmp_path / "other")
 
 
-def test_a_program_finds_the_cache_that_was_named_from_the_callers_folder(
+def test_relative_cache_is_resolved_against_the_callers_folder(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is written beside the platform's packages, where the program runs and finds its modules."""
+    """The program runs beside the platform's packages, where it must write nothing."""
     monkeypatch.setenv("MLPIPE_CACHE", "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", "../shared")
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
@@ -121,7 +121,7 @@ def test_a_program_finds_the_cache_that_was_named_from_the_callers_folder(
 def test_ctrl_c_ends_a_command_without_a_traceback(
     program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit status is that of a program which was interrupted."""
+    """The exit status is that of an interrupted program."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -132,10 +132,10 @@ def test_ctrl_c_ends_a_command_without_a_traceback(
     assert program.command == []
 
 
-def test_outside_of_a_project_the_command_says_what_to_do(
+def test_command_outside_of_a_project_is_a_readable_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is started, and nothing is written."""
+    """The message names `mlpipe init`, and nothing is written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLPIPE_PROJECT", raising=False)
     assert main(["up"]) == 1
@@ -144,7 +144,7 @@ def test_outside_of_a_project_the_command_says_what_to_do(
 
 
 def run_typed(*words: str, folder: Path) -> subprocess.Popen[str]:
-    """Type a command in a folder."""
+    """Start a command in a folder."""
     environment = {name: value for name, value in os.environ.items() if name != "MLPIPE_PROJECT"}
     return subprocess.Popen(
         [sys.executable, "-m", "mlpipe_dagster.cli", *words],
@@ -156,8 +156,8 @@ def run_typed(*words: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_the_exit_status_is_the_programs(tmp_path: Path) -> None:
-    """`mlpipe status` fails where no stack runs, and keeps nothing there."""
+def test_exit_status_is_that_of_the_program(tmp_path: Path) -> None:
+    """`mlpipe status` fails where no stack runs, and writes nothing."""
     new_project(tmp_path)
     with run_typed("status", folder=tmp_path) as typed:
         told, _ = typed.communicate(timeout=60)
@@ -166,8 +166,8 @@ def test_the_exit_status_is_the_programs(tmp_path: Path) -> None:
     assert not (tmp_path / ".mlpipe").exists()
 
 
-def test_an_interrupt_reaches_the_program(tmp_path: Path) -> None:
-    """Ctrl-C ends a command as it ends the program: with its own words and status."""
+def test_interrupt_reaches_the_program(tmp_path: Path) -> None:
+    """Ctrl-C ends the command with the program's own message and status."""
     new_project(tmp_path)
     lock = tmp_path / ".mlpipe" / "stack" / "lock"
     lock.parent.mkdir(parents=True)
