@@ -1,4 +1,4 @@
-"""The templates, which tests of stacks and of wiring share."""
+"""Fixtures: the CDK templates, shared by tests of stacks and of wiring."""
 
 from tests.infra.cdk.synthesis import scored_by_sagemaker, templates
 

@@ -1,4 +1,4 @@
-"""The commands of the documents: those of their console blocks, word by word, and those within a sentence."""
+"""Find the commands in the documentation: those in console blocks and those mentioned in sentences."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _INLINE = re.compile(r"`([^`\n]+)`")
 _COMMENT = re.compile(r"(?<=\s)#[^\n]*")
 _PLACEHOLDER = re.compile(r"<([A-Za-z]+)[A-Za-z ]*>")
 _SUBSTITUTION = re.compile(r"\$\(((?:[^()]|\([^()]*\))*)\)")
-# What stands for a placeholder whose form is looked at.
+# Values for placeholders whose format is checked.
 _FILLED_IN = {"version": "7", "batch": "20130202T060000Z-0123abcd"}
 _BEFORE_A_COMMAND = frozenset({"do", "then", "{", "$"})
 
 
 def name_of(path: Path) -> str:
-    """Return how a document is called in the test's id."""
+    """Return a document's path within the repository, as test id."""
     return path.relative_to(ROOT).as_posix()
 
 
 def typed_commands(text: str) -> list[list[str]]:
-    """Return the words of each command of a document's console blocks, those within others too."""
+    """Return the words of each command in a document's console blocks, nested commands included."""
     return [command for block in _CONSOLE.findall(text) for command in commands_in(block)]
 
 
 def commands_in(script: str) -> list[list[str]]:
-    """Return the words of each command of a shell's script; placeholders in angle brackets are filled in."""
+    """Return the words of each command in a shell script, with placeholders filled in."""
     script = _COMMENT.sub("", script.replace("\\\n", " "))
     inner = [command for found in _SUBSTITUTION.findall(script) for command in commands_in(found)]
     script = _SUBSTITUTION.sub("substituted", script)
@@ -49,7 +49,7 @@ def commands_in(script: str) -> list[list[str]]:
 
 
 def mentioned_commands(text: str, program: str) -> list[list[str]]:
-    """Return the words of each command of a program in a sentence, which may leave out arguments."""
+    """Return the words of each command of a program in running text, where arguments may be missing."""
     spans = _INLINE.findall(_FENCE.sub("", text))
     return [
         re.sub(r"[\[\]]|\.\.\.", "", _filled_in(span)).split()

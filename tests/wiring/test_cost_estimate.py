@@ -1,4 +1,4 @@
-"""The cost estimate follows from its prices and quantities, and what the code decides is as in the code."""
+"""The cost estimate follows from its prices and quantities, which match the code and the measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.projects import EXAMPLE
 _RESULTS = PLATFORM / "benchmarks" / "results"
 _MEASURED = json.loads((_RESULTS / "load.json").read_text())
 _SCORED = json.loads((_RESULTS / "score.json").read_text())["jobs"]
-# One scheduled flight of 2013, with a probability of as many digits as a double has.
+# A scheduled flight of 2013, whose probability has as many digits as a double can have.
 _FLIGHT = {
     "entity_id": "AA-1141-JFK",
     "carrier": "AA",
@@ -48,20 +48,20 @@ _FLIGHT = {
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    """The page as it stands."""
+    """The cost page as committed."""
     return PAGE.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def sheet(page: str) -> Sheet:
-    """What the page says, by name."""
+    """The page's quantities, prices and results by name."""
     read = Sheet()
     recomputed(page, read)
     return read
 
 
 def item_bytes() -> int:
-    """Return the size of a prediction's item, as DynamoDB charges it: names and values, in UTF-8."""
+    """Return the bytes that DynamoDB charges for one prediction's item: names and values in UTF-8."""
     schema = declaration_of("flight_delay", EXAMPLE.defs).prediction_schema
     row = prediction_line(row_contract(schema), _FLIGHT).row
     assert row is not None
@@ -78,13 +78,13 @@ def _value_bytes(value: dict[str, Any]) -> int:
     return len(content.encode()) if kind == "S" else 1
 
 
-def test_every_figure_follows_from_prices_and_quantities(page: str) -> None:
-    """After a price, a quantity or a formula changed, `python -m infra.cost_estimate --write` is due."""
+def test_every_result_follows_from_prices_and_quantities(page: str) -> None:
+    """Run `python -m infra.cost_estimate --write` after a price, a quantity or a formula has changed."""
     assert recomputed(page) == page
 
 
-def test_a_figure_that_was_changed_by_hand_is_found(page: str, sheet: Sheet) -> None:
-    """Neither a result nor a sum nor a price can be altered alone."""
+def test_manually_changed_figure_is_found(page: str, sheet: Sheet) -> None:
+    """A result, a sum or a price cannot be edited alone."""
     writes = f"{sheet.values['rows'][2] * sheet.values['days'][2] * 0.625 / 1e6:,.2f}"
     total = f"{sum(group[2] for group in sheet.groups.values()):,.2f}"
     for figure in (f" {writes} |", f" {total} |", "| 0.625 |"):
@@ -93,15 +93,15 @@ def test_a_figure_that_was_changed_by_hand_is_found(page: str, sheet: Sheet) -> 
         assert recomputed(altered) != altered
 
 
-def test_every_price_and_quantity_has_its_use(page: str, sheet: Sheet) -> None:
-    """Nothing stands in the tables that no formula takes."""
+def test_every_price_and_quantity_is_used(page: str, sheet: Sheet) -> None:
+    """The tables hold no value that no formula uses."""
     formulas = [code for line in page.splitlines() for code in re.findall(r"\| `([^`]+)` \|", line[1:])]
     used = {name for formula in formulas for name in re.findall("[a-z_]+", formula)}
     assert set(sheet.values) - used == set()
 
 
-def test_the_page_names_what_is_largest(page: str) -> None:
-    """What stands idle, and what 100 million predictions a day cost, by the rows of costs.md."""
+def test_text_repeats_the_largest_costs(page: str) -> None:
+    """The page's text gives idle costs and costs of 100 million predictions a day as in its tables."""
 
     def cost(name: str, *, scale: int = 0) -> float:
         (cells,) = (line.split("|") for line in page.splitlines() if line.startswith(f"| {name} |"))
@@ -131,14 +131,14 @@ def test_the_page_names_what_is_largest(page: str) -> None:
 @pytest.mark.parametrize(
     "formula", ["rows +", "unheard_of * 2", "rows ** 2", "open(rows)", "'text'", "rows.real"]
 )
-def test_what_is_no_arithmetic_is_refused(sheet: Sheet, formula: str) -> None:
-    """A formula can neither call nor name what the page does not."""
+def test_formula_allows_only_arithmetic(sheet: Sheet, formula: str) -> None:
+    """A formula can neither call functions nor use names that are not on the page."""
     with pytest.raises(SheetError):
         sheet.evaluate(formula)
 
 
-def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> None:
-    """`mlpipe_dagster.costs` and the page name one price for one thing."""
+def test_prices_match_batch_cost_estimates(sheet: Sheet) -> None:
+    """`mlpipe_dagster.costs` and the page use the same prices."""
     prices = Prices()
     for name, price in {
         "replicated": prices.dynamodb_million_writes,
@@ -154,8 +154,8 @@ def test_prices_are_those_of_the_estimates_that_batches_carry(sheet: Sheet) -> N
     assert shipped.training_compute.instance_type == "ml.m5.2xlarge"
 
 
-def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None:
-    """A size, a limit or a time that is changed in the code has to be carried over."""
+def test_quantities_match_settings_and_declarations(sheet: Sheet) -> None:
+    """A size, limit or interval that changes in the code must also change on the page."""
     deployment, size = PROD.deployment(), PROD.dagster
     job, retention = load_job(deployment), Retention()
     function = FunctionDefinition("", "", {})
@@ -171,7 +171,7 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
         "zones": len(PROD.home.availability_zones),
         "items_days": retention.items_days,
         "superseded_days": retention.superseded_days,
-        # Fail-safe is seven days on every edition.
+        # Snowflake's fail-safe lasts seven days in every edition.
         "recalled_days": PROD.snowflake_retention_days + 7,
         "versions_days": data_bucket(deployment).old_versions_days,
         "workers": job.workers,
@@ -191,8 +191,8 @@ def test_quantities_are_those_of_settings_and_declarations(sheet: Sheet) -> None
     assert "WAREHOUSE_SIZE = XSMALL" in statements
 
 
-def test_quantities_are_those_that_were_measured(sheet: Sheet) -> None:
-    """Item, log line and the rates of load and scoring; a line's last bytes depend on the moment."""
+def test_quantities_match_measurements(sheet: Sheet) -> None:
+    """Item size and rates equal the measured ones; the log line's length may differ by 2 %."""
     assert sheet.values["item_bytes"] == [item_bytes()] * SCALES
     assert sheet.values["surveyed"] == [round(_MEASURED["long"]["survey"]["items_per_cpu_s"])] * SCALES
     assert sheet.values["written"] == [round(_MEASURED["part"]["mlpipe"]["items_per_cpu_s"])] * SCALES
@@ -210,8 +210,8 @@ def test_quantities_are_those_that_were_measured(sheet: Sheet) -> None:
     assert len(line) == pytest.approx(sheet.values["line_bytes"][0], rel=0.02)
 
 
-def test_no_batch_of_the_estimate_outlasts_its_job(sheet: Sheet) -> None:
-    """What the page works out can be loaded within Glue's timeout, by as many workers."""
+def test_estimated_batches_load_within_the_job_timeout(sheet: Sheet) -> None:
+    """Every estimated load needs less than half of Glue's timeout."""
     seconds = [
         each / max(many, 1)
         for each, many in zip(sheet.values["loading"], sheet.values["batches"], strict=True)

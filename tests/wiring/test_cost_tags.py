@@ -1,4 +1,4 @@
-"""The budget finds what a stage spends: resources, jobs and tasks carry the tag that it adds up."""
+"""Resources, jobs and tasks have the cost tag that the stage's budget filters by."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
 TAG_PROPERTIES = ("Tags", "HealthCheckTags", "ResourceTags", "UserPoolTags")
-# What CloudFormation gives no tags to; none of it costs anything by itself.
+# Resource types that CloudFormation cannot tag; none of them costs anything by itself.
 WITHOUT_TAGS = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -49,7 +49,7 @@ WITHOUT_TAGS = {
 
 
 def budget_tag(templates: Templates, stage: str) -> tuple[str, str]:
-    """Return key and value of the tag that the stage's budget adds up."""
+    """Return key and value of the tag that the stage's budget filters by."""
     budget = templates.one(stage, "observability", "AWS::Budgets::Budget")["Budget"]
     (condition,) = budget["CostFilters"]["TagKeyValue"]
     key, _, value = condition.removeprefix("user:").partition("$")
@@ -57,8 +57,8 @@ def budget_tag(templates: Templates, stage: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_resource_carries_the_budget_s_tag(templates: Templates, stage: str) -> None:
-    """All that takes tags, replicas of tables in other regions included."""
+def test_every_resource_has_the_budget_tag(templates: Templates, stage: str) -> None:
+    """Every resource that can be tagged is tagged, including table replicas in other regions."""
     key, value = budget_tag(templates, stage)
     tag = {"Key": key, "Value": value}
     for stack in STACKS:
@@ -72,8 +72,8 @@ def test_every_resource_carries_the_budget_s_tag(templates: Templates, stage: st
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stage: str) -> None:
-    """SageMaker's jobs by their requests, tasks of runs by the launcher's configuration."""
+def test_jobs_and_runs_have_the_budget_tag(templates: Templates, stage: str) -> None:
+    """SageMaker jobs get it from their request, and tasks of runs from the run launcher."""
     key, value = budget_tag(templates, stage)
     run = containers(templates, stage)["run"]
     environment = variables(run)
@@ -94,8 +94,8 @@ def test_what_dagster_starts_carries_the_budget_s_tag(templates: Templates, stag
     assert (tag["key"], environment[tag["value"]["env"]]) == (key, value)
 
 
-def test_tasks_that_a_person_starts_carry_the_budget_s_tag() -> None:
-    """A task takes the tags of its task definition only if the command says so."""
+def test_documented_tasks_get_the_budget_tag() -> None:
+    """A task inherits its definition's tags only if the command propagates them."""
     pages = (path.read_text().replace("\\\n", "") for path in (ROOT / "docs").glob("*.md"))
     commands = [
         command for page in pages for command in re.findall(r"^aws ecs run-task.*", page, re.MULTILINE)
@@ -104,8 +104,8 @@ def test_tasks_that_a_person_starts_carry_the_budget_s_tag() -> None:
     assert all("--propagate-tags TASK_DEFINITION" in command for command in commands)
 
 
-def test_what_a_pipeline_starts_carries_the_budget_s_tag(scored_by_sagemaker: Templates) -> None:
-    """A job takes no tag from its pipeline; the pipeline's own steps name it."""
+def test_pipeline_steps_have_the_budget_tag(scored_by_sagemaker: Templates) -> None:
+    """Jobs inherit no tags from their pipeline, so each step names the tag."""
     key, value = budget_tag(scored_by_sagemaker, "prod")
     for model in MODELS:
         for step in definition(scored_by_sagemaker, model)["Steps"]:

@@ -1,4 +1,4 @@
-"""A project that `create-dagster` writes, in an environment that has the wheel: all of `dg` works in it."""
+"""All `dg` commands work in a project of `create-dagster` whose environment has the installed wheel."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MODEL = "churn"
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> InstalledPlatform:
-    """The wheel, installed."""
+    """An environment with the installed wheel."""
     return install_platform(tmp_path_factory.mktemp("platform"))
 
 
 @pytest.fixture(scope="module")
 def acme(platform: InstalledPlatform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project as `create-dagster` writes it, with one scaffolded model."""
+    """A project made by `create-dagster`, with one scaffolded model."""
     folder = tmp_path_factory.mktemp("created")
     created = subprocess.run(
         [str(Path(sys.executable).with_name("create-dagster")), "project", "acme", "--no-uv-sync"],
@@ -40,27 +40,27 @@ def acme(platform: InstalledPlatform, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def output(platform: InstalledPlatform, folder: Path, *words: str) -> str:
-    """Return what a command says that succeeds; the package is on the path, as when it is installed."""
+    """Run a command that must succeed, with the project's package on the path, and return its output."""
     done = platform.run(folder, *words, PYTHONPATH=str(folder / "src"), DAGSTER_HOME=str(folder))
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def test_an_empty_project_sees_the_component(platform: InstalledPlatform, acme: Path) -> None:
-    """By the wheel's entry point, although the project names no module of it."""
+def test_component_is_found_without_project_settings(platform: InstalledPlatform, acme: Path) -> None:
+    """`dg` finds it by the wheel's entry point, although the project names no module of it."""
     listed = output(platform, acme, "dg", "list", "components", "--json")
     assert set(re.findall(r'"(mlpipe[^"]*)"', listed)) == {"mlpipe.PredictionPipeline"}
 
 
-def test_the_scaffolded_model_passes_all_checks(platform: InstalledPlatform, acme: Path) -> None:
-    """Its file by the schema, its definitions as Dagster loads them, and as `dagster` alone does."""
+def test_scaffolded_model_passes_all_checks(platform: InstalledPlatform, acme: Path) -> None:
+    """`dg check` accepts its file and definitions, and `dagster definitions validate` loads them."""
     assert "successfully" in output(platform, acme, "dg", "check", "yaml")
     assert "All definitions loaded successfully" in output(platform, acme, "dg", "check", "defs")
     output(platform, acme, "dagster", "definitions", "validate", "-m", "acme.definitions")
 
 
-def test_the_model_is_listed(platform: InstalledPlatform, acme: Path) -> None:
-    """In the tree of components, and by its assets."""
+def test_scaffolded_model_is_listed(platform: InstalledPlatform, acme: Path) -> None:
+    """`dg` lists it in the component tree and by its assets."""
     assert "defs.yaml (PredictionPipeline)" in output(platform, acme, "dg", "list", "component-tree")
     listed = output(platform, acme, "dg", "list", "defs", "--json")
     document = json.loads(listed[listed.index("{") :])
@@ -70,16 +70,16 @@ def test_the_model_is_listed(platform: InstalledPlatform, acme: Path) -> None:
     } <= assets
 
 
-def test_the_scaffolded_model_can_be_tried(platform: InstalledPlatform, acme: Path) -> None:
-    """On its sample data, in the environment of its jobs; the project as a whole is right, too."""
+def test_scaffolded_model_can_be_tried(platform: InstalledPlatform, acme: Path) -> None:
+    """`mlpipe try` works on its sample data, and `mlpipe check` accepts the project."""
     tried = output(platform, acme, "mlpipe", "try", MODEL)
     assert re.search("would load +yes", tried), tried
     assert re.search("right +yes", output(platform, acme, "mlpipe", "check"))
 
 
 @pytest.mark.stack
-def test_a_launched_run_prepares_features_on_the_local_stack(platform: InstalledPlatform, acme: Path) -> None:
-    """`dg launch` takes the stack's addresses from `.env`, and the job the functions of the project."""
+def test_launched_run_prepares_features_on_the_local_stack(platform: InstalledPlatform, acme: Path) -> None:
+    """`dg launch` uses the stack's addresses in `.env`, and the job uses the project's functions."""
     try:
         output(platform, acme, "mlpipe", "up")
         output(platform, acme, "mlpipe", "data")

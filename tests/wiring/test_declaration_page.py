@@ -1,4 +1,4 @@
-"""The reference of declarations lists what the code takes: fields, types, formats, metric kinds, codecs."""
+"""The declaration reference lists the fields, types, formats, metric kinds and codecs of the code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "declaration.md"
 _NAME = re.compile("`([^`]+)`")
 _RANGE = re.compile(r"integer, (?:from )?([\d,]+)(?: to ([\d,]+))?")
 _SOURCES = (ParquetSource, TextSource, DeltaSource, SnowflakeSource, ReaderSource)
-# A model is called like its folder.
+# A model's name is its folder's name, not a field of the file.
 _NOT_LISTED = {"name", "folder"}
 PARTS: dict[str, type[BaseModel]] = {
     "### `partitions`": Partitions,
@@ -66,7 +66,7 @@ PARTS: dict[str, type[BaseModel]] = {
 
 
 def rows_below(heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, its head left out."""
+    """Return the cells of the first table below a heading, without its header."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     lines = lines[lines.index(heading) + 1 :]
     first = next(number for number, line in enumerate(lines) if line.startswith("|"))
@@ -85,23 +85,23 @@ def names_below(heading: str) -> list[str]:
 
 
 def fields_of(part: type[BaseModel]) -> list[str]:
-    """Return the names of a part's fields as a file has them."""
+    """Return the names of a part's fields as files spell them."""
     return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def test_every_field_of_a_declaration_is_listed() -> None:
-    """The first table has each field of a file, and no other."""
+    """The first table lists exactly the top-level fields."""
     assert sorted(names_below("## Fields")) == sorted(set(fields_of(ModelDeclaration)) - _NOT_LISTED)
 
 
 @pytest.mark.parametrize("heading", PARTS)
 def test_every_field_of_a_part_is_listed(heading: str) -> None:
-    """Each part of a declaration has a table of its fields."""
+    """Each part of a declaration has a table of exactly its fields."""
     assert sorted(names_below(heading)) == sorted(fields_of(PARTS[heading]))
 
 
 def test_every_field_of_a_source_is_listed_with_its_formats() -> None:
-    """The table says which formats have a field, and those have it."""
+    """The table names the formats that allow each field."""
     groups = {"files": ("parquet", "csv", "jsonl"), "all": SOURCE_FORMATS}
     written = {}
     for field, formats, *_ in rows_below("### `sources`"):
@@ -114,8 +114,8 @@ def test_every_field_of_a_source_is_listed_with_its_formats() -> None:
     assert written == found
 
 
-def test_every_default_that_is_a_plain_value_is_named() -> None:
-    """A default that the page names is the one that the code has."""
+def test_every_plain_default_is_listed() -> None:
+    """The page gives the same default as the code."""
     told = {
         (heading, name): cells[2]
         for heading in PARTS
@@ -137,8 +137,8 @@ def test_every_default_that_is_a_plain_value_is_named() -> None:
     assert wrong == {}
 
 
-def test_every_range_of_an_integer_is_the_one_of_the_code() -> None:
-    """The page names the least and the most of each integer, and no other bounds."""
+def test_integer_ranges_match_the_code() -> None:
+    """The page gives the minimum and the maximum of each integer as the code has them."""
     tables = {"## Fields": ModelDeclaration, **PARTS}
     found = 0
     for heading, part in tables.items():
@@ -147,7 +147,7 @@ def test_every_range_of_an_integer_is_the_one_of_the_code() -> None:
                 continue
             [name] = _NAME.findall(cells[0])
             schema = part.model_json_schema(by_alias=True)["properties"][name]
-            # A field that may be left out has its integer beside null.
+            # The schema of an optional field lists the integer beside null.
             [integer] = [each for each in schema.get("anyOf", [schema]) if each["type"] == "integer"]
             bounds = tuple(None if each is None else int(each.replace(",", "")) for each in written.groups())
             assert bounds == (integer.get("minimum"), integer.get("maximum")), (heading, name)
@@ -156,7 +156,7 @@ def test_every_range_of_an_integer_is_the_one_of_the_code() -> None:
 
 
 def test_every_column_type_is_listed() -> None:
-    """The table has each kind of column."""
+    """The table lists every kind of column in order."""
     assert [name.partition("(")[0] for name in names_below("## Column types")] == [
         *("string", "long", "decimal", "double", "boolean", "date", "timestamp", "json")
     ]
@@ -166,18 +166,18 @@ def test_every_column_type_is_listed() -> None:
 
 
 def test_every_format_is_listed() -> None:
-    """The table has each format of sources."""
+    """The table lists every source format in order."""
     assert names_below("## Formats of sources") == list(SOURCE_FORMATS)
 
 
-def test_every_metric_kind_is_listed_with_what_is_better() -> None:
-    """The table has each kind, and says which values are better."""
+def test_every_metric_kind_is_listed_with_its_direction() -> None:
+    """The table lists each kind and whether lower or higher values are better."""
     rows = rows_below("## Metric kinds")
     assert {cells[0].strip("`"): cells[2] for cells in rows} == {
         kind: better or "as `better` says" for kind, better in METRIC_KINDS.items()
     }
 
 
-def test_every_codec_is_listed_in_the_order_in_which_they_are_asked() -> None:
-    """The table has each codec of the platform."""
+def test_codecs_are_listed_in_lookup_order() -> None:
+    """The table lists the platform's codecs in the order in which they are tried."""
     assert names_below("## Codecs") == [codec.name for codec in Codecs()._known]

@@ -1,4 +1,4 @@
-"""What Dagster loads, and what the packages' lock files say of it."""
+"""Definitions load without heavy modules, declarations match the schema, and lock files are complete."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ _PINNED = re.compile(
 
 
 def test_definitions_load_without_heavy_modules() -> None:
-    """Dagster loads the code location without clients, data frames or machine learning."""
-    # As after `make setup`: whatever the caller's shell points Python at must not help.
+    """Dagster loads the code location without AWS clients, data frames or machine learning."""
+    # The caller's Python settings must not make imports possible that `make setup` does not.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         [sys.executable, "-c", LOAD],
@@ -80,28 +80,28 @@ def test_definitions_load_without_heavy_modules() -> None:
 
 
 @pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: path.parent.name)
-def test_every_declaration_obeys_the_schema(path: Path) -> None:
-    """All files do: `dg check yaml` without a folder looks at one file of each component type only."""
+def test_every_declaration_matches_the_schema(path: Path) -> None:
+    """`dg check yaml` without a folder checks only one file of each component type."""
     schema = PredictionPipeline.get_model_cls().model_json_schema()
     document = safe_load_yaml(path.read_text(encoding="utf-8"))
     assert [error.message for error in Draft202012Validator(schema).iter_errors(document["attributes"])] == []
 
 
-def test_the_code_location_has_one_name() -> None:
-    """A run key's match includes the location, so `dagster` and `dg` must call it the same."""
+def test_code_location_has_one_name() -> None:
+    """`dagster` and `dg` must use the same name, because a run key is unique only within its location."""
     workspace: Any = yaml.safe_load((ROOT / "workspace.yaml").read_text(encoding="utf-8"))
     names = [entry["python_module"]["location_name"] for entry in workspace["load_from"]]
     assert names == [EXAMPLE.location_name]
 
 
 def entries(lock: Path) -> list[str]:
-    """Return a lock file's requirements, each with its hashes on one line."""
+    """Return a lock file's requirements, each joined with its hashes to one line."""
     joined = lock.read_text(encoding="utf-8").replace("\\\n", " ")
     return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def pins(lock: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and version of what a lock file installs on this Python and system."""
+    """Yield name and version of each package that a lock file installs on this Python and system."""
     for entry in entries(lock):
         match = _PINNED.match(entry)
         assert match is not None, entry
@@ -111,13 +111,13 @@ def pins(lock: Path) -> Iterator[tuple[str, str]]:
 
 
 def lock_sources() -> dict[str, list[str]]:
-    """Return the options from which the Makefile compiles each lock file."""
+    """Return the options that the Makefile compiles each lock file from."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return {match["lock"]: match["sources"].split() for match in _LOCK_RULE.finditer(makefile)}
 
 
 def declared(sources: list[str]) -> list[Requirement]:
-    """Return what pyproject.toml declares for a lock file's sources."""
+    """Return the requirements in pyproject.toml for a lock file's sources."""
     project: dict[str, Any] = PYPROJECT["project"]
     texts: list[str] = []
     words = iter(sources)
@@ -140,25 +140,25 @@ def declared(sources: list[str]) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_file_names_no_index_and_hashes_everything(lock: Path) -> None:
-    """Whoever installs uses an index of their own, and gets byte for byte what was locked."""
+def test_lock_file_names_no_index_and_has_all_hashes(lock: Path) -> None:
+    """Users install from their own index and get exactly the locked files."""
     text = lock.read_text(encoding="utf-8")
     assert "://" not in text
     options = {line.split()[0] for line in entries(lock) if line.startswith("-")}
     assert options == set()
-    # `name @ file` and `name @ git` would be taken from somewhere else than the index.
+    # `name @ file` and `name @ git` would not come from the index.
     assert [entry for entry in entries(lock) if not _PINNED.match(entry)] == []
     assert [entry for entry in entries(lock) if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry)] == []
 
 
-def test_every_lock_file_has_a_rule() -> None:
-    """`make lock` makes exactly the lock files that are there."""
+def test_every_lock_file_has_a_make_rule() -> None:
+    """`make lock` makes exactly the committed lock files."""
     assert sorted(lock_sources()) == [lock.name for lock in LOCKS]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_file_holds_what_is_declared(lock: Path) -> None:
-    """Every declared requirement is locked, at a version that the declaration allows."""
+def test_lock_file_contains_declared_requirements(lock: Path) -> None:
+    """Each declared requirement is locked at a version that it allows."""
     locked = dict(pins(lock))
     requirements = declared(lock_sources()[lock.name])
     assert requirements

@@ -1,4 +1,4 @@
-"""`dg` and `dagster` on a project's folder: what they list, make and check, and what they say of faults."""
+"""`dg` and `dagster` list, scaffold and check models in a project, and report errors with their place."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the example, for models to be added to."""
+    """A copy of the example to which tests add models."""
     return shutil.copytree(
         EXAMPLE.root, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".mlpipe")
     )
 
 
 def command(project: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project's folder, whose packages go before the installed ones."""
+    """Run a command in a project's folder, with the project's package first on the path."""
     return subprocess.run(
         [str(ROOT / ".venv" / "bin" / words[0]), *words[1:]],
         cwd=project,
@@ -53,8 +53,8 @@ def assets(project: Path) -> set[str]:
     return {each["asset_key"] for each in document["assets"]}
 
 
-def test_a_new_model_is_scaffolded_checked_and_listed(project: Path) -> None:
-    """One command adds a model that passes every check and shows beside the others."""
+def test_scaffolded_model_passes_checks_and_is_listed(project: Path) -> None:
+    """One command adds a model that passes every check and is listed beside the others."""
     declared = {path.parent.name for path in (project / "src" / "flights" / "defs").glob("*/defs.yaml")}
     made = command(project, "dg", "scaffold", "defs", COMPONENT, "new_thing")
     assert made.returncode == 0, made.stdout
@@ -68,14 +68,14 @@ def test_a_new_model_is_scaffolded_checked_and_listed(project: Path) -> None:
     assert "new_thing/dynamodb" in listed
 
 
-def test_the_code_location_is_valid(tmp_path: Path) -> None:
-    """`dagster definitions validate` takes the workspace as it is."""
+def test_code_location_is_valid(tmp_path: Path) -> None:
+    """`dagster definitions validate` accepts the workspace."""
     done = command(ROOT, "dagster", "definitions", "validate", home=tmp_path)
     assert done.returncode == 0, done.stdout
 
 
-def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
-    """A field that the schema refuses is told with file and line, without loading anything.
+def test_check_yaml_reports_schema_errors(project: Path) -> None:
+    """A value that the schema refuses is reported with file and line.
 
     The folder is named, because `dg` looks at one file of each component type only.
     """
@@ -89,8 +89,8 @@ def test_faults_of_form_are_told_by_check_yaml(project: Path) -> None:
     assert "'first of May' does not match" in done.stdout
 
 
-def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:
-    """What only the declaration as a whole shows to be wrong is told with file, line and field, too."""
+def test_check_defs_reports_errors_between_fields(project: Path) -> None:
+    """A value that contradicts another field is reported with file, line and field."""
     path = project / "src" / "flights" / "defs" / "flight_delay" / "defs.yaml"
     text = path.read_text()
     path.write_text(text.replace("  lookback: 3", "  lookback: 300"))
@@ -100,8 +100,8 @@ def test_faults_between_fields_are_told_by_check_defs(project: Path) -> None:
     assert f"flight_delay/defs.yaml:{line} attributes.lookback: " in done.stdout
 
 
-def test_a_file_with_templates_is_loaded_by_dagster_itself(project: Path) -> None:
-    """What the quick way does not read shows all the same."""
+def test_declaration_with_template_is_loaded_by_dagster(project: Path) -> None:
+    """Models with templates appear although the fast loader does not read them."""
     path = project / "src" / "flights" / "defs" / "flight_delay" / "defs.yaml"
     text = path.read_text()
     head, _, tail = text.partition("  description: ")

@@ -1,4 +1,4 @@
-"""What is released: a wheel that can be installed, and the source archive that it can be built of again."""
+"""A release consists of a wheel and of a source archive that builds the same wheel again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.slow
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the digest of each file in a folder by its name."""
+    """Return the digest of each file in a folder by name."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what `make dist` has built, and found to work where it is installed."""
+    """The folder that `make dist` has filled."""
     folder = tmp_path_factory.mktemp("released")
     command = ["make", "--no-print-directory", "dist", f"DIST={folder}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
@@ -36,8 +36,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_source_archive_holds_all_that_git_has(released: Path) -> None:
-    """Whoever has the archive alone can test, render the documents and build."""
+def test_source_archive_contains_all_tracked_files(released: Path) -> None:
+    """The archive alone is enough to test, to build and to render the documentation."""
     git = ["git", "ls-files", "--cached"]
     kept = set(subprocess.check_output(git, cwd=ROOT, text=True).splitlines())
     with tarfile.open(released / SOURCES) as archive:
@@ -45,8 +45,8 @@ def test_the_source_archive_holds_all_that_git_has(released: Path) -> None:
     assert {path for path in kept - held if (ROOT / path).is_file()} == set()
 
 
-def test_both_are_the_same_when_they_are_built_of_the_source_archive(released: Path, tmp_path: Path) -> None:
-    """Neither folder, user, file modes, umask nor time zone of a machine is in them."""
+def test_source_archive_builds_identical_files(released: Path, tmp_path: Path) -> None:
+    """Folder, file modes, umask and time zone do not change wheel and source archive."""
     with tarfile.open(released / SOURCES) as archive:
         archive.extractall(tmp_path, filter="data")
     root, built = tmp_path / f"mlpipe-{VERSION}", tmp_path / "built"

@@ -1,4 +1,4 @@
-"""The site of the documents: every page is in it and in its navigation, and a broken link fails its build."""
+"""The documentation site contains every page, and broken links fail its build."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PAGES = {
     "CONTRIBUTING",
     *(path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")),
 }
-# What a browser fetches for a page by itself; a link to somewhere else is not.
+# What a browser loads with a page, as opposed to links that a reader follows.
 _FETCHED = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 _FETCHED_BY_STYLE = re.compile(r"(?:url\(|@import )[\"']?([a-z]+:)?//")
 
 
 def navigation() -> list[str]:
-    """Return the pages that the navigation names, a pattern's in place of the pattern."""
+    """Return the pages in the navigation, with patterns expanded."""
     body = ast.parse(CONFIGURATION.read_text(encoding="utf-8")).body
     [named] = [
         ast.literal_eval(each.value)
@@ -36,14 +36,14 @@ def navigation() -> list[str]:
     return [path.relative_to(ROOT).with_suffix("").as_posix() for paths in found for path in paths]
 
 
-def test_the_navigation_has_each_page_once() -> None:
-    """A page that is in no part of the navigation is found by nobody; the README is the first page."""
+def test_navigation_lists_each_page_once() -> None:
+    """Readers find every page; the README is the first one."""
     assert Counter(["README", *navigation()]) == Counter(PAGES)
 
 
 @pytest.mark.slow
-def test_the_site_has_all_pages_and_fetches_nothing_from_elsewhere(tmp_path: Path) -> None:
-    """Pages, search and style are read without a network."""
+def test_site_has_all_pages_and_works_offline(tmp_path: Path) -> None:
+    """Pages, search and styles load nothing from other servers."""
     site = tmp_path / "site"
     command = ["make", "--no-print-directory", "docs", f"SITE={site}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
@@ -63,8 +63,8 @@ def test_the_site_has_all_pages_and_fetches_nothing_from_elsewhere(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_broken_link_or_a_page_that_nobody_finds_fails_the_build(tmp_path: Path) -> None:
-    """A link to no page, to no heading, and a page outside the navigation are each told with their place."""
+def test_broken_link_or_unlisted_page_fails_the_build(tmp_path: Path) -> None:
+    """Missing pages, missing headings and pages outside the navigation are reported with their place."""
     (tmp_path / "docs").mkdir()
     shutil.copy(CONFIGURATION, tmp_path / "docs")
     (tmp_path / "README.md").write_text(

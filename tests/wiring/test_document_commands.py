@@ -1,4 +1,4 @@
-"""The commands of the documents can be typed as they stand there: programs know each command and option."""
+"""Commands in the documentation can be run as written: programs know each command and option."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.wiring.documented_commands import (
     typed_commands,
 )
 
-# The client calls two services otherwise than botocore, and has commands that are no call of a service.
+# The AWS CLI names two services differently from botocore and has commands that are not API calls.
 _OTHERWISE = {"deploy": "codedeploy", "s3api": "s3"}
 _OF_THE_CLIENT = {("s3", "cp"), ("logs", "tail"), ("ecr", "get-login-password")}
 _OF_EVERY_CALL = {"--region", "--query", "--output"}
@@ -28,24 +28,24 @@ _OF_EVERY_CALL = {"--region", "--query", "--output"}
 
 @cache
 def our_parser() -> argparse.ArgumentParser:
-    """Return the parser of `mlpipe`, made once."""
+    """Return the parser of `mlpipe`, built once."""
     return parser()
 
 
 @cache
 def aws_session() -> botocore.session.Session:
-    """Return botocore, which knows all services."""
+    """Return a botocore session, which knows all services."""
     return botocore.session.get_session()
 
 
 @cache
 def service_model(name: str) -> Any:
-    """Return botocore's model of a service, read once."""
+    """Return botocore's model of a service, loaded once."""
     return aws_session().get_service_model(name)
 
 
 def commands_of(command_line: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the commands below a parser, none if it has none."""
+    """Return the subcommands of a parser, if it has any."""
     for action in command_line._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
@@ -53,7 +53,7 @@ def commands_of(command_line: argparse.ArgumentParser) -> dict[str, argparse.Arg
 
 
 def unknown_words(words: list[str]) -> list[str]:
-    """Return what `mlpipe` does not know of a command: its name, or its options."""
+    """Return the command name or the options that `mlpipe` does not know."""
     command_line = our_parser()
     for word in words:
         below = commands_of(command_line)
@@ -68,7 +68,7 @@ def unknown_words(words: list[str]) -> list[str]:
 
 
 def faults_of_call(words: list[str]) -> list[str]:
-    """Return what AWS's client would refuse of a call: service, operation, unknown options, missing ones."""
+    """Return what the AWS CLI would refuse: service, operation, unknown and missing options."""
     service, operation = words[0], words[1]
     if (service, operation) in _OF_THE_CLIENT:
         return []
@@ -89,20 +89,20 @@ def faults_of_call(words: list[str]) -> list[str]:
     needed = {
         f"--{xform_name(member, '-')}"
         for member in (shape.required_members if shape else ())
-        # The client makes such a token itself.
+        # The AWS CLI generates this token itself.
         if "idempotencyToken" not in members[member].metadata
     }
     given = {word for word in words if word.startswith("--")}
     if any(word.startswith("$") for word in words):
-        # Further options are in a variable.
+        # The variable holds further options.
         needed = set()
-    # A flag is switched off by `--no-`.
+    # `--no-` turns a flag off.
     unknown = {word for word in given if f"--{word.removeprefix('--no-')}" not in known} - known
     return sorted(unknown - _OF_EVERY_CALL) + sorted(f"no {option}" for option in needed - given)
 
 
 def test_commands_are_found_in_a_script() -> None:
-    """Continued lines, pipes, loops, functions, quotes and commands within others are read as by a shell."""
+    """Line continuations, pipes, loops, functions, quotes and nested commands are parsed as by a shell."""
     script = (
         "f() { aws a b \\\n  --c 'd | e'; }\n"
         'for x in 1; do\n  aws g h --i "$(mlpipe k <batch>)" # l\ndone\n'
@@ -118,8 +118,8 @@ def test_commands_are_found_in_a_script() -> None:
     ]
 
 
-def test_faults_of_a_call_are_found() -> None:
-    """An unknown service, operation or option is, and an option that is needed and not given."""
+def test_invalid_calls_are_found() -> None:
+    """Unknown services, operations and options are reported, and so are missing required options."""
     assert faults_of_call(["codedeploy", "list-applications"]) == ["codedeploy"]
     assert faults_of_call(["glue", "start-jobs"]) == ["glue start-jobs"]
     assert faults_of_call(["glue", "start-job-run", "--name", "x"]) == ["--name", "no --job-name"]
@@ -129,8 +129,8 @@ def test_faults_of_a_call_are_found() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_each_typed_command_of_ours_can_be_parsed(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The console blocks' `mlpipe` commands have all their arguments, in their form."""
+def test_typed_mlpipe_commands_can_be_parsed(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`mlpipe` commands in console blocks have all their arguments in the right form."""
     typed = typed_commands(document.read_text(encoding="utf-8"))
     refused = []
     for words in typed:
@@ -143,17 +143,17 @@ def test_each_typed_command_of_ours_can_be_parsed(document: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_each_mentioned_command_of_ours_is_known(document: Path) -> None:
-    """A sentence that names a command of `mlpipe` names one that is there, with options that it has."""
+def test_mentioned_mlpipe_commands_exist(document: Path) -> None:
+    """`mlpipe` commands in running text exist and have the named options."""
     mentioned = mentioned_commands(document.read_text(encoding="utf-8"), "mlpipe")
-    # What stands for any command is none.
+    # `mlpipe command` is a placeholder for any command.
     named = [words[1:] for words in mentioned if words[1] != "command"]
     assert [words for words in named if unknown_words(words)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_each_typed_command_of_aws_is_known(document: Path) -> None:
-    """Services, operations and options are those of AWS's own models, and none that is needed is left out."""
+def test_typed_aws_commands_are_valid(document: Path) -> None:
+    """Services, operations and options are in AWS's own models, and no required option is missing."""
     typed = typed_commands(document.read_text(encoding="utf-8"))
     calls = [words[1:] for words in typed if words[0] == "aws"]
     assert {" ".join(call): faults for call in calls if (faults := faults_of_call(call))} == {}

@@ -1,4 +1,4 @@
-"""What the documents show of files is taken by what reads them: declarations, stages, demos, projects."""
+"""Files shown in the documentation are valid: declarations, stages, demos and project settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ShownFile(NamedTuple):
 
 
 def shown_files() -> Iterator[ShownFile]:
-    """Yield what the documents show of files that have a form."""
+    """Yield the YAML, TOML and JSON blocks of the documentation."""
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         for found in _BLOCK.finditer(text):
@@ -48,7 +48,7 @@ def shown_files() -> Iterator[ShownFile]:
 
 
 def take_declaration(shown: dict[str, Any], folder: Path) -> None:
-    """Validate a whole declaration."""
+    """Validate a complete declaration."""
     model = folder / "model"
     model.mkdir()
     if shown["attributes"].get("training", {}).get("metrics"):
@@ -58,12 +58,12 @@ def take_declaration(shown: dict[str, Any], folder: Path) -> None:
 
 
 def take_part_of_declaration(shown: dict[str, Any], folder: Path) -> None:
-    """Validate some fields with the rest of a model of the example, and with columns of the names there."""
+    """Validate some fields together with the other fields of an example model and missing columns."""
     whole: Any = yaml.safe_load((EXAMPLE.defs / "flight_delay" / "defs.yaml").read_text(encoding="utf-8"))
-    # The example's sources reach back far enough for a previous batch, those of a document perhaps not.
+    # A shown source may reach back less far than a previous batch needs.
     attributes = {"lookback": 0, **{name: whole["attributes"][name] for name in _REST_OF_A_MODEL}}
     if "model" in shown:
-        # It is trained elsewhere.
+        # A model trained elsewhere has no training.
         del attributes["training"]
     there = {column["name"] for column in attributes["columns"]}
     named = set(re.findall(r"'column': '(\w+)'", str(shown))) - there
@@ -72,7 +72,7 @@ def take_part_of_declaration(shown: dict[str, Any], folder: Path) -> None:
 
 
 def take_stages(shown: dict[str, Any], folder: Path) -> None:
-    """Validate stages; what a stage leaves out is that of the example's."""
+    """Validate stages; members that are not shown are taken from the example's `prod`."""
     path = folder / "stages.yaml"
     for name, members in shown.items():
         path.write_text(stage_text(lambda stage, given=members: stage.update(given), name))
@@ -80,14 +80,14 @@ def take_stages(shown: dict[str, Any], folder: Path) -> None:
 
 
 def take_demo(shown: dict[str, Any], folder: Path) -> None:
-    """Validate a demo."""
+    """Validate a demo plan."""
     project = new_project(folder / "project")
     (project.root / DEMO_FILE).write_text(str(yaml.safe_dump(shown)))
     assert demo_plan(project).model == shown["model"]
 
 
 def reader_of(shown: dict[str, Any]) -> Callable[[dict[str, Any], Path], None] | None:
-    """Return what takes a document of YAML, by the fields that it has."""
+    """Return the function that validates a YAML document with these fields."""
     fields = set(shown)
     if "type" in fields:
         return take_declaration
@@ -103,13 +103,13 @@ def reader_of(shown: dict[str, Any]) -> Callable[[dict[str, Any], Path], None] |
 
 
 def place_of(shown: ShownFile) -> str:
-    """Return where a file is shown, as the test's id."""
+    """Return document and line of a shown file, as test id."""
     return f"{shown.document}:{shown.line}"
 
 
 @pytest.mark.parametrize("shown", [*shown_files()], ids=place_of)
-def test_what_a_document_shows_of_a_file_is_taken(shown: ShownFile, tmp_path: Path) -> None:
-    """A reader who copies it gets what the page says, not an error."""
+def test_shown_file_is_valid(shown: ShownFile, tmp_path: Path) -> None:
+    """A reader who copies a shown file gets no error."""
     if shown.language == "json":
         assert json.loads(shown.text)
     elif shown.language == "toml":
@@ -134,7 +134,7 @@ def test_what_a_document_shows_of_a_file_is_taken(shown: ShownFile, tmp_path: Pa
         ("retentoin: {items_days: 90}", None),
     ],
 )
-def test_a_file_is_told_by_its_fields(text: str, taker: object) -> None:
-    """A document of fields that nobody knows is no part of anything."""
+def test_kind_of_shown_file_follows_from_its_fields(text: str, taker: object) -> None:
+    """A document with unknown fields is not taken for any kind of file."""
     document: Any = yaml.safe_load(text)
     assert reader_of(document) is taker

@@ -1,4 +1,4 @@
-"""What the documents promise exists: the commands they name and the files they link to."""
+"""The commands and links in the documentation exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
 def make_targets() -> set[str]:
     """Return the targets that `make help` lists."""
-    # A make that runs the tests must not be taken for this one's parent.
+    # `make` must not take the `make` that runs the tests for its parent.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }
@@ -38,19 +38,19 @@ def make_targets() -> set[str]:
 
 
 def named_targets(text: str) -> set[str]:
-    """Return the targets of the `make` commands that stand in a document's code."""
+    """Return the targets of the `make` commands in a document's code."""
     code = "\n".join(block or inline for block, inline in _CODE.findall(text))
     return {target for _, target in _MAKE.findall(code)}
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes of a document's headings."""
     headings = _HEADING.findall(_FENCE.sub("", text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def leads_somewhere(document: Path, link: str) -> bool:
-    """Tell whether a relative link of a document names what is in the project, its heading included."""
+    """Whether a relative link leads to an existing file in the project and an existing heading."""
     path, _, anchor = link.partition("#")
     target = (document.parent / path).resolve() if path else document
     if not target.exists() or not target.is_relative_to(ROOT):
@@ -60,12 +60,12 @@ def leads_somewhere(document: Path, link: str) -> bool:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_make_command_exists(document: Path) -> None:
-    """A reader who types what a document says gets a target, not an error."""
+    """Every `make` target that a document names exists."""
     assert named_targets(document.read_text(encoding="utf-8")) - make_targets() == set()
 
 
-def test_the_readme_names_every_target_for_users() -> None:
-    """The README's commands are found, so that the test above is not one of nothing."""
+def test_readme_names_the_main_targets() -> None:
+    """The parser finds known targets, so the test above cannot pass by finding nothing."""
     assert named_targets((ROOT / "README.md").read_text(encoding="utf-8")) >= {
         "up",
         "status",
@@ -76,8 +76,8 @@ def test_the_readme_names_every_target_for_users() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_every_relative_link_leads_to_a_file(document: Path) -> None:
-    """Links to files, folders and headings within the project resolve, and stay within it."""
+def test_every_relative_link_resolves(document: Path) -> None:
+    """Links to files, folders and headings exist and stay within the project."""
     text = document.read_text(encoding="utf-8")
     links = [link for link in _LINK.findall(_FENCE.sub("", text)) if not _ADDRESS.match(link)]
     assert [link for link in links if not leads_somewhere(document, link)] == []

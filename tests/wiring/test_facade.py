@@ -1,4 +1,4 @@
-"""`mlpipe`, the module that a project imports: quick to import, and complete for `dg`."""
+"""The module `mlpipe`, which projects import, imports quickly and offers what `dg` needs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_nothing_is_imported_before_it_is_asked_for() -> None:
-    """`dg` imports the module in every project of an environment."""
+def test_import_loads_neither_dagster_nor_pydantic() -> None:
+    """`dg` imports the module in every project of an environment, so it must be fast."""
     program = "import sys, mlpipe; print(dir(mlpipe), 'dagster' in sys.modules, 'pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "['PredictionPipeline', 'definitions'] False False\n"
 
 
-def test_what_the_module_lists_is_there() -> None:
-    """And no name beside it."""
+def test_module_offers_exactly_its_listed_names() -> None:
+    """Listed names exist, and another name is an AttributeError."""
     assert mlpipe.PredictionPipeline is PredictionPipeline
     assert all(callable(getattr(mlpipe, name)) for name in mlpipe.__all__)
     with pytest.raises(AttributeError, match="'mlpipe' has no attribute 'anything'"):
         mlpipe.anything  # noqa: B018  # asked for on purpose
 
 
-def test_declarations_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """They name the component by the module that it stands in."""
+def test_declarations_with_former_component_name_are_read(tmp_path: Path) -> None:
+    """Earlier versions named the component by its full module path."""
     path = tmp_path / "defs" / "things" / "defs.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(TEXT)

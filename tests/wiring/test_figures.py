@@ -1,6 +1,6 @@
-"""The figures in the README and in the documents are those that `make bench` has measured.
+"""The figures in the README and the documentation are those that `make bench` measured.
 
-Only figures are held here, whatever the words around them.
+Only the figures are compared, not the words around them.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ _FIGURE = re.compile(r"(?<![\w.^])\d[\d,]*(?:\.\d+)?(?!\w)")
 
 
 def section(document: str, heading: str) -> str:
-    """Return the text below a heading of the second level."""
+    """Return the text below a second-level heading."""
     text = (ROOT / document).read_text(encoding="utf-8")
     assert f"\n## {heading}\n" in text
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def figures(text: str) -> Counter[str]:
-    """Return a text's figures, without the commas of thousands, and how often each is there."""
+    """Return how often each figure occurs in a text, without thousands separators."""
     return Counter(found.rstrip(",").replace(",", "") for found in _FIGURE.findall(text))
 
 
 def row(text: str, name: str) -> Counter[str]:
-    """Return the figures of a table's row by its first cell."""
+    """Return the figures in a table's row with this first cell."""
     (cells,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return figures(cells.partition(name)[2])
 
 
 def most_memory() -> float:
-    """Return what a part or a survey of many rows takes at most, in MB."""
+    """Return the peak memory in MB of a survey or part of many rows."""
     return max(MEASURED["long"][kind]["peak_mb"] for kind in ("survey", "part"))
 
 
 def test_figures_are_found_in_a_text() -> None:
-    """Thousands, fractions and figures in bold are; words, powers and codes are not."""
+    """Thousands, fractions and bold figures count; words, powers and code do not."""
     text = "of 1,000,000 rows, **0.9 cores**; 10^9, `G.1X`, x86_64: 46,424, and 12."
     assert figures(text) == Counter(["1000000", "0.9", "10", "46424", "12"])
 
 
-def test_the_readme_says_what_a_load_was_measured_to_cost() -> None:
-    """Speed, multiples, memory and machine are those of `benchmarks/results/load.json`."""
+def test_readme_figures_for_loads_are_measured() -> None:
+    """Rates, ratios, memory and machine are those of `benchmarks/results/load.json`."""
     text = section("README.md", "What a load costs")
     part, rows = MEASURED["part"], MEASURED["rows"]
     for name, client in (
@@ -75,8 +75,8 @@ def test_the_readme_says_what_a_load_was_measured_to_cost() -> None:
     assert MEASURED["endpoint"] in text
 
 
-def test_the_readme_says_what_scoring_was_measured_to_cost() -> None:
-    """Rates, multiples and memory are those of `benchmarks/results/score.json`."""
+def test_readme_figures_for_scoring_are_measured() -> None:
+    """Rates, ratios, memory and machine are those of `benchmarks/results/score.json`."""
     text, (largest, _) = section("README.md", "What scoring costs"), largest_jobs()
     for name, writer in (
         ("mlpipe", "mlpipe"),
@@ -87,7 +87,7 @@ def test_the_readme_says_what_scoring_was_measured_to_cost() -> None:
     ):
         values = SCORED["writers"][writer]
         ratio = [] if writer == "mlpipe" else [f"{values['ratio']:.1f}"]
-        # The level is a figure of the row's name.
+        # The gzip level is a figure in the row's name.
         assert row(text, name) == Counter([f"{values['rows_per_cpu_s']:.0f}", *ratio])
     prose = figures("\n".join(line for line in text.splitlines() if not line.startswith("|")))
     for figure in (
@@ -109,8 +109,8 @@ def largest_jobs() -> tuple[dict[str, Any], dict[str, Any]]:
     return max(of_ten, key=lambda job: job["rows"]), joined
 
 
-def test_the_page_of_scoring_says_what_jobs_were_measured_to_take() -> None:
-    """Each job with rate and memory, and a billion rows worked out from them and from our prices."""
+def test_scoring_page_figures_are_measured() -> None:
+    """Each job has its measured rate and memory, and a billion rows are calculated from them."""
     text = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
     for job in SCORED["jobs"].values():
         joined = ", previous batch joined" if job["previous_batch"] else ""
@@ -134,8 +134,8 @@ def test_the_page_of_scoring_says_what_jobs_were_measured_to_take() -> None:
     assert found[f"{ratio:.2f}"] if ratio else "was not measured" in text
 
 
-def test_a_billion_rows_are_worked_out_from_what_was_measured_and_from_our_prices() -> None:
-    """The arithmetic on paper is done again here: a new measurement or price has to be carried over."""
+def test_billion_rows_page_follows_from_measurements_and_prices() -> None:
+    """A new measurement or price must also change the page's calculation."""
     found = figures((ROOT / "docs" / "one-billion-rows.md").read_text(encoding="utf-8"))
     rows, quota, raised, prices = 10**9, 40_000, 400_000, Prices()
     loader = MEASURED["part"]["mlpipe"]["items_per_cpu_s"]

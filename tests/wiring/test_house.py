@@ -1,4 +1,4 @@
-"""The order of the house: names that are unique, folders and files of one screen, no import circles."""
+"""The code base stays navigable: unique names, small folders and files, no circular imports."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ PACKAGES = (
 )
 MAX_MODULES_OF_A_FOLDER = 14
 MAX_LINES_OF_A_MODULE = 450
-# Each deployable has these.
+# Every deployable has these two.
 OF_EVERY_DEPLOYABLE = {"Settings", "SettingsError"}
 
 
 def modules(package: str) -> list[Path]:
-    """Return a package's modules; those that stand for their folder have its name and are left out."""
+    """Return a package's modules without `__init__` and `__main__`."""
     found = (PLATFORM / package).rglob("*.py")
     return [path.relative_to(PLATFORM) for path in found if path.stem not in {"__init__", "__main__"}]
 
 
-def alike(named: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
-    """Return the names that stand more than once, with the files that have them."""
+def duplicates(named: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
+    """Return the names that occur more than once, with their files."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, path in named:
         places[name].append(str(path))
@@ -51,14 +51,14 @@ def alike(named: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_module_has_a_name_of_its_own_in_its_package(package: str) -> None:
-    """Whoever reads a module's name in an import or a traceback knows which file is meant."""
-    doubled = alike((path.stem, path) for path in modules(package))
+def test_module_names_are_unique_in_their_package(package: str) -> None:
+    """A module's name in an import or a traceback identifies one file."""
+    doubled = duplicates((path.stem, path) for path in modules(package))
     assert not doubled, "Rename all but one of them, so that the name says what the file holds."
 
 
-def test_a_public_class_has_a_name_of_its_own_in_the_product() -> None:
-    """A name says what the thing is without the module that it comes from."""
+def test_public_class_names_are_unique_in_the_product() -> None:
+    """A class's name identifies it without its module."""
     named = (
         (node.name, path)
         for package in PACKAGES
@@ -66,13 +66,13 @@ def test_a_public_class_has_a_name_of_its_own_in_the_product() -> None:
         for node in ast.parse((PLATFORM / path).read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
-    doubled = {name: paths for name, paths in alike(named).items() if name not in OF_EVERY_DEPLOYABLE}
+    doubled = {name: paths for name, paths in duplicates(named).items() if name not in OF_EVERY_DEPLOYABLE}
     assert not doubled, "Rename all but one of them, or make one class of them in a package below both."
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_folder_holds_one_concern(package: str) -> None:
-    """About a dozen modules fit on one screen of a listing."""
+def test_folders_hold_few_modules(package: str) -> None:
+    """A folder's listing fits on one screen."""
     folders: dict[Path, int] = defaultdict(int)
     for path in modules(package):
         folders[path.parent] += 1
@@ -83,8 +83,8 @@ def test_a_folder_holds_one_concern(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_module_is_one_thing(package: str) -> None:
-    """A file that is longer than this is two things."""
+def test_modules_are_short(package: str) -> None:
+    """A longer module usually holds two concerns."""
     lengths = {
         str(path): len((PLATFORM / path).read_text(encoding="utf-8").splitlines())
         for path in modules(package)
@@ -93,8 +93,8 @@ def test_a_module_is_one_thing(package: str) -> None:
     assert not long, "Ask which two things it is, and give each a module."
 
 
-def test_no_import_comes_back_to_where_it_started() -> None:
-    """Modules depend on one another in one direction, type annotations included."""
+def test_imports_are_not_circular() -> None:
+    """Modules depend on each other in one direction, imports for type annotations included."""
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:
@@ -104,8 +104,8 @@ def test_no_import_comes_back_to_where_it_started() -> None:
         pytest.fail(f"{circle}: move what they need of one another into a module below both.")
 
 
-def test_a_test_is_not_named_after_the_time() -> None:
-    """Xdist runs no test at all if its workers find tests of different names."""
+def test_ids_of_gzip_parameters_do_not_depend_on_time() -> None:
+    """Xdist runs no tests if its workers collect different names."""
     first, second = (gzip.compress(b"line", mtime=seconds) for seconds in (1, 2))
     name = pytest_make_parametrize_id(first)
     assert name is not None

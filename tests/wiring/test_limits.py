@@ -1,4 +1,4 @@
-"""The page of limits and the code name the same: every test that it cites exists, every constant is used."""
+"""The limits page cites only existing tests, and the product uses every limit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PAGE = (ROOT / "docs" / "limits.md").read_text()
 TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
-def test_every_test_that_the_page_cites_exists() -> None:
-    """A cited file is a file of tests, and a cited name is a function of one."""
+def test_every_cited_test_exists() -> None:
+    """Every cited file is a test file, and every cited name is a test function."""
     known = {path.name for path in TESTS}
     for text in TESTS.values():
         known.update(re.findall(r"^def (test_\w+)\(", text, re.MULTILINE))
@@ -26,7 +26,7 @@ def test_every_test_that_the_page_cites_exists() -> None:
 
 @pytest.fixture(scope="module")
 def product_texts() -> list[str]:
-    """All product code but the constants' own module."""
+    """The source of all product modules except `limits.py`."""
     folders = (
         "prediction_contract",
         "prediction_batches",
@@ -47,5 +47,5 @@ def product_texts() -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in vars(limits) if name.isupper()])
 def test_every_limit_is_used(name: str, product_texts: list[str]) -> None:
-    """A constant that nothing but tests mentions would enforce nothing."""
+    """A limit that only tests use would not be enforced."""
     assert any(name in text for text in product_texts)

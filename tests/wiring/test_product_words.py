@@ -1,4 +1,4 @@
-"""No word of the example stands in the product: a team of another trade finds nothing of flights in it."""
+"""The product contains no words of the example, so other teams find nothing about flights in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRODUCT = (
     *("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_batches", "prediction_contract"),
     *("api_lambda", "aws_wire", "glue_scripts", "infra", "sagemaker_scripts"),
 )
-# Work that is under way is "in flight".
+# "In flight" is also said of work in progress.
 WORDS = re.compile(
     r"(?<!in[ _-])flights?(?![a-z])|airport|airline|weather|nycflights|New.?York|\b(?:JFK|EWR|LGA)\b|taxi"
     r"|carrier|tailnum|congestion|dep_delay|arr_delay|departure",
@@ -20,7 +20,7 @@ WORDS = re.compile(
 
 
 def words_of(path: str) -> list[str]:
-    """Return the words of the example in a file or in its name."""
+    """Return the example's words in a file and its path."""
     try:
         text = (ROOT / path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -28,8 +28,8 @@ def words_of(path: str) -> list[str]:
     return WORDS.findall(path) + WORDS.findall(text)
 
 
-def test_the_product_knows_nothing_of_the_example() -> None:
-    """Code, SQL, templates, messages and examples in comments alike."""
+def test_product_contains_no_example_words() -> None:
+    """Code, SQL, templates, messages and comments are free of the example's domain."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *PRODUCT]
     files = subprocess.check_output(listed, cwd=ROOT, text=True).splitlines()
     assert len(files) > 300

@@ -1,4 +1,4 @@
-"""The product uses of Dagster what Dagster promises to keep."""
+"""The product imports only Dagster's public names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imported(module: Path) -> set[str]:
-    """Return the full names of what a module imports, wherever it stands there."""
+    """Return the full names of everything that a module imports, also within functions."""
     names = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -23,8 +23,8 @@ def imported(module: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
-def test_nothing_private_of_dagster_is_imported(module: Path) -> None:
-    """A minor release may change whatever begins with an underscore."""
+def test_no_private_dagster_name_is_imported(module: Path) -> None:
+    """A minor release of Dagster may change names that begin with an underscore."""
     private = {
         name
         for name in imported(module)

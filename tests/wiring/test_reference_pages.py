@@ -34,21 +34,21 @@ PRODUCT = (
 )
 _VARIABLE = re.compile("(?:MLPIPE|SNOWFLAKE|DAGSTER|AWS|XDG)_[A-Z0-9_]+")
 _OWN_VARIABLE = re.compile("MLPIPE_[A-Z0-9_]*[A-Z0-9]")
-# Marks of the local stack's own processes, and variables that only people and tests read from `.env`.
+# Markers of the local stack's own processes, and variables that only people and tests read from `.env`.
 _NOT_READ_AS_SETTINGS = {"MLPIPE_LOCAL_STACK", "MLPIPE_LOCAL_ROLE"}
 _ONLY_WRITTEN = {"MLPIPE_REGISTRY_TABLE", "MLPIPE_LOAD_JOB", "MLPIPE_TOKEN_CLIENT_ID"}
 _DEPLOYMENT = {"MLPIPE_STAGE": "prod", "MLPIPE_ACCOUNT_ID": "444455556666", "AWS_REGION": "us-east-1"}
 
 
 class RecordedVariables(dict[str, str]):
-    """An environment that notes which variables are read."""
+    """An environment that records which variables are read."""
 
     def __init__(self, **variables: str) -> None:
         super().__init__(variables)
         self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a variable's value, and note its name."""
+        """Return a variable's value and record its name."""
         self.read.add(name)
         return super().get(name, default)
 
@@ -59,7 +59,7 @@ def page(name: str) -> str:
 
 
 def section(name: str, heading: str) -> str:
-    """Return the text below a heading of the second or third level, up to the next one."""
+    """Return the text below a second- or third-level heading, up to the next one."""
     [text] = re.findall(
         rf"^##+ {re.escape(heading)}\n(.*?)(?=^##+ |\Z)", page(name), re.MULTILINE | re.DOTALL
     )
@@ -67,13 +67,13 @@ def section(name: str, heading: str) -> str:
 
 
 def first_cells(text: str, pattern: str) -> set[str]:
-    """Return the names in code in the first cell of each row that match a pattern."""
+    """Return the code names in each row's first cell that match a pattern."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     return {name for cell in cells for name in re.findall("`([^`]+)`", cell) if re.fullmatch(pattern, name)}
 
 
-def test_the_page_lists_the_variables_of_dagster() -> None:
-    """Every variable that `Settings` reads is listed, and no other; each provider has one of its own."""
+def test_page_lists_dagster_variables() -> None:
+    """The page lists exactly the variables that Dagster's settings read."""
     wanted = ("ACCOUNT", "USER", "DATABASE", "SCHEMA", "WAREHOUSE")
     variables = RecordedVariables(
         MLPIPE_STAGE="prod",
@@ -86,8 +86,8 @@ def test_the_page_lists_the_variables_of_dagster() -> None:
     assert first_cells(section("settings", "Dagster and `mlpipe`"), _VARIABLE.pattern) == variables.read
 
 
-def test_the_page_lists_the_prices() -> None:
-    """Each price has its variable and its default."""
+def test_page_lists_prices() -> None:
+    """Each price is listed with its variable and default."""
     rows = re.findall(r"^\| `MLPIPE_PRICE_([A-Z0-9_]+)` \| ([0-9.]+) \|", page("settings"), re.MULTILINE)
     prices = {
         field.name: getattr(Prices(), field.name) for field in fields(Prices) if field.name != "machines"
@@ -96,8 +96,8 @@ def test_the_page_lists_the_prices() -> None:
     assert {name.lower(): float(price) for name, price in rows} == prices | machines
 
 
-def test_the_page_lists_the_variables_of_the_api() -> None:
-    """Every variable that the function reads is listed, and no other."""
+def test_page_lists_api_variables() -> None:
+    """The page lists exactly the variables that the API's function reads."""
     variables = RecordedVariables(
         **_DEPLOYMENT,
         AWS_ACCESS_KEY_ID="id",
@@ -111,7 +111,7 @@ def test_the_page_lists_the_variables_of_the_api() -> None:
 
 
 def variables_in_code() -> Iterator[str]:
-    """Yield the platform's own variables that product code, instances and workspaces name."""
+    """Yield the platform's own variables named in product code and YAML files."""
     for folder in PRODUCT:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix == ".py":
@@ -122,8 +122,8 @@ def variables_in_code() -> Iterator[str]:
                 yield from re.findall("env: ([A-Z_]+)", path.read_text(encoding="utf-8"))
 
 
-def test_no_variable_is_missing() -> None:
-    """Wherever code names a variable of the platform, the page explains it; and the page names no other."""
+def test_page_lists_all_variables_in_code() -> None:
+    """Every platform variable that the code names is explained, and no other is."""
     listed = first_cells(page("settings"), _VARIABLE.pattern)
     named = set(variables_in_code())
     assert named - listed == _NOT_READ_AS_SETTINGS | _ONLY_WRITTEN
@@ -131,28 +131,28 @@ def test_no_variable_is_missing() -> None:
     assert own - named == set()
 
 
-def test_the_page_lists_every_problem_of_the_api() -> None:
-    """Clients rely on each kind and its status."""
+def test_page_lists_api_problems() -> None:
+    """Clients rely on each problem's kind and status."""
     rows = re.findall(r"^\| ([0-9]+) \| (.+?) \|", section("errors", "API"), re.MULTILINE)
     listed = {(int(status), kind) for status, kinds in rows for kind in re.findall("`([a-z-]+)`", kinds)}
     kinds = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
     assert listed == {(kind.status, kind.kind) for kind in kinds}
 
 
-def test_the_page_lists_the_errors_of_loads_and_jobs() -> None:
-    """Glue and Dagster show these names."""
+def test_page_lists_errors_of_loads_and_jobs() -> None:
+    """Glue and Dagster show these error names."""
     for heading, module in (("Loads", load_errors), ("Jobs in Dagster", job_errors)):
         own = {name for name, each in getmembers(module, isclass) if each.__module__ == module.__name__}
         assert first_cells(section("errors", heading), "[A-Za-z]+Error") == own
 
 
-def test_the_page_lists_every_reason_of_a_refused_row() -> None:
-    """A quarantine counts its rows by these."""
+def test_page_lists_quarantine_reasons() -> None:
+    """Every reason for a refused row is listed."""
     assert first_cells(section("errors", "Refused rows"), "[a-z_]+") == REASONS
 
 
-def test_the_page_lists_why_a_batch_is_not_published() -> None:
-    """Dagster shows the name of each condition that stops automatic publication alone."""
+def test_page_lists_publication_conditions() -> None:
+    """Dagster shows the condition's name when a batch is not published automatically."""
     source = Path(publisher.__file__).read_text(encoding="utf-8")
     of_modes = set(re.findall('condition="([a-z_]+)"', source))
     assert of_modes
@@ -160,14 +160,14 @@ def test_the_page_lists_why_a_batch_is_not_published() -> None:
     assert listed == AUTOMATIC_ONLY_CONDITIONS | of_modes
 
 
-def test_the_page_lists_the_exit_statuses() -> None:
+def test_page_lists_exit_statuses() -> None:
     """Scripts that call `mlpipe` rely on them."""
     rows = re.findall(r"^\| ([0-9]+) \|", section("errors", "Exit statuses of `mlpipe`"), re.MULTILINE)
     assert [int(status) for status in rows] == [0, 1, 2, command_line._INTERRUPTED]
 
 
 def detail_types(template: Any) -> Iterator[tuple[str, str]]:
-    """Yield source and detail type of every rule in a template."""
+    """Yield source and detail type of every event rule in a template."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Events::Rule":
             pattern = resource["Properties"]["EventPattern"]
@@ -176,8 +176,8 @@ def detail_types(template: Any) -> Iterator[tuple[str, str]]:
                 yield source, name
 
 
-def test_the_page_lists_every_event_that_a_rule_takes(templates: Templates) -> None:
-    """Each rule of a stage's templates has its event in the page."""
+def test_page_lists_events_of_all_rules(templates: Templates) -> None:
+    """Every event that a stage's rules match is listed."""
     taken = {
         each
         for stack in ("data", "observability")
@@ -187,8 +187,8 @@ def test_the_page_lists_every_event_that_a_rule_takes(templates: Templates) -> N
     assert {(source, name) for name, source in rows} == taken
 
 
-def test_each_event_that_is_shown_is_read_by_its_sensor() -> None:
-    """The examples name the done file, the version and the pipeline as the code finds them."""
+def test_shown_events_are_understood_by_sensors() -> None:
+    """The code finds the done file, the version and the pipeline in the page's examples."""
     shown = re.findall("```json\n(.*?)```", page("events"), re.DOTALL)
     done_file, package, execution = shown
     key = "done/2013-02-02/flight_delay/20130202T060000Z-0123abcd.json"

@@ -1,4 +1,4 @@
-"""What a retraining's steps are told, their own parsers take; its requests are those that SageMaker knows."""
+"""Retraining steps get arguments that the jobs can parse, in requests that SageMaker accepts."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ PLAN = RetrainingPlan(
 
 
 def steps(model: Any = MODEL) -> dict[str, dict[str, Any]]:
-    """Return the steps of a model's pipeline."""
+    """Return the steps of a model's pipeline by name."""
     return steps_of(pipeline_definition(DEPLOYMENT, model, code_digest=DIGEST))
 
 
 def values(verdict: Verdict = VERDICT, **parameters: str) -> dict[str, Any]:
-    """Return what an execution knows, its files included."""
+    """Return the values that an execution fills in, property files included."""
     definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
     defaults = {each["Name"]: each["DefaultValue"] for each in definition["Parameters"]}
     files = {"PlanRetraining.PropertyFiles.Plan": json.loads(PLAN.to_bytes())}
@@ -105,17 +105,17 @@ def values(verdict: Verdict = VERDICT, **parameters: str) -> dict[str, Any]:
 
 
 def request(step: str, **parameters: str) -> dict[str, Any]:
-    """Return a step's request as SageMaker would carry it out."""
+    """Return a step's request with all values filled in."""
     return resolved(steps()[step]["Arguments"], values(VERDICT, **parameters))
 
 
 def words(request: dict[str, Any]) -> list[str]:
-    """Return a job's command line."""
+    """Return a job's command-line arguments."""
     return (request.get("AppSpecification") or request["AlgorithmSpecification"])["ContainerArguments"]
 
 
-def test_the_plan_is_told_window_schedule_and_what_started_it() -> None:
-    """Its parser takes the command line, with the parameters' defaults as with a tick's."""
+def test_plan_gets_window_schedule_and_cause() -> None:
+    """The plan job parses its arguments for requested and for scheduled executions."""
     asked = PlanRetrainingArguments.parse(words(request(PLAN_STEP)))
     assert (asked.window, asked.held_out, asked.gap) == (30, 7, 2)
     assert (asked.last_partition, asked.scheduled_at, asked.attempt) == ("newest", "none", 1)
@@ -135,8 +135,8 @@ def test_the_plan_is_told_window_schedule_and_what_started_it() -> None:
     assert (by_clock.scheduled_at, by_clock.cause) == (moment, "schedule")
 
 
-def test_all_jobs_are_told_the_same_execution_code_and_documents() -> None:
-    """The documents are those that are uploaded; the judge is told the trained archive."""
+def test_all_jobs_get_the_same_execution_and_documents() -> None:
+    """All jobs read the uploaded schema and inputs, and the judge gets the trained archive."""
     train = RetrainingStepArguments.parse(words(request(TRAIN_STEP)))
     judge = JudgeArguments.parse(words(request(JUDGE_STEP)))
     assert judge.candidate == CANDIDATE
@@ -145,8 +145,8 @@ def test_all_jobs_are_told_the_same_execution_code_and_documents() -> None:
         assert (told.inputs_key, told.schema_key) == (inputs_document(MODEL)[0], MODEL.schema_document[0])
 
 
-def test_plan_and_verdict_are_uploaded_where_everybody_reads_them() -> None:
-    """A property file lies in an output of its job, below the execution's prefix."""
+def test_plan_and_verdict_are_stored_below_the_execution() -> None:
+    """Property files and the model package refer to the same objects."""
     prefix = retraining_prefix("things", EXECUTION).rstrip("/")
     for step, name in ((PLAN_STEP, PLAN_NAME), (JUDGE_STEP, VERDICT_NAME)):
         (file,) = steps()[step]["PropertyFiles"]
@@ -158,8 +158,8 @@ def test_plan_and_verdict_are_uploaded_where_everybody_reads_them() -> None:
     assert verdict == f"s3://{DEPLOYMENT.data_bucket}/{prefix}/{VERDICT_NAME}"
 
 
-def test_candidates_lie_apart_from_the_archives_that_score() -> None:
-    """No reader of `models/<model>/<job>/` takes one for a model that may score."""
+def test_candidates_have_a_separate_prefix() -> None:
+    """A candidate cannot be mistaken for an archive that may score."""
     output = request(TRAIN_STEP)["OutputDataConfig"]["S3OutputPath"]
     assert output == f"s3://{DEPLOYMENT.data_bucket}/models/things/candidates/"
 
@@ -174,15 +174,15 @@ def test_candidates_lie_apart_from_the_archives_that_score() -> None:
         (REFUSED_STEP, "CreateModelPackage", None),
     ],
 )
-def test_sagemaker_knows_each_request(step: str, operation: str, name: str | None) -> None:
-    """All members have the form of the service's model; no token is left."""
+def test_each_request_is_valid_for_sagemaker(step: str, operation: str, name: str | None) -> None:
+    """All members match the service's model, and no placeholder is left."""
     found = request(step)
     assert "${" not in json.dumps(found)
     assert valid("sagemaker", operation, {**found, **({name: f"pipelines-{step}"} if name else {})})
 
 
-def test_jobs_run_as_those_that_dagster_starts() -> None:
-    """Machine, image, code, role, environment and tags of the plan's job are the same."""
+def test_plan_request_equals_dagsters_request() -> None:
+    """Machine, image, code, role, environment and tags are those of jobs that Dagster starts."""
     settings = DagsterSettings.from_environment(
         {
             "MLPIPE_STAGE": DEPLOYMENT.stage,
@@ -201,8 +201,8 @@ def test_jobs_run_as_those_that_dagster_starts() -> None:
     assert found == processing_request(settings, MODEL, "plan_retraining.py", arguments)
 
 
-def test_each_kind_of_job_has_its_own_machine() -> None:
-    """Features are prepared and models judged on one, models trained on another."""
+def test_training_has_its_own_machine() -> None:
+    """Plan and judgement use `processing`, and training uses `training_compute`."""
     cluster = request(PLAN_STEP)["ProcessingResources"]["ClusterConfig"]
     assert cluster == {"InstanceCount": 1, "InstanceType": "ml.c5.large", "VolumeSizeInGB": 7}
     assert request(JUDGE_STEP)["ProcessingResources"]["ClusterConfig"] == cluster
@@ -215,8 +215,8 @@ def test_each_kind_of_job_has_its_own_machine() -> None:
     assert request(TRAIN_STEP)["StoppingCondition"] == {"MaxRuntimeInSeconds": 1800}
 
 
-def test_a_package_says_what_was_judged_and_by_what() -> None:
-    """It is born with the verdict's approval, a refused one rejected; all values are text that AWS takes."""
+def test_package_contains_the_verdict() -> None:
+    """A package has the verdict's approval and metadata in the characters that AWS allows."""
     found, refused = request(REGISTER_STEP), request(REFUSED_STEP)
     assert (found["ModelApprovalStatus"], refused["ModelApprovalStatus"]) == ("Approved", "Rejected")
     for each in (found, refused):
@@ -246,23 +246,23 @@ def test_a_package_says_what_was_judged_and_by_what() -> None:
         ({"needs_person": 1, "better": 0}, ["AskPerson"]),
     ],
 )
-def test_the_verdict_decides_what_is_registered(verdict: dict[str, int], ended: list[str]) -> None:
-    """Better and nowhere worse, it is a candidate; an equal model is none; a person is asked by a failure."""
+def test_verdict_decides_what_is_registered(verdict: dict[str, int], ended: list[str]) -> None:
+    """A better model is registered, a worse one rejected, an equal one ignored; doubts fail the execution."""
     definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
     known = values(replace(VERDICT, **verdict))
     taken = _taken(definition["Steps"], known)
     assert taken == [PLAN_STEP, TRAIN_STEP, JUDGE_STEP, *ended]
 
 
-def test_an_execution_without_work_ends_after_its_plan() -> None:
-    """Another execution works on the same range and code."""
+def test_execution_without_work_ends_after_its_plan() -> None:
+    """It trains nothing when another execution works on the same range and code."""
     definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
     known = values() | {"Steps.PlanRetraining.PropertyFiles.Plan.proceed": 0}
     assert _taken(definition["Steps"], known) == [PLAN_STEP]
 
 
 def _taken(steps: list[dict[str, Any]], known: dict[str, Any]) -> list[str]:
-    """Return the steps that do something, in order."""
+    """Return the steps that run, in order."""
     names = []
     for step in steps:
         if step["Type"] != "Condition":
@@ -275,8 +275,8 @@ def _taken(steps: list[dict[str, Any]], known: dict[str, Any]) -> list[str]:
     return names
 
 
-def test_a_new_job_is_tried_where_the_machine_was_at_fault() -> None:
-    """A script's own error is not repeated; registering is repeated by SageMaker itself."""
+def test_only_infrastructure_errors_are_retried() -> None:
+    """A script's own error is not retried."""
     retried = {name: step["RetryPolicies"] for name, step in steps().items() if "RetryPolicies" in step}
     assert set(retried) == {PLAN_STEP, TRAIN_STEP, JUDGE_STEP}
     for (policy,) in retried.values():
@@ -287,15 +287,15 @@ def test_a_new_job_is_tried_where_the_machine_was_at_fault() -> None:
         ]
 
 
-def test_a_definition_is_far_below_what_sagemaker_takes() -> None:
-    """It takes 100 KB without a file on S3; every parameter has a default that is not empty."""
+def test_definition_is_far_below_the_size_limit() -> None:
+    """SageMaker accepts 100 KB without a file on S3; every parameter has a non-empty default."""
     definition = pipeline_definition(DEPLOYMENT, MODEL, code_digest=DIGEST)
     assert len(json.dumps(definition)) < 50_000
     assert all(each["DefaultValue"] for each in definition["Parameters"])
 
 
-def test_a_model_that_is_not_retrained_has_no_definition() -> None:
-    """It says what to declare."""
+def test_model_without_training_has_no_definition() -> None:
+    """The error names the model that is not retrained."""
     elsewhere = declaration("things", training=None, model={"from": "registry"})
     with pytest.raises(NotRetrainedError, match="things is not retrained"):
         pipeline_definition(DEPLOYMENT, elsewhere, code_digest=DIGEST)

@@ -1,4 +1,4 @@
-"""What a pipeline's jobs are told, their own parsers take, and Dagster would tell them the same."""
+"""Scoring pipelines start their jobs with the same requests as Dagster."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
         (HOURLY, "2013-02-04T01:10:00Z", "2013-02-04T01"),
     ],
 )
-def test_the_jobs_parse_their_command_lines(
+def test_jobs_parse_their_command_lines(
     scored_by_sagemaker: Templates, tmp_path: Path, model: str, tick: str, partition: str
 ) -> None:
-    """Both are told the same partition, run and inputs; schema and inputs are those that are uploaded."""
+    """Both jobs get the same partition, run and inputs, and read the uploaded documents."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": tick}, EXECUTION)
     features = FeatureArguments.parse(_arguments(found[FEATURES_STEP]))
     score = ScoreArguments.parse(_arguments(found[SCORE_STEP]))
@@ -66,10 +66,8 @@ def _arguments(request: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_jobs_are_those_that_dagster_would_start(
-    scored_by_sagemaker: Templates, tmp_path: Path, model: str
-) -> None:
-    """Machine, image, code, role and environment are the same, and SageMaker knows all members."""
+def test_requests_equal_dagsters_requests(scored_by_sagemaker: Templates, tmp_path: Path, model: str) -> None:
+    """Machine, image, code, role and environment are the same, and the requests are valid."""
     found = requests(definition(scored_by_sagemaker, model), {"ScheduledAt": TICK}, EXECUTION)
     project = write_models(tmp_path / "project")
     digest = build_sagemaker_code(project, tmp_path).digest
@@ -98,10 +96,10 @@ def test_the_jobs_are_those_that_dagster_would_start(
         (MONTHLY, "2013-03-01T01:00:00Z", "2013-02", "cron(0 1 1 * ? *)"),
     ],
 )
-def test_weeks_and_months_are_scored_when_they_have_ended(
+def test_week_and_month_are_scored_after_their_end(
     changes: dict[str, Any], tick: str, partition: str, cron: str
 ) -> None:
-    """The usual tick of EventBridge makes the one due that ended an hour before."""
+    """The default schedule scores the partition that ended an hour before."""
     model = small_declaration("things", produced_by="sagemaker", **changes)
     definition = pipeline_definition(DEPLOYMENT, model, code_digest="0" * 64)
     found = requests(definition, {"ScheduledAt": tick}, EXECUTION)

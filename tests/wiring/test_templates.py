@@ -1,4 +1,4 @@
-"""The templates and the programs agree: what a template tells a program, the program's own parser takes."""
+"""Programs accept the settings and arguments that the CDK templates give them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 REGIONS = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
 BATCH = "20130201T060000Z-0123abcd"
-# What Lambda sets itself.
+# Lambda sets these itself.
 LAMBDA = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "c"}
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_api_reads_its_settings(templates: Templates, stage: str, region: str) -> None:
-    """The function's environment is a deployment of the right region, whose home is home."""
+def test_api_reads_its_settings(templates: Templates, stage: str, region: str) -> None:
+    """The function's environment describes its own region and the stage's home region."""
     function = templates.one(stage, f"api-{region}", "AWS::Lambda::Function")
     settings = ApiSettings.from_environment(
         {**function["Environment"]["Variables"], **LAMBDA, "AWS_REGION": region}
@@ -42,8 +42,8 @@ def test_the_api_reads_its_settings(templates: Templates, stage: str, region: st
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_load_job_parses_its_command_line(templates: Templates, stage: str) -> None:
-    """Glue's default arguments together with a run's own leave the load's arguments as they were."""
+def test_load_job_parses_its_command_line(templates: Templates, stage: str) -> None:
+    """Glue's default arguments do not change the arguments of a run."""
     deployment = SETTINGS[stage].deployment()
     job = templates.one(stage, "data", "AWS::Glue::Job")
     own = LoadArguments(
@@ -78,7 +78,7 @@ def test_the_load_job_parses_its_command_line(templates: Templates, stage: str) 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("task", ["code", "run"])
 def test_dagster_reads_its_settings(templates: Templates, stage: str, task: str) -> None:
-    """What loads the definitions is told all: services, regions, code of jobs, warehouse, API."""
+    """Code location and runs know services, regions, job code, warehouse and API."""
     settings = DagsterSettings.from_environment(variables(containers(templates, stage)[task]))
     assert settings.deployment.in_region(HOME) == SETTINGS[stage].deployment()
     assert settings.serving_regions == (AWAY,)
@@ -98,7 +98,7 @@ def rules(templates: Templates, stage: str, region: str) -> dict[int, list[str]]
 
 
 def matches(path: str, patterns: list[str]) -> bool:
-    """Tell whether one of the load balancer's patterns takes a path."""
+    """Whether one of the load balancer's patterns matches a path."""
     return any(
         re.fullmatch(re.escape(each).replace(r"\*", ".*").replace(r"\?", "."), path) for each in patterns
     )
@@ -106,7 +106,7 @@ def matches(path: str, patterns: list[str]) -> bool:
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
 def test_routes_load_balancer_and_firewall_agree(templates: Templates, stage: str, region: str) -> None:
-    """Each route of the OpenAPI document passes, by the rule that asks for a token if it needs one."""
+    """Every route passes the firewall and reaches the rule that checks tokens if it needs one."""
     public = SETTINGS[stage].public_documentation
     document = openapi_document(public_documentation=public)
     found = rules(templates, stage, region)
@@ -130,8 +130,8 @@ def test_routes_load_balancer_and_firewall_agree(templates: Templates, stage: st
 
 
 @pytest.mark.parametrize("path", ["/", "/admin", "/v2/models", "/healthz/x", "/.env"])
-def test_what_is_no_route_reaches_no_function(templates: Templates, path: str) -> None:
-    """Neither rule takes it, and the firewall refuses it before."""
+def test_unknown_path_is_blocked(templates: Templates, path: str) -> None:
+    """No load balancer rule matches it, and the firewall blocks it."""
     found = rules(templates, "prod", HOME)
     assert not matches(path, [*found[10], *found[20]])
     firewall = templates.one("prod", f"api-{HOME}", "AWS::WAFv2::WebACL")

@@ -1,4 +1,4 @@
-"""The wheel: complete, the same code as the checkout's, and no name of its own where users have theirs."""
+"""The wheel is complete, builds the checkout's archives and takes no top-level names of users."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FOLDERS = {"api_lambda", "aws_wire", "glue_scripts", "infra", "requirements", "s
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The wheel as it is published."""
+    """The wheel as published."""
     return zipfile.Path(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")
 def site_packages(wheel: zipfile.Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the wheel is installed in, and nobody may write to."""
+    """A folder with the unpacked wheel, which tests must not change."""
     folder = tmp_path_factory.mktemp("site-packages")
     wheel.root.extractall(folder)
     return folder
 
 
-def test_the_top_level_has_names_that_users_do_not_have(wheel: zipfile.Path) -> None:
-    """A repository has its own `infra` and `requirements`; a wheel's would be imported in their place."""
+def test_wheel_has_no_common_top_level_names(wheel: zipfile.Path) -> None:
+    """A repository's own `infra` or `requirements` must not be hidden by the wheel's."""
     names = {entry.name for entry in wheel.iterdir() if not entry.name.endswith(".dist-info")}
     assert names == {
         "mlpipe",
@@ -44,8 +44,8 @@ def test_the_top_level_has_names_that_users_do_not_have(wheel: zipfile.Path) -> 
     }
 
 
-def test_the_wheel_holds_all_that_git_has_of_its_folders(wheel: zipfile.Path) -> None:
-    """SQL, lock files, the CDK's package files and the template of a project are not code, and are needed."""
+def test_wheel_contains_all_files_of_its_folders(wheel: zipfile.Path) -> None:
+    """SQL, lock files, package files and templates are included as well as code."""
     git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     found = subprocess.check_output(git, cwd=ROOT, text=True).splitlines()
     listed = {path for path in found if (ROOT / path).is_file()}
@@ -62,12 +62,12 @@ def test_the_wheel_holds_all_that_git_has_of_its_folders(wheel: zipfile.Path) ->
 
 
 def files_in(folder: Path) -> set[Path]:
-    """Return all files but byte code."""
+    """Return all files except byte code."""
     return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
 def packaged(platform: Path, path: Path, out: Path) -> dict[str, bytes]:
-    """Return the archives that `infra.packaging` makes, by name."""
+    """Return the archives that `infra.packaging` builds, by name."""
     subprocess.run(
         [sys.executable, "-m", "infra.packaging", "--out", str(out)],
         cwd=platform,
@@ -80,10 +80,8 @@ def packaged(platform: Path, path: Path, out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
-def test_archives_of_the_installed_wheel_are_those_of_the_checkout(
-    site_packages: Path, tmp_path: Path
-) -> None:
-    """The same bytes under the same names, so a platform that is installed deploys what was tested."""
+def test_installed_wheel_builds_the_checkouts_archives(site_packages: Path, tmp_path: Path) -> None:
+    """An installed platform deploys exactly the code that was tested."""
     before = files_in(site_packages)
     installed = packaged(
         site_packages / "mlpipe_dagster" / "_platform", site_packages, tmp_path / "installed"
@@ -93,8 +91,8 @@ def test_archives_of_the_installed_wheel_are_those_of_the_checkout(
     assert files_in(site_packages) == before
 
 
-def test_the_platform_s_folder_is_found_in_the_wheel(site_packages: Path) -> None:
-    """The command and Dagster compare uploaded code with that which lies there."""
+def test_wheel_finds_its_platform_folder(site_packages: Path) -> None:
+    """The wheel compares uploaded code with its own copy, which equals the checkout's."""
     program = (
         "from pathlib import Path; "
         "from mlpipe_dagster.installed_platform import PLATFORM; "
@@ -102,7 +100,7 @@ def test_the_platform_s_folder_is_found_in_the_wheel(site_packages: Path) -> Non
         "print(PLATFORM, present_digest('glue_scripts', None))"
     )
 
-    def told(path: Path) -> list[str]:
+    def printed(path: Path) -> list[str]:
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=path.parent,
@@ -114,13 +112,13 @@ def test_the_platform_s_folder_is_found_in_the_wheel(site_packages: Path) -> Non
         )
         return done.stdout.split()
 
-    folder, digest = told(site_packages)
+    folder, digest = printed(site_packages)
     assert Path(folder) == site_packages / "mlpipe_dagster" / "_platform"
-    assert told(ROOT) == [str(ROOT), digest]
+    assert printed(ROOT) == [str(ROOT), digest]
 
 
-def test_a_project_names_the_versions_that_it_works_with(tmp_path: Path) -> None:
-    """Another version is refused with the place that asks for it, before anything is loaded."""
+def test_project_can_require_platform_versions(tmp_path: Path) -> None:
+    """Another version is refused with the required one; an invalid requirement is an error."""
     project = new_project(tmp_path / "project")
     marker = project.root / "pyproject.toml"
     text = marker.read_text()
