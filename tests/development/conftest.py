@@ -1,4 +1,4 @@
-"""Copies of the projects of the tests."""
+"""Fixtures: copies of the test projects."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def first(tmp_path: Path) -> CopiedProject:
-    """A copy of the project that never changes, to be changed."""
+    """A copy of the frozen project `first`, which a test may change."""
     return CopiedProject.of("first", tmp_path)

@@ -1,4 +1,4 @@
-"""The projects of the tests, copied so that nothing is written beside them."""
+"""Copies of the test projects, so that tests write nothing into the originals."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class CopiedProject:
         return cls(Project.at(copied))
 
     def write(self, path: str, content: str) -> None:
-        """Write a file of the project's package."""
+        """Write a file in the project's package."""
         target = self.project.package_folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
 
     def change(self, path: str, old: str, new: str) -> None:
-        """Replace a text in a file of the package; it must be there."""
+        """Replace a text that must occur in a file of the package."""
         content = (self.project.package_folder / path).read_text(encoding="utf-8")
         assert old in content
         self.write(path, content.replace(old, new))
 
     def json(self, capture: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
-        """Run a command of `mlpipe` with `--json`; return its exit status and what it printed."""
+        """Run an `mlpipe` command with `--json` and return its exit status and its parsed output."""
         capture.readouterr()
         status = main([*arguments, "--json"], DeploymentAccess(self.project))
         printed = capture.readouterr()

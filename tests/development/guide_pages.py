@@ -1,4 +1,4 @@
-"""The documents' pages as a reader takes them: files to write, and commands to type."""
+"""Read a documentation page as a reader would: files to write and commands to type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GuidePage:
     """A page.
 
     Attributes:
-        files: What stands in each file that the page names before a block, by path.
+        files: The content of each file that the page names before a code block, by path.
         commands: The lines of its console blocks.
     """
 
@@ -32,9 +32,9 @@ class GuidePage:
 
     @classmethod
     def read(cls, name: str) -> GuidePage:
-        """Return the page of a name.
+        """Read a page by its name.
 
-        A block belongs to the file that the paragraph before it begins with.
+        A block belongs to the file that is named at the start of the paragraph before it.
         """
         page = cls()
         named: str | None = None
@@ -65,5 +65,5 @@ def _block(lines: Iterator[str]) -> list[str]:
 
 
 def file_of(path: str) -> Path:
-    """Return the tests' own file of a path that a page names."""
+    """Return the test project's file for a path that a page names."""
     return PROJECTS / "bikes" / path.replace("src/acme/", "src/bikes/")

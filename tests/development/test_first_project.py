@@ -1,6 +1,6 @@
-"""The project that never changes: it stands for all that follow docs/project.md as of version 0.1.
+"""The frozen project `first` still works: it stands for all projects of docs/project.md as of version 0.1.
 
-What fails here breaks every project. See tests/projects/first/README.md before you edit anything.
+A failure here breaks every project. See tests/projects/first/README.md before you edit anything.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODELS = ["churn", "demand", "dock_load", "revenue"]
-# Window, held_out and gap of each training; where a file names no evaluated partitions, the defaults.
+# Window, held_out and gap of each training; a file without evaluated partitions has the defaults.
 RETRAINED = {"demand": (7, 3, 0), "dock_load": (6, 14, 1), "revenue": (3, 14, 1)}
 _FOLDER = PROJECTS / "first"
-# Of its files, names and contents. A change of the project is a change of the promise: do not renew it.
+# Of the names and contents of its files. Do not update it: the project stands for those of all users.
 _SHA256 = "46cccccd5180f56ab1b317a4548deb4a5b87e3872d9df84c5650d181770f4de9"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> CopiedProject:
-    """One copy for all tests, none of which changes it."""
+    """One copy for all tests, which none of them changes."""
     return CopiedProject.of("first", tmp_path_factory.mktemp("first"))
 
 
@@ -45,13 +45,13 @@ def digest_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def test_it_has_not_changed() -> None:
-    """Whoever wants to edit the project learns here why it may not be."""
+def test_first_project_is_unchanged() -> None:
+    """A failure points to the README that says why this project must not be edited."""
     assert digest_of(_FOLDER) == _SHA256, "Read tests/projects/first/README.md and take the change back."
 
 
-def test_nothing_is_wrong_with_it(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """`mlpipe check` finds no fault in declarations, functions, readers, codecs and sample data."""
+def test_check_finds_no_faults(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """`mlpipe check` accepts declarations, functions, readers, codecs and sample data."""
     status, document = project.json(capfd, "check")
     assert (status, document["faults"]) == (0, [])
     assert document["models"] == MODELS
@@ -64,7 +64,7 @@ def test_nothing_is_wrong_with_it(project: CopiedProject, capfd: pytest.CaptureF
 def test_each_model_can_be_tried(
     project: CopiedProject, capfd: pytest.CaptureFixture[str], model: str, rows: int, version: str | None
 ) -> None:
-    """Every kind of partition, table, source and codec runs, and all rows could be loaded."""
+    """Every kind of partition, table, source and codec works, and no row would be quarantined."""
     status, document = project.json(capfd, "try", model)
     assert (status, document["rows"], document["quarantined"]) == (0, rows, [])
     assert version in {None, document["model_version"]}
@@ -72,7 +72,7 @@ def test_each_model_can_be_tried(
 
 
 def test_metrics_of_all_kinds_are_computed(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Each declared metric has a value beside its baselines."""
+    """Every declared metric has a value."""
     _, document = project.json(capfd, "try", "demand", "--partition", "2026-03-19", "--rows", "1")
     assert [metric["name"] for metric in document["metrics"]] == [
         *("mae", "rmse", "mape", "r2", "pinball_0.9", "roc_auc", "log_loss", "cost")
@@ -84,10 +84,10 @@ def test_metrics_of_all_kinds_are_computed(project: CopiedProject, capfd: pytest
     )
 
 
-def test_rows_are_shown_as_both_stores_hold_them(
+def test_stored_rows_are_shown_after_cleaning(
     project: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows are cleaned: a column is dropped, one renamed, and no value has become its default."""
+    """Columns are dropped and renamed as in the stores, with Snowflake's types."""
     _, document = project.json(capfd, "try", "demand", "--partition", "2026-03-19", "--rows", "1")
     [row] = map(json.loads, document["stored"])
     assert {"station", "day", "dock_count", "starts_at", "correction"} <= row.keys()
@@ -95,15 +95,15 @@ def test_rows_are_shown_as_both_stores_hold_them(
     assert {each["column"]: each["snowflake"] for each in document["columns"]}["revenue"] == "NUMBER(10,2)"
 
 
-def test_no_model_sees_the_future(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Features stay as they are without what came later, though there is some."""
+def test_no_model_leaks_future_data(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The features do not change when later data is removed."""
     status, document = project.json(capfd, "check", "--leaks")
     assert (status, [each["leaks"] for each in document["leaks"]]) == (0, [[], [], [], []])
     assert all(each["taken_away"]["files"] for each in document["leaks"])
 
 
-def test_dagster_loads_it(project: CopiedProject) -> None:
-    """The two lines of `definitions.py` give the assets, jobs and schedules of all its models."""
+def test_dagster_loads_the_project(project: CopiedProject) -> None:
+    """The two lines of `definitions.py` define the assets of all models."""
     program = (
         "import json; from first.definitions import defs; "
         "print(json.dumps([spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()]))"
@@ -125,16 +125,16 @@ def test_dagster_loads_it(project: CopiedProject) -> None:
 
 
 @pytest.mark.parametrize(("model", "counts"), RETRAINED.items())
-def test_the_partitions_that_a_training_names_are_counted(
+def test_training_by_partitions_becomes_counts(
     project: CopiedProject, model: str, counts: tuple[int, int, int]
 ) -> None:
-    """A model that names days, hours or months is retrained on as many, without an edit."""
+    """A training declared by partitions is repeated on as many partitions, without an edit."""
     training = declaration_of(model, project.project.defs).retraining
     assert training is not None
     assert (training.window, training.held_out, training.gap) == counts
 
 
-def test_each_model_with_a_training_gets_a_pipeline(project: CopiedProject) -> None:
-    """A deployment provisions what retrains it."""
+def test_each_model_with_training_gets_a_pipeline(project: CopiedProject) -> None:
+    """A deployment provisions a retraining pipeline for exactly these models."""
     provisioned = provisioned_models(project.project)
     assert [each.name for each in provisioned if each.retrained is not None] == list(RETRAINED)

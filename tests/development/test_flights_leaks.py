@@ -1,4 +1,4 @@
-"""The example's own models see nothing of the future, and a reader of theirs that did would be noticed."""
+"""The example's models do not use future data, and a reader that did would be found."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def flights(tmp_path: Path) -> CopiedProject:
-    """A copy of the example."""
+    """A copy of the example project."""
     left_out = shutil.ignore_patterns(".*", "__pycache__")
     return CopiedProject(
         Project.at(shutil.copytree(ROOT / "examples" / "flights", tmp_path / "flights", ignore=left_out))
     )
 
 
-def test_no_model_of_the_example_sees_the_future(
+def test_no_example_model_leaks_future_data(
     flights: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is wrong with the example, and nothing of a day is known when it begins."""
+    """`mlpipe check --leaks` finds neither faults nor leaks in the example."""
     status, document = flights.json(capfd, "check", "--leaks")
     assert (status, document["faults"]) == (0, [])
     assert {each["model"]: each["leaks"] for each in document["leaks"]} == {
@@ -35,10 +35,8 @@ def test_no_model_of_the_example_sees_the_future(
     }
 
 
-def test_an_arrival_that_is_told_too_early_is_noticed(
-    flights: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A flight that lands after midnight is not known at midnight."""
+def test_arrival_known_too_early_is_found(flights: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A reader that shows a flight's arrival before it landed changes features and outcomes."""
     flights.change(
         "readers.py", "known.loc[~(arrived <= moment), list(ARRIVAL_COLUMNS)] = np.nan", "del arrived"
     )
@@ -47,5 +45,5 @@ def test_an_arrival_that_is_told_too_early_is_noticed(
     assert status == 1
     found = {(leak["function"], leak["column"]) for leak in looked["leaks"]}
     assert {("features", "yesterday_delay"), ("features", "route_delay")} <= found
-    # Of entities that are there only with later data no column is told.
+    # An entity that exists only with later data is reported without a column.
     assert ("outcomes", None) in found

@@ -1,4 +1,4 @@
-"""The guides' files are those of a project of the tests, and each of their commands is run."""
+"""The guides show tested files, and each of their commands is run by a test."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.development.guide_pages import GUIDES, GuidePage, file_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What a person writes for each model, at most.
+# The maximum number of lines that a person writes for each model.
 _MOST_LINES = {"demand": 60, "dock_load": 60, "churn": 25}
-# It needs a bucket and AWS's command line: what it puts there, `mlpipe data` does as well.
+# It needs a bucket and the AWS CLI; `mlpipe data` uploads the same files.
 _NOT_RUN = ("aws s3 cp ",)
-# The other pages' commands, by how they begin, and the test that runs such a one.
+# Commands of the other pages by their first words, and the test that runs each of them.
 _RUN_BY = {
     "dg scaffold defs": "wiring/test_created_project.py",
     "mlpipe try": "development/test_trials.py",
@@ -34,21 +34,21 @@ _RUN_BY = {
     "mlpipe load": "end_to_end/test_first_models.py",
     "mlpipe batches": "dagster/cli/test_cli_documents.py",
 }
-# Of a shell, of an HTTP client, and of AWS itself.
+# Commands of a shell, an HTTP client and AWS.
 _OF_OTHERS = ("set -a;", "curl ", "aws sagemaker ", "  --")
 _PROGRAMS = Path(sys.executable).parent
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_guide_shows_the_files_that_are_tested(name: str) -> None:
-    """What a reader copies is what the tests run."""
+def test_guide_shows_the_tested_files(name: str) -> None:
+    """Readers copy exactly the files that the tests run."""
     page = GuidePage.read(name)
     assert {path for path in page.files if path.endswith("defs.yaml")}
     assert {path: file_of(path).read_text(encoding="utf-8") for path in page.files} == page.files
 
 
-def test_the_guides_show_whole_models() -> None:
-    """No file of a model is left out, so that the models run as they are shown."""
+def test_guides_show_complete_models() -> None:
+    """The guides leave out no file of a model, so the models run as shown."""
     shown = {file_of(path) for name in GUIDES for path in GuidePage.read(name).files}
     defs = PROJECTS / "bikes" / "src" / "bikes" / "defs"
     written = {path for path in defs.glob("*/*") if path.suffix in {".py", ".yaml"}}
@@ -56,8 +56,8 @@ def test_the_guides_show_whole_models() -> None:
 
 
 @pytest.mark.parametrize("model", _MOST_LINES)
-def test_a_model_takes_few_lines(model: str) -> None:
-    """Declaration, functions and packages of a model fit on a screen."""
+def test_model_needs_few_lines(model: str) -> None:
+    """A model's declaration, functions and requirements stay below its line limit."""
     files = [
         path for path in (PROJECTS / "bikes" / "src" / "bikes" / "defs" / model).iterdir() if path.is_file()
     ]
@@ -69,7 +69,7 @@ def test_a_model_takes_few_lines(model: str) -> None:
 
 @pytest.fixture
 def clean_project(tmp_path: Path) -> Iterator[Path]:
-    """A project that `mlpipe init` has just written, with the guides' data beside its own."""
+    """A new project of `mlpipe init`, with the guides' sample data added to its own."""
     run("mlpipe init acme", tmp_path)
     package = tmp_path / "acme" / "src" / "acme"
     own = package / "sample_data.py"
@@ -83,7 +83,7 @@ def clean_project(tmp_path: Path) -> Iterator[Path]:
         "def objects():\n    yield from orders_data.objects()\n    yield from bikes_data.objects()\n"
     )
     yield tmp_path / "acme"
-    # Environments are links into the cache of packages; nothing else is large.
+    # Only the environments are large, and they link into the package cache.
     shutil.rmtree(tmp_path / "acme" / ".mlpipe", ignore_errors=True)
 
 
@@ -108,8 +108,8 @@ def run(command: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", GUIDES)
-def test_a_guide_can_be_followed_in_a_clean_project(name: str, clean_project: Path) -> None:
-    """A reader who writes the files and types the commands gets a model that can be tried."""
+def test_guide_can_be_followed_in_a_new_project(name: str, clean_project: Path) -> None:
+    """A reader who writes the files and runs the commands gets a model that can be tried."""
     page = GuidePage.read(name)
     for path, content in page.files.items():
         target = clean_project / path
@@ -123,8 +123,8 @@ def test_a_guide_can_be_followed_in_a_clean_project(name: str, clean_project: Pa
 
 
 @pytest.mark.parametrize("name", ["project", "adding-a-model"])
-def test_each_command_of_the_other_pages_is_run_by_a_test(name: str) -> None:
-    """Whoever adds a command to a page names the test that runs it."""
+def test_each_command_of_other_pages_is_run_by_a_test(name: str) -> None:
+    """A new command on these pages needs an entry that names its test."""
     for command in GuidePage.read(name).commands:
         if command.startswith(_OF_OTHERS):
             continue

@@ -1,4 +1,4 @@
-"""`mlpipe check --leaks`: whoever looks into the future is noticed, with entity and column."""
+"""`mlpipe check --leaks` reports use of future data with entity and column."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tests.development.copied_projects import CopiedProject
 
 
-def test_a_leaking_reader_is_noticed(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """A reader that says it is right, and reads tomorrow's file, changes the features of today."""
+def test_leaking_reader_is_found(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A reader that also reads tomorrow's file changes the features of today."""
     first.change(
         "readers.py",
         "for day in [*files.earlier(), partition]:",
@@ -33,10 +33,10 @@ def test_a_leaking_reader_is_noticed(first: CopiedProject, capfd: pytest.Capture
     agree(documented()["check"], document)
 
 
-def test_a_leak_within_a_file_is_noticed_by_sample_data_that_tells_the_moment(
+def test_leak_within_a_file_is_found_with_as_of(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A day's file grows after the day began; a generator that takes `as_of` can say what it held then."""
+    """A generator that accepts `as_of` can return a file as it was at that time."""
     asked = ("check", "demand", "--leaks", "--partition", "2026-03-15")
     _, document = first.json(capfd, *asked)
     later_files = document["leaks"][0]["taken_away"]["files"]
@@ -52,10 +52,10 @@ def test_a_leak_within_a_file_is_noticed_by_sample_data_that_tells_the_moment(
     assert document["leaks"][0]["taken_away"]["files"] == later_files + 1
 
 
-def test_a_function_that_fails_without_later_data_is_told(
+def test_function_that_needs_later_data_is_reported(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Who needs tomorrow's file to run at all is told the file and the own line."""
+    """The error names the missing file and the project's own line."""
     first.change(
         "readers.py",
         "content = files.find(files.path(day))",
@@ -69,10 +69,8 @@ def test_a_function_that_fails_without_later_data_is_told(
     assert document["leaks"][0]["error"]["lines"][0].startswith("first/readers.py:")
 
 
-def test_later_times_of_a_source_without_known_at_are_listed(
-    first: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A day's own trips are in the day's file: who forgot `known_at` reads that the features see them."""
+def test_missing_known_at_is_reported(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without `known_at`, later times that the features can see are listed with source and column."""
     status, document = first.json(capfd, "check", "demand", "--leaks")
     assert (status, document["leaks"][0]["later_times"]) == (0, [])
     first.change("defs/demand/defs.yaml", "      known_at: started_at\n", "")

@@ -1,4 +1,4 @@
-"""`mlpipe check` names file and line of whatever is wrong with a project, all at once."""
+"""`mlpipe check` reports all faults of a project at once, with file and line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from tests.development.copied_projects import CopiedProject
 
 
-def test_all_faults_are_told_at_once(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Declarations, functions, readers, codecs, metrics, packages and locks are looked at together."""
+def test_all_faults_are_reported_at_once(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Faults in declarations, functions, readers, metrics, imports and locks are in one report."""
     first.change("defs/churn/defs.yaml", "codec: means", "codec: Means!")
     first.change("defs/dock_load/features.py", "(partition, readings)", "(partition, reading)")
     first.change("readers.py", "class Weather:", "class Forecast:")
@@ -35,8 +35,8 @@ def test_all_faults_are_told_at_once(first: CopiedProject, capfd: pytest.Capture
     assert "boosting.in" in told[None, str(first.project.requirements)]
 
 
-def test_sample_data_has_what_trying_needs(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """A model whose sources never meet in one partition cannot be tried."""
+def test_sample_data_must_cover_all_sources(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A model cannot be tried if no partition has data of all its sources."""
     first.change("sample_data.py", 'f"raw/weather/', 'f"raw/forecasts/')
     status, document = first.json(capfd, "check")
     assert status == 1
@@ -44,15 +44,15 @@ def test_sample_data_has_what_trying_needs(first: CopiedProject, capfd: pytest.C
     assert "lacks weather" in document["faults"][0]["what"]
 
 
-def test_a_generator_that_fails_is_a_fault(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its own line is told."""
+def test_failing_generator_is_reported(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The fault names the line of the sample data generator."""
     first.change("sample_data.py", "    dice = random.Random(1)\n", "    dice = random.Rando(1)\n")
     _, document = first.json(capfd, "check")
     assert "sample_data.py:19 in objects" in document["faults"][0]["what"]
 
 
-def test_stages_are_judged(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """A wrong member is told with its line, and a bucket that no stage allows with the declaration's."""
+def test_stages_are_checked(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Invalid settings and buckets that a stage does not allow are faults; a project needs no stages."""
     stages = first.project.stages_file
     right = stages.read_text()
     stages.write_text(right.replace("monthly_budget_dollars: 600", "monthly_budget_dollars: much"))

@@ -1,4 +1,4 @@
-"""`mlpipe try` says of a function what its author needs: the row, the reason, the line."""
+"""`mlpipe try` reports the row, the reason and the line that a model's author needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from tests.development.copied_projects import CopiedProject
 
 
-def test_each_row_that_would_be_quarantined_is_told_with_its_reason(
+def test_quarantined_rows_are_reported_with_reasons(
     first: CopiedProject, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong number, no key and a doubled key cost their rows; of so few rows, the batch as well."""
+    """Invalid rows are listed, and so is the refusal of a batch with too many of them."""
     first.write(
         "defs/revenue/predict.py",
         "import pandas as pd\n\n\ndef predict(features, model, previous):\n"
@@ -37,10 +37,8 @@ def test_each_row_that_would_be_quarantined_is_told_with_its_reason(
     assert document["batch_fault"] == "4 of 5 rows were refused, and 0 may be"
 
 
-def test_a_batch_without_a_row_for_each_row_of_features_would_not_be_delivered(
-    first: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The score job ends with the same words, so a trial does not let them pass."""
+def test_missing_prediction_is_a_batch_fault(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A trial fails where the score job would fail, with the same message."""
     first.change("defs/revenue/predict.py", "return pd", "features = features.iloc[1:]\n    return pd")
     status, document = first.json(capfd, "try", "revenue")
     assert status == 1
@@ -48,10 +46,8 @@ def test_a_batch_without_a_row_for_each_row_of_features_would_not_be_delivered(
     assert document["batch_fault"] == "predict returned no prediction for row 1 of the features"
 
 
-def test_an_error_shows_the_authors_own_lines(
-    first: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Function, partition and the project's lines are told, those of the platform are not."""
+def test_error_shows_only_the_projects_lines(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The error names function and partition, and omits the platform's lines."""
     first.write(
         "defs/revenue/features.py",
         "def features(partition, sales):\n    return helper(sales)\n\n\n"
@@ -68,10 +64,8 @@ def test_an_error_shows_the_authors_own_lines(
     ]
 
 
-def test_what_a_function_prints_is_no_part_of_the_answer(
-    first: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Prints reach the terminal by standard error, so that standard output stays one JSON document."""
+def test_prints_of_functions_go_to_stderr(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """Standard output stays one JSON document."""
     first.change(
         "defs/churn/predict.py", "    known =", "    print('looked at', len(features), 'rows')\n    known ="
     )
@@ -83,7 +77,7 @@ def test_what_a_function_prints_is_no_part_of_the_answer(
 
 
 def test_sensitive_values_are_not_shown(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """A column that nobody is to see is named, and its values are not."""
+    """A sensitive column is listed without its values."""
     first.change("defs/churn/defs.yaml", "type: double}", "type: double, sensitive: true}")
     _, document = first.json(capfd, "try", "churn", "--rows", "1")
     assert document["stored"] == ['{"churn_probability":"(sensitive)","customer_id":"C0"}']
@@ -92,7 +86,7 @@ def test_sensitive_values_are_not_shown(first: CopiedProject, capfd: pytest.Capt
 def test_other_data_can_be_tried(
     first: CopiedProject, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A folder that is laid out as the data bucket stands in for the sample data."""
+    """`--data` reads a folder with the layout of the data bucket in place of the sample data."""
     first.json(capfd, "try", "churn")
     (first.project.state_folder / "sample_data").rename(tmp_path / "elsewhere")
     status, document = first.json(capfd, "try", "churn", "--data", str(tmp_path / "elsewhere"))
@@ -104,7 +98,7 @@ def test_other_data_can_be_tried(
 
 
 def test_queries_are_answered_by_sample_data(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """The answer of a query for a partition is a file, because no sample data runs SQL."""
+    """A sample file holds a query's result for a partition, because no SQL runs in a trial."""
     first.change(
         "defs/revenue/defs.yaml",
         '      format: parquet\n      path: "raw/sales/{partition}.parquet"\n',
@@ -122,10 +116,10 @@ def test_queries_are_answered_by_sample_data(first: CopiedProject, capfd: pytest
 
 @pytest.mark.parametrize("command", [("try", "demand"), ("check", "demand", "--leaks")])
 @pytest.mark.parametrize("partition", ["2026-03-08", "2027-01-01", "2026-03", "2026-03-16T05"])
-def test_a_partition_that_the_model_has_not_is_told(
+def test_unknown_partition_is_refused(
     first: CopiedProject, capfd: pytest.CaptureFixture[str], command: tuple[str, ...], partition: str
 ) -> None:
-    """Before any function is blamed for it."""
+    """The error names the model's first partition instead of blaming a function."""
     status, document = first.json(capfd, *command, "--partition", partition)
     assert status == 1
     error = document["error"] if command[0] == "try" else document["leaks"][0]["error"]
@@ -135,17 +129,15 @@ def test_a_partition_that_the_model_has_not_is_told(
     )
 
 
-def test_a_partition_without_data_is_told(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """The message names the source and what is to be done."""
+def test_partition_without_data_is_reported(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """The error names the source and the partition."""
     status, document = first.json(capfd, "try", "churn", "--partition", "2026-W40")
     assert status == 1
     assert "Source customers has no data for 2026-W40" in document["error"]["what"]
 
 
-def test_a_trial_learns_from_the_partitions_before(
-    first: CopiedProject, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A few of them: the last ones are kept to be evaluated on, and what is tried is not learned from."""
+def test_trial_trains_on_earlier_partitions(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
+    """A trial trains on a few partitions and evaluates on the last ones before the tried one."""
     _, document = first.json(capfd, "try", "demand", "--partition", "2026-03-18")
     assert document["training"]["partitions"] == [f"2026-03-{day}" for day in (11, 12, 13, 14, 15)]
     assert document["evaluated_on"] == ["2026-03-16", "2026-03-17"]

@@ -1,4 +1,4 @@
-"""Answers off the wire: what http.client reads we read, what is not one whole answer is a fault."""
+"""The HTTP reader agrees with http.client and refuses everything that is not one complete answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def read(content: bytes, *, piece: int = 65_536, needs_length: bool = False) -> HttpAnswer:
-    """Read what a peer sends in pieces before it closes."""
+    """Read an answer that arrives in pieces before the connection closes."""
     reader = AnswerReader(MOST, needs_length=needs_length)
     for start in range(0, len(content), piece):
         answer = reader.feed(content[start : start + piece])
@@ -53,13 +53,13 @@ def read(content: bytes, *, piece: int = 65_536, needs_length: bool = False) -> 
     ids=["length", "no reason", "close", "old", "to the end", "empty", "interim", "chunks"],
 )
 @pytest.mark.parametrize("piece", [1, 65_536])
-def test_whole_answers(content: bytes, answer: HttpAnswer, piece: int) -> None:
-    """Status and body, at once or byte by byte; whether the connection may serve another request."""
+def test_complete_answers_are_read(content: bytes, answer: HttpAnswer, piece: int) -> None:
+    """Status, body and reusability are right, in one piece and byte by byte."""
     assert read(content, piece=piece) == answer
 
 
-def test_more_than_an_answer_ends_the_connection() -> None:
-    """What follows unasked must not be taken for what is asked next."""
+def test_surplus_bytes_make_connection_unusable() -> None:
+    """Bytes after an answer must not be read as the answer to the next request."""
     content = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabX"
     assert read(content) == (HttpAnswer(200, b"ab", is_reusable=False))
 
@@ -89,14 +89,14 @@ def test_more_than_an_answer_ends_the_connection() -> None:
     ],
     ids=lambda content: f"{len(content)} bytes",
 )
-def test_what_is_not_one_whole_answer_is_a_fault(content: bytes) -> None:
-    """Cut off, too long, of two lengths, or not HTTP."""
+def test_incomplete_or_invalid_answer_is_refused(content: bytes) -> None:
+    """Truncated, oversized, ambiguous and non-HTTP answers are errors."""
     with pytest.raises(BrokenAnswerError):
         read(content)
 
 
-def test_a_peer_that_closes_without_a_byte_is_told_apart() -> None:
-    """It may have closed before it saw the request, so another connection is worth a try."""
+def test_connection_closed_without_answer_is_a_reset() -> None:
+    """The server may not have seen the request, so callers may retry on another connection."""
     with pytest.raises(ConnectionResetError):
         read(b"")
 
@@ -113,7 +113,7 @@ def test_a_peer_that_closes_without_a_byte_is_told_apart() -> None:
 def test_http_client_reads_the_same(
     body: bytes, sizes: list[int] | None, status: int, names: dict[str, str]
 ) -> None:
-    """Whatever a server sends by the rules, in chunks of any size or in one piece."""
+    """Any valid answer, chunked or with a length, is read like http.client reads it."""
     lines = [f"HTTP/1.1 {status} Told", *(f"{name}: {value}" for name, value in names.items())]
     if sizes is None:
         sent = body
@@ -141,8 +141,8 @@ def test_http_client_reads_the_same(
 
 @settings(deadline=None, max_examples=200)
 @given(content=st.binary(max_size=300) | st.binary(max_size=100).map(b"HTTP/1.1 200 OK\r\n".__add__))
-def test_any_bytes_are_an_answer_or_a_fault(content: bytes) -> None:
-    """Whatever a peer sends, nothing but the named faults is raised."""
+def test_random_bytes_give_an_answer_or_a_known_error(content: bytes) -> None:
+    """No input raises any other exception."""
     try:
         answer = read(content)
     except (BrokenAnswerError, ConnectionResetError):
@@ -152,8 +152,8 @@ def test_any_bytes_are_an_answer_or_a_fault(content: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(1, 40))
-def test_an_answer_is_read_however_it_arrives(body: bytes, size: int) -> None:
-    """With a length or in chunks, cut anywhere: the same body, and no sooner than it is whole."""
+def test_answer_is_read_in_pieces_of_any_size(body: bytes, size: int) -> None:
+    """The body is the same wherever the bytes are cut, and is not returned before it is complete."""
     chunked = b"".join(
         b"%x;x=y\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7)
     )
@@ -182,14 +182,14 @@ def test_an_answer_is_read_however_it_arrives(body: bytes, size: int) -> None:
     ],
     ids=["protocol", "no length", "length", "chunk", "altered", "endless head"],
 )
-def test_what_is_no_answer_is_not_believed(content: bytes) -> None:
-    """Another protocol, no length, or a body that was altered: refused before the peer closes."""
+def test_invalid_answer_is_refused_before_connection_closes(content: bytes) -> None:
+    """Other protocols, answers without a length and altered bodies are refused early."""
     with pytest.raises(BrokenAnswerError):
         AnswerReader(MOST, needs_length=True).feed(content)
 
 
-def test_a_body_that_amazon_summed_up_is_compared_with_its_sum() -> None:
-    """The right sum passes, however the body comes."""
+def test_body_with_matching_crc32_is_accepted() -> None:
+    """A correct checksum of AWS is accepted for plain and chunked bodies."""
     head = b"HTTP/1.1 200 OK\r\nX-Amz-Crc32: 2745614147\r\n"
     sized, chunked = b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     for content in (head + sized, head + chunked):
@@ -197,7 +197,7 @@ def test_a_body_that_amazon_summed_up_is_compared_with_its_sum() -> None:
 
 
 @pytest.mark.parametrize("line", [b"X: a\rb", b"X: a\nContent-Length: 1", b"\nX: a", b"X"])
-def test_a_line_that_others_might_read_as_two_is_refused(line: bytes) -> None:
-    """A bare carriage return or line feed ends no line, and stands in none."""
+def test_ambiguous_header_line_is_refused(line: bytes) -> None:
+    """A bare carriage return or line feed neither ends a header line nor may occur in one."""
     with pytest.raises(BrokenAnswerError):
         read(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 2\r\n\r\n{}" % line)

@@ -1,4 +1,4 @@
-"""Requests are signed as botocore signs them, whatever they hold and whenever they are sent."""
+"""Requests are signed like botocore signs them, for any body, time and credentials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1_700_000_000
 
 
 def signer_of(credentials: Any, **options: Any) -> RequestSigner:
-    """Return a signer for DynamoDB, if nothing else is asked for."""
+    """Return a signer, for DynamoDB by default."""
     service = {"service": "dynamodb", "content_type": "application/x-amz-json-1.0"}
     return RequestSigner(lambda: credentials, REGION, **{"host": "host", **service, **options})
 
@@ -28,16 +28,16 @@ def signer_of(credentials: Any, **options: Any) -> RequestSigner:
 def authorization_by_botocore(
     url: str, headers: dict[str, str], body: bytes, credentials: Credentials, service: str
 ) -> str:
-    """Return botocore's authorization of a request with these headers, at the moment that they say."""
+    """Return botocore's authorization of a request at the time in its headers."""
     request = AWSRequest("POST", url, data=body, headers=headers)
     request.context["timestamp"] = headers["x-amz-date"]
-    signer = _SigV4AtAMoment(credentials, service, REGION)
+    signer = _SigV4AtRequestTime(credentials, service, REGION)
     signer.add_auth(request)
     return request.headers["Authorization"]
 
 
-class _SigV4AtAMoment(SigV4Auth):
-    """botocore's signature, at the moment that the request says."""
+class _SigV4AtRequestTime(SigV4Auth):
+    """botocore's signer at the time that the request names."""
 
     def add_auth(self, request: Any) -> None:
         canonical = self.canonical_request(request)
@@ -47,8 +47,8 @@ class _SigV4AtAMoment(SigV4Auth):
 
 
 @given(st.binary(max_size=300), st.integers(1_400_000_000, 2_000_000_000), st.none() | st.just("a/token+="))
-def test_requests_are_signed_as_botocore_signs_them(body: bytes, now: int, token: str | None) -> None:
-    """Whatever the body, the moment and the credentials: the same signature over the same headers."""
+def test_requests_are_signed_like_botocore(body: bytes, now: int, token: str | None) -> None:
+    """Any body, time and session token gives botocore's signature over the same headers."""
     credentials = Credentials("AKIDEXAMPLE", "secret/key", token)
     host = "dynamodb.eu-west-1.amazonaws.com"
     signer = signer_of(credentials.get_frozen_credentials(), host=host, clock=lambda: now + 0.5)
@@ -61,10 +61,8 @@ def test_requests_are_signed_as_botocore_signs_them(body: bytes, now: int, token
 @pytest.mark.parametrize("token", [None, "session-token/+="])
 @pytest.mark.parametrize("url", ["http://127.0.0.1:4566/", "https://dynamodb.eu-west-1.amazonaws.com/"])
 @pytest.mark.parametrize("service", ["dynamodb", "secretsmanager"])
-def test_every_service_s_requests_are_signed_as_botocore_signs_them(
-    url: str, token: str | None, service: str
-) -> None:
-    """With the protocol of each, with and without a token, by any address."""
+def test_signatures_match_botocore_for_each_service(url: str, token: str | None, service: str) -> None:
+    """The signature is right with and without a session token, for HTTP and HTTPS addresses."""
     signer = signer_of(
         SigningCredentials(*KEYS, token),
         host=url.split("/")[2],
@@ -79,8 +77,8 @@ def test_every_service_s_requests_are_signed_as_botocore_signs_them(
         assert signed == theirs
 
 
-def test_a_path_and_a_target_are_signed() -> None:
-    """An endpoint may have a path, and operations that follow each other within a second do not mix."""
+def test_path_and_target_are_signed() -> None:
+    """An endpoint may have a path, and operations within one second get their own signatures."""
     signer = signer_of(SigningCredentials(*KEYS, None), path="/local", clock=lambda: NOW)
     for operation in ("GetItem", "Query", "GetItem"):
         headers = signer.headers(f"DynamoDB_20120810.{operation}", b"{}")
@@ -92,8 +90,8 @@ def test_a_path_and_a_target_are_signed() -> None:
         assert signed == theirs
 
 
-def test_credentials_that_were_renewed_are_used() -> None:
-    """Each second's requests are signed by the credentials of that second."""
+def test_renewed_credentials_are_used() -> None:
+    """New credentials are used from the next second on."""
     now, credentials = [float(NOW)], Credentials("OLD", "old")
     signer = signer_of(credentials, clock=lambda: now[0])
     assert "Credential=OLD/" in signer.headers("t", b"")["authorization"]
@@ -103,8 +101,8 @@ def test_credentials_that_were_renewed_are_used() -> None:
     assert signer.headers("t", b"") == fresh.headers("t", b"")
 
 
-def test_a_signature_s_key_changes_with_the_day() -> None:
-    """A process that lives past midnight signs with the new day's key."""
+def test_signing_key_changes_with_the_day() -> None:
+    """A process that runs past midnight signs with the new day's key."""
     now, credentials = [0.0], SigningCredentials("a", "b", None)
     signer = signer_of(credentials, clock=lambda: now[0])
     first = signer.headers("t", b"")["authorization"]
@@ -115,6 +113,6 @@ def test_a_signature_s_key_changes_with_the_day() -> None:
     assert "19700102" in second
 
 
-def test_credentials_do_not_show_their_secrets() -> None:
-    """Neither secret key nor token stands in the text of the credentials, which a traceback may print."""
+def test_credentials_repr_hides_secrets() -> None:
+    """A traceback that prints credentials shows neither secret key nor token."""
     assert repr(SigningCredentials("AKID", "secret", "token")) == "SigningCredentials(access_key='AKID')"
