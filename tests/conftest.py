@@ -1,4 +1,4 @@
-"""The local stack for tests: real servers, started by the same commands as a person's."""
+"""Fixtures and hooks for all tests, among them local stacks started by the real commands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Heed interrupts, which a run in the background of a shell ignores, as does all that it starts."""
+    """React to Ctrl-C even in a background run, where the shell makes processes ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that are given the most time, so that no worker idles beside them at the end."""
+    """Run the files with the longest timeouts first, so that no worker idles at the end."""
     usual = float(items[0].config.getini("timeout")) if items else 0
     given: dict[Path, float] = {}
     for item in items:
@@ -30,12 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_slow = item.get_closest_marker("slow") is not None
         seconds = deadline.args[0] if deadline else usual if is_slow else 0
         given[item.path] = max(seconds, given.get(item.path, 0))
-    # Files that are given as much stay in the random order of the run.
+    # The sort is stable: files with equal timeouts keep the run's random order.
     items.sort(key=lambda item: -given[item.path])
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Leave the time at which a value was compressed out of its test's name.
+    """Give gzip values a fixed test id, because their bytes contain the time of compression.
 
     Workers that collect a second apart would find different tests, and xdist would run none of them.
     """
@@ -44,13 +44,13 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.fixture(autouse=True)
 def own_pipes_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a Pipes context of its own: a process keeps the first one, and tests share a process."""
+    """Give each test a new Pipes context, because a process would keep the first one."""
     monkeypatch.setattr(dagster_pipes.PipesContext, "_instance", None)
 
 
 @pytest.fixture(scope="session")
 def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """A whole, provisioned stack for the session; under xdist each worker has its own."""
+    """A complete, provisioned stack for the session; each xdist worker has its own."""
     run = StackRun(tmp_path_factory.mktemp("stack") / "state")
     try:
         run.up()
@@ -61,7 +61,7 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
 
 @pytest.fixture(scope="session")
 def aws_client(local_stack: LocalStack) -> Callable[[str], Any]:
-    """Return a function that makes a boto3 client of the stack for a service, say `dynamodb`."""
+    """Return a function that makes a boto3 client of the stack for a service such as `dynamodb`."""
     environment = local_stack.environment
 
     def make(service: str) -> Any:
@@ -73,7 +73,7 @@ def aws_client(local_stack: LocalStack) -> Callable[[str], Any]:
 
 @pytest.fixture
 def new_stack(tmp_path: Path) -> Iterator[Callable[..., StackRun]]:
-    """Return a function that names a stack of the given components; each is taken down in the end."""
+    """Return a function that makes a stack of the given components; all are stopped after the test."""
     runs: list[StackRun] = []
 
     def make(*only: str) -> StackRun:

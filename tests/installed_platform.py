@@ -1,4 +1,4 @@
-"""The platform as a user installs it: the wheel and its locked packages, in an environment of their own."""
+"""The platform as users install it: the wheel and its locked packages in a separate environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InstalledPlatform:
     environment: Path
 
     def run(self, folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs in a folder, as a person would, with standard error in its output."""
+        """Run one of the environment's programs in a folder, with standard error in its output."""
         return subprocess.run(
             [str(self.environment / "bin" / words[0]), *words[1:]],
             cwd=folder,
@@ -38,7 +38,7 @@ class InstalledPlatform:
         )
 
     def variables(self, **more: str) -> dict[str, str]:
-        """Return the environment variables of a person who has activated the environment."""
+        """Return the variables of a shell in which the environment is active."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLPIPE_"))
         }
@@ -52,7 +52,7 @@ class InstalledPlatform:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build the wheel as it is published, and return it."""
+    """Build the wheel as published and return it."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, capture_output=True, timeout=_BUILD_SECONDS, check=True)
     (built,) = folder.glob("*.whl")
@@ -60,7 +60,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def install_platform(folder: Path) -> InstalledPlatform:
-    """Make an environment in a folder, with the wheel and the packages that Dagster's image has."""
+    """Make an environment with the wheel and the locked packages of Dagster's image."""
     wheel, environment = build_wheel(folder), folder / "environment"
     program, python = uv.find_uv_bin(), str(environment / "bin" / "python")
     lock = str(ROOT / "requirements" / "runtime.lock")

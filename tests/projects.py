@@ -1,4 +1,4 @@
-"""The project of this repository, and small ones that a test makes."""
+"""This repository's example project, and new projects that tests make."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ root_module = "{package}"
 
 
 def new_project(root: Path, package: str = "acme") -> Project:
-    """Write a project without any model, and return it."""
+    """Write a project without models and return it."""
     defs = root / "src" / package / "defs"
     defs.mkdir(parents=True)
     (root / "pyproject.toml").write_text(_MARKER.format(package=package))

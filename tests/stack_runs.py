@@ -1,4 +1,4 @@
-"""Run the local stack's own commands on a stack that a test has for itself."""
+"""Run the local stack's own commands on a stack of one test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMMAND_SECONDS = 240
 
 
 def base_image(environment: Mapping[str, str]) -> str:
-    """Return the address of the image with the platform's own packages."""
+    """Return the address of the image with the platform's packages."""
     lock = (PROJECT_ROOT / "requirements" / "scoring.lock").read_bytes()
     return JobImage.of_lock("base", lock).uri(environment["MLPIPE_SAGEMAKER_IMAGE_REPOSITORY"])
 
@@ -36,7 +36,7 @@ class LocalStack:
     """A running, provisioned stack.
 
     Attributes:
-        environment: What its environment file holds, by variable name.
+        environment: The variables in its environment file.
         state_directory: Where its logs and data are.
     """
 
@@ -49,7 +49,7 @@ class StackRun:
     """One stack, started and stopped as a person would.
 
     Attributes:
-        state_directory: Its own.
+        state_directory: The stack's own state directory.
         only: The components to run, provisioning nothing; empty for all of them, provisioned.
         enforces_iam: Whether its AWS checks permissions.
     """
@@ -60,7 +60,7 @@ class StackRun:
 
     @property
     def environment_file(self) -> Path:
-        """Where it writes its endpoints."""
+        """The file that gets its endpoints."""
         return self.state_directory.with_name(f"{self.state_directory.name}.env")
 
     def command(self, name: str) -> list[str]:
@@ -87,20 +87,20 @@ class StackRun:
         )
 
     def up(self) -> str:
-        """Start it and return what was said."""
+        """Start it and return the output."""
         done = self.run("up")
         assert done.returncode == 0, done.stdout
         return done.stdout
 
     def down(self) -> str:
-        """Stop it, see that nothing is left, and return what was said."""
+        """Stop it, assert that no process is left, and return the output."""
         done = self.run("down")
         assert done.returncode == 0, done.stdout
         assert stack_processes(self.state_directory) == []
         return done.stdout
 
     def running(self) -> LocalStack:
-        """Return what a client needs of the running, provisioned stack."""
+        """Return the environment and the state directory of the running, provisioned stack."""
         return LocalStack(read_environment_file(self.environment_file), self.state_directory)
 
     def components(self) -> dict[str, dict[str, Any]]:
@@ -112,7 +112,7 @@ class StackRun:
         return json.loads((self.state_directory / "status.json").read_text())["supervisor_pid"]
 
     def log(self, name: str) -> str:
-        """Return a log."""
+        """Return the text of a component's log."""
         return (self.state_directory / "logs" / f"{name}.log").read_text()
 
     def aws(self, service: str) -> Any:
@@ -120,7 +120,7 @@ class StackRun:
         return aws_client_at(f"http://127.0.0.1:{self.components()['aws']['port']}", service)
 
     def snowflake(self, **arguments: Any) -> Any:
-        """Return a connection of the real connector."""
+        """Return a connection by the real Snowflake connector."""
         return snowflake.connector.connect(
             **{
                 "host": "127.0.0.1",
@@ -155,7 +155,7 @@ def aws_client_at(endpoint_url: str, service: str, credentials: Mapping[str, str
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> float:
-    """Wait until the condition holds and return how long it took; fail the test if it does not in time."""
+    """Wait until the condition holds and return the seconds it took; fail the test after the deadline."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"

@@ -1,4 +1,4 @@
-"""DynamoDB's writes over HTTP, in memory; what is done to each request is decided by a test."""
+"""An in-memory HTTP server for DynamoDB writes, whose answers a test decides."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ TABLE = "online"
 
 
 class DynamoDbServer(LocalServer):
-    """Takes items as DynamoDB does, and refuses a request that exceeds its limits.
+    """Stores items like DynamoDB and refuses a request that exceeds DynamoDB's limits.
 
     Args:
-        decide: Takes a request's number, from 1, and its puts; returns the puts that are left over, or an
-            answer's status and error code, or "reset" to answer nothing.
+        decide: Takes a request's number, from 1, and its puts; returns the unprocessed puts, or an answer's
+            status and error code, or "reset" to send no answer.
 
     Attributes:
-        items: What was taken, by key.
-        requests: For each when it came, how many items it had, and how many write units were consumed.
-        body_sizes: How many bytes each request had.
-        access_keys: Those that requests were signed with.
+        items: The stored items by key.
+        requests: Time, number of items and consumed write units of each request.
+        body_sizes: The size of each request in bytes.
+        access_keys: The access keys that signed requests.
     """
 
     def __init__(self, decide: Callable[[int, list[Any]], Any] = lambda _number, _puts: None) -> None:
@@ -46,11 +46,11 @@ class DynamoDbServer(LocalServer):
 
     @property
     def sizes(self) -> list[int]:
-        """How many items each request had."""
+        """The number of items of each request."""
         return [size for _, size, _ in self.requests]
 
     def take(self, body: bytes) -> tuple[int, dict[str, Any]] | None:
-        """Return the answer to a request; None for none."""
+        """Return the answer to a request, or None to close the connection without one."""
         puts = json.loads(body)["RequestItems"][TABLE]
         if len(body) > MAX_BATCH_WRITE_BYTES or len(puts) > MAX_BATCH_WRITES:
             return _error(400, "ValidationException")
@@ -100,12 +100,12 @@ class _Handler(LocalHandler):
 
 @contextmanager
 def dynamodb_server(decide: Callable[[int, list[Any]], Any] | None = None) -> Iterator[DynamoDbServer]:
-    """Hold a running server."""
+    """Run a server until the block ends."""
     server = DynamoDbServer(decide) if decide else DynamoDbServer()
     with server, serving_requests(server):
         yield server
 
 
 def endpoint(url: str, **options: Any) -> DynamoDbEndpoint:
-    """Return a server as the writer reaches it."""
+    """Return the endpoint by which the writer reaches a server."""
     return DynamoDbEndpoint(url, "us-east-1", Credentials("key", "secret"), **{"proxies": {}, **options})

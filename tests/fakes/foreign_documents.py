@@ -1,4 +1,4 @@
-"""Documents as somebody else might have written them, and what an error of ours never says of one."""
+"""Documents that other programs might have written, and Python terms that our errors must not contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_JSON = (
     b"1" * 5000,
     b"1e99999999999999999999",
 )
-# What the interpreter says, and nobody who operates batches needs to know.
+# Words of the Python interpreter, which do not help people who operate batches.
 PYTHON = re.compile(
     "Traceback|NoneType|(?:Key|Type|Value|Attribute|Index|Unicode|JSONDecode)Error|object is not|has no "
     "attribute|indices must|__init__|keyword argument|positional|subscriptable|iterable|invalid literal|"
@@ -31,7 +31,7 @@ PYTHON = re.compile(
 
 
 def other_documents() -> Iterator[bytes]:
-    """Yield what is no JSON, or JSON of a shape that no reader wants."""
+    """Yield bytes that are not JSON, and JSON that no reader accepts."""
     yield from _NO_JSON
     for value in _OTHER_VALUES:
         yield json.dumps(value).encode()
@@ -43,7 +43,7 @@ def other_shapes(document: Any) -> Iterator[bytes]:
 
 
 def refusals(parse: Callable[[bytes], object], document: Any, refusal: type[Exception]) -> list[str]:
-    """Return what a reader says of other documents and of other shapes of its own; none may speak Python."""
+    """Return a reader's errors for invalid documents, and assert that none contains Python terms."""
     messages = []
     for content in (*other_documents(), *other_shapes(document)):
         try:

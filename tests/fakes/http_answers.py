@@ -1,4 +1,4 @@
-"""HTTP servers that answer as a test tells them to."""
+"""HTTP servers whose answers a test decides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LocalServer(ThreadingHTTPServer):
-    """A server on a free port; counts the connections."""
+    """A server on a free port, which counts its connections."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -31,7 +31,7 @@ class LocalServer(ThreadingHTTPServer):
 
 
 class LocalHandler(BaseHTTPRequestHandler):
-    """Reads bodies, sends responses and says nothing."""
+    """Reads bodies, sends responses and logs nothing."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -55,11 +55,11 @@ class LocalHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class AnsweringServer(LocalServer):
-    """Answers by a list of answers, the last one for ever; counts requests and connections."""
+    """Gives the listed answers in order, then repeats the last; records requests and headers."""
 
     def __init__(self, *answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -> None:
         self.answers, self.seconds = list(answers), seconds
@@ -91,7 +91,7 @@ def serving(*answers: tuple[int, bytes, dict[str, str]], seconds: float = 0.0) -
 
 @contextmanager
 def serving_requests(server: socketserver.BaseServer) -> Iterator[None]:
-    """Let a server of any kind serve until the block ends."""
+    """Run a server of any kind until the block ends."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -103,7 +103,7 @@ def serving_requests(server: socketserver.BaseServer) -> Iterator[None]:
 
 @contextmanager
 def speaking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Accept one connection after another and let `talk` have it; give the address."""
+    """Accept connections one after another, let `talk` handle each, and give the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
 

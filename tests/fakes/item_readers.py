@@ -1,4 +1,4 @@
-"""A store that records what it was asked, and one that has not seen the latest writes yet."""
+"""Item readers that are unavailable, or that record requests and may lag behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class UnavailableReader(ItemReader):
-    """A store that is at its deadline already, whatever it is asked."""
+    """A store whose deadline has passed for every request."""
 
     def __init__(self) -> None:
-        """Ask nobody."""
+        """Need no client."""
 
     def get_item(self, *_: Any, **__: Any) -> dict[str, Any] | None:
         """Raise."""
@@ -34,11 +34,11 @@ class UnavailableReader(ItemReader):
 
 @dataclass(slots=True)
 class RecordingReader(ItemReader):
-    """Hands every question on, and remembers it as table, key values and consistency.
+    """Passes every request on and records its table, key values and consistency.
 
     Attributes:
-        inner: Whom to ask.
-        lagging: Whether reads that need not be consistent find nothing, as in a replica that is behind.
+        inner: The reader that gets the requests.
+        lagging: Whether eventually consistent reads find nothing, as in a replica that lags behind.
     """
 
     inner: ItemReader
@@ -57,7 +57,7 @@ class RecordingReader(ItemReader):
     def batch_get(
         self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
     ) -> list[dict[str, Any]]:
-        """Return the items that there are."""
+        """Return the requested items that exist."""
         self.asked.append((table, tuple("/".join(key.values()) for key in keys), consistent))
         if self.lagging and not consistent:
             return []

@@ -1,4 +1,4 @@
-"""The load balancer's part as a WSGI application: requests become events, answers become responses."""
+"""A WSGI application that turns requests into load balancer events and answers into responses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class LoadBalancer:
-    """Hands requests to an application as AWS's load balancer does in multi-value mode.
+    """Passes requests to an application like AWS's load balancer in multi-value mode.
 
-    Path and query arrive encoded; a body that is no text arrives in base64.
+    Path and query arrive encoded; a body that is not text arrives in base64.
     """
 
     def __init__(self, application: Application) -> None:

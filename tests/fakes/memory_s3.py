@@ -1,4 +1,4 @@
-"""A bucket in memory behind the calls of a boto3 S3 client that the scoring scripts make."""
+"""An in-memory bucket with the boto3 S3 calls that the scoring scripts make."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _START = datetime(2013, 2, 1, tzinfo=UTC)
 
 @dataclass
 class MemoryS3:
-    """One bucket; each put is a second later than the one before.
+    """One bucket, in which each put is a second later than the previous one.
 
     Attributes:
         objects: Bytes by key.
         denied: Keys that may not be read.
-        denies_missing: Whether a missing object is answered as one that may not be read.
-        conflicts: How many conditional puts to answer with a conflict before they are carried out.
+        denies_missing: Whether a missing object is reported as access denied.
+        conflicts: The number of conditional puts that get a conflict before the first success.
         reads: The key of each object or range that was read, in order.
     """
 
@@ -43,7 +43,7 @@ class MemoryS3:
         Range: str = "",  # noqa: N803
         IfMatch: str = "",  # noqa: N803
     ) -> dict[str, Any]:
-        """Answer with an object's body, or a range of it, if it is the version that is asked for."""
+        """Return an object's body or a range of it, if it has the requested ETag."""
         if Key in self.denied or (self.denies_missing and Key not in self.objects):
             raise _error("AccessDenied", "GetObject")
         if Key not in self.objects:
@@ -59,7 +59,7 @@ class MemoryS3:
         return {"Body": io.BytesIO(content), "ContentLength": len(content), "ETag": etag}
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
-        """Answer with an object's size and when it was put."""
+        """Return an object's size and the time of its last put."""
         if Key not in self.objects:
             raise _error("404", "HeadObject")
         return {"ContentLength": len(self.objects[Key]), "LastModified": self._written.get(Key, _START)}
@@ -72,7 +72,7 @@ class MemoryS3:
         Body: bytes | str | BinaryIO,  # noqa: N803
         IfNoneMatch: str = "",  # noqa: N803
     ) -> None:
-        """Write an object, unless it must be new and is not."""
+        """Write an object, unless it must be new and exists already."""
         if IfNoneMatch and self.conflicts:
             self.conflicts -= 1
             raise _error("ConditionalRequestConflict", "PutObject")
@@ -83,12 +83,12 @@ class MemoryS3:
         self._written[Key] = _START + timedelta(seconds=len(self._written))
 
     def get_paginator(self, operation: str) -> MemoryS3:
-        """Return what pages through listings."""
+        """Return the paginator for listings."""
         assert operation == "list_objects_v2"
         return self
 
     def paginate(self, *, Bucket: str, Prefix: str, Delimiter: str = "") -> Iterator[dict[str, Any]]:  # noqa: ARG002, N803  # boto3's names
-        """Give a page for each object or common prefix."""
+        """Yield a page for each object or common prefix."""
         folders = set()
         for key in sorted(self.objects):
             if not key.startswith(Prefix):

@@ -1,4 +1,4 @@
-"""Name look-ups that lead where a test says, or hang."""
+"""Name look-ups that return addresses that a test chooses, or that hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def names_leading_to(*addresses: str) -> Iterator[list[str]]:
-    """Let every look-up give these addresses until the block ends; give the names that were looked up."""
+    """Let every look-up return these addresses until the block ends; give the names that were looked up."""
     asked: list[str] = []
 
     def look_up(host: str, port: int, **_: Any) -> list[Any]:

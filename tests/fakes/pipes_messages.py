@@ -1,4 +1,4 @@
-"""A reader of Pipes messages that has them all at once, and a handler that keeps them."""
+"""A Pipes message reader that has all messages at once, and a handler that records them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import dagster as dg
 
 
 class FakeMessageReader(dg.PipesMessageReader):
-    """Hands given messages to whoever reads.
+    """Passes given messages to the handler of a run.
 
     Args:
         messages: The messages.
@@ -22,15 +22,15 @@ class FakeMessageReader(dg.PipesMessageReader):
 
     @contextmanager
     def read_messages(self, handler: Any) -> Iterator[dict[str, Any]]:
-        """Hand all messages over."""
+        """Pass all messages to the handler."""
         for message in self._messages:
             handler.handle_message(message)
         yield {}
 
     def handle_message(self, message: Mapping[str, Any]) -> None:
-        """Keep a message."""
+        """Record a message."""
         self.handled.append(message)
 
     def no_messages_debug_text(self) -> str:
-        """Return nothing of use."""
+        """Return an empty text, which no test reads."""
         return ""

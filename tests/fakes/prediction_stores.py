@@ -1,4 +1,4 @@
-"""A small world around the registry: batches, job runs, stores, replicas, Snowflake's projection, a clock."""
+"""The world around the registry: batches, job runs, stores, replicas, Snowflake's projection and a clock."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ RETENTION = timedelta(hours=60)
 MINIMUM_LIFE = timedelta(hours=40)
 RELOAD_MARGIN = timedelta(hours=50)
 
-# Row checksums by key. A row whose checksum is 0 is missed by its count alone, an altered row by the checksum
-# alone. The row `bad` goes to quarantine.
+# Row checksums by key. If a row with checksum 0 is lost, only the count shows it; if a row is altered, only
+# the checksum does. The row `bad` goes to quarantine.
 _ROWS = {
     "digest-0": {"a": 0, "b": 5, "bad": 9},
     "digest-1": {"a": 0, "c": 7, "bad": 9},
 }
 DIGESTS = tuple(_ROWS)
 QUARANTINED = RowTally(rows=1, checksum=9)
-# Partition and creation of each batch: an older day; a later day twice, the second time minted in the
-# future, so that a rollback can happen before it was minted.
+# Partition and creation time of each batch: an older day, and a later day twice. The second id of the later
+# day is in the future, so that a rollback can precede it.
 OLDER, FIRST, SECOND = "20130210T000000Z-aaaaaaaa", "20130210T000001Z-bbbbbbbb", "20130210T200000Z-dddddddd"
 BATCHES = {OLDER: "2013-02-01", FIRST: "2013-02-02", SECOND: "2013-02-02"}
 
 
 class LifeRules(TypedDict):
-    """How long a publication's target must live, and its predecessor be kept."""
+    """How long a publication's target must still live, and how long its predecessor is kept."""
 
     minimum_life: timedelta
     retention: timedelta
@@ -46,7 +46,7 @@ StoredRow = tuple[str, str, int]
 
 @dataclass(slots=True)
 class JobRun:
-    """One load job run, as its process sees the world."""
+    """One load job run and what it knows."""
 
     job_run_id: str
     token: str
@@ -65,7 +65,7 @@ class JobRun:
 
 @dataclass(slots=True)
 class World:
-    """Everything outside the registry."""
+    """Everything outside the registry: stores, projection, job runs and the clock."""
 
     now: datetime = START
     online: dict[str, dict[str, tuple[StoredRow, datetime]]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class World:
     jobs: list[JobRun] = field(default_factory=list)
 
     def facts(self, batch_id: str, digest: str) -> ManifestFacts:
-        """Return what the done file of a batch says."""
+        """Return the facts in a batch's done file."""
         rows = _ROWS[digest]
         return ManifestFacts(
             model=MODEL,
@@ -89,7 +89,7 @@ class World:
         )
 
     def write(self, job: JobRun) -> None:
-        """Let a job run write all its rows to both stores, less what its fault loses, alters or refuses."""
+        """Write a job run's rows to both stores, except those that its fault loses, alters or refuses."""
         good = {
             key: (job.digest, job.cleaning or "", checksum)
             for key, checksum in _ROWS[job.digest].items()
@@ -113,7 +113,7 @@ class World:
         job.dynamodb, job.snowflake = _tally(online), _tally(warehouse)
 
     def replicate(self, batch_id: str) -> None:
-        """Let the far region's replica catch up with home for one batch."""
+        """Copy one batch from the home region's table to the replica."""
         self.replica[batch_id] = dict(self.online.get(batch_id, {}))
 
     def readable(self, region: str, batch_id: str) -> dict[str, StoredRow]:
@@ -122,12 +122,12 @@ class World:
         return {key: row for key, (row, expire_at) in store.get(batch_id, {}).items() if expire_at > self.now}
 
     def is_whole(self, region: str, batch: BatchRecord) -> bool:
-        """Whether a region's readers find exactly the batch's rows."""
+        """Whether readers in a region get exactly the batch's rows."""
         return self.readable(region, batch.batch_id) == expected_rows(batch.manifest_digest, batch.cleaning)
 
 
 def expected_rows(digest: str, cleaning: str | None) -> dict[str, StoredRow]:
-    """Return the rows that readers must find for a batch: all of them, and no others."""
+    """Return the rows that readers must get for a batch."""
     return {
         key: (digest, cleaning or "", checksum) for key, checksum in _ROWS[digest].items() if key != "bad"
     }

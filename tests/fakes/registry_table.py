@@ -1,4 +1,4 @@
-"""A registry table in memory: applies transactions as DynamoDB does, all conditions first."""
+"""An in-memory registry table that applies transactions like DynamoDB: all conditions are checked first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prediction_contract.registry.version_records import (
 
 
 class FakeRegistryTable:
-    """Holds records by key. Conditions named in `disabled` are not judged: a mutated rule."""
+    """Holds records by key and skips the conditions named in `disabled`, to simulate a missing rule."""
 
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
         self.records: dict[RecordKey, dict[str, Value]] = {}
@@ -22,7 +22,7 @@ class FakeRegistryTable:
         self.disabled = disabled
 
     def apply(self, rule: str, transaction: Transaction) -> str | None:
-        """Apply a transaction and return None, or return the name of the condition that forbids it."""
+        """Apply a transaction and return None, or return the name of the condition that failed."""
         keys = [write.key for write in transaction.writes]
         assert len(keys) == len(set(keys)), f"DynamoDB refuses two actions on one item: {keys}"
         for write in transaction.writes:
@@ -39,7 +39,7 @@ class FakeRegistryTable:
         return None
 
     def read(self, key: RecordKey) -> Attributes:
-        """Return the attributes of a record; none if it is absent."""
+        """Return a record's attributes, empty if the record does not exist."""
         return self.records.get(key, {})
 
     def batch(self, model: str, batch_id: str) -> BatchRecord | None:
@@ -47,7 +47,7 @@ class FakeRegistryTable:
         key = batch_key(model, batch_id)
         if key not in self.records:
             return None
-        # Parsing is most of what a long history costs.
+        # Parsing takes most of the time of a long history, so records are cached.
         if key not in self._parsed:
             self._parsed[key] = BatchRecord.from_attributes(self.records[key])
         return self._parsed[key]

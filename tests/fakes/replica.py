@@ -1,4 +1,4 @@
-"""A serving region's DynamoDB: home's writes arrive item by item, in whatever order a test says."""
+"""A serving region's DynamoDB, where writes from home arrive one by one in an order that a test chooses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ItemKey = tuple[str, str, str]
 
 @dataclass(slots=True)
 class FakeReplica(ItemReader):
-    """A store to read, which applies the writes to one item in their order, and those to others in any.
+    """A readable store in which writes to the same item arrive in order, and others in any order.
 
     Attributes:
-        tables: The names of the tables, which are there before any item.
-        items: What has arrived.
-        waiting: What has not, by item.
-        reads: How many items and queries were asked for.
+        tables: The names of the tables, which exist before any item.
+        items: The items that have arrived.
+        waiting: The writes that have not arrived, by item.
+        reads: The number of items and queries that were requested.
     """
 
     tables: tuple[str, ...]
@@ -31,11 +31,11 @@ class FakeReplica(ItemReader):
     reads: int = 0
 
     def send(self, item_key: ItemKey, item: dict[str, Any]) -> None:
-        """Take what home wrote; it arrives later."""
+        """Queue an item that home wrote."""
         self.waiting.setdefault(item_key, []).append(item)
 
     def apply(self, number: int) -> None:
-        """Let one write arrive: of the items that wait for one, the nth in the order of their keys."""
+        """Let the next write arrive at the nth of the waiting items, in the order of their keys."""
         item_keys = sorted(self.waiting)
         if item_keys:
             self._arrive(item_keys[number % len(item_keys)])
@@ -63,14 +63,14 @@ class FakeReplica(ItemReader):
     def batch_get(
         self, table: str, keys: Sequence[Mapping[str, str]], *, consistent: bool, until: float
     ) -> list[dict[str, Any]]:
-        """Return those of the items that have arrived."""
+        """Return the requested items that have arrived."""
         found = (self.get_item(table, key, consistent=consistent, until=until) for key in keys)
         return [item for item in found if item is not None]
 
     def query_backwards(
         self, table: str, key: Mapping[str, str], last: str, *, most: int, until: float
     ) -> list[dict[str, Any]]:
-        """Return what has arrived of a partition, the last one first."""
+        """Return the arrived items of a partition, the last one first."""
         del until
         self.reads += 1
         partition, first = key.values()
@@ -79,6 +79,6 @@ class FakeReplica(ItemReader):
         return [self.items[item_key] for item_key in reversed(found)][:most]
 
     def table_names(self, prefix: str, *, until: float) -> list[str]:
-        """Return the names of the tables that begin so."""
+        """Return the names of the tables with this prefix."""
         del until
         return sorted(table for table in self.tables if table.startswith(prefix))

@@ -1,4 +1,4 @@
-"""Lambda's Runtime API for one function: hands out events, takes what comes back."""
+"""Lambda's Runtime API for one function: it hands out events and receives answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ARN = "arn:aws:lambda:us-east-1:000000000000:function:mlpipe-local-api"
 class RuntimeApi(LocalServer):
     """Serves https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html to one runtime.
 
-    `sizes` are those of the answers so far, in bytes.
+    `sizes` are the sizes of the answers so far, in bytes.
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class RuntimeApi(LocalServer):
 
     @property
     def address(self) -> str:
-        """Host and port, as `AWS_LAMBDA_RUNTIME_API` names it."""
+        """Host and port, as in `AWS_LAMBDA_RUNTIME_API`."""
         return f"127.0.0.1:{self.server_address[1]}"
 
     def invoke(self, event: Mapping[str, Any], *, seconds: float = _INVOCATION_SECONDS) -> dict[str, Any]:
-        """Let the function answer an event and return what it answers."""
+        """Let the function answer an event and return the answer."""
         self._count += 1
         request_id = f"request-{self._count}"
         self.events.put((request_id, json.dumps(event).encode()))
@@ -47,7 +47,7 @@ class RuntimeApi(LocalServer):
 
 
 class _Handler(LocalHandler):
-    # The runtime waits for an event as long as none comes.
+    # The runtime waits for the next event without a limit.
     timeout = None
 
     def do_GET(self) -> None:  # noqa: N802 -- the name is the base class's

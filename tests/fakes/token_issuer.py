@@ -1,4 +1,4 @@
-"""A token issuer with keys of its own, whose key set is served over HTTP."""
+"""A token issuer with generated keys, which serves its key set over HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _number(value: int) -> str:
 
 
 class TokenIssuer:
-    """Signs tokens; `served` is the key set that clients get, or None for an issuer that is down."""
+    """Signs tokens; `served` is the key set that clients get, or None while the issuer is down."""
 
     def __init__(self) -> None:
         self.keys: dict[str, RSAPrivateKey] = {"key-1": generate_private_key(65537, 2048)}
@@ -57,7 +57,7 @@ class TokenIssuer:
         self.served = self.key_set()
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        """Return the claims of a good access token, changed; None takes one away."""
+        """Return the claims of a valid access token with these changes; None removes a claim."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -70,11 +70,11 @@ class TokenIssuer:
         return {name: value for name, value in {**claims, **changes}.items() if value is not None}
 
     def token(self, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
-        """Return a signed token, header members and claims changed."""
+        """Return a signed token with changed header members and claims."""
         return self.sign(json.dumps(self.claims(**changes)).encode(), header=header)
 
     def sign(self, claims: bytes, *, header: dict[str, Any] | None = None) -> str:
-        """Return a signed token of claims that are spelt out, header members changed."""
+        """Return a signed token of exactly these claims, with changed header members."""
         key_id = next(iter(self.keys))
         joined = {"alg": "RS256", "kid": key_id, "typ": "JWT", **(header or {})}
         signed = f"{base64url(json.dumps(joined).encode())}.{base64url(claims)}"
@@ -87,7 +87,7 @@ def serving_keys(issuer: TokenIssuer) -> Iterator[str]:
     """Serve an issuer's key set and give its address."""
 
     class _Handler(LocalHandler):
-        # Closes the connection behind each answer.
+        # HTTP/1.0 closes the connection after each answer.
         protocol_version = "HTTP/1.0"
 
         def do_GET(self) -> None:  # noqa: N802 -- the name is the base class's

@@ -68,10 +68,10 @@ def answers_http(url: str) -> bool:
 def running(
     command: Sequence[str | Path], *, home: Path, environment: dict[str, str], ready: Callable[[], bool]
 ) -> Iterator[None]:
-    """Run a server in an environment of its own until the block ends.
+    """Run a server in a clean environment until the block ends.
 
     Raises:
-        RuntimeError: It ended or was not ready in time; the message ends with its log.
+        RuntimeError: The server ended or was not ready in time; the message ends with its log.
     """
     log = home / "log"
     clean = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": str(ROOT), **environment}

@@ -1,6 +1,6 @@
-"""Retraining definitions as SageMaker would read them: steps by name, references with their values.
+"""Read retraining definitions like SageMaker: steps by name, and references replaced by values.
 
-`python -m tests.infra.retraining_definitions` writes those of the example's models for a person to review.
+`python -m tests.infra.retraining_definitions` writes the example models' definitions for review.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def _steps(steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def resolved(document: Any, values: Mapping[str, Any]) -> Any:
-    """Return a document with the values of its references.
+    """Return a document with its references replaced by values.
 
     Args:
         document: A part of a definition.
-        values: By reference; a member of a property file as `Steps.<step>.PropertyFiles.<file>.<path>`.
+        values: By reference; a property file member is `Steps.<step>.PropertyFiles.<file>.<path>`.
     """
     if isinstance(document, list):
         return [resolved(each, values) for each in document]

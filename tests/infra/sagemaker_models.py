@@ -78,12 +78,12 @@ def write_models(root: Path) -> Project:
 def requests(
     definition: Mapping[str, Any], parameters: Mapping[str, str], execution_id: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the request of each step's job as the local executor fills it in, in the order of the steps.
+    """Return the job request of each step, in order, as the local executor fills it in.
 
     Args:
-        definition: A pipeline's, whose steps need nothing of one another.
-        parameters: Text by name.
-        execution_id: Of the execution.
+        definition: A pipeline's definition, whose steps do not depend on each other.
+        parameters: Values by name.
+        execution_id: The execution's id.
     """
     read = read_definition(json.dumps(definition))
     given = [{"Name": name, "Value": text} for name, text in parameters.items()]

@@ -77,13 +77,13 @@ def judged(number: int, state: str, *metrics: MetricComparison, **facts: Any) ->
 
 @dataclass
 class FakeVersions:
-    """Versions of which a test says what becomes of them.
+    """Model versions whose states a test decides, and which record what the demo requests.
 
     Attributes:
-        retrained: What the retraining makes.
+        retrained: The version that a retraining makes.
         crowned: The champion.
-        before: The champion after a demotion.
-        done: What was asked for, in order.
+        before: The earlier champion, which a demotion restores.
+        done: The requests in order.
     """
 
     retrained: JudgedVersion | None = None

@@ -44,11 +44,11 @@ def provisioned(clients: Clients, tmp_path: Path) -> Iterator[Provisioned]:
 
 
 class Provisioned:
-    """Pipelines of a project of the test's own on the session's servers.
+    """Provisions pipelines of a test's own project on the session's servers.
 
     Args:
-        clients: Of the servers.
-        folder: For the project.
+        clients: Clients of the servers.
+        folder: The folder for the project.
     """
 
     def __init__(self, clients: Clients, folder: Path) -> None:
