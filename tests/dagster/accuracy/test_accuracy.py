@@ -233,7 +233,7 @@ def test_unreadable_model_does_not_stop_other_models(small_model: SmallModel) ->
 
 
 def test_latest_or_named_published_batch_is_measured(small_model: SmallModel) -> None:
-    """A batch that is only loaded is never measured, since nobody has read it."""
+    """A batch that is only loaded is never measured, since no reader got it."""
     registry, partition = small_model.platform.registry, Partition("2013-02-01")
     assert published_batch(registry, small_model.name, partition, named=None) is None
     first, second = publish(small_model, partition), publish(small_model, partition)

@@ -123,7 +123,7 @@ def test_missing_settings_are_the_only_finding(
 def test_unreachable_snowflake_is_an_error(
     deployment: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not stop the other checks."""
+    """The other checks still run."""
     monkeypatch.setenv("SNOWFLAKE_PORT", "1")
     monkeypatch.setenv("SNOWFLAKE_LOGIN_TIMEOUT", "2")
     told = command_line.json("doctor", deployment.name)

@@ -103,7 +103,7 @@ def test_stored_text_cannot_steer_the_terminal(
 def test_typed_words_cannot_steer_the_terminal(
     project: Project, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
 ) -> None:
-    """Arguments come from scripts as often as from a keyboard."""
+    """Arguments may come from a script that passes on foreign text."""
     out, err = run(capsys, project, ForeignStores(""), command, *words)
     assert_lines_are_printable(out, err)
 
@@ -114,7 +114,7 @@ def test_typed_words_cannot_steer_the_terminal(
 def test_api_response_cannot_steer_the_terminal(
     project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
 ) -> None:
-    """`mlpipe explain` quotes the file where it disagrees with the registry."""
+    """`mlpipe explain` quotes the file's differences from the registry without control characters."""
     members = {"batch_id": BATCH, "partition": text, "model_version": text, "published_at": text}
     file = tmp_path / "answer.json"
     file.write_text(json.dumps({"model": MODEL, "entity_id": text, "provenance": members}))
@@ -154,7 +154,7 @@ def assert_no_python_error(out: str, err: str) -> None:
 def test_invalid_document_is_a_readable_error(
     project: Project, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """Any object may be in the place of a manifest or a report."""
+    """No command shows a Python error for an object that is not a manifest or a report."""
     for content in other_documents():
         stores = ForeignStores("", lambda _key, content=content: content)
         assert_no_python_error(*run(capsys, project, stores, command, *COMMANDS[command]))
@@ -163,7 +163,7 @@ def test_invalid_document_is_a_readable_error(
 def test_malformed_quarantine_is_a_readable_error(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its lines may come from another writer, or the file may be truncated."""
+    """Lines of another writer or a truncated file do not show a Python error."""
     line = {
         "part": "p",
         "line": 1,

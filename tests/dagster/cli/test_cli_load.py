@@ -110,7 +110,7 @@ def test_undeclared_partition_is_refused(small_model: SmallModel) -> None:
 def test_load_without_a_dagster_instance_is_refused(
     small_model: SmallModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that could not be found afterwards would be no record."""
+    """Without DAGSTER_HOME, the run could not be found afterwards."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     manifest = small_model.deliver(small_model.manifest())
     with pytest.raises(LoadRunError, match="DAGSTER_HOME"):

@@ -166,7 +166,7 @@ def test_quarantine_names_part_line_and_reason_of_each_row(loaded: LoadedModel, 
 def test_output_about_loaded_batches_has_the_documented_members(
     loaded: LoadedModel, run: CommandLine
 ) -> None:
-    """docs/cli.md shows lines of a quarantine, columns of a diff, reports of loads and costs of jobs."""
+    """This covers lines of a quarantine, columns of a diff, reports of loads and costs of jobs."""
     examples = documented()
     agree(examples["quarantine"], run.json("quarantine", loaded.name, SECOND).document)
     agree(examples["diff"], run.json("diff", loaded.name, FIRST, SECOND).document)

@@ -123,8 +123,8 @@ def test_unusable_package_name_is_refused(
     assert not (tmp_path / name).exists()
 
 
-def test_existing_project_is_not_overwritten(tmp_path: Path) -> None:
-    """A second `mlpipe init` fails; a hyphen in the project's name is an underscore in the package's."""
+def test_second_init_of_a_project_is_refused(tmp_path: Path) -> None:
+    """The status is 1; a hyphen in the project's name is an underscore in the package's."""
     assert main(["init", str(tmp_path / "acme-shop"), "--model", "churn"]) == 0
     assert (tmp_path / "acme-shop" / "src" / "acme_shop" / "defs" / "churn" / "defs.yaml").is_file()
     assert main(["init", str(tmp_path / "acme-shop")]) == 1
@@ -193,13 +193,13 @@ def test_existing_functions_and_definitions_are_kept(
 def test_misplaced_or_misnamed_model_folder_is_refused(
     tmp_path: Path, name: str, parent: str, error: type[Exception]
 ) -> None:
-    """A model's folder lies directly below `defs` and has a model's name."""
+    """A model's folder lies directly below `defs` and has a valid model name."""
     with pytest.raises(error):
         scaffold(tmp_path, name, parent=parent)
 
 
-def test_existing_model_is_not_overwritten(tmp_path: Path) -> None:
-    """Scaffolding a model a second time is an error."""
+def test_existing_model_is_not_scaffolded_again(tmp_path: Path) -> None:
+    """The error says that the folder already holds a model or is misplaced."""
     scaffold(tmp_path, "churn")
     with pytest.raises(TemplateError, match="churn is not directly below defs"):
         scaffold(tmp_path, "churn")
