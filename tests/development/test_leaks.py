@@ -70,7 +70,7 @@ def test_function_that_needs_later_data_is_reported(
 
 
 def test_missing_known_at_is_reported(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without `known_at`, later times that the features can see are listed with source and column."""
+    """Columns with later times are listed with their source if it declares no `known_at`."""
     status, document = first.json(capfd, "check", "demand", "--leaks")
     assert (status, document["leaks"][0]["later_times"]) == (0, [])
     first.change("defs/demand/defs.yaml", "      known_at: started_at\n", "")

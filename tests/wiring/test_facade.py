@@ -25,7 +25,7 @@ def test_import_loads_neither_dagster_nor_pydantic() -> None:
 
 
 def test_module_offers_exactly_its_listed_names() -> None:
-    """Listed names exist, and another name is an AttributeError."""
+    """Listed names exist, and any other name raises an AttributeError."""
     assert mlpipe.PredictionPipeline is PredictionPipeline
     assert all(callable(getattr(mlpipe, name)) for name in mlpipe.__all__)
     with pytest.raises(AttributeError, match="'mlpipe' has no attribute 'anything'"):

@@ -11,7 +11,7 @@ PRODUCT = (
     *("mlpipe", "mlpipe_dagster", "model_declaration", "prediction_batches", "prediction_contract"),
     *("api_lambda", "aws_wire", "glue_scripts", "infra", "sagemaker_scripts"),
 )
-# "In flight" is also said of work in progress.
+# "In flight" can also mean work in progress.
 WORDS = re.compile(
     r"(?<!in[ _-])flights?(?![a-z])|airport|airline|weather|nycflights|New.?York|\b(?:JFK|EWR|LGA)\b|taxi"
     r"|carrier|tailnum|congestion|dep_delay|arr_delay|departure",

@@ -56,7 +56,7 @@ def demo(tmp_path: Path) -> Demo:
 
 
 def delivered(*, is_live: bool = True) -> Delivered:
-    """Return a published or historical day that version 2 scored."""
+    """Return a loaded day that version 2 scored, live unless said otherwise."""
     manifest: Any = SimpleNamespace(batch_id=BATCH, model_package=SimpleNamespace(version=2))
     return Delivered("2013-02-01", manifest, is_live, 12.5 if is_live else None)
 
@@ -122,8 +122,8 @@ def test_batch_scored_by_other_version_fails_the_demo() -> None:
         require_version(delivered(), 1)
 
 
-def test_unpublished_day_is_listed_as_history() -> None:
-    """A day older than the live one has no publication time in the table."""
+def test_day_that_never_went_live_is_listed_as_history() -> None:
+    """A day that was older than the live one when it was loaded has no seconds in the table."""
     assert table([delivered(is_live=False)], {BATCH: ROWS}, "day")[1].endswith("history")
     assert table([delivered()], {BATCH: ROWS}, "day")[1].endswith("12.5 s")
 
