@@ -1,4 +1,4 @@
-"""A real emulator and a real executor process for the tests of this folder."""
+"""Fixtures: a real emulator and real executor processes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 @pytest.fixture(scope="session")
 def executor(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-    """Run one executor for the whole session, on which a minute lasts two seconds."""
+    """Run one executor for the whole session, with minutes shortened to two seconds."""
     options = ("--seconds-per-minute", "2", "--stop-grace-seconds", "5", "--instance-limit", "4")
     running = Executor(aws.url, tmp_path_factory.mktemp("executor"), options).start()
     yield running
@@ -83,7 +83,7 @@ def executor(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exe
 
 @pytest.fixture(scope="session")
 def pipelines(executor: Executor, aws: Aws) -> Pipelines:
-    """Give pipelines on the session's executor, and the group that they register in."""
+    """Return pipelines on the session's executor, with their model package group created."""
     found = Pipelines(executor, aws)
     found.create_group()
     return found
@@ -100,5 +100,5 @@ def own_executor(aws: Aws, tmp_path: Path) -> Iterator[Executor]:
 
 @pytest.fixture
 def name() -> str:
-    """Return a job name that no other test has."""
+    """Return a unique job name."""
     return f"job-{uuid.uuid4().hex[:12]}"

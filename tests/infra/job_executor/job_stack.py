@@ -1,4 +1,4 @@
-"""Handles of a real emulator and a real executor process, and the jobs that tests start on them."""
+"""Handles of the emulator and executor processes, and helpers that build and await jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 BUCKET = "jobs"
-# Stands for the tests' own Python.
+# An image whose environment is the tests' own Python.
 IMAGE = "local/python"
 MODEL_ARCHIVE = f"s3://{BUCKET}/models/m/candidates/j/output/model.tar.gz"
 DEADLINE_SECONDS = 90.0
@@ -34,7 +34,7 @@ SAGEMAKER_ENDED = {"Completed", "Failed", "Stopped"}
 
 
 def eventually(look: Callable[[], Any], *, what: str, seconds: float = DEADLINE_SECONDS) -> Any:
-    """Return the first truthy thing that a look finds, or fail with what was awaited."""
+    """Poll until `look` returns a truthy value and return it, or fail naming what was awaited."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
@@ -44,7 +44,7 @@ def eventually(look: Callable[[], Any], *, what: str, seconds: float = DEADLINE_
 
 
 def http(method: str, url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """Send one request and return status and body, of an error too."""
+    """Send one request and return status and body, also of an error response."""
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
@@ -54,7 +54,7 @@ def http(method: str, url: str, body: bytes | None = None, **headers: str) -> tu
 
 
 def answers(url: str) -> bool:
-    """Tell whether a health address answers 200."""
+    """Return whether a URL answers with status 200."""
     try:
         return http("GET", url)[0] == 200
     except OSError:
@@ -62,9 +62,9 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that is free now, below those that the system gives to outgoing connections.
+    """Return a free port below the system's range for outgoing connections.
 
-    An executor that is restarted must find its port free again, which one of those may not be.
+    A restarted executor needs the same port again, and an outgoing connection may have taken one of those.
     """
     while True:
         port = secrets.randbelow(12_000) + 20_000
@@ -77,7 +77,7 @@ def free_port() -> int:
 
 
 def add_images(url: str, environments: dict[str, Path]) -> dict[str, Any]:
-    """Add images to an executor, each the environment in a folder, and return all that it knows."""
+    """Register images with an executor, each backed by an environment folder, and return all its images."""
     images = {uri: {"packages": uri, "environment": str(folder)} for uri, folder in environments.items()}
     body = json.dumps({"images": images}).encode()
     status, answer = http("POST", f"{url}/_executor/images", body, **{"Content-Type": "application/json"})
@@ -97,7 +97,7 @@ class Executor:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The executor's address."""
         return f"http://127.0.0.1:{self.port}"
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -117,7 +117,7 @@ class Executor:
         return self.process
 
     def start(self) -> Executor:
-        """Start it and wait until it answers."""
+        """Start the process, wait until it answers and register the test image."""
         process = self.spawn()
         eventually(
             lambda: process.poll() is not None or answers(f"{self.url}/health"), what="the executor answers"
@@ -127,13 +127,13 @@ class Executor:
         return self
 
     def kill(self) -> None:
-        """End it without warning."""
+        """Kill the process with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=30)
 
     def stop(self) -> int:
-        """End it gracefully and return its exit code."""
+        """Stop the process with SIGTERM and return its exit code."""
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(timeout=60)
@@ -145,7 +145,7 @@ class Executor:
 
 @dataclass(frozen=True)
 class Aws:
-    """The emulator: its address and what the tests need there."""
+    """The emulator's address and roles, with helpers for scripts and logs."""
 
     url: str
     glue_role: str
@@ -156,13 +156,13 @@ class Aws:
         return make_client(service, self.url)
 
     def upload(self, script: str, name: str = "script.py") -> str:
-        """Put a script on S3 under a key of its own, and return its address."""
+        """Upload a script to S3 under a unique key, and return its URL."""
         key = f"scripts/{uuid.uuid4().hex}/{name}"
         self.client("s3").put_object(Bucket=BUCKET, Key=key, Body=textwrap.dedent(script).encode())
         return f"s3://{BUCKET}/{key}"
 
     def logs(self, group: str, prefix: str) -> list[str]:
-        """Return all messages of the one stream with this prefix."""
+        """Return all messages of the only log stream with a prefix."""
         client = self.client("logs")
         streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=prefix)["logStreams"]
         assert len(streams) == 1, streams
@@ -175,7 +175,7 @@ class Aws:
 
 
 def add_fault(executor: Executor, **fault: Any) -> tuple[int, dict[str, Any]]:
-    """Ask for a fault."""
+    """Ask the executor to inject a fault, and return status and answer."""
     body = json.dumps(fault).encode()
     status, answer = http(
         "POST", f"{executor.url}/_executor/faults", body, **{"Content-Type": "application/json"}
@@ -196,7 +196,7 @@ def make_client(service: str, url: str, **config: Any) -> Any:
 
 
 def glue_job(executor: Executor, aws: Aws, name: str, script: str, **definition: Any) -> str:
-    """Define a Glue job of a script and return its name."""
+    """Create a Glue job that runs a script, and return its name."""
     request = {"Role": aws.glue_role, "GlueVersion": "5.1"} | definition
     command = {"Name": "glueetl", "ScriptLocation": aws.upload(script)}
     executor.client("glue").create_job(Name=name, Command=command, **request)
@@ -204,7 +204,7 @@ def glue_job(executor: Executor, aws: Aws, name: str, script: str, **definition:
 
 
 def glue_end(executor: Executor, name: str, run_id: str) -> dict[str, Any]:
-    """Wait for a job run's end and return it."""
+    """Wait until a Glue job run ends, and return it."""
     client = executor.client("glue")
 
     def look() -> dict[str, Any] | None:
@@ -231,7 +231,7 @@ def wait_for_line(aws: Aws, group: str, prefix: str, line: str) -> None:
 
 
 def processing_request(aws: Aws, name: str, script: str, **changes: Any) -> dict[str, Any]:
-    """Build a processing job of a script, which arrives as an input as on SageMaker."""
+    """Build a request for a processing job whose script is passed as an input, as on SageMaker."""
     uri = aws.upload(script)
     code = {"S3Uri": uri, "LocalPath": "/opt/ml/processing/input/code", "S3DataType": "S3Prefix"}
     cluster = {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
@@ -251,7 +251,7 @@ def processing_request(aws: Aws, name: str, script: str, **changes: Any) -> dict
 
 
 def sagemaker_end(executor: Executor, kind: str, name: str) -> dict[str, Any]:
-    """Wait with boto3's own waiter for a job that completes or stops, and describe it."""
+    """Wait with boto3's waiter until a job completes or stops, and describe it."""
     client = executor.client("sagemaker")
     waiter = client.get_waiter(f"{kind.lower()}_job_completed_or_stopped")
     waiter.wait(**{f"{kind}JobName": name}, WaiterConfig={"Delay": 1, "MaxAttempts": 90})

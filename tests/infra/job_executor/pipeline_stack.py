@@ -1,4 +1,4 @@
-"""Pipelines that tests run on the executor, and what became of their executions."""
+"""Build pipeline definitions, run them on the executor and inspect their executions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDED = {"Succeeded", "Failed", "Stopped", "CompletedWithFailures"}
 GROUP = "candidates"
 OUTPUT = "/opt/ml/processing/output/verdict"
 
-# Writes what it is told as the step's property file.
+# Writes its first argument as the step's property file.
 JUDGE = """
     import json, os, pathlib, sys
     root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
@@ -29,27 +29,27 @@ TRAIN = """
 
 
 def get(reference: str) -> dict[str, str]:
-    """Return a reference."""
+    """Return a `Get` reference."""
     return {"Get": reference}
 
 
 def join(*values: Any, on: str = "") -> dict[str, Any]:
-    """Return a call that joins values to a text."""
+    """Return a `Std:Join` of values."""
     return {"Std:Join": {"On": on, "Values": list(values)}}
 
 
 def verdict(path: str) -> dict[str, Any]:
-    """Return a call that reads the judge's property file."""
+    """Return a `Std:JsonGet` that reads a path of the judge's property file."""
     return {"Std:JsonGet": {"PropertyFile": get("Steps.JudgeModels.PropertyFiles.Verdict"), "Path": path}}
 
 
 def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
-    """Return a condition of two values."""
+    """Return a condition that compares two values."""
     return {"Type": kind, "LeftValue": left, "RightValue": right}
 
 
 def processing_step(aws: Aws, name: str, script: str, *words: Any, **changes: Any) -> dict[str, Any]:
-    """Return a step whose processing job runs a script with the words as its arguments."""
+    """Return a step whose processing job runs a script with `words` as its arguments."""
     request = processing_request(aws, "unnamed", script, **changes.pop("request", {}))
     del request["ProcessingJobName"]
     if words:
@@ -58,7 +58,7 @@ def processing_step(aws: Aws, name: str, script: str, *words: Any, **changes: An
 
 
 def judge_step(aws: Aws, prefix: str, *words: Any, **changes: Any) -> dict[str, Any]:
-    """Return a step that leaves its first word as property file, below the execution's own prefix."""
+    """Return a step that writes its first argument as a property file below the execution's prefix."""
     uri = join(f"s3://{BUCKET}/{prefix}", get("Execution.PipelineExecutionId"), on="/")
     output = {"S3Uri": uri, "LocalPath": OUTPUT, "S3UploadMode": "EndOfJob"}
     outputs = {"Outputs": [{"OutputName": "verdict", "S3Output": output}]}
@@ -75,7 +75,7 @@ def judge_step(aws: Aws, prefix: str, *words: Any, **changes: Any) -> dict[str, 
 
 
 def training_step(aws: Aws, prefix: str, **changes: Any) -> dict[str, Any]:
-    """Return a step that trains a model in no time."""
+    """Return a training step that finishes at once."""
     code = {"S3DataType": "S3Prefix", "S3Uri": aws.upload(TRAIN, "train.py")}
     request = {
         "RoleArn": aws.sagemaker_role,
@@ -94,7 +94,7 @@ def training_step(aws: Aws, prefix: str, **changes: Any) -> dict[str, Any]:
 
 
 def register_step(status: Any, name: str = "RegisterModel", **changes: Any) -> dict[str, Any]:
-    """Return a step that registers the trained model with the approval that the verdict names."""
+    """Return a step that registers the trained model with an approval status."""
     container = {"Image": IMAGE, "ModelDataUrl": get("Steps.TrainModel.ModelArtifacts.S3ModelArtifacts")}
     specification = {
         "Containers": [container],
@@ -111,7 +111,7 @@ def register_step(status: Any, name: str = "RegisterModel", **changes: Any) -> d
 
 
 def condition_step(name: str, conditions: list[Any], then: list[Any], other: list[Any]) -> dict[str, Any]:
-    """Return a step that decides which steps come next."""
+    """Return a step that runs one of two lists of steps, depending on conditions."""
     arguments = {"Conditions": conditions, "IfSteps": then, "ElseSteps": other}
     return {"Name": name, "Type": "Condition", "Arguments": arguments}
 
@@ -122,7 +122,7 @@ def fail_step(message: Any, name: str = "NeedsPerson") -> dict[str, Any]:
 
 
 def retraining(aws: Aws, prefix: str) -> list[dict[str, Any]]:
-    """Return the steps of a small retraining: train, judge, and register by what the judge found."""
+    """Return the steps of a small retraining: train, judge, and register as the verdict says."""
     better = [compare("Equals", verdict("better"), 1), compare("Equals", verdict("worse_slices"), 0)]
     register = register_step(verdict("approval"))
     refused = register_step("Rejected", "RegisterRefused")
@@ -144,7 +144,7 @@ GOOD = {"needs_person": 0, "better": 1, "worse_slices": 0, "approval": "Approved
 
 
 def definition(steps: list[Any], parameters: list[Any] | None = None) -> dict[str, Any]:
-    """Return a definition as the SDK begins it."""
+    """Return a pipeline definition with the members that the SDK writes."""
     return {
         "Version": "2020-12-01",
         "Metadata": {},
@@ -156,11 +156,11 @@ def definition(steps: list[Any], parameters: list[Any] | None = None) -> dict[st
 
 
 class Pipelines:
-    """The pipelines of one test, each with a name of its own.
+    """Create and run pipelines with unique names on one executor.
 
     Args:
-        executor: Where they run.
-        aws: Whose role they have.
+        executor: Runs the pipelines.
+        aws: Provides the pipelines' role.
     """
 
     def __init__(self, executor: Executor, aws: Aws) -> None:
@@ -169,7 +169,7 @@ class Pipelines:
         self.client = executor.client("sagemaker", retries={"total_max_attempts": 1})
 
     def create_group(self) -> None:
-        """Create the group that executions register in."""
+        """Create the model package group in which executions register."""
         self.client.create_model_package_group(ModelPackageGroupName=GROUP)
 
     def create(self, steps: list[Any], parameters: list[Any] | None = None, **request: Any) -> str:
@@ -184,8 +184,8 @@ class Pipelines:
         """Start an execution and return its ARN.
 
         Args:
-            name: The pipeline's.
-            parameters: Text by name.
+            name: The pipeline's name.
+            parameters: Values by name, as text.
             **request: Further members of the request.
         """
         given = [{"Name": key, "Value": value} for key, value in (parameters or {}).items()]
@@ -197,7 +197,7 @@ class Pipelines:
         return self.client.describe_pipeline_execution(PipelineExecutionArn=arn)
 
     def end(self, arn: str) -> dict[str, Any]:
-        """Wait for an execution's end and describe it."""
+        """Wait until an execution ends, and describe it."""
 
         def look() -> dict[str, Any] | None:
             found = self.describe(arn)
@@ -206,7 +206,7 @@ class Pipelines:
         return eventually(look, what=f"{arn} ends")
 
     def steps(self, arn: str) -> dict[str, dict[str, Any]]:
-        """Return the steps that have begun by their names, the first one first."""
+        """Return the steps that have begun, by name, oldest first."""
         answer = self.client.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
         return {step["StepName"]: step for step in answer["PipelineExecutionSteps"]}
 
@@ -215,7 +215,7 @@ class Pipelines:
         return {name: step["StepStatus"] for name, step in self.steps(arn).items()}
 
     def await_step(self, arn: str, name: str, status: str = "Executing") -> dict[str, Any]:
-        """Wait for a status of a step and return the step."""
+        """Wait until a step has a status, and return the step."""
 
         def look() -> dict[str, Any] | None:
             step = self.steps(arn).get(name)
@@ -230,7 +230,7 @@ class Pipelines:
         return made.rsplit("/", 1)[-1]
 
     def jobs(self, arn: str, step: str) -> list[str]:
-        """Return the names of all jobs that were made for a step of processing."""
+        """Return the names of all processing jobs that were created for a step."""
         begins = f"pipelines-{arn.rsplit('/', 1)[-1]}-{step}"
         answer = self.client.list_processing_jobs(NameContains=begins, SortOrder="Ascending")
         return [job["ProcessingJobName"] for job in answer["ProcessingJobSummaries"]]

@@ -1,4 +1,4 @@
-"""SageMaker's events reach the queues of EventBridge's rules: doubled, lost or late, as on AWS."""
+"""Tests of SageMaker events in the queues of EventBridge rules, also duplicated, lost or late."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ PACKAGE_CHANGE = "SageMaker Model Package State Change"
 
 @pytest.fixture
 def inbox(aws: Aws, executor: Executor, name: str) -> Iterator[Inbox]:
-    """Give a queue that a rule feeds with the changes of one group; no rule and no fault is left."""
+    """Give a queue that receives the events of one group, and remove its rule and all faults afterwards."""
     found = Inbox(aws, executor, name)
     yield found
     found.close()
 
 
 class Inbox:
-    """A group of packages, and what a queue has heard of it.
+    """A model package group, and a queue that receives its events.
 
     Args:
         aws: The emulator.
-        executor: It sends the events.
-        name: Of group, rule and queue.
+        executor: Sends the events.
+        name: Name of the group, the rule and the queue.
     """
 
     def __init__(self, aws: Aws, executor: Executor, name: str) -> None:
@@ -52,17 +52,17 @@ class Inbox:
         self._events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}])
 
     def close(self) -> None:
-        """Remove rule and faults."""
+        """Remove the rule and all faults."""
         self._events.remove_targets(Rule=self.group, Ids=["queue"])
         self._events.delete_rule(Name=self.group)
         http("DELETE", f"{self._executor.url}/_executor/faults")
 
     def fault(self, **effect: Any) -> None:
-        """Let something happen to coming events."""
+        """Inject a fault into the next events."""
         assert add_fault(self._executor, service="events", operation=PACKAGE_CHANGE, **effect)[0] == 200
 
     def receive(self, count: int) -> list[dict[str, Any]]:
-        """Return so many events, in the order of their arrival, and no more than come with them."""
+        """Wait for at least `count` events, and return them in order of arrival."""
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -76,8 +76,8 @@ class Inbox:
         return found
 
 
-def test_a_package_s_creation_and_approval_are_told(inbox: Inbox) -> None:
-    """A creation sends events, too; an update names the fields that it changed."""
+def test_package_creation_and_approval_send_events(inbox: Inbox) -> None:
+    """A creation and an update send two events each, and an update names the fields that it changed."""
     metadata = {"GeneratedBy": "arn:aws:sagemaker:us-east-1:000000000000:pipeline/p/execution/e"}
     request = package_request(inbox.group, MetadataProperties=metadata)
     arn = inbox.registry.create_model_package(**request)["ModelPackageArn"]
@@ -102,7 +102,7 @@ def test_a_package_s_creation_and_approval_are_told(inbox: Inbox) -> None:
     assert len({event["id"] for event in [*created, *approved]}) == 4
 
 
-def test_a_group_that_the_rule_does_not_name_sends_nothing(inbox: Inbox, executor: Executor) -> None:
+def test_events_of_other_groups_are_filtered_out(inbox: Inbox, executor: Executor) -> None:
     """Only events that match a rule's pattern reach its queue."""
     other = f"other-{inbox.group}"
     executor.client("sagemaker").create_model_package_group(ModelPackageGroupName=other)
@@ -111,8 +111,8 @@ def test_a_group_that_the_rule_does_not_name_sends_nothing(inbox: Inbox, executo
     assert {event["detail"]["ModelPackageGroupName"] for event in inbox.receive(2)} == {inbox.group}
 
 
-def test_events_are_lost_and_doubled_on_demand(inbox: Inbox) -> None:
-    """Of a dropped event nothing comes; a doubled one comes twice under one id."""
+def test_events_are_dropped_and_duplicated_on_demand(inbox: Inbox) -> None:
+    """A dropped event never arrives, and a duplicated one arrives twice with the same id."""
     inbox.fault(dropped=True, count=2)
     inbox.registry.create_model_package(**package_request(inbox.group))
     inbox.fault(doubled=True)
@@ -125,16 +125,16 @@ def test_events_are_lost_and_doubled_on_demand(inbox: Inbox) -> None:
     assert (ids[0] == ids[1], ids[1] == ids[2]) == (True, False)
 
 
-def test_a_late_event_is_overtaken(inbox: Inbox) -> None:
-    """What is delayed arrives after what was sent later."""
+def test_delayed_event_is_overtaken(inbox: Inbox) -> None:
+    """A delayed event arrives after events that were sent later."""
     inbox.fault(latency_seconds=1.5, count=2)
     inbox.registry.create_model_package(**package_request(inbox.group))
     inbox.registry.create_model_package(**package_request(inbox.group))
     assert [event["detail"]["ModelPackageVersion"] for event in inbox.receive(4)] == [2, 2, 1, 1]
 
 
-def test_a_bus_that_cannot_be_reached_delays_no_call(tmp_path: Path) -> None:
-    """Without an EventBridge the registry works, and the executor ends in time."""
+def test_unreachable_event_bus_does_not_block_registry(tmp_path: Path) -> None:
+    """Without EventBridge the registry works, and the executor exits normally and logs the lost event."""
     alone = Executor("http://127.0.0.1:9", tmp_path / "state").start()
     client = alone.client("sagemaker")
     client.create_model_package_group(ModelPackageGroupName="g")

@@ -1,4 +1,4 @@
-"""Parts of the executor that need no stack: forbidden answers, error messages, pages, damage."""
+"""Tests of executor parts that need no stack: validation, error messages, pages, damaged state, hosts."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
         {"Surprise": 1},
     ],
 )
-def test_an_answer_that_breaks_the_model_is_an_internal_failure(answer: dict[str, Any]) -> None:
-    """The executor holds itself to the service model: a wrong answer is a loud 500, never sent."""
+def test_answer_violating_service_model_is_internal_failure(answer: dict[str, Any]) -> None:
+    """An answer that violates the service model raises a 500 error instead of being sent."""
     protocol = JsonProtocol("glue")
     with pytest.raises(ApiError, match="violates the service model") as refused:
         protocol.serialize(protocol.operation("GetJobRun"), answer)
     assert refused.value.status == 500
 
 
-def test_a_glue_name_may_hold_any_character_of_its_pattern() -> None:
-    """Glue's pattern with surrogate pairs, which Python cannot compile, is checked all the same."""
+def test_glue_name_pattern_with_surrogates_is_checked() -> None:
+    """Emoji are accepted and control characters refused, although Python cannot compile Glue's pattern."""
     protocol = JsonProtocol("glue")
     operation = protocol.operation("GetJob")
     assert protocol.parse(operation, '{"JobName": "prüfung 😀"}'.encode()) == {"JobName": "prüfung 😀"}
@@ -55,8 +55,8 @@ def test_a_glue_name_may_hold_any_character_of_its_pattern() -> None:
 
 
 @pytest.mark.parametrize("service", ["glue", "sagemaker"])
-def test_every_pattern_of_a_model_is_checked(service: str) -> None:
-    """None is skipped because Python cannot compile it."""
+def test_every_pattern_can_be_checked(service: str) -> None:
+    """Every pattern of the service models can be checked, even if Python cannot compile it as written."""
     model: Any = botocore.session.get_session().get_service_model(service)
     shapes = [model.shape_for(name) for name in model.shape_names]
     patterned = [shape for shape in shapes if shape.metadata.get("pattern")]
@@ -69,8 +69,8 @@ def test_every_pattern_of_a_model_is_checked(service: str) -> None:
     ("value", "is_taken"),
     [("0f:9=a/b+c-d@e_f.g Größe 数", True), ("a,b", False), ('"', False), ("50 %", False), ("a\nb", False)],
 )
-def test_unicode_s_classes_are_checked(value: str, is_taken: bool) -> None:
-    """Tags and metadata have patterns of Unicode's classes, which Python's patterns lack."""
+def test_unicode_classes_in_patterns_are_checked(value: str, is_taken: bool) -> None:
+    """Patterns of tags and metadata use Unicode classes, which `re` lacks, and are still checked."""
     model: Any = botocore.session.get_session().get_service_model("sagemaker")
     for name in ("TagValue", "CustomerMetadataValue"):
         assert (violations(model.shape_for(name), value) == []) == is_taken
@@ -94,7 +94,7 @@ def test_unicode_s_classes_are_checked(value: str, is_taken: bool) -> None:
         ("", None, "The job's process was killed from outside without an exit code."),
     ],
 )
-def test_a_failed_script_tells_its_last_exception(stderr: str, code: int | None, message: str) -> None:
+def test_error_message_is_the_last_exception(stderr: str, code: int | None, message: str) -> None:
     """The message is the last exception, else the last line, else the exit code or signal."""
     assert error_message(stderr.encode(), code) == message
 
@@ -103,14 +103,14 @@ def test_a_failed_script_tells_its_last_exception(stderr: str, code: int | None,
     ("arguments", "prefix"),
     [({}, "/aws-glue/jobs"), ({"--custom-logGroup-prefix": "/mlpipe/local/load"}, "/mlpipe/local/load")],
 )
-def test_a_job_run_writes_to_the_log_groups_of_its_prefix(arguments: dict[str, str], prefix: str) -> None:
-    """Glue's own groups are those of jobs that name none."""
+def test_log_group_prefix_comes_from_job_arguments(arguments: dict[str, str], prefix: str) -> None:
+    """A job logs to the groups of its `--custom-logGroup-prefix`, or else to Glue's default groups."""
     record = {"default_arguments": arguments, "arguments": {}, "fixed_arguments": {}}
     assert log_group_prefix(record) == prefix
 
 
 def test_pages_survive_records_added_in_front() -> None:
-    """A token goes on after the record it was given for, wherever that is; a foreign one is refused."""
+    """A token continues after its record even if new records precede it, and a foreign token is refused."""
     names = ["a", "b", "c"]
     first, token = page(names, token=None, size=2)
     assert [names[position] for position in first] == ["a", "b"]
@@ -122,8 +122,8 @@ def test_pages_survive_records_added_in_front() -> None:
             page(names, token=foreign, size=2)
 
 
-def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:
-    """A store whose file opens but whose records do not read is refused at the start."""
+def test_malformed_record_is_damaged_state(tmp_path: Path) -> None:
+    """A store with a record that is not JSON is refused when it is opened."""
     store = RecordStore(tmp_path)
     assert store.insert("glue_job", "a", {"Name": "a"})
     assert not store.insert("glue_job", "a", {"Name": "b"})
@@ -134,8 +134,8 @@ def test_a_record_that_is_no_json_is_a_damaged_state(tmp_path: Path) -> None:
         RecordStore(tmp_path)
 
 
-def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
-    """A file without content, or without its table, or gone from beside its log, is not begun again."""
+def test_emptied_state_is_damaged(tmp_path: Path) -> None:
+    """An empty state file, or a -wal file without its database, is reported instead of being replaced."""
     file = tmp_path / "executor.sqlite3"
     store = RecordStore(tmp_path)
     store.insert("job", "one", {})
@@ -154,14 +154,14 @@ def test_a_state_that_was_emptied_is_a_damaged_state(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("relative", ["../x", "a/../../x", "/etc/passwd", "", "."])
-def test_a_relative_path_cannot_leave_its_directory(tmp_path: Path, relative: str) -> None:
-    """Paths taken from S3 keys stay below their directory."""
+def test_path_cannot_leave_its_directory(tmp_path: Path, relative: str) -> None:
+    """A path from an S3 key that is absolute, empty or climbs with `..` is refused."""
     with pytest.raises(JobExecutionError, match="outside its directory"):
         inside(tmp_path / "data", relative)
 
 
 class FakeBucket:
-    """An S3 client that lists some keys."""
+    """A fake S3 client that lists the given keys."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = keys
@@ -185,8 +185,8 @@ class FakeBucket:
         ("in/x", ["1"]),
     ],
 )
-def test_a_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> None:
-    """Paths count from the prefix where it is a folder or an object, else from its last whole folder."""
+def test_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> None:
+    """Paths are relative to the prefix if it is a folder, and otherwise to its last whole folder."""
     bucket = FakeBucket("in/", "in/x/1", "in/y", "inner/z")
     found = S3Transfer(bucket).keys(f"s3://b/{prefix}", "S3Prefix")
     assert [relative for _, relative in found] == paths
@@ -194,8 +194,8 @@ def test_a_prefix_is_laid_out_as_on_sagemaker(prefix: str, paths: list[str]) -> 
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3, 20])
-def test_hosts_divide_the_cores_of_the_machine(hosts: int) -> None:
-    """No core is left out, each host has one, and two hosts share one only where there are too few."""
+def test_hosts_share_all_cores(hosts: int) -> None:
+    """Every core is used, every host gets one, and hosts share a core only if there are too few."""
     cores = os.sched_getaffinity(0)
     shares = [cpu_share(number, hosts) for number in range(1, hosts + 1)]
     if hosts == 1:
@@ -207,14 +207,14 @@ def test_hosts_divide_the_cores_of_the_machine(hosts: int) -> None:
     assert len(given) == max(len(cores), hosts)
 
 
-def test_hosts_are_named_in_the_order_of_sagemaker(tmp_path: Path) -> None:
-    """Names are sorted as texts, so that the tenth host comes second."""
+def test_host_names_are_sorted_as_text(tmp_path: Path) -> None:
+    """Host names are sorted as text, as on SageMaker, so algo-10 comes second."""
     hosts = [HostWorkspace(tmp_path, number, private_mounts=False) for number in range(1, 12)]
     assert host_names(hosts)[:4] == ["algo-1", "algo-10", "algo-11", "algo-2"]
 
 
-def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> None:
-    """Where the second host's credentials cannot be had, the first host's process ends too."""
+def test_partly_started_job_leaves_no_process(tmp_path: Path) -> None:
+    """If the second host gets no credentials, the process of the first host is ended too."""
     hosts = [HostWorkspace(tmp_path / f"host-{number}", number, private_mounts=False) for number in (1, 2)]
     for host in hosts:
         host.reset()
@@ -251,7 +251,7 @@ def test_of_a_job_that_cannot_be_started_whole_nothing_runs(tmp_path: Path) -> N
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
-    """Return a process's environment; empty of one that ended or is another user's."""
+    """Return a process's environment, or nothing if it ended or belongs to another user."""
     try:
         return process.environ()
     except (psutil.Error, OSError):

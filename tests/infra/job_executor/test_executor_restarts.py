@@ -1,4 +1,4 @@
-"""Restarts amid jobs: a kill goes unnoticed, a graceful end is reported, damage is never replaced."""
+"""Tests of executor restarts: jobs survive a kill, a shutdown is reported, damaged state is kept."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ COUNTER = """
 """
 
 
-def test_a_killed_executor_goes_on_with_its_jobs(own_executor: Executor, aws: Aws, name: str) -> None:
-    """Jobs run on while the executor is dead; the next one finishes them, every log line there once."""
+def test_jobs_survive_a_killed_executor(own_executor: Executor, aws: Aws, name: str) -> None:
+    """Jobs run on while the executor is dead, and the next one finishes them with each log line once."""
     job = glue_job(own_executor, aws, name, COUNTER)
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
     client = own_executor.client("sagemaker")
@@ -59,8 +59,8 @@ def test_a_killed_executor_goes_on_with_its_jobs(own_executor: Executor, aws: Aw
         assert aws.logs("/aws/sagemaker/ProcessingJobs", stream) == whole
 
 
-def test_a_job_killed_before_its_script_began_runs_once(own_executor: Executor, aws: Aws, name: str) -> None:
-    """An executor killed right after it accepted a run leaves a run that its successor carries out once."""
+def test_accepted_job_runs_once_after_kill(own_executor: Executor, aws: Aws, name: str) -> None:
+    """A run that was accepted right before the executor was killed is carried out once by the next one."""
     job = glue_job(own_executor, aws, name, "print('once')")
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
     own_executor.kill()
@@ -70,8 +70,8 @@ def test_a_job_killed_before_its_script_began_runs_once(own_executor: Executor, 
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_go_unnoticed(own_executor: Executor, aws: Aws, name: str) -> None:
-    """Jobs started between a dozen kills all end well: each script ran once, each line is there once."""
+def test_jobs_survive_repeated_kills(own_executor: Executor, aws: Aws, name: str) -> None:
+    """Jobs started between a dozen kills all succeed, with each log line written once."""
     moments = random.Random(name)
     job = glue_job(own_executor, aws, name, COUNTER, ExecutionProperty={"MaxConcurrentRuns": 20})
     runs, processing = [], []
@@ -93,8 +93,8 @@ def test_kills_at_any_moment_go_unnoticed(own_executor: Executor, aws: Aws, name
         assert aws.logs("/aws/sagemaker/ProcessingJobs", f"{processing_job}/algo-1-") == whole
 
 
-def test_a_stop_reaches_a_job_of_a_killed_executor(own_executor: Executor, aws: Aws, name: str) -> None:
-    """An adopted job can be stopped like any other."""
+def test_job_of_killed_executor_can_be_stopped(own_executor: Executor, aws: Aws, name: str) -> None:
+    """A restarted executor can stop a job that its killed predecessor started."""
     job = glue_job(own_executor, aws, name, "import time; print('up', flush=True); time.sleep(300)")
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
     wait_for_line(aws, "/aws-glue/jobs/output", run_id, "up")
@@ -104,14 +104,12 @@ def test_a_stop_reaches_a_job_of_a_killed_executor(own_executor: Executor, aws: 
     assert glue_end(own_executor, job, run_id)["JobRunState"] == "STOPPED"
 
 
-def test_a_graceful_end_fails_running_jobs_with_a_clear_message(
-    own_executor: Executor, aws: Aws, name: str
-) -> None:
-    """SIGTERM ends the jobs' processes, and the next executor says why they failed."""
+def test_shutdown_fails_running_jobs_with_reason(own_executor: Executor, aws: Aws, name: str) -> None:
+    """SIGTERM ends the jobs' processes, and the next executor reports the shutdown as the reason."""
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
     job = glue_job(own_executor, aws, name, script)
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
-    eventually(lambda: aws_lines(aws, run_id), what="the script has begun")
+    eventually(lambda: output_lines(aws, run_id), what="the script has begun")
     assert own_executor.stop() == 0
     own_executor.start()
     run = own_executor.client("glue").get_job_run(JobName=job, RunId=run_id)["JobRun"]
@@ -121,12 +119,12 @@ def test_a_graceful_end_fails_running_jobs_with_a_clear_message(
     eventually(lambda: not _exists(pid), what="the script is gone")
 
 
-def test_a_job_whose_process_was_killed_fails(own_executor: Executor, aws: Aws, name: str) -> None:
-    """A killed job process, as after a reboot, is a failed run, and its script does not run on unseen."""
+def test_killed_job_process_fails_the_run(own_executor: Executor, aws: Aws, name: str) -> None:
+    """A run whose supervising process is killed fails with that reason, and its script is ended too."""
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
     job = glue_job(own_executor, aws, name, script)
     run_id = own_executor.client("glue").start_job_run(JobName=job)["JobRunId"]
-    (pid,) = eventually(lambda: aws_lines(aws, run_id), what="the script has begun")
+    (pid,) = eventually(lambda: output_lines(aws, run_id), what="the script has begun")
     parent = psutil.Process(int(pid)).parent()
     assert parent is not None
     parent.kill()
@@ -136,8 +134,8 @@ def test_a_job_whose_process_was_killed_fails(own_executor: Executor, aws: Aws, 
     eventually(lambda: not _exists(int(pid)), what="the script is gone")
 
 
-def aws_lines(aws: Aws, run_id: str) -> list[str]:
-    """Return a run's output so far, none before its stream exists."""
+def output_lines(aws: Aws, run_id: str) -> list[str]:
+    """Return a run's output so far, or nothing before its log stream exists."""
     client = aws.client("logs")
     try:
         return aws.logs("/aws-glue/jobs/output", run_id)
@@ -149,8 +147,8 @@ def _exists(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_damaged_state_is_reported_and_left_alone(aws: Aws, tmp_path: Path) -> None:
-    """An executor on a damaged state file ends with a message that says what to do, and changes nothing."""
+def test_damaged_state_is_reported_and_kept(aws: Aws, tmp_path: Path) -> None:
+    """An executor with a damaged state file exits with advice, and leaves the file unchanged."""
     executor = Executor(aws.url, tmp_path)
     damaged = b"this is no database" * 100
     (tmp_path / "executor.sqlite3").write_bytes(damaged)
@@ -161,14 +159,14 @@ def test_a_damaged_state_is_reported_and_left_alone(aws: Aws, tmp_path: Path) ->
     assert (tmp_path / "executor.sqlite3").read_bytes() == damaged
 
 
-def test_a_port_in_use_is_reported(own_executor: Executor, aws: Aws, tmp_path: Path) -> None:
-    """An executor whose port is taken ends with a message that names the port."""
+def test_port_in_use_is_reported(own_executor: Executor, aws: Aws, tmp_path: Path) -> None:
+    """An executor whose port is taken exits with a message that names the port."""
     second = Executor(aws.url, tmp_path / "second", port=own_executor.port)
     assert second.spawn().wait(timeout=60) == 4
     assert f"Port {second.port} cannot be used" in (second.state_dir / "executor.log").read_text()
 
 
-def test_one_executor_to_a_state(own_executor: Executor, aws: Aws) -> None:
+def test_second_executor_on_same_state_is_refused(own_executor: Executor, aws: Aws) -> None:
     """A second executor on the same state directory refuses to start."""
     second = Executor(aws.url, own_executor.state_dir)
     assert second.spawn().wait(timeout=60) == 3

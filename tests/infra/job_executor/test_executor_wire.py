@@ -1,4 +1,4 @@
-"""The executor's wire: validation on the server, faults on demand, and whom it answers at all."""
+"""Tests of the executor's HTTP interface: server-side validation, injected faults, refused requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_RETRIES = {"total_max_attempts": 1}
 
 @pytest.fixture(autouse=True)
 def _no_faults(executor: Executor) -> Iterator[None]:
-    """Leave no fault behind."""
+    """Remove all injected faults after each test."""
     yield
     assert send("DELETE", f"{executor.url}/_executor/faults")[0] == 200
 
@@ -42,10 +42,10 @@ def _no_faults(executor: Executor) -> Iterator[None]:
         ("sagemaker", "list_processing_jobs", {"StatusEquals": "Sleeping"}, "enum value set"),
     ],
 )
-def test_what_the_model_forbids_is_refused_by_the_server(
+def test_invalid_request_is_refused_by_server(
     executor: Executor, service: str, operation: str, parameters: dict[str, Any], words: str
 ) -> None:
-    """A client that validates nothing gets a ValidationException that names the constraint."""
+    """A request that violates the service model gets a ValidationException that names the constraint."""
     client = executor.client(service, parameter_validation=False)
     with pytest.raises(ClientError, match=words) as refused:
         getattr(client, operation)(**parameters)
@@ -56,23 +56,25 @@ def test_what_the_model_forbids_is_refused_by_the_server(
 @pytest.mark.parametrize(
     "local_path", ["/etc", "/opt/ml/processing/../../../etc", "/opt/ml/processing-elsewhere"]
 )
-def test_a_local_path_stays_in_the_layout(executor: Executor, aws: Aws, name: str, local_path: str) -> None:
-    """An input cannot be laid outside `/opt/ml/processing`."""
+def test_local_path_outside_processing_folder_is_refused(
+    executor: Executor, aws: Aws, name: str, local_path: str
+) -> None:
+    """An input cannot be placed outside `/opt/ml/processing`."""
     request = processing_request(aws, name, "")
     request["ProcessingInputs"][0]["S3Input"]["LocalPath"] = local_path
     with pytest.raises(ClientError, match="below /opt/ml/processing"):
         executor.client("sagemaker").create_processing_job(**request)
 
 
-def test_an_operation_it_does_not_serve_is_unknown(executor: Executor) -> None:
-    """An operation outside of what is served answers UnknownOperationException."""
+def test_unsupported_operation_is_refused(executor: Executor) -> None:
+    """An operation that the executor does not serve gets UnknownOperationException."""
     with pytest.raises(ClientError) as refused:
         executor.client("glue").get_databases()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"
 
 
-def test_throttling_on_demand_is_retried_by_the_client(executor: Executor) -> None:
-    """Two throttled calls are survived by boto3's own retries, and counted."""
+def test_injected_throttling_is_retried_by_client(executor: Executor) -> None:
+    """boto3's retries survive two injected throttles, and the executor counts them."""
     fault = {"service": "glue", "operation": "GetJobs", "error": "ThrottlingException", "count": 2}
     assert add_fault(executor, **fault)[0] == 200
     executor.client("glue", retries={"total_max_attempts": 5, "mode": "standard"}).get_jobs()
@@ -84,8 +86,8 @@ def test_throttling_on_demand_is_retried_by_the_client(executor: Executor) -> No
     ("error", "status"),
     [("ThrottlingException", 400), ("InternalFailure", 500), ("OperationTimeoutException", 400)],
 )
-def test_an_injected_error_has_its_code_and_status(executor: Executor, error: str, status: int) -> None:
-    """An injected error reaches the client as AWS would send it, and nothing is carried out."""
+def test_injected_error_has_code_and_status(executor: Executor, error: str, status: int) -> None:
+    """An injected error reaches the client once, with the code and status that AWS would send."""
     add_fault(executor, service="glue", operation="GetJobs", error=error)
     client = executor.client("glue", retries=NO_RETRIES)
     with pytest.raises(ClientError) as refused:
@@ -95,8 +97,8 @@ def test_an_injected_error_has_its_code_and_status(executor: Executor, error: st
     client.get_jobs()
 
 
-def test_a_lost_answer_was_carried_out(executor: Executor, aws: Aws, name: str) -> None:
-    """The connection closes without an answer, and the job exists all the same."""
+def test_request_with_lost_answer_is_carried_out(executor: Executor, aws: Aws, name: str) -> None:
+    """A job is created even if the connection closes before the answer."""
     add_fault(executor, service="sagemaker", operation="CreateProcessingJob", lost_answer=True)
     client = executor.client("sagemaker", retries=NO_RETRIES)
     request = processing_request(aws, name, "")
@@ -107,8 +109,8 @@ def test_a_lost_answer_was_carried_out(executor: Executor, aws: Aws, name: str) 
         client.create_processing_job(**request)
 
 
-def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
-    """Latency delays the answer and changes nothing else."""
+def test_injected_latency_delays_the_answer(executor: Executor, aws: Aws, name: str) -> None:
+    """Injected latency delays the answer without changing it."""
     job = glue_job(executor, aws, name, "")
     add_fault(executor, service="glue", operation="GetJob", latency_seconds=1.5)
     began = time.monotonic()
@@ -136,16 +138,16 @@ def test_a_slow_answer_arrives(executor: Executor, aws: Aws, name: str) -> None:
         {"service": "events", "operation": "Object Created", "dropped": True},
     ],
 )
-def test_a_fault_that_could_not_fire_as_meant_is_refused(executor: Executor, fault: dict[str, Any]) -> None:
-    """A fault with an unknown member, name or value is answered with 400 and not kept."""
+def test_invalid_fault_is_refused(executor: Executor, fault: dict[str, Any]) -> None:
+    """An incomplete, contradictory or unknown fault is answered with 400 and not kept."""
     status, answer = add_fault(executor, **fault)
     assert status == 400
     assert answer["message"]
     assert json.loads(send("GET", f"{executor.url}/_executor/faults")[1]) == {"faults": []}
 
 
-def test_only_loopback_names_are_answered(executor: Executor) -> None:
-    """A request under another host name, as after DNS rebinding, or from a web page is refused."""
+def test_foreign_host_or_origin_is_refused(executor: Executor) -> None:
+    """A request with a foreign Host, as after DNS rebinding, or from a web page is refused."""
     headers = {"X-Amz-Target": "AWSGlue.GetJobs", "Content-Type": AWS_JSON}
     assert send("POST", executor.url, b"{}", **headers)[0] == 200
     assert send("POST", executor.url, b"{}", **headers, Host="evil.example")[0] == 403
@@ -153,7 +155,7 @@ def test_only_loopback_names_are_answered(executor: Executor) -> None:
     assert send("GET", f"{executor.url}/health", Host="evil.example")[0] == 404
 
 
-def test_a_body_beyond_the_bound_is_refused_unread(executor: Executor) -> None:
+def test_oversized_body_is_refused_unread(executor: Executor) -> None:
     """A body of more than 4 MiB is answered with 413 before it is sent."""
     connection = http.client.HTTPConnection("127.0.0.1", executor.port, timeout=30)
     connection.putrequest("POST", "/")
@@ -164,8 +166,8 @@ def test_a_body_beyond_the_bound_is_refused_unread(executor: Executor) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"CreationTimeAfter": "today"}'])
-def test_a_body_that_is_no_request_is_a_serialization_error(executor: Executor, body: bytes) -> None:
-    """Broken JSON and wrong types are refused with AWS's code in body and header."""
+def test_malformed_body_is_serialization_error(executor: Executor, body: bytes) -> None:
+    """Broken JSON and wrong types are refused with SerializationException."""
     headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": AWS_JSON}
     status, answer = send("POST", executor.url, body, **headers)
     assert status == 400

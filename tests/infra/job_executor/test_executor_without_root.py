@@ -1,4 +1,4 @@
-"""The executor where it may not mount: scripts find their files by `MLPIPE_ML_ROOT`."""
+"""Test of the executor without the right to mount, where scripts find their files by `MLPIPE_ML_ROOT`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.stack
 def test_jobs_run_without_private_mounts(
     aws: Aws, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without `unshare` the layout lies in the state directory, and `/opt/ml` in commands leads there."""
+    """Without `unshare`, files lie in the state directory, and `/opt/ml` in commands is mapped to it."""
     monkeypatch.setenv("PATH", "/nowhere")
     executor = Executor(aws.url, tmp_path / "state").start()
     try:

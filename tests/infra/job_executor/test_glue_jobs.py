@@ -1,4 +1,4 @@
-"""Glue job runs of real scripts: arguments, states, logs, limits and errors, through boto3."""
+"""Tests of Glue job runs of real scripts through boto3: arguments, states, logs, limits and errors."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SLEEPER = """
 """
 
 
-def run_states(executor: Executor, job: str, run_id: str) -> str:
+def run_state(executor: Executor, job: str, run_id: str) -> str:
     """Return the state of a run."""
     return executor.client("glue").get_job_run(JobName=job, RunId=run_id)["JobRun"]["JobRunState"]
 
 
-def test_a_run_succeeds_with_its_arguments_and_logs(executor: Executor, aws: Aws, name: str) -> None:
-    """Defaults overlaid by the run's arguments arrive in argv, and each output in its own log group."""
+def test_run_gets_merged_arguments_and_logs(executor: Executor, aws: Aws, name: str) -> None:
+    """A run's arguments override the job's defaults, and each output goes to its own log group."""
     script = """
         import json, os, sys
         print(json.dumps(sys.argv[1:]))
@@ -62,8 +62,8 @@ def test_a_run_succeeds_with_its_arguments_and_logs(executor: Executor, aws: Aws
     assert aws.logs("/aws-glue/jobs/error", run_id) == ["to stderr"]
 
 
-def test_a_failing_run_shows_its_exception(executor: Executor, aws: Aws, name: str) -> None:
-    """The error message is the script's last exception, and its log holds the whole trace."""
+def test_failed_run_shows_its_exception(executor: Executor, aws: Aws, name: str) -> None:
+    """The error message is the script's last exception, and the log holds the traceback."""
     job = glue_job(executor, aws, name, "raise ValueError('bad rows')")
     run_id = executor.client("glue").start_job_run(JobName=job)["JobRunId"]
     run = glue_end(executor, job, run_id)
@@ -72,8 +72,8 @@ def test_a_failing_run_shows_its_exception(executor: Executor, aws: Aws, name: s
     assert aws.logs("/aws-glue/jobs/error", run_id)[0].startswith("Traceback")
 
 
-def test_a_run_over_its_timeout_ends_with_its_children(executor: Executor, aws: Aws, name: str) -> None:
-    """A run past its minutes becomes TIMEOUT and leaves no process of its script behind."""
+def test_timed_out_run_ends_its_child_processes(executor: Executor, aws: Aws, name: str) -> None:
+    """A run past its timeout becomes TIMEOUT and leaves no process of its script behind."""
     script = """
         import subprocess, sys, time
         child = subprocess.Popen(["sleep", "300"])
@@ -89,8 +89,8 @@ def test_a_run_over_its_timeout_ends_with_its_children(executor: Executor, aws: 
     eventually(lambda: not _alive(child), what="the script's child is gone")
 
 
-def test_what_a_script_leaves_running_ends_with_it(executor: Executor, aws: Aws, name: str) -> None:
-    """A child in a session of its own, whose parent is gone, ends with its run, as it does on AWS."""
+def test_background_process_ends_with_its_run(executor: Executor, aws: Aws, name: str) -> None:
+    """A background process in its own session ends with the run that started it, as on AWS."""
     script = """
         import subprocess
         command = 'sleep 300 > /dev/null 2>&1 & echo $!'
@@ -104,7 +104,7 @@ def test_what_a_script_leaves_running_ends_with_it(executor: Executor, aws: Aws,
 
 
 def _alive(pid: int) -> bool:
-    """Tell whether a process exists and is more than a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - a kernel file
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -112,24 +112,24 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_run_is_stopped(executor: Executor, aws: Aws, name: str) -> None:
-    """Stopping submits the run, lists the unknown one, and the run passes STOPPING to STOPPED."""
+def test_run_can_be_stopped(executor: Executor, aws: Aws, name: str) -> None:
+    """A stopped run passes from STOPPING to STOPPED, and an unknown or ended run is listed as an error."""
     job = glue_job(executor, aws, name, SLEEPER)
     client = executor.client("glue")
     run_id = client.start_job_run(JobName=job)["JobRunId"]
     wait_for_line(aws, "/aws-glue/jobs/output", run_id, "asleep")
-    assert run_states(executor, job, run_id) == "RUNNING"
+    assert run_state(executor, job, run_id) == "RUNNING"
     answer = client.batch_stop_job_run(JobName=job, JobRunIds=[run_id, "jr_unknown"])
     assert [item["JobRunId"] for item in answer["SuccessfulSubmissions"]] == [run_id]
     assert answer["Errors"][0]["ErrorDetail"]["ErrorCode"] == "EntityNotFoundException"
-    assert run_states(executor, job, run_id) in {"STOPPING", "STOPPED"}
+    assert run_state(executor, job, run_id) in {"STOPPING", "STOPPED"}
     assert glue_end(executor, job, run_id)["JobRunState"] == "STOPPED"
     again = client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
     assert again["Errors"][0]["JobRunId"] == run_id
 
 
-def test_one_run_at_a_time_unless_the_job_allows_more(executor: Executor, aws: Aws, name: str) -> None:
-    """A second run beside a live one is refused, and accepted once the limit is raised."""
+def test_concurrent_runs_are_limited(executor: Executor, aws: Aws, name: str) -> None:
+    """A second concurrent run is refused until the job's limit is raised; runs are listed newest first."""
     job = glue_job(executor, aws, name, SLEEPER)
     client = executor.client("glue")
     first = client.start_job_run(JobName=job)["JobRunId"]
@@ -147,8 +147,8 @@ def test_one_run_at_a_time_unless_the_job_allows_more(executor: Executor, aws: A
     assert {glue_end(executor, job, run_id)["JobRunState"] for run_id in (first, second)} == {"STOPPED"}
 
 
-def test_arguments_beyond_glues_limit_are_refused(executor: Executor, aws: Aws, name: str) -> None:
-    """Names and values count together, and a run whose arguments take more is not started."""
+def test_oversized_arguments_are_refused(executor: Executor, aws: Aws, name: str) -> None:
+    """A run is not started if its arguments' names and values together exceed Glue's limit."""
     job = glue_job(executor, aws, name, SLEEPER)
     client = executor.client("glue")
     full = {f"--{number}": "x" * 64_997 for number in range(4)}
@@ -159,8 +159,8 @@ def test_arguments_beyond_glues_limit_are_refused(executor: Executor, aws: Aws, 
     client.batch_stop_job_run(JobName=job, JobRunIds=[run_id])
 
 
-def test_of_many_starts_at_once_one_wins(executor: Executor, aws: Aws, name: str) -> None:
-    """Eight clients start a job of one concurrent run: one run starts, and can be stopped at once."""
+def test_simultaneous_starts_make_one_run(executor: Executor, aws: Aws, name: str) -> None:
+    """If eight clients start a job with one concurrent run at the same time, exactly one run starts."""
     job = glue_job(executor, aws, name, SLEEPER)
     client = executor.client("glue")
 
@@ -177,8 +177,8 @@ def test_of_many_starts_at_once_one_wins(executor: Executor, aws: Aws, name: str
     assert glue_end(executor, job, started[0])["JobRunState"] == "STOPPED"
 
 
-def test_an_ended_run_can_be_retried_by_its_id(executor: Executor, aws: Aws, name: str) -> None:
-    """`JobRunId` makes another attempt with the same arguments, once."""
+def test_ended_run_can_be_retried_by_its_id(executor: Executor, aws: Aws, name: str) -> None:
+    """`JobRunId` starts another attempt with the same arguments, and an unknown id is refused."""
     job = glue_job(executor, aws, name, "import sys; sys.exit('no: ' + sys.argv[-1])")
     client = executor.client("glue")
     first = client.start_job_run(JobName=job, Arguments={"--why": "because"})["JobRunId"]
@@ -207,8 +207,8 @@ def test_extra_modules_are_importable(executor: Executor, aws: Aws, name: str) -
     assert aws.logs("/aws-glue/jobs/output", run_id) == ["from the zip from the module"]
 
 
-def test_a_script_acts_under_its_jobs_role(executor: Executor, aws: Aws, name: str) -> None:
-    """The script's own boto3, with nothing configured, is the job's role and finds every endpoint."""
+def test_script_uses_the_role_of_its_job(executor: Executor, aws: Aws, name: str) -> None:
+    """Without configuration, a script's boto3 clients use the job's role and find the local endpoints."""
     script = """
         import boto3
         print(boto3.client("sts").get_caller_identity()["Arn"])
@@ -222,8 +222,8 @@ def test_a_script_acts_under_its_jobs_role(executor: Executor, aws: Aws, name: s
     assert status == "200"
 
 
-def test_a_missing_script_fails_the_run(executor: Executor, aws: Aws, name: str) -> None:
-    """A script that is not on S3 is a failed run with the address in its message."""
+def test_missing_script_fails_the_run(executor: Executor, aws: Aws, name: str) -> None:
+    """A run whose script is missing on S3 fails with the script's address in its message."""
     client = executor.client("glue")
     location = f"s3://{BUCKET}/nowhere/{name}.py"
     command = {"Name": "glueetl", "ScriptLocation": location}
@@ -235,8 +235,8 @@ def test_a_missing_script_fails_the_run(executor: Executor, aws: Aws, name: str)
 
 @pytest.mark.parametrize("role", ["nobody", "sagemaker-jobs", "arn:aws:iam::111111111111:role/glue-jobs"])
 @pytest.mark.usefixtures("aws")
-def test_a_role_that_glue_cannot_assume_is_refused(executor: Executor, name: str, role: str) -> None:
-    """A role that is absent, of another account or does not trust Glue is refused before anything runs."""
+def test_role_that_glue_cannot_assume_is_refused(executor: Executor, name: str, role: str) -> None:
+    """A job whose role is missing, of another account or does not trust Glue is not created."""
     client = executor.client("glue")
     command = {"Name": "glueetl", "ScriptLocation": f"s3://{BUCKET}/x.py"}
     with pytest.raises(client.exceptions.InvalidInputException, match="unable to assume"):
@@ -245,8 +245,8 @@ def test_a_role_that_glue_cannot_assume_is_refused(executor: Executor, name: str
         client.get_job(JobName=name)
 
 
-def test_definitions_are_kept_listed_and_deleted(executor: Executor, aws: Aws, name: str) -> None:
-    """A definition can be made once, is listed page by page, and deleting it twice is no error."""
+def test_job_definitions_are_listed_and_deleted(executor: Executor, aws: Aws, name: str) -> None:
+    """A job can be created only once, is listed in pages, and can be deleted twice without an error."""
     job = glue_job(executor, aws, name, "")
     client = executor.client("glue")
     definition: dict[str, Any] = client.get_job(JobName=job)["Job"]

@@ -1,4 +1,4 @@
-"""What the executor lets a Glue job install: pinned and hashed wheels that come with it."""
+"""Tests of what a Glue job may install: only pinned and hashed wheels from its zip file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ WHEEL = "wheels/some_thing-1.0-py3-none-any.whl"
 PINNED = f"some-thing==1.0 --hash=sha256:{hashlib.sha256(b'wheel').hexdigest()}\n"
 
 
-def test_a_zip_of_wheels_without_an_index_is_taken() -> None:
-    """As is a job that installs nothing."""
+def test_wheels_zip_without_index_is_accepted() -> None:
+    """A zip of wheels with `--no-index` is accepted, and so is a job that installs nothing."""
     assert check_installer({MODULES: ZIP, OPTION: "--no-index"}) == ZIP
     assert check_installer({}) == ""
 
@@ -42,8 +42,8 @@ def test_a_zip_of_wheels_without_an_index_is_taken() -> None:
         (ZIP, "--no-index --extra-index-url file:///x", "extra-index"),
     ],
 )
-def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | None, message: str) -> None:
-    """An index offers something else at each start."""
+def test_packages_from_an_index_are_refused(modules: str, option: str | None, message: str) -> None:
+    """Packages from an index are refused, because an index may offer other files at each start."""
     arguments = {MODULES: modules} | ({OPTION: option} if option else {})
     with pytest.raises(JobExecutionError, match=message):
         check_installer(arguments)
@@ -61,10 +61,10 @@ def test_whatever_may_come_from_an_index_is_refused(modules: str, option: str | 
         ({REQUIREMENTS: PINNED, WHEEL.replace(".whl", ".tar.gz"): b"wheel"}, "some-thing"),
     ],
 )
-def test_wheels_are_those_of_the_requirements(
+def test_wheels_must_match_requirements(
     files: dict[str, str | bytes], message: str | None, tmp_path: Path
 ) -> None:
-    """One for each, with its hash, and no other file."""
+    """The zip must hold exactly one wheel with the right hash for each pinned requirement."""
     path = tmp_path / "a.gluewheels.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -76,8 +76,8 @@ def test_wheels_are_those_of_the_requirements(
             check_zip_of_wheels(path)
 
 
-def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
-    """By its name."""
+def test_malformed_zip_is_refused(tmp_path: Path) -> None:
+    """A file that is not a zip archive is refused with its name."""
     path = tmp_path / "a.gluewheels.zip"
     path.write_bytes(b"no zip")
     with pytest.raises(JobExecutionError, match=r"a\.gluewheels\.zip"):

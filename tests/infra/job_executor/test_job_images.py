@@ -1,4 +1,4 @@
-"""Which packages a SageMaker job finds: those of its image, and of no other; a job without one is refused."""
+"""Tests that a SageMaker job finds only the packages of its image, and needs a known image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
-# Says which packages it sees, what its image holds, and which `python3` a program that it starts would get.
+# Reports the packages that it can import, the image's packages tag, and the `python3` on its PATH.
 LOOK = """
     import importlib.util, json, os, pathlib, shutil, sys
     seen = [name for name in ("iniconfig", "sortedcontainers", "boto3") if importlib.util.find_spec(name)]
@@ -43,7 +43,7 @@ LOOK = """
     (folder / "message").write_text(json.dumps(found))
 """
 
-# Trains a booster, and reads it back from the file that the platform writes of it.
+# Trains a LightGBM booster, and loads it again from the bytes that the platform's codec saves.
 BOOST = """
     import importlib.util, json, os, pathlib, sys
     sys.path.insert(0, sys.argv[1])
@@ -61,7 +61,7 @@ BOOST = """
 
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Environments of one package each, by their image's address."""
+    """Return environments of one package each, by image URI."""
     folder = tmp_path_factory.mktemp("families")
     return {
         f"registry.example/jobs:{family}-1": make_environment(
@@ -72,17 +72,17 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def look(executor: Executor, aws: Aws, name: str, image: str) -> dict[str, Any]:
-    """Return what a processing job finds in an image."""
+    """Run a processing job in an image, and return what it reports."""
     request = processing_request(aws, name, LOOK)
     request["AppSpecification"]["ImageUri"] = image
     executor.client("sagemaker").create_processing_job(**request)
     return json.loads(sagemaker_end(executor, "Processing", name)["ExitMessage"])
 
 
-def test_a_job_finds_the_packages_of_its_image_alone(
+def test_job_finds_only_packages_of_its_image(
     executor: Executor, aws: Aws, name: str, environments: dict[str, Path]
 ) -> None:
-    """Two families run side by side; neither sees the other's packages or the platform's."""
+    """Jobs of two images see neither each other's packages nor the platform's."""
     add_images(executor.url, environments)
     for number, (image, folder) in enumerate(environments.items()):
         found = look(executor, aws, f"{name}-{number}", image)
@@ -96,10 +96,10 @@ def test_a_job_finds_the_packages_of_its_image_alone(
         }
 
 
-def test_a_training_job_runs_in_its_image(
+def test_training_job_runs_in_its_image(
     executor: Executor, aws: Aws, name: str, environments: dict[str, Path]
 ) -> None:
-    """What trains is what scores: the same packages."""
+    """A training job imports the packages of its image, as processing jobs do."""
     add_images(executor.url, environments)
     image = list(environments)[1]
     program = "import os, sortedcontainers; print('held', os.environ['MLPIPE_IMAGE_PACKAGES'])"
@@ -121,10 +121,10 @@ def test_a_training_job_runs_in_its_image(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_family_with_lightgbm_trains_and_saves_by_the_platform_s_own_code(
+def test_lightgbm_environment_trains_and_saves(
     executor: Executor, aws: Aws, name: str, tmp_path: Path
 ) -> None:
-    """Its environment holds the platform's packages of jobs and the library, and nothing of this Python's."""
+    """A locked LightGBM environment trains and saves with the platform's code, but without Dagster."""
     (tmp_path / "boosting.in").write_text("lightgbm\n")
     base = ROOT / "requirements" / "scoring.lock"
     files = FamilyFiles("boosting", tmp_path / "boosting.in", tmp_path / "boosting.lock", base)
@@ -143,8 +143,8 @@ def test_a_family_with_lightgbm_trains_and_saves_by_the_platform_s_own_code(
     assert found["seen"] == []
 
 
-def test_an_unknown_image_is_refused_before_the_job_exists(executor: Executor, aws: Aws, name: str) -> None:
-    """The call fails as on SageMaker; the name can be used again."""
+def test_unknown_image_is_refused(executor: Executor, aws: Aws, name: str) -> None:
+    """A job with an unknown image is refused with a hint at `mlpipe up`, and is not created."""
     request = processing_request(aws, name, LOOK)
     request["AppSpecification"]["ImageUri"] = "registry.example/jobs:boosting-0123456789abcdef"
     client = executor.client("sagemaker")
@@ -158,10 +158,10 @@ def test_an_unknown_image_is_refused_before_the_job_exists(executor: Executor, a
         client.describe_processing_job(ProcessingJobName=name)
 
 
-def test_images_outlive_a_restart_and_go_with_their_environment(
+def test_images_survive_restart_unless_removed(
     own_executor: Executor, aws: Aws, name: str, environments: dict[str, Path], tmp_path: Path
 ) -> None:
-    """An image whose environment a person removed is as unknown as one that never was."""
+    """Images survive a restart, except those whose environment folder was removed."""
     (kept, folder), (gone, other) = environments.items()
     copy = tmp_path / "copy"
     shutil.copytree(other, copy, symlinks=True)
@@ -174,8 +174,8 @@ def test_images_outlive_a_restart_and_go_with_their_environment(
         look(own_executor, aws, f"{name}-2", gone)
 
 
-def test_a_damaged_list_of_images_stops_no_executor(own_executor: Executor) -> None:
-    """It starts without images, which `mlpipe up` adds again."""
+def test_damaged_image_list_does_not_stop_executor(own_executor: Executor) -> None:
+    """An executor with a damaged image list starts without images, and they can be added again."""
     own_executor.stop()
     (own_executor.state_dir / "images.json").write_text('{"images": ')
     own_executor.start()
@@ -194,8 +194,8 @@ def test_a_damaged_list_of_images_stops_no_executor(own_executor: Executor) -> N
         ('{"images": {"a:1": {"packages": "a-1", "environment": "/nowhere"}}}', "/nowhere/bin"),
     ],
 )
-def test_a_wrong_image_is_not_added(executor: Executor, document: str, said: str) -> None:
-    """The list stays as it was."""
+def test_invalid_image_is_not_added(executor: Executor, document: str, said: str) -> None:
+    """An invalid image is refused with the fault named, and the list of images stays unchanged."""
     before = http("GET", f"{executor.url}/_executor/images")
     headers = {"Content-Type": "application/json"}
     status, answer = http("POST", f"{executor.url}/_executor/images", document.encode(), **headers)

@@ -1,4 +1,4 @@
-"""Log shipping: nothing lost, nothing twice, within CloudWatch's limits, whatever the service does."""
+"""Tests that log lines are shipped exactly once and within CloudWatch's limits, despite failures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from infra.local.job_executor.jobs.log_shipping import LogShipper, split_events
 if TYPE_CHECKING:
     from pathlib import Path
 
-# CloudWatch's own limits, written out.
+# CloudWatch's limits, independent of the constants under test.
 EVENT_LIMIT = 262_144
 BATCH_LIMIT = 1_048_576
 
 
 class FakeLogs:
-    """CloudWatch Logs for one stream: it enforces the limits, and can fail before or after a batch."""
+    """A fake CloudWatch Logs stream that enforces the limits and can fail before or after a batch."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -28,17 +28,17 @@ class FakeLogs:
         self.exists = False
 
     def create_log_group(self, **_names: str) -> None:
-        """Make the group; the second time it is there already."""
+        """Create the group, or fail if it exists."""
         if self.exists:
             error = {"Error": {"Code": "ResourceAlreadyExistsException", "Message": "it exists"}}
             raise ClientError(error, "CreateLogGroup")
         self.exists = True
 
     def create_log_stream(self, **_names: str) -> None:
-        """Make the stream."""
+        """Accept any stream."""
 
     def put_log_events(self, *, logEvents: list[dict[str, Any]], **_names: str) -> None:  # noqa: N803 - AWS's
-        """Take a batch within the limits, unless a failure is due."""
+        """Store a batch within the limits, or fail before or after storing it if a failure is due."""
         sizes = [len(event["message"].encode()) + 26 for event in logEvents]
         assert 1 <= len(logEvents) <= 10_000
         assert sum(sizes) <= BATCH_LIMIT
@@ -65,8 +65,8 @@ def shipper(client: FakeLogs, path: Path) -> LogShipper:
 
 
 @pytest.mark.parametrize("failure", ["before", "after"])
-def test_a_failed_put_is_neither_lost_nor_repeated(tmp_path: Path, failure: str) -> None:
-    """Whether CloudWatch took a batch before the error or not, each line is there once in the end."""
+def test_failed_put_is_neither_lost_nor_repeated(tmp_path: Path, failure: str) -> None:
+    """Each line arrives once, whether CloudWatch stored a batch before its error or not."""
     path = tmp_path / "out"
     path.write_text("".join(f"line {number}\n" for number in range(25_000)))
     logs = FakeLogs()
@@ -77,7 +77,7 @@ def test_a_failed_put_is_neither_lost_nor_repeated(tmp_path: Path, failure: str)
     assert logs.messages == [f"line {number}" for number in range(25_000)]
 
 
-def test_a_successor_goes_on_where_the_stream_ends(tmp_path: Path) -> None:
+def test_new_shipper_continues_where_stream_ends(tmp_path: Path) -> None:
     """A new shipper of the same file, as after a kill, adds only what the stream lacks."""
     path = tmp_path / "out"
     path.write_text("one\n\ntwo\nunfinished")
@@ -90,18 +90,18 @@ def test_a_successor_goes_on_where_the_stream_ends(tmp_path: Path) -> None:
     assert logs.messages == ["one", "two", "unfinished business", "three"]
 
 
-def test_a_script_that_writes_faster_than_is_shipped_is_left_in_time(tmp_path: Path) -> None:
-    """However much is written meanwhile, shipping leaves off when its time is over and goes on later."""
+def test_shipping_stops_in_time_despite_fast_output(tmp_path: Path) -> None:
+    """Shipping stops when its time is over, however fast the output grows, and continues later."""
     path = tmp_path / "out"
     path.write_bytes(b"y\n" * 20_000)
 
     class Flooded(FakeLogs):
-        """CloudWatch Logs for a script that writes as much again with every request."""
+        """A fake stream whose script writes more lines with every request."""
 
         puts = 0
 
         def put_log_events(self, *, logEvents: list[dict[str, Any]], **names: str) -> None:  # noqa: N803 - AWS's
-            """Take the batch, and let the file grow by more than that, twenty times."""
+            """Store the batch, and for twenty requests let the file grow by more than a batch."""
             super().put_log_events(logEvents=logEvents, **names)
             self.puts += 1
             if self.puts <= 20:
@@ -116,8 +116,8 @@ def test_a_script_that_writes_faster_than_is_shipped_is_left_in_time(tmp_path: P
     assert logs.messages == ["y"] * (20_000 + 20 * 10_001)
 
 
-def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
-    """A line beyond the event limit arrives in pieces that join to the line, no character broken."""
+def test_long_line_is_split_between_characters(tmp_path: Path) -> None:
+    """A line beyond the event limit arrives in pieces, with no character broken."""
     path = tmp_path / "out"
     line = "a" + "é" * 2_600_000
     path.write_text(f"before\n{line}\nafter\n")
@@ -127,8 +127,8 @@ def test_long_lines_are_cut_between_characters(tmp_path: Path) -> None:
     assert "".join(logs.messages[1:-1]) == line
 
 
-def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
-    """Bytes that are not UTF-8 are shown as question marks, within the limits."""
+def test_invalid_utf8_is_shipped_as_question_marks(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are shipped as question marks, within the limits."""
     path = tmp_path / "out"
     path.write_bytes(b"\xff" * 600_000 + b"\nend\n")
     logs = FakeLogs()
@@ -137,8 +137,8 @@ def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
     assert logs.messages[-1] == "end"
 
 
-def test_no_output_makes_an_empty_stream(tmp_path: Path) -> None:
-    """A job that prints nothing, or never began, has its stream all the same."""
+def test_missing_output_ships_no_events(tmp_path: Path) -> None:
+    """A job without an output file gets its log group, but no events."""
     logs = FakeLogs()
     assert shipper(logs, tmp_path / "absent").ship(final=True, seconds=60)
     assert logs.exists
@@ -146,8 +146,8 @@ def test_no_output_makes_an_empty_stream(tmp_path: Path) -> None:
 
 
 @given(data=st.binary(max_size=300), cut=st.integers(min_value=0, max_value=300))
-def test_events_are_the_same_wherever_the_output_is_cut(data: bytes, cut: int) -> None:
-    """Splitting while the output grows gives the same events as splitting all of it."""
+def test_events_do_not_depend_on_read_boundaries(data: bytes, cut: int) -> None:
+    """Splitting the output while it grows gives the same events as splitting all of it at once."""
     whole = [event for event, _ in split_events(data, final=True)]
     early = list(split_events(data[:cut], final=False))
     used = early[-1][1] if early else 0

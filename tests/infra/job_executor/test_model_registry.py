@@ -1,4 +1,4 @@
-"""The model registry over the wire: numbers, approvals, tokens, lists and what AWS refuses."""
+"""Tests of the model registry through boto3: versions, approvals, tokens, lists and refusals."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def registry(executor: Executor) -> Any:
-    """Return a client of the session's executor, which leaves all validation to it."""
+    """Return a SageMaker client that leaves all validation to the executor."""
     return executor.client("sagemaker", parameter_validation=False)
 
 
 @pytest.fixture
 def group(registry: Any, name: str) -> str:
-    """Return a group of its own."""
+    """Create a model package group for one test, and return its name."""
     registry.create_model_package_group(ModelPackageGroupName=name)
     return name
 
 
 def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    """Return code and message of a call that must be refused."""
+    """Return error code and message of a call that must be refused."""
     with pytest.raises(ClientError) as refused:
         call(**request)
     error = refused.value.response["Error"]
     return error["Code"], error["Message"]
 
 
-def test_a_version_is_described_as_it_was_registered(registry: Any, group: str) -> None:
-    """Metadata, metrics and artifact come back; without a status it waits for a person."""
+def test_version_is_described_as_registered(registry: Any, group: str) -> None:
+    """A version returns what was registered, and waits for approval if no status was given."""
     metrics = {
         "ModelQuality": {
             "Statistics": {"ContentType": "application/json", "S3Uri": f"s3://{BUCKET}/verdict.json"}
@@ -55,8 +55,8 @@ def test_a_version_is_described_as_it_was_registered(registry: Any, group: str) 
     assert found["ModelPackageStatus"] == "Completed"
 
 
-def test_no_number_is_used_again(registry: Any, group: str) -> None:
-    """A version that comes after a deleted one has the next number."""
+def test_version_numbers_are_not_reused(registry: Any, group: str) -> None:
+    """A version that follows a deleted one has the next number."""
     arns = [registry.create_model_package(**package_request(group))["ModelPackageArn"] for _ in range(2)]
     registry.delete_model_package(ModelPackageName=arns[1])
 
@@ -69,8 +69,8 @@ def test_no_number_is_used_again(registry: Any, group: str) -> None:
     )
 
 
-def test_a_repeated_registration_makes_one_version(registry: Any, group: str) -> None:
-    """The same token returns the same version; with other content it is a conflict."""
+def test_repeated_registration_makes_one_version(registry: Any, group: str) -> None:
+    """The same token returns the same version, and is a conflict with other content."""
     token = f"t-{group}"
     arns = {
         registry.create_model_package(**package_request(group), ClientToken=token)["ModelPackageArn"]
@@ -84,8 +84,8 @@ def test_a_repeated_registration_makes_one_version(registry: Any, group: str) ->
     assert {each["ModelPackageArn"] for each in listed} == arns
 
 
-def test_versions_are_listed_only_by_their_group_and_the_oldest_first(registry: Any, group: str) -> None:
-    """Without a group a list shows packages that have none; a page is short unless asked for more."""
+def test_versions_are_listed_by_group_oldest_first(registry: Any, group: str) -> None:
+    """Versions of a group are listed oldest first, ten per page, and a list without a group omits them."""
     for _ in range(12):
         registry.create_model_package(**package_request(group))
     registry.create_model_package(
@@ -107,8 +107,8 @@ def test_versions_are_listed_only_by_their_group_and_the_oldest_first(registry: 
     assert [each["ModelPackageName"] for each in alone] == [f"alone-{group}"]
 
 
-def test_an_approval_goes_any_way_and_has_no_condition(registry: Any, group: str) -> None:
-    """The last writer wins; properties are added and removed, the artifact stays."""
+def test_approval_status_can_change_repeatedly(registry: Any, group: str) -> None:
+    """A status can change in any order, properties can be added and removed, and the artifact stays."""
     arn = registry.create_model_package(**package_request(group, ModelApprovalStatus="Rejected"))[
         "ModelPackageArn"
     ]
@@ -137,16 +137,16 @@ def test_an_approval_goes_any_way_and_has_no_condition(registry: Any, group: str
 
 
 @pytest.mark.parametrize("value", ["a,b", '{"gain": 0.1}', "5 %", "[1]", "tab\there", ""])
-def test_a_property_takes_few_characters(registry: Any, group: str, value: str) -> None:
-    """A value that AWS refuses is refused here: JSON belongs on S3."""
+def test_invalid_property_value_is_refused(registry: Any, group: str, value: str) -> None:
+    """A property value with characters that AWS refuses, such as those of JSON, is refused."""
     request = package_request(group, CustomerMetadataProperties={"reason": value})
     code, message = refusal(registry.create_model_package, **request)
     assert code == "ValidationException"
     assert "ustomerMetadataProperties.reason" in message
 
 
-def test_a_property_takes_letters_of_any_alphabet(registry: Any, group: str) -> None:
-    """Letters, digits, spaces and the punctuation that AWS names."""
+def test_property_accepts_letters_of_any_alphabet(registry: Any, group: str) -> None:
+    """A property may hold letters and digits of any alphabet, and the punctuation that AWS allows."""
     properties = {"digest": "0f:9=a/b+c-d@e_f.g Größe 数 ٣"}
     request = package_request(group, CustomerMetadataProperties=properties)
     arn = registry.create_model_package(**request)["ModelPackageArn"]
@@ -164,17 +164,17 @@ def test_a_property_takes_letters_of_any_alphabet(registry: Any, group: str) -> 
         ({"CustomerMetadataProperties": {f"k{n}": "v" for n in range(51)}}, "less than or equal to 50"),
     ],
 )
-def test_a_version_is_refused_as_on_aws(
+def test_invalid_version_is_refused_as_on_aws(
     registry: Any, group: str, changes: dict[str, Any], words: str
 ) -> None:
-    """What SageMaker refuses makes no version."""
+    """A registration that SageMaker would refuse is refused and makes no version."""
     code, message = refusal(registry.create_model_package, **package_request(group, **changes))
     assert (code, words in message) == ("ValidationException", True), message
     assert registry.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"] == []
 
 
-def test_a_group_goes_only_without_versions(registry: Any, group: str) -> None:
-    """A group with a version is a conflict; a name is taken once, and an unknown one is said so."""
+def test_group_with_versions_cannot_be_deleted(registry: Any, group: str) -> None:
+    """A group is deleted only without versions; a taken name and an unknown group are refused."""
     assert refusal(registry.create_model_package_group, ModelPackageGroupName=group)[0] == (
         "ValidationException"
     )
@@ -189,8 +189,8 @@ def test_a_group_goes_only_without_versions(registry: Any, group: str) -> None:
     assert message.endswith(f"model-package-group/{group} does not exist.")
 
 
-def test_a_group_has_tags_and_a_policy(registry: Any, name: str) -> None:
-    """Both are kept, listed and taken away; a policy that is not there is a refusal."""
+def test_group_keeps_tags_and_policy(registry: Any, name: str) -> None:
+    """A group's tags and policy can be read, and reading a deleted policy is refused."""
     tags = [{"Key": "mlpipe:model", "Value": "m"}]
     arn = registry.create_model_package_group(ModelPackageGroupName=name, Tags=tags)["ModelPackageGroupArn"]
     assert registry.list_tags(ResourceArn=arn)["Tags"] == tags
@@ -210,8 +210,8 @@ def test_a_group_has_tags_and_a_policy(registry: Any, name: str) -> None:
     assert (code, "Cannot find resource policy" in message) == ("ValidationException", True)
 
 
-def test_many_versions_are_described_at_once(registry: Any, group: str) -> None:
-    """Each ARN has a summary or an error."""
+def test_batch_describe_returns_summaries_and_errors(registry: Any, group: str) -> None:
+    """A batch request returns a summary or an error for each ARN."""
     arn = registry.create_model_package(**package_request(group))["ModelPackageArn"]
     answer = registry.batch_describe_model_package(ModelPackageArnList=[arn, f"{arn}0"])
 
@@ -220,8 +220,8 @@ def test_many_versions_are_described_at_once(registry: Any, group: str) -> None:
     assert answer["BatchDescribeModelPackageErrorMap"][f"{arn}0"]["ErrorCode"] == "ValidationException"
 
 
-def test_the_registry_outlives_a_killed_executor(own_executor: Executor, name: str) -> None:
-    """Group, version and approval are there again, and numbers go on."""
+def test_registry_survives_a_killed_executor(own_executor: Executor, name: str) -> None:
+    """Versions, approvals, tokens and numbering survive a kill of the executor."""
     client = own_executor.client("sagemaker")
     client.create_model_package_group(ModelPackageGroupName=name)
     arn = client.create_model_package(**package_request(name), ClientToken="once")["ModelPackageArn"]

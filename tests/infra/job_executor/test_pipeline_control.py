@@ -1,4 +1,4 @@
-"""Executions that are stopped, retried, hit by faults, and wait for a callback."""
+"""Tests of executions that are stopped, retried, hit by faults or wait for a callback."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fault(pipelines: Pipelines) -> Iterator[Callable[..., None]]:
 
 
 def fired(pipelines: Pipelines) -> list[int]:
-    """Return how often each fault hit."""
+    """Return how often each fault has fired."""
     answer = json.loads(http("GET", f"{pipelines.executor.url}/_executor/faults")[1])
     return [rule["fired"] for rule in answer["faults"]]
 
@@ -61,14 +61,14 @@ def stop(pipelines: Pipelines, arn: str, **request: Any) -> str:
 
 
 def retry(pipelines: Pipelines, arn: str, **request: Any) -> str:
-    """Let an execution go on."""
+    """Retry an execution."""
     return pipelines.client.retry_pipeline_execution(PipelineExecutionArn=arn, **request)[
         "PipelineExecutionArn"
     ]
 
 
-def test_a_stop_ends_what_runs_and_begins_nothing(pipelines: Pipelines, aws: Aws) -> None:
-    """The job is stopped with its step; a second stop is refused, a repeated one is not."""
+def test_stop_ends_running_step_and_starts_no_other(pipelines: Pipelines, aws: Aws) -> None:
+    """A stop ends the running job, can be repeated with the same token, and is refused otherwise."""
     steps = [
         processing_step(aws, "Sleeper", SLEEPER),
         processing_step(aws, "After", "", DependsOn=["Sleeper"]),
@@ -90,8 +90,8 @@ def test_a_stop_ends_what_runs_and_begins_nothing(pipelines: Pipelines, aws: Aws
     assert job["ProcessingJobStatus"] == "Stopped"
 
 
-def test_a_job_that_is_stopped_by_itself_fails_the_execution(pipelines: Pipelines, aws: Aws) -> None:
-    """Nobody stopped the execution, and the steps that depend on this one cannot run."""
+def test_directly_stopped_job_fails_the_execution(pipelines: Pipelines, aws: Aws) -> None:
+    """If only a step's job is stopped, the execution fails and dependent steps do not run."""
     steps = [
         processing_step(aws, "Sleeper", SLEEPER),
         processing_step(aws, "After", "", DependsOn=["Sleeper"]),
@@ -103,8 +103,8 @@ def test_a_job_that_is_stopped_by_itself_fails_the_execution(pipelines: Pipeline
     assert pipelines.statuses(arn) == {"Sleeper": "Stopped"}
 
 
-def test_a_retry_goes_on_at_what_failed(pipelines: Pipelines, aws: Aws, name: str) -> None:
-    """Steps that succeeded stay; a step that failed runs again as a job with a new name."""
+def test_retry_resumes_at_the_failed_step(pipelines: Pipelines, aws: Aws, name: str) -> None:
+    """A retry keeps the steps that succeeded, and runs the failed step as a job with a new name."""
     key = f"{name}/wanted"
     first = processing_step(aws, "First", "")
     second = processing_step(aws, "Second", NEEDS_OBJECT, BUCKET, key, DependsOn=["First"])
@@ -124,8 +124,8 @@ def test_a_retry_goes_on_at_what_failed(pipelines: Pipelines, aws: Aws, name: st
     assert pipelines.jobs(arn, "First") == [before["First"]]
 
 
-def test_only_what_failed_or_was_stopped_is_retried(pipelines: Pipelines, aws: Aws) -> None:
-    """A stopped execution runs its steps again; a running or successful one is refused."""
+def test_running_or_successful_execution_is_not_retried(pipelines: Pipelines, aws: Aws) -> None:
+    """A stopped execution can be retried; a running or successful one is refused."""
     arn = pipelines.start(pipelines.create([processing_step(aws, "Sleeper", "import time; time.sleep(2)")]))
     with pytest.raises(ClientError, match="status 'Executing'"):
         retry(pipelines, arn)
@@ -148,10 +148,10 @@ def test_only_what_failed_or_was_stopped_is_retried(pipelines: Pipelines, aws: A
         ("DescribeProcessingJob", {"lost_answer": True}),
     ],
 )
-def test_failed_calls_are_repeated_without_being_asked(
+def test_failed_calls_are_retried(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], operation: str, effect: dict[str, Any]
 ) -> None:
-    """There is one job, whichever call or answer got lost."""
+    """A failed call is repeated and makes one job, whichever call or answer was lost."""
     fault(operation, **effect)
     arn = pipelines.start(pipelines.create([processing_step(aws, "First", "")]))
     assert pipelines.end(arn)["PipelineExecutionStatus"] == "Succeeded", pipelines.steps(arn)
@@ -171,10 +171,10 @@ POLICY = {"IntervalSeconds": 1, "BackoffRate": 1.0, "MaxAttempts": 2}
         ({"error": "ResourceLimitExceeded"}, "SageMaker.RESOURCE_LIMIT"),
     ],
 )
-def test_a_policy_repeats_a_step_by_a_new_job(
+def test_retry_policy_starts_a_new_job(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], effect: dict[str, Any], kind: str
 ) -> None:
-    """The policy says how often; each job of the step has its own name."""
+    """A retry policy repeats a step, with a new job for each one that failed, until it succeeds."""
     fault("CreateProcessingJob", **effect, count=2)
     step = processing_step(aws, "First", "", RetryPolicies=[{"ExceptionType": [kind], **POLICY}])
     arn = pipelines.start(pipelines.create([step]))
@@ -192,10 +192,10 @@ def test_a_policy_repeats_a_step_by_a_new_job(
         ([{"ExceptionType": ["SageMaker.CAPACITY_ERROR"], **POLICY}], 3),
     ],
 )
-def test_a_step_that_no_policy_repeats_fails(
+def test_step_without_applicable_policy_fails(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], policies: list[Any], count: int
 ) -> None:
-    """Without a policy for the failure, and once a policy's attempts are over."""
+    """A step fails without a policy for its failure, and once the policy's attempts are used up."""
     fault("CreateProcessingJob", ends_as="CapacityError", count=9)
     arn = pipelines.start(pipelines.create([processing_step(aws, "First", "", RetryPolicies=policies)]))
     assert pipelines.end(arn)["PipelineExecutionStatus"] == "Failed"
@@ -204,8 +204,8 @@ def test_a_step_that_no_policy_repeats_fails(
     assert fired(pipelines) == [count]
 
 
-def test_a_failing_script_is_not_repeated(pipelines: Pipelines, aws: Aws) -> None:
-    """No policy covers errors of the script itself."""
+def test_failing_script_is_not_retried(pipelines: Pipelines, aws: Aws) -> None:
+    """No retry policy repeats a step whose script failed."""
     kinds = ["SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR", "SageMaker.RESOURCE_LIMIT"]
     policy = {"ExceptionType": kinds, **POLICY}
     arn = pipelines.start(
@@ -216,10 +216,10 @@ def test_a_failing_script_is_not_repeated(pipelines: Pipelines, aws: Aws) -> Non
 
 
 @pytest.mark.parametrize("effect", [{"lost_answer": True}, {"error": "InternalFailure"}])
-def test_a_package_is_registered_once(
+def test_package_is_registered_once(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], effect: dict[str, Any]
 ) -> None:
-    """The repeated call has the token of the first one."""
+    """A registration that is repeated after a lost answer or an error makes one package."""
     fault("CreateModelPackage", **effect)
     arn = pipelines.start(
         pipelines.create(retraining(aws, "once"), [VERDICT_PARAMETER]), {"Verdict": json.dumps(GOOD)}
@@ -229,10 +229,10 @@ def test_a_package_is_registered_once(
 
 
 @pytest.mark.parametrize("is_registered", [False, True])
-def test_a_retry_after_a_failed_registration_registers_once(
+def test_retry_after_failed_registration_registers_once(
     pipelines: Pipelines, aws: Aws, fault: Callable[..., None], is_registered: bool
 ) -> None:
-    """The failed step may have made the package already, if only its answer was lost."""
+    """A retry makes no second package, even if the failed step already registered one."""
     if is_registered:
         fault("CreateModelPackage", lost_answer=True)
     fault("CreateModelPackage", error="ResourceLimitExceeded")
@@ -259,7 +259,7 @@ class Inbox:
 
     Args:
         aws: The emulator.
-        name: The queue's.
+        name: Name of the queue.
     """
 
     def __init__(self, aws: Aws, name: str) -> None:
@@ -279,7 +279,7 @@ class Inbox:
 
 
 def callback_step(queue_url: str) -> dict[str, Any]:
-    """Return a step that asks somebody how to go on."""
+    """Return a callback step that sends its token to a queue and waits for an answer."""
     return {
         "Name": "AskSomebody",
         "Type": "Callback",
@@ -291,12 +291,12 @@ def callback_step(queue_url: str) -> dict[str, Any]:
 
 @pytest.fixture
 def inbox(aws: Aws, name: str) -> Inbox:
-    """Give a queue."""
+    """Create a queue for callback messages."""
     return Inbox(aws, name)
 
 
-def test_a_callback_step_waits_for_its_token(pipelines: Pipelines, inbox: Inbox) -> None:
-    """Outputs reach later steps; an answer counts once."""
+def test_callback_step_waits_for_its_token(pipelines: Pipelines, inbox: Inbox) -> None:
+    """Later steps can read the outputs of a callback, and its token can be answered only once."""
     after = fail_step(get("Steps.AskSomebody.OutputParameters['answer']"))
     arn = pipelines.start(pipelines.create([callback_step(inbox.url), after]))
     message = inbox.receive()
@@ -323,8 +323,8 @@ def test_a_callback_step_waits_for_its_token(pipelines: Pipelines, inbox: Inbox)
         pipelines.client.send_pipeline_execution_step_success(CallbackToken="a" * 10)
 
 
-def test_a_stop_does_not_end_a_callback_step(pipelines: Pipelines, inbox: Inbox) -> None:
-    """The holder of the token gets a message and must answer."""
+def test_stopped_callback_step_waits_for_its_answer(pipelines: Pipelines, inbox: Inbox) -> None:
+    """A stop sends the token's holder a message, and the step ends only once that is answered."""
     arn = pipelines.start(
         pipelines.create([callback_step(inbox.url), fail_step("x") | {"DependsOn": ["AskSomebody"]}])
     )
@@ -341,8 +341,8 @@ def test_a_stop_does_not_end_a_callback_step(pipelines: Pipelines, inbox: Inbox)
     assert (step["StepStatus"], step["FailureReason"]) == ("Failed", "gave up")
 
 
-def test_a_property_file_that_a_job_did_not_write_fails_the_step(pipelines: Pipelines, aws: Aws) -> None:
-    """The step that reads it fails and names the missing object."""
+def test_missing_property_file_fails_the_step(pipelines: Pipelines, aws: Aws) -> None:
+    """A step that reads a property file which was not written fails and names the missing object."""
     steps = [judge_step(aws, "nothing", script="pass"), fail_step(verdict("reason"))]
     arn = pipelines.start(pipelines.create(steps))
     pipelines.end(arn)

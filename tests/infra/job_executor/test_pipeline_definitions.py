@@ -1,4 +1,4 @@
-"""What a pipeline's definition may say, and what its parts mean: functions of plain data."""
+"""Tests of reading pipeline definitions: validation, references, conditions and retry policies."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SPEED = {"Name": "Speed", "Type": "Integer", "DefaultValue": 1}
 
 
 def with_member(step: dict[str, Any], **members: Any) -> dict[str, Any]:
-    """Return a step with other members."""
+    """Return a step with some members replaced."""
     return {**step, **members}
 
 
 def step_with(name: str, *words: Any, **members: Any) -> dict[str, Any]:
-    """Return a processing step that is told words."""
+    """Return a processing step with arguments and further members."""
     arguments = {"AppSpecification": {"ContainerArguments": list(words)}}
     return {"Name": name, "Type": "Processing", "Arguments": arguments, **members}
 
@@ -103,8 +103,8 @@ def retried(**policy: Any) -> dict[str, Any]:
         ([with_member(fail_step("x"), RetryPolicies=[])], "Unknown members"),
     ],
 )
-def test_a_definition_that_no_execution_could_follow_is_refused(steps: list[Any], words: str) -> None:
-    """Each fault is found when the pipeline is created, and named."""
+def test_invalid_definition_is_refused(steps: list[Any], words: str) -> None:
+    """Each fault of a definition is found and named when the definition is read."""
     with pytest.raises(DefinitionError, match=words):
         read_definition(json.dumps(definition(steps, [SPEED])))
 
@@ -120,21 +120,21 @@ def test_a_definition_that_no_execution_could_follow_is_refused(steps: list[Any]
         ([{"Name": "A", "Type": "String", "Default": "c"}], "members"),
     ],
 )
-def test_parameters_are_declared_with_values_of_their_types(parameters: list[Any], words: str) -> None:
-    """A default is of the parameter's type and one of its allowed values."""
+def test_invalid_parameter_declaration_is_refused(parameters: list[Any], words: str) -> None:
+    """A default must have the parameter's type and be allowed; names, types and members must be valid."""
     with pytest.raises(DefinitionError, match=words):
         read_definition(json.dumps(definition([fail_step("x")], parameters)))
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"Version": "2020-12-01", "Step": []}', '{"Version": "1"}'])
-def test_what_is_no_definition_is_refused(text: str) -> None:
-    """Other JSON, no JSON, another version."""
+def test_malformed_definition_is_refused(text: str) -> None:
+    """Text that is not JSON, other JSON and other versions are refused."""
     with pytest.raises(DefinitionError):
         read_definition(text)
 
 
-def test_steps_of_branches_wait_for_their_conditions() -> None:
-    """The steps are one list; each knows what has to succeed first and on which branch it lies."""
+def test_branch_steps_wait_for_their_conditions() -> None:
+    """Each step knows which steps must succeed first and on which branch it is."""
     inner = condition_step(
         "Inner", [compare("Equals", verdict("better"), 1)], [register_step("Approved")], []
     )
@@ -161,8 +161,8 @@ def test_steps_of_branches_wait_for_their_conditions() -> None:
         ({}, "must be given: \\['Kind'\\]"),
     ],
 )
-def test_values_that_a_parameter_cannot_have_are_refused(given: dict[str, str], words: str) -> None:
-    """Unknown, missing, of another type, not among the allowed ones."""
+def test_invalid_parameter_values_are_refused(given: dict[str, str], words: str) -> None:
+    """Unknown, missing, wrongly typed and disallowed parameter values are refused."""
     kind = {"Name": "Kind", "Type": "String", "EnumValues": ["slow", "faster"]}
     others = [
         {"Name": "Flag", "Type": "Boolean", "DefaultValue": True},
@@ -195,8 +195,8 @@ def test_values_that_a_parameter_cannot_have_are_refused(given: dict[str, str], 
         ({"Type": "Or", "Conditions": [compare("Equals", 1, 2)]}, False),
     ],
 )
-def test_conditions_hold_or_not(condition: dict[str, Any], outcome: bool) -> None:
-    """Each kind at its border."""
+def test_conditions_are_evaluated(condition: dict[str, Any], outcome: bool) -> None:
+    """Each kind of condition has the right outcome at its boundary."""
     assert holds(condition, lambda value: value) == outcome
 
 
@@ -211,14 +211,14 @@ def test_conditions_hold_or_not(condition: dict[str, Any], outcome: bool) -> Non
         {"Type": "Or", "Conditions": [compare("Equals", 1, 1), compare("Equals", 1, "1")]},
     ],
 )
-def test_values_of_different_types_are_not_compared(condition: dict[str, Any]) -> None:
-    """A verdict of the wrong type is a fault, whatever the other conditions say."""
+def test_unsuitable_types_are_not_compared(condition: dict[str, Any]) -> None:
+    """A comparison of unsuitable types is an error, even beside a condition that holds."""
     with pytest.raises(ConditionError):
         holds(condition, lambda value: value)
 
 
 def values(content: str) -> Values:
-    """Return what an execution knows whose judge left a file with this content."""
+    """Return the values of an execution whose verdict file has the given content."""
     found = read_definition(json.dumps(definition([JUDGE])))
     return Values(
         steps=found.steps,
@@ -246,8 +246,8 @@ def values(content: str) -> Values:
         (None, None),
     ],
 )
-def test_functions_give_way_to_their_values(document: Any, filled: Any) -> None:
-    """References, joined texts, what a property file says."""
+def test_references_and_functions_are_resolved(document: Any, filled: Any) -> None:
+    """References, joins and property file lookups are replaced by their values."""
     content = '{"gain": {"lower": 0.25}, "slices": [{}, {"one name": "x"}], "new": true}'
     assert values(content).filled(document) == filled
 
@@ -263,14 +263,14 @@ def test_functions_give_way_to_their_values(document: Any, filled: Any) -> None:
         ("gain", "gain", "is not JSON"),
     ],
 )
-def test_a_property_file_that_does_not_say_it_is_a_fault(content: str, path: str, words: str) -> None:
-    """Nothing stands in for a value that is missing or no value."""
+def test_unusable_property_file_value_is_refused(content: str, path: str, words: str) -> None:
+    """A value that is missing, not scalar or not JSON is an error and gets no default."""
     with pytest.raises(BadReferenceError, match=words):
         values(content).filled(verdict(path))
 
 
-def test_repetitions_wait_longer_and_longer_until_there_are_no_more() -> None:
-    """By number, or by time since the step began."""
+def test_retry_pauses_grow_until_the_limit() -> None:
+    """Pauses grow until the policy's attempts, or its time since the step began, are used up."""
     by_number = RetryPolicy(frozenset(), interval_seconds=60, backoff=2, max_attempts=3)
     assert [by_number.pause(count, 99_999) for count in range(4)] == [60, 120, 240, None]
     by_time = RetryPolicy(frozenset(), interval_seconds=1, max_attempts=None, expire_minutes=10)
@@ -279,8 +279,8 @@ def test_repetitions_wait_longer_and_longer_until_there_are_no_more() -> None:
 
 
 @pytest.mark.parametrize("step", ["TrainModel", "train_model_", "x" * 64, "___"])
-def test_job_names_are_ones_that_a_job_may_have(step: str) -> None:
-    """A step's name may have underscores and 64 characters, a job's neither."""
+def test_job_names_of_steps_are_valid(step: str) -> None:
+    """A step name with underscores or 64 characters still gives a valid job name."""
     name = new_job_name("a1b2c3d4e5f6", step)
     assert name.startswith("pipelines-a1b2c3d4e5f6-")
     assert len(name) <= 63
@@ -288,8 +288,8 @@ def test_job_names_are_ones_that_a_job_may_have(step: str) -> None:
     assert "--" not in name
 
 
-def test_the_retraining_of_a_model_is_one_that_runs_here() -> None:
-    """Its reviewed definition, tokens and all: each step waits for the steps whose results it reads."""
+def test_retraining_definition_is_accepted() -> None:
+    """The reviewed retraining definition can be read, and registration waits for training and judging."""
     steps = read_definition(DEFINITION.read_text()).steps
     judged = {name: step.branch for name, step in steps.items() if step.kind in {"RegisterModel", "Fail"}}
     assert judged == {

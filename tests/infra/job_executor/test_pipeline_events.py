@@ -1,4 +1,4 @@
-"""The events of an execution and of its steps, as a rule's queue gets them."""
+"""Tests of the EventBridge events of executions and their steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STEP = "SageMaker Model Building Pipeline Execution Step Status Change"
 
 @pytest.fixture
 def events_of(aws: Aws, name: str) -> Iterator[Callable[[str, int], list[dict[str, Any]]]]:
-    """Return a function that waits for so many events of a pipeline, in the order of their arrival."""
+    """Return a function that waits for a number of events of a pipeline, in order of arrival."""
     sqs, events = aws.client("sqs"), aws.client("events")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     pattern = {"source": ["aws.sagemaker"], "detail-type": [EXECUTION, STEP]}
@@ -52,10 +52,10 @@ def events_of(aws: Aws, name: str) -> Iterator[Callable[[str, int], list[dict[st
     events.delete_rule(Name=name)
 
 
-def test_each_change_is_told(
+def test_each_status_change_sends_an_event(
     pipelines: Pipelines, aws: Aws, events_of: Callable[[str, int], list[dict[str, Any]]]
 ) -> None:
-    """Of the execution and of each step: before and after, when, and what the step made."""
+    """Every status change of an execution and its steps sends an event with both statuses and details."""
     steps = [
         processing_step(aws, "First", ""),
         condition_step("IsFine", [compare("Equals", 1, 2)], [], [fail_step("not fine")]),

@@ -1,4 +1,4 @@
-"""What a pipeline's role must be allowed to, where permissions are enforced."""
+"""Tests of the permissions that a pipeline's role needs if the executor enforces IAM."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ TAGS = [{"Key": "model", "Value": "flight_delay"}]
 
 
 def allowed(actions: list[str], resource: str, **condition: Any) -> dict[str, Any]:
-    """Return a statement."""
+    """Return a statement that allows actions on a resource."""
     return {"Effect": "Allow", "Action": actions, "Resource": [resource]} | condition
 
 
 def pass_role(aws: Aws, service: str = "sagemaker.amazonaws.com") -> dict[str, Any]:
-    """Return the statement that lets jobs have the role of jobs."""
+    """Return a statement that allows passing the SageMaker role to a service."""
     condition = {"StringEquals": {"iam:PassedToService": service}}
     return allowed(["iam:PassRole"], aws.sagemaker_role, Condition=condition)
 
 
 @pytest.fixture
 def role(aws: Aws, name: str) -> Callable[..., str]:
-    """Return a function that makes a role of a pipeline with statements, and returns its ARN."""
+    """Return a function that creates a role for pipelines with statements, and returns its ARN."""
 
     def made(*statements: dict[str, Any]) -> str:
         iam = aws.client("iam")
@@ -51,10 +51,10 @@ def role(aws: Aws, name: str) -> Callable[..., str]:
     return made
 
 
-def test_a_role_passes_roles_to_the_service_that_its_policy_names(
+def test_permissions_depend_on_resource_and_service(
     aws: Aws, tmp_path: Path, role: Callable[..., str]
 ) -> None:
-    """And does on a resource what it is allowed on that resource."""
+    """A role may act only on the resources, and pass roles only to the service, that its policy names."""
     arn = role(allowed(["sagemaker:CreateProcessingJob"], JOBS), pass_role(aws))
     settings = ExecutorSettings(
         port=0, state_dir=tmp_path, aws_endpoint_url=aws.url, access_key_id="test", secret_access_key="test"
@@ -75,7 +75,7 @@ def test_a_role_passes_roles_to_the_service_that_its_policy_names(
 
 @pytest.fixture(scope="module")
 def enforced(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Give pipelines on an executor that judges their roles."""
+    """Give pipelines on an executor that enforces IAM."""
     running = Executor(aws.url, tmp_path_factory.mktemp("enforced"), ("--enforce-iam",)).start()
     yield Pipelines(running, aws)
     assert running.stop() == 0
@@ -91,10 +91,10 @@ def enforced(aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Any:
         (["Create", "Describe", "AddTags"], "sagemaker", None),
     ],
 )
-def test_a_step_fails_for_want_of_a_right(
+def test_step_without_permission_fails(
     enforced: Pipelines, role: Callable[..., str], actions: list[str], passed_to: str, missing: str | None
 ) -> None:
-    """The reason names the role and the action, as on AWS."""
+    """A step whose role lacks a permission fails, and the reason names role and action, as on AWS."""
     aws = enforced.aws
     named = [
         f"sagemaker:{verb}" if verb == "AddTags" else f"sagemaker:{verb}ProcessingJob" for verb in actions
@@ -113,10 +113,10 @@ def test_a_step_fails_for_want_of_a_right(
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["starts a job", "reads a file"])
-def test_a_role_that_is_gone_fails_the_step(
+def test_deleted_role_fails_the_step(
     pipelines: Pipelines, aws: Aws, role: Callable[..., str], reads: bool
 ) -> None:
-    """Also where no policy is judged."""
+    """A step fails if its role was deleted, even where IAM is not enforced."""
     arn = role(pass_role(aws))
     file = {"Std:JsonGet": {"S3Uri": f"s3://{BUCKET}/verdict.json", "Path": "reason"}}
     step = fail_step(file, "First") if reads else processing_step(aws, "First", "")

@@ -1,4 +1,4 @@
-"""Requests about pipelines and executions: what is refused, what a repeated request does, what is listed."""
+"""Tests of pipeline requests: refusals, repeated requests, versions and lists."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def code(refused: pytest.ExceptionInfo[ClientError]) -> str:
 
 @pytest.fixture
 def token() -> str:
-    """Give a token of a request."""
+    """Return a unique client request token."""
     return uuid.uuid4().hex
 
 
 @pytest.fixture
 def create(pipelines: Pipelines, aws: Aws, name: str) -> Callable[..., str]:
-    """Return a function that creates a pipeline of one name and returns its ARN."""
+    """Return a function that creates the test's pipeline and returns its ARN."""
 
     def created(**request: Any) -> str:
         whole = {"PipelineName": name, "RoleArn": aws.sagemaker_role, "PipelineDefinition": BODY} | request
@@ -45,10 +45,10 @@ def create(pipelines: Pipelines, aws: Aws, name: str) -> Callable[..., str]:
     return created
 
 
-def test_a_pipeline_is_described_as_it_was_created(
+def test_pipeline_is_described_as_created(
     pipelines: Pipelines, create: Callable[..., str], aws: Aws, name: str
 ) -> None:
-    """By its name and by its ARN."""
+    """A pipeline can be described by its name and by its ARN."""
     arn = create(PipelineDescription="a test", PipelineDisplayName="shown")
     assert arn == f"arn:aws:sagemaker:us-east-1:000000000000:pipeline/{name}"
     for named in (name, arn):
@@ -59,8 +59,8 @@ def test_a_pipeline_is_described_as_it_was_created(
         assert "LastRunTime" not in found
 
 
-def test_a_creation_that_is_repeated_creates_nothing_again(create: Callable[..., str], token: str) -> None:
-    """The same token answers the same; other content, or another token, is refused."""
+def test_repeated_creation_makes_one_pipeline(create: Callable[..., str], token: str) -> None:
+    """The same token returns the same pipeline; other content or a taken name is refused."""
     arn = create(ClientRequestToken=token)
     assert create(ClientRequestToken=token) == arn
     with pytest.raises(ClientError, match="used before with other content") as refused:
@@ -81,20 +81,20 @@ def test_a_creation_that_is_repeated_creates_nothing_again(create: Callable[...,
         ({"ClientRequestToken": "short"}, "greater than or equal to 32|valid min length: 32"),
     ],
 )
-def test_a_pipeline_that_cannot_run_is_refused(
+def test_invalid_pipeline_is_refused(
     pipelines: Pipelines, create: Callable[..., str], name: str, request_members: dict[str, Any], words: str
 ) -> None:
-    """Nothing is left of it."""
+    """A pipeline that could not run is refused and not created."""
     with pytest.raises(Exception, match=words):
         create(**request_members)
     with pytest.raises(pipelines.client.exceptions.ResourceNotFound):
         pipelines.client.describe_pipeline(PipelineName=name)
 
 
-def test_a_definition_may_lie_on_s3(
+def test_definition_can_be_read_from_s3(
     pipelines: Pipelines, create: Callable[..., str], aws: Aws, name: str
 ) -> None:
-    """It is read when the pipeline is created; a missing one is refused."""
+    """A definition on S3 is read when the pipeline is created, and a missing one is refused."""
     where = {"Bucket": BUCKET, "ObjectKey": f"{name}/definition.json"}
     with pytest.raises(ClientError, match="cannot be read"):
         create(PipelineDefinition=None, PipelineDefinitionS3Location=where)
@@ -103,10 +103,8 @@ def test_a_definition_may_lie_on_s3(
     assert pipelines.client.describe_pipeline(PipelineName=name)["PipelineDefinition"] == BODY
 
 
-def test_an_execution_keeps_the_definition_that_it_began_with(
-    pipelines: Pipelines, create: Callable[..., str], name: str
-) -> None:
-    """An update makes a version; older ones can still be shown and started."""
+def test_execution_keeps_its_definition(pipelines: Pipelines, create: Callable[..., str], name: str) -> None:
+    """An update makes a new version; older executions keep theirs, and older versions can be started."""
     create()
     before = pipelines.start(name)
     updated = pipelines.client.update_pipeline(PipelineName=name, PipelineDefinition=OTHER)
@@ -129,20 +127,18 @@ def test_an_execution_keeps_the_definition_that_it_began_with(
         pipelines.start(name, PipelineVersionId=3)
 
 
-def test_a_refused_update_changes_nothing(
-    pipelines: Pipelines, create: Callable[..., str], name: str
-) -> None:
-    """A definition that no execution could follow leaves the one before."""
+def test_refused_update_changes_nothing(pipelines: Pipelines, create: Callable[..., str], name: str) -> None:
+    """An update with an invalid definition leaves the previous one in place."""
     create()
     with pytest.raises(ClientError, match="Unable to parse pipeline definition"):
         pipelines.client.update_pipeline(PipelineName=name, PipelineDefinition="{}")
     assert pipelines.client.describe_pipeline(PipelineName=name)["PipelineDefinition"] == BODY
 
 
-def test_a_start_that_is_repeated_starts_nothing_again(
+def test_repeated_start_makes_one_execution(
     pipelines: Pipelines, create: Callable[..., str], name: str, token: str
 ) -> None:
-    """The same token answers the same execution; with other content it is refused."""
+    """The same token returns the same execution, and is refused with other content."""
     create(PipelineDefinition=json.dumps(definition([fail_step("x")], [SPEED])))
     arn = pipelines.start(name, {"Speed": "1"}, ClientRequestToken=token)
     assert pipelines.start(name, {"Speed": "1"}, ClientRequestToken=token) == arn
@@ -162,10 +158,10 @@ def test_a_start_that_is_repeated_starts_nothing_again(
         ({"Speed": "1", "Color": "red"}, "Unknown parameters: \\['Color'\\]"),
     ],
 )
-def test_an_execution_without_proper_parameters_is_refused(
+def test_start_with_invalid_parameters_is_refused(
     pipelines: Pipelines, create: Callable[..., str], name: str, parameters: dict[str, str], words: str
 ) -> None:
-    """Nothing starts, and nothing is listed."""
+    """A start with missing, unknown or wrongly typed parameters is refused and makes no execution."""
     create(PipelineDefinition=json.dumps(definition([fail_step("x")], [SPEED])))
     with pytest.raises(ClientError, match=words) as refused:
         pipelines.start(name, parameters)
@@ -173,18 +169,18 @@ def test_an_execution_without_proper_parameters_is_refused(
     assert pipelines.client.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"] == []
 
 
-def test_a_selection_of_steps_is_refused(pipelines: Pipelines, create: Callable[..., str], name: str) -> None:
-    """It would lead around the steps that judge."""
+def test_selected_steps_are_refused(pipelines: Pipelines, create: Callable[..., str], name: str) -> None:
+    """Running selected steps is refused, because it would bypass the steps that judge."""
     create()
     selected = {"SelectedSteps": [{"StepName": "NeedsPerson"}]}
     with pytest.raises(ClientError, match="SelectiveExecutionConfig is not supported"):
         pipelines.start(name, SelectiveExecutionConfig=selected)
 
 
-def test_executions_and_steps_are_listed_newest_first_page_by_page(
+def test_executions_and_steps_are_listed_newest_first(
     pipelines: Pipelines, create: Callable[..., str], aws: Aws, name: str
 ) -> None:
-    """Unless asked for otherwise; what failed says why."""
+    """Executions are listed in pages with failure reasons, and they and their steps newest first."""
     steps = [processing_step(aws, "First", ""), fail_step("no") | {"DependsOn": ["First"]}]
     create(PipelineDefinition=json.dumps(definition(steps)))
     arns = [pipelines.start(name, PipelineExecutionDescription=f"number {number}") for number in range(3)]
@@ -204,17 +200,17 @@ def test_executions_and_steps_are_listed_newest_first_page_by_page(
 
 
 def test_pipelines_are_listed_by_prefix(pipelines: Pipelines, create: Callable[..., str], name: str) -> None:
-    """With the role that they run under."""
+    """Pipelines are listed by the prefix of their names, with their role."""
     arn = create()
     (found,) = pipelines.client.list_pipelines(PipelineNamePrefix=name)["PipelineSummaries"]
     assert (found["PipelineArn"], found["RoleArn"]) == (arn, pipelines.aws.sagemaker_role)
     assert pipelines.client.list_pipelines(PipelineNamePrefix=f"{name}x")["PipelineSummaries"] == []
 
 
-def test_a_pipeline_goes_with_its_executions_once_they_have_ended(
+def test_pipeline_is_deleted_with_its_ended_executions(
     pipelines: Pipelines, create: Callable[..., str], aws: Aws, name: str
 ) -> None:
-    """A running one keeps it; a new pipeline of the name knows nothing of the old one."""
+    """A pipeline can be deleted once its executions ended, and its name can then be used anew."""
     sleeper = processing_step(aws, "Sleeper", "import time; time.sleep(300)")
     create(PipelineDefinition=json.dumps(definition([sleeper])))
     arn = pipelines.start(name)
@@ -240,8 +236,8 @@ def test_a_pipeline_goes_with_its_executions_once_they_have_ended(
     assert pipelines.client.describe_pipeline(PipelineName=name)["PipelineDefinition"] == OTHER
 
 
-def test_what_is_no_arn_is_refused(executor: Executor) -> None:
-    """The service model's patterns hold for a client that checks nothing."""
+def test_malformed_arn_is_refused(executor: Executor) -> None:
+    """The executor checks the service model's patterns for a client that validates nothing."""
     client = executor.client("sagemaker", parameter_validation=False)
     with pytest.raises(ClientError, match="regular expression") as refused:
         client.describe_pipeline_execution(PipelineExecutionArn="abc")

@@ -1,4 +1,4 @@
-"""Restarts amid executions: a kill goes unnoticed, a graceful end is reported and can be retried."""
+"""Tests of executor restarts: executions survive a kill, and can be retried after a shutdown."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _STEPS = ["TrainModel", "JudgeModels", "IsJudged", "IsBetter", "RegisterModel"]
 
 @pytest.fixture
 def own(own_executor: Executor, aws: Aws) -> Pipelines:
-    """Give pipelines on an executor that the test may kill, and a group to register in."""
+    """Give pipelines on an executor that the test may kill, with their model package group created."""
     found = Pipelines(own_executor, aws)
     found.create_group()
     return found
 
 
-def check(own: Pipelines, arn: str) -> None:
-    """Make sure that an execution went its way once."""
+def assert_succeeded_once(own: Pipelines, arn: str) -> None:
+    """Assert that an execution succeeded, with one job for each step and one package."""
     assert own.end(arn)["PipelineExecutionStatus"] == "Succeeded", own.steps(arn)
     steps = own.steps(arn)
     assert list(steps) == _STEPS
@@ -47,21 +47,21 @@ def check(own: Pipelines, arn: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["at once", "TrainModel", "JudgeModels"])
-def test_a_killed_executor_goes_on_with_its_executions(own: Pipelines, aws: Aws, moment: str) -> None:
-    """Right after the start, and while a job runs: each job ran once, one package is there."""
+def test_executions_survive_a_killed_executor(own: Pipelines, aws: Aws, moment: str) -> None:
+    """An execution whose executor was killed runs each job once and registers one package."""
     name = own.create(retraining(aws, "killed"), [VERDICT_PARAMETER])
     arn = own.start(name, {"Verdict": json.dumps(GOOD)})
     if moment != "at once":
         own.await_step(arn, moment)
     own.executor.kill()
     own.executor.start()
-    check(own, arn)
+    assert_succeeded_once(own, arn)
 
 
 @pytest.mark.drill
 @pytest.mark.timeout(1800)
-def test_kills_at_any_moment_go_unnoticed(own: Pipelines, aws: Aws) -> None:
-    """Twenty executions, each hit by up to three kills at random moments of random steps."""
+def test_executions_survive_repeated_kills(own: Pipelines, aws: Aws) -> None:
+    """Twenty executions succeed, although each is hit by up to three kills at random moments."""
     moments = random.Random(20)
     name = own.create(retraining(aws, "drill"), [VERDICT_PARAMETER])
     for _ in range(20):
@@ -72,13 +72,13 @@ def test_kills_at_any_moment_go_unnoticed(own: Pipelines, aws: Aws) -> None:
             time.sleep(moments.uniform(0, 1.5))
             own.executor.kill()
             own.executor.start()
-        check(own, arn)
+        assert_succeeded_once(own, arn)
 
 
-def test_a_graceful_end_fails_executions_which_a_retry_takes_up(own: Pipelines, aws: Aws) -> None:
-    """The jobs end with the executor; the execution says why, and goes on at the step that was cut off."""
+def test_shutdown_fails_executions_that_can_be_retried(own: Pipelines, aws: Aws) -> None:
+    """A shutdown fails the running step with that reason, and a retry resumes at that step."""
     first = processing_step(aws, "First", "")
-    # Long enough to be cut off, and short enough for a second time.
+    # Long enough to be interrupted, and short enough to run a second time.
     second = processing_step(aws, "Second", "import time; time.sleep(8)", DependsOn=["First"])
     arn = own.start(own.create([first, second]))
     own.await_step(arn, "Second")

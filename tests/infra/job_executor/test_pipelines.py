@@ -1,4 +1,4 @@
-"""Executions of pipelines: their order, their values, their branches, and how they end."""
+"""Tests of pipeline executions: order of steps, values, branches and outcomes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(scope="module")
 def retrained(pipelines: Pipelines, aws: Aws) -> str:
-    """Give the pipeline of a small retraining."""
+    """Create the pipeline of a small retraining, and return its name."""
     return pipelines.create(retraining(aws, "retraining"), [VERDICT_PARAMETER])
 
 
-def test_a_retraining_trains_judges_and_registers(pipelines: Pipelines, aws: Aws, retrained: str) -> None:
-    """Each step gets what the earlier ones made; the steps of other branches are not listed."""
+def test_retraining_trains_judges_and_registers(pipelines: Pipelines, aws: Aws, retrained: str) -> None:
+    """Each step receives the results of earlier ones, and steps of other branches are not listed."""
     arn = pipelines.start(retrained, {"Verdict": json.dumps(GOOD)})
     ended = pipelines.end(arn)
     assert ended["PipelineExecutionStatus"] == "Succeeded", pipelines.steps(arn)
@@ -55,8 +55,8 @@ def test_a_retraining_trains_judges_and_registers(pipelines: Pipelines, aws: Aws
     assert aws.client("s3").head_object(Bucket=BUCKET, Key=key)["ContentLength"] > 0
 
 
-def test_a_worse_candidate_is_registered_as_rejected(pipelines: Pipelines, retrained: str) -> None:
-    """The other branch is taken if one of several conditions does not hold."""
+def test_worse_candidate_is_registered_as_rejected(pipelines: Pipelines, retrained: str) -> None:
+    """The else branch runs if one of several conditions does not hold."""
     arn = pipelines.start(retrained, {"Verdict": json.dumps(GOOD | {"worse_slices": 2})})
     assert pipelines.end(arn)["PipelineExecutionStatus"] == "Succeeded"
     assert list(pipelines.steps(arn))[-1] == "RegisterRefused"
@@ -64,8 +64,8 @@ def test_a_worse_candidate_is_registered_as_rejected(pipelines: Pipelines, retra
     assert package["ModelApprovalStatus"] == "Rejected"
 
 
-def test_a_fail_step_fails_the_execution_with_its_message(pipelines: Pipelines, retrained: str) -> None:
-    """The message may name what a property file says."""
+def test_fail_step_fails_the_execution_with_its_message(pipelines: Pipelines, retrained: str) -> None:
+    """The message of a fail step can include a value of a property file."""
     arn = pipelines.start(retrained, {"Verdict": json.dumps(GOOD | {"needs_person": 1})})
     ended = pipelines.end(arn)
     assert ended["PipelineExecutionStatus"] == "Failed"
@@ -76,15 +76,15 @@ def test_a_fail_step_fails_the_execution_with_its_message(pipelines: Pipelines, 
     assert pipelines.packages(arn) == []
 
 
-def test_a_path_that_is_not_in_the_property_file_fails_the_step(pipelines: Pipelines, retrained: str) -> None:
-    """Nothing stands in for a value that is missing."""
+def test_missing_path_in_property_file_fails_the_step(pipelines: Pipelines, retrained: str) -> None:
+    """A step that reads a missing value of a property file fails instead of using a default."""
     arn = pipelines.start(retrained, {"Verdict": "{}"})
     assert pipelines.end(arn)["PipelineExecutionStatus"] == "Failed"
     assert "no value exists at 'needs_person'" in pipelines.steps(arn)["IsJudged"]["FailureReason"]
 
 
-def test_a_failing_job_fails_its_step_and_nothing_follows(pipelines: Pipelines, aws: Aws) -> None:
-    """What depends on it does not begin, and its reason is the job's."""
+def test_failing_job_stops_dependent_steps(pipelines: Pipelines, aws: Aws) -> None:
+    """A failing job fails its step with the job's reason, and dependent steps do not run."""
     first = processing_step(aws, "First", "raise SystemExit(3)")
     second = processing_step(aws, "Second", "", DependsOn=["First"])
     arn = pipelines.start(pipelines.create([second, first]))
@@ -113,10 +113,10 @@ PARAMETERS = [
         ),
     ],
 )
-def test_parameters_come_as_text_and_are_typed(
+def test_parameters_are_typed_and_passed_as_text(
     pipelines: Pipelines, aws: Aws, given: dict[str, str], texts: list[str]
 ) -> None:
-    """Defaults fill in; a number is compared as a number and shown as text."""
+    """Parameters have defaults, are compared by their types and are passed to jobs as text."""
     words = [join(get(f"Parameters.{parameter['Name']}")) for parameter in PARAMETERS]
     step = processing_step(aws, "Show", SHOW, *words)
     is_less = condition_step("IsLess", [compare("LessThan", get("Parameters.Share"), 0.01)], [], [])
@@ -132,8 +132,8 @@ def test_parameters_come_as_text_and_are_typed(
     assert [each["Value"] for each in listed["PipelineParameters"]] == texts
 
 
-def test_a_step_waits_for_what_it_refers_to(pipelines: Pipelines, aws: Aws) -> None:
-    """A reference orders steps without DependsOn; independent steps run side by side up to the limit."""
+def test_step_waits_for_referenced_step(pipelines: Pipelines, aws: Aws) -> None:
+    """A step that references another one starts after it, without DependsOn."""
     first = processing_step(aws, "First", "")
     name = get("Steps.First.ProcessingInputs['code'].S3Input.S3Uri")
     second = processing_step(aws, "Second", SHOW, name, get("Steps.First.ProcessingInputs[0].InputName"))
@@ -147,10 +147,8 @@ def test_a_step_waits_for_what_it_refers_to(pipelines: Pipelines, aws: Aws) -> N
 
 
 @pytest.mark.parametrize(("limit", "side_by_side"), [(1, False), (2, True)])
-def test_steps_run_side_by_side_up_to_the_limit(
-    pipelines: Pipelines, aws: Aws, limit: int, side_by_side: bool
-) -> None:
-    """The limit of the start counts before the pipeline's own."""
+def test_parallel_steps_are_limited(pipelines: Pipelines, aws: Aws, limit: int, side_by_side: bool) -> None:
+    """The limit of parallel steps that is given at the start overrides the pipeline's own."""
     steps = [processing_step(aws, name, "import time; time.sleep(1)") for name in ("First", "Second")]
     name = pipelines.create(steps, ParallelismConfiguration={"MaxParallelExecutionSteps": 7})
     arn = pipelines.start(name, ParallelismConfiguration={"MaxParallelExecutionSteps": limit})
@@ -159,8 +157,8 @@ def test_steps_run_side_by_side_up_to_the_limit(
     assert (second["StartTime"] < first["EndTime"]) == side_by_side
 
 
-def test_a_request_that_sagemaker_refuses_fails_the_step(pipelines: Pipelines, aws: Aws) -> None:
-    """The reason says which operation refused it, and why."""
+def test_refused_request_fails_the_step(pipelines: Pipelines, aws: Aws) -> None:
+    """A step whose request is refused fails with the operation and the reason."""
     step = processing_step(aws, "First", "")
     step["Arguments"]["AppSpecification"]["ImageUri"] = "local/unknown"
     arn = pipelines.start(pipelines.create([step]))
@@ -170,8 +168,8 @@ def test_a_request_that_sagemaker_refuses_fails_the_step(pipelines: Pipelines, a
     assert "Requested image local/unknown not found" in reason
 
 
-def test_a_failure_lets_running_steps_end(pipelines: Pipelines, aws: Aws) -> None:
-    """A step that runs when another one fails is not cut off."""
+def test_running_steps_finish_after_a_failure(pipelines: Pipelines, aws: Aws) -> None:
+    """A step that runs when another one fails is not interrupted, and no further step starts."""
     slow = processing_step(aws, "Slow", "import time; time.sleep(2)")
     after = processing_step(aws, "After", "", DependsOn=["Slow"])
     arn = pipelines.start(pipelines.create([slow, after, fail_step("no", "Fails")]))

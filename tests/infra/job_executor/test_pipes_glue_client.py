@@ -1,6 +1,6 @@
-"""dagster-aws's own `PipesGlueClient`, unchanged, against the executor."""
+"""Test of dagster-aws's unmodified `PipesGlueClient` against the executor."""
 
-# No postponed annotations here: Dagster compares the context's annotation itself.
+# No `from __future__ import annotations`: Dagster compares the context's annotation itself.
 from typing import Any
 
 import dagster as dg
@@ -16,7 +16,7 @@ from tests.infra.job_executor.job_stack import BUCKET, Aws, Executor, glue_job
 
 pytestmark = pytest.mark.stack
 
-# What a Glue script does: parameters from argv, context from S3, messages by the way under test.
+# A Glue script: parameters from argv, context from S3, messages by the writer under test.
 SCRIPT = """
     import boto3
     from dagster_pipes import (
@@ -35,7 +35,7 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("way", ["s3", "cloudwatch"])
-def test_a_pipes_run_reports_its_materialization(executor: Executor, aws: Aws, name: str, way: str) -> None:
+def test_pipes_run_reports_its_materialization(executor: Executor, aws: Aws, name: str, way: str) -> None:
     """A script run through PipesGlueClient materializes its asset with the metadata it reports."""
     s3 = aws.client("s3")
     writers = {"s3": "PipesS3MessageWriter(client=client)", "cloudwatch": "PipesDefaultMessageWriter()"}
@@ -62,7 +62,7 @@ def test_a_pipes_run_reports_its_materialization(executor: Executor, aws: Aws, n
 
 
 @pytest.mark.slow
-def test_a_failing_script_fails_the_pipes_run(executor: Executor, aws: Aws, name: str) -> None:
+def test_failing_script_fails_the_pipes_run(executor: Executor, aws: Aws, name: str) -> None:
     """The Dagster step fails with the job run's own error message."""
     job = glue_job(executor, aws, name, "raise RuntimeError('no such batch')")
     s3 = aws.client("s3")

@@ -1,4 +1,4 @@
-"""SageMaker processing jobs of real scripts: layout, hosts, ends, names and limits, through boto3."""
+"""Tests of SageMaker processing jobs of real scripts through boto3: files, hosts, stops and limits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COPY = """
 
 
 def copy_request(aws: Aws, name: str, *, instances: int) -> dict[str, Any]:
-    """Build a job whose hosts write down which of four sharded objects they got."""
+    """Build a request for a job whose hosts record which of four sharded objects they received."""
     for number in range(4):
         key = f"{name}/in/dt=2013-02-01/part-{number}"
         aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"x")
@@ -70,13 +70,13 @@ def copy_request(aws: Aws, name: str, *, instances: int) -> dict[str, Any]:
 
 
 def on_hosts(instances: int) -> dict[str, Any]:
-    """Return the member of a request that asks for so many hosts."""
+    """Return the member of a request that sets the number of hosts."""
     cluster = {"InstanceCount": instances, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
     return {"ProcessingResources": {"ClusterConfig": cluster}}
 
 
-def test_inputs_come_down_sharded_and_outputs_go_up(executor: Executor, aws: Aws, name: str) -> None:
-    """Two hosts each get their share of the objects and upload what they made of it."""
+def test_inputs_are_sharded_and_outputs_uploaded(executor: Executor, aws: Aws, name: str) -> None:
+    """Two hosts each receive their share of the objects and upload their result."""
     client = executor.client("sagemaker")
     arn = client.create_processing_job(**copy_request(aws, name, instances=2))["ProcessingJobArn"]
     job = sagemaker_end(executor, "Processing", name)
@@ -93,8 +93,8 @@ def test_inputs_come_down_sharded_and_outputs_go_up(executor: Executor, aws: Aws
     assert shares == [[f"{folder}/part-0", f"{folder}/part-2"], [f"{folder}/part-1", f"{folder}/part-3"]]
 
 
-def test_hosts_start_apart_with_files_and_cores_of_their_own(executor: Executor, aws: Aws, name: str) -> None:
-    """As on machines of their own: the first host is there last, and nothing of a host is another's."""
+def test_hosts_have_separate_files_and_cores(executor: Executor, aws: Aws, name: str) -> None:
+    """Hosts start one after another, the first one last, with their own files, folders and cores."""
     script = """
         import json, os, pathlib, tempfile, time
         root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
@@ -118,10 +118,8 @@ def test_hosts_start_apart_with_files_and_cores_of_their_own(executor: Executor,
     assert (first["cores"], second["cores"]) == (cpu_share(1, 2), cpu_share(2, 2))
 
 
-def test_a_socket_fits_into_the_temporary_folder_which_goes_with_the_job(
-    executor: Executor, aws: Aws, name: str
-) -> None:
-    """Processes of Python meet there: a path may have 107 bytes, of which they need some 40."""
+def test_temporary_folder_fits_socket_paths_and_is_removed(executor: Executor, aws: Aws, name: str) -> None:
+    """Python's Unix sockets fit into a job's temporary folder, which is removed after the job."""
     script = """
         import os, socket, tempfile
         folder = tempfile.gettempdir()
@@ -135,8 +133,8 @@ def test_a_socket_fits_into_the_temporary_folder_which_goes_with_the_job(
     assert not Path(folder).exists()
 
 
-def test_a_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aws: Aws, name: str) -> None:
-    """One host's exit code is the job's failure, although the other would have slept on."""
+def test_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aws: Aws, name: str) -> None:
+    """One host's exit code fails the job, without waiting for a host that sleeps on."""
     script = """
         import json, os, pathlib, sys, time
         root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
@@ -155,8 +153,8 @@ def test_a_failing_host_fails_the_job_and_ends_the_others(executor: Executor, aw
     assert job["ExitMessage"] == "no rows"
 
 
-def test_a_failure_names_the_message_and_the_exit_code(executor: Executor, aws: Aws, name: str) -> None:
-    """The reason holds what the script left and its exit code, and nothing is uploaded."""
+def test_failure_reason_has_message_and_exit_code(executor: Executor, aws: Aws, name: str) -> None:
+    """A failed job's reason holds its message and exit code, and its outputs are not uploaded."""
     request = copy_request(aws, name, instances=1)
     request["ProcessingInputs"][0] = processing_request(aws, name, COPY + "\n    raise SystemExit(3)")[
         "ProcessingInputs"
@@ -169,8 +167,8 @@ def test_a_failure_names_the_message_and_the_exit_code(executor: Executor, aws: 
     assert aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/out")["KeyCount"] == 0
 
 
-def test_a_job_over_its_runtime_is_stopped(executor: Executor, aws: Aws, name: str) -> None:
-    """A job past MaxRuntimeInSeconds ends as Stopped, with what it had logged."""
+def test_job_over_its_runtime_is_stopped(executor: Executor, aws: Aws, name: str) -> None:
+    """A job past MaxRuntimeInSeconds ends as Stopped and keeps its logs."""
     request = processing_request(aws, name, SLEEPER, StoppingCondition={"MaxRuntimeInSeconds": 6})
     executor.client("sagemaker").create_processing_job(**request)
     job = sagemaker_end(executor, "Processing", name)
@@ -187,8 +185,8 @@ POLITE = """
 """
 
 
-def test_a_stop_ends_every_host(executor: Executor, aws: Aws, name: str) -> None:
-    """All hosts are asked to end."""
+def test_stop_ends_every_host(executor: Executor, aws: Aws, name: str) -> None:
+    """Stopping a job sends SIGTERM to all of its hosts."""
     client = executor.client("sagemaker")
     client.create_processing_job(**processing_request(aws, name, POLITE, **on_hosts(2)))
     streams = [f"{name}/{host}-" for host in ("algo-1", "algo-2")]
@@ -199,8 +197,8 @@ def test_a_stop_ends_every_host(executor: Executor, aws: Aws, name: str) -> None
     assert [aws.logs(GROUP, stream) for stream in streams] == [["asleep", "goodbye"]] * 2
 
 
-def test_a_host_that_has_not_begun_ends_with_the_others(aws: Aws, tmp_path: Path, name: str) -> None:
-    """A host whose machine is still being set up does not keep a stopped job from its end."""
+def test_waiting_host_ends_with_the_others(aws: Aws, tmp_path: Path, name: str) -> None:
+    """A job can be stopped while one of its hosts has not started yet."""
     executor = Executor(aws.url, tmp_path / "state", ("--host-stagger-seconds", "600")).start()
     client = executor.client("sagemaker")
     client.create_processing_job(**processing_request(aws, name, POLITE, **on_hosts(2)))
@@ -214,8 +212,8 @@ def test_a_host_that_has_not_begun_ends_with_the_others(aws: Aws, tmp_path: Path
     assert executor.stop() == 0
 
 
-def test_a_stopped_job_may_say_goodbye(executor: Executor, aws: Aws, name: str) -> None:
-    """Stopping sends SIGTERM, which the script may use; a second stop is refused."""
+def test_stopped_script_can_handle_sigterm(executor: Executor, aws: Aws, name: str) -> None:
+    """A stopped script can handle SIGTERM, and a second stop is refused."""
     client = executor.client("sagemaker")
     client.create_processing_job(**processing_request(aws, name, POLITE))
     wait_for_line(aws, GROUP, f"{name}/algo-1-", "asleep")
@@ -227,8 +225,8 @@ def test_a_stopped_job_may_say_goodbye(executor: Executor, aws: Aws, name: str) 
     assert refused.value.response["Error"]["Code"] == "ValidationException"
 
 
-def test_a_name_is_used_once_even_when_the_job_has_ended(executor: Executor, aws: Aws, name: str) -> None:
-    """A second job of a name is ResourceInUse, while the first runs and after."""
+def test_job_name_cannot_be_reused(executor: Executor, aws: Aws, name: str) -> None:
+    """A second job of the same name is refused, both while the first one runs and after it ended."""
     client = executor.client("sagemaker")
     request = processing_request(aws, name, "print('done')")
     client.create_processing_job(**request)
@@ -238,8 +236,8 @@ def test_a_name_is_used_once_even_when_the_job_has_ended(executor: Executor, aws
         sagemaker_end(executor, "Processing", name)
 
 
-def test_an_unknown_job_is_a_validation_error(executor: Executor, name: str) -> None:
-    """Describe and stop of an unknown job answer what the waiters expect of AWS."""
+def test_unknown_job_is_a_validation_error(executor: Executor, name: str) -> None:
+    """Describing or stopping an unknown job returns the error that boto3's waiters expect."""
     client = executor.client("sagemaker")
     for call in (client.describe_processing_job, client.stop_processing_job):
         with pytest.raises(ClientError, match="Could not find requested job with name") as refused:
@@ -247,8 +245,8 @@ def test_an_unknown_job_is_a_validation_error(executor: Executor, name: str) -> 
         assert refused.value.response["Error"]["Code"] == "ValidationException"
 
 
-def test_more_instances_than_the_account_has_are_refused(executor: Executor, aws: Aws, name: str) -> None:
-    """The service limit is ResourceLimitExceeded, and the name stays free."""
+def test_instances_beyond_the_limit_are_refused(executor: Executor, aws: Aws, name: str) -> None:
+    """A job beyond the instance limit is refused with ResourceLimitExceeded and is not created."""
     client = executor.client("sagemaker")
     request = processing_request(aws, name, "", **on_hosts(5))
     with pytest.raises(client.exceptions.ResourceLimitExceeded, match="service limit"):
@@ -257,8 +255,8 @@ def test_more_instances_than_the_account_has_are_refused(executor: Executor, aws
         client.describe_processing_job(ProcessingJobName=name)
 
 
-def test_a_missing_input_fails_the_job(executor: Executor, aws: Aws, name: str) -> None:
-    """An input prefix without objects is a failed job whose reason names it."""
+def test_missing_input_fails_the_job(executor: Executor, aws: Aws, name: str) -> None:
+    """A job whose input prefix has no objects fails with the prefix in its reason."""
     request = processing_request(aws, name, "")
     request["ProcessingInputs"][0]["S3Input"]["S3Uri"] = f"s3://{BUCKET}/{name}/nothing"
     executor.client("sagemaker").create_processing_job(**request)
@@ -270,8 +268,8 @@ def test_a_missing_input_fails_the_job(executor: Executor, aws: Aws, name: str) 
     )
 
 
-def test_a_key_cannot_lead_out_of_the_layout(executor: Executor, aws: Aws, name: str) -> None:
-    """An object whose key climbs with '..' fails the job instead of writing elsewhere."""
+def test_key_cannot_escape_the_input_directory(executor: Executor, aws: Aws, name: str) -> None:
+    """An object whose key climbs with `..` fails the job instead of being written elsewhere."""
     aws.client("s3").put_object(Bucket=BUCKET, Key=f"{name}/in/../../../../escaped", Body=b"x")
     request = processing_request(aws, name, "")
     request["ProcessingInputs"][0]["S3Input"]["S3Uri"] = f"s3://{BUCKET}/{name}/in/"
@@ -283,7 +281,7 @@ def test_a_key_cannot_lead_out_of_the_layout(executor: Executor, aws: Aws, name:
 
 
 def test_jobs_are_listed_and_tagged(executor: Executor, aws: Aws, name: str) -> None:
-    """Jobs are found by name and status, page by page, and tags can be read back."""
+    """Jobs are listed by name and status in pages, and their tags can be read and extended."""
     client = executor.client("sagemaker")
     tags = [{"Key": "model", "Value": "flight_delay"}]
     for suffix in ("a", "b"):

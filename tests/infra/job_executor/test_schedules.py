@@ -1,4 +1,4 @@
-"""EventBridge Scheduler's schedules start pipelines once for each tick, under a role that trusts them."""
+"""Tests of schedules that start a pipeline once per tick, with the permissions of their role."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ AWS_JSON = "application/x-amz-json-1.1"
 TARGET = "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
 
 
-def moment(text: str) -> dt.datetime:
-    """Return a moment in UTC."""
+def utc(text: str) -> dt.datetime:
+    """Return a time in UTC."""
     return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
 
 
 def at(time: str) -> dt.datetime:
-    """Return a time of the day that tests play on."""
-    return moment(f"{DAY}T{time}")
+    """Return a time on the day of these tests."""
+    return utc(f"{DAY}T{time}")
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def at(time: str) -> dt.datetime:
         ("0 0 1 jan *", "2027-01-01T00:00", "2026-12-01T00:00"),
     ],
 )
-def test_a_declared_schedule_is_due_when_it_says(cron: str, due: str, not_due: str) -> None:
-    """What declarations become for EventBridge is what the executor's clock reads."""
+def test_declared_schedule_is_due_at_its_times(cron: str, due: str, not_due: str) -> None:
+    """The executor's clock reads the expressions that declared cron schedules become on EventBridge."""
     expression = scheduler_cron(cron)
-    assert is_due(expression, moment(due))
-    assert not is_due(expression, moment(not_due))
+    assert is_due(expression, utc(due))
+    assert not is_due(expression, utc(not_due))
 
 
 @pytest.mark.parametrize(
@@ -66,29 +66,29 @@ def test_a_declared_schedule_is_due_when_it_says(cron: str, due: str, not_due: s
         ("at(2026-11-30T06:00:00)", None),
     ],
 )
-def test_what_the_clock_does_not_carry_out_is_said(expression: str, *, due: bool | None) -> None:
-    """An expression in another form never counts as never due."""
+def test_unsupported_expression_is_refused(expression: str, *, due: bool | None) -> None:
+    """An unsupported expression raises an error instead of never being due."""
     if due is None:
         with pytest.raises(ScheduleError):
-            is_due(expression, moment("2026-11-30T06:00"))
+            is_due(expression, utc("2026-11-30T06:00"))
     else:
-        assert is_due(expression, moment("2026-11-30T06:00")) is due
+        assert is_due(expression, utc("2026-11-30T06:00")) is due
 
 
 class Scheduled:
-    """A schedule of a test's own, a clock that has seen everything until 05:59, and what it started.
+    """A schedule, a clock that has checked everything until 05:59, and the starts that it requested.
 
     Args:
         aws: The emulator.
-        name: Of schedule, role, queue and pipeline.
-        folder: For the clock's settings.
-        enforce_iam: Whether the role has to be allowed to start the pipeline.
+        name: Name of the schedule, role, queue and pipeline.
+        folder: State folder of the clock.
+        enforce_iam: Whether the role needs permission to start the pipeline.
     """
 
     def __init__(self, aws: Aws, name: str, folder: Path, *, enforce_iam: bool = False) -> None:
         self.name = name
         self.bodies: list[dict[str, Any]] = []
-        # What becomes of the next starts; None is an answer that is lost.
+        # The failures of the next starts; None stands for a lost answer.
         self.failures: list[ApiError | None] = []
         self._aws = aws
         self._is_made = False
@@ -112,7 +112,7 @@ class Scheduled:
         self.start: Callable[[bytes], bytes | None] = self._note
 
     def put(self, *, state: str = "ENABLED", cron: str = "cron(0 6 * * ? *)", **target: Any) -> None:
-        """Make the schedule, or change it."""
+        """Create or update the schedule."""
         scheduler = self._aws.client("scheduler")
         body = {
             "PipelineName": self.name,
@@ -130,7 +130,7 @@ class Scheduled:
         self._is_made = True
 
     def grant(self, action: str, pipeline: str) -> None:
-        """Let the role do this to a pipeline, and nothing else."""
+        """Allow the role one action on one pipeline, and nothing else."""
         arn = f"arn:aws:sagemaker:us-east-1:000000000000:pipeline/{pipeline}"
         statement = {"Effect": "Allow", "Action": action, "Resource": arn}
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -139,7 +139,7 @@ class Scheduled:
         )
 
     def look(self, *times: str) -> None:
-        """Let the clock look at several times of the day."""
+        """Let the clock check the schedules at several times of the day."""
         for time in times:
             self._clock.look(at(time))
 
@@ -163,15 +163,15 @@ class Scheduled:
 
 @pytest.fixture
 def scheduled(aws: Aws, name: str, tmp_path: Path) -> Iterator[Scheduled]:
-    """Give the parts of one schedule, which is gone afterwards."""
+    """Give one schedule with its clock, and delete it afterwards."""
     made = Scheduled(aws, name, tmp_path)
     yield made
     made.close()
 
 
 @pytest.mark.stack
-def test_a_tick_starts_once_with_its_moment(scheduled: Scheduled) -> None:
-    """Looks before, at and after the minute start one execution; the next day's is another."""
+def test_tick_starts_the_pipeline_once(scheduled: Scheduled) -> None:
+    """A tick starts one execution with its time, however often the clock checks, even if it is late."""
     scheduled.put()
     scheduled.look("05:59:59", "06:00:01", "06:00:59", "06:03:00")
 
@@ -183,15 +183,15 @@ def test_a_tick_starts_once_with_its_moment(scheduled: Scheduled) -> None:
             "PipelineParameters": [{"Name": "ScheduledAt", "Value": tick}],
         }
     ]
-    # A clock that was late finds the tick that has passed.
+    # A late clock still finds the missed tick.
     scheduled.put(cron="cron(30 6 * * ? *)")
     scheduled.look("06:45:00")
     assert len(scheduled.bodies) == 2
 
 
 @pytest.mark.stack
-def test_a_disabled_schedule_starts_nothing(scheduled: Scheduled) -> None:
-    """Neither its present tick nor, once it is enabled, one that has passed."""
+def test_disabled_schedule_starts_nothing(scheduled: Scheduled) -> None:
+    """A disabled schedule starts nothing, not even a missed tick once it is enabled."""
     scheduled.put(state="DISABLED")
     scheduled.look("06:00:01")
     scheduled.put()
@@ -200,8 +200,8 @@ def test_a_disabled_schedule_starts_nothing(scheduled: Scheduled) -> None:
 
 
 @pytest.mark.stack
-def test_a_failed_start_is_tried_again_with_the_same_token(scheduled: Scheduled) -> None:
-    """Throttling and a lost answer are met again; the token lets SageMaker start once."""
+def test_failed_start_is_retried_with_the_same_token(scheduled: Scheduled) -> None:
+    """A throttled start or a lost answer is retried with the same token, so only one can take effect."""
     scheduled.put()
     scheduled.failures = [ApiError("ThrottlingException", "Rate exceeded"), None]
     scheduled.look(*(f"06:00:0{second}" for second in range(1, 6)))
@@ -218,10 +218,10 @@ def test_a_failed_start_is_tried_again_with_the_same_token(scheduled: Scheduled)
         ("ThrottlingException", {"MaximumEventAgeInSeconds": 60}, 2),
     ],
 )
-def test_what_does_not_start_becomes_a_dead_letter(
+def test_failed_start_becomes_a_dead_letter(
     scheduled: Scheduled, aws: Aws, code: str, policy: dict[str, int], attempts: int
 ) -> None:
-    """A refusal at once, anything else when the retry policy is used up; people find the request."""
+    """A refused start, or one whose retries are used up, is sent to the dead-letter queue."""
     sqs = aws.client("sqs")
     url = sqs.create_queue(QueueName=scheduled.name)["QueueUrl"]
     arn = f"arn:aws:sqs:us-east-1:000000000000:{scheduled.name}"
@@ -235,16 +235,16 @@ def test_what_does_not_start_becomes_a_dead_letter(
 
 
 @pytest.mark.stack
-def test_a_role_that_schedules_cannot_assume_starts_nothing(scheduled: Scheduled, aws: Aws) -> None:
-    """The role has to trust EventBridge Scheduler."""
+def test_role_without_scheduler_trust_starts_nothing(scheduled: Scheduled, aws: Aws) -> None:
+    """A schedule starts nothing if its role does not trust EventBridge Scheduler."""
     scheduled.put(RoleArn=aws.sagemaker_role)
     scheduled.look("06:00:01")
     assert scheduled.bodies == []
 
 
 @pytest.mark.stack
-def test_a_role_without_the_right_starts_nothing(aws: Aws, name: str, tmp_path: Path) -> None:
-    """Where permissions are enforced, the schedule's role must be allowed to start this very pipeline."""
+def test_role_without_permission_starts_nothing(aws: Aws, name: str, tmp_path: Path) -> None:
+    """With IAM enforced, a schedule's role must be allowed to start this very pipeline."""
     scheduled = Scheduled(aws, name, tmp_path, enforce_iam=True)
     scheduled.put()
     try:
@@ -260,7 +260,7 @@ def test_a_role_without_the_right_starts_nothing(aws: Aws, name: str, tmp_path: 
 
 
 def make_pipeline(executor: Executor, aws: Aws, name: str) -> None:
-    """Make a pipeline that is told its tick and does nothing."""
+    """Create a pipeline with the parameter ScheduledAt that does no work."""
     step = {"Name": "End", "Type": "Fail", "Arguments": {"ErrorMessage": "nothing to do"}}
     definition = {
         "Version": "2020-12-01",
@@ -273,8 +273,8 @@ def make_pipeline(executor: Executor, aws: Aws, name: str) -> None:
     )
 
 
-def moments(executor: Executor, pipeline: str) -> list[str]:
-    """Return the moments that a pipeline's executions were told."""
+def scheduled_times(executor: Executor, pipeline: str) -> list[str]:
+    """Return the ScheduledAt values of a pipeline's executions."""
     client = executor.client("sagemaker")
     found = client.list_pipeline_executions(PipelineName=pipeline)["PipelineExecutionSummaries"]
     listed = [
@@ -285,10 +285,10 @@ def moments(executor: Executor, pipeline: str) -> list[str]:
 
 
 @pytest.mark.stack
-def test_a_start_whose_answer_was_lost_makes_one_execution(
+def test_start_with_lost_answer_makes_one_execution(
     scheduled: Scheduled, executor: Executor, aws: Aws
 ) -> None:
-    """The tick that comes again carries the token of the first, and SageMaker knows it."""
+    """A start that is repeated after a lost answer has the same token and makes one execution."""
     make_pipeline(executor, aws, scheduled.name)
     scheduled.put()
     headers = {"X-Amz-Target": "SageMaker.StartPipelineExecution", "Content-Type": AWS_JSON}
@@ -302,13 +302,13 @@ def test_a_start_whose_answer_was_lost_makes_one_execution(
 
     scheduled.start = start
     scheduled.look("06:00:01", "06:00:02", "06:00:03")
-    assert moments(executor, scheduled.name) == [f"{DAY}T06:00:00Z"]
+    assert scheduled_times(executor, scheduled.name) == [f"{DAY}T06:00:00Z"]
 
 
 @pytest.mark.stack
 @pytest.mark.drill
-def test_the_executor_itself_keeps_the_schedules(scheduled: Scheduled, executor: Executor, aws: Aws) -> None:
-    """At the next whole minute a schedule of every minute starts its pipeline."""
+def test_executor_starts_scheduled_pipelines(scheduled: Scheduled, executor: Executor, aws: Aws) -> None:
+    """The executor's own clock starts the pipeline of a schedule that is due every minute."""
     make_pipeline(executor, aws, scheduled.name)
     scheduled.put(cron="cron(* * * * ? *)")
-    eventually(lambda: moments(executor, scheduled.name), what="the pipeline is started")
+    eventually(lambda: scheduled_times(executor, scheduled.name), what="the pipeline is started")

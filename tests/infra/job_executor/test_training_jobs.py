@@ -1,4 +1,4 @@
-"""SageMaker training jobs of real scripts, in script mode and by an entry point, through boto3."""
+"""Tests of SageMaker training jobs through boto3, in script mode and with an entry point."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRAIN = """
 
 
 def training_request(aws: Aws, name: str, script: str, **changes: Any) -> dict[str, Any]:
-    """Build a training job in script mode with one channel of one object."""
+    """Build a request for a training job in script mode with one channel of one object."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         body = textwrap.dedent(script).encode()
@@ -76,7 +76,7 @@ def unpacked(aws: Aws, uri: str) -> dict[str, bytes]:
 
 
 def test_script_mode_trains_and_packs_the_model(executor: Executor, aws: Aws, name: str) -> None:
-    """Hyperparameters arrive as arguments and variables; model, output data and metric are kept."""
+    """A script receives its hyperparameters, and its model, output data and last metric are kept."""
     executor.client("sagemaker").create_training_job(**training_request(aws, name, TRAIN))
     job = sagemaker_end(executor, "Training", name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Completed", "Completed")
@@ -92,8 +92,8 @@ def test_script_mode_trains_and_packs_the_model(executor: Executor, aws: Aws, na
     assert aws.logs(GROUP, f"{name}/algo-1-") == ["loss=0.5;", "loss=0.25;"]
 
 
-def test_what_a_script_leaves_becomes_the_failure(executor: Executor, aws: Aws, name: str) -> None:
-    """The text under `/opt/ml/output/failure` and the exit code are the failure reason."""
+def test_failure_file_becomes_the_failure_reason(executor: Executor, aws: Aws, name: str) -> None:
+    """The failure reason holds the text of `/opt/ml/output/failure` and the exit code."""
     script = """
         import os, pathlib, sys
         pathlib.Path(os.environ["SM_OUTPUT_DIR"], "failure").write_text("diverged")
@@ -107,8 +107,8 @@ def test_what_a_script_leaves_becomes_the_failure(executor: Executor, aws: Aws, 
     assert job["FailureReason"] == "AlgorithmError: diverged, exit code: 7"
 
 
-def test_a_job_over_its_runtime_keeps_its_model(executor: Executor, aws: Aws, name: str) -> None:
-    """Past MaxRuntimeInSeconds the job is Stopped, and what lies in the model directory is uploaded."""
+def test_job_over_its_runtime_keeps_its_model(executor: Executor, aws: Aws, name: str) -> None:
+    """A job past MaxRuntimeInSeconds is Stopped, and its model directory is still uploaded."""
     script = """
         import os, pathlib, time
         pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("early")
@@ -121,8 +121,8 @@ def test_a_job_over_its_runtime_keeps_its_model(executor: Executor, aws: Aws, na
     assert unpacked(aws, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"model.txt": b"early"}
 
 
-def test_an_entry_point_is_stopped(executor: Executor, aws: Aws, name: str) -> None:
-    """A command of its own runs in place of script mode, and StopTrainingJob ends it."""
+def test_job_with_entry_point_can_be_stopped(executor: Executor, aws: Aws, name: str) -> None:
+    """An entry point runs instead of script mode, and StopTrainingJob ends it."""
     request = training_request(aws, name, "")
     command = "import time; print('asleep', flush=True); time.sleep(300)"
     request["AlgorithmSpecification"]["ContainerEntrypoint"] = ["python3", "-c", command]
