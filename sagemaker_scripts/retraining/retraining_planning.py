@@ -117,7 +117,7 @@ def _made(
     if claimed_by == arguments.execution_id:
         features = tuple(
             PlannedFeatures(partition=each.partition, prefix=each.prefix, digest=each.digest)
-            for each in _prepared(arguments, span, store, inputs, now)
+            for each in _prepared(arguments, span, store, inputs)
         )
     else:
         _LOG.info("execution %s already works on this range", claimed_by)
@@ -181,15 +181,15 @@ def _prepared(
     span: RetrainingRange,
     store: ObjectStore,
     inputs: ModelInputs,
-    now: datetime,
 ) -> list[FeatureSet]:
     """Return the features of all partitions and the two after them; missing features are prepared."""
     model, newest = arguments.model, span.newest
     after, second = newest.later(1), newest.later(2)
     wanted: list[str] = [*partitions_between(span.first, newest), after, second]
     found = {each: _usable(inputs, newest_features(store, model, each)) for each in wanted}
-    # Features prepared before a partition begins could later be mistaken for complete ones.
-    can_be_prepared = PartitionSchedule.parse(arguments.schedule).has(after) and after.start <= now
+    # It has begun, because the one before has ended. Features prepared before a partition begins could later
+    # be mistaken for complete ones.
+    can_be_prepared = PartitionSchedule.parse(arguments.schedule).has(after)
     kept_missing = {second} if inputs.outcomes and can_be_prepared else {after, second}
     missing = [each for each, features in found.items() if features is None and each not in kept_missing]
     if missing:

@@ -22,8 +22,7 @@ from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT
 
 if TYPE_CHECKING:
-    from tests.projects import EXAMPLE
-from tests.stack_runs import LocalStack
+    from tests.stack_runs import LocalStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prediction_batches.object_store import InputMissingError, ObjectAlteredError
-from prediction_contract.errors import ContractError
+from prediction_contract.errors import ContractError, JobArgumentsError
 from prediction_contract.jobs.metrics import Metric
 from prediction_contract.naming.s3_layout import RANGE_NAME
-from prediction_contract.registry.version_records import ChampionPointer
+from prediction_contract.registry.version_records import ChampionPointer, VersionState
 from sagemaker_scripts.functions.function_calls import FunctionError
 from sagemaker_scripts.learning.metric_values import EvaluationError
 from sagemaker_scripts.learning.model_artifact import ModelArtifactError, found_model
@@ -76,17 +76,25 @@ class TestPlanning:
         assert (runs["2013-02-03"], runs["2013-02-04"], runs["2013-02-14"]) == ("two/", "one/", "one/")
 
     def test_next_day_is_planned_if_it_has_data(self, model: RetrainedModel) -> None:
-        """The day after the last held-out one is planned if it has data, and no later day is prepared."""
+        """Of the days after the last held-out one, only the next is planned, if it has data."""
         without = model.plan("one", last_partition=DAYS[-1])
         assert without.features[-1].partition == DAYS[-1]
         model.deliver(["2013-02-21"])
-        early = model.plan("two", last_partition=DAYS[-1], attempt=2, now=datetime(2013, 2, 21, tzinfo=UTC))
-        assert early.features[-1].partition == "2013-02-21"
+        delivered = model.plan(
+            "two", last_partition=DAYS[-1], attempt=2, now=datetime(2013, 2, 21, tzinfo=UTC)
+        )
+        assert delivered.features[-1].partition == "2013-02-21"
         model.deliver(["2013-03-01", "2013-02-28"])
         model.deliver(days(22, 28))
-        late = datetime(2013, 2, 28, 23, tzinfo=UTC)
-        before_it_begins = model.plan("three", last_partition="2013-02-27", now=late)
-        assert before_it_begins.features[-1].partition == "2013-02-28"
+        at_its_end = datetime(2013, 2, 28, tzinfo=UTC)
+        ended = model.plan("three", last_partition="2013-02-27", now=at_its_end)
+        assert ended.features[-1].partition == "2013-02-28"
+
+    def test_partition_that_has_not_ended_is_refused(self, model: RetrainedModel) -> None:
+        """So the day after the last held-out one has begun whenever it is prepared."""
+        late = datetime(2013, 2, 20, 23, 59, tzinfo=UTC)
+        with pytest.raises(JobArgumentsError, match="2013-02-20 has not ended yet"):
+            model.plan(last_partition=DAYS[-1], now=late)
 
     def test_plan_succeeds_after_missing_data_arrives(self, model: RetrainedModel) -> None:
         """A plan that failed for lack of data can be repeated by the same execution once the data arrives."""
@@ -418,7 +426,7 @@ class TestJudging:
         assert [(each.value, each.rows) for each in verdict.slices] == [("south", 240), ("n1", 16)]
 
     def test_third_poor_candidate_in_a_row_needs_person(self, model: RetrainedModel) -> None:
-        """The plan counts earlier versions below the baselines; the third in a row alerts a person."""
+        """The plan counts refused versions below the baselines; the third in a row alerts a person."""
         versions = []
         for number in range(3):
             execution, last = f"e{number}", f"2013-02-{13 + number}"
@@ -430,6 +438,8 @@ class TestJudging:
             model.registry.add(
                 versions[-1],
                 verdict_key=f"models/churn/retraining/{execution}/verdict.json",
+                state=VersionState.REFUSED,
+                approval="Rejected",
             )
         # A version without a verdict resets the count.
         model.registry.add(versions[-1])
