@@ -26,8 +26,7 @@ from tests.infra.local_servers import DEPLOYMENT, drain, provision_on, receive
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
-    from tests.infra.job_executor.job_stack import http
-from tests.infra.local_servers import LocalServers
+    from tests.infra.local_servers import LocalServers
 
 pytestmark = pytest.mark.stack
 LOGGER = "infra.local.provisioning"
