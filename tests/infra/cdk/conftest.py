@@ -1,4 +1,4 @@
-"""The templates, which tests of stacks and of wiring share."""
+"""Fixtures of synthesised templates."""
 
 from tests.infra.cdk.synthesis import scored_by_sagemaker, templates
 

@@ -1,4 +1,4 @@
-"""What the templates say of Dagster's tasks."""
+"""Read Dagster's tasks from the templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def tasks(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
-    """Return the task definitions by their one container's name."""
+    """Return the task definitions by the name of their only container."""
     found = {}
     for each in templates.properties(stage, "orchestration", "AWS::ECS::TaskDefinition"):
         (container,) = each["ContainerDefinitions"]
@@ -23,10 +23,10 @@ def containers(templates: Templates, stage: str) -> dict[str, dict[str, Any]]:
 
 
 def variables(container: dict[str, Any]) -> dict[str, str]:
-    """Return what a container's process sees; what CloudFormation or ECS fills in stands as a word.
+    """Return a container's environment, with a placeholder for each value that AWS fills in.
 
     Args:
-        container: Its definition.
+        container: The container's definition.
     """
     known = {"DAGSTER_POSTGRES_HOST": "host"}
     plain = {each["Name"]: each["Value"] for each in container["Environment"]}

@@ -1,4 +1,4 @@
-"""What the templates say of models that SageMaker itself scores, as a deployment would write it."""
+"""Read the templates of models that SageMaker scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def definition(templates: Templates, model: str) -> dict[str, Any]:
 
 
 def valid(service: str, operation: str, request: dict[str, Any]) -> bool:
-    """Tell whether AWS's own model of an operation knows all members of a request and their forms."""
+    """Return True if AWS's service model accepts a request for an operation, and fail otherwise."""
     client = boto3.client(service, region_name=HOME)
     shape = client.meta.service_model.operation_model(operation).input_shape
     report = ParamValidator().validate(request, shape)

@@ -1,4 +1,4 @@
-"""Fixtures: one synthesis of all stages for the whole session, whichever worker asks first."""
+"""Fixtures: all stages are synthesised once per session, shared by all workers."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 
 @pytest.fixture(scope="session")
 def scored_by_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Templates:
-    """Return the templates of `prod` with the models of `sagemaker_models`, which SageMaker itself scores."""
+    """Return the templates of `prod` with the models of `sagemaker_models`, which SageMaker scores."""
     project = write_models(tmp_path_factory.mktemp("sagemaker"))
     return _once(tmp_path_factory, "cdk-sagemaker", "prod", project=project.root)
 
 
 def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str, project: Path) -> Templates:
     shared = tmp_path_factory.getbasetemp()
-    # Under xdist, each worker has a folder of its own below the run's.
+    # Under xdist, each worker has its own folder below the folder of the run.
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     folder, measured = shared / name, shared / f"{name}-seconds.json"
@@ -60,7 +60,7 @@ def _once(tmp_path_factory: pytest.TempPathFactory, name: str, *arguments: str, 
 
 
 def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
-    # The function's packages come from the registry once; without them there is nothing to synthesise from.
+    # Synthesis needs the function's archive, whose packages are downloaded once.
     for stage in STAGES.values():
         build_api_archive(Project.at(project).packages, platform=stage.api.architecture)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -79,7 +79,7 @@ def _synthesise(folder: Path, project: Path, *arguments: str) -> float:
 
 
 def offline(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without any access to AWS, in which whatever looked something up would fail."""
+    """Return variables without any access to AWS or HTTP, so that every lookup would fail."""
     kept = {name: value for name, value in environment.items() if not name.startswith(("AWS_", "CDK_"))}
     nowhere = "http://127.0.0.1:9"
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere}

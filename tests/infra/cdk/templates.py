@@ -1,4 +1,4 @@
-"""Read synthesised templates as a person would ask about them."""
+"""Read synthesised templates by stage, stack and type of resource."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prediction_contract.naming.resource_names import model_name_stem
 from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
-# Whoever uses the platform adds models of their own, which change no snapshot and no estimate.
+# Users add their own models, which must not change the snapshot or the cost estimate.
 EXAMPLES = ("airport_congestion", "flight_delay")
 HOME, AWAY = "us-east-1", "us-west-2"
 STAGES = ("dev", "prod")
@@ -21,11 +21,11 @@ STACKS = ("data", "ml", "orchestration", "observability", f"api-{HOME}", f"api-{
 
 @dataclass(frozen=True)
 class Templates:
-    """What a synthesis wrote.
+    """The output of a synthesis.
 
     Attributes:
-        folder: With a folder for each stage.
-        cpu_seconds: What the synthesis of all stages took.
+        folder: Has one folder for each stage.
+        cpu_seconds: CPU time of the whole synthesis.
     """
 
     folder: Path
@@ -51,9 +51,9 @@ class Templates:
 
 
 def is_of_an_added_model(stage: str, resource: dict[str, Any]) -> bool:
-    """Tell whether a table, package group or alarm belongs to a model that is none of the examples.
+    """Return whether a table, package group or alarm belongs to a model other than the examples.
 
-    Only exact names do: a model may be called `delay`, or `registry` as a table of the platform is.
+    Names must match exactly, because a model may be called `delay`, or `registry` like a platform table.
     """
     deployment = SETTINGS[stage].deployment()
     added = set(deployable_names(EXAMPLE.defs)) - set(EXAMPLES)
@@ -80,7 +80,7 @@ def attributes(properties: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def strings(document: Any) -> list[str]:
-    """Return every text anywhere in a document."""
+    """Return all strings anywhere in a document."""
     if isinstance(document, dict):
         return [text for value in document.values() for text in strings(value)]
     if isinstance(document, list):

@@ -1,4 +1,4 @@
-"""What the firewall does with a request, in its order; the emulator has none of it."""
+"""Tests of the firewall's rules and log in the templates, because the emulator has no firewall."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ GROUPS = (
 
 
 def rules(templates: Templates, stage: str, region: str) -> dict[str, dict[str, Any]]:
-    """Return the rules by name, in the order in which they are asked."""
+    """Return the rules by name, in order of evaluation."""
     found = templates.one(stage, f"api-{region}", "AWS::WAFv2::WebACL")["Rules"]
     return {each["Name"]: each for each in sorted(found, key=lambda each: each["Priority"])}
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_our_rules_block_and_aws_s_groups_decide_for_themselves(
+def test_own_rules_block_and_aws_groups_decide_themselves(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """What no rule refuses passes; each rule counts what it refuses, and keeps no sample of a request."""
+    """Requests that no rule refuses pass; every rule has a metric and keeps no sample of a request."""
     firewall = templates.one(stage, f"api-{region}", "AWS::WAFv2::WebACL")
     assert (firewall["Scope"], firewall["DefaultAction"]) == ("REGIONAL", {"Allow": {}})
     found = rules(templates, stage, region)
@@ -50,8 +50,8 @@ def test_our_rules_block_and_aws_s_groups_decide_for_themselves(
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_our_own_limits_stand_for_aws_s_smaller_ones(templates: Templates, stage: str, region: str) -> None:
-    """A body of many entity ids is larger than the 8 KB of AWS's rule, which so counts and no more."""
+def test_own_size_limits_replace_smaller_aws_limits(templates: Templates, stage: str, region: str) -> None:
+    """AWS's size rules only count, because valid requests exceed them, and our own limits block."""
     found = rules(templates, stage, region)
     groups = [found[name]["Statement"]["ManagedRuleGroupStatement"] for name in GROUPS]
     assert [(each["VendorName"], each["Name"]) for each in groups] == [("AWS", name) for name in GROUPS]
@@ -71,8 +71,8 @@ def test_our_own_limits_stand_for_aws_s_smaller_ones(templates: Templates, stage
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_methods_and_paths_are_looked_at_as_they_are(templates: Templates, stage: str, region: str) -> None:
-    """Without a transformation: an entity id may hold what looks like an encoding."""
+def test_methods_and_paths_are_matched_untransformed(templates: Templates, stage: str, region: str) -> None:
+    """Methods and paths are not decoded, because an entity id may look like an encoding."""
     found = rules(templates, stage, region)
     for name, part in (("unknown-method", "Method"), ("unknown-path", "UriPath")):
         statement = found[name]["Statement"]["NotStatement"]["Statement"]["RegexMatchStatement"]
@@ -81,10 +81,8 @@ def test_methods_and_paths_are_looked_at_as_they_are(templates: Templates, stage
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_firewall_s_log_group_is_there_before_it_is_written_to(
-    templates: Templates, stage: str, region: str
-) -> None:
-    """Named as WAF demands, kept for a month; requests that came through are not in it."""
+def test_firewall_log_group_is_created_before_logging(templates: Templates, stage: str, region: str) -> None:
+    """The log group is named as WAF requires, kept 30 days, and gets only blocked or counted requests."""
     stack, name = f"api-{region}", SETTINGS[stage].deployment(region).firewall_log_group
     groups = templates.found(stage, stack, "AWS::Logs::LogGroup")
     (group,) = [key for key, each in groups.items() if each["Properties"]["LogGroupName"] == name]

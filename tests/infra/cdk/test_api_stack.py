@@ -1,4 +1,4 @@
-"""What stands before the API in each region: the emulator has little of it, so the template says it."""
+"""Tests of the API stack in each region, most of which the emulator does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.infra.example_stages import STAGES as SETTINGS
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
-# The machine in the header of an ELF file.
+# The machine number in the header of an ELF file.
 ARM_64 = 183
 REGIONS = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
 BALANCING = "AWS::ElasticLoadBalancingV2"
@@ -29,8 +29,8 @@ def listeners(templates: Templates, stage: str, region: str) -> dict[int, dict[s
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_load_balancer_is_hardened_and_logs(templates: Templates, stage: str, region: str) -> None:
-    """Protected against deletion, strict about headers, its access log in a bucket of the region."""
+def test_load_balancer_is_hardened_and_logs(templates: Templates, stage: str, region: str) -> None:
+    """The load balancer is protected from deletion, strict about requests, and logs to its bucket."""
     balancer = templates.one(stage, f"api-{region}", f"{BALANCING}::LoadBalancer")
     balancer_attributes = attributes(balancer, "LoadBalancerAttributes")
     assert balancer["Scheme"] == "internet-facing"
@@ -47,8 +47,8 @@ def test_the_load_balancer_is_hardened_and_logs(templates: Templates, stage: str
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_load_balancer_waits_for_its_network(templates: Templates, stage: str, region: str) -> None:
-    """It is refused where no gateway is attached yet; a subnet's default route waits for that."""
+def test_load_balancer_waits_for_its_network(templates: Templates, stage: str, region: str) -> None:
+    """The load balancer waits for its subnets' routes, and these for the attached gateway."""
     (balancer,) = templates.found(stage, f"api-{region}", f"{BALANCING}::LoadBalancer").values()
     routes = templates.found(stage, f"api-{region}", "AWS::EC2::Route")
     (attached,) = templates.found(stage, f"api-{region}", "AWS::EC2::VPCGatewayAttachment")
@@ -58,10 +58,10 @@ def test_the_load_balancer_waits_for_its_network(templates: Templates, stage: st
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_http_goes_to_https_and_https_answers_unknown_paths_itself(
+def test_http_redirects_and_https_answers_unknown_paths(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """TLS 1.2 at least; hardening headers on every answer, and no header that names the server."""
+    """HTTP redirects to HTTPS, which sends hardening headers and answers unknown paths with 404."""
     found = listeners(templates, stage, region)
     (redirect,) = found[80]["DefaultActions"]
     assert redirect["RedirectConfig"] == {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}
@@ -78,10 +78,10 @@ def test_http_goes_to_https_and_https_answers_unknown_paths_itself(
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_a_token_is_checked_before_the_function_is_called(
+def test_token_is_checked_before_the_function_is_called(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """Issuer, scope and client; the check comes first, and only open paths do without."""
+    """The load balancer checks issuer, scope and client first, except for the open paths."""
     rules = {
         each["Priority"]: each
         for each in templates.properties(stage, f"api-{region}", f"{BALANCING}::ListenerRule")
@@ -104,10 +104,8 @@ def test_a_token_is_checked_before_the_function_is_called(
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_target_group_is_never_empty_and_only_this_account_calls(
-    templates: Templates, stage: str, region: str
-) -> None:
-    """The alias is its target; repeated headers arrive; the health check asks the shallow path."""
+def test_target_group_calls_the_live_alias(templates: Templates, stage: str, region: str) -> None:
+    """The function's alias is the target, only this account may call it, and `/healthz` is its check."""
     target = templates.one(stage, f"api-{region}", f"{BALANCING}::TargetGroup")
     permission = templates.one(stage, f"api-{region}", "AWS::Lambda::Permission")
     alias = next(iter(templates.found(stage, f"api-{region}", "AWS::Lambda::Alias")))
@@ -121,20 +119,18 @@ def test_the_target_group_is_never_empty_and_only_this_account_calls(
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_load_balancer_reaches_the_issuer_s_keys_and_nothing_else(
-    templates: Templates, stage: str, region: str
-) -> None:
-    """The CDK's own security group would let nothing out, and every token check would fail."""
+def test_load_balancer_can_reach_https_only(templates: Templates, stage: str, region: str) -> None:
+    """Only outgoing port 443 is open, which every token check needs to fetch the issuer's keys."""
     group = templates.one(stage, f"api-{region}", "AWS::EC2::SecurityGroup")
     assert [(each["FromPort"], each["ToPort"]) for each in group["SecurityGroupEgress"]] == [(443, 443)]
     assert sorted(each["FromPort"] for each in group["SecurityGroupIngress"]) == [80, 443]
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_function_is_warm_traced_and_replaced_step_by_step(
+def test_function_is_warm_traced_and_deployed_as_canary(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """Provisioned concurrency without SnapStart, which would exclude it; a canary that alarms roll back."""
+    """The function has provisioned concurrency, tracing, and a canary deployment that alarms roll back."""
     stack, settings = f"api-{region}", SETTINGS[stage]
     function = templates.one(stage, stack, "AWS::Lambda::Function")
     assert function["Architectures"] == ["arm64"]
@@ -165,8 +161,8 @@ def test_the_function_is_warm_traced_and_replaced_step_by_step(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_clients_are_sent_to_the_nearest_region_that_can_serve(templates: Templates, stage: str) -> None:
-    """One latency record for each region, told apart, each with a health check on `/readyz`."""
+def test_clients_reach_the_nearest_ready_region(templates: Templates, stage: str) -> None:
+    """Each region has a latency record with a health check on `/readyz`, and a certificate for its names."""
     name = SETTINGS[stage].domain.api_name
     found = {}
     for region in (HOME, AWAY):
@@ -187,10 +183,10 @@ def test_clients_are_sent_to_the_nearest_region_that_can_serve(templates: Templa
 
 
 @pytest.mark.parametrize(("stage", "region"), REGIONS)
-def test_the_firewall_stands_before_the_load_balancer_and_logs_no_token(
+def test_firewall_protects_the_load_balancer_and_logs_no_token(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """Rates by address, AWS's rule groups, and a log without the Authorization header."""
+    """The firewall limits requests per address, uses AWS's groups and redacts the Authorization header."""
     stack = f"api-{region}"
     firewall = templates.one(stage, stack, "AWS::WAFv2::WebACL")
     rules = {rule["Name"]: rule for rule in firewall["Rules"]}
@@ -203,8 +199,8 @@ def test_the_firewall_stands_before_the_load_balancer_and_logs_no_token(
     assert logging["RedactedFields"] == [{"SingleHeader": {"Name": "authorization"}}]
 
 
-def test_the_function_s_archive_is_of_its_processor(templates: Templates) -> None:
-    """Every library in it is of the architecture that the template states, whatever machine built it."""
+def test_function_archive_is_built_for_arm64(templates: Templates) -> None:
+    """Every library in the function's archive is for ARM, whatever machine built it."""
     folder = templates.folder / "prod"
     assets = json.loads((folder / f"mlpipe-prod-api-{HOME}.assets.json").read_text())["files"]
     (archive,) = [

@@ -1,4 +1,4 @@
-"""What docs/costs.md counts of the stage `prod` is what its templates hold."""
+"""Tests that docs/costs.md counts the resources that the templates of `prod` hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APIS = (f"api-{HOME}", f"api-{AWAY}")
 
 @pytest.fixture(scope="module")
 def quantities() -> dict[str, float]:
-    """What the page says of a million predictions a day, by name."""
+    """Return the page's quantities for a million predictions a day, by name."""
     sheet = Sheet()
     recomputed(PAGE.read_text(encoding="utf-8"), sheet)
     return {name: figures[1] for name, figures in sheet.values.items()}
@@ -29,8 +29,8 @@ def count(templates: Templates, kind: str, *stacks: str) -> int:
     return sum(len(templates.found(STAGE, stack, kind)) for stack in stacks or STACKS)
 
 
-def test_what_stands_by_itself_is_counted(templates: Templates, quantities: dict[str, float]) -> None:
-    """Services, ways out, endpoints, secrets, alarms, load balancers, keys and dashboards."""
+def test_fixed_resources_are_counted(templates: Templates, quantities: dict[str, float]) -> None:
+    """The page counts services, NAT gateways, endpoints, secrets and alarms as the templates do."""
     endpoints = [
         each
         for each in templates.properties(STAGE, "orchestration", "AWS::EC2::VPCEndpoint")
@@ -52,8 +52,8 @@ def test_what_stands_by_itself_is_counted(templates: Templates, quantities: dict
     assert [count(templates, balancers, stack) for stack in ("orchestration", *APIS)] == [1, 1, 1]
 
 
-def test_every_copy_of_a_table_is_paid_for(templates: Templates, quantities: dict[str, float]) -> None:
-    """Each table is written in all regions, and each copy restorable."""
+def test_every_table_replica_is_counted(templates: Templates, quantities: dict[str, float]) -> None:
+    """Each table has a restorable replica in every region that the page counts."""
     for table in templates.properties(STAGE, "data", "AWS::DynamoDB::GlobalTable"):
         assert len(table["Replicas"]) == quantities["regions"]
         for replica in table["Replicas"]:
@@ -61,8 +61,10 @@ def test_every_copy_of_a_table_is_paid_for(templates: Templates, quantities: dic
 
 
 @pytest.mark.parametrize("stack", APIS)
-def test_what_serves_is_counted(templates: Templates, quantities: dict[str, float], stack: str) -> None:
-    """Zones, rules of the firewall, how long logs are kept, scaling, health checks."""
+def test_serving_resources_are_counted(
+    templates: Templates, quantities: dict[str, float], stack: str
+) -> None:
+    """The page's zones, firewall rules, log retention, scaling and health checks match the templates."""
     (balancer,) = templates.properties(STAGE, stack, "AWS::ElasticLoadBalancingV2::LoadBalancer")
     assert len(balancer["Subnets"]) == quantities["zones"]
     assert len(templates.one(STAGE, stack, "AWS::WAFv2::WebACL")["Rules"]) == quantities["firewall_rules"]

@@ -1,4 +1,4 @@
-"""Dagster's tasks: by whose rights they work, where their secrets lie, and who may talk to whom."""
+"""Tests of Dagster's tasks: their roles, secrets, images and network access."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INTERFACES = ("ecr.api", "ecr.dkr", "glue", "logs", "sagemaker.api", "secretsman
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_task_works_by_its_own_rights(templates: Templates, stage: str) -> None:
-    """Sensors run in the code location, with the daemon's; only runs start jobs and publish."""
+def test_each_task_has_its_role(templates: Templates, stage: str) -> None:
+    """Code location and daemon share a role; runs and web server have their own."""
     deployment = SETTINGS[stage].deployment()
     roles: dict[str, str] = {
         "code": deployment.dagster_daemon_role,
@@ -33,15 +33,15 @@ def test_each_task_works_by_its_own_rights(templates: Templates, stage: str) -> 
     for name, task in found.items():
         assert task["TaskRoleArn"] == deployment.role_arn(roles[name])
         assert task["ExecutionRoleArn"] == deployment.role_arn(deployment.dagster_execution_role)
-        # The daemon may start the family of runs and no other.
+        # The daemon's role may start only the family of runs.
         assert task["Family"] == f"{deployment.dagster_cluster}-{name}"
     assert found["run"]["Family"] == deployment.dagster_run_family
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_runs_on_fargate_as_nobody_in_particular(templates: Templates, stage: str, name: str) -> None:
-    """On the processor that the image is built for, with the log that the execution role may write."""
+def test_task_runs_on_fargate_as_unprivileged_user(templates: Templates, stage: str, name: str) -> None:
+    """Each task runs on ARM as the user dagster, with the size of its stage and its log."""
     task = tasks(templates, stage)[name]
     assert (task["NetworkMode"], task["RequiresCompatibilities"]) == ("awsvpc", ["FARGATE"])
     assert task["RuntimePlatform"] == {"CpuArchitecture": "ARM64", "OperatingSystemFamily": "LINUX"}
@@ -64,12 +64,12 @@ def test_a_task_runs_on_fargate_as_nobody_in_particular(templates: Templates, st
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", TASKS)
-def test_a_secret_variable_is_one_field_of_a_secret(templates: Templates, stage: str, name: str) -> None:
-    """ECS takes `<ARN>:<field>::`; Snowflake's stand in the stack Data's secret, Postgres's in this one's."""
+def test_secret_variable_is_one_field_of_a_secret(templates: Templates, stage: str, name: str) -> None:
+    """Snowflake's variables come from the data stack's secret, and Postgres's from the database's."""
     (container,) = tasks(templates, stage)[name]["ContainerDefinitions"]
     found = {each["Name"]: each["ValueFrom"]["Fn::Join"][1] for each in container["Secrets"]}
     fields = {name: field for name, (_, field) in found.items()}
-    # Web server and daemon load no definitions: Snowflake is none of their business.
+    # Web server and daemon load no definitions, so they need no login to Snowflake.
     logs_in = ("account", "user", "password", "role") if name in {"code", "run"} else ()
     assert fields == {
         **{f"SNOWFLAKE_{each.upper()}": f":{each}::" for each in logs_in},
@@ -86,8 +86,8 @@ def test_a_secret_variable_is_one_field_of_a_secret(templates: Templates, stage:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_images_are_pushed_before_services_are_made(templates: Templates, stage: str) -> None:
-    """Their repository stands in another stack: services that cannot start undo their stack."""
+def test_image_repository_is_in_another_stack(templates: Templates, stage: str) -> None:
+    """Dagster's image can be pushed before the services start, because its repository is in `data`."""
     name = SETTINGS[stage].deployment().dagster_image_repository
     names = {each["RepositoryName"] for each in templates.properties(stage, "data", "AWS::ECR::Repository")}
     assert names == {name}
@@ -98,13 +98,13 @@ def test_images_are_pushed_before_services_are_made(templates: Templates, stage:
 
 
 def group(reference: Any) -> str:
-    """Return a security group's name without what the CDK adds to it, or the addresses."""
+    """Return a security group's name without the CDK's suffix, or an address range unchanged."""
     return reference["Fn::GetAtt"][0][:-8] if isinstance(reference, dict) else reference
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_nobody_talks_to_whom_they_need_not(templates: Templates, stage: str) -> None:
-    """Tasks reach Postgres, their code and the world's HTTPS; people the load balancer, and it the tasks."""
+def test_only_required_connections_are_allowed(templates: Templates, stage: str) -> None:
+    """Security groups allow only the connections that load balancer, tasks and database need."""
     incoming, outgoing = set(), set()
     for kind, found, peer in (
         ("Ingress", incoming, "SourceSecurityGroupId"),
@@ -119,7 +119,7 @@ def test_nobody_talks_to_whom_they_need_not(templates: Templates, stage: str) ->
                     assert rule["ToPort"] == rule["FromPort"]
                     found.add((name[:-8], rule["CidrIp"], rule["FromPort"]))
                 else:
-                    # A group without rules would let everything out; this one matches nothing.
+                    # A group without rules would allow all egress; this rule matches nothing.
                     assert (kind, rule["CidrIp"]) == ("Egress", "255.255.255.255/32")
     assert incoming == {
         ("BalancerGroup", templates.one(stage, STACK, "AWS::EC2::VPC")["CidrBlock"], 443),
@@ -137,8 +137,8 @@ def test_nobody_talks_to_whom_they_need_not(templates: Templates, stage: str) ->
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_stands_in_the_network_is_in_its_own_group(templates: Templates, stage: str) -> None:
-    """Endpoints answer by the names that SDKs use anyway; the database lies where no route leads out."""
+def test_network_resources_have_their_groups_and_subnets(templates: Templates, stage: str) -> None:
+    """Each resource has its own group, and database, services and load balancer no public subnets."""
     endpoints = templates.properties(stage, STACK, "AWS::EC2::VPCEndpoint")
     interfaces = [each for each in endpoints if each["VpcEndpointType"] == "Interface"]
     services = {each["ServiceName"].removeprefix(f"com.amazonaws.{HOME}.") for each in interfaces}
@@ -163,8 +163,8 @@ def test_what_stands_in_the_network_is_in_its_own_group(templates: Templates, st
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_web_server_is_asked_over_tls_alone(templates: Templates, stage: str) -> None:
-    """One listener, which hands on to the port that the container opens."""
+def test_web_server_is_reachable_over_tls_only(templates: Templates, stage: str) -> None:
+    """The only listener uses TLS and forwards to the port that the container opens."""
     listener = templates.one(stage, STACK, "AWS::ElasticLoadBalancingV2::Listener")
     assert (listener["Port"], listener["Protocol"]) == (443, "HTTPS")
     assert listener["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"

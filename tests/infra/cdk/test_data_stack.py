@@ -1,4 +1,4 @@
-"""What keeps data is configured as it must be: the emulator drops most of this, so the template says it."""
+"""Tests of the data stack's settings in the templates, because the emulator drops most of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def buckets(templates: Templates, stage: str, stack: str) -> dict[str, dict[str,
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_model_has_a_table_that_expires_and_is_replicated(templates: Templates, stage: str) -> None:
-    """Registry and predictions: on demand, restorable, protected, and the same in both regions."""
+def test_every_model_has_an_expiring_replicated_table(templates: Templates, stage: str) -> None:
+    """All tables are on demand, restorable, protected and in both regions, and predictions expire."""
     deployment = SETTINGS[stage].deployment()
     tables = {
         each["TableName"]: each for each in templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
@@ -48,10 +48,8 @@ def test_every_model_has_a_table_that_expires_and_is_replicated(templates: Templ
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_data_bucket_is_private_versioned_encrypted_and_tells_of_objects(
-    templates: Templates, stage: str
-) -> None:
-    """By the stage's own key; nobody gets in without TLS, and reads are logged."""
+def test_data_bucket_is_private_encrypted_and_sends_events(templates: Templates, stage: str) -> None:
+    """The data bucket is versioned, encrypted with the stage's key, logged, and sends events."""
     deployment = SETTINGS[stage].deployment()
     bucket = buckets(templates, stage, "data")[deployment.data_bucket]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -72,8 +70,8 @@ def test_the_data_bucket_is_private_versioned_encrypted_and_tells_of_objects(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_rule_expires_what_a_batch_consists_of(templates: Templates, stage: str) -> None:
-    """Each prefix has its own rule; manifests, models and predictions are never taken by one."""
+def test_no_lifecycle_rule_expires_batches(templates: Templates, stage: str) -> None:
+    """Lifecycle rules expire only the defined prefixes, never done files, models or predictions."""
     deployment = SETTINGS[stage].deployment()
     rules = buckets(templates, stage, "data")[deployment.data_bucket]["LifecycleConfiguration"]["Rules"]
     expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
@@ -90,8 +88,8 @@ def test_no_rule_expires_what_a_batch_consists_of(templates: Templates, stage: s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_bucket_and_queue_refuses_what_comes_without_tls(templates: Templates, stage: str) -> None:
-    """A statement that denies, for everybody and every action, on the bucket and its objects."""
+def test_bucket_and_queue_policies_deny_insecure_requests(templates: Templates, stage: str) -> None:
+    """Each bucket denies requests without TLS, and each queue policy has exactly one Deny statement."""
     for stack in ("data", f"api-{HOME}", f"api-{AWAY}"):
         policies = {
             each["Bucket"]: each["PolicyDocument"]["Statement"]
@@ -114,10 +112,10 @@ def test_every_bucket_and_queue_refuses_what_comes_without_tls(templates: Templa
         ("ModelEventsRule", "ModelEvents", model_events_pattern),
     ],
 )
-def test_events_go_to_their_queue_and_else_to_dead_letters(
+def test_events_go_to_their_queue_or_dead_letters(
     templates: Templates, stage: str, rule_id: str, queue: str, pattern: Callable[[Deployment], Any]
 ) -> None:
-    """What the rule cannot deliver is kept as well; a dead letter outlives the queue it came from."""
+    """Undeliverable events become dead letters, which are kept longer than the messages of the queue."""
     rule = templates.found(stage, "data", "AWS::Events::Rule")[rule_id]["Properties"]
     assert rule["EventPattern"] == pattern(SETTINGS[stage].deployment())
     (target,) = rule["Targets"]
@@ -131,8 +129,8 @@ def test_events_go_to_their_queue_and_else_to_dead_letters(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_secret_stands_in_a_template(templates: Templates, stage: str) -> None:
-    """A secret is empty until a person fills it, or made by Secrets Manager."""
+def test_templates_contain_no_secret(templates: Templates, stage: str) -> None:
+    """No secret has a value in the templates, and users cannot sign up for tokens themselves."""
     for stack in ("data", "orchestration"):
         for each in templates.properties(stage, stack, "AWS::SecretsManager::Secret"):
             assert "SecretString" not in each

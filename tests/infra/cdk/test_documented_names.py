@@ -1,4 +1,4 @@
-"""What the runbook and the deployment's steps name is what the templates of `prod` hold."""
+"""Tests that the resources named in the runbook and the deployment guide are in the templates of `prod`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STAGE = "prod"
 DOCUMENTS = ("operations.md", "recovery.md", "deployment.md")
 _NAME = re.compile(r"mlpipe-prod-[a-z0-9_-]*[a-z0-9]")
-# What a person makes: a provider's secret, and a table that is restored.
+# Created by a person: a provider's secret, and a restored table.
 _BY_HAND = {"mlpipe-prod-providers", "mlpipe-prod-registry-restored"}
 _PATTERNS = {
     "mlpipe-prod-pointer-age",
@@ -28,12 +28,12 @@ _PATTERNS = {
 
 @pytest.fixture(scope="module", params=DOCUMENTS)
 def text(request: pytest.FixtureRequest) -> str:
-    """A document."""
+    """Return the text of a document."""
     return (ROOT / "docs" / request.param).read_text(encoding="utf-8")
 
 
-def test_every_resource_that_is_named_exists(templates: Templates, text: str) -> None:
-    """Stacks, tables, secrets, repositories, services, task families and alarms have these names."""
+def test_every_named_resource_exists(templates: Templates, text: str) -> None:
+    """Every resource name in a document is in the templates or is created by a person."""
     known = {f"mlpipe-{STAGE}-{stack}" for stack in STACKS} | _BY_HAND
     for stack in STACKS:
         known |= {
@@ -44,8 +44,8 @@ def test_every_resource_that_is_named_exists(templates: Templates, text: str) ->
     assert {each for each in named - known if each not in _PATTERNS} == set()
 
 
-def test_what_commands_ask_stacks_for_is_there(templates: Templates) -> None:
-    """Logical ids, parameters and outputs stand in the templates, and services are called as told."""
+def test_documented_commands_match_the_stacks(templates: Templates) -> None:
+    """Logical ids, parameters, outputs and services in documented commands are in the templates."""
     orchestration, data = (templates.template(STAGE, stack) for stack in ("orchestration", "data"))
     for document in DOCUMENTS:
         text = (ROOT / "docs" / document).read_text(encoding="utf-8")
@@ -61,8 +61,8 @@ def test_what_commands_ask_stacks_for_is_there(templates: Templates) -> None:
             assert service in {each["ServiceName"] for each in services}
 
 
-def test_the_addresses_that_are_asked_are_the_stages(templates: Templates, text: str) -> None:
-    """Regional names and that of Dagster's page are records."""
+def test_documented_addresses_have_dns_records(templates: Templates, text: str) -> None:
+    """Every address of the stage's domain in a document has a DNS record."""
     records = {
         each["Name"]
         for stack in (f"api-{HOME}", "api-us-west-2", "orchestration")
@@ -72,8 +72,8 @@ def test_the_addresses_that_are_asked_are_the_stages(templates: Templates, text:
     assert asked - records == set()
 
 
-def test_every_alarm_is_explained(templates: Templates) -> None:
-    """Whoever gets a mail finds the alarm in the runbook; the runbook names no alarm that is gone."""
+def test_every_alarm_is_in_the_runbook(templates: Templates) -> None:
+    """The runbook explains every alarm, and no alarm that does not exist."""
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     table = text.partition("\n## Alarms\n")[2].partition("\n## ")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]

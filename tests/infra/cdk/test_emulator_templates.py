@@ -1,4 +1,4 @@
-"""What the emulator lacks is left out with all that cannot be without it, and nothing else."""
+"""Tests that only what the emulator lacks, and what depends on it, is removed from templates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ QUEUE = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "q"}, "DependsOn
 TOPIC = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": {"Fn::GetAtt": ["Queue", "Arn"]}}}
 
 
-def test_what_refers_to_what_is_gone_goes_too() -> None:
-    """A route without its gateway goes; a queue that only waited for it stays, and waits no more."""
+def test_resources_that_refer_to_removed_ones_are_removed() -> None:
+    """A route without its gateway is removed; a queue that only waited for the gateway is kept."""
     template = {
         "Resources": {"Gateway": GATEWAY, "Route": ROUTE, "Queue": QUEUE, "Topic": TOPIC},
         "Outputs": {"Out": {"Value": {"Ref": "Route"}}, "Queue": {"Value": {"Ref": "Queue"}}},
@@ -30,8 +30,8 @@ def test_what_refers_to_what_is_gone_goes_too() -> None:
     assert gone == {"AWS::EC2::NatGateway": 1, "AWS::EC2::Route": 1}
 
 
-def test_a_token_check_is_left_to_the_function() -> None:
-    """The rule stays, and hands on without it; an update policy of a deployment that is gone goes."""
+def test_token_check_is_removed_from_listener_rules() -> None:
+    """A listener rule still forwards without its token check, and an alias loses its update policy."""
     actions = [{"Type": "jwt-validation", "Order": 1}, {"Type": "forward", "Order": 2}]
     alias = {
         "Type": "AWS::Lambda::Alias",
@@ -45,8 +45,8 @@ def test_a_token_check_is_left_to_the_function() -> None:
     assert "UpdatePolicy" not in left["Resources"]["Alias"]
 
 
-def test_a_changed_template_is_uploaded_under_its_own_name(tmp_path: Path) -> None:
-    """The CDK uploads by digest: under the old one it would take what is there already."""
+def test_changed_template_gets_a_new_digest(tmp_path: Path) -> None:
+    """A changed template gets a new digest, because the CDK would not upload it under the old one."""
     old = "0" * 64
     for name, content in {
         "a.template.json": {"Resources": {"Gateway": GATEWAY, "Queue": QUEUE}},

@@ -1,4 +1,4 @@
-"""Tests that references between resources match: the name that one uses is the name that another has."""
+"""Tests that resources which refer to each other agree on names and values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BALANCING = "AWS::ElasticLoadBalancingV2"
 
 
 def environment(templates: Templates, stage: str) -> dict[str, Any]:
-    """Return the variables of Dagster's tasks, which all have the same."""
+    """Return the environment variables, which are the same in all of Dagster's tasks."""
     (first, *others) = templates.properties(stage, "orchestration", "AWS::ECS::TaskDefinition")
     found = first["ContainerDefinitions"][0]["Environment"]
     assert all(each["ContainerDefinitions"][0]["Environment"] == found for each in others)
@@ -37,8 +37,8 @@ def environment(templates: Templates, stage: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str) -> None:
-    """As the local stack runs it, but for its code, which the stack uploads."""
+def test_load_job_matches_its_definition(templates: Templates, stage: str) -> None:
+    """The load job is the one of the local stack, except for the code, which the stack uploads."""
     job = templates.one(stage, "data", "AWS::Glue::Job")
     arguments = job["DefaultArguments"]
     code = (job["Command"]["ScriptLocation"], arguments["--extra-py-files"])
@@ -49,8 +49,8 @@ def test_the_load_job_is_that_of_the_definition(templates: Templates, stage: str
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_load_role_gets_every_file_that_its_job_names(templates: Templates, stage: str) -> None:
-    """Script, package and wheels: Glue asks where the bucket is, looks for the key, and reads it."""
+def test_load_role_can_read_every_file_of_its_job(templates: Templates, stage: str) -> None:
+    """The load role may locate, list and read the job's script, package and wheels."""
     job = templates.one(stage, "data", "AWS::Glue::Job")
     values = (job["Command"]["ScriptLocation"], *job["DefaultArguments"].values())
     files = [url.removeprefix("s3://") for url in values if url.startswith("s3://")]
@@ -79,8 +79,8 @@ def test_the_load_role_gets_every_file_that_its_job_names(templates: Templates, 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_keys_are_text_and_queues_are_patient(templates: Templates, stage: str) -> None:
-    """Tables' keys are strings, in their order; a message is tried as often as the definition says."""
+def test_table_keys_and_queues_match_their_definitions(templates: Templates, stage: str) -> None:
+    """Table keys are strings in order, and queues keep, hide and retry messages as defined."""
     for table in templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable"):
         names = [each["AttributeName"] for each in table["KeySchema"]]
         assert [each["KeyType"] for each in table["KeySchema"]] == ["HASH", "RANGE"]
@@ -102,8 +102,8 @@ def test_keys_are_text_and_queues_are_patient(templates: Templates, stage: str) 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_tokens_are_issued_where_programs_ask_for_them(templates: Templates, stage: str) -> None:
-    """Domain, scope and the client's secret have the names in the variables of Dagster's tasks."""
+def test_token_issuer_matches_the_tasks_variables(templates: Templates, stage: str) -> None:
+    """Token domain and scope are those in the variables of Dagster's tasks."""
     issuer = token_issuer(SETTINGS[stage].deployment())
     values = environment(templates, stage)
     pool = {"Ref": "TokenPool"}
@@ -119,13 +119,13 @@ def test_tokens_are_issued_where_programs_ask_for_them(templates: Templates, sta
     settings = issuer.client_settings()
     assert {name: properties[name] for name in settings} == settings
     assert (properties["UserPoolId"], properties["GenerateSecret"]) == (pool, True)
-    # A client is refused whose scope is not there yet.
+    # Cognito refuses a client whose scope does not exist yet.
     assert client["DependsOn"] == ["TokenScopes"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_secrets_have_the_names_that_roles_may_read(templates: Templates, stage: str) -> None:
-    """Two wait for a person; the database's is made, with the user that Postgres is made with."""
+def test_secrets_have_their_defined_names(templates: Templates, stage: str) -> None:
+    """Secrets have the deployment's names, and only the database's gets a generated password."""
     deployment = SETTINGS[stage].deployment()
     found = {
         name: each["Properties"]
@@ -145,14 +145,14 @@ def test_secrets_have_the_names_that_roles_may_read(templates: Templates, stage:
         "username": database["MasterUsername"]
     }
     assert made["DatabaseSecret"]["GenerateStringKey"] == "password"
-    # Postgres' address would have to quote them.
+    # Punctuation would have to be quoted in the URL of Postgres.
     assert made["DatabaseSecret"]["ExcludePunctuation"] is True
     assert made["DatabaseSecret"]["PasswordLength"] >= 32
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> None:
-    """Each service runs its own task; code location and database are where the others look for them."""
+def test_dagster_services_find_each_other(templates: Templates, stage: str) -> None:
+    """Each service runs its own task, and finds code location and database by the tasks' variables."""
     values = environment(templates, stage)
     services = templates.properties(stage, "orchestration", "AWS::ECS::Service")
     assert {each["ServiceName"]: each["TaskDefinition"]["Ref"] for each in services} == {
@@ -178,7 +178,7 @@ def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> N
         templates.one(stage, "data", "AWS::ECR::Repository"),
         templates.one(stage, "ml", "AWS::ECR::Repository"),
     ):
-        # What was deployed under a tag stays what it was.
+        # An image that was deployed under a tag must not change.
         assert repository["ImageTagMutability"] == "IMMUTABLE"
         assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
 
@@ -187,7 +187,7 @@ def test_dagster_s_parts_find_one_another(templates: Templates, stage: str) -> N
 def test_requests_reach_the_live_version_of_the_function(
     templates: Templates, stage: str, region: str
 ) -> None:
-    """Name, listener, rule, target group and alias hang together, and nothing calls an unnamed version."""
+    """DNS, listener, rule, target group and alias are connected and lead to the published version."""
     stack, settings = f"api-{region}", SETTINGS[stage]
     deployment = settings.deployment(region)
     (alias,) = templates.properties(stage, stack, "AWS::Lambda::Alias")
@@ -199,7 +199,7 @@ def test_requests_reach_the_live_version_of_the_function(
     permission = templates.one(stage, stack, "AWS::Lambda::Permission")
     assert permission["Action"] == "lambda:InvokeFunction"
     (target,) = templates.found(stage, stack, f"{BALANCING}::TargetGroup").values()
-    # A target is refused that the load balancer may not call.
+    # AWS refuses a target that the load balancer may not call.
     assert target["DependsOn"] == ["LoadBalancerCalls"]
     assert (target["Properties"]["TargetType"], target["Properties"]["Matcher"]) == (
         "lambda",
@@ -236,8 +236,8 @@ def test_requests_reach_the_live_version_of_the_function(
 
 
 @pytest.mark.parametrize(("stage", "region"), API)
-def test_the_function_is_that_of_the_definition(templates: Templates, stage: str, region: str) -> None:
-    """As the local stack runs it; its role is there before it, and its log group is the one that is kept."""
+def test_function_matches_its_definition(templates: Templates, stage: str, region: str) -> None:
+    """The function is the one of the local stack, and its role, log group and rollback are connected."""
     stack, settings = f"api-{region}", SETTINGS[stage]
     ((_, function),) = templates.found(stage, stack, "AWS::Lambda::Function").items()
     definition = api_function(
@@ -266,8 +266,8 @@ def test_the_function_is_that_of_the_definition(templates: Templates, stage: str
 
 
 @pytest.mark.parametrize(("stage", "region"), API)
-def test_the_load_balancer_stands_in_its_own_group(templates: Templates, stage: str, region: str) -> None:
-    """Anybody comes in by two ports and by TCP alone; it goes out for the issuer's keys."""
+def test_load_balancer_has_its_own_security_group(templates: Templates, stage: str, region: str) -> None:
+    """Anyone can reach ports 80 and 443 over TCP, and the load balancer can call only port 443."""
     stack = f"api-{region}"
     ((name, group),) = templates.found(stage, stack, "AWS::EC2::SecurityGroup").items()
     balancer = templates.one(stage, stack, f"{BALANCING}::LoadBalancer")
@@ -287,8 +287,8 @@ def test_the_load_balancer_stands_in_its_own_group(templates: Templates, stage: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_serving_regions_are_those_that_tables_are_replicated_to(templates: Templates, stage: str) -> None:
-    """And those that Dagster follows home in; every declared model has its table there."""
+def test_serving_regions_have_table_replicas(templates: Templates, stage: str) -> None:
+    """Every declared model has its table at home and in each serving region."""
     regions = environment(templates, stage)["MLPIPE_SERVING_REGIONS"].split()
     tables = templates.properties(stage, "data", "AWS::DynamoDB::GlobalTable")
     assert len(tables) == len(deployable_names(EXAMPLE.defs)) + 1

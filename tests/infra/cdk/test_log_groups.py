@@ -1,4 +1,4 @@
-"""No service makes a log group itself: each that one writes to stands in the same stack, with an end."""
+"""Tests that every log group that a service writes to is in the same stack and expires."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def written(kind: str, properties: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_services_log_expires(templates: Templates, stage: str) -> None:
-    """A group that a service has to make itself keeps every line for ever, and is paid for."""
+def test_service_logs_expire(templates: Templates, stage: str) -> None:
+    """Every log group has a retention, because one that a service creates itself is kept for ever."""
     seen: set[str] = set()
     for stack in STACKS:
         resources = templates.template(stage, stack)["Resources"]
@@ -54,7 +54,7 @@ def test_what_services_log_expires(templates: Templates, stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_database_and_cluster_wait_for_their_log_groups(templates: Templates, stage: str) -> None:
-    """RDS and ECS make a missing group as soon as they are there, and CloudFormation then refuses to."""
+    """RDS and ECS would create missing log groups, which CloudFormation could then no longer create."""
     groups = {
         each["Properties"]["LogGroupName"]: name
         for name, each in templates.found(stage, "orchestration", "AWS::Logs::LogGroup").items()

@@ -1,4 +1,4 @@
-"""Models that SageMaker itself scores: schedule, pipeline and roles, and who is told of a failure."""
+"""Tests of models that SageMaker scores: schedules, pipelines, roles and alarms."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ def schedules(templates: Templates) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_models_that_dagster_scores_have_a_retraining_pipeline_alone(
-    templates: Templates, stage: str
-) -> None:
-    """No pipeline scores them, and no schedule starts anything."""
+def test_models_scored_by_dagster_have_only_retraining_pipelines(templates: Templates, stage: str) -> None:
+    """Models that Dagster scores have no scoring pipeline and no schedule."""
     deployment = STAGE_SETTINGS[stage].deployment()
     pipelines = templates.properties(stage, "ml", "AWS::SageMaker::Pipeline")
     assert {each["PipelineName"] for each in pipelines} == {
@@ -53,7 +51,7 @@ def test_models_that_dagster_scores_have_a_retraining_pipeline_alone(
 
 
 def test_images_expire_by_family(templates: Templates) -> None:
-    """One that no model's packages changed for is in use while many others are pushed."""
+    """Images are kept per family, so that pushes of one family do not expire the images of another."""
     repository = templates.one("prod", "ml", "AWS::ECR::Repository")
     rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
     assert [rule["selection"] for rule in rules] == [
@@ -67,8 +65,8 @@ def test_images_expire_by_family(templates: Templates) -> None:
     ]
 
 
-def test_each_model_has_a_schedule_as_it_declares(scored_by_sagemaker: Templates) -> None:
-    """Ticks in UTC, at the minute, and none before somebody has said that it is to run."""
+def test_schedules_match_the_declarations(scored_by_sagemaker: Templates) -> None:
+    """Each model has its declared schedule in UTC, disabled unless the model declares it as running."""
     found = schedules(scored_by_sagemaker)
     by_model = {
         model: (each["ScheduleExpression"], each["State"])
@@ -87,8 +85,8 @@ def test_each_model_has_a_schedule_as_it_declares(scored_by_sagemaker: Templates
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_tick_starts_the_model_s_pipeline_once(scored_by_sagemaker: Templates, model: str) -> None:
-    """It tells its moment; a tick that is delivered again has the same token, and the next one another."""
+def test_tick_starts_the_model_s_pipeline_once(scored_by_sagemaker: Templates, model: str) -> None:
+    """A tick passes its time and its own token, so that a repeated delivery starts nothing again."""
     name = DEPLOYMENT.scoring_pipeline(model)
     target = schedules(scored_by_sagemaker)[name]["Target"]
     assert target["Arn"] == "arn:aws:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
@@ -106,8 +104,8 @@ def test_a_tick_starts_the_model_s_pipeline_once(scored_by_sagemaker: Templates,
     assert all(32 <= len(token) <= 128 for token in tokens)
 
 
-def test_who_starts_what_and_passes_which_role(scored_by_sagemaker: Templates) -> None:
-    """The schedule starts pipelines; a pipeline starts jobs, and passes their role to SageMaker alone."""
+def test_schedules_start_pipelines_that_pass_the_job_role(scored_by_sagemaker: Templates) -> None:
+    """The schedule's role may start scoring pipelines, which may pass the job role only to SageMaker."""
     roles = named(scored_by_sagemaker, "AWS::IAM::Role", "RoleName")
     allowed = {
         name: {
@@ -136,10 +134,8 @@ def test_who_starts_what_and_passes_which_role(scored_by_sagemaker: Templates) -
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_pipeline_scores_after_the_features_and_tries_again(
-    scored_by_sagemaker: Templates, model: str
-) -> None:
-    """What a new job may not meet again is tried again; a script's own error is not."""
+def test_pipeline_scores_after_features_and_retries(scored_by_sagemaker: Templates, model: str) -> None:
+    """Scoring waits for the features, and both are retried on errors of SageMaker but not of a script."""
     features, score = definition(scored_by_sagemaker, model)["Steps"]
     assert "DependsOn" not in features
     assert score["DependsOn"] == [features["Name"]] == [FEATURES_STEP]
@@ -149,8 +145,8 @@ def test_a_pipeline_scores_after_the_features_and_tries_again(
         assert "SageMaker.JOB_INTERNAL_ERROR" in policy["ExceptionType"]
 
 
-def test_somebody_is_told_of_a_failed_execution(scored_by_sagemaker: Templates) -> None:
-    """Dagster sees nothing of it, because there is no done file."""
+def test_failed_scoring_sends_an_alarm(scored_by_sagemaker: Templates) -> None:
+    """A failed scoring is sent to the alarm topic, because Dagster does not see it without a done file."""
     rules = scored_by_sagemaker.properties("prod", "observability", "AWS::Events::Rule")
     (rule,) = [each for each in rules if each["Name"] == DEPLOYMENT.alarm("failed-scorings")]
     detail = rule["EventPattern"]["detail"]
@@ -159,8 +155,8 @@ def test_somebody_is_told_of_a_failed_execution(scored_by_sagemaker: Templates) 
     assert [target["Arn"] for target in rule["Targets"]] == [DEPLOYMENT.alarm_topic_arn]
 
 
-def test_the_rules_hold_for_such_models_too(scored_by_sagemaker: Templates) -> None:
-    """Neither the CDK's own validation nor AWS Solutions' rules nor cfn-lint leave a finding."""
+def test_validation_and_lint_have_no_findings(scored_by_sagemaker: Templates) -> None:
+    """Neither the CDK's validation nor cfn-lint has a finding on models that SageMaker scores."""
     report = json.loads((scored_by_sagemaker.folder / "prod" / "validation-report.json").read_text())
     assert [plugin["violations"] for plugin in report["pluginReports"]] == [[]] * len(report["pluginReports"])
     found = [f"mlpipe-prod-{stack}.template.json" for stack in ("ml", "observability")]

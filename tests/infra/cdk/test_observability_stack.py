@@ -1,4 +1,4 @@
-"""What tells people: every alarm with what it watches, the rule about loads, the dashboard, the budget."""
+"""Tests of alarms, event rules, dashboard and budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TARGET = {**BALANCER, "TargetGroup": {"Fn::GetAtt": ["Target", "TargetGroupFullN
 
 
 def watched(templates: Templates, stage: str, stack: str) -> dict[str, tuple[Any, ...]]:
-    """Return metric, dimensions, statistic, threshold, minutes and points of each alarm by its name's end."""
+    """Return metric, dimensions, statistic, threshold and periods of each alarm, by its short name."""
     found = {}
     for each in templates.properties(stage, stack, "AWS::CloudWatch::Alarm"):
         assert each["ComparisonOperator"] == "GreaterThanThreshold"
@@ -39,7 +39,7 @@ def watched(templates: Templates, stage: str, stack: str) -> dict[str, tuple[Any
 
 
 def pointers(stage: str) -> dict[str, tuple[Any, ...]]:
-    """Return the alarms about live batches, as the API tells their age."""
+    """Return the expected alarms on the age of live batches, which the API reports."""
     limit = SETTINGS[stage].pointer_hours * 3600
     return {
         f"pointer-age-{model.replace('_', '-')}": (
@@ -51,8 +51,8 @@ def pointers(stage: str) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_done_files_loads_and_live_batches_are_watched(templates: Templates, stage: str) -> None:
-    """A done file waits for a quarter of an hour at most; one dead letter or failed load is one too many."""
+def test_done_files_loads_and_live_batches_have_alarms(templates: Templates, stage: str) -> None:
+    """A done file that waits 15 minutes, one dead letter and one failed load each raise an alarm."""
     deployment = SETTINGS[stage].deployment()
     assert watched(templates, stage, "observability") == {
         "done-file-age": (
@@ -79,7 +79,7 @@ def test_done_files_loads_and_live_batches_are_watched(templates: Templates, sta
 
 
 def undelivered(templates: Templates, stage: str) -> set[str]:
-    """Assert that each rule has an alarm about events that its targets refuse; return the rules' names."""
+    """Assert that each rule has an alarm on undelivered events, and return the rules' names."""
     rules = {
         each["Name"] for stack in STACKS for each in templates.properties(stage, stack, "AWS::Events::Rule")
     }
@@ -92,10 +92,10 @@ def undelivered(templates: Templates, stage: str) -> set[str]:
     return rules
 
 
-def test_every_rule_whose_target_refuses_is_told_of(
+def test_every_event_rule_has_an_alarm_on_lost_events(
     templates: Templates, scored_by_sagemaker: Templates
 ) -> None:
-    """A target's policy that does not admit the rule loses every event, and nothing else shows it."""
+    """If a target's policy does not admit its rule, all events are lost and only this alarm shows it."""
     for stage in STAGES:
         assert len(undelivered(templates, stage)) == 4
     alarm = SETTINGS["prod"].deployment().alarm
@@ -104,8 +104,8 @@ def test_every_rule_whose_target_refuses_is_told_of(
 
 
 @pytest.mark.parametrize(("stage", "region"), API)
-def test_the_api_is_watched_in_every_region(templates: Templates, stage: str, region: str) -> None:
-    """Why a 502 came, errors, latency, throttles; away from home also whether its live batch keeps up."""
+def test_api_has_alarms_in_every_region(templates: Templates, stage: str, region: str) -> None:
+    """Each region has alarms on errors, latency and throttling, and away from home on its live batch."""
     deployment = SETTINGS[stage].deployment(region)
     alias = {"FunctionName": deployment.api_function, "Resource": f"{deployment.api_function}:live"}
     tables = (deployment.registry_table, *map(deployment.online_table, deployable_names(EXAMPLE.defs)))
@@ -136,8 +136,8 @@ def test_the_api_is_watched_in_every_region(templates: Templates, stage: str, re
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("stack", ["observability", f"api-{HOME}", f"api-{AWAY}"])
-def test_alarms_go_to_the_topic_of_their_own_stack(templates: Templates, stage: str, stack: str) -> None:
-    """Their end is told as well."""
+def test_alarms_notify_the_topic_of_their_stack(templates: Templates, stage: str, stack: str) -> None:
+    """Alarms notify the topic of their own stack when they start and when they end."""
     topic = templates.one(stage, stack, "AWS::SNS::Topic")["TopicName"]
     region = stack.removeprefix("api-") if stack.startswith("api-") else HOME
     arn = f"arn:aws:sns:{region}:{SETTINGS[stage].account_id}:{topic}"
@@ -146,8 +146,8 @@ def test_alarms_go_to_the_topic_of_their_own_stack(templates: Templates, stage: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_failed_load_sends_an_alarm(templates: Templates, stage: str) -> None:
-    """Whatever bad end Glue has for a job run; the alarm counts what the rule matches."""
+def test_failed_load_sends_an_alarm(templates: Templates, stage: str) -> None:
+    """Every failed state of a load's job run is sent to the alarm topic."""
     deployment = SETTINGS[stage].deployment()
     rules = templates.properties(stage, "observability", "AWS::Events::Rule")
     (rule,) = [each for each in rules if each["Name"] == deployment.alarm("failed-loads")]
@@ -160,8 +160,8 @@ def test_a_failed_load_sends_an_alarm(templates: Templates, stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_spending_is_told_before_and_when_it_is_too_much(templates: Templates, stage: str) -> None:
-    """AWS foresees nothing in an account's first weeks, so what was spent counts too."""
+def test_budget_warns_of_forecast_and_actual_spending(templates: Templates, stage: str) -> None:
+    """The budget also counts actual spending, because AWS has no forecast in an account's first weeks."""
     settings = SETTINGS[stage]
     found = templates.one(stage, "observability", "AWS::Budgets::Budget")
     budget = found["Budget"]
@@ -180,8 +180,8 @@ def test_spending_is_told_before_and_when_it_is_too_much(templates: Templates, s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_dashboard_shows_what_there_is(templates: Templates, stage: str) -> None:
-    """Queues, tables, functions and firewalls by the names that the other stacks give them."""
+def test_dashboard_shows_existing_resources(templates: Templates, stage: str) -> None:
+    """The dashboard shows queues, tables, functions and firewalls by the names in the other stacks."""
     dashboard = templates.one(stage, "observability", "AWS::CloudWatch::Dashboard")
     widgets = json.loads(dashboard["DashboardBody"])["widgets"]
     names: dict[tuple[str, str], set[str]] = {}
@@ -196,7 +196,7 @@ def test_the_dashboard_shows_what_there_is(templates: Templates, stage: str) -> 
     assert names["AWS/SQS QueueName", HOME] == {each["QueueName"] for each in queues}
     for region in (HOME, AWAY):
         stack = f"api-{region}"
-        # Of a firewall, CloudWatch knows the metric's name and not its own.
+        # CloudWatch knows a firewall by the name of its metric.
         firewall = templates.one(stage, stack, "AWS::WAFv2::WebACL")["VisibilityConfig"]
         assert names["AWS/WAFV2 WebACL", region] == {firewall["MetricName"]}
         function = templates.one(stage, stack, "AWS::Lambda::Function")["FunctionName"]

@@ -1,4 +1,4 @@
-"""How Dagster runs: never two daemons, nothing public, and an image that holds what the tasks start."""
+"""Tests of how Dagster runs: one daemon, nothing public, secrets, and programs of the image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DOCKERFILE = ROOT / "infra" / "images" / "dagster" / "Dockerfile"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_there_are_never_two_daemons(templates: Templates, stage: str) -> None:
-    """A deployment stops the old daemon before it starts the new one; the others overlap."""
+def test_only_one_daemon_runs_at_a_time(templates: Templates, stage: str) -> None:
+    """A deployment stops the old daemon before it starts the new one, while other services overlap."""
     services = {each["ServiceName"]: each for each in templates.properties(stage, STACK, "AWS::ECS::Service")}
     assert set(services) == {"code", "webserver", "daemon"}
     for name, service in services.items():
@@ -35,15 +35,15 @@ def test_there_are_never_two_daemons(templates: Templates, stage: str) -> None:
         assert service["DesiredCount"] == 1
         assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
         assert settings["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
-        # To spread tasks over zones, ECS starts one more before it stops another.
+        # To rebalance tasks over zones, ECS starts a new one before it stops an old one.
         assert service.get("AvailabilityZoneRebalancing") == ("DISABLED" if name == "daemon" else None)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_postgres_is_private_encrypted_backed_up_and_pinned(templates: Templates, stage: str) -> None:
-    """It has a major version, a password that no template knows, and a standby where the stage wants one."""
+    """Postgres has a pinned major version, a secret password, and a standby if the stage wants one."""
     database = templates.one(stage, STACK, "AWS::RDS::DBInstance")
-    # RDS takes minor versions by itself: a template that named one would later ask for a downgrade.
+    # RDS upgrades minor versions by itself, so a pinned one would later mean a downgrade.
     assert database["AutoMinorVersionUpgrade"] is True
     assert database["EngineVersion"] == "17"
     assert database["StorageEncrypted"] is True
@@ -59,8 +59,8 @@ def test_postgres_is_private_encrypted_backed_up_and_pinned(templates: Templates
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_tasks_read_what_is_secret_from_secrets_manager(templates: Templates, stage: str) -> None:
-    """No password among plain variables; runs hold the same secrets in their own task definition."""
+def test_tasks_read_secrets_from_secrets_manager(templates: Templates, stage: str) -> None:
+    """No password or private key is among the plain variables of a task."""
     for container in containers(templates, stage).values():
         plain = {each["Name"] for each in container["Environment"]}
         secret = {each["Name"] for each in container["Secrets"]}
@@ -70,8 +70,8 @@ def test_tasks_read_what_is_secret_from_secrets_manager(templates: Templates, st
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_web_server_is_internal(templates: Templates, stage: str) -> None:
-    """Its load balancer has no public address and takes only what comes from the network itself."""
+def test_web_server_is_internal(templates: Templates, stage: str) -> None:
+    """The web server's load balancer is internal, and no security group admits the internet."""
     balancer = templates.one(stage, STACK, "AWS::ElasticLoadBalancingV2::LoadBalancer")
     assert balancer["Scheme"] == "internal"
     groups = templates.properties(stage, STACK, "AWS::EC2::SecurityGroup")
@@ -82,8 +82,8 @@ def test_the_web_server_is_internal(templates: Templates, stage: str) -> None:
     assert len([each for each in endpoints if each["VpcEndpointType"] == "Gateway"]) == 2
 
 
-def test_tasks_start_programs_of_the_image(templates: Templates) -> None:
-    """Each command is an installed program whose options it knows; the workspace is the image's own."""
+def test_tasks_start_installed_programs(templates: Templates) -> None:
+    """Each task's command is an installed program that knows its options, with the image's workspace."""
     home = environment_variables(DOCKERFILE)["DAGSTER_HOME"]
     for container in containers(templates, "prod").values():
         program, *arguments = container["Command"]

@@ -1,4 +1,4 @@
-"""A project in a folder of its own, outside the repository, gets its own templates."""
+"""Tests of synthesising a project outside the repository."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def allowing(members: dict[str, Any]) -> None:
-    """Let a stage's sources use what the model names."""
+    """Allow a stage the buckets and the secret that the model's sources name."""
     members["source_buckets"] = [{"name": "acme-lake"}, {"name": "acme-models"}]
     members["source_secrets"] = ["acme/warehouse"]
 
 
 def synthesise(project: Project) -> subprocess.CompletedProcess[str]:
-    """Write the project's templates as a person in its folder does."""
+    """Synthesise the project's templates from inside its package folder."""
     build_api_archive(project.packages, platform=PROD.api.architecture)
-    # The folder of the platform is on Python's path, and not the present one.
+    # The platform is found through Python's path and not as the current folder.
     environment = {**offline(os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [str(cdk_program("python")), "-m", "infra.app"],
@@ -50,8 +50,8 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_a_project_outside_the_repository_is_synthesised(project: Project) -> None:
-    """Its stages, models, code location and rights, in its own folder; the rules leave no finding."""
+def test_project_outside_the_repository_is_synthesised(project: Project) -> None:
+    """The templates in the project's folder have its stage, model, code location and permissions."""
     done = synthesise(project)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.state_folder / "cdk"
@@ -73,8 +73,8 @@ def test_a_project_outside_the_repository_is_synthesised(project: Project) -> No
     assert "arn:aws:s3:::acme-lake/tables/customers/*" in read
 
 
-def test_a_bucket_that_the_stage_does_not_allow_ends_the_synthesis(project: Project) -> None:
-    """Before any template is written, with file and line of the source."""
+def test_bucket_that_the_stage_does_not_allow_stops_synthesis(project: Project) -> None:
+    """Synthesis stops before it writes anything, and names the file and the source."""
     project.stages_file.write_text(stage_text(lambda _: None, name="live"))
     done = synthesise(project)
     assert done.returncode == 1
@@ -87,8 +87,8 @@ def test_a_bucket_that_the_stage_does_not_allow_ends_the_synthesis(project: Proj
     assert not (project.state_folder / "cdk").exists()
 
 
-def test_a_fault_of_the_stages_file_ends_the_synthesis(project: Project) -> None:
-    """As one line that names file, line and member."""
+def test_invalid_stages_file_stops_synthesis(project: Project) -> None:
+    """Synthesis stops, and names the stages file and the member."""
     text = project.stages_file.read_text()
     project.stages_file.write_text(text.replace("pointer_hours:", "pointer_hour:"))
     done = synthesise(project)

@@ -1,4 +1,4 @@
-"""Who may write to buckets, queues, topics and the key from outside: each policy, statement by statement."""
+"""Tests of the policies of buckets, queues, topics and the data key, statement by statement."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 API = [(stage, region) for stage in STAGES for region in (HOME, AWAY)]
 TLS = {"Bool": {"aws:SecureTransport": "false"}}
-# The condition keys that a service sends with its request to such a resource, by the service's documentation.
-# A statement that compares another key never matches, and nothing says so.
+# The condition keys that each service is documented to send to a type of resource.
+# A statement that compares another key never matches, and no error shows it.
 SENT_KEYS: dict[tuple[str, str], set[str]] = {
     ("AWS::IAM::Role", "codedeploy"): {"aws:SourceAccount"},
     ("AWS::IAM::Role", "ecs-tasks"): {"aws:SourceAccount"},
@@ -38,7 +38,7 @@ POLICIES = ("PolicyDocument", "AssumeRolePolicyDocument", "KeyPolicy", "Reposito
 
 
 def admitted(templates: Templates, stage: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield type of resource, service and statement, wherever a policy of a stage lets a service in."""
+    """Yield type of resource, service and statement for each policy of a stage that admits a service."""
     for stack in STACKS:
         for resource in templates.template(stage, stack)["Resources"].values():
             kind, properties = resource["Type"], resource.get("Properties", {})
@@ -59,8 +59,8 @@ def admitted(templates: Templates, stage: str) -> Iterator[tuple[str, str, dict[
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_condition_compares_only_what_the_service_sends(templates: Templates, stage: str) -> None:
-    """A service that does not send the key is refused without a word."""
+def test_conditions_compare_only_keys_that_services_send(templates: Templates, stage: str) -> None:
+    """A condition on a key that the service does not send would refuse it without an error."""
     found = list(admitted(templates, stage))
     assert {("AWS::SNS::TopicPolicy", "events"), ("AWS::SQS::QueuePolicy", "events")} <= {
         (kind, service) for kind, service, _ in found
@@ -71,8 +71,8 @@ def test_a_condition_compares_only_what_the_service_sends(templates: Templates, 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_services_write_to_needs_no_key_of_ours(templates: Templates, stage: str) -> None:
-    """Topics and queues use no KMS key: its policy would have to let in each service that writes to them."""
+def test_topics_and_queues_use_no_kms_key(templates: Templates, stage: str) -> None:
+    """Topics and queues use no KMS key, because its policy would have to admit each service that writes."""
     for stack in STACKS:
         for kind in ("AWS::SNS::Topic", "AWS::SQS::Queue"):
             for each in templates.properties(stage, stack, kind):
@@ -80,7 +80,7 @@ def test_what_services_write_to_needs_no_key_of_ours(templates: Templates, stage
 
 
 def statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a policy's statements without their names."""
+    """Return a policy's statements without their Sids."""
     document = properties["PolicyDocument"]
     assert document["Version"] == "2012-10-17"
     return [{key: value for key, value in each.items() if key != "Sid"} for each in document["Statement"]]
@@ -98,7 +98,7 @@ def allowed(service: str, actions: str | list[str], resource: str | list[str], *
 
 
 def denied(action: str, resource: str | list[str]) -> dict[str, Any]:
-    """Return the statement that refuses whatever comes without TLS, from anybody."""
+    """Return the statement that denies everyone requests without TLS."""
     return {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": resource, "Condition": TLS}
 
 
@@ -109,8 +109,8 @@ def bucket_policies(templates: Templates, stage: str, stack: str) -> dict[str, l
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_the_account_decides_who_uses_the_data_key(templates: Templates, stage: str) -> None:
-    """Its policy hands the decision to the account's roles and names nobody else."""
+def test_only_the_account_controls_the_data_key(templates: Templates, stage: str) -> None:
+    """The key's policy leaves the decision to the account's roles and names no other principal."""
     (statement,) = templates.one(stage, "data", "AWS::KMS::Key")["KeyPolicy"]["Statement"]
     root = f"arn:aws:iam::{SETTINGS[stage].account_id}:root"
     assert (statement["Effect"], statement["Principal"]) == ("Allow", {"AWS": root})
@@ -119,8 +119,8 @@ def test_only_the_account_decides_who_uses_the_data_key(templates: Templates, st
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_logs_are_written_by_services_of_this_account_alone(templates: Templates, stage: str) -> None:
-    """S3 for the data bucket, networks for their flows; to the data bucket itself no service has a way."""
+def test_only_services_of_this_account_write_logs(templates: Templates, stage: str) -> None:
+    """S3 and flow logs may write to the logs bucket, and no service to the data bucket."""
     deployment = SETTINGS[stage].deployment()
     data, logs = deployment.data_bucket_arn, f"arn:aws:s3:::{deployment.logs_bucket}"
     mine = {"StringEquals": {"aws:SourceAccount": SETTINGS[stage].account_id}}
@@ -145,8 +145,8 @@ def test_logs_are_written_by_services_of_this_account_alone(templates: Templates
 
 
 @pytest.mark.parametrize(("stage", "region"), API)
-def test_the_load_balancer_may_write_both_of_its_logs(templates: Templates, stage: str, region: str) -> None:
-    """Where its attributes say; without the right it would refuse to be made, so it waits for the policy."""
+def test_load_balancer_may_write_both_of_its_logs(templates: Templates, stage: str, region: str) -> None:
+    """The load balancer may write where its attributes say, and is created after that policy."""
     stack, deployment = f"api-{region}", SETTINGS[stage].deployment(region)
     arn = f"arn:aws:s3:::{deployment.api_logs_bucket}"
     (balancer,) = templates.found(stage, stack, "AWS::ElasticLoadBalancingV2::LoadBalancer").values()
@@ -168,8 +168,8 @@ def test_the_load_balancer_may_write_both_of_its_logs(templates: Templates, stag
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("stack", ["data", f"api-{HOME}", f"api-{AWAY}"])
-def test_no_bucket_can_ever_be_public(templates: Templates, stage: str, stack: str) -> None:
-    """Encrypted, versioned, the account's own; load balancers write with no other key than S3's."""
+def test_no_bucket_can_be_public(templates: Templates, stage: str, stack: str) -> None:
+    """Every bucket blocks public access and is encrypted and versioned, the data bucket with KMS."""
     for bucket in templates.properties(stage, stack, "AWS::S3::Bucket"):
         assert bucket["PublicAccessBlockConfiguration"] == dict.fromkeys(
             ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
@@ -184,8 +184,8 @@ def test_no_bucket_can_ever_be_public(templates: Templates, stage: str, stack: s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_their_own_rules_send_to_the_queues(templates: Templates, stage: str) -> None:
-    """To dead letters as well: a rule without leave loses what it cannot deliver, and says nothing."""
+def test_queues_admit_only_their_own_rules(templates: Templates, stage: str) -> None:
+    """Each queue admits its own rule, and the dead letters both, or else undelivered events were lost."""
     deployment = SETTINGS[stage].deployment()
     found = {
         each["Queues"][0]["Ref"]: statements(each)
@@ -221,8 +221,8 @@ def test_only_their_own_rules_send_to_the_queues(templates: Templates, stage: st
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("stack", ["observability", f"api-{HOME}", f"api-{AWAY}"])
-def test_only_services_of_this_account_send_alarms(templates: Templates, stage: str, stack: str) -> None:
-    """And they reach the stage's address."""
+def test_alarm_topics_admit_only_known_services(templates: Templates, stage: str, stack: str) -> None:
+    """Only CloudWatch, budgets and event rules may publish, and alarms are mailed to the stage."""
     settings = SETTINGS[stage]
     is_api = stack.startswith("api-")
     deployment = settings.deployment(stack.removeprefix("api-") if is_api else None)

@@ -1,4 +1,4 @@
-"""Retraining on AWS: pipelines, their schedules and roles, package groups, and who is told of a failure."""
+"""Tests of retraining on AWS: pipelines, schedules, roles, package groups and alarms."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PIPELINES = {DEPLOYMENT.retraining_pipeline(model): model for model in RETRAINED
 
 
 def pipelines(templates: Templates) -> dict[str, dict[str, Any]]:
-    """Return the pipelines that retrain, by their names."""
+    """Return the retraining pipelines by name."""
     found = named(templates, "AWS::SageMaker::Pipeline", "PipelineName")
     return {name: each for name, each in found.items() if "-0retrain-" in name}
 
 
-def test_each_trained_model_has_the_one_definition(scored_by_sagemaker: Templates, tmp_path: Path) -> None:
-    """Filled with its own values, and carried out by a role of its own."""
+def test_each_trained_model_uses_the_same_definition(scored_by_sagemaker: Templates, tmp_path: Path) -> None:
+    """Each retraining pipeline is the shared definition with the model's values, and has the same role."""
     found = pipelines(scored_by_sagemaker)
     assert set(found) == set(PIPELINES)
     project = write_models(tmp_path / "project")
@@ -42,8 +42,8 @@ def test_each_trained_model_has_the_one_definition(scored_by_sagemaker: Template
         assert found[name]["RoleArn"] == DEPLOYMENT.role_arn(DEPLOYMENT.retraining_pipeline_role)
 
 
-def test_only_a_declared_schedule_starts_a_retraining(scored_by_sagemaker: Templates) -> None:
-    """By its own role; what did not start lies beside other dead letters."""
+def test_only_declared_schedules_start_retraining(scored_by_sagemaker: Templates) -> None:
+    """Only the model that declares it has a schedule, with its own role and the dead-letter queue."""
     schedules = named(scored_by_sagemaker, "AWS::Scheduler::Schedule", "Name")
     (name,) = [each for each in schedules if each in PIPELINES]
     assert PIPELINES[name] == HOURLY
@@ -55,23 +55,23 @@ def test_only_a_declared_schedule_starts_a_retraining(scored_by_sagemaker: Templ
     assert json.loads(target["Input"]) == start_request(name)
 
 
-def test_roles_are_there_before_pipelines_assume_them(scored_by_sagemaker: Templates) -> None:
-    """A schedule follows its pipeline."""
+def test_pipelines_wait_for_their_roles(scored_by_sagemaker: Templates) -> None:
+    """Retraining pipelines are created after the roles of pipelines and schedules."""
     for resource in scored_by_sagemaker.found("prod", "ml", "AWS::SageMaker::Pipeline").values():
         if resource["Properties"]["PipelineName"] in PIPELINES:
             assert {"RetrainingPipelineRole", "RetrainingScheduleRole"} <= set(resource["DependsOn"])
 
 
-def test_each_package_group_refuses_decisions_of_the_platform(scored_by_sagemaker: Templates) -> None:
-    """Whoever scores the model."""
+def test_package_groups_deny_decisions_of_the_platform(scored_by_sagemaker: Templates) -> None:
+    """Each model's package group has the policy that keeps the platform's roles from changing versions."""
     groups = named(scored_by_sagemaker, "AWS::SageMaker::ModelPackageGroup", "ModelPackageGroupName")
     for model in RETRAINED:
         policy = groups[DEPLOYMENT.model_package_group(model)]["ModelPackageGroupPolicy"]
         assert policy == package_group_policy(DEPLOYMENT, model)
 
 
-def test_somebody_is_told_of_a_failed_retraining_once(scored_by_sagemaker: Templates) -> None:
-    """By a rule of its own; an execution that refused its candidate has succeeded."""
+def test_failed_retraining_sends_one_alarm(scored_by_sagemaker: Templates) -> None:
+    """Failed retrainings have their own rule, which shares no pipeline with that of failed scorings."""
     rules = {
         each["Name"]: each["EventPattern"]["detail"]
         for each in scored_by_sagemaker.properties("prod", "observability", "AWS::Events::Rule")

@@ -1,4 +1,4 @@
-"""What keeps data is never replaced by a slip: ids and names stand in a file, and it outlives its stack."""
+"""Tests that resources which hold data keep their ids and names, and outlive their stack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
 
 SNAPSHOT = Path(__file__).with_name("stateful_resources.json")
-# With the property that is the physical name; a key's is KMS's own.
+# Each type with the property that holds its physical name, which a KMS key does not have.
 STATEFUL = {
     "AWS::Cognito::UserPool": "UserPoolName",
     "AWS::DynamoDB::GlobalTable": "TableName",
@@ -33,7 +33,7 @@ STATEFUL = {
 
 
 def physical_name(stage: str, resource: dict[str, Any]) -> str | None:
-    """Return a resource's name, with words in place of what differs between stages."""
+    """Return a resource's physical name, with placeholders for stage and account."""
     settings, name = SETTINGS[stage], STATEFUL[resource["Type"]]
     if name is None:
         return None
@@ -42,7 +42,7 @@ def physical_name(stage: str, resource: dict[str, Any]) -> str | None:
 
 
 def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str | None]]]:
-    """Return type and physical name by logical id by stack, of the platform and its examples."""
+    """Return type and physical name of stateful resources by stack and logical id, without added models."""
     return {
         stack: {
             name: [each["Type"], physical_name(stage, each)]
@@ -54,19 +54,19 @@ def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str |
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_ids_and_names_are_those_of_the_snapshot(templates: Templates, stage: str) -> None:
-    """Another id or name is another resource: CloudFormation would make an empty one and forget the old one.
+def test_ids_and_names_match_the_snapshot(templates: Templates, stage: str) -> None:
+    """If an id or name changed, CloudFormation would make an empty resource and abandon the old one.
 
-    If a resource is added or taken away on purpose, write the new state into stateful_resources.json.
+    If a resource is added or removed on purpose, write the new state into stateful_resources.json.
     """
     assert stateful(templates, stage) == json.loads(SNAPSHOT.read_text())
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_added_model_hides_nothing_of_the_platform_or_its_examples(
+def test_added_models_hide_no_other_resources(
     templates: Templates, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model may be called like a part of an example's name, or like a resource of the platform."""
+    """An added model named like part of an example or like a platform resource hides neither of them."""
 
     def counted() -> list[str]:
         resources = [
@@ -82,8 +82,8 @@ def test_an_added_model_hides_nothing_of_the_platform_or_its_examples(
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("stack", STACKS)
-def test_what_keeps_data_outlives_its_stack(templates: Templates, stage: str, stack: str) -> None:
-    """A stack that is deleted leaves it, a database as a snapshot."""
+def test_resources_with_data_outlive_their_stack(templates: Templates, stage: str, stack: str) -> None:
+    """Resources with data are retained if their stack is deleted, and a database leaves a snapshot."""
     for name, each in templates.template(stage, stack)["Resources"].items():
         if each["Type"] in STATEFUL:
             kept = "Snapshot" if each["Type"] == "AWS::RDS::DBInstance" else "Retain"

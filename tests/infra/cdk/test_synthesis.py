@@ -1,4 +1,4 @@
-"""All stages are written offline and within their time, and every rule that is broken says why."""
+"""Tests that all stages are synthesised offline, in time and without unexplained findings."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_CPU_SECONDS = 60
 ALL = [(stage, stack) for stage in STAGES for stack in STACKS]
 
 
-def test_every_stage_and_region_is_written_offline(templates: Templates) -> None:
-    """Five kinds of stack, the API's in both regions; nothing was looked up or is to be."""
+def test_every_stage_and_region_is_synthesised_offline(templates: Templates) -> None:
+    """Each stage has all its stacks, the API's in both regions, without any lookup."""
     for stage in STAGES:
         manifest = json.loads((templates.folder / stage / "manifest.json").read_text())
         stacks = [name for name, each in manifest["artifacts"].items() if each["type"].endswith(":stack")]
@@ -36,14 +36,14 @@ def test_every_stage_and_region_is_written_offline(templates: Templates) -> None
     assert not (ROOT / "cdk.context.json").exists()
 
 
-def test_a_stage_takes_a_minute_of_cpu_at_most(templates: Templates) -> None:
-    """Both together, in one process, take less than two."""
+def test_synthesis_takes_at_most_a_minute_per_stage(templates: Templates) -> None:
+    """The synthesis of all stages in one process takes at most a minute of CPU time for each."""
     assert templates.cpu_seconds <= MAX_CPU_SECONDS * len(STAGES)
 
 
 @pytest.mark.parametrize(("stage", "stack"), ALL)
-def test_no_zone_is_made_up_and_no_function_is_added(templates: Templates, stage: str, stack: str) -> None:
-    """Zones are those of the settings; no custom resource brings a function that nobody wrote."""
+def test_no_dummy_zone_and_no_added_function(templates: Templates, stage: str, stack: str) -> None:
+    """Zones are those of the settings, and no custom resource adds a Lambda function."""
     template = templates.template(stage, stack)
     assert [text for text in strings(template) if "dummy" in text] == []
     kinds = {each["Type"] for each in template["Resources"].values()}
@@ -55,8 +55,8 @@ def test_no_zone_is_made_up_and_no_function_is_added(templates: Templates, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_rules_hold(templates: Templates, stage: str) -> None:
-    """Neither the CDK's own validation nor AWS Solutions' rules leave a finding."""
+def test_validation_has_no_findings(templates: Templates, stage: str) -> None:
+    """Neither the CDK's own validation nor the rules of AWS Solutions have a finding."""
     report = json.loads((templates.folder / stage / "validation-report.json").read_text())
     assert report["pluginReports"]
     for plugin in report["pluginReports"]:
@@ -65,8 +65,8 @@ def test_the_rules_hold(templates: Templates, stage: str) -> None:
 
 
 @pytest.mark.parametrize(("stage", "stack"), ALL)
-def test_what_lint_lets_stand_says_why(templates: Templates, stage: str, stack: str) -> None:
-    """A check that is ignored is ignored on one resource, with a reason for each."""
+def test_ignored_lint_checks_have_reasons(templates: Templates, stage: str, stack: str) -> None:
+    """A lint check is ignored only on single resources, with a reason for each."""
     template = templates.template(stage, stack)
     assert "cfn-lint" not in template.get("Metadata", {})
     for each in template["Resources"].values():
@@ -98,8 +98,8 @@ def roles_of(templates: Templates, stage: str, stack: str) -> dict[str, dict[str
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_roles_are_those_of_the_definitions(templates: Templates, stage: str) -> None:
-    """Each role of each region exists once, with its statements and trust, and nothing was granted beside."""
+def test_roles_match_their_definitions(templates: Templates, stage: str) -> None:
+    """Each role exists once with its defined trust and statements, and has no other permissions."""
     settings = SETTINGS[stage]
     written: dict[str, dict[str, Any]] = {}
     for stack in STACKS:
@@ -121,14 +121,14 @@ def test_roles_are_those_of_the_definitions(templates: Templates, stage: str) ->
         statements = policy["PolicyDocument"]["Statement"]
         further = statements[len(role.statements) :]
         assert statements[: len(role.statements)] == list(role.statements)
-        # The load job's code is uploaded with its stack.
+        # The load job's code is uploaded with its stack, so its role gets two more statements.
         code = ["ReadJobCode", "FindJobCode"] if "glue-load" in name else []
         assert [each["Sid"] for each in further] == code
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_roles_are_passed_to_one_service_only(templates: Templates, stage: str) -> None:
-    """What the emulator does not check: who hands which role to whom."""
+    """Only the expected roles may pass roles, each to one service, which the emulator does not check."""
     deployment = SETTINGS[stage].deployment()
     passed = {}
     for stack in STACKS:
@@ -161,8 +161,8 @@ def test_roles_are_passed_to_one_service_only(templates: Templates, stage: str) 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_snowflake_reads_predictions_and_nothing_else(templates: Templates, stage: str) -> None:
-    """Its role trusts one user with an external id, and names no other prefix."""
+def test_snowflake_reads_only_predictions(templates: Templates, stage: str) -> None:
+    """Snowflake's role trusts one user with an external id, and names no other prefix."""
     deployment = SETTINGS[stage].deployment()
     role = roles_of(templates, stage, "data")[deployment.snowflake_access_role]
     (trust,) = role["AssumeRolePolicyDocument"]["Statement"]

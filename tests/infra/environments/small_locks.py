@@ -1,4 +1,4 @@
-"""Lock files of one small package each, taken from the project's own."""
+"""Write lock files of one small package each, copied from the project's own lock files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def locked(package: str, lock: str = "dev") -> str:
-    """Return a package's entry in a lock file of the repository, with its hashes."""
+    """Return a package's entry, with its hashes, from a lock file of the repository."""
     text = (ROOT / "requirements" / f"{lock}.lock").read_text(encoding="utf-8")
     found = re.search(rf"^{re.escape(package)}==.*(?:\n    .*)*\n", text, re.MULTILINE)
     assert found is not None, f"{package} is not in {lock}.lock"

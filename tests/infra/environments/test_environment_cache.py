@@ -1,4 +1,4 @@
-"""Environments are made whole or not at all, once, and of exactly what their lock file says."""
+"""Tests that environments are created completely, once, and exactly as their lock file says."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ print(make_environment(Path(sys.argv[1]), Path(sys.argv[2]), say=print).folder)
 """
 
 
-def maker(lock: Path, cache: Path, **variables: str) -> subprocess.Popen[str]:
-    """Start a process that makes an environment."""
+def start_creation(lock: Path, cache: Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a process that creates an environment."""
     return subprocess.Popen(
         [sys.executable, "-c", MAKE, str(lock), str(cache)],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def maker(lock: Path, cache: Path, **variables: str) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def silent_registry(cache: Path) -> Iterator[dict[str, str]]:
-    """Give the variables of a registry that takes connections and never answers, and of an empty cache."""
+    """Give the variables of a registry that never answers and of an empty uv cache."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -60,13 +60,13 @@ def silent_registry(cache: Path) -> Iterator[dict[str, str]]:
         }
 
 
-def nothing_is_left(cache: Path) -> bool:
-    """Tell whether no half environment lies there."""
+def no_partial_environment(cache: Path) -> bool:
+    """Return whether no partly created environment is left in the cache."""
     return not list(cache.glob("environments/.*.making-*"))
 
 
-def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None:
-    """It imports what is locked, with byte code, sees none of the platform's packages, and is made once."""
+def test_environment_holds_only_its_lock_and_is_reused(tmp_path: Path) -> None:
+    """An environment has its locked packages with byte code, none of the platform's, and is made once."""
     lock, messages = write_lock(tmp_path, "iniconfig"), []
     made = make_environment(lock, tmp_path / "cache", say=messages.append)
     program = "import iniconfig, sys; print(iniconfig.__file__); print(iniconfig.__cached__); import pandas"
@@ -84,8 +84,8 @@ def test_an_environment_holds_its_lock_alone_and_is_kept(tmp_path: Path) -> None
     assert messages == ["  Installing the packages of iniconfig.lock, once for all projects"]
 
 
-def test_another_lock_is_another_environment(tmp_path: Path) -> None:
-    """A job that ran yesterday finds yesterday's packages; a comment changes none."""
+def test_changed_lock_gives_another_environment(tmp_path: Path) -> None:
+    """A lock with another package has its own environment, but a changed comment makes no difference."""
     lock = write_lock(tmp_path, "iniconfig")
     before = environment_of(lock, tmp_path)
     lock.write_text(f"# made of something else\n{lock.read_text()}")
@@ -94,21 +94,24 @@ def test_another_lock_is_another_environment(tmp_path: Path) -> None:
     assert environment_of(lock, tmp_path) != before
 
 
-def test_two_processes_make_one_environment_once(tmp_path: Path) -> None:
-    """Both get it; one installs, the other waits."""
+def test_two_processes_create_one_environment(tmp_path: Path) -> None:
+    """If two processes need the same environment, one installs it and both get it."""
     lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
-    said = [process.communicate(timeout=120)[0] for process in [maker(lock, cache), maker(lock, cache)]]
+    said = [
+        process.communicate(timeout=120)[0]
+        for process in [start_creation(lock, cache), start_creation(lock, cache)]
+    ]
     folder = str(environment_of(lock, cache).folder)
     assert [text.splitlines()[-1] for text in said] == [folder, folder]
     assert "".join(said).count("Installing") == 1
-    assert nothing_is_left(cache)
+    assert no_partial_environment(cache)
 
 
-def test_a_killed_maker_leaves_no_half_environment(tmp_path: Path) -> None:
-    """The next one makes it whole, and removes what was left."""
+def test_killed_creation_leaves_no_partial_environment(tmp_path: Path) -> None:
+    """The next creation makes the environment complete and removes what the killed one left."""
     lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
     with silent_registry(tmp_path) as variables:
-        killed = maker(lock, cache, **variables)
+        killed = start_creation(lock, cache, **variables)
         deadline = time.monotonic() + 60
         while not list(cache.glob("environments/.*.making-*/whole/pyvenv.cfg")):
             assert time.monotonic() < deadline, "the making did not begin"
@@ -118,11 +121,11 @@ def test_a_killed_maker_leaves_no_half_environment(tmp_path: Path) -> None:
     assert not environment_of(lock, cache).folder.exists()
     made = make_environment(lock, cache, say=print)
     subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
-    assert nothing_is_left(cache)
+    assert no_partial_environment(cache)
 
 
-def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for ever, and nothing is left."""
+def test_unresponsive_registry_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the package registry never answers, creation fails with a hint at it and leaves nothing."""
     lock, cache = write_lock(tmp_path, "iniconfig"), tmp_path / "cache"
     monkeypatch.setattr(environment_cache, "_MAKING_SECONDS", 3)
     with silent_registry(tmp_path) as variables:
@@ -132,11 +135,11 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: p
             EnvironmentCreationError, match=r"no answer within .* s. Check that the package regis"
         ):
             make_environment(lock, cache, say=print)
-    assert nothing_is_left(cache)
+    assert no_partial_environment(cache)
 
 
-def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
-    """What was locked is what is installed, or nothing is."""
+def test_package_with_wrong_hash_is_refused(tmp_path: Path) -> None:
+    """Creation fails if a package's hash differs from the lock file."""
     lock = write_lock(tmp_path, "iniconfig")
     lines = [line for line in lock.read_text().splitlines() if "--hash" not in line]
     lock.write_text("".join(f"{line.rstrip(chr(92))}\\\n    --hash=sha256:{'0' * 64}\n" for line in lines))
@@ -146,16 +149,16 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
         make_environment(lock, tmp_path / "cache", say=print)
 
 
-def test_a_package_without_a_hash_is_refused(tmp_path: Path) -> None:
-    """A lock that names a release alone takes whatever the registry gives today."""
+def test_package_without_hash_is_refused(tmp_path: Path) -> None:
+    """Creation fails if a lock file has no hash, because the registry could then return any file."""
     lock = tmp_path / "loose.lock"
     lock.write_text("iniconfig==2.1.0\n")
     with pytest.raises(EnvironmentCreationError, match="hash"):
         make_environment(lock, tmp_path / "cache", say=print)
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
-    """A person removed the Python that it was made of."""
+def test_environment_without_its_python_is_recreated(tmp_path: Path) -> None:
+    """An environment is created again if the Python that it was made with was removed."""
     lock = write_lock(tmp_path, "iniconfig")
     made = make_environment(lock, tmp_path / "cache", say=print)
     made.python.unlink()
@@ -164,8 +167,8 @@ def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> Non
     subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
 
 
-def test_an_environment_whose_packages_were_removed_is_made_anew(tmp_path: Path) -> None:
-    """A program that clears caches may take a part of a folder."""
+def test_environment_without_its_packages_is_recreated(tmp_path: Path) -> None:
+    """An environment is created again if its packages were removed, as by a cache cleaner."""
     lock = write_lock(tmp_path, "iniconfig")
     made = make_environment(lock, tmp_path / "cache", say=print)
     shutil.rmtree(made.folder / "lib")
@@ -173,16 +176,16 @@ def test_an_environment_whose_packages_were_removed_is_made_anew(tmp_path: Path)
     subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
 
 
-def test_the_cache_is_where_the_user_says(tmp_path: Path) -> None:
-    """`MLPIPE_CACHE` names the folder itself, `XDG_CACHE_HOME` that of all programs' caches."""
+def test_cache_folder_follows_the_user_s_variables(tmp_path: Path) -> None:
+    """`MLPIPE_CACHE` names the cache folder itself, and `XDG_CACHE_HOME` its parent."""
     own, shared = tmp_path / "own", tmp_path / "shared"
     assert cache_folder({"MLPIPE_CACHE": str(own), "XDG_CACHE_HOME": str(shared)}) == own
     assert cache_folder({"XDG_CACHE_HOME": str(shared)}) == shared / "mlpipe"
     assert cache_folder({}) == Path.home() / ".cache" / "mlpipe"
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The message says how to take another one."""
+def test_unwritable_cache_is_reported(tmp_path: Path) -> None:
+    """If the cache cannot be written, the message suggests setting MLPIPE_CACHE."""
     lock = write_lock(tmp_path, "iniconfig")
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -191,8 +194,8 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         make_environment(lock, tmp_path / "file" / "cache", say=print)
 
 
-def test_a_full_disk_is_not_the_registrys_fault() -> None:
-    """Whatever program says it, the message tells how to go on."""
+def test_full_disk_is_reported() -> None:
+    """If an installer reports a full disk, the message says to free space or to set MLPIPE_CACHE."""
     command = [sys.executable, "-c", "import sys; sys.exit('error: No space left on device (os error 28)')"]
     with pytest.raises(
         EnvironmentCreationError, match=r"No space left .*Free disk space or set MLPIPE_CACHE"
@@ -200,7 +203,7 @@ def test_a_full_disk_is_not_the_registrys_fault() -> None:
         environment_cache.run_installer(command, "The packages cannot be installed", seconds=60)
 
 
-def test_a_missing_lock_is_named(tmp_path: Path) -> None:
-    """The message says which file."""
+def test_missing_lock_is_named(tmp_path: Path) -> None:
+    """The message names the lock file that is missing."""
     with pytest.raises(EnvironmentCreationError, match=r"gone.lock cannot be read: No such file"):
         make_environment(tmp_path / "gone.lock", tmp_path / "cache", say=print)

@@ -1,4 +1,4 @@
-"""A family's lock is the platform's packages and its own; a stale one is noticed."""
+"""Tests of locking a family's packages together with the platform's, and of noticing stale locks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARKER = '[tool.dg.project]\nroot_module = "acme"\n[tool.mlpipe]\n'
 
 @pytest.fixture
 def family(tmp_path: Path) -> FamilyFiles:
-    """A family of one package beside a platform of one."""
+    """Return a family with one package, and a platform lock with another one."""
     platform = tmp_path / "scoring.lock"
     platform.write_text(locked("iniconfig"), encoding="utf-8")
     declared = tmp_path / "sorting.in"
@@ -40,7 +40,7 @@ def family(tmp_path: Path) -> FamilyFiles:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project that declares no packages yet."""
+    """Return a project without requirement files."""
     root = tmp_path / "acme"
     for folder in ("src/acme/defs", "requirements"):
         (root / folder).mkdir(parents=True)
@@ -49,8 +49,8 @@ def project(tmp_path: Path) -> Project:
     return Project.at(root)
 
 
-def test_a_lock_holds_the_platforms_pins_and_the_familys_packages(family: FamilyFiles) -> None:
-    """All with hashes and without the address of a registry; an environment can be made of it."""
+def test_lock_holds_platform_pins_and_family_packages(family: FamilyFiles) -> None:
+    """A lock has both with hashes, names no registry, and an environment can be made from it."""
     assert lock_family(family)
     text = family.lock.read_text()
     assert locked("iniconfig") in text
@@ -62,15 +62,15 @@ def test_a_lock_holds_the_platforms_pins_and_the_familys_packages(family: Family
 
 
 def test_locking_again_changes_nothing(family: FamilyFiles) -> None:
-    """A repository that is up to date stays so, and keeps its images; nothing else is left in the folder."""
+    """Locking an unchanged family again reports no change and leaves no extra files."""
     lock_family(family)
     before = sorted(path.name for path in family.lock.parent.iterdir())
     assert not lock_family(family)
     assert sorted(path.name for path in family.lock.parent.iterdir()) == before
 
 
-def test_pins_stay_until_they_are_asked_to_move(family: FamilyFiles) -> None:
-    """Adding a package upgrades no other; `--upgrade` takes the newest."""
+def test_pins_move_only_on_upgrade(family: FamilyFiles) -> None:
+    """Locking keeps the pinned release although a newer one is allowed, and an upgrade takes the newest."""
     family.declared.write_text("sortedcontainers==2.3.0\n")
     lock_family(family)
     family.declared.write_text("sortedcontainers\n")
@@ -80,8 +80,8 @@ def test_pins_stay_until_they_are_asked_to_move(family: FamilyFiles) -> None:
     assert "sortedcontainers==2.4.0" in family.lock.read_text()
 
 
-def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) -> None:
-    """The platform's pins do not move for a family; the old lock stays."""
+def test_conflicting_requirement_is_explained_by_uv(family: FamilyFiles) -> None:
+    """A requirement that conflicts with the platform fails with uv's explanation and keeps the old lock."""
     lock_family(family)
     before = family.lock.read_bytes()
     family.declared.write_text("iniconfig<1\n")
@@ -94,8 +94,8 @@ def test_a_contradiction_is_told_in_the_locker_s_own_words(family: FamilyFiles) 
     assert family.lock.read_bytes() == before
 
 
-def test_a_lock_older_than_its_packages_is_refused(family: FamilyFiles) -> None:
-    """The remedy is the command that makes it again."""
+def test_lock_older_than_its_requirements_is_refused(family: FamilyFiles) -> None:
+    """If the requirements changed, the lock is refused with the command that updates it."""
     lock_family(family)
     family.declared.write_text("sortedcontainers\nsix\n")
     with pytest.raises(
@@ -104,16 +104,16 @@ def test_a_lock_older_than_its_packages_is_refused(family: FamilyFiles) -> None:
         family.image()
 
 
-def test_a_lock_for_another_platform_is_refused(family: FamilyFiles) -> None:
-    """An upgrade of the platform moves its packages: the families are locked again."""
+def test_lock_for_older_platform_is_refused(family: FamilyFiles) -> None:
+    """If the platform's packages changed, as after an upgrade, a family's lock is refused."""
     lock_family(family)
     family.platform_lock.write_text(locked("packaging"))
     with pytest.raises(RequirementsError, match="is out of date: the platform's packages have changed"):
         family.image()
 
 
-def test_a_missing_or_foreign_lock_is_refused(family: FamilyFiles) -> None:
-    """So is one that another tool wrote."""
+def test_missing_or_foreign_lock_is_refused(family: FamilyFiles) -> None:
+    """A missing lock, or one written by another tool, is refused with the command that creates it."""
     with pytest.raises(RequirementsError, match=r"sorting.lock does not exist. Run `mlpipe lock sorting`"):
         family.image()
     family.lock.write_text("sortedcontainers==2.4.0\n")
@@ -123,14 +123,14 @@ def test_a_missing_or_foreign_lock_is_refused(family: FamilyFiles) -> None:
         family.image()
 
 
-def test_a_model_without_requirements_takes_the_platforms_packages(project: Project) -> None:
-    """Its image is made of the platform's own lock."""
+def test_model_without_requirements_uses_platform_packages(project: Project) -> None:
+    """The image of a model without requirements is made from the platform's own lock."""
     image = family_files(project.requirements, ROOT, None).image()
     assert image == JobImage.of_lock("base", (ROOT / "requirements" / "scoring.lock").read_bytes())
 
 
-def test_all_faults_of_a_project_are_told_together(project: Project) -> None:
-    """One look at a project tells all; a family that two models name is told once."""
+def test_all_requirement_faults_are_reported_together(project: Project) -> None:
+    """All faults of a project's requirements are reported at once, each family only once."""
     (project.requirements / "boosting.in").write_text("lightgbm\n")
     faults = requirements_faults(project, ROOT, [None, "boosting", "boosting", "trees", "No/Name"])
     assert [fault.partition(". ")[0] for fault in faults] == [
@@ -140,23 +140,23 @@ def test_all_faults_of_a_project_are_told_together(project: Project) -> None:
     ]
 
 
-def test_families_are_the_files_of_the_folder(project: Project) -> None:
-    """`mlpipe lock` without a name locks each; the platform's own name is none of them."""
+def test_families_are_named_by_requirement_files(project: Project) -> None:
+    """Each .in file in the requirements folder is a family."""
     (project.requirements / "boosting.in").touch()
     (project.requirements / "trees.in").touch()
     assert declared_families(project) == ("boosting", "trees")
 
 
-def test_no_family_leads_out_of_the_folder(project: Project) -> None:
-    """Its name becomes a path."""
+def test_family_name_cannot_leave_the_folder(project: Project) -> None:
+    """A family name that leads out of the requirements folder is refused."""
     with pytest.raises(JobImageError):
         family_files(project.requirements, ROOT, "../boosting")
 
 
-def test_the_command_tells_a_fault_and_fails(
+def test_command_reports_faults(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The name of the platform's own family is refused, and a family without a file."""
+    """`mlpipe lock` reports a project without families, and fails for the name base or an unknown family."""
     monkeypatch.chdir(project.root)
     assert main([]) == 0
     assert "has no .in file" in capsys.readouterr().out
@@ -167,8 +167,8 @@ def test_the_command_tells_a_fault_and_fails(
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_an_environment_is_not_made_for_a_stale_lock(project: Project, tmp_path: Path) -> None:
-    """Nothing is installed before all locks are found to be up to date."""
+def test_no_environment_is_created_with_missing_requirements(project: Project, tmp_path: Path) -> None:
+    """Nothing is installed if the requirement file of any family is missing."""
     with pytest.raises(RequirementsError, match=r"trees.in does not exist. Write it"):
         make_job_environments(project, [None, "trees"], tmp_path / "cache", say=print)
     assert not (tmp_path / "cache").exists()
@@ -181,7 +181,7 @@ def test_an_environment_is_not_made_for_a_stale_lock(project: Project, tmp_path:
         (OSError(28, "No space left on device"), 1, "No space left on device. Free disk space"),
     ],
 )
-def test_what_ends_a_locking_is_told_without_a_traceback(
+def test_interrupted_locking_is_reported_without_traceback(
     *,
     family: FamilyFiles,
     monkeypatch: pytest.MonkeyPatch,
@@ -190,7 +190,7 @@ def test_what_ends_a_locking_is_told_without_a_traceback(
     status: int,
     message: str,
 ) -> None:
-    """Ctrl-C, or a disk that is full."""
+    """Ctrl-C or a full disk ends `mlpipe lock` with a message instead of an exception."""
 
     def ends(*_: object, **__: object) -> None:
         raise raised

@@ -1,4 +1,4 @@
-"""A project's tests run where they belong: those of a model in the packages of its jobs."""
+"""Tests that a project's tests run in the environment of the model that they test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_where_it_runs():
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project of two models, one with requirements of its own, and three files of tests."""
+    """Return a project of two models, one with its own requirements, and three test files."""
     made = new_project(tmp_path / "acme")
     for model, more in (("tides", ""), ("waves", "  requirements: boosting\n")):
         folder = made.defs / model
@@ -61,8 +61,8 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_tests_are_grouped_by_their_models_requirements(project: Project) -> None:
-    """The platform's environment comes first; a model without requirements has the base of all jobs."""
+def test_tests_are_grouped_by_their_model_s_requirements(project: Project) -> None:
+    """Tests of a model run with its requirements or the base of all jobs, and others with the platform."""
     tests = project.root / "tests"
     assert [(group.family, group.selected) for group in groups_of_tests(project, [])] == [
         (None, (str(tests / "test_declarations.py"),)),
@@ -73,8 +73,8 @@ def test_tests_are_grouped_by_their_models_requirements(project: Project) -> Non
     assert [group.selected for group in groups_of_tests(project, [named])] == [(named,)]
 
 
-def test_a_project_without_tests_is_told_so(project: Project) -> None:
-    """Nothing passes where nothing ran."""
+def test_project_without_tests_is_an_error(project: Project) -> None:
+    """A project without tests is reported instead of passing."""
     for file in (project.root / "tests").iterdir():
         file.unlink()
     with pytest.raises(NoTestsError, match="There are no tests in"):
@@ -96,8 +96,8 @@ def run_tests(project: Project, *arguments: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.timeout(600)
-def test_each_test_runs_in_its_environment_and_a_failure_is_the_commands(project: Project) -> None:
-    """Options go to pytest; a group of which nothing is left does not fail the command."""
+def test_each_test_runs_in_its_environment(project: Project) -> None:
+    """Each test runs in its model's environment, failures fail the command, and options reach pytest."""
     (project.root / "tests" / "test_waves.py").unlink()
     done = run_tests(project, "-q")
     assert done.returncode == 1
@@ -108,13 +108,13 @@ def test_each_test_runs_in_its_environment_and_a_failure_is_the_commands(project
     done = run_tests(project, str(project.root / "tests" / "test_tides.py"), "-k", "where_it_runs")
     assert done.returncode == 0, done.stdout
     assert "platform" not in done.stdout.splitlines()[0]
-    # The platform has a folder of this name, where the program runs.
+    # The program runs in the platform's folder, which has a subfolder of this name.
     done = run_tests(project, "-k", "infra")
     assert done.returncode == 5, done.stdout
 
 
-def test_requirements_that_are_not_locked_are_told(project: Project) -> None:
-    """The message names the command that locks them."""
+def test_missing_requirements_are_reported(project: Project) -> None:
+    """If a model's requirement file is missing, the message names it and the command that locks it."""
     done = run_tests(project, str(project.root / "tests" / "test_waves.py"))
     assert done.returncode == 1
     assert "requirements/boosting.in does not exist" in done.stdout

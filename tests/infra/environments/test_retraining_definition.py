@@ -1,4 +1,4 @@
-"""The reviewed definition of the retraining pipeline is what SageMaker's SDK makes."""
+"""Test that the reviewed retraining definition equals what SageMaker's SDK generates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
-def test_the_definition_is_what_the_sdk_makes(seed: str) -> None:
-    """Byte for byte, whatever the order of Python's sets, without credentials and without AWS."""
+def test_definition_equals_what_the_sdk_generates(seed: str) -> None:
+    """The SDK generates the same definition with any hash seed, without credentials and without AWS."""
     python = make_platform_environment("sagemaker", cache_folder(os.environ), say=print).python
     variables = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}

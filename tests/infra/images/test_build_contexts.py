@@ -1,4 +1,4 @@
-"""What images are built from: complete folders that need nothing of the repository, and hold no secret."""
+"""Tests of the folders that images are built from: complete, independent of the repository, no secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.infra.dockerfiles import environment_variables, instructions
 from tests.projects import EXAMPLE, new_project
 
 ROOT = Path(__file__).resolve().parents[3]
-# As Dagster's image has them, below /opt/mlpipe: definitions load, and a model's image is known.
+# Loads the definitions and finds a model's job image, as Dagster's image does below /opt/mlpipe.
 LOAD = """
 from flights.definitions import defs
 from mlpipe_dagster.installed_platform import PLATFORM
@@ -33,27 +33,27 @@ print(len(list(defs.assets)), PLATFORM, job_image(declared, PLATFORM).tag)
 
 @pytest.fixture(scope="session")
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of the example's images."""
+    """Write the build folders of the example's images."""
     folder = tmp_path_factory.mktemp("contexts") / "images"
     write_build_contexts(EXAMPLE, folder)
     return folder
 
 
 def copied(folder: Path) -> list[Path]:
-    """Return what a folder's Dockerfile copies."""
+    """Return the paths that a folder's Dockerfile copies."""
     return [folder / line.split()[0] for line in instructions(folder / "Dockerfile", "COPY")]
 
 
-def test_a_folder_holds_all_that_its_dockerfile_copies(contexts: Path) -> None:
-    """Docker sees nothing but the folder."""
+def test_folder_holds_all_files_that_its_dockerfile_copies(contexts: Path) -> None:
+    """Every file that a Dockerfile copies is in its build folder, because Docker sees nothing else."""
     folders = [contexts / "dagster", *(contexts / "jobs").iterdir()]
     assert len(folders) == 2
     for folder in folders:
         assert [path for path in copied(folder) if not path.exists()] == []
 
 
-def test_a_folder_of_jobs_is_called_by_what_it_holds(contexts: Path) -> None:
-    """The Dockerfile compares the lock with the tag, and the image says the tag of itself."""
+def test_job_folder_is_named_by_its_lock(contexts: Path) -> None:
+    """A job folder has its lock's digest as its name, which the Dockerfile checks and the image reports."""
     (folder,) = (contexts / "jobs").iterdir()
     digest = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()
     assert folder.name == f"base-{digest[:16]}"
@@ -62,8 +62,8 @@ def test_a_folder_of_jobs_is_called_by_what_it_holds(contexts: Path) -> None:
     assert any("sha256sum" in line for line in instructions(folder / "Dockerfile", "RUN"))
 
 
-def test_dagster_s_image_loads_the_project_and_knows_the_images_of_its_jobs(contexts: Path) -> None:
-    """With the image's files alone, and the paths that it sets."""
+def test_dagster_image_loads_the_project_and_finds_job_images(contexts: Path) -> None:
+    """With only the files and paths of Dagster's image, definitions load and the job image is found."""
     folder = contexts / "dagster"
     assert environment_variables(folder / "Dockerfile")["PYTHONPATH"] == "/opt/mlpipe:/opt/mlpipe/project/src"
     image = folder.parent / "opt"
@@ -85,8 +85,8 @@ def test_dagster_s_image_loads_the_project_and_knows_the_images_of_its_jobs(cont
     assert tag == family_files(EXAMPLE.requirements, ROOT, None).image().tag
 
 
-def test_dagster_s_home_is_complete(contexts: Path) -> None:
-    """The workspace names the code's service as tasks are told it; the lock holds what production needs."""
+def test_dagster_home_is_complete(contexts: Path) -> None:
+    """Dagster's image has its settings, a workspace set by variables, all packages and its own user."""
     home = contexts / "dagster" / "home"
     assert {path.name for path in home.iterdir()} == {"dagster.yaml", "workspace.yaml", "aws_config"}
     document: Any = yaml.safe_load((home / "workspace.yaml").read_text())
@@ -101,7 +101,7 @@ def test_dagster_s_home_is_complete(contexts: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project with a secret, caches, and one model whose packages are not locked."""
+    """Return a project with secret files, caches, and one model whose packages are not locked."""
     made = new_project(tmp_path / "acme")
     model = made.defs / "churn"
     model.mkdir()
@@ -123,18 +123,18 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_an_image_is_not_built_of_a_stale_lock(project: Project, tmp_path: Path) -> None:
-    """What is there of an earlier call stays."""
+def test_missing_requirements_stop_the_build(project: Project, tmp_path: Path) -> None:
+    """If a requirement file is missing, nothing is built and the folders of an earlier call stay."""
     (tmp_path / "images" / "jobs").mkdir(parents=True)
     with pytest.raises(RequirementsError, match=r"boosting.in does not exist"):
         write_build_contexts(project, tmp_path / "images")
     assert (tmp_path / "images" / "jobs").exists()
 
 
-def test_a_project_s_own_dockerfiles_and_no_secrets(
+def test_project_dockerfile_is_used_and_secrets_are_left_out(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A project may need a system library; what only this machine has to know goes into no image."""
+    """A project's own Dockerfile is used, and its secrets, caches and local files reach no image."""
     (project.defs / "churn" / "defs.yaml").unlink()
     (project.root / "images").mkdir()
     (project.root / "images" / "jobs.Dockerfile").write_text(
@@ -148,8 +148,8 @@ def test_a_project_s_own_dockerfiles_and_no_secrets(
     assert [path for path in dagster.rglob("*") if path.is_file() and path.read_bytes() == b"secret"] == []
 
 
-def test_a_package_beside_the_marker_is_found_in_dagster_s_image(tmp_path: Path) -> None:
-    """Not every project has a folder src."""
+def test_project_without_src_folder_is_importable(tmp_path: Path) -> None:
+    """The Python path of Dagster's image has the project's root if there is no folder src."""
     made = new_project(tmp_path / "acme")
     (made.root / "src" / "acme").rename(made.root / "acme")
     (made.root / "src").rmdir()

@@ -1,4 +1,4 @@
-"""The commands that build images: what they push, SageMaker takes."""
+"""Tests of the documented commands that build and push images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.infra.example_stages import STAGES
 GUIDE = PLATFORM / "docs" / "deployment.md"
 
 
-def test_no_image_is_pushed_as_an_oci_index() -> None:
-    """SageMaker refuses an index, which BuildKit makes for provenance or an SBOM, and OCI's media types."""
+def test_images_are_not_pushed_as_oci_index() -> None:
+    """Provenance, SBOM and OCI media types are switched off, because SageMaker refuses such images."""
     text = re.sub(r"\\\n *", "", GUIDE.read_text(encoding="utf-8"))
     assert "docker build " not in text
     (command,) = re.findall("docker buildx build .*", text)
@@ -19,8 +19,8 @@ def test_no_image_is_pushed_as_an_oci_index() -> None:
         assert option in command
 
 
-def test_each_image_is_built_for_its_processor_and_repository() -> None:
-    """Dagster's tasks run on ARM, SageMaker's jobs on x86; another processor fails at the start alone."""
+def test_images_are_built_for_their_processor_and_repository() -> None:
+    """Dagster's image is built for ARM and jobs' images for x86, each for its own repository."""
     names = STAGES["prod"].deployment()
     built = re.findall(
         r"^ *build (linux/\S+) (\S+):.+ (\S+)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE

@@ -1,4 +1,4 @@
-"""The image of SageMaker's jobs is made of the lock that holds what the scripts import."""
+"""Tests that the image of SageMaker's jobs is made from a lock that holds all packages they import."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def locked() -> set[str]:
 
 
 def imported() -> Iterator[tuple[str, str]]:
-    """Yield file and top-level module of every import of what jobs are sent, wherever in a file it stands.
+    """Yield file and top-level module of every import in the code that jobs receive.
 
-    What only models of a family use is left out where it is imported as it is used.
+    Libraries that only some families have are left out if they are imported inside a function.
     """
     for package in sorted(OWN):
         for path in sorted((PLATFORM / package).rglob("*.py")):
@@ -52,15 +52,15 @@ def modules(node: ast.AST) -> list[str]:
     return []
 
 
-def test_the_image_is_made_of_a_lock_with_hashes_alone() -> None:
-    """Nothing else is copied: code comes to each job as files."""
+def test_image_installs_only_a_lock_with_hashes() -> None:
+    """The image copies only the lock and installs it with hashes, because code comes with each job."""
     assert instructions(DOCKERFILE, "COPY") == ["requirements.lock /opt/mlpipe/requirements.lock"]
     (install,) = [line for line in instructions(DOCKERFILE, "RUN") if "pip install" in line]
     assert {"--require-hashes", "--only-binary", "/opt/mlpipe/requirements.lock"} <= set(install.split())
 
 
-def test_the_lock_holds_what_the_scripts_import() -> None:
-    """A package that only the development environment has would be missed by every job, on AWS alone."""
+def test_lock_holds_all_imported_packages() -> None:
+    """A package that job code imports but the lock lacks would only be missed on AWS."""
     providers, held = packages_distributions(), locked()
     missing = {
         f"{path} imports {module}"
@@ -69,13 +69,13 @@ def test_the_lock_holds_what_the_scripts_import() -> None:
         and held.isdisjoint(re.sub("[-_.]+", "-", each).lower() for each in providers.get(module, ()))
     }
     assert missing == set()
-    # Dagster reaches the jobs that it starts by Pipes; of Dagster itself they have nothing.
+    # Jobs report to Dagster through Pipes and need no other part of Dagster.
     assert "dagster-pipes" in held
     assert "dagster" not in held
 
 
-def test_the_image_s_python_is_the_lock_s() -> None:
-    """A job may write where SageMaker mounts root's folders, so it is root in its container."""
+def test_image_has_the_locked_python_and_runs_as_root() -> None:
+    """The image has the lock's Python, and runs as root to write where SageMaker mounts root's folders."""
     (base,) = instructions(DOCKERFILE, "FROM")
     assert base.startswith(f"python:{PYTHON_VERSION}-")
     assert instructions(DOCKERFILE, "USER") == []
