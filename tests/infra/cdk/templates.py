@@ -50,7 +50,7 @@ class Templates:
         return properties
 
 
-def is_of_an_added_model(stage: str, resource: dict[str, Any]) -> bool:
+def belongs_to_added_model(stage: str, resource: dict[str, Any]) -> bool:
     """Return whether a table, package group or alarm belongs to a model other than the examples.
 
     Names must match exactly, because a model may be called `delay`, or `registry` like a platform table.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.cost_estimate import PAGE, Sheet, recomputed
-from tests.infra.cdk.templates import AWAY, EXAMPLES, HOME, STACKS, is_of_an_added_model
+from tests.infra.cdk.templates import AWAY, EXAMPLES, HOME, STACKS, belongs_to_added_model
 
 if TYPE_CHECKING:
     from tests.infra.cdk.templates import Templates
@@ -45,7 +45,7 @@ def test_fixed_resources_are_counted(templates: Templates, quantities: dict[str,
     alarms = [
         each for stack in STACKS for each in templates.found(STAGE, stack, "AWS::CloudWatch::Alarm").values()
     ]
-    assert len([each for each in alarms if not is_of_an_added_model(STAGE, each)]) == quantities["alarms"]
+    assert len([each for each in alarms if not belongs_to_added_model(STAGE, each)]) == quantities["alarms"]
     assert count(templates, "AWS::CloudWatch::Dashboard") == 1
     assert count(templates, "AWS::KMS::Key") == 1
     balancers = "AWS::ElasticLoadBalancingV2::LoadBalancer"

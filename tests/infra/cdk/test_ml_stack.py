@@ -85,7 +85,7 @@ def test_schedules_match_the_declarations(scored_by_sagemaker: Templates) -> Non
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_tick_starts_the_model_s_pipeline_once(scored_by_sagemaker: Templates, model: str) -> None:
+def test_tick_starts_the_pipeline_once(scored_by_sagemaker: Templates, model: str) -> None:
     """A tick passes its time and its own token, so that a repeated delivery starts nothing again."""
     name = DEPLOYMENT.scoring_pipeline(model)
     target = schedules(scored_by_sagemaker)[name]["Target"]

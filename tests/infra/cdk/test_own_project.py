@@ -44,7 +44,7 @@ def synthesise(project: Project) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Give a project with one model of three sources, and a stage that allows them."""
+    """Create a project whose model has three sources, and a stage that allows them."""
     made = churn_project(tmp_path / "acme")
     made.stages_file.write_text(stage_text(allowing, name="live"))
     return made

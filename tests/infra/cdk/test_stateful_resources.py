@@ -10,7 +10,7 @@ import pytest
 
 from model_declaration.declared_models import deployable_names
 from tests.infra.cdk import templates as synthesised
-from tests.infra.cdk.templates import STACKS, STAGES, is_of_an_added_model
+from tests.infra.cdk.templates import STACKS, STAGES, belongs_to_added_model
 from tests.infra.example_stages import STAGES as SETTINGS
 from tests.projects import EXAMPLE
 
@@ -47,7 +47,7 @@ def stateful(templates: Templates, stage: str) -> dict[str, dict[str, list[str |
         stack: {
             name: [each["Type"], physical_name(stage, each)]
             for name, each in sorted(templates.template(stage, stack)["Resources"].items())
-            if each["Type"] in STATEFUL and not is_of_an_added_model(stage, each)
+            if each["Type"] in STATEFUL and not belongs_to_added_model(stage, each)
         }
         for stack in STACKS
     }
@@ -72,7 +72,7 @@ def test_added_models_hide_no_other_resources(
         resources = [
             each for stack in STACKS for each in templates.template(stage, stack)["Resources"].items()
         ]
-        return [name for name, each in resources if not is_of_an_added_model(stage, each)]
+        return [name for name, each in resources if not belongs_to_added_model(stage, each)]
 
     before = counted()
     declared = (*deployable_names(EXAMPLE.defs), "delay", "congestion", "registry", "api", "jobs")

@@ -176,7 +176,7 @@ def test_environment_without_its_packages_is_recreated(tmp_path: Path) -> None:
     subprocess.run([made.python, "-c", "import iniconfig"], check=True, timeout=60)
 
 
-def test_cache_folder_follows_the_user_s_variables(tmp_path: Path) -> None:
+def test_cache_folder_follows_environment_variables(tmp_path: Path) -> None:
     """`MLPIPE_CACHE` names the cache folder itself, and `XDG_CACHE_HOME` its parent."""
     own, shared = tmp_path / "own", tmp_path / "shared"
     assert cache_folder({"MLPIPE_CACHE": str(own), "XDG_CACHE_HOME": str(shared)}) == own

@@ -61,7 +61,7 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_tests_are_grouped_by_their_model_s_requirements(project: Project) -> None:
+def test_tests_are_grouped_by_model_requirements(project: Project) -> None:
     """Tests of a model run with its requirements or the base of all jobs, and others with the platform."""
     tests = project.root / "tests"
     assert [(group.family, group.selected) for group in groups_of_tests(project, [])] == [

@@ -60,7 +60,7 @@ def test_image_installs_only_a_lock_with_hashes() -> None:
 
 
 def test_lock_holds_all_imported_packages() -> None:
-    """A package that job code imports but the lock lacks would only be missed on AWS."""
+    """The lock holds every package that job code imports, because a missing one fails only on AWS."""
     providers, held = packages_distributions(), locked()
     missing = {
         f"{path} imports {module}"

@@ -210,7 +210,7 @@ def test_pipelines_are_listed_by_prefix(pipelines: Pipelines, create: Callable[.
 def test_pipeline_is_deleted_with_its_ended_executions(
     pipelines: Pipelines, create: Callable[..., str], aws: Aws, name: str
 ) -> None:
-    """A pipeline can be deleted once its executions ended, and its name can then be used anew."""
+    """A pipeline can be deleted once its executions have ended, and its name can then be reused."""
     sleeper = processing_step(aws, "Sleeper", "import time; time.sleep(300)")
     create(PipelineDefinition=json.dumps(definition([sleeper])))
     arn = pipelines.start(name)
