@@ -62,7 +62,7 @@ def test_documented_commands_match_the_stacks(templates: Templates) -> None:
 
 
 def test_documented_addresses_have_dns_records(templates: Templates, text: str) -> None:
-    """Every address of the stage's domain in a document has a DNS record."""
+    """Every address below the API's domain name in a document has a DNS record."""
     records = {
         each["Name"]
         for stack in (f"api-{HOME}", "api-us-west-2", "orchestration")

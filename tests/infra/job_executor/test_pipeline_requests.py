@@ -84,7 +84,7 @@ def test_repeated_creation_makes_one_pipeline(create: Callable[..., str], token:
 def test_invalid_pipeline_is_refused(
     pipelines: Pipelines, create: Callable[..., str], name: str, request_members: dict[str, Any], words: str
 ) -> None:
-    """A pipeline that could not run is refused and not created."""
+    """An invalid request for a pipeline is refused and creates nothing."""
     with pytest.raises(Exception, match=words):
         create(**request_members)
     with pytest.raises(pipelines.client.exceptions.ResourceNotFound):
