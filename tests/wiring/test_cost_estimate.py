@@ -108,7 +108,7 @@ def test_text_repeats_the_largest_costs(page: str) -> None:
         return float(cells[4 + scale].replace(",", ""))
 
     at_rds = cost("RDS with its standby") + cost("RDS storage")
-    function_log = cost("the function's log, its metrics within", scale=3)
+    function_log = cost("the function's log, including its metrics", scale=3)
     balancers = cost("the internal load balancer") + cost("load balancers")
     prose = " ".join(page.split())
     for named in (
@@ -183,7 +183,7 @@ def test_quantities_match_settings_and_declarations(sheet: Sheet) -> None:
         "function_memory": function.memory_mb / 1024,
         "database_zones": 1 + size.database_in_two_zones,
         "database_gb": size.database_gb,
-        "ways_out": size.nat_gateways,
+        "nat_gateways": size.nat_gateways,
     }.items():
         assert sheet.values[name] == [value] * SCALES, name
     statements = (PLATFORM / "infra" / "snowflake" / "2_database.sql").read_text()

@@ -38,7 +38,7 @@ def test_fixed_resources_are_counted(templates: Templates, quantities: dict[str,
     ]
     assert len(endpoints) == quantities["endpoints"]
     assert {len(each["SubnetIds"]) for each in endpoints} == {quantities["zones"]}
-    assert count(templates, "AWS::EC2::NatGateway") == quantities["ways_out"]
+    assert count(templates, "AWS::EC2::NatGateway") == quantities["nat_gateways"]
     assert count(templates, "AWS::ECS::Service") == quantities["services"]
     assert count(templates, "AWS::SecretsManager::Secret") == quantities["secrets"] - quantities["regions"]
     assert quantities["models"] == len(EXAMPLES)
