@@ -1,4 +1,4 @@
-"""The load of a batch by the Glue job: one claim, one job run, and an end whatever happens to either."""
+"""A batch is loaded by exactly one Glue job run, also after failures, crashes and cancellations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def job(platform: Platform) -> Job:
-    """A job that no other test has."""
+    """Define a Glue job for this test alone."""
     return Job(platform)
 
 
@@ -42,8 +42,8 @@ def loaded(job: Job, small: SmallModel, batch_id: str, *, above_attempt: int = 0
     return load_report(small.platform.bucket, small.name, batch_id, attempt)
 
 
-def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
-    """Its report is read from S3; a second run of the same batch finds it loaded and starts nothing."""
+def test_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -> None:
+    """The load report is read from S3; a second run finds the batch loaded and starts no job run."""
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     report = loaded(job, small_model, batch_id)
@@ -53,8 +53,8 @@ def test_a_load_is_claimed_and_started_once(job: Job, small_model: SmallModel) -
     assert job.runs() == ["SUCCEEDED"]
 
 
-def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallModel) -> None:
-    """Cap, verification and what may be refused are the declaration's."""
+def test_job_arguments_follow_declaration(job: Job, small_model: SmallModel) -> None:
+    """The job run gets the declared write cap, verification, wait and quarantine limits."""
     job.define(load_script("complete"))
     quality = {"verify": "scan", "quarantine_rows": 3, "quarantine_rate": "0.5"}
     declared = declaration(
@@ -72,8 +72,8 @@ def test_the_job_is_told_how_the_model_is_loaded(job: Job, small_model: SmallMod
     assert run["Arguments"]["--quarantine_rate"] == "0.5"
 
 
-def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallModel) -> None:
-    """A new attempt renews the life of the items; the retry of a run that loaded it takes that load."""
+def test_requested_reload_makes_one_new_attempt(job: Job, small_model: SmallModel) -> None:
+    """A reload starts the next attempt; repeating the request takes that attempt's result."""
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     loaded(job, small_model, batch_id)
@@ -82,8 +82,8 @@ def test_a_loaded_batch_is_loaded_again_if_asked(job: Job, small_model: SmallMod
     assert len(job.runs()) == 2
 
 
-def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: SmallModel) -> None:
-    """What the job run found wrong is what the Dagster run says, now and at every later try."""
+def test_refused_batch_fails_with_reason(job: Job, small_model: SmallModel) -> None:
+    """The run fails with the reason that the job run found; a retry fails alike and starts no job run."""
     job.define(load_script("refuse"))
     batch_id = small_model.registered_batch()
     for _ in range(2):
@@ -93,8 +93,8 @@ def test_a_refused_batch_is_an_error_with_the_reason(job: Job, small_model: Smal
 
 
 @pytest.mark.parametrize("wanted", ["crash", "release"])
-def test_a_load_that_failed_is_claimed_again(job: Job, small_model: SmallModel, wanted: str) -> None:
-    """Whether it gave up its claim or died with it, the next run starts the next attempt."""
+def test_failed_load_is_claimed_again(job: Job, small_model: SmallModel, wanted: str) -> None:
+    """The next run starts the next attempt after the job run released its claim or crashed with it."""
     batch_id = small_model.registered_batch()
     job.define(load_script(wanted))
     with pytest.raises(GlueJobError):
@@ -105,10 +105,10 @@ def test_a_load_that_failed_is_claimed_again(job: Job, small_model: SmallModel, 
 
 
 @pytest.mark.parametrize("body", [FAILS, SLEEPS.format(seconds=0)])
-def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
+def test_job_run_that_never_confirmed_its_claim_does_not_block_batch(
     job: Job, small_model: SmallModel, body: str
 ) -> None:
-    """Nobody waits for the claim to lapse whose job run is known to have ended."""
+    """The next attempt starts at once, because the job run is known to have ended."""
     batch_id = small_model.registered_batch()
     job.define(body)
     with pytest.raises((GlueJobError, LoadIncompleteError)):
@@ -117,8 +117,8 @@ def test_a_job_run_that_never_took_its_claim_does_not_block_the_batch(
     assert loaded(job, small_model, batch_id).attempt == 2
 
 
-def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_model: SmallModel) -> None:
-    """The error is Glue's own, and the batch loads as soon as its cause is gone."""
+def test_job_run_refused_by_glue_leaves_no_claim(job: Job, small_model: SmallModel) -> None:
+    """The run fails with Glue's error, and the batch can be loaded once the job exists."""
     batch_id = small_model.registered_batch()
     with pytest.raises(JobNotStartedError, match="EntityNotFound"):
         loaded(job, small_model, batch_id)
@@ -126,8 +126,8 @@ def test_a_job_run_that_glue_refuses_to_start_leaves_no_claim(job: Job, small_mo
     assert loaded(job, small_model, batch_id).attempt == 2
 
 
-def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: SmallModel) -> None:
-    """A job run may be under way: the next try takes its result and starts none beside it."""
+def test_start_with_lost_answer_keeps_its_claim(job: Job, small_model: SmallModel) -> None:
+    """A job run may have started, so the retry takes its result and does not start another."""
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", lost_answer=True)
@@ -138,10 +138,8 @@ def test_a_start_whose_answer_was_lost_keeps_its_claim(job: Job, small_model: Sm
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_dead_job_run_of_a_crashed_run_is_replaced(
-    job: Job, small_model: SmallModel, is_known: bool
-) -> None:
-    """Its claim stands confirmed; whether Glue knows how it ended or forgot it, the next attempt starts."""
+def test_dead_job_run_of_crashed_run_is_replaced(job: Job, small_model: SmallModel, is_known: bool) -> None:
+    """The next attempt starts whether Glue reports the job run as failed or no longer knows it."""
     job.define(FAILS)
     batch_id = small_model.registered_batch()
     run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"] if is_known else f"jr_{'0' * 64}"
@@ -158,8 +156,8 @@ def test_a_dead_job_run_of_a_crashed_run_is_replaced(
     assert loaded(job, small_model, batch_id).attempt == 2
 
 
-def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_model: SmallModel) -> None:
-    """The successor of a killed run takes the result of its job run and starts none of its own."""
+def test_job_run_left_by_crashed_run_is_awaited(job: Job, small_model: SmallModel) -> None:
+    """The run after a crash takes the result of that job run and does not start another."""
     body = f"import time\ntime.sleep(3)\n{load_script('complete')}"
     job.define(body)
     batch_id = small_model.registered_batch()
@@ -176,7 +174,7 @@ def test_a_job_run_that_a_crashed_run_left_behind_is_waited_for(job: Job, small_
 
 
 def interrupted_once_started(job: Job) -> Any:
-    """Return a sleep that cancels the run as soon as there is a job run."""
+    """Return a sleep function that interrupts the run as soon as a job run exists."""
 
     def sleep(seconds: float) -> None:
         QUICK.sleep(seconds)
@@ -186,10 +184,8 @@ def interrupted_once_started(job: Job) -> Any:
     return sleep
 
 
-def test_a_load_that_is_cancelled_before_its_claim_was_confirmed_can_be_claimed_at_once(
-    job: Job, small_model: SmallModel
-) -> None:
-    """Its job run is stopped, and nobody waits until the claim lapses."""
+def test_load_cancelled_before_confirmation_can_be_claimed_at_once(job: Job, small_model: SmallModel) -> None:
+    """The job run is stopped and its claim released, so the next attempt does not wait."""
     job.define(SLEEPS.format(seconds=60))
     batch_id = small_model.registered_batch()
     polling = replace(QUICK, sleep=interrupted_once_started(job))
@@ -203,10 +199,8 @@ def test_a_load_that_is_cancelled_before_its_claim_was_confirmed_can_be_claimed_
     assert loaded(job, small_model, batch_id).attempt == 2
 
 
-def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
-    job: Job, small_model: SmallModel
-) -> None:
-    """A run that waits for somebody else's load ends without any harm to it."""
+def test_cancelled_run_leaves_claim_and_job_run_of_another_run(job: Job, small_model: SmallModel) -> None:
+    """A cancelled run that waited for another run's load does not disturb that load."""
     job.define(f"import time\ntime.sleep(4)\n{load_script('complete')}")
     batch_id = small_model.registered_batch()
     claim = claim_load(
@@ -227,8 +221,8 @@ def test_cancelling_a_run_leaves_the_claim_and_the_job_run_of_another_alone(
     assert len(job.runs()) == 1
 
 
-def test_a_load_of_an_earlier_run_still_tells_its_job_run(job: Job, small_model: SmallModel) -> None:
-    """A run that finds the batch loaded shows page and cost of the job run that did it."""
+def test_finished_load_still_shows_its_job_run(job: Job, small_model: SmallModel) -> None:
+    """A run that finds the batch loaded shows the id and the cost of the job run that loaded it."""
     job.define(load_script("complete"))
     batch_id = small_model.registered_batch()
     report = loaded(job, small_model, batch_id)

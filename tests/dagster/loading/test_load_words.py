@@ -1,4 +1,4 @@
-"""What `mlpipe load` says of a run that failed: the error's own words, and no class of Dagster."""
+"""`mlpipe load` shows the error of a failed run itself, without Dagster's class names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from prediction_contract.errors import ContractError
     ],
     ids=["failure", "contract", "lines"],
 )
-def test_a_failure_is_told_in_its_own_words(error: Exception, words: str) -> None:
-    """Whatever a step raised, and whatever Dagster put around it."""
+def test_failure_message_is_the_steps_own_error(error: Exception, words: str) -> None:
+    """Dagster's wrapping is removed, and several lines become one."""
 
     @dg.op
     def step() -> None:

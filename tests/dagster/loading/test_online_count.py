@@ -1,4 +1,4 @@
-"""Rows are looked up in DynamoDB side by side, and a count that takes too long is given up."""
+"""The rows of a batch are counted in DynamoDB with parallel requests and within a time limit."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ LINES = [
 
 
 class FakeBucket:
-    """Holds one part."""
+    """Holds the lines of one part."""
 
     def lines(self, _key: str) -> Iterator[bytes]:
-        """Yield its lines."""
+        """Yield the lines of the part."""
         return (line.content for line in LINES)
 
 
 class FakeOnlineTable:
-    """Holds every row; the first request is answered only once another is under way, if one ever is."""
+    """Hold every row, and delay the first answer until a second request arrives or 10 seconds pass."""
 
     def __init__(self) -> None:
         self.first, self.another = threading.Lock(), threading.Event()
@@ -57,7 +57,7 @@ class FakeOnlineTable:
 
 @pytest.fixture
 def manifest() -> Manifest:
-    """A batch of one part."""
+    """Describe a batch of one part."""
     return build_manifest(
         model="model",
         batch_id=BATCH,
@@ -79,8 +79,8 @@ def manifest() -> Manifest:
     )
 
 
-def test_rows_are_looked_up_side_by_side(manifest: Manifest) -> None:
-    """A request to a far region does not wait for the answer to the one before."""
+def test_rows_are_looked_up_in_parallel(manifest: Manifest) -> None:
+    """A request is sent before the answer to the previous one has arrived."""
     table = FakeOnlineTable()
     found = count_online(FakeBucket(), table, "online", manifest)  # type: ignore[arg-type]
     assert (found.asked, found.found.rows, found.is_whole) == (250, 250, True)
@@ -88,8 +88,8 @@ def test_rows_are_looked_up_side_by_side(manifest: Manifest) -> None:
     assert table.is_side_by_side
 
 
-def test_a_count_that_takes_too_long_is_given_up(manifest: Manifest) -> None:
-    """The message names the batch, and how far it came."""
+def test_slow_count_is_abandoned(manifest: Manifest) -> None:
+    """The error names the batch, the rows counted so far and the time limit."""
     minutes = count(0, 60)
     with pytest.raises(OnlineTableBusyError, match=rf"{BATCH}.*200 of 250 rows .* within 90 s"):
         count_online(

@@ -1,4 +1,4 @@
-"""Whether a batch adds up is decided by counts, checksums and what was read back."""
+"""Counts, checksums and rows read back decide whether a batch is accounted for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from prediction_contract.rows.checksums import RowTally
 
 PROMISED = RowTally(rows=10, checksum=2**64 - 5)
 REFUSED = RowTally(rows=1, checksum=7)
-# Nine rows, whose checksum comes to what is promised modulo 2^64 together with the refused row.
+# Modulo 2^64, the checksums of the nine stored rows and the refused row add up to the promised one.
 STORED = RowTally(rows=9, checksum=-12)
 
 
 def report(read_back: int = 9) -> LoadReport:
-    """Return a complete load's report."""
+    """Return the report of a complete load."""
     return LoadReport(
         status=LOADED,
         model="things",
@@ -36,15 +36,15 @@ def report(read_back: int = 9) -> LoadReport:
 
 
 def counted(found: RowTally, *, asked: int = 9, is_whole: bool = True) -> OnlineCount:
-    """Return what was found in DynamoDB."""
+    """Return the count of rows found in DynamoDB."""
     return OnlineCount(asked=asked, found=found, is_whole=is_whole)
 
 
 WHOLE = counted(STORED)
 
 
-def test_stored_and_refused_rows_make_up_the_batch() -> None:
-    """Nothing is at fault, and the evidence is what the registry's rule needs."""
+def test_stored_and_refused_rows_add_up_to_batch() -> None:
+    """Neither store has a fault, and the evidence names attempt, stored rows and refused rows."""
     both = balances(report(), PROMISED, WHOLE, STORED, must_read_back=True)
     assert [balance.faults for balance in both] == [(), ()]
     found = evidence(report(), *both)
@@ -59,8 +59,8 @@ def test_stored_and_refused_rows_make_up_the_batch() -> None:
     ],
 )
 @pytest.mark.parametrize("store", ["dynamodb", "snowflake"])
-def test_a_store_that_differs_is_at_fault(store: str, stored: RowTally, fault: str) -> None:
-    """A missing row and a row of another content are each found, in the store that has them."""
+def test_differing_store_is_at_fault(store: str, stored: RowTally, fault: str) -> None:
+    """A missing row and a different checksum are attributed to the store that has them."""
     online = counted(stored if store == "dynamodb" else STORED)
     warehouse = stored if store == "snowflake" else STORED
     both = balances(report(), PROMISED, online, warehouse, must_read_back=False)
@@ -69,8 +69,8 @@ def test_a_store_that_differs_is_at_fault(store: str, stored: RowTally, fault: s
     assert list(by_store.values()) == [()]
 
 
-def test_a_batch_without_an_accepted_row_does_not_add_up() -> None:
-    """Counts and checksums agree, and yet readers would find nothing."""
+def test_batch_without_accepted_row_is_at_fault() -> None:
+    """Readers would find nothing, although counts and checksums agree."""
     nothing = RowTally(rows=0, checksum=0)
     empty = dataclasses.replace(report(read_back=0), quarantine=QuarantineReport(rows=PROMISED))
     both = balances(empty, PROMISED, counted(nothing, asked=0), nothing, must_read_back=True)
@@ -81,16 +81,16 @@ def test_a_batch_without_an_accepted_row_does_not_add_up() -> None:
 
 
 @pytest.mark.parametrize(("found", "faults"), [(4, 0), (3, 1)])
-def test_a_large_batch_is_looked_up_in_part(found: int, faults: int) -> None:
-    """As many of the rows asked for may be missing as are in quarantine; what was loaded says the report."""
+def test_large_batch_is_looked_up_in_part(found: int, faults: int) -> None:
+    """At most as many sampled rows may be missing as are in quarantine; the report gives the rows loaded."""
     online = counted(RowTally(rows=found, checksum=1), asked=5, is_whole=False)
     both = balances(report(), PROMISED, online, STORED, must_read_back=True)
     assert [len(balance.faults) for balance in both] == [faults, 0]
     assert evidence(report(), *both).dynamodb == STORED
 
 
-def test_rows_that_were_not_read_back_are_at_fault_only_where_all_must_be() -> None:
-    """A load that verified a sample passes if the model asks for no more."""
+def test_unread_rows_are_at_fault_only_if_all_must_be_read_back() -> None:
+    """A load that read back a part of its rows passes if the model does not require more."""
     partial = report(read_back=3)
     strict = balances(partial, PROMISED, WHOLE, STORED, must_read_back=True)
     assert all("read back" in balance.faults[0] for balance in strict)
@@ -99,8 +99,8 @@ def test_rows_that_were_not_read_back_are_at_fault_only_where_all_must_be() -> N
     )
 
 
-def test_an_incomplete_report_is_no_evidence() -> None:
-    """A load that failed half-way cannot be reconciled."""
+def test_failed_load_cannot_be_reconciled() -> None:
+    """The report of a failed load raises an error."""
     with pytest.raises(ValueError, match="failed"):
         balances(
             dataclasses.replace(report(), status="failed", snowflake=None),

@@ -1,4 +1,4 @@
-"""The check that gates publication counts for itself: what a load reports is not what it believes."""
+"""The check before publication counts the rows in both stores instead of trusting the load report."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ BAD_ROW = {"entity_id": "E-bad", "score": float("nan")}
 
 
 def tally(lines: list[PredictionLine]) -> RowTally:
-    """Return rows and checksum of lines."""
+    """Return the number and the checksum of lines."""
     return RowTally(rows=len(lines), checksum=sum(line.checksum for line in lines))
 
 
 class LoadedBatch:
-    """A batch in both stores, its load complete and its report as a load writes it."""
+    """A batch in both stores with a complete load and its report."""
 
     def __init__(self, small: SmallModel) -> None:
         self.small = small
@@ -97,7 +97,7 @@ class LoadedBatch:
         )
 
     def report(self, *, unread: int = 0) -> None:
-        """Leave the load's report; so many rows of each store were not read back."""
+        """Write the load report, with `unread` rows of each store not read back."""
         stored, refused = tally(self.good), [line for line in self.lines if line.row is None]
         report = LoadReport(
             status=LOADED,
@@ -120,7 +120,7 @@ class LoadedBatch:
         return {"entity_id": {"S": entity_id}, "batch_id": {"S": self.batch_id}}
 
     def verdicts(self) -> dict[str, tuple[bool, str]]:
-        """Run the check, and return what it says of each table."""
+        """Run the check, and return its verdict and description for each table."""
         small, platform = self.small, self.small.platform
         definitions = dg.Definitions(
             assets=[tables_asset(small.declaration, small.partitions)],
@@ -143,12 +143,12 @@ class LoadedBatch:
 
 @pytest.fixture
 def batch(small_model: SmallModel) -> LoadedBatch:
-    """A batch of 250 good rows and a bad one, loaded as it should be."""
+    """Load a batch of 250 good rows and one bad row."""
     return LoadedBatch(small_model)
 
 
-def test_a_batch_that_adds_up_is_verified(batch: LoadedBatch) -> None:
-    """Rows of both stores and of quarantine together are those of the manifest."""
+def test_batch_accounted_for_is_verified(batch: LoadedBatch) -> None:
+    """Both stores pass when stored and quarantined rows add up to the manifest."""
     assert {store: passed for store, (passed, _) in batch.verdicts().items()} == {
         "dynamodb": True,
         "snowflake": True,
@@ -159,10 +159,10 @@ def test_a_batch_that_adds_up_is_verified(batch: LoadedBatch) -> None:
 @pytest.mark.parametrize(
     ("verify", "is_verified"), [(None, False), ("full", False), ("scan", False), ("sample", True)]
 )
-def test_a_load_that_left_rows_unread_is_enough_only_where_a_sample_is(
+def test_unread_row_passes_only_with_verify_sample(
     batch: LoadedBatch, verify: str | None, *, is_verified: bool
 ) -> None:
-    """A batch of so few rows is read back whole unless its model declares otherwise."""
+    """A small batch must be read back completely unless its model declares `sample`."""
     batch.report(unread=1)
     declared = batch.small.declaration
     quality = declared.quality.model_copy(update={"verify": verify})
@@ -172,8 +172,8 @@ def test_a_load_that_left_rows_unread_is_enough_only_where_a_sample_is(
 
 
 @pytest.mark.parametrize("spoil", ["missing", "altered"])
-def test_an_item_that_is_not_as_reported_is_found(batch: LoadedBatch, spoil: str) -> None:
-    """The report says that all was read back; the table says otherwise, and it is believed."""
+def test_missing_or_altered_item_is_found(batch: LoadedBatch, spoil: str) -> None:
+    """The DynamoDB check fails although the load report says that every row was read back."""
     if spoil == "missing":
         batch.dynamodb.delete_item(TableName=batch.table, Key=batch.key("E7"))
     else:
@@ -189,8 +189,8 @@ def test_an_item_that_is_not_as_reported_is_found(batch: LoadedBatch, spoil: str
     assert batch.small.record(batch.batch_id).load_state == LoadState.LOADED
 
 
-def test_a_row_that_snowflake_lost_is_found(batch: LoadedBatch) -> None:
-    """The other store's check passes, and yet the batch is not verified."""
+def test_row_missing_in_snowflake_is_found(batch: LoadedBatch) -> None:
+    """The DynamoDB check passes, but the batch is not verified."""
     table = WarehouseTable(batch.small.name, batch.small.declaration.prediction_schema)
     with Warehouse(platform=batch.small.platform).session() as session:
         session._query(f"DELETE FROM {table.name} WHERE \"ENTITY_ID\" = 'E7'")
@@ -200,8 +200,8 @@ def test_a_row_that_snowflake_lost_is_found(batch: LoadedBatch) -> None:
     assert batch.small.record(batch.batch_id).load_state == LoadState.LOADED
 
 
-def test_of_a_large_batch_some_rows_are_looked_up(batch: LoadedBatch) -> None:
-    """A missing and an altered item among them are not counted as found."""
+def test_missing_and_altered_items_in_a_sample_are_not_counted(batch: LoadedBatch) -> None:
+    """Of 20 sampled rows, a deleted and a changed item are not counted as found."""
     platform = batch.small.platform
     batch.dynamodb.delete_item(TableName=batch.table, Key=batch.key("E7"))
     batch.dynamodb.update_item(

@@ -1,4 +1,4 @@
-"""Runs, their metadata and `mlpipe doctor` tell of an edit to the jobs' code that was not uploaded."""
+"""Runs, metadata and `mlpipe doctor` warn if the jobs' uploaded code differs from the checkout."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ OTHER = "0123456789abcdef" * 4
 
 
 def present(deployable: str = "sagemaker_scripts", package_folder: Path | None = None) -> str:
-    """Return the digest of this checkout's code, with that of a project's package."""
+    """Return the digest of this checkout's code, including a project's package if given."""
     digest = present_digest(deployable, package_folder)
     assert digest is not None
     return digest
 
 
 class DeliveringJobs(SageMakerJobs):
-    """A fake at the edge: its jobs succeed at once, and a score job leaves its done file."""
+    """Stand in for SageMaker: jobs succeed at once, and a scoring job writes its done file."""
 
     def client(self) -> Any:
-        """Return a client whose jobs are done."""
+        """Return itself as the client."""
         return self
 
     def run(self, *, job_name: Any, request: Any, **_: Any) -> Any:
-        """Do what a job does."""
+        """Carry out a job and write its done file if it scores a batch."""
         arguments = request(job_name(1), 1)["AppSpecification"]["ContainerArguments"]
         told = dict(zip(arguments[::2], arguments[1::2], strict=True))
         platform, name = self.platform, told["--model"]
@@ -53,8 +53,8 @@ class DeliveringJobs(SageMakerJobs):
         return SimpleNamespace(metadata={}, description={}, job=SimpleNamespace(name="job"))
 
 
-def test_an_upload_of_other_code_is_outdated(tmp_path: Path) -> None:
-    """Both versions are named; equal code and an image without any code are quiet."""
+def test_upload_of_different_code_is_outdated(tmp_path: Path) -> None:
+    """Both versions are named; equal code, an image without code and a prefix without digest do not warn."""
     outdated = outdated_upload("sagemaker_scripts", PREFIX.format(OTHER))
     assert outdated is not None
     assert code_version(OTHER) in outdated.what
@@ -66,10 +66,10 @@ def test_an_upload_of_other_code_is_outdated(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 @pytest.mark.parametrize("is_uploaded", [True, False])
-def test_a_run_says_that_its_jobs_run_other_code(
+def test_run_warns_that_its_jobs_run_different_code(
     small_model: SmallModel, monkeypatch: pytest.MonkeyPatch, *, is_uploaded: bool
 ) -> None:
-    """Log and metadata of features and predictions name both versions."""
+    """Log and metadata of features and predictions warn of it, and only if the code differs."""
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", PREFIX.format(present() if is_uploaded else OTHER))
     platform, model = Platform(), small_model.declaration
     partitions = partitions_of(model)
@@ -92,8 +92,8 @@ def test_a_run_says_that_its_jobs_run_other_code(
                 assert metadata["checkout_code_version"].value == code_version(present())
 
 
-def test_a_load_whose_job_runs_other_code_warns() -> None:
-    """Both versions are named; a job that Glue does not describe fails no load."""
+def test_load_warns_that_its_job_runs_different_code() -> None:
+    """Both versions are named; a job that Glue cannot describe does not fail the load."""
     glue = boto3.client("glue", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     addresses = [f"s3://bucket/code/glue_scripts/{digest}.zip" for digest in (OTHER, present("glue_scripts"))]
     said: list[str] = []
@@ -116,7 +116,7 @@ def test_a_load_whose_job_runs_other_code_warns() -> None:
 def test_doctor_finds_an_outdated_upload(
     small_model: SmallModel, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The finding names both versions; without a difference there is none."""
+    """The finding names both versions and the remedy; equal code gives no finding."""
 
     def found() -> list[dict[str, Any]]:
         told = command_line.json("doctor", small_model.name).document["findings"]

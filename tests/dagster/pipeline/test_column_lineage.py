@@ -1,4 +1,4 @@
-"""From a feature's column to the columns of both tables, and from an asset to the code that makes it."""
+"""Column lineage runs from features to both tables, and assets link to the code that makes them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def asset_graph(declared: ModelDeclaration) -> AssetGraph:
 
 
 def deps(asset: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the columns of an asset and from which each comes."""
+    """Return the source columns of each column of an asset."""
     lineage = column_lineage(DECLARED, asset).deps_by_column
     return {
         column: sorted((dep.asset_key.to_user_string(), dep.column_name) for dep in found)
@@ -42,13 +42,13 @@ def deps(asset: str) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def test_a_prediction_comes_from_the_declared_columns_of_the_features() -> None:
-    """A column that declares no source claims none."""
+def test_prediction_column_lists_declared_feature_columns() -> None:
+    """A column that declares no source has no lineage."""
     assert deps("predictions") == {"score": [("things/features", "age"), ("things/features", "size")]}
 
 
-def test_tables_spell_columns_as_they_are_stored() -> None:
-    """The names are those that items and the warehouse's table really have."""
+def test_table_lineage_uses_stored_column_names() -> None:
+    """The names equal the attributes of DynamoDB items and the columns of the Snowflake table."""
     names = DECLARED.prediction_schema
     assert set(deps("dynamodb")) == {attribute for _, attribute, _ in OnlineItems(names)._attributes}
     stored = {column.name.strip('"') for column in WarehouseTable("things", names).columns}
@@ -71,8 +71,8 @@ CLEANED = declaration("things", columns=[*COLUMNS, {"name": "note", "type": "jso
         ("snowflake", {"ITEM": "thing", "POINTS": "score"}),
     ],
 )
-def test_cleaned_columns_come_from_those_that_the_model_wrote(asset: str, names: dict[str, str]) -> None:
-    """A renamed column leads back to its own, one left out to nowhere; the schema tells what is done."""
+def test_cleaned_columns_lead_to_predicted_columns(asset: str, names: dict[str, str]) -> None:
+    """A renamed column leads to its source, a dropped one is absent, and the schema lists the cleaning."""
     lineage = column_lineage(CLEANED, asset).deps_by_column
     assert {column: deps[0].column_name for column, deps in lineage.items()} == names
     (key, points) = column_schema(CLEANED, asset).columns
@@ -85,14 +85,14 @@ def test_cleaned_columns_come_from_those_that_the_model_wrote(asset: str, names:
     assert metadata["dagster/column_lineage"] == column_lineage(CLEANED, asset)
 
 
-def test_what_the_model_wrote_is_shown_as_it_wrote_it() -> None:
-    """Cleaning happens after the predictions."""
+def test_predictions_show_columns_before_cleaning() -> None:
+    """Predictions keep the columns that the model wrote, because cleaning comes later."""
     assert [column.name for column in column_schema(CLEANED).columns] == ["thing", "score", "note"]
     assert column_lineage(CLEANED, "predictions").deps_by_column.keys() == {"score"}
 
 
-def test_a_batch_leads_back_by_the_rules_that_it_was_loaded_with() -> None:
-    """Whatever is declared by now; rules of columns that are gone say nothing any more."""
+def test_batch_lineage_uses_cleaning_rules_of_its_load() -> None:
+    """Later declarations do not change it, and rules for columns that no longer exist are ignored."""
     kept = Cleaning((ColumnCleaning(column="score", rename="mark"),))
     lineage = batch_lineage(CLEANED, "dynamodb", kept).deps_by_column
     assert {column: deps[0].column_name for column, deps in lineage.items()} == {
@@ -105,8 +105,8 @@ def test_a_batch_leads_back_by_the_rules_that_it_was_loaded_with() -> None:
 
 
 @pytest.mark.parametrize("asset", ["predictions", "dynamodb", "snowflake"])
-def test_lineage_is_shown_before_anything_ran(asset: str) -> None:
-    """The definition of each asset carries it."""
+def test_lineage_is_shown_before_the_first_run(asset: str) -> None:
+    """Each asset's definition contains its column lineage."""
     shown = asset_graph(DECLARED).get(dg.AssetKey(["things", asset])).metadata["dagster/column_lineage"]
     assert shown == column_lineage(DECLARED, asset)
 
@@ -130,8 +130,8 @@ def test_lineage_is_shown_before_anything_ran(asset: str) -> None:
         ),
     ],
 )
-def test_an_asset_leads_to_its_code(functions: tuple[str, ...], ends: list[tuple[str, str]]) -> None:
-    """The links name the file and the line where the declaration or the function begins."""
+def test_asset_links_to_its_code(functions: tuple[str, ...], ends: list[tuple[str, str]]) -> None:
+    """Links name the file and the line where the declaration or the function begins."""
     links = code_links(declaration_of("flight_delay", EXAMPLE.defs), *functions)[
         "dagster/code_references"
     ].code_references
@@ -140,8 +140,8 @@ def test_an_asset_leads_to_its_code(functions: tuple[str, ...], ends: list[tuple
         assert Path(link.file_path).read_text().splitlines()[link.line_number - 1].startswith(begins)
 
 
-def test_tags_group_and_owners_are_the_declared_ones() -> None:
-    """All assets of a model carry them."""
+def test_assets_have_declared_tags_group_and_owners() -> None:
+    """All assets of a model have them."""
     declared = declaration("things", group="stock", tags={"cost": "low"}, owners=["team:depot"])
     graph = asset_graph(declared)
     for asset in ("features", "trained_model", "predictions", "dynamodb", "snowflake", "publication"):

@@ -1,4 +1,4 @@
-"""A load that failed is tried again by policy; what that cannot mend leaves one failed run."""
+"""A failed load is retried, but a refused batch is not."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance that retries failed runs."""
+    """Make an instance that retries failed runs."""
     (tmp_path / "dagster.yaml").write_bytes(LOCAL.read_bytes())
     with dg.DagsterInstance.from_config(str(tmp_path)) as made:
         yield made
 
 
 def loaded(instance: dg.DagsterInstance, small_model: SmallModel, batch_id: str) -> dg.ExecuteInProcessResult:
-    """Materialize both tables of a batch, by the load job of the model's stage."""
+    """Materialize both tables of a batch with the load job of the model's stage."""
     platform = small_model.platform
     return dg.materialize(
         [tables_asset(small_model.declaration, small_model.partitions)],
@@ -47,10 +47,8 @@ def loaded(instance: dg.DagsterInstance, small_model: SmallModel, batch_id: str)
     )
 
 
-def test_a_load_that_failed_is_tried_again_by_policy(
-    instance: dg.DagsterInstance, small_model: SmallModel
-) -> None:
-    """Snowflake did not answer once: the same step loads the batch by its second attempt."""
+def test_failed_load_is_retried_by_its_step(instance: dg.DagsterInstance, small_model: SmallModel) -> None:
+    """After one failed attempt the same step loads the batch with a second one."""
     job = Job(small_model.platform)
     job.define(load_script_in_turn("release", "complete"))
     batch_id = small_model.registered_batch()
@@ -75,10 +73,10 @@ def test_a_load_that_failed_is_tried_again_by_policy(
 
 
 @pytest.mark.slow
-def test_a_load_that_keeps_failing_is_left_to_the_instances_retries(
+def test_repeatedly_failing_load_is_left_to_run_retries(
     instance: dg.DagsterInstance, small_model: SmallModel
 ) -> None:
-    """Once the step has used its own tries, the run is executed again by policy, and by hand, as it is."""
+    """After three attempts the run fails, the run retry policy applies, and a later run loads the batch."""
     job = Job(small_model.platform)
     job.define(load_script("release"))
     batch_id = small_model.registered_batch()
@@ -93,10 +91,8 @@ def test_a_load_that_keeps_failing_is_left_to_the_instances_retries(
     assert small_model.record(batch_id).load_attempts == 4
 
 
-def test_a_refused_batch_is_not_tried_again_by_policy(
-    instance: dg.DagsterInstance, small_model: SmallModel
-) -> None:
-    """Neither the step nor the run is: there is one failure to look at, and it says why."""
+def test_refused_batch_is_not_retried(instance: dg.DagsterInstance, small_model: SmallModel) -> None:
+    """Neither step nor run is retried, and the one failure names the reason."""
     batch_id = small_model.registered_batch()
     small_model.refuse(batch_id)
     result = loaded(instance, small_model, batch_id)

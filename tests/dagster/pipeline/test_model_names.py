@@ -1,4 +1,4 @@
-"""Names that Dagster makes of models: within its limits, and never one for two."""
+"""Job and op names of models are valid in Dagster and never clash."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DAGSTER_NAME = re.compile("[A-Za-z0-9_]+")
 
 
 def definitions(*models: str) -> dg.Definitions:
-    """Return what Dagster loads of some models, and what all models share."""
+    """Return the definitions of some models together with those that all models share."""
     found = dg.Definitions.merge(*(pipeline_definitions(declaration(model)) for model in models))
     return dg.Definitions.merge(found, platform_definitions(found))
 
 
 @pytest.fixture(scope="module")
 def endings() -> tuple[frozenset[str], frozenset[str]]:
-    """Give what follows a model's stem in the names of jobs and ops, and the names without a model."""
+    """Return the endings after a model's stem in job and op names, and the names without a model."""
     repository = definitions("x").get_repository_def()
     names = {job.name for job in repository.get_all_jobs()}
     names |= {node.name for job in repository.get_all_jobs() for node in job.all_node_defs}
@@ -42,10 +42,10 @@ def endings() -> tuple[frozenset[str], frozenset[str]]:
 
 
 @pytest.mark.parametrize("other", ["churn_", "churn__", "churn__load", "churn_load", "retention"])
-def test_models_with_names_close_to_each_other_load_together(
+def test_models_with_similar_names_load_together(
     minimal_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    """Dagster resolves all jobs of both, and each loads its own tables."""
+    """Dagster resolves all jobs of both models, and each job loads only its model's tables."""
     for name, value in minimal_environment.items():
         monkeypatch.setenv(name, value)
     jobs = {job.name: job for job in definitions("churn", other).get_repository_def().get_all_jobs()}
@@ -56,10 +56,10 @@ def test_models_with_names_close_to_each_other_load_together(
 
 @given(st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
 @settings(deadline=None)
-def test_no_job_or_op_of_a_model_is_called_as_one_of_another(
+def test_job_and_op_names_of_models_never_clash(
     endings: tuple[frozenset[str], frozenset[str]], models: tuple[str, str]
 ) -> None:
-    """Nor as one that belongs to no model; Dagster takes every name."""
+    """They also differ from names without a model, and Dagster accepts all of them."""
     assume(models[0] != models[1])
     follows, without_model = endings
     one, other = ({f"{model_name_stem(model)}{ending}" for ending in follows} for model in models)
@@ -68,8 +68,8 @@ def test_no_job_or_op_of_a_model_is_called_as_one_of_another(
     assert all(map(DAGSTER_NAME.fullmatch, one | other))
 
 
-def test_good_names_stay_as_they_are(endings: tuple[frozenset[str], frozenset[str]]) -> None:
-    """Runs of earlier versions are found under the same jobs."""
+def test_plain_model_names_keep_their_job_names(endings: tuple[frozenset[str], frozenset[str]]) -> None:
+    """Runs of earlier releases are still found under the same jobs."""
     follows, _ = endings
     assert {f"flight_delay{ending}" for ending in follows} >= {
         "flight_delay_load",
@@ -78,16 +78,16 @@ def test_good_names_stay_as_they_are(endings: tuple[frozenset[str], frozenset[st
     }
 
 
-def test_two_models_that_aws_could_not_tell_apart_are_told_with_their_files(tmp_path: Path) -> None:
-    """The code location names both folders, before anything is deployed."""
+def test_models_with_equal_aws_names_are_refused_with_their_files(tmp_path: Path) -> None:
+    """The code location fails with both models and files before anything is deployed."""
     first, second = (write(tmp_path, name, TEXT) for name in ("ab", "a_b"))
     with pytest.raises(DeclarationError) as refused:
         model_definitions(package_of(tmp_path / "defs"), tmp_path)
     assert f"Models a_b ({second}) and ab ({first})" in str(refused.value)
 
 
-def test_no_variable_of_the_platform_can_be_a_provider_s() -> None:
-    """Whatever address the product reads for itself, a provider of that name is refused."""
+def test_provider_cannot_take_a_platform_variable() -> None:
+    """Provider names that would use a URL variable of the product are refused."""
     packages = ("api_lambda", "infra", "mlpipe_dagster", "model_declaration", "prediction_contract")
     sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     read = {

@@ -1,4 +1,4 @@
-"""The ops of several models run side by side, each its own."""
+"""Ops of several models run side by side under separate names."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Sized(dg.Config):
 
 
 def scored(model: str, *raw: str) -> dg.AssetsDefinition:
-    """Return an asset with a body that tells whose it is."""
+    """Return an asset whose result names its model."""
     before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
     key = dg.AssetKey([model, "scores"])
 
@@ -47,7 +47,7 @@ def scored(model: str, *raw: str) -> dg.AssetsDefinition:
 
 
 def loaded(model: str) -> dg.AssetsDefinition:
-    """Return two tables of one step."""
+    """Return two tables that one step makes."""
 
     @dg.multi_asset(
         name=f"{model}__load",
@@ -66,7 +66,7 @@ def loaded(model: str) -> dg.AssetsDefinition:
 
 
 def checked(model: str) -> dg.AssetChecksDefinition:
-    """Return two checks of one step."""
+    """Return two checks that one step makes."""
     specs = [
         dg.AssetCheckSpec("sound", asset=dg.AssetKey([model, table]), blocking=True, description=model)
         for table in ("left", "right")
@@ -85,7 +85,7 @@ def checked(model: str) -> dg.AssetChecksDefinition:
 
 @pytest.fixture
 def definitions() -> dg.Definitions:
-    """Three models, made one after another; the third reads something else."""
+    """Make three models in turn; the third reads an additional asset."""
     made = [
         (scored(model, *raw), loaded(model), checked(model))
         for model, raw in (("first", ["raw"]), ("second", ["raw"]), ("third", ["other", "raw"]))
@@ -100,8 +100,8 @@ def definitions() -> dg.Definitions:
 
 
 @pytest.mark.parametrize("model", ["first", "second"])
-def test_a_model_runs_its_own_body_under_its_own_names(definitions: dg.Definitions, model: str) -> None:
-    """Config, resources, partition and closure reach the body; steps are called after the model."""
+def test_model_runs_its_own_body_and_step_names(definitions: dg.Definitions, model: str) -> None:
+    """Config, resource and partition reach the body, and step names begin with the model."""
     result = definitions.resolve_job_def(model).execute_in_process(
         partition_key="2013-01-02", run_config={"ops": {f"{model}__scores": {"config": {"size": 7}}}}
     )
@@ -122,8 +122,8 @@ def test_a_model_runs_its_own_body_under_its_own_names(definitions: dg.Definitio
     assert {(each.asset_key.path[0], each.description) for each in checks} == {(model, model)}
 
 
-def test_one_table_and_its_check_can_be_selected_alone(definitions: dg.Definitions) -> None:
-    """A subset of an op is a subset of the model's own."""
+def test_one_table_can_be_selected_alone(definitions: dg.Definitions) -> None:
+    """Selecting one table materializes only that table."""
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         asset_selection=[dg.AssetKey(["second", "right"])], partition_key="2013-01-02"
@@ -134,7 +134,7 @@ def test_one_table_and_its_check_can_be_selected_alone(definitions: dg.Definitio
 
 
 def test_each_model_has_its_own_lineage(definitions: dg.Definitions) -> None:
-    """What one model reads is not what another reads."""
+    """Assets that one model reads are not parents of another model's assets."""
     graph = definitions.resolve_asset_graph()
     parents = {
         model: {key.to_user_string() for key in graph.get(dg.AssetKey([model, "scores"])).parent_keys}

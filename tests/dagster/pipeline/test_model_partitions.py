@@ -1,4 +1,4 @@
-"""Dagster has a model's partitions under keys of its own, and says which line declares that one is none."""
+"""Partitions have Dagster's own keys, and an unknown one leads to the declaration that excludes it."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ KINDS = {"daily": {}, "hourly": HOURLY, "weekly": WEEKLY, "monthly": MONTHLY}
         (OPEN, "2999-01-01", "yet: it begins at 2999-01-01 00:00 UTC", "Deliver this file again after that"),
     ],
 )
-def test_an_unknown_partition_leads_to_the_declaration(
+def test_unknown_partition_leads_to_declaration(
     changes: Mapping[str, Any], partition: str, told: str, to_do: str
 ) -> None:
-    """Whoever reads it knows which line of which file to look at; a partition to come needs no correction."""
+    """The error names file, field and remedy; for a future partition it says when to deliver again."""
     known = partitions_of(declaration("hours", **changes))
     reason, remedy = why_no_partition("hours", Partition(partition), known)
     assert reason.startswith(f"{partition} is not a partition of hours")
@@ -64,8 +64,8 @@ def test_an_unknown_partition_leads_to_the_declaration(
 @pytest.mark.parametrize(
     ("kind", "count"), [("hourly", 8760), ("daily", 365), ("weekly", 52), ("monthly", 12)]
 )
-def test_dagster_has_the_declared_partitions(kind: str, count: int) -> None:
-    """Each key leads to the partition and back, and to the same stretch of time."""
+def test_dagster_has_declared_partitions(kind: str, count: int) -> None:
+    """Each Dagster key converts to the partition and back, and covers the same time window."""
     known = partitions_of(declaration("things", **KINDS[kind]))
     assert isinstance(known, dg.TimeWindowPartitionsDefinition)
     assert kind_of_partitions(known) is PARTITION_KINDS[kind]
@@ -80,8 +80,8 @@ def test_dagster_has_the_declared_partitions(kind: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_page_knows_the_same_partitions(kind: str) -> None:
-    """Dagster's web server makes them of what the code location tells, not of our classes."""
+def test_web_server_has_same_partition_keys(kind: str) -> None:
+    """Dagster's web server builds partitions from a snapshot, not from the project's classes."""
     known = partitions_of(declaration("things", **KINDS[kind]))
     told = PartitionsSnap.from_def(known).get_partitions_definition()
     assert told.get_partition_keys() == known.get_partition_keys()
@@ -91,8 +91,10 @@ def test_the_page_knows_the_same_partitions(kind: str) -> None:
     ("changes", "spelling", "key"),
     [(HOURLY, "2013-02-01T05", "2013-02-01-05:00"), (WEEKLY, "2013-W06", "2013-W06-1")],
 )
-def test_dagster_tells_its_own_spelling(changes: Mapping[str, Any], spelling: str, key: str) -> None:
-    """A command that was given the files' spelling names the key to pass."""
+def test_dagster_key_is_named_for_mlpipe_spelling(
+    changes: Mapping[str, Any], spelling: str, key: str
+) -> None:
+    """A command with the spelling of the files fails with the key to pass."""
     models = pipeline_definitions(declaration("hours", **changes))
     job = dg.Definitions.merge(models, platform_definitions(models)).resolve_job_def("hours_load")
 
@@ -109,8 +111,8 @@ def test_dagster_tells_its_own_spelling(changes: Mapping[str, Any], spelling: st
 
 
 @pytest.mark.parametrize("spelling", ["2013-02-01T05", "2013-02-01-05:00"])
-def test_mlpipe_takes_both_spellings_of_an_hour(spelling: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A key copied from Dagster's page finds the batches of that hour."""
+def test_mlpipe_accepts_both_spellings_of_an_hour(spelling: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key copied from Dagster's UI finds the batches of that hour."""
     hours = ("2013-02-01T04", "2013-02-01T05")
     records = [
         BatchRecord(model="hours", batch_id=f"20130201T0{number}0000Z-0123abcd", partition=hour)
@@ -131,8 +133,8 @@ def test_mlpipe_takes_both_spellings_of_an_hour(spelling: str, capsys: pytest.Ca
     assert found["partition"] == "2013-02-01T05"
 
 
-def test_mlpipe_names_the_forms_of_a_partition(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is none is a wrong command line, with the forms that are meant."""
+def test_mlpipe_names_valid_partition_spellings(capsys: pytest.CaptureFixture[str]) -> None:
+    """A malformed partition is a usage error that shows a valid spelling."""
     with pytest.raises(SystemExit):
         main(["batches", "hours", "--partition", "yesterday"])
     assert "2013-02-01T05" in capsys.readouterr().err
