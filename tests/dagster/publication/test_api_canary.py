@@ -1,4 +1,4 @@
-"""The canary on the deployed API: load balancer, Lambda, DynamoDB, and a token from Cognito."""
+"""The canary asks the deployed API through load balancer, Lambda, DynamoDB and a Cognito token."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def deployed(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> SmallModel:
-    """A model of the test's own in the deployment that the stack's API serves."""
+    """Make a new model in the deployment that the stack's API serves."""
     for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
-    # A proxy of the machine cannot reach this machine's loopback.
+    # An HTTP proxy cannot reach this machine's loopback address.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     platform = Platform()
     model = SmallModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}"))
@@ -46,8 +46,8 @@ def deployed(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> SmallM
 
 
 def live_batch(model: SmallModel, *, with_items: bool = True, is_storable: bool = True) -> str:
-    """Publish a batch whose items are in DynamoDB, as far as they shall be."""
-    # Too large for the declared decimal(7,2), or small enough.
+    """Publish a batch, with items in DynamoDB unless `with_items` or `is_storable` is false."""
+    # A score of 10**6 does not fit the declared decimal(7,2), so every row is refused.
     platform, part = model.platform, WrittenPart(model, rows=3, first_score=0 if is_storable else 10**6)
     batch_id = model.verified_batch(**part.manifest_changes)
     table = platform.settings.deployment.online_table(model.name)
@@ -60,8 +60,8 @@ def live_batch(model: SmallModel, *, with_items: bool = True, is_storable: bool 
     return batch_id
 
 
-def test_the_canary_finds_the_new_batch(deployed: SmallModel) -> None:
-    """First one batch, then the next, which the API shows within seconds."""
+def test_canary_finds_new_batch(deployed: SmallModel) -> None:
+    """The API shows each of two successive live batches."""
     for _ in range(2):
         batch_id = live_batch(deployed)
         found = ask_api(deployed.platform, deployed.name)
@@ -71,8 +71,8 @@ def test_the_canary_finds_the_new_batch(deployed: SmallModel) -> None:
         assert found.shown.request_id
 
 
-def test_an_entity_that_the_api_does_not_have_is_told(deployed: SmallModel) -> None:
-    """The check fails, with the API's answer and the request id that leads to its log."""
+def test_missing_entity_fails_the_check(deployed: SmallModel) -> None:
+    """The description holds the live batch and the API's status 404."""
     batch_id = live_batch(deployed, with_items=False)
     found = ask_api(deployed.platform, deployed.name, seconds=2)
     assert not found.answer.passed
@@ -80,18 +80,18 @@ def test_an_entity_that_the_api_does_not_have_is_told(deployed: SmallModel) -> N
     assert "404" in found.answer.text
 
 
-def test_a_batch_without_anything_to_ask_for_is_not_well(deployed: SmallModel) -> None:
-    """A live batch of refused rows alone shows readers nothing, which the check tells at once."""
+def test_batch_without_accepted_rows_fails_the_check(deployed: SmallModel) -> None:
+    """The description says that the live batch has no accepted row."""
     batch_id = live_batch(deployed, is_storable=False)
     found = ask_api(deployed.platform, deployed.name)
     assert not found.answer.passed
     assert found.answer.text == f"{batch_id} is live, but none of its rows was accepted"
 
 
-def test_the_check_needs_no_live_batch_and_an_address(
+def test_check_passes_without_live_batch_and_fails_without_api_url(
     deployed: SmallModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is asked before the first publication; an API that nobody named is told, not passed over."""
+    """The check fails and names the missing variable once a batch is live."""
     canary = dg.AssetCheckKey(asset_key(deployed.name, PUBLICATION), API_CANARY)
 
     def evaluated(platform: Platform) -> Any:
@@ -115,13 +115,13 @@ def test_the_check_needs_no_live_batch_and_an_address(
     assert "MLPIPE_API_URL" in str(found.description)
 
 
-def test_a_refused_token_tells_no_secret(deployed: SmallModel) -> None:
-    """The error names the secret and the address, and nothing of what they hold."""
+def test_token_error_reveals_no_secret(deployed: SmallModel) -> None:
+    """The error names the secret and contains nothing of its value."""
     settings = deployed.platform.settings.api
     assert settings is not None
     secrets = deployed.platform.client("secretsmanager")
     content = str(secrets.get_secret_value(SecretId=settings.token_client_secret)["SecretString"])
-    # An issuer that gives back what it was told, and no token.
+    # The issuer answers with the client secret instead of a token.
     with serving((200, content.encode(), {})) as issuer:
         broken = ApiSettings(
             url=settings.url,

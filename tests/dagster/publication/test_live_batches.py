@@ -1,4 +1,4 @@
-"""Live batches that near their expiry are loaded again, and due partitions without a batch are told."""
+"""Live batches are reloaded before they expire, and overdue partitions fail a check."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ DAILY = dg.DailyPartitionsDefinition(
         (HOURLY, datetime(2013, 1, 5, 6, 30, tzinfo=UTC), "2013-01-04T23"),
     ],
 )
-def test_a_partition_is_due_some_hours_after_its_end(
+def test_partition_is_due_some_hours_after_its_end(
     partitions: dg.PartitionsDefinition[str], moment: datetime, due: str | None
 ) -> None:
-    """Six hours here; none before the first, and never one beyond the last."""
+    """With six hours: none before the first partition ends, and never one after the last."""
     assert due_partition(partitions, timedelta(hours=6), moment) == due
 
 
 def served(small: SmallModel, due_after: timedelta | None = None) -> ServedModel:
-    """Return the model as sensors see it; it has the partitions of 2013."""
+    """Return the model as sensors see it, with the partitions of 2013."""
     return ServedModel(name=small.name, partitions=small.partitions, items_life=LIFE, due_after=due_after)
 
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """Holds the runs."""
+    """Make an empty instance."""
     with dg.DagsterInstance.ephemeral() as made:
         yield made
 
 
 @pytest.fixture
 def tick(small_model: SmallModel, instance: dg.DagsterInstance) -> Callable[..., dg.SensorResult]:
-    """Return a function that lets the sensor look, some time from now."""
+    """Return a function that runs the sensor at some time from now."""
 
     def look(
         after: timedelta = timedelta(0), cursor: str | None = None, **changes: timedelta
@@ -87,10 +87,10 @@ def tick(small_model: SmallModel, instance: dg.DagsterInstance) -> Callable[...,
     return look
 
 
-def test_a_tick_with_wrong_settings_fails(
+def test_tick_with_missing_setting_fails(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are no model's fault, so no model is named, and the cursor stays."""
+    """The error names the setting instead of a model."""
     monkeypatch.delenv("MLPIPE_STAGE", raising=False)
     model = ServedModel(name="things", partitions=DAILY, items_life=LIFE)
     with pytest.raises(SettingsError, match="MLPIPE_STAGE"):
@@ -98,10 +98,10 @@ def test_a_tick_with_wrong_settings_fails(
 
 
 @pytest.mark.stack
-def test_a_live_batch_is_loaded_again_before_it_expires(
+def test_live_batch_is_reloaded_before_it_expires(
     small_model: SmallModel, tick: Callable[..., dg.SensorResult]
 ) -> None:
-    """From a quarter of its items' life before their expiry on, by one run in a turn; others are let go."""
+    """One run is requested per turn within the margin before expiry; batches not live are not reloaded."""
     batch_id = small_model.verified_batch()
     margin = reload_margin(LIFE)
     assert list(tick(DAYS).run_requests or ()) == []
@@ -120,8 +120,8 @@ def test_a_live_batch_is_loaded_again_before_it_expires(
     ("claim", "surpassed"),
     [(None, 3), ("held", 2)],
 )
-def test_a_re_load_surpasses_all_that_ended_verified_or_not(claim: str | None, surpassed: int) -> None:
-    """Rows that did not add up are no re-load; one whose claim is held may still become one."""
+def test_reload_must_exceed_every_finished_attempt(claim: str | None, surpassed: int) -> None:
+    """Attempts that ended, verified or not, do not count as the reload; one that holds its claim may."""
     record = BatchRecord(
         model="m",
         batch_id="20130201T060000Z-0123abcd",
@@ -133,16 +133,16 @@ def test_a_re_load_surpasses_all_that_ended_verified_or_not(claim: str | None, s
     )
     config = reload_request(record, datetime(2013, 2, 20, 3, 59, tzinfo=UTC)).run_config["ops"]["m__load"]
     assert config["config"]["above_attempt"] == surpassed
-    # A run of the next four hours that was asked for before a load began takes the same load.
+    # A run that the next four-hour turn requests before a load begins takes the same load.
     later = reload_request(record, datetime(2013, 2, 20, 4, 1, tzinfo=UTC))
     assert later.run_config["ops"]["m__load"] == config
 
 
 @pytest.mark.stack
-def test_a_re_load_that_is_under_way_is_not_asked_for_again(
+def test_reload_under_way_is_not_requested_again(
     small_model: SmallModel, tick: Callable[..., dg.SensorResult], instance: dg.DagsterInstance
 ) -> None:
-    """However long it takes; one that has failed is."""
+    """However long it runs, it is not repeated; a failed reload is."""
     publisher(small_model).publish(small_model.verified_batch(), request(), "{}")
     soon = DAYS - reload_margin(LIFE) + timedelta(hours=1)
     (wanted,) = list(tick(soon).run_requests or ())
@@ -159,10 +159,10 @@ def test_a_re_load_that_is_under_way_is_not_asked_for_again(
 
 
 @pytest.mark.stack
-def test_a_model_that_cannot_be_read_keeps_no_other_from_its_re_load(
+def test_unreadable_model_does_not_block_other_reloads(
     small_model: SmallModel, instance: dg.DagsterInstance
 ) -> None:
-    """It is named once no other has news; until then the others are loaded again and evaluated."""
+    """It is named in the skip reason, and the tick fails only when no other model has news."""
     batch_id = small_model.verified_batch()
     publisher(small_model).publish(batch_id, request(), "{}")
     broken = small_model.unreadable_model()
@@ -180,10 +180,8 @@ def test_a_model_that_cannot_be_read_keeps_no_other_from_its_re_load(
 
 
 @pytest.mark.stack
-def test_a_re_load_that_did_not_come_is_shown_as_a_failed_check(
-    small_model: SmallModel, tick: Callable[..., dg.SensorResult]
-) -> None:
-    """A verdict is told once, and again when it changes."""
+def test_overdue_reload_fails_a_check(small_model: SmallModel, tick: Callable[..., dg.SensorResult]) -> None:
+    """The verdict is reported only when it changes, with the command that reloads the batch."""
     batch_id = small_model.verified_batch()
     publisher(small_model).publish(batch_id, request(), "{}")
     first = tick()
@@ -201,10 +199,10 @@ def test_a_re_load_that_did_not_come_is_shown_as_a_failed_check(
 
 
 @pytest.mark.stack
-def test_a_due_partition_without_a_fit_batch_is_late(
+def test_due_partition_without_usable_batch_is_late(
     small_model: SmallModel, tick: Callable[..., dg.SensorResult]
 ) -> None:
-    """A batch of another partition, an unverified one and one that failed its checks do not help."""
+    """Batches of other partitions, unverified ones and those that failed their checks do not count."""
     due = timedelta(hours=6)
 
     def is_fresh() -> tuple[bool, str]:
@@ -227,8 +225,8 @@ def test_a_due_partition_without_a_fit_batch_is_late(
 
 
 @pytest.mark.stack
-def test_the_check_says_the_same_in_a_run(small_model: SmallModel) -> None:
-    """It can be executed from the UI, too."""
+def test_check_can_run_in_a_job(small_model: SmallModel) -> None:
+    """A run of the check without a live batch passes and says so."""
     check = live_batch_checks(small_model.declaration, small_model.partitions)
     result = (
         dg.Definitions(

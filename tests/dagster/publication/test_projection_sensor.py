@@ -1,4 +1,4 @@
-"""Snowflake's projection is kept in step by itself, and a lag is shown and alarmed."""
+"""The sensor keeps Snowflake's projection up to date, and reports or alarms any lag."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ pytestmark = pytest.mark.stack
 
 
 class SilentWarehouse(Warehouse):
-    """A fake at the edge: Snowflake does not answer."""
+    """Stand in for a Snowflake that does not answer."""
 
     def quick_session(self) -> Any:
-        """Fail as the connector does."""
+        """Raise the connector's error."""
         raise ConnectionError("Snowflake does not answer")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def instance() -> Iterator[dg.DagsterInstance]:
-    """An instance of this module's own; each test has another model."""
+    """Make one instance for this module; each test uses another model."""
     with dg.DagsterInstance.ephemeral() as made:
         Looks.instance = made
         yield made
 
 
 class Looks:
-    """Where the sensor of this module's tests reports publications."""
+    """Hold the instance to which this module's sensor reports publications."""
 
     instance: dg.DagsterInstance
 
@@ -67,7 +67,7 @@ def look(
     silent: bool = False,
     beside: str | None = None,
 ) -> dg.SensorResult:
-    """Let the sensor look, some time from now; another model may be served beside the small one."""
+    """Run the sensor at some time from now, with another model beside the small one if named."""
     models = [
         ServedModel(name=name, partitions=small.partitions, items_life=timedelta(days=90))
         for name in (beside, small.name)
@@ -79,7 +79,7 @@ def look(
 
 
 def shown(small: SmallModel, partition: str | None = None) -> list[tuple[str, int, str]]:
-    """Return batch, sequence and outcome of the publication's materializations, the oldest first."""
+    """Return batch, sequence and outcome of the publication's materializations, oldest first."""
     wanted = dg.AssetRecordsFilter(
         dg.AssetKey([small.name, "publication"]), asset_partitions=[partition] if partition else None
     )
@@ -92,15 +92,15 @@ def shown(small: SmallModel, partition: str | None = None) -> list[tuple[str, in
 
 
 def published(small: SmallModel, days: int) -> list[str]:
-    """Publish a batch for each of some days as the command line does, without Snowflake."""
+    """Publish one batch for each of some days in the registry alone."""
     batches = [small.verified_batch(partition=f"2013-02-{day + 1:02}") for day in range(days)]
     for batch_id in batches:
         publisher(small).publish(batch_id, request(), small.serving)
     return batches
 
 
-def test_publications_that_snowflake_lacks_are_projected(small_model: SmallModel) -> None:
-    """The lag is shown beside the publication; the next tick does not ask Snowflake at all."""
+def test_missing_publications_are_projected(small_model: SmallModel) -> None:
+    """The lag is shown at the publication, and the next tick does not query Snowflake."""
     first, second = published(small_model, 2)
     done = look(small_model)
     assert projection(small_model) == [(1, first), (2, second)]
@@ -110,8 +110,8 @@ def test_publications_that_snowflake_lacks_are_projected(small_model: SmallModel
     assert look(small_model, done.cursor, silent=True).asset_events == []
 
 
-def test_a_gap_below_the_newest_is_found_in_time(small_model: SmallModel) -> None:
-    """Somebody deleted a row: some hours later everything is compared, and it is there again."""
+def test_gap_below_newest_publication_is_repaired(small_model: SmallModel) -> None:
+    """A row deleted in Snowflake is restored by the next complete comparison some hours later."""
     batches = published(small_model, 3)
     done = look(small_model)
     with Warehouse(platform=small_model.platform).session() as session:
@@ -129,8 +129,8 @@ def test_a_gap_below_the_newest_is_found_in_time(small_model: SmallModel) -> Non
 SETTLED = REPORT_GRACE + timedelta(seconds=5)
 
 
-def test_publications_by_a_person_show_in_dagster_once(small_model: SmallModel) -> None:
-    """Each materializes its partition with who and why, also if the sensor loses its cursor."""
+def test_publications_by_a_person_are_shown_once(small_model: SmallModel) -> None:
+    """Each partition is materialized with actor and reason, once even if the cursor is lost."""
     first, second = published(small_model, 2)
     done = look(small_model)
     assert shown(small_model) == []
@@ -147,8 +147,8 @@ def test_publications_by_a_person_show_in_dagster_once(small_model: SmallModel) 
     assert record.asset_materialization.metadata["actor"].value == "a person"
 
 
-def test_a_rollback_shows_both_partitions(small_model: SmallModel) -> None:
-    """The newer partition's batch is withdrawn, and the older batch is live again and the newest event."""
+def test_rollback_is_shown_for_both_partitions(small_model: SmallModel) -> None:
+    """The newer partition's batch is withdrawn; the older batch is live again and the newest event."""
     first, second = published(small_model, 2)
     cursor = look(small_model, after=SETTLED).cursor
     publisher(small_model).roll_back(request())
@@ -157,16 +157,16 @@ def test_a_rollback_shows_both_partitions(small_model: SmallModel) -> None:
     assert shown(small_model)[-1] == (first, 3, "live")
 
 
-def test_old_history_is_not_reported(small_model: SmallModel) -> None:
-    """Without a cursor the newest publication is shown, whatever its age, and nothing long before it."""
+def test_old_publications_are_not_reported(small_model: SmallModel) -> None:
+    """Without a cursor the newest publication is reported whatever its age, but no old ones before it."""
     published(small_model, 3)
     for after in (timedelta(0), RECENT_WITHIN * 2, RECENT_WITHIN * 2):
         look(small_model, after=after)
     assert [sequence for _, sequence, _ in shown(small_model)] == [3]
 
 
-def test_a_hold_is_an_observation(small_model: SmallModel) -> None:
-    """It changes nothing that readers see, and is shown once beside what is live."""
+def test_hold_is_shown_as_observation(small_model: SmallModel) -> None:
+    """It is shown once with the live batch's partition and adds no materialization."""
     published(small_model, 1)
     publisher(small_model).hold(request(), held=True)
     for _ in range(2):
@@ -179,8 +179,8 @@ def test_a_hold_is_an_observation(small_model: SmallModel) -> None:
     assert len(shown(small_model)) == 1
 
 
-def test_dagsters_own_publication_is_not_reported_again(small_model: SmallModel) -> None:
-    """Its run has materialized it; that of a run which still works is left to the run."""
+def test_publication_by_dagster_is_not_reported_again(small_model: SmallModel) -> None:
+    """The sensor reports it only if its run ended without materializing it."""
     batch_id = small_model.verified_batch()
     assert materialized(small_model, instance=Looks.instance)["sequence"] == 1
     look(small_model, after=SETTLED)
@@ -192,14 +192,14 @@ def test_dagsters_own_publication_is_not_reported_again(small_model: SmallModel)
     publisher(small_model).publish(later, asked, small_model.serving)
     cursor = look(small_model, after=SETTLED).cursor
     assert len(shown(small_model)) == 1
-    # It fails between the publication and its materialization: readers see the batch all the same.
+    # The run fails after publishing but before materializing, so readers already see the batch.
     Looks.instance.report_run_failed(run)
     look(small_model, cursor, after=SETTLED)
     assert shown(small_model)[1:] == [(later, 2, "live")]
 
 
-def test_a_late_report_does_not_hide_a_newer_publication(small_model: SmallModel) -> None:
-    """A run materialized its own before the sensor reported a person's, which is then an observation."""
+def test_late_report_does_not_hide_newer_publication(small_model: SmallModel) -> None:
+    """A person's older publication becomes an observation after a run has materialized a newer one."""
     (first,) = published(small_model, 1)
     second = small_model.verified_batch(partition="2013-02-02")
     materialized(small_model, partition="2013-02-02", instance=Looks.instance)
@@ -215,8 +215,8 @@ def test_a_late_report_does_not_hide_a_newer_publication(small_model: SmallModel
     assert (observed.partition, observed.metadata["batch_id"].value) == ("2013-02-01", first)
 
 
-def test_a_failed_partition_is_green_once_its_batch_is_live(small_model: SmallModel) -> None:
-    """A person publishes a batch whose run failed: Dagster's page no longer shows the failure."""
+def test_failed_partition_recovers_once_its_batch_is_live(small_model: SmallModel) -> None:
+    """Dagster no longer shows the partition as failed after a person has published its batch."""
     batch_id = small_model.registered_batch()
     with pytest.raises(dg.Failure, match="not verified"):
         materialized(small_model, instance=Looks.instance)
@@ -234,8 +234,8 @@ def test_a_failed_partition_is_green_once_its_batch_is_live(small_model: SmallMo
     assert not has_failed()
 
 
-def test_an_unreadable_model_stops_no_other(small_model: SmallModel) -> None:
-    """Its trouble is told, first beside what was done and then by a failed tick; the others are shown."""
+def test_unreadable_model_does_not_block_others(small_model: SmallModel) -> None:
+    """It is named in the skip reason first and in a failed tick next; other models are projected."""
     (batch_id,) = published(small_model, 1)
     name, platform = f"{small_model.name}b", small_model.platform
     platform.client("dynamodb").put_item(
@@ -254,16 +254,16 @@ def test_an_unreadable_model_stops_no_other(small_model: SmallModel) -> None:
         look(small_model, done.cursor, after=SETTLED, beside=name)
 
 
-def test_a_silent_snowflake_keeps_nothing_from_dagster(small_model: SmallModel) -> None:
-    """The tick that alarms has reported what Dagster did not show."""
+def test_snowflake_outage_does_not_stop_reports_to_dagster(small_model: SmallModel) -> None:
+    """The tick that raises the lag alarm has already reported the publication."""
     (batch_id,) = published(small_model, 1)
     with pytest.raises(ProjectionLagsError):
         look(small_model, after=ALARM_AFTER * 2, silent=True)
     assert shown(small_model) == [(batch_id, 1, "live")]
 
 
-def test_a_silent_snowflake_is_asked_again_and_alarmed_in_the_end(small_model: SmallModel) -> None:
-    """The tick skips at first, and fails once readers of both stores have seen different batches for long."""
+def test_snowflake_outage_is_retried_and_then_alarmed(small_model: SmallModel) -> None:
+    """Ticks skip at first and fail once the lag is too long; the next one with Snowflake catches up."""
     (batch_id,) = published(small_model, 1)
     skipped = look(small_model, silent=True)
     assert skipped.skip_reason is not None
@@ -274,16 +274,16 @@ def test_a_silent_snowflake_is_asked_again_and_alarmed_in_the_end(small_model: S
 
 
 @pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"sequences": 3, "compared_at": 0}'])
-def test_a_lost_cursor_loses_nothing(small_model: SmallModel, cursor: str | None) -> None:
-    """Everything is compared once more."""
+def test_lost_cursor_causes_no_error_or_duplicate(small_model: SmallModel, cursor: str | None) -> None:
+    """After a missing or malformed cursor no event is repeated, and Snowflake keeps one entry."""
     published(small_model, 1)
     look(small_model)
     assert look(small_model, cursor).asset_events == []
     assert len(projection(small_model)) == 1
 
 
-def test_the_live_view_is_brought_in_step(small_model: SmallModel) -> None:
-    """Whoever published could not reach Snowflake, and held publication afterwards."""
+def test_live_view_is_updated_during_a_hold(small_model: SmallModel) -> None:
+    """The view gets the columns of a batch that was published without Snowflake and then held."""
     batch_id = verified(small_model, PARTITION, WIDE)
     publisher(small_model).publish(batch_id, request(), serving(WIDE))
     publisher(small_model).hold(request(), held=True)
@@ -291,8 +291,8 @@ def test_the_live_view_is_brought_in_step(small_model: SmallModel) -> None:
     assert live_columns(small_model) == WIDE_VIEW
 
 
-def test_a_model_that_snowflake_refuses_stops_no_other(small_model: SmallModel) -> None:
-    """Somebody dropped a column of its table: it is named, and the others are projected."""
+def test_model_refused_by_snowflake_does_not_block_others(small_model: SmallModel) -> None:
+    """A model whose table lacks a column is named, and the others are projected."""
     (batch_id,) = published(small_model, 1)
     other = SmallModel(small_model.platform, declaration(f"{small_model.name}b"))
     publisher(other).publish(verified(other, PARTITION), request(), serving(WIDE))

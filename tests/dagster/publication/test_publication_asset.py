@@ -1,4 +1,4 @@
-"""The publication asset on a real registry and the Snowflake stand-in."""
+"""The publication asset is tested on a real registry and the Snowflake stand-in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def materialized(
     instance: dg.DagsterInstance | None = None,
     **config: Any,
 ) -> dict[str, Any]:
-    """Materialize the publication of a partition, and return what it shows."""
+    """Materialize the publication of a partition, and return its metadata."""
     result = dg.materialize(
         [publication_asset(small.declaration, small.partitions)],
         partition_key=partition,
@@ -43,7 +43,7 @@ def materialized(
 
 
 def projection(small: SmallModel) -> list[tuple[int, str]]:
-    """Return what Snowflake knows of the publications."""
+    """Return the publications that Snowflake has."""
     with Warehouse(platform=small.platform).session() as session:
         rows = session._query(
             'SELECT "SEQUENCE", "BATCH_ID" FROM "PUBLICATIONS" WHERE "MODEL" = %s ORDER BY 1', (small.name,)
@@ -52,7 +52,7 @@ def projection(small: SmallModel) -> list[tuple[int, str]]:
 
 
 def publisher(small: SmallModel) -> Publisher:
-    """Return what the command line publishes with."""
+    """Return the publisher that the command line uses."""
     return Publisher(
         registry=small.platform.registry,
         deployment=small.platform.settings.deployment,
@@ -62,12 +62,12 @@ def publisher(small: SmallModel) -> Publisher:
 
 
 def request() -> ChangeRequest:
-    """Return a person's wish."""
+    """Return a change request of a person."""
     return ChangeRequest(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
 
 
-def test_a_newer_batch_becomes_live_and_an_older_one_history(small_model: SmallModel) -> None:
-    """The newest batch of the partition is taken; afterwards an older partition moves nothing backwards."""
+def test_older_batch_does_not_replace_newer_live_batch(small_model: SmallModel) -> None:
+    """Publishing an older partition afterwards leaves the live batch and Snowflake unchanged."""
     older = small_model.verified_batch(partition="2013-01-31")
     newer = small_model.verified_batch()
     shown = materialized(small_model)
@@ -80,7 +80,7 @@ def test_a_newer_batch_becomes_live_and_an_older_one_history(small_model: SmallM
     assert projection(small_model) == [(1, newer)]
 
 
-def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None:
+def test_publication_entry_describes_served_batch(small_model: SmallModel) -> None:
     """Schema, model version and checksum come from the manifest; only accepted rows count."""
     small_model.verify(small_model.registered_batch(), quarantined=RowTally(rows=1, checksum=45))
     shown = materialized(small_model)
@@ -93,10 +93,10 @@ def test_the_entry_says_how_the_batch_is_served(small_model: SmallModel) -> None
 
 
 @pytest.mark.parametrize("content", [b"{", None])
-def test_a_done_file_replaced_after_the_load_is_not_published(
+def test_done_file_replaced_after_load_is_not_published(
     small_model: SmallModel, content: bytes | None
 ) -> None:
-    """What is served is what was loaded and checked, or nothing."""
+    """A batch is published only if its done file is the one that was loaded and checked."""
     batch_id = small_model.verified_batch()
     replaced = small_model.manifest(batch_id, model_version="v2")
     small_model.platform.bucket.put(replaced.key, content or replaced.to_bytes())
@@ -105,16 +105,16 @@ def test_a_done_file_replaced_after_the_load_is_not_published(
     assert publisher(small_model).pointer() is None
 
 
-def test_publishing_what_is_live_changes_nothing(small_model: SmallModel) -> None:
-    """Materializing the same partition again leaves one entry, in the registry and in Snowflake."""
+def test_publishing_live_batch_again_changes_nothing(small_model: SmallModel) -> None:
+    """Materializing the same partition again leaves one entry in Snowflake."""
     batch_id = small_model.verified_batch()
     for _ in range(2):
         assert materialized(small_model)["outcome"] == "live"
     assert projection(small_model) == [(1, batch_id)]
 
 
-def test_an_unverified_batch_is_not_published_by_anyone(small_model: SmallModel) -> None:
-    """Neither automatically nor as a person's decision."""
+def test_unverified_batch_is_not_published(small_model: SmallModel) -> None:
+    """Automatic and explicit publication both fail."""
     batch_id = small_model.registered_batch()
     for explicit in (False, True):
         with pytest.raises(dg.Failure, match="not verified"):
@@ -122,8 +122,8 @@ def test_an_unverified_batch_is_not_published_by_anyone(small_model: SmallModel)
     assert small_model.platform.registry.publications(small_model.name) == []
 
 
-def test_hold_makes_history_and_a_person_still_publishes(small_model: SmallModel) -> None:
-    """While publication is held only an explicit one goes through; released, all is as before."""
+def test_person_can_publish_during_a_hold(small_model: SmallModel) -> None:
+    """During a hold automatic publication is skipped, and an explicit one goes live."""
     batch_id = small_model.verified_batch()
     assert publisher(small_model).hold(request(), held=True).outcome == PublicationOutcome.HELD
     assert materialized(small_model)["condition"] == "publication_is_not_held"
@@ -131,8 +131,8 @@ def test_hold_makes_history_and_a_person_still_publishes(small_model: SmallModel
     assert publisher(small_model).hold(request(), held=False).outcome == PublicationOutcome.RELEASED
 
 
-def test_a_rollback_returns_to_the_batch_before_and_keeps_it_there(small_model: SmallModel) -> None:
-    """The withdrawn batch is not published again by itself, however often its partition is materialized."""
+def test_rolled_back_batch_is_not_published_automatically(small_model: SmallModel) -> None:
+    """Materializing the withdrawn batch keeps the earlier one live, also in Snowflake."""
     first = small_model.verified_batch(partition="2013-01-31")
     materialized(small_model, partition="2013-01-31")
     second = small_model.verified_batch()
@@ -142,11 +142,11 @@ def test_a_rollback_returns_to_the_batch_before_and_keeps_it_there(small_model: 
     assert materialized(small_model, batch_id=second)["outcome"] == "history"
     entries = small_model.platform.registry.publications(small_model.name)
     assert entries[-1].serving == entries[0].serving
-    # The publication that followed also brought Snowflake's projection in step.
+    # The materialization after the rollback also updated Snowflake's projection.
     assert projection(small_model) == [(1, first), (2, second), (3, first)]
 
 
-def test_a_known_request_does_nothing_again(small_model: SmallModel) -> None:
+def test_repeated_rollback_request_changes_nothing(small_model: SmallModel) -> None:
     """A rollback whose answer was lost can be sent again."""
     small_model.verified_batch(partition="2013-01-31")
     materialized(small_model, partition="2013-01-31")
@@ -158,16 +158,16 @@ def test_a_known_request_does_nothing_again(small_model: SmallModel) -> None:
     assert (again.outcome, again.sequence) == (PublicationOutcome.UNCHANGED, 3)
 
 
-def test_there_is_nothing_to_roll_back_to_before_the_second_publication(small_model: SmallModel) -> None:
-    """The error says so instead of guessing."""
+def test_rollback_without_earlier_live_batch_is_refused(small_model: SmallModel) -> None:
+    """The error says that there is no earlier live batch."""
     small_model.verified_batch()
     materialized(small_model)
     with pytest.raises(PublishingError, match="No earlier live batch"):
         publisher(small_model).roll_back(request())
 
 
-def test_a_batch_whose_items_expire_soon_is_not_published(small_model: SmallModel) -> None:
-    """Only a batch with enough life left becomes live."""
+def test_batch_that_expires_soon_is_not_published(small_model: SmallModel) -> None:
+    """Publication is refused if the items expire within the required remaining life."""
     batch_id = small_model.verified_batch()
     late = Publisher(
         registry=small_model.platform.registry,

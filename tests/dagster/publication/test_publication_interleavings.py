@@ -1,4 +1,4 @@
-"""The bad interleavings of publishers, on the real registry table: none moves readers by mistake."""
+"""Concurrent publishers, rollbacks and retention on the real registry never move readers by mistake."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ HOME, FAR, FARTHER = "us-east-1", "eu-west-1", "ap-south-1"
 
 
 def automatic() -> ChangeRequest:
-    """Return what the pipeline asks for."""
+    """Return a change request of the pipeline."""
     return ChangeRequest(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
 
 
 def person() -> ChangeRequest:
-    """Return a person's wish."""
+    """Return a change request of a person."""
     return ChangeRequest(request_id=uuid.uuid4().hex, actor="a person", reason="a test")
 
 
 def publisher(small: SmallModel, registry: Any = None, regions: tuple[str, ...] = ()) -> Publisher:
-    """Return a publisher, upon a registry of its own if one is given."""
+    """Return a publisher that uses the given registry, or else the platform's."""
     return Publisher(
         registry=registry or small.platform.registry,
         deployment=small.platform.settings.deployment,
@@ -44,7 +44,7 @@ def publisher(small: SmallModel, registry: Any = None, regions: tuple[str, ...] 
 
 
 class LosingAnswers:
-    """A fake at the edge: a DynamoDB client whose transactions happen, and whose answers are lost."""
+    """A DynamoDB client whose transactions succeed but whose answers are lost."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -53,13 +53,13 @@ class LosingAnswers:
         return getattr(self._client, name)
 
     def transact_write_items(self, **arguments: Any) -> Any:
-        """Carry it out and lose the answer."""
+        """Carry out the transaction, then fail as if the answer were lost."""
         self._client.transact_write_items(**arguments)
         raise ConnectionError("the answer was lost")
 
 
 class Stalled:
-    """A fake at the edge: a DynamoDB client that stalls before its first transaction until told to go on."""
+    """A DynamoDB client that blocks its transactions until `may_go_on` is set."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -70,14 +70,14 @@ class Stalled:
         return getattr(self._client, name)
 
     def transact_write_items(self, **arguments: Any) -> Any:
-        """Wait once, then carry it out."""
+        """Wait for `may_go_on`, then carry out the transaction."""
         self.has_read.set()
         assert self.may_go_on.wait(30)
         return self._client.transact_write_items(**arguments)
 
 
 def upon(small: SmallModel, client: Any) -> RegistryTable:
-    """Return the registry through another client."""
+    """Return the registry with another DynamoDB client."""
     return RegistryTable(client, small.platform.settings.deployment.registry_table)
 
 
@@ -86,7 +86,7 @@ def while_stalled(
     act: Callable[[Publisher], PublicationResult],
     meanwhile: Callable[[], Any],
 ) -> PublicationResult | Exception:
-    """Let a publisher read, stall before it writes, let others act, and return what came of it."""
+    """Run `meanwhile` between a publisher's read and its write, and return the publisher's outcome."""
     client, outcome = Stalled(small.platform.client("dynamodb")), []
 
     def run() -> None:
@@ -106,7 +106,7 @@ def while_stalled(
 
 
 def two_published(small: SmallModel) -> tuple[str, str]:
-    """Publish a batch, then a newer one, as the pipeline does."""
+    """Publish a batch and then a newer one, as the pipeline does."""
     first = small.verified_batch(partition="2013-01-31")
     second = small.verified_batch()
     for batch_id in (first, second):
@@ -114,8 +114,8 @@ def two_published(small: SmallModel) -> tuple[str, str]:
     return first, second
 
 
-def test_a_publisher_whose_answer_was_lost_retries_after_a_rollback(small_model: SmallModel) -> None:
-    """Its publication happened and was rolled back: the retry must not bring the batch back."""
+def test_retry_after_lost_answer_does_not_undo_rollback(small_model: SmallModel) -> None:
+    """A publication that was rolled back is not repeated by its own retry or another automatic request."""
     first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
     publisher(small_model).publish(first, automatic(), "{}")
     wish = automatic()
@@ -125,13 +125,13 @@ def test_a_publisher_whose_answer_was_lost_retries_after_a_rollback(small_model:
     assert publisher(small_model).roll_back(person()).live_batch_id == first
     retried = publisher(small_model).publish(second, wish, "{}")
     assert (retried.outcome, retried.live_batch_id) == (PublicationOutcome.UNCHANGED, first)
-    # Nor does the same wish of another run, which does not know of the first.
+    # Another run's automatic request, with a new id, does not publish it either.
     anew = publisher(small_model).publish(second, automatic(), "{}")
     assert (anew.outcome, anew.live_batch_id) == (PublicationOutcome.HISTORY, first)
 
 
-def test_a_rollback_whose_answer_was_lost_is_repeated_after_a_newer_batch(small_model: SmallModel) -> None:
-    """The repetition does not roll back once more."""
+def test_repeated_rollback_does_not_replace_newer_batch(small_model: SmallModel) -> None:
+    """Repeating a rollback whose answer was lost does not roll back a second time."""
     first, _ = two_published(small_model)
     wish = person()
     losing = upon(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
@@ -144,8 +144,8 @@ def test_a_rollback_whose_answer_was_lost_is_repeated_after_a_newer_batch(small_
     assert (again.outcome, again.live_batch_id) == (PublicationOutcome.UNCHANGED, third)
 
 
-def test_of_two_publishers_of_one_batch_one_publishes(small_model: SmallModel) -> None:
-    """Both are told that it is live, and there is one entry."""
+def test_concurrent_publishers_of_one_batch_make_one_entry(small_model: SmallModel) -> None:
+    """Both get the outcome live."""
     batch_id = small_model.verified_batch()
     barrier, found = threading.Barrier(2), []
 
@@ -162,8 +162,8 @@ def test_of_two_publishers_of_one_batch_one_publishes(small_model: SmallModel) -
     assert len(small_model.platform.registry.publications(small_model.name)) == 1
 
 
-def test_of_two_publishers_the_older_batch_never_wins(small_model: SmallModel) -> None:
-    """The one with the older batch had read first, and finds the newer one live when it writes."""
+def test_concurrent_publisher_of_older_batch_loses(small_model: SmallModel) -> None:
+    """A publisher that read before the newer batch went live does not replace it."""
     older, newer = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
     outcome = while_stalled(
         small_model,
@@ -174,8 +174,8 @@ def test_of_two_publishers_the_older_batch_never_wins(small_model: SmallModel) -
     assert (outcome.outcome, outcome.live_batch_id) == (PublicationOutcome.HISTORY, newer)
 
 
-def test_a_stalled_publisher_resumes_after_a_rollback(small_model: SmallModel) -> None:
-    """What it meant to publish was in the works before the rollback: it becomes history."""
+def test_automatic_publication_delayed_past_a_rollback_is_skipped(small_model: SmallModel) -> None:
+    """A batch created before the rollback is not published automatically; a person can still publish it."""
     first, _ = two_published(small_model)
     third = small_model.verified_batch(partition="2013-02-02", batch_id=small_model.batch_id("20261124"))
     outcome = while_stalled(
@@ -189,8 +189,8 @@ def test_a_stalled_publisher_resumes_after_a_rollback(small_model: SmallModel) -
     assert publisher(small_model).publish(third, person(), "{}").live_batch_id == third
 
 
-def test_a_stalled_publisher_resumes_during_a_hold(small_model: SmallModel) -> None:
-    """A hold that came in between counts."""
+def test_automatic_publication_delayed_into_a_hold_is_skipped(small_model: SmallModel) -> None:
+    """A hold set between the publisher's read and write prevents the publication."""
     batch_id = small_model.verified_batch()
     outcome = while_stalled(
         small_model,
@@ -202,7 +202,7 @@ def test_a_stalled_publisher_resumes_during_a_hold(small_model: SmallModel) -> N
 
 
 def retire(small: SmallModel, batch_id: str) -> None:
-    """Retire a batch long after its retention is over."""
+    """Retire a batch 900 days from now."""
     small.platform.registry.carry_out(
         lambda: retention_rules.retire(
             small.record(batch_id),
@@ -216,8 +216,8 @@ def retire(small: SmallModel, batch_id: str) -> None:
     )
 
 
-def test_retention_that_was_quicker_stops_a_rollback(small_model: SmallModel) -> None:
-    """The rollback had chosen its target before it was retired, and is refused instead of serving nothing."""
+def test_rollback_to_batch_retired_meanwhile_is_refused(small_model: SmallModel) -> None:
+    """The live batch stays live instead of being replaced by deleted data."""
     first, second = two_published(small_model)
     third = small_model.verified_batch(partition="2013-02-02")
     publisher(small_model).publish(third, automatic(), "{}")
@@ -233,8 +233,8 @@ def test_retention_that_was_quicker_stops_a_rollback(small_model: SmallModel) ->
     assert small_model.record(second).release_state == ReleaseState.SUPERSEDED
 
 
-def test_a_rollback_that_was_quicker_stops_retention(small_model: SmallModel) -> None:
-    """What was restored is not retired, however old it is."""
+def test_batch_restored_by_rollback_is_not_retired(small_model: SmallModel) -> None:
+    """It is live again, so its age no longer matters."""
     first, _ = two_published(small_model)
     third = small_model.verified_batch(partition="2013-02-02")
     publisher(small_model).publish(third, automatic(), "{}")
@@ -245,8 +245,8 @@ def test_a_rollback_that_was_quicker_stops_retention(small_model: SmallModel) ->
     assert small_model.record(first).load_state == LoadState.VERIFIED
 
 
-def test_a_rollback_moves_every_region_known_to_hold_its_target(small_model: SmallModel) -> None:
-    """The region that holds it moves in the same transaction; the other stays, and follows later."""
+def test_rollback_moves_regions_that_hold_the_target(small_model: SmallModel) -> None:
+    """A region verified for the target moves with home; another one keeps its batch."""
     first, second = two_published(small_model)
     registry = small_model.platform.registry
     for batch_id, region in ((first, FAR), (second, FAR), (second, FARTHER)):

@@ -1,4 +1,4 @@
-"""Who makes a batch live: the pipeline, a person, or nobody; and what a failed check stands against."""
+"""Publication modes decide whether the pipeline, a person or no one may make a batch live."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ pytestmark = pytest.mark.stack
 
 
 def model_in_mode(platform: Platform, mode: str) -> SmallModel:
-    """Return a model of the test's own in a mode."""
+    """Return a new model with a publication mode."""
     return SmallModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", publication={"mode": mode}))
 
 
 def automatic() -> ChangeRequest:
-    """Return what the pipeline asks for."""
+    """Return a change request of the pipeline."""
     return ChangeRequest(request_id=uuid.uuid4().hex, actor="dagster run x", automatic=True)
 
 
-def test_in_manual_mode_a_person_publishes(platform: Platform) -> None:
-    """The pipeline leaves the batch waiting; the launchpad's `explicit` makes it live."""
+def test_manual_mode_waits_for_a_person(platform: Platform) -> None:
+    """The pipeline leaves the batch waiting with the command to run; `explicit` publishes it."""
     model = model_in_mode(platform, "manual")
     batch_id = model.verified_batch()
     waiting = materialized(model)
@@ -44,8 +44,8 @@ def test_in_manual_mode_a_person_publishes(platform: Platform) -> None:
     assert materialized(model)["outcome"] == "live"
 
 
-def test_in_shadow_nobody_publishes(platform: Platform) -> None:
-    """The batch is history for the pipeline, and a person is told to declare another mode."""
+def test_shadow_mode_never_publishes(platform: Platform) -> None:
+    """The pipeline skips the batch, and a person gets an error that names the mode."""
     model = model_in_mode(platform, "shadow")
     batch_id = model.verified_batch()
     assert materialized(model)["condition"] == "model_is_not_in_shadow"
@@ -59,8 +59,8 @@ def test_in_shadow_nobody_publishes(platform: Platform) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "manual", "shadow"])
 @pytest.mark.parametrize("wish", [automatic, request])
-def test_an_unverified_batch_is_refused_in_every_mode(platform: Platform, mode: str, wish: Any) -> None:
-    """Whoever asks, and whatever is declared."""
+def test_unverified_batch_is_refused_in_every_mode(platform: Platform, mode: str, wish: Any) -> None:
+    """Neither the pipeline nor a person can publish it."""
     model = model_in_mode(platform, mode)
     batch_id = model.registered_batch()
     with pytest.raises(RuleViolationError) as refused:
@@ -69,8 +69,8 @@ def test_an_unverified_batch_is_refused_in_every_mode(platform: Platform, mode: 
     assert publisher(model).pointer() is None
 
 
-def test_a_batch_that_failed_its_checks_needs_a_person(platform: Platform) -> None:
-    """The pipeline's publication fails and says why; a person may decide otherwise, from the launchpad."""
+def test_batch_that_failed_its_checks_needs_a_person(platform: Platform) -> None:
+    """Automatic publication fails with the reason and the command; an explicit one goes live."""
     model = model_with_a_rule(platform)
     bad = model.loaded_batch(rows(range(100)))
     for _ in range(2):
@@ -82,12 +82,12 @@ def test_a_batch_that_failed_its_checks_needs_a_person(platform: Platform) -> No
     assert publisher(model).pointer() is None
     assert model.record(bad).checked_attempt == 1
     assert materialized(model, batch_id=bad, explicit=True)["live_batch_id"] == bad
-    # Once it is live by a person's decision, the pipeline's next look changes nothing.
+    # A later automatic materialization leaves the batch live.
     assert materialized(model)["outcome"] == "live"
 
 
-def test_a_verdict_is_told_to_every_publisher(small_model: SmallModel) -> None:
-    """Whatever the pipeline publishes with: the verdict stands in the registry, until the next one."""
+def test_failed_checks_in_registry_stop_automatic_publication(small_model: SmallModel) -> None:
+    """The registry keeps the faults until the next check passes."""
     batch_id = small_model.verified_batch()
     for faults in (["score is too high"], []):
         small_model.platform.registry.carry_out(
@@ -100,6 +100,6 @@ def test_a_verdict_is_told_to_every_publisher(small_model: SmallModel) -> None:
 
 
 def model_with_a_rule(platform: Platform) -> LoadedModel:
-    """Return a model whose score may not be greater than 50."""
+    """Return a model whose score must not exceed 50."""
     rules = {"columns": [{"column": "score", "maximum": 50}]}
     return LoadedModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", columns=COLUMNS, quality=rules))

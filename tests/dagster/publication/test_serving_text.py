@@ -1,4 +1,4 @@
-"""What a publication needs to know of a batch: where it cannot be told, the message names the batch."""
+"""A publication needs serving facts of its batch; if they are unusable, the error names the batch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PLACE = {"name": "place", "type": "string"}
         ("v1", [WEATHER], "uses place, .* Correct the model's declaration"),
     ],
 )
-def test_what_cannot_be_served_names_the_batch_and_the_remedy(
+def test_unservable_batch_error_names_batch_and_remedy(
     version: str, enrichments: list[Any], words: str
 ) -> None:
-    """A long version is the batch's fault; a column that an earlier batch has not, the declaration's."""
+    """A long model version calls for a new batch, a missing enrichment column for a new declaration."""
     columns = [*attributes()["columns"], PLACE]
     model = declaration("tides", columns=columns, enrichments=enrichments)
     schema = declaration("tides").prediction_schema

@@ -1,4 +1,4 @@
-"""Snowflake's live view has the columns of the live batch, whoever made it live and whatever is loaded."""
+"""Snowflake's live view always has the columns of the live batch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WIDE_VIEW = ["ENTITY_ID", "SCORE", "SEATS", "BATCH_ID", "ROW_CHECKSUM"]
 
 
 def verified(small: SmallModel, partition: str, schema: PredictionSchema = NARROW) -> str:
-    """Bring a batch to where it may be published; its columns are in Snowflake, as a load leaves them."""
+    """Verify a batch whose columns are in the Snowflake table."""
     table = WarehouseTable(small.name, schema)
     with Warehouse(platform=small.platform).quick_session() as session:
         session.ensure_table(small.name, schema)
@@ -46,7 +46,7 @@ def verified(small: SmallModel, partition: str, schema: PredictionSchema = NARRO
 
 
 def live_columns(small: SmallModel) -> list[str]:
-    """Return the columns that a reader of the live view sees."""
+    """Return the columns of the live view."""
     view = WarehouseTable(small.name, NARROW).view
     with (
         Warehouse(platform=small.platform).quick_session() as session,
@@ -57,8 +57,8 @@ def live_columns(small: SmallModel) -> list[str]:
 
 
 @pytest.mark.stack
-def test_the_view_follows_a_persons_commands(small_model: SmallModel, command_line: CommandLine) -> None:
-    """A publication brings the batch's columns, a rollback those of the batch that it returns to."""
+def test_live_view_follows_publish_and_rollback(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Each command gives the view the columns of the batch that becomes live."""
     first, second = verified(small_model, "2013-01-31"), verified(small_model, "2013-02-01", WIDE)
     for batch_id, columns in ((first, NARROW_VIEW), (second, WIDE_VIEW)):
         assert command_line.json("publish", small_model.name, batch_id).status == 0
@@ -68,8 +68,8 @@ def test_the_view_follows_a_persons_commands(small_model: SmallModel, command_li
 
 
 @pytest.mark.stack
-def test_a_batch_that_does_not_become_live_leaves_the_view_alone(small_model: SmallModel) -> None:
-    """Neither an older batch that is loaded again, nor one that is held."""
+def test_live_view_ignores_batches_that_do_not_become_live(small_model: SmallModel) -> None:
+    """Neither an older batch nor one published during a hold changes its columns."""
     verified(small_model, "2013-02-01", WIDE)
     older = verified(small_model, "2013-01-31")
     verified(small_model, "2013-02-02")
@@ -85,18 +85,18 @@ def test_a_batch_that_does_not_become_live_leaves_the_view_alone(small_model: Sm
 
 
 def serving(schema: PredictionSchema) -> str:
-    """Return what a publication entry says of a batch with these columns."""
+    """Return the serving text of a batch with these columns."""
     return ServingRecord(schema, "v1", row_count=3, checksum="12345").to_json()
 
 
 @dataclass
 class FakeConnection:
-    """Takes statements, and has no rows."""
+    """Record statements, and return no rows except for an INSERT."""
 
     statements: list[str] = field(default_factory=list)
 
     def cursor(self) -> FakeConnection:
-        """Return itself."""
+        """Return itself as the cursor."""
         return self
 
     def __enter__(self) -> Self:
@@ -106,26 +106,26 @@ class FakeConnection:
         return None
 
     def execute(self, statement: str, _parameters: Any) -> None:
-        """Take a statement."""
+        """Record a statement."""
         self.statements.append(statement)
 
     def fetchall(self) -> Sequence[tuple[Any, ...]]:
-        """Return one row of a statement that changes rows, else none."""
+        """Return one row after an INSERT, otherwise none."""
         return [(1,)] if self.statements[-1].startswith("INSERT") else []
 
 
 class FakeRegistry:
-    """At first the narrow batch is live; somebody publishes the wide one once the view was replaced."""
+    """Show the narrow batch as live until the view is replaced, then the wide one."""
 
     def __init__(self, connection: FakeConnection) -> None:
         self.connection = connection
 
     def live(self) -> int:
-        """Return the newest sequence."""
+        """Return the sequence of the newest publication."""
         return 2 if any("VIEW" in statement for statement in self.connection.statements) else 1
 
     def pointer(self, model: str, _region: str) -> LivePointer:
-        """Return home's pointer."""
+        """Return the home region's pointer."""
         return LivePointer(model=model, batch_id=f"batch {self.live()}", sequence=self.live())
 
     def batch(self, model: str, batch_id: str) -> BatchRecord:
@@ -138,12 +138,12 @@ class FakeRegistry:
         return PublicationEntry(model=model, sequence=sequence, action="publish", serving=text)
 
     def publications(self, *_: Any, **__: Any) -> list[PublicationEntry]:
-        """Return no entry: the projection is not what this is about."""
+        """Return no entries, because these tests are only about the view."""
         return []
 
 
-def test_a_publication_meanwhile_is_followed_too() -> None:
-    """Of two that replace the view at once, the last one shows what is live then."""
+def test_view_follows_publication_during_its_update() -> None:
+    """The view is replaced again for a batch that went live meanwhile."""
     connection = FakeConnection()
     WarehouseSession(connection).follow(FakeRegistry(connection), "model", "us-east-1")  # type: ignore[arg-type]
     views = [statement for statement in connection.statements if "VIEW" in statement]
@@ -151,18 +151,18 @@ def test_a_publication_meanwhile_is_followed_too() -> None:
 
 
 class RestlessRegistry(FakeRegistry):
-    """Somebody publishes each time that it is asked."""
+    """Show a new publication at each call."""
 
     asked = 0
 
     def live(self) -> int:
-        """Return the newest sequence, for some hundred questions."""
+        """Return a higher sequence at each call, up to 300."""
         self.asked += 1
         return min(self.asked, 300)
 
 
-def test_the_view_does_not_follow_for_ever() -> None:
-    """Whoever publishes without a pause keeps no run, which says so in place of going on."""
+def test_view_update_gives_up_after_ten_publications() -> None:
+    """Continuous publications end the update with an error instead of an endless loop."""
     connection = FakeConnection()
     registry: Any = RestlessRegistry(connection)
     with pytest.raises(PublicationsMoveError, match="each of 10 updates"):
@@ -171,7 +171,7 @@ def test_the_view_does_not_follow_for_ever() -> None:
 
 @dataclass
 class CountedSession(WarehouseSession):
-    """A session in whose projection there is nothing to do by the count."""
+    """A session whose projection is up to date by its counts."""
 
     counts: dict[str, tuple[int, int]]
     _connection: FakeConnection
@@ -182,7 +182,7 @@ class CountedSession(WarehouseSession):
 
 
 class FollowedWarehouse:
-    """Snowflake with the second of two publications of each model, and whatever view."""
+    """A Snowflake that has both publications of each model, with any view."""
 
     def __init__(self, models: Sequence[str]) -> None:
         self.models = models
@@ -190,25 +190,25 @@ class FollowedWarehouse:
 
     @contextmanager
     def quick_session(self) -> Iterator[WarehouseSession]:
-        """Open a session that is in step by its count."""
+        """Open a session with an up-to-date projection."""
         yield CountedSession(dict.fromkeys(self.models, (2, 2)), self.connection)
 
     def replaced_views(self) -> int:
-        """Return how often a view was replaced since this was asked last."""
+        """Return how many views were replaced since the last call."""
         statements, self.connection.statements = self.connection.statements, []
         return sum("VIEW" in statement for statement in statements)
 
 
 class LiveRegistry(FakeRegistry):
-    """The wide batch is live."""
+    """Show the wide batch as live."""
 
     def live(self) -> int:
-        """Return the newest sequence."""
+        """Return the wide batch's sequence."""
         return 2
 
 
-def test_views_of_an_earlier_batch_are_replaced_in_time() -> None:
-    """Whoever died between two looks left one; the comparison of all finds it, some models to a tick."""
+def test_outdated_views_are_replaced_a_few_per_tick() -> None:
+    """Six hours or more after the last complete comparison, each tick replaces at most MAX_VIEWS."""
     names = [f"model_{number:02}" for number in range(2 * MAX_VIEWS + 5)]
     models = [
         ServedModel(name=name, partitions=dg.StaticPartitionsDefinition(["a"]), items_life=timedelta(days=90))

@@ -1,4 +1,4 @@
-"""What a person sees of a batch beside its publication, and what nobody sees of sensitive columns."""
+"""The publication summarizes its batch for people, without values of sensitive columns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.stack
-def test_the_publication_shows_what_a_person_wants_to_know(platform: Platform) -> None:
-    """Counts, bytes, durations, write units, cost, links, drift, a picture and sample rows."""
+def test_publication_summarizes_its_batch(platform: Platform) -> None:
+    """It shows counts, bytes, durations, write units, costs, links, drift, a distribution and sample rows."""
     model = LoadedModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", columns=COLUMNS))
     model.loaded_batch(rows(range(100)), partition="2013-01-31")
     materialized(model, partition="2013-01-31")
@@ -56,8 +56,8 @@ def test_the_publication_shows_what_a_person_wants_to_know(platform: Platform) -
 
 
 @pytest.mark.stack
-def test_nothing_of_a_sensitive_column_is_shown(platform: Platform) -> None:
-    """Neither its values nor its picture; nor the entities where the key itself is sensitive."""
+def test_sensitive_columns_are_not_shown(platform: Platform) -> None:
+    """Neither values nor distributions of sensitive columns appear, even if the key is sensitive."""
     columns = [{**column, "sensitive": column["name"] != "likely"} for column in COLUMNS]
     model = LoadedModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", columns=columns))
     secret = [("SECRET-PERSON", 77.25, True, 31337.5), *rows(range(100))]

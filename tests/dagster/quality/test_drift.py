@@ -1,4 +1,4 @@
-"""The stability index, and what a model's rules say of what was counted."""
+"""The stability index and the findings of quality rules are computed from counts."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from model_declaration.quality import Quality
 from prediction_contract.rows.drift import Distribution, bins_for, distinct_edges, stability_index
 
 
-def test_equal_shares_have_not_moved() -> None:
-    """A batch of another size with the same shares has the index 0."""
+def test_equal_shares_have_index_zero() -> None:
+    """Only shares count, not the size of the batch."""
     assert stability_index(Distribution((10, 20, 30), 4), Distribution((5, 10, 15), 2)) == 0
 
 
-def test_the_index_is_that_of_the_textbook() -> None:
-    """Half and half become a quarter and three quarters: (0.25-0.5) ln 0.5 + (0.75-0.5) ln 1.5."""
+def test_stability_index_matches_textbook_formula() -> None:
+    """Half and half to one and three quarters: (0.25-0.5) ln 0.5 + (0.75-0.5) ln 1.5."""
     index = stability_index(Distribution((50, 50), 0), Distribution((25, 75), 0))
     assert index == pytest.approx(0.27465, abs=1e-5)
 
 
-def test_nulls_that_appear_are_a_move() -> None:
-    """They are a bin of their own, and one that was empty does not make the index infinite."""
+def test_new_nulls_raise_the_index() -> None:
+    """Nulls are a bin, and a bin that was empty does not make the index infinite."""
     index = stability_index(Distribution((50, 50), 0), Distribution((40, 40), 20))
     assert 0.2 < index < 3
     assert stability_index(Distribution((), 0), Distribution((5,), 0)) == 0
 
 
-def test_counts_up_to_edges_become_counts_of_bins() -> None:
-    """Everything above the last edge is the last bin, and rows without a value are none of them."""
+def test_cumulative_counts_become_bins() -> None:
+    """Rows above the last edge form the last bin, and nulls are counted apart."""
     assert Distribution.of_cumulative([3, 7], 10, 12) == Distribution((3, 4, 3), 2)
     assert Distribution.of_cumulative([], 10, 10) == Distribution((10,), 0)
 
 
 @pytest.mark.parametrize(("rows", "bins"), [(0, 0), (39, 0), (40, 2), (199, 9), (10**9, 10)])
-def test_bins_are_as_many_as_rows_can_fill(rows: int, bins: int) -> None:
-    """With a handful of rows nothing is judged."""
+def test_number_of_bins_depends_on_rows(rows: int, bins: int) -> None:
+    """Fewer than 40 rows have no bins, and there are never more than ten."""
     assert bins_for(rows) == bins
 
 
-def test_an_edge_stands_once() -> None:
-    """A column of few values has the same quantile several times, and an empty one has none."""
+def test_equal_edges_are_merged() -> None:
+    """Repeated quantiles give one edge, and a missing quantile gives none."""
     assert distinct_edges([1.0, 1.0, 2.0, None]) == (1.0, 2.0)
 
 
-def test_the_gravest_threshold_that_is_reached_counts() -> None:
-    """A column's own thresholds take the place of the model's."""
+def test_most_severe_reached_threshold_counts() -> None:
+    """A column's own thresholds replace the model's."""
     quality = Quality.model_validate(
         {"drift": {"warn": 0.1, "block": 0.5, "columns": [{"column": "calm", "warn": 5}]}}
     )
@@ -68,8 +68,8 @@ def test_the_gravest_threshold_that_is_reached_counts() -> None:
     assert [finding.level for finding in drift_findings(judged)] == [Level.BLOCK, Level.WARN]
 
 
-def test_bounds_and_shares_are_met_where_they_are_reached() -> None:
-    """The null rate, the rows and the coverage that a rule states are still allowed."""
+def test_values_at_a_limit_pass() -> None:
+    """The declared null rate, row ratios and coverage are still allowed."""
     quality = Quality.model_validate(
         {
             "columns": [{"column": "a", "null_rate": "0.1", "unique": True}],
@@ -97,8 +97,8 @@ def test_bounds_and_shares_are_met_where_they_are_reached() -> None:
     assert found(0, 21, 0) == [Level.BLOCK, Level.BLOCK]
 
 
-def test_a_picture_holds_no_markup_of_others() -> None:
-    """What stands in a name is shown as text."""
+def test_distribution_image_escapes_names() -> None:
+    """Names with markup are shown as text."""
     svg = distribution_svg("a<b", ("0", "1"), Series('"><script>', Distribution((1, 2, 3), 0)), None)
     assert "<script" not in svg
     assert svg.count("<rect") == 3
@@ -107,8 +107,8 @@ def test_a_picture_holds_no_markup_of_others() -> None:
 
 
 @pytest.mark.parametrize(("shared", "hints"), [(0, True), (1, False)])
-def test_a_batch_without_any_shared_entity_hints_at_dated_ids(shared: int, *, hints: bool) -> None:
-    """Where ids carry a date, every batch has entities of its own, and the rule can only block."""
+def test_batch_without_shared_entities_hints_at_dated_ids(shared: int, *, hints: bool) -> None:
+    """If entity ids contain a date, no batch shares entities and the rule can only block."""
     quality = Quality.model_validate({"coverage": {}})
     facts = BatchFacts(rows=100, columns={}, live_rows=100, shared_entities=shared)
     (finding,) = comparison_findings(quality, facts)

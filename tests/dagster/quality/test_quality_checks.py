@@ -1,4 +1,4 @@
-"""The model's own rules, applied to batches in the Snowflake stand-in beside a live one."""
+"""Quality rules are applied to batches in the Snowflake stand-in and compared with the live batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Found = dict[str, dg.AssetCheckEvaluation]
 
 @pytest.fixture
 def model_with(platform: Platform) -> Callable[..., LoadedModel]:
-    """Return a function that declares a model with these quality rules."""
+    """Return a function that makes a model with the given quality rules."""
 
     def make(**quality: Any) -> LoadedModel:
         name = f"m{uuid.uuid4().hex[:12]}"
@@ -38,7 +38,7 @@ def model_with(platform: Platform) -> Callable[..., LoadedModel]:
 
 
 def checked(model: LoadedModel, batch_id: str) -> Found:
-    """Run the checks of a batch, and return what each found."""
+    """Run the quality checks of a batch, and return the evaluations by name."""
     definitions = dg.Definitions(
         assets=[tables_asset(model.declaration, model.partitions)],
         asset_checks=[quality_checks(model.declaration)],
@@ -56,14 +56,14 @@ def checked(model: LoadedModel, batch_id: str) -> Found:
 
 
 def live_batch(model: LoadedModel, content: list[Any]) -> str:
-    """Make a batch with these rows live."""
+    """Publish a batch with these rows."""
     batch_id = model.loaded_batch(content, partition="2013-01-31")
     publisher(model).publish(batch_id, request(), "{}")
     return batch_id
 
 
-def test_a_batch_that_keeps_its_rules_passes(model_with: Callable[..., LoadedModel]) -> None:
-    """Without a live batch only the rules of its columns apply."""
+def test_batch_within_its_rules_passes(model_with: Callable[..., LoadedModel]) -> None:
+    """Without a live batch only the rules for columns apply."""
     model = model_with(
         columns=[{"column": "score", "minimum": 0, "maximum": 99, "null_rate": 0.1}], rows={}, coverage={}
     )
@@ -91,10 +91,10 @@ def test_a_batch_that_keeps_its_rules_passes(model_with: Callable[..., LoadedMod
         ({"unique": True}, ("E0", 5, True, 1.0), "100 different values in 101 rows"),
     ],
 )
-def test_a_broken_rule_is_told_and_kept(
+def test_broken_rule_blocks_and_is_recorded(
     model_with: Callable[..., LoadedModel], rule: dict[str, Any], bad: Any, words: str
 ) -> None:
-    """The check fails as an error, which blocks, and the registry keeps the reason."""
+    """The check fails as an error, and the registry keeps the reason."""
     model = model_with(columns=[{"column": "score", **rule}])
     batch_id = model.loaded_batch([*rows(range(100)), bad])
     found = checked(model, batch_id)["quality"]
@@ -103,8 +103,8 @@ def test_a_broken_rule_is_told_and_kept(
     assert words in str(model.record(batch_id).check_faults)
 
 
-def test_rows_and_entities_are_held_against_the_live_batch(model_with: Callable[..., LoadedModel]) -> None:
-    """Too few rows block; entities that are missing warn, and block below the lower threshold."""
+def test_rows_and_entities_are_compared_with_live_batch(model_with: Callable[..., LoadedModel]) -> None:
+    """Too few rows block; missing entities warn, or block below the lower threshold."""
     model = model_with(rows={"at_least": 0.5}, coverage={"warn": 0.9, "block": 0.3}, drift={"warn": None})
     live = live_batch(model, rows(range(100)))
     cases = {
@@ -123,8 +123,8 @@ def test_rows_and_entities_are_held_against_the_live_batch(model_with: Callable[
     assert told["few rows"].metadata["compared_with"].value == live
 
 
-def test_values_that_moved_warn_or_block_by_column(model_with: Callable[..., LoadedModel]) -> None:
-    """A shift of the score warns, one of the boolean blocks, and the same values do neither."""
+def test_drift_warns_or_blocks_per_column(model_with: Callable[..., LoadedModel]) -> None:
+    """A shifted score warns, a changed boolean blocks, and unchanged values pass."""
     model = model_with(drift={"warn": 0.25, "columns": [{"column": "likely", "block": 1.0}]})
     live_batch(model, rows(range(400)))
     same = checked(model, model.loaded_batch(rows(range(400), prefix="F")))["drift"]
@@ -139,8 +139,8 @@ def test_values_that_moved_warn_or_block_by_column(model_with: Callable[..., Loa
     assert "likely" in str(model.record(turned_batch).check_faults)
 
 
-def test_a_new_version_drifts_by_design(model_with: Callable[..., LoadedModel]) -> None:
-    """Beside a live batch of another version a shift warns and says so; beside one of its own it blocks."""
+def test_drift_only_warns_for_another_model_version(model_with: Callable[..., LoadedModel]) -> None:
+    """Compared with a live batch of its own version the same shift blocks."""
     model = model_with(drift={"block": 1.0})
     live_batch(model, rows(range(400)))
     shifted = rows(range(400), shift=50)
@@ -156,8 +156,8 @@ def test_a_new_version_drifts_by_design(model_with: Callable[..., LoadedModel]) 
     assert "score" in str(model.record(own).check_faults)
 
 
-def test_too_few_rows_tell_nothing_of_drift(model_with: Callable[..., LoadedModel]) -> None:
-    """A handful of rows differs by chance, and no alarm is made of it."""
+def test_few_rows_are_not_judged_for_drift(model_with: Callable[..., LoadedModel]) -> None:
+    """A small batch differs by chance, so it passes."""
     model = model_with()
     live_batch(model, rows(range(20)))
     found = checked(model, model.loaded_batch(rows(range(20), shift=500)))["drift"]
@@ -165,8 +165,8 @@ def test_too_few_rows_tell_nothing_of_drift(model_with: Callable[..., LoadedMode
     assert "drift" not in found.metadata
 
 
-def test_pictures_show_no_sensitive_column(model_with: Callable[..., LoadedModel]) -> None:
-    """A picture of each other measured column is embedded; the sensitive one's index alone is told."""
+def test_distributions_omit_sensitive_columns(model_with: Callable[..., LoadedModel]) -> None:
+    """Only the drift index of a sensitive column is shown."""
     model = model_with()
     live = live_batch(model, rows(range(100)))
     metadata = checked(model, model.loaded_batch(rows(range(100), shift=10)))["drift"].metadata
