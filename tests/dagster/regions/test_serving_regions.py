@@ -1,4 +1,4 @@
-"""Serving regions on real global tables: each follows home once its replica was found to be whole."""
+"""A serving region follows home only after its replica of a real global table was verified."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ROWS = 20
 
 
 class ReplicatedModel:
-    """A model whose online table has a replica in another region; its batches are really in DynamoDB."""
+    """A model whose online table has a replica in another region and items in DynamoDB."""
 
     def __init__(self, small: SmallModel, instance: dg.DagsterInstance) -> None:
         self.small = small
@@ -78,7 +78,7 @@ class ReplicatedModel:
         return batch_id
 
     def load(self, batch_id: str, expire_at: datetime) -> None:
-        """Write the batch's items, leave the report, and let the registry call the load verified."""
+        """Write the batch's items and its report, and verify the load in the registry."""
         small, registry = self.small, self.platform.registry
         for line in self.lines:
             assert line.row is not None
@@ -115,18 +115,18 @@ class ReplicatedModel:
         registry.carry_out(lambda: verify_load(small.record(batch_id), evidence, now=now(), retention=DAYS))
 
     def publish(self, batch_id: str) -> None:
-        """Make a batch live at home."""
+        """Make a batch live in the home region."""
         publisher(self.small).publish(batch_id, request(), "{}")
 
     def follower(self, **changes: Any) -> RegionFollower:
-        """Return what lets the region follow."""
+        """Return the region's follower, with some attributes changed."""
         made = follower(self.platform, self.small.name, REGION)
         return RegionFollower(
             **{name: getattr(made, name) for name in RegionFollower.__dataclass_fields__} | changes
         )
 
     def served(self) -> tuple[str | None, int] | None:
-        """Return what the region's pointer says."""
+        """Return batch and sequence of the region's pointer."""
         pointer = self.platform.registry.pointer(self.small.name, REGION)
         return (pointer.batch_id, pointer.sequence) if pointer else None
 
@@ -135,7 +135,7 @@ class ReplicatedModel:
         return {"entity_id": {"S": f"E{number}"}, "batch_id": {"S": batch_id}}
 
     def requests(self, *, later: timedelta = timedelta(0), beside: str = "") -> list[dg.RunRequest]:
-        """Return what the sensor asks for, some time from now; another model may be served beside."""
+        """Return the sensor's run requests at some time from now, with another model beside if named."""
         models = [
             ServedModel(name=name, partitions=self.small.partitions, items_life=timedelta(days=90))
             for name in (beside, self.small.name)
@@ -147,15 +147,15 @@ class ReplicatedModel:
 
 @pytest.fixture
 def replicated(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicatedModel]:
-    """A model with a replica, in a deployment that serves from two regions."""
+    """Yield a model with a replica, in a deployment that serves from two regions."""
     monkeypatch.setenv("MLPIPE_SERVING_REGIONS", f"us-east-1 {REGION}")
     platform = Platform()
     with dg.DagsterInstance.ephemeral() as instance:
         yield ReplicatedModel(SmallModel(platform, small_model.declaration), instance)
 
 
-def test_a_region_follows_once_its_replica_is_whole(replicated: ReplicatedModel) -> None:
-    """It is verified, its pointer moves to home's sequence, and then there is nothing to do."""
+def test_region_follows_once_its_replica_is_complete(replicated: ReplicatedModel) -> None:
+    """The replica is verified, the pointer moves to home's sequence, and no further run is requested."""
     batch_id = replicated.batch()
     replicated.publish(batch_id)
     assert replicated.served() is None
@@ -168,8 +168,8 @@ def test_a_region_follows_once_its_replica_is_whole(replicated: ReplicatedModel)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "altered"])
-def test_a_replica_that_lacks_a_row_is_not_followed(replicated: ReplicatedModel, spoil: str) -> None:
-    """Home serves it all the same; after a while the region is an alarm, and it follows when it is mended."""
+def test_incomplete_replica_does_not_become_live(replicated: ReplicatedModel, spoil: str) -> None:
+    """Home keeps serving, the delay grows beyond the alarm, and the region follows once it is repaired."""
     batch_id = replicated.batch()
     if spoil == "missing":
         replicated.replica.delete_item(TableName=replicated.table, Key=replicated.key(batch_id, 7))
@@ -191,8 +191,8 @@ def test_a_replica_that_lacks_a_row_is_not_followed(replicated: ReplicatedModel,
     assert replicated.follower().follow().step is FollowStep.FOLLOWED
 
 
-def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> None:
-    """After a re-load the region is verified again, by items that live as long as the re-load's."""
+def test_region_is_verified_again_after_a_reload(replicated: ReplicatedModel) -> None:
+    """An item of the earlier load makes the replica incomplete."""
     batch_id = replicated.batch()
     replicated.publish(batch_id)
     replicated.follower().follow()
@@ -207,13 +207,13 @@ def test_items_of_an_earlier_load_do_not_count(replicated: ReplicatedModel) -> N
     assert replicated.small.record(batch_id).verified_regions == {REGION}
 
 
-def test_a_publication_during_the_count_is_not_mixed_up(replicated: ReplicatedModel) -> None:
-    """The region does not move to what home served when the count began."""
+def test_publication_during_the_count_is_noticed(replicated: ReplicatedModel) -> None:
+    """The region does not move to the batch that home served when the count began."""
     first, second = replicated.batch("2013-01-31"), replicated.batch()
     replicated.publish(first)
 
     class Meanwhile:
-        """A fake at the edge: while the replica is counted, home publishes another batch."""
+        """Publish another batch at home while the replica is counted."""
 
         def __getattr__(self, name: str) -> Any:
             if replicated.platform.registry.publications(replicated.small.name, after=1) == []:
@@ -226,8 +226,8 @@ def test_a_publication_during_the_count_is_not_mixed_up(replicated: ReplicatedMo
     assert replicated.served() == (second, 2)
 
 
-def test_the_run_that_the_sensor_asks_for_moves_the_region(replicated: ReplicatedModel) -> None:
-    """The job shows what became of it, beside the publication."""
+def test_requested_run_moves_the_region(replicated: ReplicatedModel) -> None:
+    """The job moves the pointer and reports the outcome as an observation of the publication."""
     batch_id = replicated.batch()
     replicated.publish(batch_id)
     (wanted,) = replicated.requests()
@@ -241,8 +241,8 @@ def test_the_run_that_the_sensor_asks_for_moves_the_region(replicated: Replicate
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["at_first", "late"])
-def test_a_region_that_stays_late_is_a_failed_run(replicated: ReplicatedModel, *, is_late: bool) -> None:
-    """Within the time a replica normally takes, the run succeeds and says what is missing; then it is red."""
+def test_run_for_a_late_region_fails(replicated: ReplicatedModel, *, is_late: bool) -> None:
+    """The run reports missing rows and succeeds at first; once the region is too late, it fails."""
     batch_id = replicated.batch()
     replicated.replica.delete_item(TableName=replicated.table, Key=replicated.key(batch_id, 7))
     since = ALARM_AFTER * 2 if is_late else timedelta(0)
@@ -267,12 +267,12 @@ def test_a_region_that_stays_late_is_a_failed_run(replicated: ReplicatedModel, *
     assert metadata["step"].value == "incomplete"
     assert REGION in str(metadata["faults"].value)
     assert replicated.served() is None
-    # The sensor asks again until it follows.
+    # The sensor requests runs until the region has followed.
     assert len(replicated.requests()) == 1
 
 
-def test_no_run_is_asked_for_beside_one_that_is_under_way(replicated: ReplicatedModel) -> None:
-    """However long it takes; one that has ended without success is followed by another in its time."""
+def test_region_gets_no_second_run_for_the_same_batch(replicated: ReplicatedModel) -> None:
+    """A running follow is not repeated; a failed one is, and a newer batch gets its own run."""
     replicated.publish(replicated.batch("2013-01-31"))
     (wanted,) = replicated.requests()
     run = replicated.instance.add_run(
@@ -291,8 +291,8 @@ def test_no_run_is_asked_for_beside_one_that_is_under_way(replicated: Replicated
     assert again.run_key != other.run_key
 
 
-def test_a_model_that_cannot_be_read_keeps_no_other_from_following(replicated: ReplicatedModel) -> None:
-    """It is named once no other has anything to do."""
+def test_unreadable_model_does_not_block_other_regions(replicated: ReplicatedModel) -> None:
+    """The tick fails and names it only when no other model needs a run."""
     replicated.publish(replicated.batch())
     broken = replicated.small.unreadable_model()
     assert len(replicated.requests(beside=broken)) == 1
@@ -301,8 +301,8 @@ def test_a_model_that_cannot_be_read_keeps_no_other_from_following(replicated: R
         replicated.requests(beside=broken)
 
 
-def test_a_hold_leaves_no_region_behind(replicated: ReplicatedModel) -> None:
-    """It serves the same batch since the same moment; only its sequence is late, which alarms nobody."""
+def test_hold_does_not_make_a_region_late(replicated: ReplicatedModel) -> None:
+    """The region still serves home's batch, so only its sequence has to follow."""
     replicated.publish(replicated.batch())
     replicated.follower().follow()
     pointer = replicated.platform.registry.pointer(replicated.small.name, REGION)

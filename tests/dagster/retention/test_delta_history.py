@@ -1,4 +1,4 @@
-"""Batches leave the Delta table beside scoring jobs that commit to it, and neither loses a row."""
+"""Batches are removed from the Delta table while scoring jobs commit to it, and no row is lost."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ COMMITS = 5
 
 @pytest.fixture
 def swept(platform: Platform, model: ModelDeclaration) -> SweptModel:
-    """A model on the platform without batches."""
+    """Make a model without batches on the platform."""
     return SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
 
 
 def history(swept: SweptModel, **changes: Any) -> DeltaHistory:
-    """Return the model's Delta table as the sweep sees it."""
+    """Return the model's Delta table as the retention sweep uses it."""
     return DeltaHistory(swept.platform.settings.data_bucket, swept.name, lambda: swept.options, **changes)
 
 
-def test_batches_leave_while_others_are_committed(swept: SweptModel) -> None:
-    """One commit after the other by either side: in the end exactly the new batches are there."""
+def test_batches_are_removed_during_commits_of_others(swept: SweptModel) -> None:
+    """After concurrent removals and commits the table holds exactly the new batches."""
     old = [swept.batch_id() for _ in range(COMMITS)]
     new = [swept.batch_id() for _ in range(COMMITS)]
     for batch_id in old:
@@ -48,7 +48,7 @@ def test_batches_leave_while_others_are_committed(swept: SweptModel) -> None:
                 try:
                     swept.commit(batch_id)
                 except CommitFailedError:
-                    # As the scoring job does.
+                    # The scoring job also retries after a conflict.
                     continue
                 except Exception as error:  # noqa: BLE001  # handed to the test
                     failures.append(error)
@@ -63,8 +63,8 @@ def test_batches_leave_while_others_are_committed(swept: SweptModel) -> None:
     assert swept.in_newest_version() == set(new)
 
 
-def test_removing_again_commits_nothing(swept: SweptModel) -> None:
-    """A sweep that is repeated leaves no entry in the table's log."""
+def test_second_removal_commits_nothing(swept: SweptModel) -> None:
+    """A repeated sweep does not add a version to the table."""
     gone, kept = swept.batch_id(), swept.batch_id()
     for batch_id in (gone, kept):
         swept.commit(batch_id)
@@ -74,8 +74,8 @@ def test_removing_again_commits_nothing(swept: SweptModel) -> None:
     assert deltalake.DeltaTable(swept.table, storage_options=swept.options).version() == before
 
 
-def test_each_call_asks_for_credentials_anew(swept: SweptModel) -> None:
-    """A sweep deletes for hours before it comes to Delta: those of its start may have expired by then."""
+def test_each_call_gets_new_credentials(swept: SweptModel) -> None:
+    """A sweep can delete for hours, so the credentials of its start may have expired."""
     kept = swept.batch_id()
     swept.commit(kept)
     asked: list[dict[str, str]] = []
@@ -92,17 +92,15 @@ def test_each_call_asks_for_credentials_anew(swept: SweptModel) -> None:
     assert len(asked) == 3
 
 
-def test_a_model_without_a_table_has_no_history(swept: SweptModel) -> None:
-    """Before the first batch was scored there is nothing to remove."""
+def test_delta_history_exists_after_the_first_commit(swept: SweptModel) -> None:
+    """Before the first scored batch there is no table."""
     assert not history(swept).exists()
     swept.commit(swept.batch_id())
     assert history(swept).exists()
 
 
-def test_a_table_that_others_keep_changing_is_an_error_in_words(
-    swept: SweptModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The wait ends, and the error says that the sweep may be run again."""
+def test_removal_gives_up_on_a_busy_table(swept: SweptModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its patience the error tells how long it tried and to run the sweep again."""
     batch_id = swept.batch_id()
     swept.commit(batch_id)
 

@@ -1,4 +1,4 @@
-"""Batches whose time is over leave Snowflake and S3, and nothing else does; a sweep may die anywhere."""
+"""Expired batches, and nothing else, leave Snowflake and S3, even if a sweep dies at any point."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def swept(platform: Platform, model: ModelDeclaration) -> SweptModel:
-    """A model on the platform without batches."""
+    """Make a model without batches on the platform."""
     return SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
 
 
-def test_superseded_batches_leave_and_the_live_one_and_the_one_before_stay(swept: SweptModel) -> None:
-    """Rows, parts, quarantine and Delta files go; what went is counted, and its manifest stays to be told."""
+def test_sweep_deletes_superseded_batches_except_the_newest(swept: SweptModel) -> None:
+    """Rows, files and Delta files are deleted and counted; the manifest and the kept batches stay."""
     first, second, previous, live = swept.released(4)
     done = swept.sweep()
     assert [batch.record.batch_id for batch in done.retired] == [first, second]
@@ -58,24 +58,24 @@ def test_superseded_batches_leave_and_the_live_one_and_the_one_before_stay(swept
     assert swept.sweep().retired == []
 
 
-def test_nothing_leaves_before_its_time(swept: SweptModel) -> None:
-    """A batch is kept as long as the model declares, from the moment it was superseded."""
+def test_batch_is_kept_until_its_retention_ends(swept: SweptModel) -> None:
+    """A superseded batch is complete the day before its 30 days are over."""
     first, *_ = swept.released(3)
     assert swept.sweep(clock=lambda: now() + timedelta(days=29)).retired == []
     assert swept.holds(first) == WHOLE
     assert swept.record(first).load_state == LoadState.VERIFIED
 
 
-def test_batches_that_were_never_published_leave_too(swept: SweptModel) -> None:
-    """History that was only loaded is kept as long, and no longer."""
+def test_unpublished_batch_expires_too(swept: SweptModel) -> None:
+    """A batch that was only loaded is deleted after the same retention."""
     _, live = swept.released(2)
     unpublished = swept.stored_batch()
     assert [batch.record.batch_id for batch in swept.sweep().retired] == [unpublished]
     assert (swept.holds(unpublished), swept.holds(live)) == (GONE, WHOLE)
 
 
-def test_delta_files_stay_for_readers_of_earlier_versions_for_a_while(swept: SweptModel) -> None:
-    """The rows leave the newest version at once, their files with a later sweep's vacuum."""
+def test_delta_files_stay_for_readers_of_older_versions(swept: SweptModel) -> None:
+    """The rows leave the newest version at once; a later sweep vacuums the files."""
     first, *_ = swept.released(3)
     done = swept.sweep(vacuum_after=timedelta(days=7))
     assert (done.delta_files, done.vacuumed_files) == (1, 0)
@@ -86,21 +86,21 @@ def test_delta_files_stay_for_readers_of_earlier_versions_for_a_while(swept: Swe
     assert swept.holds(first) == GONE
 
 
-def test_a_file_that_a_kept_batch_names_is_not_vacuumed(swept: SweptModel) -> None:
-    """A second attempt's commit removed the first one's file, and the first wrote the manifest."""
+def test_file_named_by_a_kept_batch_is_not_vacuumed(swept: SweptModel) -> None:
+    """It stays although a second attempt's commit removed it from the table."""
     first, previous, live = swept.released(3)
     _, orphans = swept.commit(live)
     swept.commit(live)
     done = swept.sweep()
     assert [batch.record.batch_id for batch in done.retired] == [first]
-    # The first batch's file, and that of an attempt whose work nobody names.
+    # One file is the first batch's, the other that of an attempt that no manifest names.
     assert done.vacuumed_files == 2
     assert swept.platform.bucket.look(f"predictions/{swept.name}/delta/{orphans[0]}") is None
     assert (swept.holds(live), swept.holds(previous)) == (WHOLE, WHOLE)
 
 
-def test_a_batch_that_was_never_loaded_holds_no_other_up_and_keeps_its_files(swept: SweptModel) -> None:
-    """Sweeps no longer begin at it after a month; somebody may load it all the same."""
+def test_batch_never_loaded_does_not_block_sweeps_and_keeps_its_files(swept: SweptModel) -> None:
+    """After a month sweeps start after it, and its files stay because it may still be loaded."""
     batch_id = swept.batch_id()
     version, files = swept.commit(batch_id)
     swept.registered_batch(batch_id=batch_id, delta_version=version, delta_files=files)
@@ -117,8 +117,8 @@ def test_a_batch_that_was_never_loaded_holds_no_other_up_and_keeps_its_files(swe
     assert swept.platform.bucket.look(f"predictions/{swept.name}/delta/{files[0]}") is not None
 
 
-def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
-    """An attempt that died before its commit has left a file that no version of the table knows."""
+def test_uncommitted_file_is_vacuumed(swept: SweptModel) -> None:
+    """A file of an attempt that died before its commit is deleted once it is old enough."""
     first, *_ = swept.released(3)
     bucket = swept.platform.bucket
     died = data_file_path(swept.batch_id(), 1, "share-00000", 0)
@@ -127,17 +127,17 @@ def test_a_file_that_was_never_committed_is_vacuumed(swept: SweptModel) -> None:
     kept = swept.sweep(clock=now, vacuum_after=timedelta(days=7))
     assert (kept.vacuumed_files, bucket.look(orphan) is None) == (0, False)
     done = swept.sweep(vacuum_after=timedelta(days=7))
-    # The first batch's file has only now left the table.
+    # The first batch's file left the table in this sweep, so it is too new to be vacuumed.
     assert (done.vacuumed_files, done.vacuumed_bytes) == (1, 4)
     assert bucket.look(orphan) is None
     assert swept.holds(first).delta_files == 1
 
 
 @pytest.mark.parametrize("replacement", [None, b"{}"])
-def test_a_done_file_that_is_gone_or_replaced_keeps_only_what_may_be_its_own(
+def test_missing_or_replaced_done_file_keeps_only_its_own_files(
     swept: SweptModel, replacement: bytes | None
 ) -> None:
-    """Files of retired batches go all the same; what attempts have left stays, and the registry tells why."""
+    """Files of retired batches are deleted, other files stay, and the registry names the reason."""
     first, _, live = swept.released(3)
     _, (orphan,) = swept.commit(live)
     swept.commit(live)
@@ -160,8 +160,8 @@ def test_a_done_file_that_is_gone_or_replaced_keeps_only_what_may_be_its_own(
     assert swept.holds(live) == WHOLE
 
 
-def test_a_batch_that_is_being_restored_is_left_alone(swept: SweptModel) -> None:
-    """A re-load that prolongs its life holds the claim; afterwards it is retained again, and may go live."""
+def test_batch_claimed_by_a_reload_is_kept(swept: SweptModel) -> None:
+    """Its rows and files stay, and it can become live after the claim is released."""
     first, second, third, live = swept.released(4)
     registry = swept.platform.registry
     later = now() + LATER
@@ -178,8 +178,8 @@ def test_a_batch_that_is_being_restored_is_left_alone(swept: SweptModel) -> None
     assert (swept.holds(first), swept.holds(live)) == (WHOLE, WHOLE)
 
 
-def test_a_batch_that_some_region_or_snowflake_still_shows_is_kept(swept: SweptModel) -> None:
-    """Each is named as the reason, and the batch leaves once they have moved on."""
+def test_batch_shown_by_a_region_or_snowflake_is_kept(swept: SweptModel) -> None:
+    """The reason is named, and the batch is deleted once both show a newer one."""
     first, *_ = swept.released(2)
     registry = swept.platform.registry
     registry.carry_out(lambda: confirm_region(swept.record(first), region=FAR, attempt=1))
@@ -211,8 +211,8 @@ def test_a_batch_that_some_region_or_snowflake_still_shows_is_kept(swept: SweptM
     assert first in [batch.record.batch_id for batch in swept.sweep(regions=(FAR,)).retired]
 
 
-def test_a_rollback_beside_the_sweep_keeps_its_target(swept: SweptModel) -> None:
-    """The sweep had seen that the batch's time is over; the rollback is quicker, and nothing is deleted."""
+def test_rollback_during_a_sweep_keeps_its_target(swept: SweptModel) -> None:
+    """The sweep had already found the batch expired, but deletes nothing of it."""
     first, *_ = swept.released(3)
     client, done = Stalled(swept.platform.client("dynamodb")), []
 
@@ -231,11 +231,11 @@ def test_a_rollback_beside_the_sweep_keeps_its_target(swept: SweptModel) -> None
 
 
 class KilledError(BaseException):
-    """The worker dies here: nothing of the sweep catches it."""
+    """Kill the worker: the sweep does not catch this."""
 
 
 class Deadly:
-    """A fake at the edge: counts what is asked of the stores, and dies once one of the calls has acted."""
+    """Record the calls of the stores, and raise KilledError after one of them."""
 
     def __init__(self, store: Any, dies_at: int, calls: list[str]) -> None:
         self._store, self._dies_at, self._calls = store, dies_at, calls
@@ -257,20 +257,20 @@ class Deadly:
 
 
 def deadly(sweep: RetentionSweep, dies_at: int, calls: list[str]) -> RetentionSweep:
-    """Return a sweep that dies after its n-th call of any store."""
+    """Return a sweep that is killed after its n-th call of a store."""
     names = ("registry", "bucket", "warehouse", "delta")
     return dataclasses.replace(
         sweep, **{name: Deadly(getattr(sweep, name), dies_at, calls) for name in names}
     )
 
 
-# Before the seventh call nothing was changed.
+# The first six calls change nothing.
 FIRST_CHANGE = 7
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_anywhere_is_finished_by_the_next(swept: SweptModel) -> None:
-    """After each call of a store in turn: the same end, and the kept batches are whole."""
+def test_next_sweep_finishes_a_killed_one(swept: SweptModel) -> None:
+    """Whichever call it is killed after, the batch is deleted and the kept batches are complete."""
     batches = swept.released(20)
     previous, live = batches[-2:]
     killed_after: list[str] = []
@@ -288,7 +288,7 @@ def test_a_sweep_that_was_killed_anywhere_is_finished_by_the_next(swept: SweptMo
         if swept.record(batch_id).cleared_at is None:
             swept.sweep(most_batches=1)
         else:
-            # It died while it vacuumed.
+            # It was killed during the vacuum.
             swept.sweep(most_batches=0)
         assert swept.holds(batch_id) == GONE, (killed_after, calls)
         record = swept.record(batch_id)
@@ -298,12 +298,12 @@ def test_a_sweep_that_was_killed_anywhere_is_finished_by_the_next(swept: SweptMo
     assert [swept.holds(batch_id) for batch_id in (previous, live)] == [WHOLE, WHOLE]
 
 
-def test_a_sweep_that_is_taken_for_dead_does_no_harm_when_it_wakes(swept: SweptModel) -> None:
-    """Another has finished its batch meanwhile; it deletes what is gone already, and clears nothing."""
+def test_slow_sweep_does_no_harm_after_another_took_over(swept: SweptModel) -> None:
+    """It finds nothing left to delete and leaves the cleared batch as it is."""
     first, previous, live = swept.released(3)
 
     class Sleepy:
-        """A fake at the edge: a bucket that is slow to list, while another sweep takes over."""
+        """Let another sweep finish before this bucket lists its objects."""
 
         def __getattr__(self, name: str) -> Any:
             if name == "below" and swept.record(first).cleared_at is None:
@@ -316,8 +316,8 @@ def test_a_sweep_that_is_taken_for_dead_does_no_harm_when_it_wakes(swept: SweptM
     assert swept.record(first).claim_token is None
 
 
-def test_a_batch_that_another_run_is_deleting_is_left_to_it(swept: SweptModel) -> None:
-    """Its claim names that run, which Dagster knows to be under way; once it has ended, another finishes."""
+def test_batch_claimed_by_a_running_sweep_is_kept(swept: SweptModel) -> None:
+    """Another sweep deletes it only after Dagster reports that run as ended."""
     first, *_ = swept.released(3)
     calls: list[str] = []
     with swept.warehouse.quick_session() as session:
@@ -332,12 +332,12 @@ def test_a_batch_that_another_run_is_deleting_is_left_to_it(swept: SweptModel) -
     assert swept.holds(first) == GONE
 
 
-def test_a_lost_answer_of_the_registry_keeps_no_batch(swept: SweptModel) -> None:
-    """The batch was retired under this sweep's own token, as the record tells."""
+def test_lost_registry_answer_does_not_keep_a_batch(swept: SweptModel) -> None:
+    """A repeated retirement is recognized by the sweep's own token, and the batch is deleted."""
     first, *_ = swept.released(3)
 
     class RetiredAlready:
-        """A fake at the edge: the transaction that retires is sent twice, as when its answer was lost."""
+        """Send the retiring transaction twice, as after a lost answer."""
 
         def __init__(self) -> None:
             self.client = swept.platform.client("dynamodb")
@@ -346,7 +346,7 @@ def test_a_lost_answer_of_the_registry_keeps_no_batch(swept: SweptModel) -> None
             return getattr(self.client, name)
 
         def transact_write_items(self, **arguments: Any) -> Any:
-            """Carry it out, and once more."""
+            """Carry out the transaction twice."""
             self.client.transact_write_items(**arguments)
             return self.client.transact_write_items(**arguments)
 

@@ -1,4 +1,4 @@
-"""The sensor of retention asks for one run a day where something is due, and the run shows what it freed."""
+"""The retention sensor requests at most one run per model and day, which reports what it freed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def look(
     small: SmallModel, cursor: str | None, moment: datetime, *others: str, **named: Any
 ) -> dg.SensorResult:
-    """Let the sensor look at the model, and at others that have no batch."""
+    """Run the sensor for the model and for others that have no batch."""
     models = [
         ServedModel(name=name, partitions=small.partitions, items_life=timedelta(days=90))
         for name in (small.name, *others)
@@ -49,7 +49,7 @@ def look(
 
 
 def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
-    """Return the runs that a tick asks for."""
+    """Return a tick's run requests."""
     return list(result.run_requests or ())
 
 
@@ -62,7 +62,7 @@ def released(small: SmallModel, count: int) -> list[str]:
 
 
 def retired(small: SmallModel, batch_id: str, moment: datetime) -> None:
-    """Let a batch be retired and cleared at a moment."""
+    """Retire and clear a batch at a moment."""
     registry = small.platform.registry
     registry.carry_out(
         lambda: retire(
@@ -79,8 +79,8 @@ def retired(small: SmallModel, batch_id: str, moment: datetime) -> None:
 
 
 @pytest.mark.stack
-def test_one_run_a_day_is_asked_for_where_a_batch_is_due(small_model: SmallModel) -> None:
-    """Not before, not twice a day, and again on the next day: a run that failed is followed by another."""
+def test_sensor_requests_one_run_per_day_if_a_batch_is_due(small_model: SmallModel) -> None:
+    """Nothing is requested before, and the next day gets a new run in case the first one failed."""
     released(small_model, 3)
     assert look(small_model, None, now()).run_requests == []
     due = now() + LATER
@@ -94,15 +94,15 @@ def test_one_run_a_day_is_asked_for_where_a_batch_is_due(small_model: SmallModel
 
 
 @pytest.mark.stack
-def test_the_live_batch_and_the_one_before_ask_for_nothing(small_model: SmallModel) -> None:
-    """However old they are, no run is started that would find nothing to do."""
+def test_live_and_previous_batch_request_no_run(small_model: SmallModel) -> None:
+    """No run starts for them however old they are, because it would find nothing to do."""
     released(small_model, 2)
     assert look(small_model, None, now() + 20 * LATER).run_requests == []
 
 
 @pytest.mark.stack
-def test_a_run_vacuums_what_a_retired_batch_has_left(small_model: SmallModel) -> None:
-    """A week after the batch was retired its Delta files come due, though no other batch may be."""
+def test_run_is_requested_to_vacuum_files_of_a_retired_batch(small_model: SmallModel) -> None:
+    """It is due a week after the retirement, even if no other batch is due."""
     first, *_ = released(small_model, 3)
     moment = now() + LATER
     retired(small_model, first, moment)
@@ -114,8 +114,8 @@ def test_a_run_vacuums_what_a_retired_batch_has_left(small_model: SmallModel) ->
 
 @pytest.mark.stack
 @pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"day": 1}'])
-def test_a_lost_cursor_costs_a_reading(small_model: SmallModel, cursor: str | None) -> None:
-    """Dagster makes no second run of the same key, so nothing is swept twice a day."""
+def test_lost_cursor_requests_the_same_run(small_model: SmallModel, cursor: str | None) -> None:
+    """The run key is that of the day, so Dagster does not start a second sweep."""
     released(small_model, 3)
     asked = look(small_model, cursor, now() + LATER)
     assert [wanted.run_key for wanted in asked.run_requests or ()] == [
@@ -124,8 +124,8 @@ def test_a_lost_cursor_costs_a_reading(small_model: SmallModel, cursor: str | No
 
 
 @pytest.mark.stack
-def test_a_tick_that_takes_long_is_gone_on_with(small_model: SmallModel) -> None:
-    """One model a tick is looked at at least; the next tick begins behind it."""
+def test_slow_tick_continues_with_the_next_model(small_model: SmallModel) -> None:
+    """Each tick examines at least one model, and the next one continues after it."""
     released(small_model, 3)
     moment = now() + LATER
     first = look(small_model, None, moment, "zz_later", seconds=-1)
@@ -146,10 +146,10 @@ def test_a_tick_that_takes_long_is_gone_on_with(small_model: SmallModel) -> None
         },
     ],
 )
-def test_a_record_that_cannot_be_read_holds_no_other_model_up(
+def test_unreadable_record_does_not_block_other_models(
     small_model: SmallModel, unreadable: dict[str, Any]
 ) -> None:
-    """The round goes on behind its model, whose publication shows why it was left out."""
+    """The damaged model gets an observation with the reason."""
     released(small_model, 3)
     damaged = "aa_damaged"
     small_model.platform.client("dynamodb").put_item(
@@ -164,8 +164,8 @@ def test_a_record_that_cannot_be_read_holds_no_other_model_up(
 
 
 @pytest.mark.stack
-def test_what_aws_refuses_ends_the_tick(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model is left out of the day's round because of it: the next tick begins at the same one."""
+def test_registry_outage_ends_the_tick(small_model: SmallModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tick fails, so its cursor does not skip a model."""
 
     def refused(*_: Any, **__: Any) -> None:
         raise RegistryUnavailableError("DynamoDB throttles", remedy="Run the step again")
@@ -176,10 +176,8 @@ def test_what_aws_refuses_ends_the_tick(small_model: SmallModel, monkeypatch: py
 
 
 @pytest.mark.stack
-def test_the_run_that_the_sensor_asks_for_shows_what_it_freed(
-    platform: Platform, model: ModelDeclaration
-) -> None:
-    """Each batch's rows and bytes stand beside its partition, the whole beside the publication."""
+def test_requested_run_reports_what_it_freed(platform: Platform, model: ModelDeclaration) -> None:
+    """Rows and bytes are shown at the batch's partition, totals at the publication."""
     swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
     first, previous, live = swept.released(3)
     swept.outlive(first)
@@ -195,7 +193,7 @@ def test_the_run_that_the_sensor_asks_for_shows_what_it_freed(
     assert int(str(of_batch.metadata["s3_bytes_freed"].value)) > 0
     assert of_sweep.metadata["batches_retired"].value == 1
     assert of_sweep.metadata["delta_files_removed"].value == 1
-    # Its Delta file stays a week longer for readers of earlier versions.
+    # The first batch's Delta file stays a week longer for readers of earlier versions.
     assert [swept.holds(each) for each in (first, previous, live)] == [
         Holdings(rows=0, objects=0, delta_files=1),
         WHOLE,
@@ -204,10 +202,10 @@ def test_the_run_that_the_sensor_asks_for_shows_what_it_freed(
 
 
 @pytest.mark.stack
-def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
+def test_failed_run_logs_its_deletions_and_the_next_one_finishes(
     platform: Platform, model: ModelDeclaration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scoring jobs committed first for too long: the batch's rows are gone, and the run's log says so."""
+    """If Delta stays busy, the log names the rows already deleted and the sensor requests another run."""
     swept = SweptModel(LoadedModel(platform, declaration(model.name, columns=COLUMNS)))
     first, *_ = swept.released(3)
     swept.outlive(first)
@@ -236,10 +234,8 @@ def test_a_failed_run_tells_what_it_deleted_and_the_next_one_finishes(
 
 
 @pytest.mark.stack
-def test_a_sweep_asks_dagster_whether_another_run_has_ended(
-    platform: Platform, model: ModelDeclaration
-) -> None:
-    """A run under way keeps its batch; one that has ended, or that Dagster has forgotten, does not."""
+def test_sweep_asks_dagster_whether_a_run_has_ended(platform: Platform, model: ModelDeclaration) -> None:
+    """A run in progress has not ended; a failed one and one unknown to Dagster have."""
     with dg.DagsterInstance.ephemeral() as instance, Warehouse(platform=platform).quick_session() as session:
         config = {"ops": {"retire_batches": {"config": {"model": model.name}}}}
         running, ended = (
@@ -250,8 +246,8 @@ def test_a_sweep_asks_dagster_whether_another_run_has_ended(
         assert [sweep.has_ended(each) for each in (running, ended, "forgotten")] == [False, True, True]
 
 
-def test_the_sensor_runs_by_itself_and_its_runs_take_snowflakes_pool() -> None:
-    """A backfill's steps and sweeps do not crowd the warehouse together."""
+def test_sensor_runs_by_default_in_snowflakes_pool() -> None:
+    """Sweeps share the pool that limits other uses of Snowflake."""
     made = pipeline_definitions(declaration("things"))
     definitions = dg.Definitions.merge(made, platform_definitions(made))
     found = definitions.resolve_sensor_def("retention")

@@ -1,4 +1,4 @@
-"""Versions that ended long ago leave with their archives, unless somebody may still need them."""
+"""Versions that ended long ago are retired with their archives unless they may still be needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LATER = KEPT_FOR + timedelta(days=1)
 
 
 class Versions:
-    """The versions of a small model, each with an archive of its own."""
+    """The versions of a small model, each with its own archive."""
 
     def __init__(self, small: SmallModel) -> None:
         self.small = small
@@ -34,7 +34,7 @@ class Versions:
         self.retention = VersionRetention(self.registry, self.bucket, small.name)
 
     def record(self, number: int, approval: str = "Approved", *, artifact_key: str = "") -> ModelVersion:
-        """Record a version, and put its archive."""
+        """Record a version, and store its archive."""
         folder = f"{candidates_prefix(self.small.name)}job-{number}/output/"
         found = ModelVersion(
             model=self.small.name,
@@ -80,7 +80,7 @@ class Versions:
         return manifest.batch_id
 
     def archives(self) -> set[int]:
-        """Return the versions whose archives are there, all files of them."""
+        """Return the versions whose archives exist, and assert that each has both files."""
         keys = [item.key for item in self.bucket.below(candidates_prefix(self.small.name))]
         jobs = [int(key.split("job-")[1].split("/")[0]) for key in keys]
         assert all(jobs.count(job) == 2 for job in jobs)
@@ -93,7 +93,7 @@ class Versions:
 
 @pytest.fixture
 def versions(small_model: SmallModel) -> Versions:
-    """Six versions: the last is the champion, the fifth the one before, and the third was refused."""
+    """Make six versions: the third refused, the fifth superseded, and the sixth champion."""
     made = Versions(small_model)
     for number in (1, 2, 4, 5, 6):
         made.record(number)
@@ -102,8 +102,8 @@ def versions(small_model: SmallModel) -> Versions:
     return made
 
 
-def test_what_ended_long_ago_leaves_with_its_archive(versions: Versions) -> None:
-    """A refused version counts from its making, another from its end; champion and the one before stay."""
+def test_old_versions_are_retired_with_their_archives(versions: Versions) -> None:
+    """Retention starts at creation for a refused version; champion and previous champion stay."""
     assert versions.retention.sweep(now()) == [3]
     assert versions.archives() == {1, 2, 4, 5, 6}
     assert versions.retention.sweep(now() + LATER) == [4, 2, 1]
@@ -116,8 +116,8 @@ def test_what_ended_long_ago_leaves_with_its_archive(versions: Versions) -> None
     assert versions.retention.sweep(now() + LATER) == []
 
 
-def test_a_version_that_a_kept_batch_names_stays(versions: Versions) -> None:
-    """Once the batch is retired, the version follows."""
+def test_version_of_a_kept_batch_stays(versions: Versions) -> None:
+    """It is retired once its batch is."""
     batch_id = versions.batch_of(2)
     assert versions.retention.sweep(now() + LATER) == [4, 3, 1]
     key = versions.small.record(batch_id).key
@@ -129,8 +129,8 @@ def test_a_version_that_a_kept_batch_names_stays(versions: Versions) -> None:
     assert versions.retention.sweep(now() + LATER) == [2]
 
 
-def test_what_a_sweep_that_died_has_left_is_deleted_by_the_next(versions: Versions) -> None:
-    """The registry knew that the version was retired, and its archive was still there."""
+def test_next_sweep_deletes_archives_left_by_a_dead_one(versions: Versions) -> None:
+    """A version already retired in the registry still gets its archive deleted."""
     version = versions.registry.model_version(versions.small.name, 1)
     assert version is not None
     versions.registry.carry_out(lambda: version_rules.retire_version(version))
@@ -138,8 +138,8 @@ def test_what_a_sweep_that_died_has_left_is_deleted_by_the_next(versions: Versio
     assert versions.archives() == {2, 3, 4, 5, 6}
 
 
-def test_an_archive_that_two_versions_share_and_a_file_from_elsewhere_stay(versions: Versions) -> None:
-    """Whoever trained it elsewhere decides what becomes of the file."""
+def test_shared_archive_and_file_from_elsewhere_stay(versions: Versions) -> None:
+    """A file outside the candidates' folder is not the platform's to delete."""
     shared = f"{candidates_prefix(versions.small.name)}job-6/output/model.tar.gz"
     versions.record(7, "Rejected", artifact_key=shared)
     versions.record(8, "Rejected", artifact_key="elsewhere/model.json")

@@ -1,4 +1,4 @@
-"""A model that SageMaker scores by itself: the same graph, without Dagster's own scoring."""
+"""A model scored outside Dagster has the same graph, but Dagster does not score it."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 import dagster as dg
@@ -15,13 +15,13 @@ FEATURES_KEY = "features/things/dt=2013-02-01/run=r/features.parquet"
 
 
 def loaded(**changes: object) -> dg.Definitions:
-    """Return the code location of one model that SageMaker scores."""
+    """Return the code location of a model that SageMaker scores."""
     models = pipeline_definitions(declaration("things", produced_by="sagemaker", **changes))
     return dg.Definitions.merge(models, platform_definitions(models))
 
 
-def test_features_and_predictions_keep_lineage_and_partitions() -> None:
-    """The way of the data shows as if Dagster went it, and nobody can start what SageMaker makes."""
+def test_external_features_and_predictions_keep_lineage_and_partitions() -> None:
+    """They have parents and partitions like any model's, but Dagster cannot execute them."""
     graph = loaded().resolve_asset_graph()
     expected = {
         "features": {"raw/things"},
@@ -36,8 +36,8 @@ def test_features_and_predictions_keep_lineage_and_partitions() -> None:
     assert graph.get(dg.AssetKey(["things", "dynamodb"])).is_executable
 
 
-def test_it_is_retrained_only_if_it_says_on_what() -> None:
-    """Without `training` its champion was trained elsewhere: it is shown, and no job makes it."""
+def test_external_model_is_retrained_only_with_training_declared() -> None:
+    """Without `training` the trained model is shown, but no job makes it."""
     with_training, without = loaded(), loaded(training=None)
     key = dg.AssetKey(["things", "trained_model"])
     assert with_training.resolve_asset_graph().get(key).is_executable
@@ -45,8 +45,8 @@ def test_it_is_retrained_only_if_it_says_on_what() -> None:
     assert {job.name for job in without.jobs or ()} == {"things_load", "things_challenge"}
 
 
-def test_the_sensor_loads_it_like_any_other() -> None:
-    """Its done files start its load job, and nothing schedules its scoring."""
+def test_done_files_start_the_load_job_of_an_external_model() -> None:
+    """It has no scoring schedule."""
     definitions = loaded()
     targets = definitions.resolve_sensor_def("done_files").targets
     assert [target.job_name for target in targets] == ["things_load"]
@@ -54,8 +54,8 @@ def test_the_sensor_loads_it_like_any_other() -> None:
 
 
 @pytest.mark.stack
-def test_a_load_records_what_it_saw_of_the_predictions_once(small_model: SmallModel) -> None:
-    """The partition's features and predictions show as materialized, by the load that met the batch."""
+def test_load_records_external_features_and_predictions_once(small_model: SmallModel) -> None:
+    """A second load of the partition adds no materialization of either."""
     declared = small_model.declaration.model_copy(update={"produced_by": "sagemaker"})
     batch_id = small_model.registered_batch(
         inputs=Inputs(features=(InputObject(FEATURES_KEY, "a" * 64),)), producer=Producer("score-things-7")
@@ -82,7 +82,7 @@ def test_a_load_records_what_it_saw_of_the_predictions_once(small_model: SmallMo
 
 
 @pytest.mark.stack
-def test_a_batch_without_features_records_predictions_alone(small_model: SmallModel) -> None:
-    """A producer that names no features leaves no event of them."""
+def test_batch_without_features_records_predictions_only(small_model: SmallModel) -> None:
+    """A producer that names no features causes no features event."""
     events = external_events(small_model.declaration, small_model.manifest())
     assert [event.asset_key.path[-1] for event in events] == ["predictions"]

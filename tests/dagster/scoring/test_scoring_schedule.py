@@ -1,4 +1,4 @@
-"""Each model that Dagster scores has a schedule, whose ticks take its newest partition."""
+"""Each model that Dagster scores has a schedule for its newest partition."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MONTHLY = {
 
 
 def tick(moment: str, **changes: Any) -> dg.RunRequest | dg.SkipReason:
-    """Return what a tick at a moment asks for."""
+    """Return the request or skip reason of a tick at a moment."""
     models = pipeline_definitions(declaration("things", **changes))
     definitions = dg.Definitions.merge(models, platform_definitions(models))
     context = dg.build_schedule_context(
@@ -49,22 +49,22 @@ def tick(moment: str, **changes: Any) -> dg.RunRequest | dg.SkipReason:
         ("2013-02-03T05:10", HOURLY | {"schedule": {"partition": "current"}}, "2013-02-03-05:00"),
     ],
 )
-def test_a_tick_scores_the_newest_partition(moment: str, changes: dict[str, Any], key: str) -> None:
-    """It is the one that ended last, or the current one where that is declared."""
+def test_tick_scores_the_newest_partition(moment: str, changes: dict[str, Any], key: str) -> None:
+    """It takes the partition that ended last, or the current one if declared."""
     request = tick(moment, **changes)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == key
 
 
-def test_a_tick_after_the_last_partition_scores_nothing() -> None:
-    """A model whose partitions have ended is not scored again and again."""
+def test_tick_after_the_last_partition_is_skipped() -> None:
+    """The reason names `partitions.end`, and no partition is scored again."""
     skipped = tick("2014-01-03T01:00")
     assert isinstance(skipped, dg.SkipReason)
     assert "2014-01-02 is not a partition of things: `partitions.end` in" in str(skipped.skip_message)
 
 
-def test_a_schedule_is_stopped_until_somebody_starts_it() -> None:
-    """Loading the code location spends nothing; `running: true` is a decision in the file."""
+def test_schedule_is_stopped_by_default() -> None:
+    """Only `running: true` in the declaration starts it, with the declared cron in UTC."""
     schedules = {
         running: scoring_schedule(declared, partitions_of(declared))
         for running in (False, True)
@@ -75,8 +75,8 @@ def test_a_schedule_is_stopped_until_somebody_starts_it() -> None:
     assert (schedules[True].cron_schedule, schedules[True].execution_timezone) == ("5 4 * * *", "UTC")
 
 
-def test_the_present_partition_is_one() -> None:
-    """The present hour, day, week and month can be scored before they are over; the next cannot."""
+def test_current_partition_is_the_last_one() -> None:
+    """The current hour, day, week and month can be scored before they end, the next one cannot."""
     for kind, start, form in (
         ("daily", "2013-01-01", "%Y-%m-%d"),
         ("hourly", "2026-01-01T00", "%Y-%m-%d-%H:00"),
@@ -87,8 +87,8 @@ def test_the_present_partition_is_one() -> None:
         assert partitions.get_last_partition_key() == datetime.now(UTC).strftime(form)
 
 
-def test_every_scored_model_has_its_schedule() -> None:
-    """The schedule starts the model's own score job."""
+def test_schedule_starts_the_score_job() -> None:
+    """A model that Dagster scores has exactly one schedule, for its own score job."""
     definitions = pipeline_definitions(declaration("things"))
     schedules = [each for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
     assert [(each.name, each.job_name) for each in schedules] == [("things_score", "things_score")]

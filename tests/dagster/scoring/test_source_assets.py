@@ -1,4 +1,4 @@
-"""What features are made of stands in Dagster's graph: under the key of who makes it, or as external."""
+"""Sources of features appear in Dagster's graph as the asset that makes them or as external assets."""
 
 # No postponed annotations: Dagster compares the context's annotation itself.
 from pathlib import Path
@@ -18,7 +18,7 @@ PLAIN = {"format": "csv", "path": "raw/orders/dt={date}/orders.csv.gz", "columns
 
 
 def graph(*models: dg.Definitions, assets: tuple[Any, ...] = ()) -> Any:
-    """Return the asset graph of a code location with models and assets of its own."""
+    """Return the asset graph of a code location with models and other assets."""
     merged = dg.Definitions.merge(*models, dg.Definitions(assets=assets))
     return dg.Definitions.merge(merged, platform_definitions(merged)).resolve_asset_graph()
 
@@ -29,12 +29,12 @@ def model(name: str = "things", **changes: Any) -> dg.Definitions:
 
 
 def parents(found: Any, name: str = "things") -> set[str]:
-    """Return what the features of a model are made of."""
+    """Return the parents of a model's features."""
     return {key.to_user_string() for key in found.get(dg.AssetKey([name, "features"])).parent_keys}
 
 
-def test_a_source_is_the_asset_that_it_names_or_lies_in_a_folder() -> None:
-    """Its bucket tells folders of one name apart; a query has the name of its source."""
+def test_source_key_is_its_asset_folder_or_query() -> None:
+    """Folders of the same name are told apart by bucket, and a query is named after its source."""
     sources = {
         "orders": ORDERS,
         "plain": PLAIN,
@@ -61,10 +61,10 @@ def test_a_source_is_the_asset_that_it_names_or_lies_in_a_folder() -> None:
         (SHIPS, "raw/ships", {"s3", "python"}, {"reader": "acme.readers:Ships"}),
     ],
 )
-def test_a_source_that_nothing_makes_is_external(
+def test_source_without_producer_is_external(
     source: dict[str, Any], key: str, kinds: set[str], metadata: dict[str, str]
 ) -> None:
-    """Its format, place and bucket are shown where people look for it."""
+    """Its format, path, bucket, query or reader is shown as metadata."""
     node = graph(model(sources={"source": source})).get(dg.AssetKey(key.split("/")))
     assert not node.is_executable
     assert node.group_name == "sources"
@@ -73,14 +73,14 @@ def test_a_source_that_nothing_makes_is_external(
 
 
 def test_models_share_a_source() -> None:
-    """Two models of one code location read one folder, which stands there once."""
+    """Two models that read one folder have one source asset, whose description names both."""
     found = graph(model("one", sources={"orders": PLAIN}), model("two", sources={"other": PLAIN}))
     assert parents(found, "one") == parents(found, "two") == {"raw/orders"}
     assert "one, two" in (found.get(dg.AssetKey(["raw", "orders"])).description or "")
 
 
-def test_an_asset_of_the_project_is_the_source_itself() -> None:
-    """A project that makes its raw data by Dagster has one asset of it, which it defines."""
+def test_project_asset_replaces_external_source() -> None:
+    """If the project defines the asset, the graph holds it instead of an external one."""
 
     @dg.asset(key=["raw", "orders"], kinds={"duckdb"})
     def orders() -> None:
@@ -93,14 +93,14 @@ def test_an_asset_of_the_project_is_the_source_itself() -> None:
     assert parents(found) == {"raw/orders"}
 
 
-def test_sources_of_one_folder_are_one_asset() -> None:
-    """Two sources may read different files of a folder."""
+def test_sources_in_one_folder_are_one_asset() -> None:
+    """Different files of a folder share its asset."""
     sources = {"orders": PLAIN, "returns": PLAIN | {"path": "raw/orders/dt={date}/returns.csv.gz"}}
     assert parents(graph(model(sources=sources))) == {"raw/orders"}
 
 
-def test_prepared_features_say_whose_rows_they_are() -> None:
-    """They are made by no function, so no link leads to one."""
+def test_prepared_features_name_source_and_key() -> None:
+    """The description says which rows they are and which column holds the entity id."""
     prepared = {"from": "orders", "key": "customer_id"}
     node = graph(model(sources={"orders": ORDERS}, features=prepared)).get(
         dg.AssetKey(["things", "features"])
@@ -109,8 +109,8 @@ def test_prepared_features_say_whose_rows_they_are() -> None:
     assert node.description == "The unchanged rows of the source orders, with the entity id in customer_id."
 
 
-def test_a_model_that_was_trained_elsewhere_is_external() -> None:
-    """Its file and digest are shown, it is made of nothing here, and no job trains it."""
+def test_model_trained_elsewhere_is_external() -> None:
+    """File kind and digest are shown, it has no parents, and no job trains it."""
     definitions = model(training=None, model=MODEL_FILE, sources={"orders": ORDERS})
     node = graph(definitions).get(dg.AssetKey(["things", "trained_model"]))
     assert not node.is_executable
@@ -120,8 +120,8 @@ def test_a_model_that_was_trained_elsewhere_is_external() -> None:
     assert {job.name for job in definitions.jobs or ()} == {"things_score", "things_load"}
 
 
-def test_the_digest_of_a_model_file_is_its_data_version() -> None:
-    """It is recorded once, and anew when the declaration names another file."""
+def test_data_version_is_digest_of_model_file() -> None:
+    """It is recorded once per file, and again when the declaration names another file."""
     key = dg.AssetKey(["things", "trained_model"])
 
     def scores(sha256: str) -> dg.AssetsDefinition:
@@ -142,8 +142,8 @@ def test_the_digest_of_a_model_file_is_its_data_version() -> None:
     assert versions == ["cd" * 32, "ab" * 32]
 
 
-def test_predictions_are_of_the_model_file_that_features_have_recorded() -> None:
-    """A run's first batch by a new file is not shown as made of an older one."""
+def test_predictions_use_model_version_recorded_by_features() -> None:
+    """The first batch with a new file refers to that file's digest."""
     declared = declaration("things", training=None, model=MODEL_FILE)
     assert declared.model_file is not None
 
@@ -176,10 +176,10 @@ def test_predictions_are_of_the_model_file_that_features_have_recorded() -> None
     ],
 )
 @pytest.mark.parametrize("source_folder", ["src", "."])
-def test_the_kind_follows_the_library(
+def test_asset_kind_is_the_training_library(
     tmp_path: Path, changes: dict[str, Any], requirements: str | None, kind: str, source_folder: str
 ) -> None:
-    """What a model is trained with is told by its file's format, or by the project's requirements."""
+    """It follows from the model file's format or from the project's requirements."""
     folder = tmp_path / source_folder / "acme" / "defs" / "things"
     folder.mkdir(parents=True)
     if requirements is not None:

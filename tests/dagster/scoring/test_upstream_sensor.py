@@ -1,4 +1,4 @@
-"""A model that waits for its upstream assets is scored once for each partition that all of them have."""
+"""A model with an upstream schedule is scored once for each partition that all its assets have."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Waiting:
     cursor: str | None = None
 
     def materialize(self, key: dg.AssetKey, *partitions: str | None) -> None:
-        """Report that an asset was made."""
+        """Report materializations of an asset."""
         for partition in partitions or (None,):
             self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
 
     def tick(self, now: str) -> dg.SensorResult:
-        """Let the sensor look at a moment, and keep its cursor."""
+        """Evaluate the sensor at a moment, and keep its cursor."""
         model = declaration(
             "things", **{"sources": SOURCES, "schedule": {"upstream": True}, **(self.changes or {})}
         )
@@ -89,8 +89,8 @@ def waiting() -> Iterator[Waiting]:
         yield Waiting(instance, changes={"sources": {"orders": SOURCES["orders"]}})
 
 
-def test_a_partition_is_scored_once_its_upstream_asset_has_it(waiting: Waiting) -> None:
-    """Nothing is requested before, and nothing again after it, whatever else is made."""
+def test_partition_is_scored_once_after_its_upstream_asset(waiting: Waiting) -> None:
+    """Nothing is requested before, and further materializations request nothing again."""
     assert waiting.reason("2013-02-03T00:10") == "2013-02-02 waits for lake/orders"
     waiting.materialize(ORDERS, "2013-02-02")
     (request,) = waiting.tick("2013-02-03T00:20").run_requests or []
@@ -103,8 +103,8 @@ def test_a_partition_is_scored_once_its_upstream_asset_has_it(waiting: Waiting) 
     assert waiting.reason("2013-02-03T00:30") == "2013-02-02 is already scored"
 
 
-def test_the_first_look_scores_the_newest_complete_partition_alone(waiting: Waiting) -> None:
-    """A history of partitions that upstream has is no reason to score them all."""
+def test_first_tick_scores_only_the_newest_complete_partition(waiting: Waiting) -> None:
+    """Older upstream partitions are not scored, even if they are materialized again."""
     waiting.materialize(ORDERS, *(f"2013-01-{day:02}" for day in range(1, 32)))
     assert waiting.scored("2013-02-03T00:10") == ["2013-01-31"]
     assert waiting.scored("2013-02-03T00:20") == []
@@ -112,8 +112,8 @@ def test_the_first_look_scores_the_newest_complete_partition_alone(waiting: Wait
     assert waiting.scored("2013-02-03T00:30") == []
 
 
-def test_what_was_scored_by_hand_is_not_scored_again(waiting: Waiting) -> None:
-    """A model that changes to this schedule goes on where it was."""
+def test_partition_scored_by_hand_is_not_requested(waiting: Waiting) -> None:
+    """Existing predictions count when a model changes to this schedule."""
     waiting.materialize(ORDERS, "2013-02-01", "2013-02-02")
     waiting.materialize(PREDICTIONS, "2013-02-01", "2013-02-02")
     assert waiting.scored("2013-02-03T00:10") == []
@@ -121,8 +121,8 @@ def test_what_was_scored_by_hand_is_not_scored_again(waiting: Waiting) -> None:
     assert waiting.scored("2013-02-04T00:10") == ["2013-02-03"]
 
 
-def test_partitions_are_scored_in_their_order_one_after_the_other(waiting: Waiting) -> None:
-    """Each reads the batch before it, which the run before writes; a late one is scored when it comes."""
+def test_partitions_are_scored_one_after_another_in_order(waiting: Waiting) -> None:
+    """The next one waits for the end of the current run; a late one is scored when it arrives."""
     waiting.materialize(ORDERS, "2013-02-01")
     assert waiting.scored("2013-02-02T00:10") == ["2013-02-01"]
     sensor = {"dagster/sensor_name": "things_score_upstream"}
@@ -140,15 +140,15 @@ def test_partitions_are_scored_in_their_order_one_after_the_other(waiting: Waiti
     assert waiting.scored("2013-02-05T00:14") == ["2013-02-03"]
 
 
-def test_a_run_that_somebody_else_started_holds_up_nothing(waiting: Waiting) -> None:
-    """A long backfill by hand does not keep new partitions waiting."""
+def test_run_not_started_by_sensor_does_not_block(waiting: Waiting) -> None:
+    """A long manual backfill does not delay new partitions."""
     waiting.run(dg.DagsterRunStatus.STARTED)
     waiting.materialize(ORDERS, "2013-02-01")
     assert waiting.scored("2013-02-02T00:10") == ["2013-02-01"]
 
 
-def test_all_assets_must_have_it_and_one_without_partitions_must_be_newer(waiting: Waiting) -> None:
-    """An unpartitioned table that was made after the partition ended holds all of it."""
+def test_partition_waits_for_all_assets(waiting: Waiting) -> None:
+    """An unpartitioned table counts once it was materialized after the partition ended."""
     waiting.changes = {}
     waiting.materialize(ORDERS, "2013-02-02")
     assert waiting.reason("2013-02-03T00:10") == "2013-02-02 waits for lake/rates"
@@ -156,8 +156,8 @@ def test_all_assets_must_have_it_and_one_without_partitions_must_be_newer(waitin
     assert waiting.scored("2013-02-03T00:20") == ["2013-02-02"]
 
 
-def test_an_old_table_is_not_newer() -> None:
-    """What was made before a partition ended may lack its last hours."""
+def test_partition_that_has_not_ended_is_not_due() -> None:
+    """A current partition is scored only if declared."""
     with dg.DagsterInstance.ephemeral() as instance:
         today = datetime.now(UTC).date().isoformat()
         waiting = Waiting(
@@ -184,19 +184,19 @@ def test_an_old_table_is_not_newer() -> None:
         (DAYS, WEEKLY, [f"2013-02-{day:02}" for day in range(4, 11)], "2013-02-11T01:00", "2013-W06-1"),
         (DAYS, WEEKLY, [f"2013-02-{day:02}" for day in range(5, 11)], "2013-02-11T01:00", None),
         (DAYS, MONTHLY, [f"2013-02-{day:02}" for day in range(1, 29)], "2013-03-01T01:00", "2013-02"),
-        # A week from Monday on lies in two that begin on Sundays.
+        # A week that begins on Monday overlaps two weeks that begin on Sunday.
         (SUNDAYS, WEEKLY, ["2013-02-03", "2013-02-10"], "2013-02-11T01:00", "2013-W06-1"),
         (SUNDAYS, WEEKLY, ["2013-02-03"], "2013-02-11T01:00", None),
     ],
 )
-def test_partitions_of_other_kinds_cover_one_another(
+def test_partitions_of_another_kind_must_cover_the_time(
     upstream: dg.PartitionsDefinition[str],
     changes: dict[str, Any],
     made: list[str],
     now: str,
     scored: str | None,
 ) -> None:
-    """A partition has all that it needs when all of its time is there, in parts or within a longer one."""
+    """A partition is complete if upstream partitions, shorter or longer, cover all of it."""
     with dg.DagsterInstance.ephemeral() as instance:
         waiting = Waiting(
             instance,
@@ -207,8 +207,8 @@ def test_partitions_of_other_kinds_cover_one_another(
         assert waiting.scored(now) == ([scored] if scored else [])
 
 
-def test_hours_that_a_daily_asset_completes_together_are_all_scored() -> None:
-    """The day is made after it ended; while its hours are scored one by one, the first ones grow old."""
+def test_all_hours_completed_by_one_day_are_scored() -> None:
+    """They are scored one by one, including those that grow old meanwhile."""
     with dg.DagsterInstance.ephemeral() as instance:
         waiting = Waiting(
             instance,
@@ -223,23 +223,23 @@ def test_hours_that_a_daily_asset_completes_together_are_all_scored() -> None:
         assert scored == [f"2013-02-02-{hour:02}:00" for hour in range(24)]
 
 
-def test_partitions_of_another_code_location_are_told_by_their_keys(waiting: Waiting) -> None:
-    """What a location cannot see of another's definitions is in the keys that were materialized."""
+def test_partition_kind_of_another_location_follows_from_keys(waiting: Waiting) -> None:
+    """Materialized keys show the kind that the code location cannot see."""
     waiting.materialize(ORDERS, *(f"2013-02-02-{hour:02}:00" for hour in range(23)))
     assert waiting.scored("2013-02-03T00:10") == []
     waiting.materialize(ORDERS, "2013-02-02-23:00")
     assert waiting.scored("2013-02-03T00:20") == ["2013-02-02"]
 
 
-def test_partitions_that_are_none_of_time_are_told(waiting: Waiting) -> None:
-    """The tick fails and names the asset; it does not wait for ever."""
+def test_upstream_partitions_without_time_fail_the_tick(waiting: Waiting) -> None:
+    """The error names the asset and the key instead of waiting for ever."""
     waiting.materialize(ORDERS, "north")
     with pytest.raises(UpstreamPartitionsError, match=r"lake/orders .*'north' is not a partition"):
         waiting.tick("2013-02-03T00:10")
 
 
-def test_a_model_has_a_schedule_or_a_sensor() -> None:
-    """The clock says nothing where upstream assets do."""
+def test_model_has_either_schedule_or_upstream_sensor() -> None:
+    """An upstream model has no schedule, and other models have no upstream sensor."""
     models = pipeline_definitions(
         declaration("things", sources=SOURCES, schedule={"upstream": True, "running": True})
     )
