@@ -1,4 +1,4 @@
-"""The registry's rules: a batch's whole life, what refusals say, and interleaved actors."""
+"""Tests of the registry's rules: a batch's life cycle, error messages and interleaved actors."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(independent_histories(300), phases=list(Phase))
 
 
-class Story:
-    """A table, and a person who does one thing after another without anybody in the way."""
+class RegistryScenario:
+    """A registry whose changes are applied one after another, without concurrency."""
 
     def __init__(self) -> None:
         self.table = FakeRegistryTable()
@@ -109,7 +109,7 @@ class Story:
         return self.batch(batch_id)
 
     def verify(self, batch_id: str) -> None:
-        """Find both stores to hold what the last load should have written."""
+        """Verify the last load with counts that match in both stores."""
         kept = RowTally(rows=2, checksum=5)
         evidence = LoadEvidence(
             attempt=self.batch(batch_id).load_attempts, dynamodb=kept, snowflake=kept, quarantined=QUARANTINED
@@ -118,7 +118,7 @@ class Story:
         assert self.table.apply("", verify) is None
 
     def check(self, batch_id: str, *faults: str, attempt: int | None = None) -> None:
-        """Apply the model's own rules to the rows of a load, the last one as a rule."""
+        """Record the results of the model's checks for a load, by default the last one."""
         batch = self.batch(batch_id)
         verdict = automatic_publication.record_checks(
             batch, attempt=attempt or batch.load_attempts, faults=faults
@@ -126,7 +126,7 @@ class Story:
         assert self.table.apply("", verdict) is None
 
     def publish(self, batch_id: str, *, automatic: bool = False) -> str | None:
-        """Ask for a publication; return the condition that forbids it, if one does."""
+        """Request a publication; return the violated condition, or None."""
         request = ChangeRequest(
             request_id=f"publish-{batch_id}-{self.now:%d-%H}", actor="ada", automatic=automatic
         )
@@ -136,7 +136,7 @@ class Story:
         )
 
     def roll_back(self, batch_id: str) -> str | None:
-        """Ask for a rollback; return the condition that forbids it, if one does."""
+        """Request a rollback; return the violated condition, or None."""
         request_id = f"rollback-{batch_id}-{self.now:%d-%H}"
         request = ChangeRequest(request_id=request_id, actor="ada", reason="wrong features")
         target = self.batch(batch_id)
@@ -145,7 +145,7 @@ class Story:
         )
 
     def retire(self, batch_id: str, *, token: str = "sweep") -> str | None:
-        """Let a sweep take a batch; return the condition that forbids it, if one does."""
+        """Retire a batch; return the violated condition, or None."""
         change = retention_rules.retire(
             self.batch(batch_id),
             token=token,
@@ -164,336 +164,340 @@ class Story:
 
 
 @pytest.mark.parametrize("state", ["withdrawn", "retired"])
-def test_a_batch_of_a_withdrawn_version_is_published_by_a_person_only(state: str) -> None:
-    """It was pinned before the demotion and ends after it; batches of other versions go on."""
-    story = Story()
-    facts = dataclasses.replace(story.world.facts(FIRST, "digest-0"), version_number=7)
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    assert story.batch(FIRST).version_number == 7
-    story.verified(OLDER)
-    story.verified(FIRST, "digest-0")
-    story.table.records[version_key(MODEL, 7)] = {"state": state}
-    assert story.publish(OLDER, automatic=True) is None
-    assert story.publish(FIRST, automatic=True) == "version_is_not_withdrawn"
+def test_batch_of_withdrawn_version_needs_a_person_to_publish(state: str) -> None:
+    """A batch whose version was withdrawn or retired is published by a person, never automatically."""
+    scenario = RegistryScenario()
+    facts = dataclasses.replace(scenario.world.facts(FIRST, "digest-0"), version_number=7)
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    assert scenario.batch(FIRST).version_number == 7
+    scenario.verified(OLDER)
+    scenario.verified(FIRST, "digest-0")
+    scenario.table.records[version_key(MODEL, 7)] = {"state": state}
+    assert scenario.publish(OLDER, automatic=True) is None
+    assert scenario.publish(FIRST, automatic=True) == "version_is_not_withdrawn"
     assert "version_is_not_withdrawn" in AUTOMATIC_ONLY_CONDITIONS
-    assert story.publish(FIRST) is None
+    assert scenario.publish(FIRST) is None
 
 
-def test_the_version_of_a_corrected_done_file_counts() -> None:
-    """A correction that names no version leaves none behind."""
-    story = Story()
-    facts = dataclasses.replace(story.world.facts(FIRST, "digest-0"), version_number=7)
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    corrected = story.world.facts(FIRST, "digest-1")
-    assert story.table.apply("", manifest_rules.register_batch(corrected, story.batch(FIRST))) is None
-    assert story.batch(FIRST).version_number is None
+def test_corrected_done_file_replaces_version() -> None:
+    """A corrected done file without a version removes the version of the earlier file."""
+    scenario = RegistryScenario()
+    facts = dataclasses.replace(scenario.world.facts(FIRST, "digest-0"), version_number=7)
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    corrected = scenario.world.facts(FIRST, "digest-1")
+    assert scenario.table.apply("", manifest_rules.register_batch(corrected, scenario.batch(FIRST))) is None
+    assert scenario.batch(FIRST).version_number is None
 
 
-def test_a_batch_goes_from_done_file_to_live_and_becomes_history_of_the_next() -> None:
-    """Publication moves the pointer, and both batches' records and the history say so."""
-    story = Story()
-    story.verified(OLDER, "digest-0")
-    story.verified(FIRST)
-    assert story.publish(OLDER, automatic=True) is None
-    assert story.publish(FIRST, automatic=True) is None
-    assert story.live() == FIRST
-    assert story.batch(FIRST).release_state == "live"
-    assert story.batch(OLDER).release_state == "superseded"
-    entry = PublicationEntry.from_attributes(story.table.read(publication_key(MODEL, 2)))
+def test_publication_updates_pointer_batches_and_history() -> None:
+    """A publication moves the live pointer, supersedes the old batch and adds a history entry."""
+    scenario = RegistryScenario()
+    scenario.verified(OLDER, "digest-0")
+    scenario.verified(FIRST)
+    assert scenario.publish(OLDER, automatic=True) is None
+    assert scenario.publish(FIRST, automatic=True) is None
+    assert scenario.live() == FIRST
+    assert scenario.batch(FIRST).release_state == "live"
+    assert scenario.batch(OLDER).release_state == "superseded"
+    entry = PublicationEntry.from_attributes(scenario.table.read(publication_key(MODEL, 2)))
     assert (entry.batch_id, entry.previous_batch_id, entry.actor) == (FIRST, OLDER, "ada")
 
 
-def test_a_batch_without_an_accepted_row_is_not_verified() -> None:
-    """Counts and checksums add up, and readers would find nothing; of another batch, the rows are counted."""
-    story = Story()
-    batch = story.loaded(FIRST)
+def test_batch_without_accepted_rows_is_not_verified() -> None:
+    """A batch whose rows are all quarantined is not verified; for others, accepted rows are recorded."""
+    scenario = RegistryScenario()
+    batch = scenario.loaded(FIRST)
     nothing, everything = RowTally(rows=0, checksum=0), RowTally(rows=3, checksum=14)
     empty = LoadEvidence(attempt=1, dynamodb=nothing, snowflake=nothing, quarantined=everything)
-    verify = load_rules.verify_load(batch, empty, now=story.now, retention=DAY)
-    assert story.table.apply("", verify) == "some_row_was_accepted"
-    assert (story.batch(FIRST).load_state, story.batch(FIRST).accepted_rows) == ("loaded", None)
-    other = story.verified(SECOND)
+    verify = load_rules.verify_load(batch, empty, now=scenario.now, retention=DAY)
+    assert scenario.table.apply("", verify) == "some_row_was_accepted"
+    assert (scenario.batch(FIRST).load_state, scenario.batch(FIRST).accepted_rows) == ("loaded", None)
+    other = scenario.verified(SECOND)
     assert (other.row_count, other.accepted_rows, other.quarantined_rows) == (3, 2, 1)
 
 
-def test_a_batch_that_an_earlier_version_verified_gets_its_accepted_rows_counted() -> None:
-    """Only by evidence that adds up, of the very load that was verified; nothing else changes."""
-    story = Story()
-    complete = story.verified(FIRST)
-    del story.table.records[complete.key]["accepted_rows"]
-    story.table._parsed.clear()
+def test_accepted_rows_are_added_to_older_records() -> None:
+    """Matching evidence of the verified load adds only the count of accepted rows to an older record."""
+    scenario = RegistryScenario()
+    complete = scenario.verified(FIRST)
+    del scenario.table.records[complete.key]["accepted_rows"]
+    scenario.table._parsed.clear()
     kept, nothing = RowTally(rows=2, checksum=5), RowTally(rows=0, checksum=0)
     found = {"dynamodb": kept, "snowflake": kept, "quarantined": QUARANTINED}
 
     def verified(attempt: int, **other: RowTally) -> str | None:
         evidence = LoadEvidence(attempt=attempt, **{**found, **other})
-        rule = load_rules.verify_load(story.batch(FIRST), evidence, now=story.now + DAY, retention=DAY)
-        return story.table.apply("", rule)
+        rule = load_rules.verify_load(scenario.batch(FIRST), evidence, now=scenario.now + DAY, retention=DAY)
+        return scenario.table.apply("", rule)
 
     assert verified(1, snowflake=nothing) == "snowflake_rows_add_up"
     assert verified(2) == "evidence_is_of_the_last_load"
-    assert story.batch(FIRST).accepted_rows is None
+    assert scenario.batch(FIRST).accepted_rows is None
     assert verified(1) is None
-    assert story.batch(FIRST) == complete
+    assert scenario.batch(FIRST) == complete
 
 
-def test_an_older_batch_becomes_history_automatically_and_live_only_by_a_person() -> None:
-    """A backfill never moves the live pointer backwards; an explicit publication does."""
-    story = Story()
-    story.verified(FIRST)
-    story.verified(OLDER)
-    assert story.publish(FIRST, automatic=True) is None
-    refused = story.publish(OLDER, automatic=True)
+def test_older_batch_needs_a_person_to_publish() -> None:
+    """A backfill never moves the live pointer back automatically, but a person may publish it."""
+    scenario = RegistryScenario()
+    scenario.verified(FIRST)
+    scenario.verified(OLDER)
+    assert scenario.publish(FIRST, automatic=True) is None
+    refused = scenario.publish(OLDER, automatic=True)
     assert refused in AUTOMATIC_ONLY_CONDITIONS
-    assert story.live() == FIRST
-    story.now += timedelta(hours=1)
-    assert story.publish(OLDER) is None
-    assert story.live() == OLDER
+    assert scenario.live() == FIRST
+    scenario.now += timedelta(hours=1)
+    assert scenario.publish(OLDER) is None
+    assert scenario.live() == OLDER
 
 
-def test_after_a_rollback_only_batches_minted_later_are_published_automatically() -> None:
-    """The rolled-back batch is withdrawn, and so is what was in the works at that moment."""
-    story = Story()
-    story.verified(OLDER)
-    story.verified(FIRST)
-    assert story.publish(OLDER) is None
-    assert story.publish(FIRST) is None
-    story.now += timedelta(hours=21)  # after the second batch of that day was minted
-    assert story.roll_back(OLDER) is None
-    assert story.live() == OLDER
-    assert story.batch(FIRST).release_state == "withdrawn"
-    story.verified(SECOND)
-    assert story.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
-    assert story.publish(FIRST, automatic=True) == "target_was_never_published"
-    assert story.publish(FIRST) is None
-    assert story.live() == FIRST
+def test_earlier_batches_stay_unpublished_after_rollback() -> None:
+    """The withdrawn batch and batches created before a rollback are not published automatically."""
+    scenario = RegistryScenario()
+    scenario.verified(OLDER)
+    scenario.verified(FIRST)
+    assert scenario.publish(OLDER) is None
+    assert scenario.publish(FIRST) is None
+    scenario.now += timedelta(hours=21)  # after the second batch of that day was minted
+    assert scenario.roll_back(OLDER) is None
+    assert scenario.live() == OLDER
+    assert scenario.batch(FIRST).release_state == "withdrawn"
+    scenario.verified(SECOND)
+    assert scenario.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
+    assert scenario.publish(FIRST, automatic=True) == "target_was_never_published"
+    assert scenario.publish(FIRST) is None
+    assert scenario.live() == FIRST
 
 
-def test_a_hold_stops_automatic_publication_until_it_is_released() -> None:
-    """A person may still publish during a hold, and the hold outlasts it."""
-    story = Story()
-    story.verified(OLDER)
-    story.verified(FIRST)
+def test_hold_stops_automatic_publication_until_release() -> None:
+    """A hold blocks automatic publication until its release, even after a person has published."""
+    scenario = RegistryScenario()
+    scenario.verified(OLDER)
+    scenario.verified(FIRST)
     for held, request_id in ((True, "hold-1"), (False, "release-1")):
         request = ChangeRequest(request_id=request_id, actor="ada")
-        change = publication_rules.hold(story.live_pointers(), request, model=MODEL, held=held, now=story.now)
-        assert story.table.apply("", change) is None
-        assert (story.publish(FIRST, automatic=True) == "publication_is_not_held") is held
+        change = publication_rules.hold(
+            scenario.live_pointers(), request, model=MODEL, held=held, now=scenario.now
+        )
+        assert scenario.table.apply("", change) is None
+        assert (scenario.publish(FIRST, automatic=True) == "publication_is_not_held") is held
         if held:
-            assert story.publish(OLDER) is None
-            assert story.publish(FIRST, automatic=True) == "publication_is_not_held"
-    assert story.live() == FIRST
+            assert scenario.publish(OLDER) is None
+            assert scenario.publish(FIRST, automatic=True) == "publication_is_not_held"
+    assert scenario.live() == FIRST
 
 
-def test_a_rollback_by_a_clock_that_is_behind_forgets_no_earlier_one() -> None:
-    """Of two rollbacks the later moment counts, whichever was written first."""
-    story = Story()
+def test_rollback_with_slow_clock_keeps_later_time() -> None:
+    """Of two rollbacks the later time counts, even if the second one's clock is behind."""
+    scenario = RegistryScenario()
     for batch_id in (OLDER, FIRST):
-        story.verified(batch_id)
-        assert story.publish(batch_id) is None
-    story.now = BatchId(SECOND).minted_at + timedelta(minutes=7)
-    assert story.roll_back(OLDER) is None
-    assert story.publish(FIRST) is None
-    story.now -= timedelta(minutes=14)
-    assert story.roll_back(OLDER) is None
-    story.verified(SECOND)
-    assert story.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+    scenario.now = BatchId(SECOND).minted_at + timedelta(minutes=7)
+    assert scenario.roll_back(OLDER) is None
+    assert scenario.publish(FIRST) is None
+    scenario.now -= timedelta(minutes=14)
+    assert scenario.roll_back(OLDER) is None
+    scenario.verified(SECOND)
+    assert scenario.publish(SECOND, automatic=True) == "target_was_minted_after_rollback"
 
 
-def test_a_region_keeps_the_time_when_it_began_to_serve_a_batch() -> None:
-    """A hold, its release and a second follower at the same time change nothing that its readers see."""
-    story = Story()
-    story.verified(FIRST)
-    assert story.publish(FIRST) is None
-    confirm = load_rules.confirm_region(story.batch(FIRST), region=FAR, attempt=1)
-    assert story.table.apply("", confirm) is None
+def test_region_keeps_its_publication_time() -> None:
+    """A hold, its release and repeated follows change only the sequence number of a region's pointer."""
+    scenario = RegistryScenario()
+    scenario.verified(FIRST)
+    assert scenario.publish(FIRST) is None
+    confirm = load_rules.confirm_region(scenario.batch(FIRST), region=FAR, attempt=1)
+    assert scenario.table.apply("", confirm) is None
 
     def followed() -> Transaction:
-        story.now += timedelta(minutes=1)
+        scenario.now += timedelta(minutes=1)
         return publication_rules.follow_home(
-            story.batch(FIRST), story.live_pointers(), region=FAR, now=story.now
+            scenario.batch(FIRST), scenario.live_pointers(), region=FAR, now=scenario.now
         )
 
     first, second = followed(), followed()
-    assert story.table.apply("", first) is None
-    assert story.table.apply("", second) == "pointer_is_as_seen"
-    began = story.table.pointer(MODEL, FAR)
+    assert scenario.table.apply("", first) is None
+    assert scenario.table.apply("", second) == "pointer_is_as_seen"
+    began = scenario.table.pointer(MODEL, FAR)
     assert began is not None
     for held in (True, False):
         request = ChangeRequest(request_id=f"held-{held}", actor="ada")
-        change = publication_rules.hold(story.live_pointers(), request, model=MODEL, held=held, now=story.now)
-        assert story.table.apply("", change) is None
-        assert story.table.apply("", followed()) is None
-    assert story.table.pointer(MODEL, FAR) == dataclasses.replace(began, sequence=3)
-
-
-def test_a_rollback_moves_the_regions_that_hold_the_target_and_leaves_the_others() -> None:
-    """A region whose replica was verified moves together with home."""
-    story = Story()
-    for batch_id in (OLDER, FIRST):
-        story.verified(batch_id)
-        assert story.publish(batch_id) is None
-        attempt = story.batch(batch_id).verified_attempt
-        assert attempt is not None
-        confirm = load_rules.confirm_region(story.batch(batch_id), region=FAR, attempt=attempt)
-        assert story.table.apply("", confirm) is None
-        follow = publication_rules.follow_home(
-            story.batch(batch_id), story.live_pointers(), region=FAR, now=story.now
+        change = publication_rules.hold(
+            scenario.live_pointers(), request, model=MODEL, held=held, now=scenario.now
         )
-        assert story.table.apply("", follow) is None
-    assert story.live(FAR) == FIRST
-    assert story.roll_back(OLDER) is None
-    assert story.live(FAR) == story.live(HOME) == OLDER
+        assert scenario.table.apply("", change) is None
+        assert scenario.table.apply("", followed()) is None
+    assert scenario.table.pointer(MODEL, FAR) == dataclasses.replace(began, sequence=3)
 
 
-def test_nothing_automatic_publishes_what_failed_its_checks_or_was_not_checked() -> None:
-    """The transaction itself demands the verdict on the verified rows; a person may decide otherwise."""
-    story = Story()
-    story.verified(OLDER)
-    story.check(OLDER, "too few rows")
-    assert story.publish(OLDER, automatic=True) == "target_passed_its_checks"
-    story.check(OLDER)
-    # Verified rows of another load than the one that was checked.
-    story.check(OLDER, attempt=9)
-    assert story.publish(OLDER, automatic=True) == "target_passed_its_checks"
-    story.check(OLDER)
-    assert story.publish(OLDER, automatic=True) is None
-    story.verified(FIRST)
-    story.check(FIRST, "too few rows")
-    assert story.publish(FIRST) is None
+def test_rollback_moves_verified_region() -> None:
+    """A region whose replica of the target was verified is rolled back together with the home region."""
+    scenario = RegistryScenario()
+    for batch_id in (OLDER, FIRST):
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+        attempt = scenario.batch(batch_id).verified_attempt
+        assert attempt is not None
+        confirm = load_rules.confirm_region(scenario.batch(batch_id), region=FAR, attempt=attempt)
+        assert scenario.table.apply("", confirm) is None
+        follow = publication_rules.follow_home(
+            scenario.batch(batch_id), scenario.live_pointers(), region=FAR, now=scenario.now
+        )
+        assert scenario.table.apply("", follow) is None
+    assert scenario.live(FAR) == FIRST
+    assert scenario.roll_back(OLDER) is None
+    assert scenario.live(FAR) == scenario.live(HOME) == OLDER
 
 
-def test_a_load_that_is_verified_during_a_publication_waits_for_its_own_checks() -> None:
-    """A publication that was decided on an earlier load's verdict does not make the later load live."""
-    story = Story()
-    story.verified(FIRST)
+def test_automatic_publication_requires_passed_checks() -> None:
+    """Automatic publication requires passed checks of the verified load; a person may publish without."""
+    scenario = RegistryScenario()
+    scenario.verified(OLDER)
+    scenario.check(OLDER, "too few rows")
+    assert scenario.publish(OLDER, automatic=True) == "target_passed_its_checks"
+    scenario.check(OLDER)
+    # A check of another load than the verified one.
+    scenario.check(OLDER, attempt=9)
+    assert scenario.publish(OLDER, automatic=True) == "target_passed_its_checks"
+    scenario.check(OLDER)
+    assert scenario.publish(OLDER, automatic=True) is None
+    scenario.verified(FIRST)
+    scenario.check(FIRST, "too few rows")
+    assert scenario.publish(FIRST) is None
+
+
+def test_newer_load_needs_its_own_checks() -> None:
+    """A publication decided on an earlier load's checks does not make a newer load live."""
+    scenario = RegistryScenario()
+    scenario.verified(FIRST)
     request = ChangeRequest(request_id="late", actor="ada", automatic=True)
     late = publication_rules.publish(
-        story.batch(FIRST), story.live_pointers(), request, now=story.now, **LIFE
+        scenario.batch(FIRST), scenario.live_pointers(), request, now=scenario.now, **LIFE
     )
-    story.loaded(FIRST)
-    story.verify(FIRST)
-    assert story.table.apply("", late) == "target_passed_its_checks"
-    story.check(FIRST)
-    assert story.publish(FIRST, automatic=True) is None
+    scenario.loaded(FIRST)
+    scenario.verify(FIRST)
+    assert scenario.table.apply("", late) == "target_passed_its_checks"
+    scenario.check(FIRST)
+    assert scenario.publish(FIRST, automatic=True) is None
 
 
-def test_nothing_brings_a_retired_batch_back() -> None:
-    """While it is deleted and afterwards: its files are gone, so a load of it could only fail."""
-    story = Story()
+def test_retired_batch_stays_retired() -> None:
+    """A retired batch cannot be published or loaded again, before or after its rows are deleted."""
+    scenario = RegistryScenario()
     for batch_id in (OLDER, FIRST, SECOND):
-        story.verified(batch_id)
-        assert story.publish(batch_id) is None
-    story.now += 2 * DAY
-    assert story.retire(OLDER) is None
-    assert story.batch(OLDER).load_state == "retired"
-    assert story.retire(OLDER) == "nothing_is_loading"
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+    scenario.now += 2 * DAY
+    assert scenario.retire(OLDER) is None
+    assert scenario.batch(OLDER).load_state == "retired"
+    assert scenario.retire(OLDER) == "nothing_is_loading"
     for cleared in (False, True):
         if cleared:
-            clear = retention_rules.clear(story.batch(OLDER), token="sweep", now=story.now)
-            assert story.table.apply("", clear) is None
-        assert (story.batch(OLDER).cleared_at is not None) is cleared
-        assert story.publish(OLDER) == "target_is_verified"
+            clear = retention_rules.clear(scenario.batch(OLDER), token="sweep", now=scenario.now)
+            assert scenario.table.apply("", clear) is None
+        assert (scenario.batch(OLDER).cleared_at is not None) is cleared
+        assert scenario.publish(OLDER) == "target_is_verified"
         again = load_rules.claim_load(
-            story.batch(OLDER),
+            scenario.batch(OLDER),
             token="t",
-            confirm_by=story.now + DAY,
-            now=story.now,
+            confirm_by=scenario.now + DAY,
+            now=scenario.now,
             ended_job_run_id="run-1",
         )
-        assert story.table.apply("", again) == "batch_is_not_retired"
-    assert story.batch(OLDER).claim_token is None
+        assert scenario.table.apply("", again) == "batch_is_not_retired"
+    assert scenario.batch(OLDER).claim_token is None
 
 
-def test_a_sweep_that_was_replaced_clears_nothing() -> None:
-    """Its claim is another's by now, and that one says when the batch is gone."""
-    story = Story()
+def test_replaced_sweep_clears_nothing() -> None:
+    """A sweep whose claim was taken over cannot mark the batch as deleted."""
+    scenario = RegistryScenario()
     for batch_id in (OLDER, FIRST, SECOND):
-        story.verified(batch_id)
-        assert story.publish(batch_id) is None
-    story.now += 2 * DAY
-    assert story.retire(OLDER, token="late") is None
-    abandon = load_rules.abandon_claim(story.batch(OLDER), now=story.now, ended_job_run_id="run-1")
-    assert story.table.apply("", abandon) is None
-    assert story.retire(OLDER) is None
-    late = retention_rules.clear(story.batch(OLDER), token="late", now=story.now)
-    assert story.table.apply("", late) == "claim_is_ours"
-    assert retention_rules.needs_sweep(story.batch(OLDER), (), now=story.now)
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+    scenario.now += 2 * DAY
+    assert scenario.retire(OLDER, token="late") is None
+    abandon = load_rules.abandon_claim(scenario.batch(OLDER), now=scenario.now, ended_job_run_id="run-1")
+    assert scenario.table.apply("", abandon) is None
+    assert scenario.retire(OLDER) is None
+    late = retention_rules.clear(scenario.batch(OLDER), token="late", now=scenario.now)
+    assert scenario.table.apply("", late) == "claim_is_ours"
+    assert retention_rules.needs_sweep(scenario.batch(OLDER), (), now=scenario.now)
 
 
-def test_a_rollback_target_is_not_swept() -> None:
-    """After a rollback the pointer's previous batch is the withdrawn one, and the target an older one."""
-    story = Story()
+def test_rollback_target_is_not_swept() -> None:
+    """After a rollback, retention still keeps the older batch that the next rollback would return to."""
+    scenario = RegistryScenario()
     batches = (OLDER, FIRST, SECOND)
     for batch_id in batches:
-        story.verified(batch_id)
-        assert story.publish(batch_id) is None
-    assert story.roll_back(FIRST) is None
-    story.now += 9 * DAY
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+    assert scenario.roll_back(FIRST) is None
+    scenario.now += 9 * DAY
 
     def due() -> list[str]:
-        found = [story.batch(batch_id) for batch_id in batches]
+        found = [scenario.batch(batch_id) for batch_id in batches]
         targets = [batch for batch in found if batch.is_rollback_target]
         needed = retention_rules.protected_batches(
-            story.live_pointers().home, targets[0] if targets else None
+            scenario.live_pointers().home, targets[0] if targets else None
         )
         return [
-            batch.batch_id for batch in found if retention_rules.needs_sweep(batch, needed, now=story.now)
+            batch.batch_id for batch in found if retention_rules.needs_sweep(batch, needed, now=scenario.now)
         ]
 
-    assert story.batch(OLDER).is_rollback_target
+    assert scenario.batch(OLDER).is_rollback_target
     assert due() == []
-    assert story.retire(OLDER) is None
-    # One that a dead sweep has left is due again, and no target.
+    assert scenario.retire(OLDER) is None
+    # A retired batch that is not cleared yet is due again, and no longer a target.
     assert due() == [OLDER]
-    assert not story.batch(OLDER).is_rollback_target
+    assert not scenario.batch(OLDER).is_rollback_target
 
 
-def test_a_refused_batch_that_was_retired_takes_no_correction() -> None:
-    """Its parts have left S3: the correction is a new batch."""
-    story = Story()
-    facts = story.world.facts(OLDER, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    claim = load_rules.claim_load(story.batch(OLDER), token="t", confirm_by=START + DAY, now=START)
-    assert story.table.apply("", claim) is None
+def test_retired_refused_batch_cannot_be_corrected() -> None:
+    """A refused batch accepts no corrected done file once it is retired."""
+    scenario = RegistryScenario()
+    facts = scenario.world.facts(OLDER, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(scenario.batch(OLDER), token="t", confirm_by=START + DAY, now=START)
+    assert scenario.table.apply("", claim) is None
     refusal = load_rules.refuse_load(
-        story.batch(OLDER), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
+        scenario.batch(OLDER), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
     )
-    assert story.table.apply("", refusal) is None
-    story.now += 2 * DAY
-    assert story.retire(OLDER) is None
-    good = story.world.facts(OLDER, "digest-1")
+    assert scenario.table.apply("", refusal) is None
+    scenario.now += 2 * DAY
+    assert scenario.retire(OLDER) is None
+    good = scenario.world.facts(OLDER, "digest-1")
     for rule in (
-        manifest_rules.register_batch(good, story.batch(OLDER)),
-        manifest_rules.refuse_manifest(good, "-", story.batch(OLDER)),
+        manifest_rules.register_batch(good, scenario.batch(OLDER)),
+        manifest_rules.refuse_manifest(good, "-", scenario.batch(OLDER)),
     ):
-        assert story.table.apply("", rule) == "batch_is_not_retired"
+        assert scenario.table.apply("", rule) == "batch_is_not_retired"
 
 
-def test_a_bad_done_file_is_refused_and_its_correction_loads() -> None:
-    """Nothing was written from the bad file, so the same batch id may come again."""
-    story = Story()
-    bad = story.world.facts(OLDER, "digest-0")
-    assert story.table.apply("", manifest_rules.refuse_manifest(bad, "part 3 is missing", None)) is None
-    assert story.batch(OLDER).refusal_reason == "part 3 is missing"
-    good = story.world.facts(OLDER, "digest-1")
-    assert story.table.apply("", manifest_rules.register_batch(good, story.batch(OLDER))) is None
-    assert (story.batch(OLDER).load_state, story.batch(OLDER).refusal_reason) == ("done", None)
+def test_refused_done_file_can_be_corrected() -> None:
+    """A done file that was refused before any load can be corrected under the same batch id."""
+    scenario = RegistryScenario()
+    bad = scenario.world.facts(OLDER, "digest-0")
+    assert scenario.table.apply("", manifest_rules.refuse_manifest(bad, "part 3 is missing", None)) is None
+    assert scenario.batch(OLDER).refusal_reason == "part 3 is missing"
+    good = scenario.world.facts(OLDER, "digest-1")
+    assert scenario.table.apply("", manifest_rules.register_batch(good, scenario.batch(OLDER))) is None
+    assert (scenario.batch(OLDER).load_state, scenario.batch(OLDER).refusal_reason) == ("done", None)
 
 
-def test_a_done_file_that_changes_after_rows_were_written_is_refused() -> None:
-    """A correction of a loaded batch is a new batch."""
-    story = Story()
-    loaded = story.verified(FIRST)
-    other = story.world.facts(FIRST, "digest-1")
-    assert story.table.apply("", manifest_rules.register_batch(other, loaded)) == "manifest_is_not_fixed"
-    assert manifest_rules.register_batch(story.world.facts(FIRST, "digest-0"), loaded).writes == ()
+def test_changed_done_file_of_loaded_batch_is_refused() -> None:
+    """A loaded batch accepts only its own done file; a correction needs a new batch."""
+    scenario = RegistryScenario()
+    loaded = scenario.verified(FIRST)
+    other = scenario.world.facts(FIRST, "digest-1")
+    assert scenario.table.apply("", manifest_rules.register_batch(other, loaded)) == "manifest_is_not_fixed"
+    assert manifest_rules.register_batch(scenario.world.facts(FIRST, "digest-0"), loaded).writes == ()
 
 
-def refused_after_writing(story: Story) -> BatchRecord:
-    """Return the first batch, refused by a second load after a first one had begun to write."""
-    facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+def refused_after_writing(scenario: RegistryScenario) -> BatchRecord:
+    """Return the first batch, refused by its load after the load had begun to write."""
+    facts = scenario.world.facts(FIRST, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
     for step in (
         lambda batch: load_rules.claim_load(batch, token="t", confirm_by=START + DAY, now=START),
         lambda batch: load_rules.begin_writing(
@@ -503,76 +507,76 @@ def refused_after_writing(story: Story) -> BatchRecord:
             batch, token="t", manifest_digest="digest-0", reason="part missing", now=START, retention=DAY
         ),
     ):
-        assert story.table.apply("", step(story.batch(FIRST))) is None
-    return story.batch(FIRST)
+        assert scenario.table.apply("", step(scenario.batch(FIRST))) is None
+    return scenario.batch(FIRST)
 
 
-def test_a_batch_that_was_refused_after_writing_loads_once_its_file_comes_again() -> None:
-    """The rows that were written are those of this very file; a sweep still deletes them if no load comes."""
-    story = Story()
-    refused = refused_after_writing(story)
-    facts = story.world.facts(FIRST, "digest-0")
+def test_redelivered_done_file_reopens_refused_batch() -> None:
+    """The same done file reopens a batch that was refused after writing; a different file does not."""
+    scenario = RegistryScenario()
+    refused = refused_after_writing(scenario)
+    facts = scenario.world.facts(FIRST, "digest-0")
     again = manifest_rules.register_batch(facts, refused, redelivered=True)
-    assert story.table.apply("", again) is None
-    batch = story.batch(FIRST)
+    assert scenario.table.apply("", again) is None
+    batch = scenario.batch(FIRST)
     assert (batch.load_state, batch.refusal_reason) == ("done", None)
     assert batch.retain_until is not None
-    # Another file in its place is still none of its rows'.
-    other = manifest_rules.register_batch(story.world.facts(FIRST, "digest-1"), batch, redelivered=True)
-    assert story.table.apply("", other) == "manifest_is_not_fixed"
+    # A different file does not match the rows that were already written.
+    other = manifest_rules.register_batch(scenario.world.facts(FIRST, "digest-1"), batch, redelivered=True)
+    assert scenario.table.apply("", other) == "manifest_is_not_fixed"
 
 
-def test_a_redelivery_does_not_turn_back_a_load_that_was_quicker() -> None:
-    """Between its look and its change the batch was claimed and may have been verified."""
-    story = Story()
+def test_redelivery_does_not_undo_newer_claim() -> None:
+    """A redelivery is not registered if a load has claimed the batch in the meantime."""
+    scenario = RegistryScenario()
     again = manifest_rules.register_batch(
-        story.world.facts(FIRST, "digest-0"), refused_after_writing(story), redelivered=True
+        scenario.world.facts(FIRST, "digest-0"), refused_after_writing(scenario), redelivered=True
     )
-    claim = load_rules.claim_load(story.batch(FIRST), token="u", confirm_by=START + DAY, now=START)
-    assert story.table.apply("", claim) is None
-    assert story.table.apply("", again) == "load_state_is_as_seen"
+    claim = load_rules.claim_load(scenario.batch(FIRST), token="u", confirm_by=START + DAY, now=START)
+    assert scenario.table.apply("", claim) is None
+    assert scenario.table.apply("", again) == "load_state_is_as_seen"
 
 
-def test_a_load_that_finds_its_files_altered_refuses_the_batch() -> None:
-    """The refusal is recorded by the holder of the claim only."""
-    story = Story()
-    facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
-    assert story.table.apply("", claim) is None
+def test_only_claim_holder_can_refuse_batch() -> None:
+    """Only the job run that holds the claim can refuse a batch, and the refusal releases the claim."""
+    scenario = RegistryScenario()
+    facts = scenario.world.facts(FIRST, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(scenario.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert scenario.table.apply("", claim) is None
     for token, verdict in (("other", "claim_is_ours"), ("t", None)):
         refusal = load_rules.refuse_load(
-            story.batch(FIRST),
+            scenario.batch(FIRST),
             token=token,
             manifest_digest="digest-0",
             reason="part-00000: sha256 differs",
             now=START,
             retention=DAY,
         )
-        assert story.table.apply("", refusal) == verdict
-    assert story.batch(FIRST).load_state == "refused"
-    assert story.batch(FIRST).claim_token is None
+        assert scenario.table.apply("", refusal) == verdict
+    assert scenario.batch(FIRST).load_state == "refused"
+    assert scenario.batch(FIRST).claim_token is None
 
 
-def test_a_refused_batch_that_waits_for_another_load_is_not_retired() -> None:
-    """Once somebody claims it after all, the time of its refusal is no longer that of its retirement."""
-    story = Story()
-    facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
-    assert story.table.apply("", claim) is None
+def test_batch_that_waits_for_a_load_is_not_retired() -> None:
+    """A refused batch that was claimed again waits for its load and is not retired."""
+    scenario = RegistryScenario()
+    facts = scenario.world.facts(FIRST, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(scenario.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert scenario.table.apply("", claim) is None
     refusal = load_rules.refuse_load(
-        story.batch(FIRST), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
+        scenario.batch(FIRST), token="t", manifest_digest="digest-0", reason="-", now=START, retention=DAY
     )
-    assert story.table.apply("", refusal) is None
+    assert scenario.table.apply("", refusal) is None
     later = START + 3 * DAY
-    again = load_rules.claim_load(story.batch(FIRST), token="u", confirm_by=later, now=later)
-    assert story.table.apply("", again) is None
-    given_up = load_rules.abandon_claim(story.batch(FIRST), now=later + DAY)
-    assert story.table.apply("", given_up) is None
-    assert story.batch(FIRST).load_state == "done"
+    again = load_rules.claim_load(scenario.batch(FIRST), token="u", confirm_by=later, now=later)
+    assert scenario.table.apply("", again) is None
+    given_up = load_rules.abandon_claim(scenario.batch(FIRST), now=later + DAY)
+    assert scenario.table.apply("", given_up) is None
+    assert scenario.batch(FIRST).load_state == "done"
     sweep = retention_rules.retire(
-        story.batch(FIRST),
+        scenario.batch(FIRST),
         token="sweep",
         run_id="purge-1",
         home_region=HOME,
@@ -580,69 +584,71 @@ def test_a_refused_batch_that_waits_for_another_load_is_not_retired() -> None:
         projected_sequence=0,
         now=later + 9 * DAY,
     )
-    assert story.table.apply("", sweep) == "retention_is_over"
+    assert scenario.table.apply("", sweep) == "retention_is_over"
 
 
-def test_a_lapsed_claim_can_be_abandoned_and_an_active_one_cannot() -> None:
-    """A claim whose job run never confirmed is cleared after its time."""
-    story = Story()
-    facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
-    claim = load_rules.claim_load(story.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
-    assert story.table.apply("", claim) is None
-    early = load_rules.abandon_claim(story.batch(FIRST), now=START)
-    assert story.table.apply("", early) == "claim_is_dead"
-    late = load_rules.abandon_claim(story.batch(FIRST), now=START + 2 * DAY)
-    assert story.table.apply("", late) is None
-    assert (story.batch(FIRST).load_state, story.batch(FIRST).claim_token) == ("done", None)
+def test_only_expired_claim_can_be_abandoned() -> None:
+    """A claim that no job run confirmed can be abandoned only after its time limit."""
+    scenario = RegistryScenario()
+    facts = scenario.world.facts(FIRST, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
+    claim = load_rules.claim_load(scenario.batch(FIRST), token="t", confirm_by=START + DAY, now=START)
+    assert scenario.table.apply("", claim) is None
+    early = load_rules.abandon_claim(scenario.batch(FIRST), now=START)
+    assert scenario.table.apply("", early) == "claim_is_dead"
+    late = load_rules.abandon_claim(scenario.batch(FIRST), now=START + 2 * DAY)
+    assert scenario.table.apply("", late) is None
+    assert (scenario.batch(FIRST).load_state, scenario.batch(FIRST).claim_token) == ("done", None)
 
 
-def test_a_batch_served_by_a_lagging_region_is_loaded_again_in_time() -> None:
-    """Whoever serves the batch, home or not, its items must not expire."""
-    story = Story()
-    batch = story.verified(FIRST)
+def test_served_batch_is_reloaded_before_expiry() -> None:
+    """A batch that a region serves is due for a reload before its items expire; other batches are not."""
+    scenario = RegistryScenario()
+    batch = scenario.verified(FIRST)
     pointer = LivePointer(model=MODEL, batch_id=FIRST, partition="2013-02-02", sequence=1)
     assert not retention_rules.needs_reload(batch, [pointer], now=START, margin=DAY)
     assert retention_rules.needs_reload(batch, [pointer], now=START + ITEM_LIFE, margin=DAY)
     assert not retention_rules.needs_reload(batch, [], now=START + ITEM_LIFE, margin=DAY)
 
 
-def test_after_a_restore_the_sequence_goes_on_above_what_snowflake_has_seen() -> None:
-    """A restored registry never reuses a number that a warehouse reader may have seen."""
+def test_sequence_continues_above_snowflake_after_restore() -> None:
+    """A restored registry does not reuse sequence numbers that were already projected into Snowflake."""
     live_pointers = LivePointers(
         home_region=HOME, home=LivePointer(model=MODEL, sequence=4), highest_projected=9
     )
     assert live_pointers.next_sequence == 10
 
 
-def test_a_refusal_says_what_which_batch_and_what_to_do() -> None:
-    """`check` names the first condition that the records read do not meet."""
-    story = Story()
-    facts = story.world.facts(FIRST, "digest-0")
-    assert story.table.apply("", manifest_rules.register_batch(facts, None)) is None
+def test_rule_violation_names_batch_and_remedy() -> None:
+    """The error of a refused change names the violated condition, the batch and the remedy."""
+    scenario = RegistryScenario()
+    facts = scenario.world.facts(FIRST, "digest-0")
+    assert scenario.table.apply("", manifest_rules.register_batch(facts, None)) is None
     request = ChangeRequest(request_id="r-1", actor="ada")
-    change = publication_rules.publish(story.batch(FIRST), story.live_pointers(), request, now=START, **LIFE)
+    change = publication_rules.publish(
+        scenario.batch(FIRST), scenario.live_pointers(), request, now=START, **LIFE
+    )
     with pytest.raises(RuleViolationError) as refusal:
-        change.check(story.table.records)
+        change.check(scenario.table.records)
     assert refusal.value.condition == "target_is_verified"
     assert str(refusal.value) == (
         f"{MODEL}/{FIRST}: The batch is done, not verified. Load it and let its checks pass first."
     )
-    story.verified(FIRST)
-    publication_rules.publish(story.batch(FIRST), story.live_pointers(), request, now=START, **LIFE).check(
-        story.table.records
-    )
+    scenario.verified(FIRST)
+    publication_rules.publish(
+        scenario.batch(FIRST), scenario.live_pointers(), request, now=START, **LIFE
+    ).check(scenario.table.records)
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "#", "-x"])
-def test_request_ids_that_could_not_be_keys_are_refused(request_id: str) -> None:
-    """A request id becomes part of a sort key."""
+def test_invalid_request_id_is_refused(request_id: str) -> None:
+    """A request id that cannot be part of a sort key is refused."""
     with pytest.raises(InvalidNameError):
         request_key(MODEL, request_id)
 
 
 def test_record_keys_sort_and_are_distinct() -> None:
-    """Publication entries list in order, and no two kinds of record share a key."""
+    """Publication entries sort by sequence, and no two kinds of record share a key."""
     assert publication_key(MODEL, 9).record < publication_key(MODEL, 10).record
     kinds = {
         batch_key(MODEL, FIRST),

@@ -1,4 +1,4 @@
-"""The rules of a model's versions: packages followed, champions promoted and demoted, versions retired."""
+"""Tests of the rules of model versions: recorded packages, promotion, demotion and retirement."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.fakes.registry_table import FakeRegistryTable
 HOUR = timedelta(hours=1)
 
 
-class VersionStory:
-    """A registry, and people and rules that change a model's versions one after another."""
+class VersionScenario:
+    """A registry whose model versions are changed one after another, without concurrency."""
 
     def __init__(self) -> None:
         self.table = FakeRegistryTable()
@@ -45,7 +45,7 @@ class VersionStory:
         approved_by: str = "ada",
         reason: str | None = None,
     ) -> ModelVersion:
-        """Return a package as SageMaker has it, made an hour for each number after the beginning."""
+        """Return a package as read from SageMaker, created `number` hours after the start."""
         return ModelVersion(
             model=MODEL,
             version=number,
@@ -87,13 +87,13 @@ class VersionStory:
         )
 
     def record(self, found: ModelVersion) -> Transaction:
-        """Record a package as it was found."""
+        """Record a package and return the transaction."""
         transaction = version_rules.record_version(self.table.model_version(MODEL, found.version), found)
         assert self.table.apply("", transaction) is None
         return transaction
 
     def promote(self, number: int, *, automatic: bool = False, now: datetime | None = None) -> str | None:
-        """Promote a version; return the condition that forbids it, if one does."""
+        """Promote a version; return the violated condition, or None."""
         change = version_rules.promote(
             self.version(number),
             self.table.champion(MODEL),
@@ -103,7 +103,7 @@ class VersionStory:
         return self.table.apply("", change)
 
     def demote(self, target: int | None, *, now: datetime | None = None) -> str | None:
-        """Demote the champion; return the condition that forbids it, if one does."""
+        """Demote the champion; return the violated condition, or None."""
         version = None if target is None else self.version(target)
         return self.table.apply(
             "", version_rules.demote(version, self.pointer(), self.request(), now=now or self.now)
@@ -111,12 +111,12 @@ class VersionStory:
 
 
 @pytest.fixture
-def story() -> VersionStory:
-    """A story with version 1 as the champion."""
-    story = VersionStory()
-    story.record(story.found(1))
-    assert story.promote(1, automatic=True) is None
-    return story
+def scenario() -> VersionScenario:
+    """A scenario with version 1 as the champion."""
+    scenario = VersionScenario()
+    scenario.record(scenario.found(1))
+    assert scenario.promote(1, automatic=True) is None
+    return scenario
 
 
 @pytest.mark.parametrize(
@@ -128,79 +128,79 @@ def story() -> VersionStory:
         ("SomethingNew", "candidate"),
     ],
 )
-def test_a_new_package_has_the_state_that_its_approval_permits(approval: str, state: str) -> None:
-    """Whatever the finder believed; only an approval lets a version score."""
-    story = VersionStory()
-    story.record(replace(story.found(1, approval), state="champion"))
-    assert story.version(1).state == state
+def test_approval_sets_state_of_new_package(approval: str, state: str) -> None:
+    """A new package's state depends only on its approval; an unknown approval makes it a candidate."""
+    scenario = VersionScenario()
+    scenario.record(replace(scenario.found(1, approval), state="champion"))
+    assert scenario.version(1).state == state
 
 
-def test_a_package_that_is_known_as_it_is_changes_nothing(story: VersionStory) -> None:
-    """Listings and events tell of the same package again and again."""
-    story.record(story.found(2, "PendingManualApproval"))
-    assert not story.record(story.found(2, "PendingManualApproval")).writes
-    assert not story.record(story.found(1)).writes
+def test_unchanged_package_is_not_rewritten(scenario: VersionScenario) -> None:
+    """Recording a package that is already recorded in the same way writes nothing."""
+    scenario.record(scenario.found(2, "PendingManualApproval"))
+    assert not scenario.record(scenario.found(2, "PendingManualApproval")).writes
+    assert not scenario.record(scenario.found(1)).writes
 
 
-def test_the_approval_of_a_package_is_followed(story: VersionStory) -> None:
-    """A person approves a candidate, thinks again, and says why."""
-    story.record(story.found(2, "PendingManualApproval"))
-    story.record(story.found(2, approved_by="eve"))
-    assert (story.version(2).state, story.version(2).approved_by) == ("approved", "eve")
-    story.record(story.found(2, "Rejected", reason="too few rows"))
-    refused = story.version(2)
+def test_approval_changes_are_recorded(scenario: VersionScenario) -> None:
+    """A changed approval updates the version's state, approver and reason."""
+    scenario.record(scenario.found(2, "PendingManualApproval"))
+    scenario.record(scenario.found(2, approved_by="eve"))
+    assert (scenario.version(2).state, scenario.version(2).approved_by) == ("approved", "eve")
+    scenario.record(scenario.found(2, "Rejected", reason="too few rows"))
+    refused = scenario.version(2)
     assert (refused.state, refused.approval, refused.approved_by) == ("refused", "Rejected", None)
     assert refused.reason == "too few rows"
 
 
-def test_an_approval_takes_no_champion_away_and_brings_nothing_back(story: VersionStory) -> None:
-    """The pointer alone says which version scores; the record still tells what SageMaker says."""
-    story.record(story.found(1, "Rejected"))
-    assert (story.version(1).state, story.version(1).approval) == ("champion", "Rejected")
-    assert story.version(1).approved_by == "ada"
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2) is None
-    assert story.demote(1) is None
-    story.record(story.found(2))
-    assert (story.version(2).state, story.version(2).reason) == ("withdrawn", "bad rows")
+def test_approval_changes_neither_champion_nor_withdrawal(scenario: VersionScenario) -> None:
+    """A rejection does not demote the champion, and an approval does not restore a withdrawn version."""
+    scenario.record(scenario.found(1, "Rejected"))
+    assert (scenario.version(1).state, scenario.version(1).approval) == ("champion", "Rejected")
+    assert scenario.version(1).approved_by == "ada"
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2) is None
+    assert scenario.demote(1) is None
+    scenario.record(scenario.found(2))
+    assert (scenario.version(2).state, scenario.version(2).reason) == ("withdrawn", "bad rows")
 
 
-def test_a_superseded_version_whose_package_is_rejected_is_withdrawn(story: VersionStory) -> None:
-    """No demotion goes to it any more."""
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2, automatic=True) is None
-    story.record(story.found(1, "Rejected", reason="leak"))
-    assert (story.version(1).state, story.version(1).reason) == ("withdrawn", "leak")
-    assert story.demote(1) == "version_may_score"
+def test_rejected_superseded_version_is_withdrawn(scenario: VersionScenario) -> None:
+    """Rejecting a superseded version's package withdraws it, so no demotion can return to it."""
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2, automatic=True) is None
+    scenario.record(scenario.found(1, "Rejected", reason="leak"))
+    assert (scenario.version(1).state, scenario.version(1).reason) == ("withdrawn", "leak")
+    assert scenario.demote(1) == "version_may_score"
 
 
-def test_a_number_names_one_version_for_ever(story: VersionStory) -> None:
-    """A package group that was deleted and made again counts from 1; its packages are refused."""
-    again = story.found(1, digest="f" * 16)
-    transaction = version_rules.record_version(story.version(1), again)
+def test_version_number_is_never_reused(scenario: VersionScenario) -> None:
+    """A package of a recreated group is refused if its number is already recorded."""
+    again = scenario.found(1, digest="f" * 16)
+    transaction = version_rules.record_version(scenario.version(1), again)
     with pytest.raises(RuleViolationError, match="A deleted model package group restarts") as refusal:
-        transaction.check(story.table.records)
+        transaction.check(scenario.table.records)
     assert refusal.value.condition == "version_is_the_same"
 
 
-def test_a_finding_that_was_overtaken_is_not_written(story: VersionStory) -> None:
-    """Whoever saw the package approved, and writes after it was rejected, decides again."""
-    story.record(story.found(2, "PendingManualApproval"))
-    late = version_rules.record_version(story.version(2), story.found(2))
-    story.record(story.found(2, "Rejected"))
-    assert story.table.apply("", late) == "version_is_as_seen"
+def test_outdated_package_state_is_not_written(scenario: VersionScenario) -> None:
+    """A package state that was read before a newer one was recorded is refused."""
+    scenario.record(scenario.found(2, "PendingManualApproval"))
+    late = version_rules.record_version(scenario.version(2), scenario.found(2))
+    scenario.record(scenario.found(2, "Rejected"))
+    assert scenario.table.apply("", late) == "version_is_as_seen"
 
 
-def test_a_promotion_moves_pointer_versions_and_history_together(story: VersionStory) -> None:
-    """All of it is one transaction; the history tells who, why and what was before."""
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2, automatic=True, now=START + HOUR) is None
-    pointer = story.pointer()
+def test_promotion_updates_pointer_versions_and_history(scenario: VersionScenario) -> None:
+    """One transaction changes pointer and versions, and its history entry names actor and reason."""
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2, automatic=True, now=START + HOUR) is None
+    pointer = scenario.pointer()
     assert (pointer.version, pointer.digest, pointer.previous_version) == (2, f"{2:016x}", 1)
     assert (pointer.sequence, pointer.promoted_at) == (2, format_utc(START + HOUR))
-    assert story.states() == {1: "superseded", 2: "champion"}
-    assert story.version(1).superseded_sequence == story.version(2).promoted_sequence == 2
-    entry = PromotionEntry.from_attributes(story.table.read(promotion_key(MODEL, 2)))
+    assert scenario.states() == {1: "superseded", 2: "champion"}
+    assert scenario.version(1).superseded_sequence == scenario.version(2).promoted_sequence == 2
+    entry = PromotionEntry.from_attributes(scenario.table.read(promotion_key(MODEL, 2)))
     assert entry == PromotionEntry(
         model=MODEL,
         sequence=2,
@@ -223,169 +223,169 @@ def test_a_promotion_moves_pointer_versions_and_history_together(story: VersionS
         ("Approved", 0, "version_was_judged_against_champion"),
     ],
 )
-def test_promotion_by_rule_takes_only_what_was_approved_and_judged(
-    story: VersionStory, approval: str, judged_against: int, condition: str
+def test_promotion_by_rule_requires_approval_and_current_verdict(
+    scenario: VersionScenario, approval: str, judged_against: int, condition: str
 ) -> None:
-    """A version that was compared with another champion waits for a person, who may promote it."""
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2, automatic=True) is None
-    story.record(story.found(3, approval, judged_against=judged_against))
-    assert story.promote(3, automatic=True) == condition
-    assert story.pointer().version == 2
-    assert (story.promote(3) is None) == (approval == "Approved")
+    """Only an approved version that was judged against the current champion is promoted by rule."""
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2, automatic=True) is None
+    scenario.record(scenario.found(3, approval, judged_against=judged_against))
+    assert scenario.promote(3, automatic=True) == condition
+    assert scenario.pointer().version == 2
+    assert (scenario.promote(3) is None) == (approval == "Approved")
 
 
-def test_an_older_version_that_is_approved_late_is_not_promoted_by_rule(story: VersionStory) -> None:
-    """The newer champion stays; a person may promote the older one."""
-    story.record(story.found(3, judged_against=1))
-    assert story.promote(3, automatic=True) is None
-    story.record(story.found(2, judged_against=3))
-    assert story.promote(2, automatic=True) == "version_is_newer_than_champion"
-    assert story.promote(2) is None
-    assert story.states() == {1: "superseded", 2: "champion", 3: "superseded"}
+def test_older_version_is_not_promoted_by_rule(scenario: VersionScenario) -> None:
+    """A version that is older than the champion is promoted only by a person."""
+    scenario.record(scenario.found(3, judged_against=1))
+    assert scenario.promote(3, automatic=True) is None
+    scenario.record(scenario.found(2, judged_against=3))
+    assert scenario.promote(2, automatic=True) == "version_is_newer_than_champion"
+    assert scenario.promote(2) is None
+    assert scenario.states() == {1: "superseded", 2: "champion", 3: "superseded"}
 
 
-def test_a_hold_stops_promotion_by_rule_until_it_is_released(story: VersionStory) -> None:
-    """A person may still promote."""
-    story.record(story.found(2, judged_against=1))
-    story.record(story.found(3, judged_against=2))
+def test_hold_stops_promotion_by_rule_until_release(scenario: VersionScenario) -> None:
+    """A hold blocks promotion by rule until it is released."""
+    scenario.record(scenario.found(2, judged_against=1))
+    scenario.record(scenario.found(3, judged_against=2))
     for held, condition in ((True, "promotion_is_not_held"), (False, None)):
         change = version_rules.hold_versions(
-            story.table.champion(MODEL), story.request(), model=MODEL, held=held, now=START
+            scenario.table.champion(MODEL), scenario.request(), model=MODEL, held=held, now=START
         )
-        assert story.table.apply("", change) is None
-        assert story.pointer().version == 1
-        assert story.promote(2, automatic=True) == condition
-    assert story.promote(3) is None
+        assert scenario.table.apply("", change) is None
+        assert scenario.pointer().version == 1
+        assert scenario.promote(2, automatic=True) == condition
+    assert scenario.promote(3) is None
 
 
-def test_a_model_can_be_held_before_its_first_promotion() -> None:
-    """The pointer then says so, and names no version."""
-    story = VersionStory()
-    story.record(story.found(1))
-    change = version_rules.hold_versions(None, story.request(), model=MODEL, held=True, now=START)
-    assert story.table.apply("", change) is None
-    assert story.promote(1, automatic=True) == "promotion_is_not_held"
-    assert story.pointer() == ChampionPointer(model=MODEL, sequence=1, hold=True)
+def test_model_without_champion_can_be_held() -> None:
+    """A hold before the first promotion blocks it and leaves the pointer without a version."""
+    scenario = VersionScenario()
+    scenario.record(scenario.found(1))
+    change = version_rules.hold_versions(None, scenario.request(), model=MODEL, held=True, now=START)
+    assert scenario.table.apply("", change) is None
+    assert scenario.promote(1, automatic=True) == "promotion_is_not_held"
+    assert scenario.pointer() == ChampionPointer(model=MODEL, sequence=1, hold=True)
 
 
-def test_a_demotion_withdraws_the_champion_and_keeps_its_moment(story: VersionStory) -> None:
-    """What was made before it waits for a person, even if it was judged against the present champion."""
-    story.record(story.found(2, judged_against=1))
-    story.record(story.found(4, "PendingManualApproval", judged_against=1))
-    assert story.promote(2, automatic=True) is None
-    assert story.demote(1, now=START + 5 * HOUR) is None
-    pointer = story.pointer()
+def test_demotion_withdraws_champion_and_blocks_earlier_versions(scenario: VersionScenario) -> None:
+    """After a demotion, versions created before it are no longer promoted by rule, but later ones are."""
+    scenario.record(scenario.found(2, judged_against=1))
+    scenario.record(scenario.found(4, "PendingManualApproval", judged_against=1))
+    assert scenario.promote(2, automatic=True) is None
+    assert scenario.demote(1, now=START + 5 * HOUR) is None
+    pointer = scenario.pointer()
     assert (pointer.version, pointer.previous_version) == (1, 2)
     assert pointer.withdrawn_before == format_utc(START + 5 * HOUR)
-    assert (story.version(2).state, story.version(2).reason) == ("withdrawn", "bad rows")
-    story.record(story.found(4, judged_against=1))
-    assert story.promote(4, automatic=True) == "version_was_made_after_demotion"
-    story.record(story.found(6, judged_against=1))
-    assert story.promote(6, automatic=True) is None
+    assert (scenario.version(2).state, scenario.version(2).reason) == ("withdrawn", "bad rows")
+    scenario.record(scenario.found(4, judged_against=1))
+    assert scenario.promote(4, automatic=True) == "version_was_made_after_demotion"
+    scenario.record(scenario.found(6, judged_against=1))
+    assert scenario.promote(6, automatic=True) is None
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_is_behind_lets_no_version_through(story: VersionStory, hours: int) -> None:
-    """The moment of a demotion is never before an earlier one, nor before the withdrawn version was made."""
-    story.record(story.found(4, judged_against=1))
-    assert story.promote(4, automatic=True) is None
-    assert story.demote(1, now=START + hours * HOUR) is None
-    assert story.pointer().withdrawn_before == format_utc(START + 4 * HOUR)
-    assert story.demote(None, now=START) is None
-    assert story.pointer().withdrawn_before == format_utc(START + 4 * HOUR)
+def test_slow_clock_does_not_weaken_demotion(scenario: VersionScenario, hours: int) -> None:
+    """A demotion's time is never before an earlier one or the creation of the withdrawn version."""
+    scenario.record(scenario.found(4, judged_against=1))
+    assert scenario.promote(4, automatic=True) is None
+    assert scenario.demote(1, now=START + hours * HOUR) is None
+    assert scenario.pointer().withdrawn_before == format_utc(START + 4 * HOUR)
+    assert scenario.demote(None, now=START) is None
+    assert scenario.pointer().withdrawn_before == format_utc(START + 4 * HOUR)
 
 
-def test_a_demotion_without_a_target_leaves_no_champion(story: VersionStory) -> None:
-    """Nothing scores until a version is promoted; a version made later is promoted by rule."""
-    assert story.demote(None, now=START + 2 * HOUR) is None
-    pointer = story.pointer()
+def test_demotion_without_target_leaves_no_champion(scenario: VersionScenario) -> None:
+    """A demotion without a target leaves no champion until a version is promoted again."""
+    assert scenario.demote(None, now=START + 2 * HOUR) is None
+    pointer = scenario.pointer()
     assert (pointer.version, pointer.digest, pointer.promoted_at) == (None, None, None)
     assert pointer.previous_version == 1
-    assert story.states() == {1: "withdrawn"}
-    assert story.demote(None) == "there_is_a_champion"
-    story.record(story.found(3))
-    assert story.promote(3, automatic=True) is None
-    assert story.states() == {1: "withdrawn", 3: "champion"}
+    assert scenario.states() == {1: "withdrawn"}
+    assert scenario.demote(None) == "there_is_a_champion"
+    scenario.record(scenario.found(3))
+    assert scenario.promote(3, automatic=True) is None
+    assert scenario.states() == {1: "withdrawn", 3: "champion"}
 
 
-def test_a_person_may_promote_a_withdrawn_version_and_demote_to_none(story: VersionStory) -> None:
-    """To bring a withdrawn version back is a promotion, with a reason of its own."""
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2) is None
-    assert story.demote(1) is None
-    assert story.demote(2) == "version_may_score"
-    assert story.promote(2) is None
-    assert (story.version(2).state, story.version(2).reason) == ("champion", None)
-    assert story.version(2).superseded_sequence is None
+def test_withdrawn_version_returns_by_promotion_only(scenario: VersionScenario) -> None:
+    """A person can promote a withdrawn version again, but a demotion cannot return to it."""
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2) is None
+    assert scenario.demote(1) is None
+    assert scenario.demote(2) == "version_may_score"
+    assert scenario.promote(2) is None
+    assert (scenario.version(2).state, scenario.version(2).reason) == ("champion", None)
+    assert scenario.version(2).superseded_sequence is None
 
 
-def test_the_champion_is_neither_promoted_nor_demoted_to_itself(story: VersionStory) -> None:
-    """Two people ask for the same: the second is told that nothing is to be done."""
-    assert story.promote(1) == "version_may_score"
-    assert story.demote(1) == "version_may_score"
-    change = version_rules.promote(story.version(1), story.pointer(), story.request(), now=START)
+def test_champion_cannot_be_promoted_again(scenario: VersionScenario) -> None:
+    """Promoting the champion or demoting to it is refused, and the error says that nothing is to do."""
+    assert scenario.promote(1) == "version_may_score"
+    assert scenario.demote(1) == "version_may_score"
+    change = version_rules.promote(scenario.version(1), scenario.pointer(), scenario.request(), now=START)
     with pytest.raises(RuleViolationError, match=r"is already the champion[.] Nothing needs to be done"):
-        change.check(story.table.records)
+        change.check(scenario.table.records)
 
 
-def test_whoever_decided_on_another_champion_decides_again(story: VersionStory) -> None:
-    """Promotion, demotion, hold and challenge are conditional on the pointer that was read."""
-    story.record(story.found(2, judged_against=1))
-    seen, version = story.pointer(), story.version(2)
+def test_changes_decided_on_an_outdated_pointer_are_refused(scenario: VersionScenario) -> None:
+    """Promotion, demotion, hold and challenge are refused if the pointer changed since it was read."""
+    scenario.record(scenario.found(2, judged_against=1))
+    seen, version = scenario.pointer(), scenario.version(2)
     late = (
-        version_rules.promote(version, seen, story.request(), now=START),
-        version_rules.demote(None, seen, story.request(), now=START),
-        version_rules.hold_versions(seen, story.request(), model=MODEL, held=True, now=START),
-        version_rules.challenge(None, seen, story.request(), model=MODEL, now=START),
-        version_rules.promote(version, None, story.request(), now=START),
+        version_rules.promote(version, seen, scenario.request(), now=START),
+        version_rules.demote(None, seen, scenario.request(), now=START),
+        version_rules.hold_versions(seen, scenario.request(), model=MODEL, held=True, now=START),
+        version_rules.challenge(None, seen, scenario.request(), model=MODEL, now=START),
+        version_rules.promote(version, None, scenario.request(), now=START),
     )
-    change = version_rules.hold_versions(seen, story.request(), model=MODEL, held=False, now=START)
-    assert story.table.apply("", change) is None
-    assert {story.table.apply("", transaction) for transaction in late} == {"champion_is_as_seen"}
+    change = version_rules.hold_versions(seen, scenario.request(), model=MODEL, held=False, now=START)
+    assert scenario.table.apply("", change) is None
+    assert {scenario.table.apply("", transaction) for transaction in late} == {"champion_is_as_seen"}
 
 
-def test_a_repeated_request_does_nothing_again(story: VersionStory) -> None:
-    """The answer to a demotion was lost, the version was promoted again, and the demotion is repeated."""
-    story.record(story.found(2, judged_against=1))
-    assert story.promote(2) is None
-    request = story.request()
-    first = version_rules.demote(story.version(1), story.pointer(), request, now=START)
-    assert story.table.apply("", first) is None
-    assert story.promote(2) is None
-    again = version_rules.demote(story.version(1), story.pointer(), request, now=START)
-    assert story.table.apply("", again) == "request_is_new"
-    assert story.pointer().version == 2
+def test_repeated_request_is_not_applied_again(scenario: VersionScenario) -> None:
+    """A demotion that is repeated after a lost answer does not undo a later promotion."""
+    scenario.record(scenario.found(2, judged_against=1))
+    assert scenario.promote(2) is None
+    request = scenario.request()
+    first = version_rules.demote(scenario.version(1), scenario.pointer(), request, now=START)
+    assert scenario.table.apply("", first) is None
+    assert scenario.promote(2) is None
+    again = version_rules.demote(scenario.version(1), scenario.pointer(), request, now=START)
+    assert scenario.table.apply("", again) == "request_is_new"
+    assert scenario.pointer().version == 2
 
 
-def test_requests_about_versions_have_keys_of_their_own() -> None:
-    """One request id serves a demotion and the rollback that goes with it."""
+def test_version_requests_have_separate_keys() -> None:
+    """One request id can serve a demotion and the rollback that goes with it."""
     assert version_request_key(MODEL, "r") != request_key(MODEL, "r")
 
 
-def test_a_challenger_may_be_a_candidate_and_ends_with_its_promotion(story: VersionStory) -> None:
-    """A refused version challenges nobody."""
-    story.record(story.found(2, "PendingManualApproval"))
-    story.record(story.found(3, "Rejected"))
+def test_candidate_is_challenger_until_its_promotion(scenario: VersionScenario) -> None:
+    """A candidate can be the challenger until it is promoted; a refused version or the champion cannot."""
+    scenario.record(scenario.found(2, "PendingManualApproval"))
+    scenario.record(scenario.found(3, "Rejected"))
 
     def challenge(number: int | None) -> str | None:
-        version = None if number is None else story.version(number)
+        version = None if number is None else scenario.version(number)
         change = version_rules.challenge(
-            version, story.table.champion(MODEL), story.request(), model=MODEL, now=START
+            version, scenario.table.champion(MODEL), scenario.request(), model=MODEL, now=START
         )
-        return story.table.apply("", change)
+        return scenario.table.apply("", change)
 
     assert challenge(3) == challenge(1) == "version_may_challenge"
     assert challenge(2) is None
-    assert (story.pointer().version, story.pointer().challenger) == (1, 2)
+    assert (scenario.pointer().version, scenario.pointer().challenger) == (1, 2)
     assert challenge(None) is None
-    assert story.pointer().challenger is None
+    assert scenario.pointer().challenger is None
     assert challenge(2) is None
-    story.record(story.found(2))
-    assert story.promote(2) is None
-    assert (story.pointer().version, story.pointer().challenger) == (2, None)
+    scenario.record(scenario.found(2))
+    assert scenario.promote(2) is None
+    assert (scenario.pointer().version, scenario.pointer().challenger) == (2, None)
     entries = [
-        PromotionEntry.from_attributes(story.table.read(promotion_key(MODEL, sequence)))
+        PromotionEntry.from_attributes(scenario.table.read(promotion_key(MODEL, sequence)))
         for sequence in range(2, 6)
     ]
     assert [(entry.action, entry.challenger, entry.version) for entry in entries] == [
@@ -396,22 +396,22 @@ def test_a_challenger_may_be_a_candidate_and_ends_with_its_promotion(story: Vers
     ]
 
 
-def test_only_versions_that_nobody_needs_are_retired(story: VersionStory) -> None:
-    """Not the champion, the one before, the challenger, nor a version that may yet be promoted."""
+def test_only_unused_versions_are_retired(scenario: VersionScenario) -> None:
+    """Champion, previous version, challenger and versions that may still be promoted are not retired."""
 
     def retire(number: int) -> str | None:
-        return story.table.apply("", version_rules.retire_version(story.version(number)))
+        return scenario.table.apply("", version_rules.retire_version(scenario.version(number)))
 
     for number in (2, 3, 4):
-        story.record(story.found(number))
-        assert story.promote(number) is None
-    story.record(story.found(5))
-    story.record(story.found(6, "PendingManualApproval"))
-    story.record(story.found(7, "Rejected"))
+        scenario.record(scenario.found(number))
+        assert scenario.promote(number) is None
+    scenario.record(scenario.found(5))
+    scenario.record(scenario.found(6, "PendingManualApproval"))
+    scenario.record(scenario.found(7, "Rejected"))
     change = version_rules.challenge(
-        story.version(2), story.pointer(), story.request(), model=MODEL, now=START
+        scenario.version(2), scenario.pointer(), scenario.request(), model=MODEL, now=START
     )
-    assert story.table.apply("", change) is None
+    assert scenario.table.apply("", change) is None
     assert {number: retire(number) for number in range(1, 8)} == {
         1: None,
         2: "version_is_not_the_challenger",
@@ -421,14 +421,14 @@ def test_only_versions_that_nobody_needs_are_retired(story: VersionStory) -> Non
         6: "version_is_over",
         7: None,
     }
-    assert not version_rules.retire_version(story.version(1)).writes
-    assert not story.record(story.found(7)).writes
-    assert story.version(7).state == "retired"
-    assert story.promote(1) == story.demote(1) == "version_may_score"
+    assert not version_rules.retire_version(scenario.version(1)).writes
+    assert not scenario.record(scenario.found(7)).writes
+    assert scenario.version(7).state == "retired"
+    assert scenario.promote(1) == scenario.demote(1) == "version_may_score"
 
 
-def test_records_of_versions_sort_by_number() -> None:
-    """The newest is read first, and requests are no versions."""
+def test_version_records_sort_by_number() -> None:
+    """Version keys sort by number, and keys of requests do not sort among them."""
     keys = [version_key(MODEL, number).record for number in (9, 10, 1000)]
     assert keys == sorted(keys)
     assert not "version#" < version_request_key(MODEL, "r").record < "version#~"
