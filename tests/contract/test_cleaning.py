@@ -1,4 +1,4 @@
-"""What cleaning makes of rows and of their schema, and which rules are refused."""
+"""Tests of cleaning: cleaned rows, the stored schema and refused rules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rule(name: str, **members: Any) -> ColumnCleaning:
 
 
 def cleaned(line: str, *rules: ColumnCleaning, schema: PredictionSchema = FULL_SCHEMA) -> dict[str, Any]:
-    """Return what the stores hold of a line, as JSON."""
+    """Return the cleaned row of a line as a JSON object."""
     return json.loads(row_parser(schema, Cleaning(rules))(line.encode()).canonical)
 
 
@@ -84,8 +84,8 @@ def one_column(kind: str) -> PredictionSchema:
         ),
     ],
 )
-def test_a_column_is_cleaned(members: dict[str, Any], line: str, stored: dict[str, Any]) -> None:
-    """Trim, cast, default, clamp, rename, in this order; no value stays none unless it has a default."""
+def test_cleaning_steps_apply_in_order(members: dict[str, Any], line: str, stored: dict[str, Any]) -> None:
+    """A column is trimmed, cast, given its default, clamped and renamed, in this order."""
     members = dict(members)
     text = f'{{"flight":"F"{"," if line else ""}{line}}}'
     assert cleaned(text, rule(members.pop("column"), **members)) == {"flight": "F", **stored}
@@ -113,8 +113,8 @@ def test_a_column_is_cleaned(members: dict[str, Any], line: str, stored: dict[st
         ("timestamp", "date", '"2013-02-01T23:30:00-05:00"', "2013-02-02"),
     ],
 )
-def test_a_value_is_cast(source: str, target: str, value: str, stored: object) -> None:
-    """The value is the same one under the other type; a moment's day is that in UTC."""
+def test_value_is_cast(source: str, target: str, value: str, stored: object) -> None:
+    """A cast keeps the value, and a timestamp becomes its day in UTC."""
     found = cleaned(
         f'{{"flight":"F","value":{value}}}', rule("value", cast=target), schema=one_column(source)
     )
@@ -140,10 +140,8 @@ def test_a_value_is_cast(source: str, target: str, value: str, stored: object) -
         ("decimal(7,2)", "decimal(7,1)", "12.55", "out_of_range"),
     ],
 )
-def test_a_value_that_would_be_another_one_is_refused(
-    source: str, target: str, value: str, reason: str
-) -> None:
-    """A cast rounds nothing and cuts nothing off, and a bound saves no row whose cast fails."""
+def test_lossy_cast_is_refused(source: str, target: str, value: str, reason: str) -> None:
+    """A cast never rounds or truncates, and no default or bound rescues a row whose cast fails."""
     rules = [rule("value", cast=target)]
     if target == "long":
         rules = [rule("value", cast=target, default="1", minimum="0", maximum="2")]
@@ -152,8 +150,8 @@ def test_a_value_that_would_be_another_one_is_refused(
     assert (caught.value.reason, caught.value.column) == (reason, "value")
 
 
-def test_a_cleaned_row_stands_for_the_row_that_the_model_wrote() -> None:
-    """Both stores keep the checksum of the row as written; the item also has that of its own values."""
+def test_cleaned_row_keeps_checksum_of_written_row() -> None:
+    """A cleaned row keeps the checksum of the row as written, and its item detects altered values."""
     rules = Cleaning((rule("flight", trim=True, rename="number"), rule("seats", maximum="100")))
     schema = rules.stored_schema(FULL_SCHEMA)
     assert (schema.key, schema.names[0]) == ("number", "number")
@@ -194,10 +192,10 @@ _NUMBERS = st.none() | st.floats() | st.integers() | st.sampled_from([1e-129, 1e
 
 
 def stored_by_the_warehouse(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return what a real SQL engine makes of Delta's values by the statement that a load sends."""
+    """Return what SQLite selects from Delta's values with the SQL of a load."""
     names = BOUNDED_SCHEMA.names
     selected = ", ".join(selected_columns(BOUNDED_SCHEMA, BOUNDED, "S"))
-    # SQLite spells types, and functions over texts, in its own way.
+    # SQLite has other syntax for casts and no REGEXP_REPLACE.
     statement = re.sub("('[^']*')::[A-Z]+", r"CAST(\1 AS REAL)", selected)
     statement = re.sub("REGEXP_REPLACE[(](S.[^,]*), .*?, ''[)]", r"trimmed(\1)", statement)
     with closing(sqlite3.connect(":memory:")) as database:
@@ -221,8 +219,8 @@ def stored_by_the_warehouse(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]
         }
     )
 )
-def test_every_engine_cleans_before_it_validates(values: dict[str, Any]) -> None:
-    """Whatever a double is: JSON, Delta, warehouse and online item agree on row, values and checksum."""
+def test_all_stores_clean_rows_alike(values: dict[str, Any]) -> None:
+    """JSON, Delta, warehouse and online item agree on a cleaned row's values and checksum."""
     written = row_contract(BOUNDED_SCHEMA)
     line = prediction_line(written, values)
     delta = delta_values(BOUNDED_SCHEMA, line.content) if line.row is None else dict(line.row.values)
@@ -231,7 +229,7 @@ def test_every_engine_cleans_before_it_validates(values: dict[str, Any]) -> None
         judged = row_parser(BOUNDED_SCHEMA, BOUNDED)(line.content.rstrip())
     except InvalidRowError as error:
         judged = error
-    # By it the load leaves a refused row out of the warehouse.
+    # The load uses this checksum to leave a refused row out of the warehouse.
     assert judged.checksum == line.checksum
     if isinstance(judged, InvalidRowError):
         return
@@ -263,8 +261,8 @@ def test_every_engine_cleans_before_it_validates(values: dict[str, Any]) -> None
         ('"left_out":NaN,"row_checksum":1', None),
     ],
 )
-def test_dropped_columns_are_not_validated(line: str, stored: dict[str, Any] | None) -> None:
-    """A bound, a default or leaving out makes a row of a line; what they do not touch is refused."""
+def test_clamped_and_dropped_values_do_not_refuse_a_row(line: str, stored: dict[str, Any] | None) -> None:
+    """Invalid values that a rule clamps or drops do not refuse a row, but remaining ones do."""
     text = f'{{"flight":"F",{line}}}'
     if stored is None:
         with pytest.raises(InvalidRowError) as caught:
@@ -275,8 +273,8 @@ def test_dropped_columns_are_not_validated(line: str, stored: dict[str, Any] | N
         assert found == {"flight": "F", "given": 0.5, **stored}
 
 
-def test_rules_travel_as_text_and_as_an_argument() -> None:
-    """The registry's text and a job's argument give the same rules back."""
+def test_rules_round_trip_as_text_and_argument() -> None:
+    """Rules survive the registry's text and a job's argument, and malformed ones are refused."""
     rules = Cleaning(
         (rule("carrier", default="it's \u2708 -- {}"), rule("seats", cast="double", minimum="-1.50"))
     )
@@ -325,8 +323,8 @@ def test_rules_travel_as_text_and_as_an_argument() -> None:
         ({"column": "late", "default": "1"}, "default", "which is neither true nor false"),
     ],
 )
-def test_a_rule_that_does_not_fit_is_refused(members: dict[str, Any], member: str, what: str) -> None:
-    """The error names the rule and its member, before anything is loaded."""
+def test_unsuitable_rule_is_refused(members: dict[str, Any], member: str, what: str) -> None:
+    """A rule that does not fit its column is refused, and the error names the rule and its member."""
     members = dict(members)
     rules = Cleaning((rule("day", rename="date"), rule(members.pop("column"), **members)))
     with pytest.raises(InvalidCleaningError) as caught:
@@ -336,14 +334,14 @@ def test_a_rule_that_does_not_fit_is_refused(members: dict[str, Any], member: st
 
 
 @pytest.mark.parametrize("name", ["seats", "row_checksum", "stored_checksum", "Air line"])
-def test_a_name_that_is_taken_is_refused(name: str) -> None:
-    """Neither two columns of one name, nor one of the platform's own."""
+def test_invalid_new_name_is_refused(name: str) -> None:
+    """A column cannot be renamed to a taken, reserved or malformed name."""
     with pytest.raises(SchemaError):
         Cleaning((rule("carrier", rename=name),)).stored_schema(FULL_SCHEMA)
 
 
-def test_a_name_may_move_to_another_column() -> None:
-    """Only the final names must be unique."""
+def test_columns_may_take_each_others_names() -> None:
+    """Renamed columns may swap names, because only the final names must be unique."""
     rules = Cleaning((rule("carrier", rename="day"), rule("day", rename="carrier")))
     schema = rules.stored_schema(FULL_SCHEMA)
     assert schema.columns[1].type == ColumnType.parse("string")
@@ -351,7 +349,7 @@ def test_a_name_may_move_to_another_column() -> None:
 
 
 def test_malformed_rules_are_reported_plainly() -> None:
-    """A batch's record keeps them as text, which another release may have written."""
+    """Malformed cleaning rules in a batch's record are refused with a readable message."""
     whole = {"columns": [{"column": "carrier", "trim": True}]}
     messages = refusals(lambda content: Cleaning.parse(content.decode(errors="replace")), whole, SchemaError)
     assert len(messages) > len(whole["columns"])

@@ -92,7 +92,7 @@ SCORE = ScoreArguments(
 @settings(max_examples=40)
 @given(LOADS)
 def test_load_arguments_survive_glue(arguments: LoadArguments) -> None:
-    """What the client builds is what the script parses, amid the arguments that Glue adds."""
+    """The script parses the arguments that the client built, among those that Glue adds."""
     argv = ["--JOB_NAME", "load", "--JOB_RUN_ID", "jr_1", "--TempDir", "s3://x/y", "--enable-metrics"]
     for name, value in arguments.glue_arguments().items():
         argv += [name, value]
@@ -102,7 +102,7 @@ def test_load_arguments_survive_glue(arguments: LoadArguments) -> None:
 
 @given(SCORES)
 def test_score_arguments_survive_a_container(arguments: ScoreArguments) -> None:
-    """What the client builds is what the container's script parses, within SageMaker's limits."""
+    """The container's script parses the arguments that the client built, within SageMaker's limits."""
     argv = arguments.container_arguments()
     assert len(argv) <= 100
     assert all(0 < len(argument) <= 256 for argument in argv)
@@ -110,7 +110,7 @@ def test_score_arguments_survive_a_container(arguments: ScoreArguments) -> None:
 
 
 def test_feature_arguments_survive_a_container() -> None:
-    """As those of the score job do."""
+    """The script of a features job parses the arguments that the client built."""
     features = FeatureArguments(
         model="m",
         partition="2013-02-01",
@@ -124,14 +124,14 @@ def test_feature_arguments_survive_a_container() -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "code_version", "attempt"])
-def test_what_is_required_cannot_be_none(name: str) -> None:
-    """A client learns at once that it left out what the script cannot run without."""
+def test_required_argument_cannot_be_none(name: str) -> None:
+    """A client cannot build arguments without a required one, and the error names it."""
     with pytest.raises(JobArgumentsError, match=f"{name} is wrong: it is missing"):
         replace(SCORE, **{name: None})
 
 
-def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
-    """The features job learns of it from its arguments, and not when its work is done."""
+def test_run_id_unfit_for_a_key_is_refused() -> None:
+    """A run id that cannot be part of a key is refused with the arguments, not after the job's work."""
     for run_id in ("../r", "a/b", "a=b", "r" * 129):
         with pytest.raises(JobArgumentsError, match="run_id"):
             FeatureArguments(
@@ -147,8 +147,8 @@ def test_a_run_id_that_cannot_stand_in_a_key_is_refused() -> None:
 TICK = {"partition": None, "scheduled_at": "2013-02-03T01:00:00Z", "schedule": "ended:2013-01-01:2014-01-01"}
 
 
-def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
-    """The script knows the partition from the schedule's moment, as it would from the name."""
+def test_tick_determines_due_partition() -> None:
+    """The script finds the due partition from the tick's time and the schedule."""
     due = replace(SCORE, **TICK)
     assert ScoreArguments.parse(due.container_arguments()) == due
     assert due.due_partition() == replace(SCORE, partition="2013-02-02").due_partition() == "2013-02-02"
@@ -176,14 +176,14 @@ def test_a_tick_stands_for_the_partition_that_it_makes_due() -> None:
         ({"run_id": "r", "features_prefix": "features/m/run=1/"}, "run_id"),
     ],
 )
-def test_arguments_that_contradict_one_another_are_refused(changes: dict[str, str], words: str) -> None:
-    """One partition, named or due, and one intent: what says two things says none."""
+def test_contradictory_arguments_are_refused(changes: dict[str, str], words: str) -> None:
+    """Arguments with a missing or ambiguous partition or run are refused."""
     with pytest.raises(JobArgumentsError, match=words):
         replace(SCORE, **changes)
 
 
-def test_a_tick_makes_one_partition_due() -> None:
-    """Features of several partitions are asked for by name."""
+def test_tick_excludes_last_partition() -> None:
+    """A tick makes one partition due, so it cannot be combined with a last partition."""
     named = FeatureArguments(
         model="m",
         partition="2013-02-01",
@@ -197,8 +197,8 @@ def test_a_tick_makes_one_partition_due() -> None:
         replace(named, **TICK, last_partition="2013-02-03")
 
 
-def test_what_is_left_out_takes_its_default() -> None:
-    """Optional arguments are not passed when None, and defaults hold on the other side."""
+def test_omitted_arguments_take_their_defaults() -> None:
+    """Arguments that are None are not passed, and the script uses their defaults."""
     arguments = SCORE.glue_arguments()
     assert "--batch_id" not in arguments
     assert arguments.pop("--attempt") == "1"
@@ -219,7 +219,7 @@ def test_what_is_left_out_takes_its_default() -> None:
     ],
 )
 def test_missing_argument_is_named(name: str) -> None:
-    """A required argument that is missing is named, and so is one without a value."""
+    """The error names a required argument that is missing or has no value."""
     arguments = SCORE.glue_arguments()
     del arguments[f"--{name}"]
     argv = [text for pair in arguments.items() for text in pair]
@@ -251,8 +251,8 @@ def test_missing_argument_is_named(name: str) -> None:
         ("features_prefix", "/"),
     ],
 )
-def test_bad_value_is_refused_by_name_on_both_sides(name: str, text: str) -> None:
-    """A bad value neither leaves the client nor enters the script; the error names its argument."""
+def test_invalid_value_is_refused_on_both_sides(name: str, text: str) -> None:
+    """Client and script both refuse an invalid value, and the error names the argument."""
     argv = SCORE.container_arguments()
     with pytest.raises(JobArgumentsError, match=name):
         ScoreArguments.parse([*argv, f"--{name}={text}"])
@@ -261,8 +261,8 @@ def test_bad_value_is_refused_by_name_on_both_sides(name: str, text: str) -> Non
 
 
 @pytest.mark.parametrize("rate", ["NaN", "1.1", "-0.1", "1e-3", "", ".", "1..0", "Infinity"])
-def test_quarantine_rate_is_a_share(rate: str) -> None:
-    """Only plain numbers from 0 to 1 are a share of the rows."""
+def test_quarantine_rate_is_between_0_and_1(rate: str) -> None:
+    """Only plain decimal numbers from 0 to 1 are accepted as the quarantine rate."""
     argv = [text for pair in LOAD.glue_arguments().items() for text in pair]
     assert LoadArguments.parse([*argv, "--quarantine_rate", "0.25"]).quarantine_rate == Decimal("0.25")
     with pytest.raises(JobArgumentsError, match="quarantine_rate"):
@@ -290,8 +290,8 @@ LOAD = LoadArguments(
 )
 
 
-def test_sagemakers_limits_are_held() -> None:
-    """An argument or a variable that SageMaker would refuse is refused before the call."""
+def test_sagemaker_limits_are_enforced() -> None:
+    """Arguments and variables beyond SageMaker's limits are refused before the call."""
     too_long = replace(SCORE, schema_key="k" * 300)
     with pytest.raises(JobArgumentsError, match="schema_key"):
         too_long.container_arguments()
@@ -305,8 +305,8 @@ def test_sagemakers_limits_are_held() -> None:
         container_environment(full | {"B": "x"})
 
 
-def test_the_longest_load_arguments_fit_glue() -> None:
-    """Cleaning rules may be as long as an argument of a process can be, and leave room for all others."""
+def test_longest_load_arguments_fit_glue() -> None:
+    """The longest cleaning rules, keys and ids together fit Glue's limit, and longer rules are refused."""
     longest = replace(
         LOAD,
         cleaning="c" * LONGEST_ARGUMENT,

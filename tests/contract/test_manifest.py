@@ -1,4 +1,4 @@
-"""Tests of the done file: what is built, kept, refused, and what its published JSON Schema says of it."""
+"""Tests of the done file: building, parsing, refusals and its published JSON Schema."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def changed(path: str, value: Any) -> bytes:
-    """Return a manifest's content with one member replaced, or taken away if the value is `...`."""
+    """Return a manifest's content with one member replaced, or removed if the value is `...`."""
     document: dict[str, Any] = copy.deepcopy(manifest().to_document())
     *parents, name = [int(part) if part.isdigit() else part for part in path.split(".")]
     place: Any = document
@@ -100,8 +100,8 @@ def changed(path: str, value: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_manifest_survives_its_bytes() -> None:
-    """What was built is what is parsed; counts are summed, and the digest is that of the bytes."""
+def test_manifest_round_trip() -> None:
+    """A manifest survives writing and parsing; its rows are summed, and its digest is that of the bytes."""
     built = manifest()
     content = built.to_bytes()
     parsed = parse_manifest(content)
@@ -112,8 +112,8 @@ def test_manifest_survives_its_bytes() -> None:
     VALIDATOR.validate(json.loads(content))
 
 
-def test_an_input_of_another_bucket_names_it() -> None:
-    """What lies in the batch's own bucket is written as before, so that older manifests keep their digest."""
+def test_input_in_another_bucket_keeps_its_bucket() -> None:
+    """Only an input outside the batch's bucket names its bucket, so older manifests keep their digest."""
     elsewhere = InputObject("features/x.parquet", SHA, "acme-features")
     content = manifest(inputs=Inputs((elsewhere,), InputObject("models/m.skops", SHA))).to_bytes()
     parsed = parse_manifest(content)
@@ -123,8 +123,8 @@ def test_an_input_of_another_bucket_names_it() -> None:
     VALIDATOR.validate(json.loads(content))
 
 
-def test_a_batch_of_a_registered_version_names_it() -> None:
-    """A batch of another model says nothing of it, so that older manifests keep their digest."""
+def test_model_package_round_trip() -> None:
+    """The model package survives writing and parsing, and a manifest without one omits the member."""
     package = ModelPackage(**PACKAGE)
     content = manifest(model_package=package).to_bytes()
     parsed = parse_manifest(content)
@@ -138,8 +138,8 @@ def test_a_batch_of_a_registered_version_names_it() -> None:
         VALIDATOR.validate(json.loads(document))
 
 
-def test_spaces_and_order_do_not_change_the_digest() -> None:
-    """A manifest that somebody formatted again is the same manifest; another value is another one."""
+def test_digest_ignores_formatting() -> None:
+    """Whitespace and the order of members do not change the digest, but a different value does."""
     document = manifest().to_document()
     formatted = json.dumps(dict(reversed(document.items())), indent=2).encode()
     assert parse_manifest(formatted).digest == manifest().digest
@@ -152,15 +152,15 @@ def test_spaces_and_order_do_not_change_the_digest() -> None:
      "delta.new", "producer.new"],
 )  # fmt: skip
 def test_unknown_members_are_kept(path: str) -> None:
-    """A member that a later minor version added survives parsing and writing, digits and all."""
+    """Members that a later minor version added survive parsing and writing unchanged."""
     content = changed(path, {"big": 12345678901234567890123})
     parsed = parse_manifest(content)
     assert json.loads(parsed.to_bytes()) == json.loads(content)
     VALIDATOR.validate(json.loads(content))
 
 
-def test_a_later_minor_version_is_read_and_a_later_major_refused() -> None:
-    """1.7 is read as it is; 2.0 is refused before anything else of it is looked at."""
+def test_later_major_version_is_refused() -> None:
+    """A later minor version is read; a later major version and malformed versions are refused."""
     assert parse_manifest(changed("manifest_version", "1.7")).manifest_version == "1.7"
     for content in (changed("manifest_version", "2.0"), b'{"manifest_version":"2.0"}'):
         with pytest.raises(UnsupportedManifestVersionError, match=r"2\.0"):
@@ -232,8 +232,8 @@ FAULTS: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("path", "value"), FAULTS)
-def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, value: Any) -> None:
-    """A wrong member is refused by parser and JSON Schema alike, and the error names it and the batch."""
+def test_invalid_member_is_named_and_fails_json_schema(path: str, value: Any) -> None:
+    """Parser and JSON Schema refuse an invalid member, and the error names the member and the batch."""
     content = changed(path, value)
     with pytest.raises(InvalidManifestError) as refusal:
         parse_manifest(content)
@@ -277,10 +277,8 @@ def test_faults_of_form_are_named_by_path_and_known_to_the_schema(path: str, val
         ),
     ],
 )
-def test_manifests_that_reach_outside_or_contradict_themselves_are_refused(
-    path: str, value: Any, fault: str
-) -> None:
-    """Nothing a manifest says of itself is believed; the error names the batch and the fault."""
+def test_inconsistent_manifest_is_refused(path: str, value: Any, fault: str) -> None:
+    """A manifest that contradicts itself or names foreign files is refused, and the error says why."""
     parsed = parse_manifest(changed(path, value))
     with pytest.raises(InvalidManifestError, match=fault):
         validate(parsed, bucket=BUCKET, key=KEY)
@@ -307,8 +305,8 @@ def test_manifests_that_reach_outside_or_contradict_themselves_are_refused(
     ids=["empty", "list", "cut", "nan", "doubled", "utf8", "deep", "large", "surrogate", "nested", "a level",
          "digits", "exponent", "negative exponent"],
 )  # fmt: skip
-def test_documents_that_are_no_manifest_are_refused(content: bytes) -> None:
-    """Whatever the bytes are, they are parsed or refused as an invalid manifest."""
+def test_malformed_manifest_is_refused(content: bytes) -> None:
+    """Malformed, oversized or deeply nested content is refused as an invalid manifest."""
     with pytest.raises(InvalidManifestError):
         parse_manifest(content)
 
@@ -318,8 +316,8 @@ def test_documents_that_are_no_manifest_are_refused(content: bytes) -> None:
     [b'{"":{}}', b"1", b'""', b"1e9"],
     ids=["objects", "numbers", "texts", "exponents"],
 )
-def test_no_manifest_costs_more_to_parse_than_the_largest_real_one(member: bytes) -> None:
-    """Small values in an unknown member would take a hundred times their bytes; they are counted before."""
+def test_number_of_values_is_limited(member: bytes) -> None:
+    """A manifest with too many small values is refused, even if it is small enough in bytes."""
     count = MANIFEST_VALUES
     content = manifest().to_bytes()[:-1] + b',"x":[' + b",".join([member] * count) + b"]}"
     assert len(content) < MANIFEST_BYTES
@@ -327,8 +325,8 @@ def test_no_manifest_costs_more_to_parse_than_the_largest_real_one(member: bytes
         parse_manifest(content)
 
 
-def test_an_integer_beyond_a_double_is_refused() -> None:
-    """Converting one takes the square of its digits, and a manifest has room for thousands of long ones."""
+def test_integer_of_more_than_309_digits_is_refused() -> None:
+    """Longer integers are refused, because the time to convert them grows with the square of their digits."""
     start = manifest().to_bytes()[:-1]
     assert parse_manifest(start + b',"x":-' + b"9" * 309 + b"}").extra == {"x": 1 - 10**309}
     with pytest.raises(InvalidManifestError, match="more than 309 digits"):
@@ -337,8 +335,8 @@ def test_an_integer_beyond_a_double_is_refused() -> None:
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["manifest_version", "model", "schema", "columns", "delta", "key"]), inner)))  # fmt: skip
-def test_no_document_escapes_as_another_error(document: Any) -> None:
-    """Any JSON document that is no manifest is refused as one."""
+def test_other_json_documents_are_refused(document: Any) -> None:
+    """Any JSON document that is not a manifest raises `InvalidManifestError`."""
     with pytest.raises(InvalidManifestError):
         parse_manifest(json.dumps(document).encode())
 
@@ -354,20 +352,20 @@ def test_no_document_escapes_as_another_error(document: Any) -> None:
         lambda: manifest(partition="2013-02-02"),
     ],
 )
-def test_nothing_is_built_that_its_readers_would_refuse(build: Callable[[], Manifest]) -> None:
-    """A producer learns of its fault before it writes the done file."""
+def test_invalid_manifest_is_not_built(build: Callable[[], Manifest]) -> None:
+    """A producer gets the error before it writes an invalid done file."""
     with pytest.raises(InvalidManifestError):
         build()
 
 
-def test_counts_may_be_written_as_any_integral_number() -> None:
-    """7, 7.0 and 70e-1 are the same count, and have the same digest."""
+def test_equal_counts_have_one_digest() -> None:
+    """7, 7.0 and 70e-1 are the same count and give the same digest."""
     spelled = [changed("row_count", "?").replace(b'"?"', text) for text in (b"7", b"7.0", b"70e-1")]
     assert {parse_manifest(content).digest for content in spelled} == {manifest().digest}
 
 
-def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None:
-    """A model version of 256 characters and a schema of the largest size pass, and nothing longer does."""
+def test_oversized_schema_and_version_are_refused() -> None:
+    """A model version or schema at its limit is accepted; a longer one is refused."""
     assert parse_manifest(changed("model_version", "v" * 256)).model_version == "v" * 256
     room = LARGEST_SCHEMA_BYTES - len(canonical_json({**FULL_SCHEMA.to_document(), "note": ""}))
     assert parse_manifest(changed("schema.note", "n" * room)).schema.extra == {"note": "n" * room}
@@ -379,13 +377,13 @@ def test_what_a_publication_could_not_keep_is_refused_at_the_done_file() -> None
 
 @pytest.mark.parametrize("text", [*(kind for kind in Kind if kind is not Kind.DECIMAL), "decimal(38,6)"])
 def test_json_schema_accepts_every_column_type(text: str) -> None:
-    """The published JSON Schema knows each type that the code can parse."""
+    """The published JSON Schema accepts each type that the code can parse."""
     assert re.search(_published_type_pattern(), str(ColumnType.parse(text)))
 
 
 @pytest.mark.parametrize("text", ["decimal", "decimal(0,0)", "decimal(38)", "text", "Long", "long64"])
 def test_json_schema_refuses_an_unknown_column_type(text: str) -> None:
-    """The published JSON Schema and the code refuse the same types."""
+    """The published JSON Schema and the code both refuse an unknown type."""
     assert not re.search(_published_type_pattern(), text)
     with pytest.raises(SchemaError):
         ColumnType.parse(text)
@@ -396,8 +394,8 @@ def _published_type_pattern() -> str:
     return columns["items"]["properties"]["type"]["pattern"]
 
 
-def test_json_schema_has_the_patterns_of_the_code() -> None:
-    """The published JSON Schema is itself valid, and its patterns are those that the code applies."""
+def test_json_schema_uses_the_patterns_of_the_code() -> None:
+    """The published JSON Schema is valid and uses the patterns and limits of the code."""
     schema = manifest_json_schema()
     Draft202012Validator.check_schema(schema)
     members, shared = schema["properties"], schema["$defs"]

@@ -20,7 +20,7 @@ from prediction_contract.naming.resource_names import (
 )
 
 MODELS = st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True)
-# Random text seldom ends in underscores or comes near another name: these do.
+# Random names are rarely similar and rarely end with underscores; these often are and do.
 CLOSE_MODELS = st.from_regex(r"[a-c][a-c0-2_]{0,3}", fullmatch=True)
 STAGES = st.from_regex(r"[a-z][a-z0-9]{0,11}", fullmatch=True)
 ACCOUNTS = st.from_regex(r"[0-9]{12}", fullmatch=True)
@@ -54,7 +54,7 @@ ARN = re.compile(r"arn:aws(-cn|-us-gov)?:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12})?:\S+"
 
 
 def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.Pattern[str]]]:
-    """Return every name with what its service takes."""
+    """Return every name with the pattern that its service accepts."""
     return [
         (deployment.data_bucket, BUCKET),
         (deployment.registry_table, TABLE),
@@ -102,7 +102,7 @@ def names_with_limits(deployment: Deployment, model: str) -> list[tuple[str, re.
 
 
 def names_per_model(deployment: Deployment, model: str) -> list[str]:
-    """Return every name that carries the model's, folded as the least strict service would."""
+    """Return every name that contains the model's, without case where a service may ignore it."""
     return [
         deployment.online_table(model),
         deployment.model_package_group(model).casefold(),
@@ -115,8 +115,8 @@ def names_per_model(deployment: Deployment, model: str) -> list[str]:
 
 
 @given(DEPLOYMENTS, MODELS)
-def test_every_name_is_within_its_service_s_limits(deployment: Deployment, model: str) -> None:
-    """Whatever the stage, the region and the model, no service refuses a name."""
+def test_names_are_within_service_limits(deployment: Deployment, model: str) -> None:
+    """Every service accepts its names for any stage, region and model."""
     refused = [name for name, limit in names_with_limits(deployment, model) if not limit.fullmatch(name)]
 
     assert refused == []
@@ -124,7 +124,7 @@ def test_every_name_is_within_its_service_s_limits(deployment: Deployment, model
 
 @given(DEPLOYMENTS, st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
 def test_distinct_models_never_share_a_name(deployment: Deployment, models: tuple[str, str]) -> None:
-    """Two models have two tables, two package groups, two prefixes."""
+    """Two different models never share a table, a package group or another name."""
     one, other = models
     assume(one != other)
 
@@ -144,13 +144,13 @@ def test_distinct_models_never_share_a_name(deployment: Deployment, models: tupl
     ],
 )
 def test_package_groups_count_trailing_underscores(model: str, group: str) -> None:
-    """SageMaker allows no hyphen at the end, and two models must not meet in one group."""
+    """Package groups of models that differ only in trailing underscores stay distinct."""
     assert Deployment("prod", "123456789012", "eu-west-1").model_package_group(model) == group
 
 
 @given(st.one_of(st.tuples(CLOSE_MODELS, CLOSE_MODELS), st.tuples(MODELS, MODELS)))
-def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) -> None:
-    """What follows begins with underscores; the stem ends with none, and good names are stems."""
+def test_name_stems_stay_distinct_with_suffixes(models: tuple[str, str]) -> None:
+    """Names built from the stems of two models differ, whatever suffix follows."""
     one, other = map(model_name_stem, models)
     assert (one == other) == (models[0] == models[1])
     assert not one.endswith("_")
@@ -161,8 +161,8 @@ def test_a_stem_keeps_its_model_apart_whatever_follows(models: tuple[str, str]) 
 
 
 @given(st.lists(CLOSE_MODELS, min_size=2, max_size=6, unique=True))
-def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: list[str]) -> None:
-    """An id has letters and digits only: models that share one are named with their files."""
+def test_models_with_equal_cloudformation_ids_are_refused(models: list[str]) -> None:
+    """Models whose CloudFormation ids would collide are refused, and the error names their files."""
     files = {model: f"defs/{model}/defs.yaml" for model in models}
     ids = {model: re.sub("[^A-Za-z0-9]", "", f"Packages-{model_name_stem(model)}") for model in models}
     shared = [model for model in models if list(ids.values()).count(ids[model]) > 1]
@@ -176,8 +176,8 @@ def test_models_that_cloudformation_could_not_tell_apart_are_refused(models: lis
     assert ids[named[0]] == ids[named[1]]
 
 
-def test_trailing_underscores_stay_distinct() -> None:
-    """These have names of their own everywhere, ids of CloudFormation included."""
+def test_models_with_trailing_underscores_are_accepted() -> None:
+    """Models that differ only in trailing underscores can exist side by side."""
     require_distinct_model_names(
         dict.fromkeys(["churn", "churn_", "churn__", "flight_delay", "flight_delay_"], "defs.yaml")
     )
@@ -186,15 +186,15 @@ def test_trailing_underscores_stay_distinct() -> None:
 @pytest.mark.parametrize(
     "provider", ["", "Weather", "a-b", "1a", "api", "token", "jwks", "done_queue", "model_events_queue"]
 )
-def test_a_provider_has_an_address_and_a_secret_of_its_own(provider: str) -> None:
-    """Its variable is `MLPIPE_<PROVIDER>_URL`, which must not be one that the platform reads itself."""
+def test_invalid_provider_name_is_refused(provider: str) -> None:
+    """A provider is refused if its name is malformed or its variable is one of the platform's own."""
     with pytest.raises(InvalidNameError, match="provider name"):
         Deployment("prod", "123456789012", "eu-west-1").provider_secret(provider)
 
 
 @given(DEPLOYMENTS, STAGES, MODELS)
-def test_distinct_stages_share_nothing(deployment: Deployment, stage: str, model: str) -> None:
-    """Two stages of one account live side by side, however their names begin."""
+def test_stages_share_no_names(deployment: Deployment, stage: str, model: str) -> None:
+    """Two stages of one account can exist side by side without a shared name."""
     assume(stage != deployment.stage)
     other = dataclasses.replace(deployment, stage=stage)
     # These two are names within the stage's own database.
@@ -207,8 +207,8 @@ def test_distinct_stages_share_nothing(deployment: Deployment, stage: str, model
 
 
 @given(DEPLOYMENTS, REGIONS, MODELS)
-def test_regional_names_are_the_same_in_every_region(deployment: Deployment, region: str, model: str) -> None:
-    """A client in another region finds its replica by the same name; what is global differs."""
+def test_names_are_the_same_in_every_region(deployment: Deployment, region: str, model: str) -> None:
+    """Only the API's log bucket and roles, whose names are global, differ between regions."""
     there = deployment.in_region(region)
     here = [name for name, _ in names_with_limits(deployment, model)]
     away = [name for name, _ in names_with_limits(there, model)]
@@ -221,8 +221,8 @@ def test_regional_names_are_the_same_in_every_region(deployment: Deployment, reg
     assert there.is_home == (region == deployment.region)
 
 
-def test_the_bucket_carries_account_and_home_region() -> None:
-    """Bucket names are unique over the world, and the bucket stays in the home region."""
+def test_bucket_name_contains_account_and_home_region() -> None:
+    """A deployment in another region uses the bucket of the account's home region."""
     deployment = Deployment("dev", "123456789012", "us-west-2", home_region="eu-west-1")
 
     assert deployment.data_bucket == "mlpipe-dev-data-123456789012-eu-west-1"
@@ -255,10 +255,8 @@ def test_arns_are_well_formed(deployment: Deployment, model: str) -> None:
 
 
 @given(DEPLOYMENTS, MODELS)
-def test_the_pattern_of_online_tables_matches_them_and_not_the_registry(
-    deployment: Deployment, model: str
-) -> None:
-    """A role for the predictions of all models is no role for the registry."""
+def test_online_tables_pattern_excludes_registry(deployment: Deployment, model: str) -> None:
+    """The ARN pattern for online tables covers a model's table, but not the registry."""
     prefix = deployment.online_tables_arn_pattern.removesuffix("*")
 
     assert deployment.online_table_arn(model).startswith(prefix)
@@ -266,8 +264,8 @@ def test_the_pattern_of_online_tables_matches_them_and_not_the_registry(
 
 
 @given(DEPLOYMENTS, MODELS)
-def test_the_pattern_of_replicas_matches_a_table_in_every_region(deployment: Deployment, model: str) -> None:
-    """Whoever counts a region's replica reads the model's table there, and no registry."""
+def test_replicas_pattern_covers_all_regions(deployment: Deployment, model: str) -> None:
+    """The ARN pattern for replicas covers a model's table in any region, but not the registry."""
     pattern = deployment.online_replicas_arn_pattern
     elsewhere = deployment.online_table_arn(model).replace(f":{deployment.region}:", ":xx-east-9:")
 
@@ -276,15 +274,15 @@ def test_the_pattern_of_replicas_matches_a_table_in_every_region(deployment: Dep
     assert not fnmatchcase(deployment.registry_table_arn, pattern)
 
 
-def test_the_scope_is_the_resource_server_s() -> None:
-    """A token carries the scope with its resource server before it."""
+def test_scope_begins_with_resource_server() -> None:
+    """The scope in a token is prefixed with its resource server."""
     deployment = Deployment("local", "000000000000", "us-east-1")
 
     assert deployment.read_scope == "mlpipe-local-api/predictions:read"
 
 
-def test_code_archives_are_named_by_their_content() -> None:
-    """The key holds the deployable and the whole digest."""
+def test_code_archive_key_contains_digest() -> None:
+    """A code archive's key contains the deployable and the whole digest; bad digests are refused."""
     deployment = Deployment("local", "000000000000", "us-east-1")
 
     assert deployment.code_archive_key("glue_scripts", "0f" * 32) == f"code/glue_scripts/{'0f' * 32}.zip"
@@ -292,8 +290,8 @@ def test_code_archives_are_named_by_their_content() -> None:
         deployment.code_archive_key("glue_scripts", "../" + "0" * 61)
 
 
-def test_training_code_does_not_lie_in_the_tree_that_processing_jobs_download() -> None:
-    """The same code has a key as one file and a prefix as many, neither of which holds the other."""
+def test_training_code_is_outside_processing_prefix() -> None:
+    """The training archive is not below the prefix that processing jobs download."""
     deployment, digest = Deployment("local", "000000000000", "us-east-1"), "0f" * 32
 
     prefix = deployment.code_tree_prefix("sagemaker_scripts", digest)
@@ -305,8 +303,8 @@ def test_training_code_does_not_lie_in_the_tree_that_processing_jobs_download() 
 
 
 @pytest.mark.parametrize("model", ["", "A", "1a", "_a", "a-b", "a" * 42, "a\n", "a/b", "é", "a.b"])
-def test_a_malformed_model_name_is_refused(model: str) -> None:
-    """No name is made of what is no model name, so none can escape its table or its prefix."""
+def test_malformed_model_name_is_refused(model: str) -> None:
+    """A malformed model name never becomes part of a table's or package group's name."""
     deployment = Deployment("local", "000000000000", "us-east-1")
 
     for name_of in (deployment.online_table, deployment.model_package_group):
@@ -327,26 +325,26 @@ def test_a_malformed_model_name_is_refused(model: str) -> None:
         ("prod", "123456789012", "", "region"),
     ],
 )
-def test_a_malformed_deployment_is_refused(stage: str, account_id: str, region: str, named: str) -> None:
-    """The error names the part that is wrong."""
+def test_malformed_deployment_is_refused(stage: str, account_id: str, region: str, named: str) -> None:
+    """A malformed stage, account id or region is refused, and the error says which one."""
     with pytest.raises(InvalidNameError, match=named):
         Deployment(stage, account_id, region)
 
 
-def test_a_malformed_home_region_is_refused() -> None:
-    """A home region has the form of a region."""
+def test_malformed_home_region_is_refused() -> None:
+    """A malformed home region is refused and named in the error."""
     with pytest.raises(InvalidNameError, match="home region"):
         Deployment("prod", "123456789012", "us-east-1", home_region="home")
 
 
-def test_a_foreign_role_has_no_arn() -> None:
-    """The ARN of a role that the deployment does not own is never made up."""
+def test_unknown_role_has_no_arn() -> None:
+    """No ARN is made up for a role that the deployment does not own."""
     with pytest.raises(InvalidNameError, match="administrator"):
         Deployment("prod", "123456789012", "us-east-1").role_arn("administrator")
 
 
-def test_the_module_needs_the_standard_library_only() -> None:
-    """Naming things loads no SDK, so product code may do it anywhere."""
+def test_module_needs_only_the_standard_library() -> None:
+    """Importing resource names loads no SDK, so any product code can use them."""
     code = (
         "import sys; before = set(sys.modules); import prediction_contract.naming.resource_names;"
         "new = {name.split('.')[0] for name in set(sys.modules) - before};"

@@ -1,4 +1,4 @@
-"""The Snowflake statements, executed: Delta files in; the accepted rows, the totals and the view out."""
+"""Tests of the Snowflake statements on the local stack: loads of Delta files, totals and the live view."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BATCH = "20130201T060000Z-0123abcd"
 NEXT_BATCH = "20130202T060000Z-0123abcd"
 STAGE = "PREDICTION_FILES"
 
-# Every value is one that a column can hold and that something on the way might bend.
+# Valid values that a conversion on the way might change.
 ROWS: list[dict[str, Any]] = [
     {"flight": "only-a-key"},
     {"flight": "null", "carrier": "\\N"},
@@ -82,7 +82,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 class Warehouse:
-    """A session of the real connector, in a schema of its own."""
+    """A session of the real connector."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -94,7 +94,7 @@ class Warehouse:
 
 @pytest.fixture
 def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
-    """A session as the loader's, in an empty schema with the stage over the stack's bucket."""
+    """A session with the loader's parameters in an empty schema."""
     environment = local_stack.environment
     schema = f"CONTRACT_{uuid.uuid4().hex[:8].upper()}"
     connection = snowflake.connector.connect(
@@ -105,7 +105,7 @@ def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
         host=environment["SNOWFLAKE_HOST"],
         port=int(environment["SNOWFLAKE_PORT"]),
         database=environment["SNOWFLAKE_DATABASE"],
-        # A copy: the connector writes the answers of the server into it.
+        # A copy, because the connector writes the server's answers into it.
         session_parameters=dict(SESSION_PARAMETERS),
         network_timeout=30,
     )
@@ -119,7 +119,7 @@ def warehouse(local_stack: LocalStack) -> Iterator[Warehouse]:
 
 @pytest.fixture
 def lake(local_stack: LocalStack, aws_client: Callable[[str], Any], warehouse: Warehouse) -> Lake:
-    """A bucket of its own, and the stage that an integration lets Snowflake read it by."""
+    """A Delta table in a new bucket that Snowflake can read through a stage."""
     environment = local_stack.environment
     suffix = uuid.uuid4().hex[:8]
     bucket, integration = f"lake-{suffix}", f"LAKE_{suffix}"
@@ -144,7 +144,7 @@ def lake(local_stack: LocalStack, aws_client: Callable[[str], Any], warehouse: W
 
 @pytest.fixture
 def table(warehouse: Warehouse) -> WarehouseTable:
-    """The model's table, its view and the projection, as the first load of a model makes them."""
+    """The model's table, view and projection, created like by the first load of a model."""
     made = WarehouseTable("flight_delay", FULL_SCHEMA)
     for statement in (made.create(), create_publications(), made.create_view()):
         warehouse.run(statement)
@@ -154,7 +154,7 @@ def table(warehouse: Warehouse) -> WarehouseTable:
 def load(
     warehouse: Warehouse, table: WarehouseTable, batch: Batch, job_run: str = "jr_1", **cleaned: Any
 ) -> None:
-    """Load a batch as the loader's statements say, and check both totals on the way."""
+    """Load a batch with the loader's statements, and assert its totals before and after the move."""
     staged = WarehouseLoad(table, batch.batch_id, job_run, **cleaned)
     for statement in (*staged.prepare(), *staged.copy(STAGE, batch.files)):
         warehouse.run(statement)
@@ -200,10 +200,8 @@ def live_keys(warehouse: Warehouse, table: WarehouseTable) -> list[str]:
     return sorted(key for (key,) in warehouse.run(f"SELECT {table.key} FROM {table.view}"))
 
 
-def test_every_value_is_read_back_as_it_was_accepted(
-    warehouse: Warehouse, table: WarehouseTable, lake: Lake
-) -> None:
-    """Limits of every type, nulls, quotes, unicode: what is read is what the contract says, types and all."""
+def test_values_are_read_back_unchanged(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """Values at the limits of every type, nulls and special characters are read back unchanged."""
     batch = lake.write(BATCH, ROWS)
     lake.check()
     load(warehouse, table, batch)
@@ -221,7 +219,7 @@ def test_every_value_is_read_back_as_it_was_accepted(
 
 
 def test_quarantined_lines_are_left_out(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
-    """A missing key, a value beyond its column, NaN and both rows of a doubled key: the others are loaded."""
+    """Lines that a store cannot hold and rows of duplicate keys are left out; all others are loaded."""
     bad = [
         {"carrier": "no key"},
         {"flight": "refused", "seats": 2**63},
@@ -229,7 +227,7 @@ def test_quarantined_lines_are_left_out(warehouse: Warehouse, table: WarehouseTa
         {"flight": "doubled", "seats": 1},
         {"flight": "doubled", "seats": 2},
     ]
-    # One shares its key with a line that was refused, and is a row all the same.
+    # A row is loaded even if it shares its key with a refused line.
     good = [{"flight": "refused", "seats": 3}, {"flight": "good"}]
     batch = lake.write(BATCH, [*bad, *good])
     assert len(batch.quarantined) == len(bad)
@@ -238,10 +236,8 @@ def test_quarantined_lines_are_left_out(warehouse: Warehouse, table: WarehouseTa
     assert sorted(values[0] for values in found) == ["good", "refused"]
 
 
-def test_loading_again_changes_nothing_and_touches_no_other_batch(
-    warehouse: Warehouse, table: WarehouseTable, lake: Lake
-) -> None:
-    """A second job run that loads a batch leaves the same rows, and those of the batch beside it."""
+def test_repeated_load_changes_nothing(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """A repeated load leaves all totals unchanged, and deleting a batch leaves other batches unchanged."""
     first, second = lake.write(BATCH, ROWS[:3]), lake.write(NEXT_BATCH, ROWS[2:])
     load(warehouse, table, first)
     load(warehouse, table, second)
@@ -253,10 +249,10 @@ def test_loading_again_changes_nothing_and_touches_no_other_batch(
     assert warehouse.run(table.batch_totals(NEXT_BATCH)) == before[1]
 
 
-def test_files_of_another_batch_are_seen_before_they_are_moved(
+def test_staged_rows_of_another_batch_are_counted(
     warehouse: Warehouse, table: WarehouseTable, lake: Lake
 ) -> None:
-    """The staged totals count the rows of other batches, and a move would leave them out."""
+    """The staged totals count rows of other batches, and the move leaves these rows out."""
     own, foreign = lake.write(BATCH, ROWS[:2]), lake.write(NEXT_BATCH, ROWS[2:5])
     staged = WarehouseLoad(table, BATCH, "jr_1")
     for statement in (*staged.prepare(), *staged.copy(STAGE, [*own.files, *foreign.files])):
@@ -268,10 +264,8 @@ def test_files_of_another_batch_are_seen_before_they_are_moved(
     assert warehouse.run(table.batch_totals(NEXT_BATCH))[0][0] == 0
 
 
-def test_a_reader_sees_nothing_of_a_move_that_is_rolled_back(
-    warehouse: Warehouse, table: WarehouseTable, lake: Lake
-) -> None:
-    """A load that finds wrong totals rolls back: the rows loaded before are there, all of them."""
+def test_rolled_back_move_keeps_loaded_rows(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """After a move is rolled back, all rows of the earlier load are still there."""
     batch = lake.write(BATCH, ROWS)
     load(warehouse, table, batch)
     before = warehouse.run(table.batch_totals(BATCH))
@@ -286,10 +280,10 @@ def test_a_reader_sees_nothing_of_a_move_that_is_rolled_back(
     assert warehouse.run(table.batch_totals(BATCH)) == before
 
 
-def test_the_live_view_shows_the_published_batch_and_nothing_else(
+def test_live_view_shows_only_published_batch(
     warehouse: Warehouse, table: WarehouseTable, lake: Lake
 ) -> None:
-    """Nothing before a publication, all rows after it, the next batch then, the old after a rollback."""
+    """The live view follows each publication and rollback, and is empty without a published batch."""
     first, second = lake.write(BATCH, ROWS[:3]), lake.write(NEXT_BATCH, ROWS[2:])
     load(warehouse, table, first)
     load(warehouse, table, second)
@@ -301,7 +295,7 @@ def test_the_live_view_shows_the_published_batch_and_nothing_else(
     assert live_keys(warehouse, table) == second_keys
     publish(warehouse, 3, BATCH)
     assert live_keys(warehouse, table) == first_keys
-    # A gap that is projected late changes nothing: the highest sequence counts, and not the last row.
+    # An entry that is projected late changes nothing, because the highest sequence counts.
     warehouse.run('DELETE FROM "PUBLICATIONS" WHERE "SEQUENCE" = 2')
     publish(warehouse, 2, NEXT_BATCH)
     assert live_keys(warehouse, table) == first_keys
@@ -309,8 +303,8 @@ def test_the_live_view_shows_the_published_batch_and_nothing_else(
     assert live_keys(warehouse, table) == []
 
 
-def test_gaps_of_the_projection_are_found_without_reading_all_of_it(warehouse: Warehouse) -> None:
-    """Only the neighbours of a gap and the highest sequence are returned, however long the history is."""
+def test_projection_gaps_are_found(warehouse: Warehouse) -> None:
+    """Gaps in the projected sequences and the highest sequence are found, also after deleted entries."""
 
     def projected() -> ProjectedSequences:
         return ProjectedSequences.of_rows(warehouse.run(projected_gaps(), ("flight_delay",)))
@@ -327,10 +321,10 @@ def test_gaps_of_the_projection_are_found_without_reading_all_of_it(warehouse: W
     assert projected() == ProjectedSequences(highest=10, gaps=((0, 3), (3, 5), (5, 9)))
 
 
-def test_a_duplicate_publication_duplicates_no_row(
+def test_duplicate_publication_shows_rows_once(
     warehouse: Warehouse, table: WarehouseTable, lake: Lake
 ) -> None:
-    """Projecting again inserts nothing; and were a row doubled all the same, readers would not see it."""
+    """A publication is projected once, and even a duplicate entry does not duplicate rows in the view."""
     batch = lake.write(BATCH, ROWS)
     load(warehouse, table, batch)
     publish(warehouse, 1, BATCH)
@@ -341,8 +335,8 @@ def test_a_duplicate_publication_duplicates_no_row(
     assert live_keys(warehouse, table) == sorted(row.key for row in batch.accepted)
 
 
-def test_the_live_view_shows_json_as_values(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
-    """What the table keeps as text a reader of the view can take apart."""
+def test_live_view_parses_json(warehouse: Warehouse, table: WarehouseTable, lake: Lake) -> None:
+    """Readers of the view can query inside JSON columns, which the table stores as text."""
     batch = lake.write(BATCH, ROWS)
     load(warehouse, table, batch)
     publish(warehouse, 1, BATCH)
@@ -352,8 +346,8 @@ def test_the_live_view_shows_json_as_values(warehouse: Warehouse, table: Warehou
     assert taken == [(2,)]
 
 
-def test_columns_named_by_sqls_own_words_work(warehouse: Warehouse) -> None:
-    """Every name is quoted, so a model may call its columns as it likes, but for six names."""
+def test_sql_keywords_work_as_names(warehouse: Warehouse) -> None:
+    """SQL keywords work as names of models and columns, because every name is quoted."""
     words = (
         "select",
         "table",
@@ -381,15 +375,15 @@ def test_columns_named_by_sqls_own_words_work(warehouse: Warehouse) -> None:
     assert warehouse.run(table.read_back(BATCH, 1), ("x",)) == []
 
 
-def test_an_older_table_gets_the_new_columns(warehouse: Warehouse, lake: Lake) -> None:
-    """A table of an older schema grows, its batches stay, and the view shows them without the new values."""
+def test_older_table_gets_new_columns(warehouse: Warehouse, lake: Lake) -> None:
+    """A table gets the columns of a newer schema, and the view shows nulls in them for older batches."""
     older = WarehouseTable("flight_delay", PredictionSchema(FULL_SCHEMA.columns[:3], "flight"))
     for statement in (older.create(), create_publications(), older.create_view()):
         warehouse.run(statement)
     batch = lake.write(BATCH, [{"flight": "A", "seats": 1}])
     load(warehouse, older, batch)
     newer = WarehouseTable("flight_delay", FULL_SCHEMA)
-    # Twice, because every load begins so.
+    # Twice, because every load begins with these statements.
     found = warehouse.run(table_columns(), (newer.name.strip('"'),))
     additions = ColumnDifference.between(newer, found).additions
     for statement in (newer.create(), *additions, *additions, newer.create_view()):
@@ -493,12 +487,12 @@ CLEANED_ROWS: list[dict[str, Any]] = [
         "clamped": 1e-130,
         "whole": 7,
     },
-    # As written, no store would hold them.
+    # Without cleaning, no store could hold these rows.
     {"flight": "C", "clamped": 1e-131, "left_out": {"n": math.nan}},
     {"flight": "D", "clamped": -1.7e308, "text_double": "-1e200", "given": "d"},
     {"flight": "E", "clamped": 1.7e308, "left_out": [math.inf]},
     {"flight": f"F{' ' * 3000}", "clamped": 2.3e-308},
-    # Their rows are refused, each by another cast, and no statement fails for them.
+    # These rows are refused for various reasons, and no statement may fail because of them.
     {"flight": "R1", "text_long": "many"},
     {"flight": "R2", "text_long": "9223372036854775808"},
     {"flight": "R3", "text_decimal": "1.01234567891"},
@@ -515,8 +509,8 @@ CLEANED_ROWS: list[dict[str, Any]] = [
 ]
 
 
-def test_the_warehouse_cleans_as_python_does(warehouse: Warehouse, lake: Lake) -> None:
-    """Every cast, trim, default, bound and name, at the ends of their ranges; refused rows do no harm."""
+def test_warehouse_cleans_like_python(warehouse: Warehouse, lake: Lake) -> None:
+    """Snowflake's SQL and Python clean rows to the same values and types, even next to refused rows."""
     lake.schema = CLEANED_SCHEMA
     written = lake.write(BATCH, CLEANED_ROWS)
     accept = row_parser(CLEANED_SCHEMA, CLEANING)
