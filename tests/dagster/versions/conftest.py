@@ -1,4 +1,4 @@
-"""A model whose versions are registered on the local stack, each test with a stage of its own."""
+"""Each test registers model versions on the local stack in its own stage."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def registered(platform: Platform, model: ModelDeclaration) -> RegisteredPackages:
-    """The model packages of a model that no other test has."""
+    """Return the model packages of a new model."""
     return RegisteredPackages(platform, model.name)
 
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """Holds runs and events."""
+    """Make an empty instance."""
     with dg.DagsterInstance.ephemeral() as made:
         yield made

@@ -1,4 +1,4 @@
-"""Model packages as a retraining pipeline registers them, on the local stack."""
+"""Model packages are registered on the local stack as by a retraining pipeline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EWR = replace(JFK, value="EWR", candidate=18.0, is_worse=False)
 
 
 def digest_of(name: str) -> str:
-    """Return a digest that tells models apart by a name."""
+    """Return a digest that depends only on a name."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -49,7 +49,7 @@ class RegisteredPackages:
     model: str
 
     def __post_init__(self) -> None:
-        """Create the group."""
+        """Create the model package group."""
         self.group = self.platform.settings.deployment.model_package_group(self.model)
         self.sagemaker = self.platform.client("sagemaker")
         self.sagemaker.create_model_package_group(ModelPackageGroupName=self.group)
@@ -61,11 +61,11 @@ class RegisteredPackages:
         return self.platform.registry
 
     def follow(self) -> None:
-        """Let the registry know of all packages."""
+        """Record all packages in the registry."""
         follow_packages(self.packages, self.registry, self.model)
 
     def record(self, version: int) -> ModelVersion:
-        """Return what the registry knows of a version."""
+        """Return the registry's record of a version."""
         found = self.registry.model_version(self.model, version)
         assert found is not None
         return found
@@ -143,7 +143,7 @@ class RegisteredPackages:
         return int(made["ModelPackageArn"].rpartition("/")[2])
 
     def decide(self, version: int, approval: str, words: str = "looked at it") -> None:
-        """Approve or reject a package as a person does."""
+        """Approve or reject a package on behalf of a person."""
         self.sagemaker.update_model_package(
             ModelPackageArn=self.packages.arn(self.model, version),
             ModelApprovalStatus=approval,

@@ -1,4 +1,4 @@
-"""A retraining pipeline of the deployed shape whose one job trains nothing: it claims, plans and judges."""
+"""A retraining pipeline of the deployed shape whose only job claims, plans and judges but never trains."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class SmallRetraining:
     is_bare: bool = False
 
     def __post_init__(self) -> None:
-        """Create the pipeline, whose first execution would find a version that is better."""
+        """Create the pipeline; its first execution finds a better version."""
         ensure_roles(self.platform)
         deployment = self.platform.settings.deployment
         self.pipeline = deployment.retraining_pipeline(self.registered.model)
@@ -111,14 +111,14 @@ class SmallRetraining:
 
     @property
     def client(self) -> PipelineExecutions:
-        """A client of pipelines."""
+        """Return a client for pipeline executions."""
         return PipelineExecutions(
             client=self.sagemaker, logs_client=self.platform.client("logs"), polling=QUICK
         )
 
     @property
     def retraining(self) -> Retraining:
-        """What retrains the model."""
+        """Return the model's retraining."""
         return Retraining(
             executions=self.client,
             packages=self.registered.packages,
@@ -128,7 +128,7 @@ class SmallRetraining:
         )
 
     def wanted(self, **changes: Any) -> RetrainingRequest:
-        """Return a retraining on one partition."""
+        """Return a request to retrain up to one partition."""
         said: dict[str, Any] = {
             "model": self.registered.model,
             "cause": "request",
@@ -139,7 +139,7 @@ class SmallRetraining:
         return RetrainingRequest(**{**said, **changes})
 
     def tell(self, *, waits: bool = False, failing_attempts: int = 0, **judged: Any) -> None:
-        """Say what the job shall do, and how it shall judge."""
+        """Set what the job does and how it judges the candidate."""
         plan = RetrainingPlan(
             model=self.registered.model,
             execution_id="",
@@ -238,7 +238,7 @@ class SmallRetraining:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What names the image of jobs."""
+        """Return the variables that name the jobs' image."""
         return {"MLPIPE_SAGEMAKER_IMAGE_REPOSITORY": self.platform.settings.sagemaker_image_repository}
 
     def _register(self, name: str, approval: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Materializing the trained model retrains it; Dagster shows the champion, its version, and its checks."""
+"""Materializing the trained model retrains it; Dagster shows the champion with its version and checks."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def definitions_of(declared: ModelDeclaration) -> dg.Definitions:
 
 
 @pytest.mark.parametrize("changes", [NEW_FORM, FROM_REGISTRY])
-def test_predictions_come_from_the_champion_and_it_from_the_versions(changes: dict[str, Any]) -> None:
-    """Features, versions, champion, predictions: one behind the other, with the checks of a version."""
+def test_predictions_depend_on_champion_and_champion_on_versions(changes: dict[str, Any]) -> None:
+    """Features lead to versions, champion and predictions, and versions have three checks."""
     declared = declaration("things", **changes)
     made = definitions_of(declared)
     graph = made.resolve_asset_graph()
@@ -63,8 +63,8 @@ def test_predictions_come_from_the_champion_and_it_from_the_versions(changes: di
     assert made.resolve_sensor_def("model_versions").default_status is dg.DefaultSensorStatus.RUNNING
 
 
-def test_a_model_of_a_file_has_no_versions() -> None:
-    """Nothing is registered of a file that the declaration names, so nothing is watched."""
+def test_model_from_a_file_has_no_versions() -> None:
+    """Neither the asset nor the sensor of model versions exists for it."""
     file = {"path": "models/a.ubj", "sha256": "0" * 64, "codec": "xgboost"}
     made = definitions_of(declaration("things", training=None, model=file))
     assert asset_key("things", MODEL_VERSIONS) not in made.resolve_asset_graph().get_all_asset_keys()
@@ -74,13 +74,10 @@ def test_a_model_of_a_file_has_no_versions() -> None:
 
 @pytest.mark.stack
 @pytest.mark.timeout(300)
-def test_materializing_the_trained_model_retrains_and_shows_the_champion(
+def test_materializing_trained_model_retrains_and_shows_champion(
     registered: RegisteredPackages, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a champion nothing is materialized; with one, its digest is the data version.
-
-    Code of the jobs that is not the checkout's is told with it.
-    """
+    """Without a promotion nothing is materialized; outdated job code is shown in the metadata."""
     small = SmallRetraining(registered)
     declared = declaration(registered.model, **NEW_FORM)
     monkeypatch.setenv("MLPIPE_SAGEMAKER_CODE_PREFIX", f"code/sagemaker_scripts/{OTHER}/")
@@ -118,10 +115,10 @@ def test_materializing_the_trained_model_retrains_and_shows_the_champion(
 
 
 @pytest.mark.stack
-def test_checks_of_a_version_read_its_bytes(
+def test_version_check_reads_the_archive(
     registered: RegisteredPackages, instance: dg.DagsterInstance
 ) -> None:
-    """Whoever replaces an archive is found out before a batch is scored."""
+    """An archive without its registered digest fails the check before a batch is scored."""
     version = registered.register("exec1")
     follow_packages(registered.packages, registered.registry, registered.model)
     declared = declaration(registered.model, **NEW_FORM)
@@ -143,7 +140,7 @@ def test_checks_of_a_version_read_its_bytes(
     found = check()
     assert found[BETTER_THAN_CHAMPION][0]
     assert found[NO_SLICE_WORSE][0]
-    # The stand-in for an archive does not have the digest that it was registered with.
+    # The archive's content does not match the digest in its package.
     passed, words = found[ARTIFACT_LOADS]
     assert not passed
     assert f"Version {version}: " in words

@@ -1,4 +1,4 @@
-"""The registry follows model packages: whatever was missed, doubled or late, it knows what SageMaker says."""
+"""The registry follows SageMaker's model packages, even after lost, duplicate or late events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PERSON = "ann"
 
 
 def follow(registered: RegisteredPackages, *named: int) -> FollowedPackages:
-    """Look once at the model's packages."""
+    """Follow the model's packages once."""
     return follow_packages(registered.packages, registered.registry, registered.model, named=named)
 
 
@@ -35,8 +35,8 @@ def promote(registered: RegisteredPackages) -> PromotionByRule:
     )
 
 
-def test_a_package_becomes_a_version_once(registered: RegisteredPackages) -> None:
-    """The record holds what scoring, people and rules need of it; a second look changes nothing."""
+def test_package_is_recorded_once(registered: RegisteredPackages) -> None:
+    """The record holds what scoring needs, and following the package again changes nothing."""
     version = registered.register("exec1")
     assert follow(registered).recorded == (version,)
     record = registered.record(version)
@@ -53,8 +53,8 @@ def test_a_package_becomes_a_version_once(registered: RegisteredPackages) -> Non
     assert again.versions == {version: record}
 
 
-def test_a_persons_approval_names_the_person(registered: RegisteredPackages) -> None:
-    """A candidate that waits becomes approved; what was said is kept, and a rejection brings a reason."""
+def test_approval_by_a_person_is_recorded(registered: RegisteredPackages) -> None:
+    """Approval and rejection change the state and keep the person's words."""
     version = registered.register("exec1", approval=PENDING)
     assert follow(registered).versions[version].state == VersionState.CANDIDATE
     registered.decide(version, APPROVED, "ann: figures are fine")
@@ -81,10 +81,10 @@ def test_a_persons_approval_names_the_person(registered: RegisteredPackages) -> 
         ),
     ],
 )
-def test_a_package_that_is_no_version_stops_no_other(
+def test_unusable_package_does_not_block_others(
     registered: RegisteredPackages, said: dict[str, str], what: str
 ) -> None:
-    """It is told by its number and with its fault, and the registry knows the others."""
+    """It is reported with its number and its fault, and the other package is recorded."""
     bad = registered.register("exec1", said=said)
     good = registered.register("exec2")
     found = follow(registered)
@@ -93,8 +93,8 @@ def test_a_package_that_is_no_version_stops_no_other(
     assert f"Model package {bad} cannot be used" in found.unusable[bad]
 
 
-def test_an_archive_of_elsewhere_needs_its_codec(registered: RegisteredPackages) -> None:
-    """What retraining did not leave is no candidate; a file that was registered with its codec is one."""
+def test_archive_from_elsewhere_needs_a_codec(registered: RegisteredPackages) -> None:
+    """Without one the package cannot be used, because no retraining made it."""
     said = {"digest": digest_of("a")[:16], "sha256": digest_of("a")}
     bad = registered.create("s3://elsewhere/models/a.ubj", PENDING, said)
     good = registered.create("s3://elsewhere/models/a.ubj", PENDING, {**said, "codec": "xgboost"})
@@ -105,8 +105,8 @@ def test_an_archive_of_elsewhere_needs_its_codec(registered: RegisteredPackages)
     assert (record.codec, record.verdict_key, record.execution_arn) == ("xgboost", None, None)
 
 
-def test_a_deleted_package_is_told_and_nothing_else(registered: RegisteredPackages) -> None:
-    """The champion goes on as recorded; a refused version's package may be gone."""
+def test_deleted_champion_package_is_reported(registered: RegisteredPackages) -> None:
+    """The champion stays as recorded, and a refused version's package may be missing."""
     champion, refused = registered.register("exec1"), registered.register("exec2", approval=REJECTED)
     assert promote(registered).promoted == champion
     for version in (champion, refused):
@@ -118,14 +118,14 @@ def test_a_deleted_package_is_told_and_nothing_else(registered: RegisteredPackag
     assert registered.record(champion).state == VersionState.CHAMPION
 
 
-def test_a_missing_group_is_told_with_its_remedy(registered: RegisteredPackages) -> None:
-    """A model that is declared and was not deployed yet fails by itself."""
+def test_missing_package_group_error_names_remedy(registered: RegisteredPackages) -> None:
+    """A declared model that is not deployed fails with the command to run."""
     with pytest.raises(ModelPackageError, match="mlpipe up"):
         registered.packages.listing(f"x{registered.model}"[:41])
 
 
-def test_the_newest_approved_version_becomes_champion_by_rule(registered: RegisteredPackages) -> None:
-    """Once; the other one, approved later though older, stays what it is."""
+def test_newest_approved_version_is_promoted_once(registered: RegisteredPackages) -> None:
+    """An older version that is approved later stays approved."""
     older, newer = registered.register("exec1", approval=PENDING), registered.register("exec2")
     assert promote(registered).promoted == newer
     assert promote(registered).promoted is None
@@ -135,13 +135,13 @@ def test_the_newest_approved_version_becomes_champion_by_rule(registered: Regist
     assert [entry.sequence for entry in registered.registry.promotions(registered.model)] == [1]
 
 
-def test_a_version_judged_against_another_champion_waits(registered: RegisteredPackages) -> None:
-    """Two executions end at once: the second was judged against a champion that has changed."""
+def test_version_judged_against_former_champion_waits(registered: RegisteredPackages) -> None:
+    """It stays approved with the reason, because the champion has changed since."""
     first = registered.register("exec1")
     assert promote(registered).promoted == first
     second = registered.register("exec2", champion_version=first)
     third = registered.register("exec3", champion_version=first)
-    # The listing finds both; the newest is promoted, and the other is older than it.
+    # Of both versions only the newest is promoted.
     assert promote(registered).promoted == third
     fourth = registered.register("exec4", champion_version=first)
     waits = promote(registered)
@@ -150,8 +150,8 @@ def test_a_version_judged_against_another_champion_waits(registered: RegisteredP
     assert registered.record(second).state == VersionState.APPROVED
 
 
-def test_a_hold_and_a_demotion_stop_promotion_by_rule(registered: RegisteredPackages) -> None:
-    """While held nothing is promoted; what was made before a demotion is not either."""
+def test_hold_and_demotion_stop_automatic_promotion(registered: RegisteredPackages) -> None:
+    """Nothing is promoted during a hold, nor a version made before a demotion."""
     registry, model = registered.registry, registered.model
     first = registered.register("exec1")
     promote(registered)
@@ -181,14 +181,14 @@ def test_a_hold_and_a_demotion_stop_promotion_by_rule(registered: RegisteredPack
     assert registered.record(first).state == VersionState.WITHDRAWN
 
 
-def test_an_event_reaches_a_version_beyond_the_listing(
+def test_event_reaches_version_beyond_the_listing(
     registered: RegisteredPackages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The listing ends after some pages; the version that an event names is looked at all the same."""
+    """A version on a page that is not listed is recorded if an event names it."""
     monkeypatch.setattr("mlpipe_dagster.versions.model_packages._PAGE", 1)
     monkeypatch.setattr("mlpipe_dagster.versions.model_packages._MAX_PAGES", 1)
     old, new = registered.register("exec1"), registered.register("exec2")
     assert follow(registered).recorded == (new,)
     assert follow(registered, old).recorded == (old,)
-    # Not listed, and yet not deleted: the listing does not reach so far.
+    # The old version is missing from the listing only because the listing ends before it.
     assert follow(registered).deleted == ()

@@ -1,4 +1,4 @@
-"""The sensor of model versions: events are hints, a listing finds the rest, each change is shown once."""
+"""The sensor of model versions follows events, lists what they missed, and shows each change once."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Daemon:
         return result
 
     def send(self, version: int, **changes: Any) -> None:
-        """Send what EventBridge sends of a package."""
+        """Send EventBridge's event about a package."""
         detail = {"ModelPackageGroupName": self.registered.group, "ModelPackageVersion": version}
         event = {
             "source": "aws.sagemaker",
@@ -98,7 +98,7 @@ class Daemon:
         return int(found["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
 
     def states(self) -> list[tuple[str, str]]:
-        """Return the versions and states that Dagster shows, the first event first."""
+        """Return the versions and states that Dagster shows, oldest event first."""
         key = asset_key(self.registered.model, MODEL_VERSIONS)
         found = self.instance.fetch_materializations(key, limit=100, ascending=True)
         return [
@@ -108,7 +108,7 @@ class Daemon:
         ]
 
     def champions(self) -> list[tuple[int, str]]:
-        """Return the champions that Dagster shows, with the data version, the first event first."""
+        """Return the champions that Dagster shows with their data versions, oldest event first."""
         key = asset_key(self.registered.model, TRAINED_MODEL)
         found = self.instance.fetch_materializations(key, limit=100, ascending=True)
         return [
@@ -122,18 +122,18 @@ class Daemon:
 def daemon(
     registered: RegisteredPackages, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> Daemon:
-    """What lets the sensor look, with a queue of its own."""
+    """Return the sensor's daemon with a new queue."""
     platform = registered.platform
     queue = platform.settings.deployment.model_events_queue
     url = platform.client("sqs").create_queue(QueueName=queue)["QueueUrl"]
     monkeypatch.setenv("MLPIPE_MODEL_EVENTS_QUEUE_URL", url)
-    # The settings are read once.
+    # A platform reads its settings once, so the new queue needs a new platform.
     registered.platform = Platform()
     return Daemon(registered, instance, url)
 
 
-def test_an_event_makes_a_champion_that_dagster_shows(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """One event for the state, one for the champion, the partition, and the checks of the verdict."""
+def test_event_leads_to_a_champion_in_dagster(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """State, champion, partition and the checks of the verdict are shown."""
     daemon.tick()
     version = registered.register("exec1", slices=(JFK, EWR), worse_slices=1)
     daemon.send(version)
@@ -165,8 +165,8 @@ def test_an_event_makes_a_champion_that_dagster_shows(daemon: Daemon, registered
     assert daemon.hidden() == 0
 
 
-def test_lost_doubled_and_old_events_change_nothing(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """The listing finds what no event told; whatever comes afterwards, in any order, has nothing to add."""
+def test_lost_duplicate_and_old_events_change_nothing(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The listing finds versions without an event, and later events add nothing."""
     first = registered.register("exec1")
     daemon.tick()
     second = registered.register("exec2", champion_version=first)
@@ -182,8 +182,8 @@ def test_lost_doubled_and_old_events_change_nothing(daemon: Daemon, registered: 
     assert [version for version, _ in daemon.champions()] == [first, second]
 
 
-def test_a_tick_that_is_lost_loses_nothing(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """Its message is gone, and the registry knows: the next listing shows what Dagster does not."""
+def test_lost_tick_is_repaired_by_the_next_listing(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The message is gone, but the listing shows what Dagster lacks."""
     daemon.tick()
     version = registered.register("exec1")
     daemon.send(version)
@@ -194,8 +194,8 @@ def test_a_tick_that_is_lost_loses_nothing(daemon: Daemon, registered: Registere
     assert [found for found, _ in daemon.champions()] == [version]
 
 
-def test_a_lost_cursor_shows_nothing_twice(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """What Dagster shows already is asked of Dagster."""
+def test_lost_cursor_shows_nothing_twice(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The sensor asks Dagster what is already shown."""
     registered.register("exec1")
     registered.register("exec2", approval=PENDING)
     daemon.tick()
@@ -203,8 +203,8 @@ def test_a_lost_cursor_shows_nothing_twice(daemon: Daemon, registered: Registere
     assert list(daemon.tick().asset_events) == []
 
 
-def test_a_person_s_demotion_and_hold_are_shown(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """The champion before is the champion again; a hold changes none, and is an observation."""
+def test_demotion_and_hold_by_a_person_are_shown(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The earlier champion is shown again; a hold is an observation, shown once."""
     registry, model = registered.registry, registered.model
     first = registered.register("exec1")
     daemon.tick()
@@ -238,8 +238,12 @@ def test_a_person_s_demotion_and_hold_are_shown(daemon: Daemon, registered: Regi
     assert list(daemon.tick().asset_events) == []
 
 
-def test_a_promotion_of_a_run_is_left_to_the_run(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """As long as it goes on; one that died is shown by the sensor."""
+def test_promotion_does_not_start_another_retraining(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The world changes once, so a drifting new version must not start a second retraining.
+
+    Its batches wait for a person for twenty days, so they are compared with a batch of the old version.
+    Without `knows_versions` each of them counts as drift, and one retraining starts the next.
+    """
     registry, model = registered.registry, registered.model
     version = registered.register("exec1", approval=PENDING)
     daemon.tick()
@@ -264,8 +268,8 @@ def test_a_promotion_of_a_run_is_left_to_the_run(daemon: Daemon, registered: Reg
     assert [found for found, _ in daemon.champions()] == [version]
 
 
-def test_what_somebody_must_look_at_is_told_once(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """A package that is no version: an observation once, the reason in each tick, the others go on."""
+def test_unusable_package_is_observed_once(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """Later ticks only name it in the skip reason, and the other package becomes champion."""
     registered.register("exec1", said={"digest": ""})
     good = registered.register("exec2")
     result = daemon.tick()
@@ -278,10 +282,8 @@ def test_what_somebody_must_look_at_is_told_once(daemon: Daemon, registered: Reg
     assert "cannot be used" in str(again.skip_reason.skip_message)
 
 
-def test_a_model_that_cannot_be_looked_at_stops_no_other(
-    daemon: Daemon, registered: RegisteredPackages
-) -> None:
-    """Its message stays for later; the tick fails only where there is nothing else to tell."""
+def test_unreadable_model_does_not_block_others(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """Its message stays in the queue, and the tick fails only when there is nothing else to report."""
     missing = f"a{registered.model}"[:41]
     daemon.models = [missing, registered.model]
     version = registered.register("exec1")
@@ -297,8 +299,8 @@ def test_a_model_that_cannot_be_looked_at_stops_no_other(
         daemon.tick(lists=False)
 
 
-def test_a_late_tick_goes_on_where_it_was(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """A tick without time looks at none; the next one does."""
+def test_tick_without_time_is_continued_by_the_next(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """A tick that runs out of time examines no model."""
     registered.register("exec1")
     moments = iter([0.0, *[100.0] * 50])
     daemon.tick(clock=lambda: next(moments))
@@ -337,6 +339,6 @@ def test_a_late_tick_goes_on_where_it_was(daemon: Daemon, registered: Registered
         ),
     ],
 )
-def test_an_event_tells_what_it_is_about(body: str, target: tuple[str | None, int | None]) -> None:
-    """Whatever else a queue may hold is about nothing."""
+def test_event_target_is_pipeline_or_nothing(body: str, target: tuple[str | None, int | None]) -> None:
+    """Messages that are malformed or about something else have no target."""
     assert event_target(body) == target

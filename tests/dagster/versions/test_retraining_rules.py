@@ -1,4 +1,4 @@
-"""Drift starts a retraining, and no retraining starts the next one: played over many days."""
+"""Drift starts a retraining, but a retraining never starts the next one, simulated over many days."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COOL_DOWN = 7
 
 
 def judged(day: int, *, moved: bool, version: str = "a", batch: str = "1") -> JudgedBatch:
-    """Return what the drift check found of a day's batch."""
+    """Return the drift verdict of a day's batch."""
     partition = FIRST.later(day)
     return JudgedBatch(
         batch_id=f"{partition}-{batch}", partition=partition, model_version=version, has_moved=moved
@@ -48,20 +48,22 @@ def judged(day: int, *, moved: bool, version: str = "a", batch: str = "1") -> Ju
         ),
     ],
 )
-def test_two_of_the_champions_last_three_batches_speak_for_it(found: list[JudgedBatch], starts: bool) -> None:
-    """One may be a holiday; those of another version say nothing of the champion."""
+def test_two_drifted_batches_of_the_last_three_start_retraining(
+    found: list[JudgedBatch], starts: bool
+) -> None:
+    """One may be a holiday, and batches of other versions do not count."""
     assert (drift_cause(found, "a") is not None) is starts
 
 
-def test_a_partition_counts_once() -> None:
-    """A day that was scored anew counts by its newest batch, whichever was checked last."""
+def test_partition_counts_once() -> None:
+    """Of a partition scored twice, only the newest batch counts."""
     twice = [judged(1, moved=True, batch="1"), judged(1, moved=False, batch="2"), judged(2, moved=True)]
     assert newest_of_partitions(twice) == [judged(2, moved=True), judged(1, moved=False, batch="2")]
 
 
 @pytest.mark.parametrize(("day", "cooled"), [(10, False), (16, False), (17, False), (18, True)])
-def test_a_retraining_is_left_time_to_take_effect(day: int, cooled: bool) -> None:
-    """As many partitions as are declared lie between; a retraining that nobody knows of stops nothing."""
+def test_retraining_waits_for_cool_down(day: int, cooled: bool) -> None:
+    """The declared number of partitions must lie in between; without an earlier retraining none is needed."""
     assert has_cooled_down(FIRST.later(day), [FIRST.later(3), FIRST.later(10)], COOL_DOWN) is cooled
     assert has_cooled_down(FIRST.later(day), [], COOL_DOWN)
 
@@ -87,11 +89,11 @@ class World:
     retrained: list[int] = field(default_factory=list)
 
     def play(self, days: int, *, knows_versions: bool = True) -> None:
-        """Let days pass; a new version always answers otherwise than the one before.
+        """Simulate days; each new version predicts other values than the one before.
 
         Args:
             days: How many.
-            knows_versions: Whether a shift beside another version's batch is known to be by design.
+            knows_versions: Whether a shift from another version's batch is known to be by design.
         """
         for day in range(days):
             predicted = self.truth(day) + 10 * int(self.champion[1:])
@@ -112,18 +114,18 @@ class World:
             self.champion = f"v{len(self.retrained)}"
 
 
-def test_a_world_that_does_not_change_is_never_retrained_on() -> None:
-    """Nothing drifts."""
+def test_stable_world_is_never_retrained() -> None:
+    """Without drift no retraining starts."""
     world = World(truth=lambda _day: 5.0)
     world.play(100)
     assert world.retrained == []
 
 
-def test_a_promotion_starts_no_next_retraining() -> None:
-    """The world changes once; the version made for it drifts from the old one, and that is all.
+def test_promotion_does_not_start_another_retraining() -> None:
+    """The world changes once, so a drifting new version must not start a second retraining.
 
     Its batches wait for a person for twenty days, so they are compared with a batch of the old version.
-    Without knowing that, each of them would drift, and one retraining would start the next.
+    Without `knows_versions` each of them counts as drift, and one retraining starts the next.
     """
 
     def world() -> World:
@@ -139,8 +141,8 @@ def test_a_promotion_starts_no_next_retraining() -> None:
     assert len(unguarded.retrained) > 1
 
 
-def test_a_world_that_never_rests_is_retrained_on_with_pauses() -> None:
-    """Every batch drifts; the cool-down lies between two retrainings."""
+def test_constant_drift_retrains_only_after_cool_down() -> None:
+    """Two retrainings lie at least one partition more than the cool-down apart."""
     world = World(truth=lambda day: 3.0 * day)
     world.play(100)
     pauses = [later - earlier for earlier, later in zip(world.retrained, world.retrained[1:], strict=False)]

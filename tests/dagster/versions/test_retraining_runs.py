@@ -1,4 +1,4 @@
-"""A retraining is one execution for all requests, and its outcome is explained."""
+"""All requests for the same retraining share one execution, and its outcome is explained."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def small(registered: RegisteredPackages) -> SmallRetraining:
-    """The retraining pipeline of a model that no other test has."""
+    """Return the retraining pipeline of a new model."""
     return SmallRetraining(registered)
 
 
 def result(small: SmallRetraining, arn: str) -> RetrainingResult:
-    """Return the outcome of an execution."""
+    """Return the result of an execution."""
     return small.retraining.result(small.registered.model, arn, actor="dagster run x", now=datetime.now(UTC))
 
 
 def ended_execution(registered: RegisteredPackages) -> tuple[SmallRetraining, str]:
-    """Return a pipeline and an ended execution of it, which leaves no files."""
+    """Return a pipeline with an ended execution that left no files."""
     small = SmallRetraining(registered, is_bare=True)
     arn = small.client.start(small.wanted().execution(registered.platform.settings.deployment, 1))
     in_step(lambda context: small.client.watch(context, arn))
@@ -47,7 +47,7 @@ def ended_execution(registered: RegisteredPackages) -> tuple[SmallRetraining, st
 def retrain(
     small: SmallRetraining, instance: dg.DagsterInstance | None = None, **wanted: Any
 ) -> RetrainingResult:
-    """Retrain in a Dagster step, and return the outcome."""
+    """Retrain in a Dagster step, and return the result."""
     retraining = small.retraining
 
     def run(context: dg.AssetExecutionContext) -> RetrainingResult:
@@ -69,18 +69,18 @@ def champion(registered: RegisteredPackages) -> ChampionPointer:
 
 @pytest.fixture
 def first_champion(registered: RegisteredPackages, small: SmallRetraining) -> ChampionPointer:
-    """The first champion; candidates of the pipeline are judged beside it."""
+    """Promote a first champion, against which the pipeline judges candidates."""
     small.tell(champion_version=registered.register("earlier"))
     pointer = champion(registered)
     assert pointer.version == 1
     return pointer
 
 
-def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
+def test_better_candidate_is_promoted_by_one_execution(
     small: SmallRetraining, instance: dg.DagsterInstance
 ) -> None:
-    """A second request of any person and cause gets the same execution and version."""
-    # A run that died has started it.
+    """A second request of another person or cause gets the same execution and version."""
+    # A run that died started this execution.
     arn = small.client.start(small.wanted().execution(small.platform.settings.deployment, 1))
     first = retrain(small, instance)
     assert first.execution_arn == arn
@@ -93,7 +93,7 @@ def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
     assert retrain(small) == first
     assert retrain(small, cause="drift", requested_by="the sensor") == first
     assert len(small.executions()) == 1
-    # Another intent on the newest partitions is another execution, which leaves the work to the first.
+    # Each new intent for the newest partitions starts an execution, but the first one does the work for both.
     newest = [retrain(small, last_partition="newest", intent=intent) for intent in ("a", "b")]
     assert [each.version for each in newest] == [2, 2]
     assert len(small.executions()) == 3
@@ -124,14 +124,14 @@ def test_a_better_candidate_is_promoted_and_the_same_work_is_done_once(
         ),
     ],
 )
-def test_a_version_that_is_not_promoted_says_why(
+def test_unpromoted_version_explains_why(
     registered: RegisteredPackages,
     judged: dict[str, Any],
     outcome: RetrainingOutcome,
     words: str,
     state: VersionState,
 ) -> None:
-    """It waits for a person, was refused, or was judged against a champion that has changed."""
+    """It waits for a person, was refused, or was judged against a former champion."""
     small, arn = ended_execution(registered)
     registered.register(arn.rpartition("/")[2], **judged)
     done = result(small, arn)
@@ -141,8 +141,8 @@ def test_a_version_that_is_not_promoted_says_why(
     assert registered.registry.champion(registered.model) is None
 
 
-def test_an_equal_candidate_is_nothing_new(registered: RegisteredPackages) -> None:
-    """No package is registered, and nothing waits for one."""
+def test_equal_candidate_is_nothing_new(registered: RegisteredPackages) -> None:
+    """No package is expected, and the reason is the verdict's."""
     small, arn = ended_execution(registered)
     verdict = registered.verdict(arn.rpartition("/")[2], is_new=0, reason="It equals the champion")
     key = f"models/{registered.model}/retraining/{verdict.execution_id}/verdict.json"
@@ -152,8 +152,8 @@ def test_an_equal_candidate_is_nothing_new(registered: RegisteredPackages) -> No
     assert done.reason == "It equals the champion"
 
 
-def test_a_version_that_was_superseded_meanwhile_is_nothing_new(registered: RegisteredPackages) -> None:
-    """Asked for again after it was superseded, the same work is nothing new."""
+def test_superseded_version_is_nothing_new(registered: RegisteredPackages) -> None:
+    """Requesting the same work after its version was superseded gives no new version."""
     small, arn = ended_execution(registered)
     first = registered.register(arn.rpartition("/")[2])
     assert result(small, arn).outcome is RetrainingOutcome.PROMOTED
@@ -164,10 +164,10 @@ def test_a_version_that_was_superseded_meanwhile_is_nothing_new(registered: Regi
     assert "superseded" in again.reason
 
 
-def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
+def test_failed_execution_shows_its_log_and_is_retried(
     small: SmallRetraining, first_champion: ChampionPointer
 ) -> None:
-    """The error holds the job's last lines; trying again takes the next attempt, not the failed execution."""
+    """The error holds the job's last lines, and the retry starts the next attempt."""
     small.tell(failing_attempts=1, champion_version=1)
     with pytest.raises(SageMakerJobError, match=r"(?s)Failed.*the job is at work.*failed as told"):
         retrain(small)
@@ -175,7 +175,7 @@ def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
     done = retrain(small)
     assert (done.outcome, done.version) == (RetrainingOutcome.PROMOTED, 2)
     assert sorted(small.executions().values()) == ["Failed", "Succeeded"]
-    # A request for the newest partitions also meets the claim of the failed execution.
+    # A request for the newest partitions finds the failed execution's claim, too.
     small.tell(failing_attempts=1, champion_version=2)
     with pytest.raises(SageMakerJobError, match="failed as told"):
         retrain(small, last_partition="newest", intent="a")
@@ -183,18 +183,18 @@ def test_a_failed_execution_tells_its_log_and_is_followed_by_another_attempt(
     assert retrain(small, last_partition="newest", intent="b").version == 3
 
 
-def test_a_verdict_that_needs_a_person_fails_the_run_with_its_words(
+def test_verdict_that_needs_a_person_fails_the_run(
     small: SmallRetraining, first_champion: ChampionPointer
 ) -> None:
-    """The run fails, so that a person looks; the champion stays."""
+    """The error holds the verdict's reason, and the champion stays."""
     small.tell(needs_person=1, reason="No baseline was beaten for the third time", champion_version=1)
     with pytest.raises(SageMakerJobError, match="A person must look: No baseline was beaten"):
         retrain(small)
     assert champion(small.registered) == first_champion
 
 
-def test_a_cancelled_run_stops_its_execution(small: SmallRetraining, first_champion: ChampionPointer) -> None:
-    """Its jobs would go on to cost money; the champion stays."""
+def test_cancelled_run_stops_its_execution(small: SmallRetraining, first_champion: ChampionPointer) -> None:
+    """Its jobs would cost money; the champion stays, and the next run makes a new attempt."""
     small.tell(waits=True, champion_version=1)
 
     class Cancelled(BaseException):
@@ -219,6 +219,5 @@ def test_a_cancelled_run_stops_its_execution(small: SmallRetraining, first_champ
     (status,) = small.executions().values()
     assert status in {"Stopping", "Stopped"}
     assert champion(small.registered) == first_champion
-    # The next run takes the next attempt.
     done = retrain(small)
     assert (done.outcome, done.version) == (RetrainingOutcome.PROMOTED, 2)

@@ -1,4 +1,4 @@
-"""The sensor of a model starts one execution once its batches drift, and leaves it time to take effect."""
+"""The retraining sensor starts one execution when batches drift, and then waits for the cool-down."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TRAINING = {"window": 30, "held_out": 14, "approval": "manual", "cool_down": 7}
 
 @dataclass
 class Daemon:
-    """A stand-in for Dagster's daemon, and for the checks of batches.
+    """A stand-in for Dagster's daemon and for the checks of batches.
 
     Attributes:
         small: The model's retraining pipeline.
         instance: Holds the events.
-        cursor: What the sensor has kept.
+        cursor: The sensor's cursor.
     """
 
     small: SmallRetraining
@@ -41,7 +41,7 @@ class Daemon:
     cursor: str | None = None
 
     def check(self, day: int, version: str, *, passed: bool, live: str | None = None) -> None:
-        """Report what the drift check found of a day's batch."""
+        """Report the drift check of a day's batch."""
         partition = f"2013-02-{day:02d}"
         told = {"batch_id": f"{partition}-1", "partition": partition, "model_version": version}
         self.instance.report_runless_asset_event(
@@ -54,10 +54,10 @@ class Daemon:
         )
 
     def tick(self, **changes: Any) -> tuple[str, list[str]]:
-        """Let the sensor look once; return why it did what, and the causes of what it started.
+        """Evaluate the sensor once; return its reason and the causes of the executions it started.
 
         Args:
-            changes: Of the model's declaration, beyond what its file says.
+            changes: Changes of the model's declaration beyond its file.
         """
         training = {**TRAINING, **changes.pop("training", {})}
         declared = declaration(self.small.registered.model, training=training).model_copy(update=changes)
@@ -76,7 +76,7 @@ class Daemon:
 
 @pytest.fixture
 def daemon(registered: RegisteredPackages, instance: dg.DagsterInstance) -> Daemon:
-    """What lets the sensor look at a model whose champion learned until January."""
+    """Return the daemon of a model whose pipeline does nothing."""
     return Daemon(SmallRetraining(registered, is_bare=True), instance)
 
 
@@ -96,10 +96,8 @@ def champion(registered: RegisteredPackages, execution: str, last_held_out: str)
     return registered.record(version).digest
 
 
-def test_drift_starts_one_execution_and_then_is_left_to_cool_down(
-    daemon: Daemon, registered: RegisteredPackages
-) -> None:
-    """Neither the next tick nor the next days of drift start another one."""
+def test_drift_starts_one_execution_per_cool_down(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The next drifted batches start another execution only after seven partitions."""
     assert daemon.tick() == ("No version is the champion", [])
     first = champion(registered, "exec1", "2013-01-31")
     assert daemon.tick() == ("No batch of version 1 has been checked yet", [])
@@ -131,10 +129,10 @@ def test_drift_starts_one_execution_and_then_is_left_to_cool_down(
     assert len(daemon.small.executions()) == 2
 
 
-def test_a_registered_retraining_counts_whoever_started_it(
+def test_registered_retraining_starts_the_cool_down(
     daemon: Daemon, registered: RegisteredPackages
 ) -> None:
-    """What a schedule or a person has retrained is left to take effect, too, and so is what was refused."""
+    """It counts although the sensor did not start it and its version was refused."""
     first = champion(registered, "exec1", "2013-01-31")
     registered.register("exec2", approval="Rejected", last_held_out="2013-02-12")
     follow_packages(registered.packages, registered.registry, registered.model)
@@ -144,10 +142,10 @@ def test_a_registered_retraining_counts_whoever_started_it(
     assert daemon.small.executions() == {}
 
 
-def test_decayed_accuracy_is_a_cause_of_the_same_execution(
+def test_decayed_accuracy_starts_the_same_execution_as_drift(
     daemon: Daemon, registered: RegisteredPackages, tmp_path: Path
 ) -> None:
-    """Outcomes say that two batches were worse than promised; drift of the same day starts nothing more."""
+    """Drift of the same day does not start a second execution."""
     digest = champion(registered, "exec1", "2013-01-31")
     (tmp_path / "outcomes.py").write_text("")
     metric = {"kind": "mae", "predicted": "score", "actual": "spent"}
@@ -169,10 +167,10 @@ def test_decayed_accuracy_is_a_cause_of_the_same_execution(
     assert len(daemon.small.executions()) == 1
 
 
-def test_two_ticks_without_a_cursor_start_the_same_execution(
+def test_ticks_without_cursor_start_the_same_execution(
     daemon: Daemon, registered: RegisteredPackages
 ) -> None:
-    """The token is made of what is retrained on, not of who noticed."""
+    """Both ticks report drift, but SageMaker has one execution."""
     first = champion(registered, "exec1", "2013-01-31")
     for day in (12, 13):
         daemon.check(day, first, passed=False)

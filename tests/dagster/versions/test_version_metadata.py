@@ -8,8 +8,8 @@ from mlpipe_dagster.versions.version_metadata import verdict_metadata
 from tests.contract.test_retraining_documents import VERDICT
 
 
-def test_a_version_shows_how_many_rows_it_learned_from_and_its_libraries() -> None:
-    """A verdict of an archive that says neither shows neither."""
+def test_version_shows_trained_rows_and_libraries() -> None:
+    """A verdict that lacks them shows neither."""
     shown = verdict_metadata(replace(VERDICT, libraries={"sklearn": "1.9.1", "skops": "0.16.0"}))
     assert (shown["trained_rows"], shown["libraries"]) == (720, "sklearn 1.9.1, skops 0.16.0")
     silent = verdict_metadata(replace(VERDICT, trained_rows=None, libraries={}))
