@@ -41,7 +41,7 @@ REPORTS = f"""{_OPENS_PIPES}
         pipes.report_custom_message({{"rows": pipes.get_extra("rows")}})
 """
 # Tells something, and goes on once somebody puts an object there.
-TELLS_AND_WAITS = f"""{_OPENS_PIPES}
+WAITS_AFTER_REPORT = f"""{_OPENS_PIPES}
         pipes.report_custom_message({{{{"kind": "progress", "step": "survey", "rows": 5}}}})
         deadline = time.monotonic() + 120
         while not client.list_objects_v2(Bucket="{{bucket}}", Prefix="go-on").get("Contents"):
@@ -110,7 +110,7 @@ def pipes_objects(platform: Platform) -> list[str]:
     return [item["Key"] for item in listed.get("Contents", [])]
 
 
-def unrepeating(platform: Platform, service: str) -> Any:
+def single_attempt_client(platform: Platform, service: str) -> Any:
     """Return a client that does not try anything again by itself."""
     return boto3.client(
         service,
@@ -144,12 +144,12 @@ def forget_faults(endpoint: str) -> None:
         assert response.status < 300
 
 
-def let_go_on(platform: Platform) -> None:
+def let_job_finish(platform: Platform) -> None:
     """Let a job go on that tells and waits."""
     platform.bucket.put("go-on", b"")
 
 
-class GoOnOnceShown:
+class FinishJobOnceShown:
     """Sleeps that let the job go on as soon as the Dagster run shows what it told."""
 
     def __init__(self, platform: Platform, instance: dg.DagsterInstance, shown: str) -> None:
@@ -163,4 +163,4 @@ class GoOnOnceShown:
         QUICK.sleep(seconds)
         if not self.was_shown and self._shown in log_lines(self._instance):
             self.was_shown = True
-            let_go_on(self._platform)
+            let_job_finish(self._platform)

@@ -12,7 +12,7 @@ from infra.local.provisioning.provisioned_stack import stand_in_wheels
 from mlpipe_dagster.job_clients.glue_client import GlueInvocation, PipesGlueJobClient
 from mlpipe_dagster.loading.load_coordinator import LoadCoordinator
 from mlpipe_dagster.resources.platform import Platform
-from tests.dagster.job_steps import ensure_roles, in_step, pipes, unrepeating, upload
+from tests.dagster.job_steps import ensure_roles, in_step, pipes, single_attempt_client, upload
 from tests.dagster.small_model import SmallModel
 
 _LOAD_SCRIPT = (Path(__file__).parent / "load_job.py").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ class Job:
     def __init__(self, platform: Platform) -> None:
         ensure_roles(platform)
         self.platform = platform
-        self.glue = unrepeating(platform, "glue")
+        self.glue = single_attempt_client(platform, "glue")
         self.name = platform.settings.deployment.load_job
 
     def define(self, script: str, **changes: Any) -> None:

@@ -18,11 +18,11 @@ from tests.dagster.job_steps import (
     QUICK,
     REPORTS,
     SLEEPS,
-    TELLS_AND_WAITS,
-    GoOnOnceShown,
+    WAITS_AFTER_REPORT,
+    FinishJobOnceShown,
     fault,
     in_step,
-    let_go_on,
+    let_job_finish,
     log_lines,
     pipes_objects,
 )
@@ -133,9 +133,9 @@ def test_the_wait_for_room_ends(job: Job) -> None:
 
 def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:
     """The job ends only after the Dagster run has shown its message."""
-    job.define(TELLS_AND_WAITS.format(bucket=job.platform.settings.data_bucket))
+    job.define(WAITS_AFTER_REPORT.format(bucket=job.platform.settings.data_bucket))
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = GoOnOnceShown(job.platform, instance, "The job reports progress: step=survey rows=5")
+        shown = FinishJobOnceShown(job.platform, instance, "The job reports progress: step=survey rows=5")
         client = job.client(polling=replace(QUICK, sleep=shown))
         params = {"JobName": job.name}
         in_step(lambda context: client.run(context=context, start_job_run_params=params), instance)
@@ -154,7 +154,7 @@ def test_a_job_whose_messages_got_lost_does_not_turn_green(job: Job) -> None:
 
 def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) -> None:
     """If Glue does not answer, the job goes on; who waits for it next shows what it tells, and tidies up."""
-    job.define(TELLS_AND_WAITS.format(bucket=job.platform.settings.data_bucket))
+    job.define(WAITS_AFTER_REPORT.format(bucket=job.platform.settings.data_bucket))
     fault(
         os.environ["AWS_ENDPOINT_URL_GLUE"],
         service="glue",
@@ -166,7 +166,7 @@ def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) ->
         job.run(job.client(polling=replace(QUICK, patience_seconds=0)))
     assert len(pipes_objects(job.platform)) >= 1
     (run,) = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
-    let_go_on(job.platform)
+    let_job_finish(job.platform)
     with dg.DagsterInstance.ephemeral() as instance:
         ended = in_step(
             lambda context: job.client().wait(

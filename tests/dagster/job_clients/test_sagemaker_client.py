@@ -23,17 +23,17 @@ from tests.dagster.job_steps import (
     QUICK,
     REPORTS,
     SLEEPS,
-    TELLS_AND_WAITS,
-    GoOnOnceShown,
+    WAITS_AFTER_REPORT,
+    FinishJobOnceShown,
     ensure_roles,
     fault,
     forget_faults,
     in_step,
-    let_go_on,
+    let_job_finish,
     log_lines,
     pipes,
     pipes_objects,
-    unrepeating,
+    single_attempt_client,
     upload,
 )
 from tests.stack_runs import base_image
@@ -49,7 +49,7 @@ class Jobs:
         ensure_roles(platform)
         self.platform = platform
         self.stem = f"job-{uuid.uuid4().hex[:12]}"
-        self.sagemaker = unrepeating(platform, "sagemaker")
+        self.sagemaker = single_attempt_client(platform, "sagemaker")
         self.client = PipesSageMakerClient(client=self.sagemaker, **{**pipes(platform), **changes})
 
     def name(self, attempt: int) -> str:
@@ -159,9 +159,9 @@ def test_the_log_of_every_host_is_read(platform: Platform) -> None:
 def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
     """The job ends only after the Dagster run has shown its message."""
     with dg.DagsterInstance.ephemeral() as instance:
-        shown = GoOnOnceShown(platform, instance, "The job reports progress: step=survey rows=5")
+        shown = FinishJobOnceShown(platform, instance, "The job reports progress: step=survey rows=5")
         jobs = Jobs(platform, polling=replace(QUICK, sleep=shown))
-        jobs.run(jobs.request(TELLS_AND_WAITS.format(bucket=platform.settings.data_bucket)), instance)
+        jobs.run(jobs.request(WAITS_AFTER_REPORT.format(bucket=platform.settings.data_bucket)), instance)
         assert shown.was_shown
         assert "The job reports its result: rows=7" in log_lines(instance)
 
@@ -247,7 +247,7 @@ def test_the_wait_for_room_ends(platform: Platform) -> None:
 
 def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs) -> None:
     """A run that got no answer leaves job and messages; its successor shows them, and tidies up."""
-    request = jobs.request(TELLS_AND_WAITS.format(bucket=jobs.platform.settings.data_bucket))
+    request = jobs.request(WAITS_AFTER_REPORT.format(bucket=jobs.platform.settings.data_bucket))
     impatient = PipesSageMakerClient(
         client=jobs.sagemaker, **{**pipes(jobs.platform), "polling": replace(QUICK, patience_seconds=0)}
     )
@@ -260,7 +260,7 @@ def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs)
     forget_faults(endpoint)
     assert jobs.status(1) == "InProgress"
     assert len(pipes_objects(jobs.platform)) >= 1
-    let_go_on(jobs.platform)
+    let_job_finish(jobs.platform)
     jobs.client = patient
     with dg.DagsterInstance.ephemeral() as instance:
         assert jobs.run(request, instance).job.adopted

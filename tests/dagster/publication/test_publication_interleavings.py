@@ -76,7 +76,7 @@ class Stalled:
         return self._client.transact_write_items(**arguments)
 
 
-def upon(small: SmallModel, client: Any) -> RegistryTable:
+def registry_with_client(small: SmallModel, client: Any) -> RegistryTable:
     """Return the registry with another DynamoDB client."""
     return RegistryTable(client, small.platform.settings.deployment.registry_table)
 
@@ -91,7 +91,7 @@ def while_stalled(
 
     def run() -> None:
         try:
-            outcome.append(act(publisher(small, upon(small, client))))
+            outcome.append(act(publisher(small, registry_with_client(small, client))))
         except Exception as error:  # noqa: BLE001  # handed to the test
             outcome.append(error)
 
@@ -119,7 +119,7 @@ def test_retry_after_lost_answer_does_not_undo_rollback(small_model: SmallModel)
     first, second = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
     publisher(small_model).publish(first, automatic(), "{}")
     wish = automatic()
-    losing = upon(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
+    losing = registry_with_client(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
     with pytest.raises(ConnectionError):
         publisher(small_model, losing).publish(second, wish, "{}")
     assert publisher(small_model).roll_back(person()).live_batch_id == first
@@ -134,7 +134,7 @@ def test_repeated_rollback_does_not_replace_newer_batch(small_model: SmallModel)
     """Repeating a rollback whose answer was lost does not roll back a second time."""
     first, _ = two_published(small_model)
     wish = person()
-    losing = upon(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
+    losing = registry_with_client(small_model, LosingAnswers(small_model.platform.client("dynamodb")))
     with pytest.raises(ConnectionError):
         publisher(small_model, losing).roll_back(wish, first)
     soon = now() + timedelta(minutes=2)

@@ -20,7 +20,7 @@ from tests.dagster.publication.test_publication_interleavings import (
     Stalled,
     person,
     publisher,
-    upon,
+    registry_with_client,
 )
 from tests.dagster.small_model import declaration, now
 from tests.dagster.swept_model import GONE, LATER, WHOLE, Holdings, SweptModel
@@ -217,7 +217,7 @@ def test_rollback_during_a_sweep_keeps_its_target(swept: SweptModel) -> None:
     client, done = Stalled(swept.platform.client("dynamodb")), []
 
     def run() -> None:
-        done.append(swept.sweep(registry=upon(swept, client)))
+        done.append(swept.sweep(registry=registry_with_client(swept, client)))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -350,7 +350,7 @@ def test_lost_registry_answer_does_not_keep_a_batch(swept: SweptModel) -> None:
             self.client.transact_write_items(**arguments)
             return self.client.transact_write_items(**arguments)
 
-    done = swept.sweep(registry=upon(swept, RetiredAlready()))
+    done = swept.sweep(registry=registry_with_client(swept, RetiredAlready()))
     assert [batch.record.batch_id for batch in done.retired] == [first]
     assert swept.holds(first) == GONE
     assert swept.record(first).cleared_at is not None

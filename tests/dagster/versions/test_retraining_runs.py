@@ -16,7 +16,7 @@ from mlpipe_dagster.versions.promotion_by_rule import promote_by_rule
 from mlpipe_dagster.versions.retraining_runs import RetrainingOutcome, RetrainingResult
 from prediction_contract.jobs.verdict import PENDING, REJECTED
 from prediction_contract.registry.version_records import ChampionPointer, VersionState
-from tests.dagster.job_steps import QUICK, in_step, let_go_on, log_lines
+from tests.dagster.job_steps import QUICK, in_step, let_job_finish, log_lines
 from tests.dagster.versions.small_retraining import SmallRetraining
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_cancelled_run_stops_its_execution(small: SmallRetraining, first_champio
                 context, executions.start(small.wanted().execution(small.platform.settings.deployment, 1))
             )
         )
-    let_go_on(small.platform)
+    let_job_finish(small.platform)
     (status,) = small.executions().values()
     assert status in {"Stopping", "Stopped"}
     assert champion(small.registered) == first_champion
