@@ -22,7 +22,7 @@ from prediction_contract.naming.s3_layout import PIPES_PREFIX
 
 QUICK = Polling(first_pause=0.1, longest_pause=0.5, deadline_seconds=90, patience_seconds=30)
 
-# What a job does that knows Pipes: parameters from the environment or from argv.
+# Opens Pipes with parameters from argv if there are any, else from the environment.
 _OPENS_PIPES = """
     import boto3, sys, time
     from dagster_pipes import (
@@ -40,7 +40,7 @@ _OPENS_PIPES = """
 REPORTS = f"""{_OPENS_PIPES}
         pipes.report_custom_message({{"rows": pipes.get_extra("rows")}})
 """
-# Tells something, and goes on once somebody puts an object there.
+# Reports progress, and continues once an object exists whose key begins with `go-on`.
 WAITS_AFTER_REPORT = f"""{_OPENS_PIPES}
         pipes.report_custom_message({{{{"kind": "progress", "step": "survey", "rows": 5}}}})
         deadline = time.monotonic() + 120
@@ -63,7 +63,7 @@ SLEEPS = """
 def in_step(
     function: Callable[[dg.AssetExecutionContext], Any], instance: dg.DagsterInstance | None = None
 ) -> Any:
-    """Return what a function returns inside a Dagster step; what it raises is raised."""
+    """Return what a function returns inside a Dagster step, or raise its error."""
     returned: list[Any] = []
 
     @dg.asset(name=f"step_{uuid.uuid4().hex}")
@@ -77,7 +77,7 @@ def in_step(
 
 
 def log_lines(instance: dg.DagsterInstance) -> list[str]:
-    """Return what the steps of an instance's runs have logged so far."""
+    """Return the lines that the steps of an instance's runs have logged so far."""
     return [
         entry.user_message
         for run in instance.get_runs()
@@ -87,14 +87,14 @@ def log_lines(instance: dg.DagsterInstance) -> list[str]:
 
 
 def upload(platform: Platform, script: str) -> str:
-    """Put a script on S3 and return its address."""
+    """Put a script on S3, and return its address."""
     key = f"code/{uuid.uuid4().hex}/script.py"
     platform.bucket.put(key, textwrap.dedent(script).encode())
     return f"s3://{platform.settings.data_bucket}/{key}"
 
 
 def pipes(platform: Platform) -> dict[str, Any]:
-    """Return what both clients are made with."""
+    """Return the arguments that both clients share."""
     s3, bucket = platform.client("s3"), platform.settings.data_bucket
     return {
         "logs_client": platform.client("logs"),
@@ -105,13 +105,13 @@ def pipes(platform: Platform) -> dict[str, Any]:
 
 
 def pipes_objects(platform: Platform) -> list[str]:
-    """Return the keys that Pipes has left."""
+    """Return the keys of the objects that Pipes left."""
     listed = platform.client("s3").list_objects_v2(Bucket=platform.settings.data_bucket, Prefix=PIPES_PREFIX)
     return [item["Key"] for item in listed.get("Contents", [])]
 
 
 def single_attempt_client(platform: Platform, service: str) -> Any:
-    """Return a client that does not try anything again by itself."""
+    """Return a boto3 client that never retries by itself."""
     return boto3.client(
         service,
         region_name=platform.settings.deployment.region,
@@ -120,13 +120,13 @@ def single_attempt_client(platform: Platform, service: str) -> Any:
 
 
 def ensure_roles(platform: Platform) -> None:
-    """Create the roles of the test's own stage."""
+    """Create the roles of the test's stage."""
     for role in role_definitions.all_roles(platform.settings.deployment, ()):
         ensure_role(platform.client("iam"), role, platform.settings.deployment.account_id)
 
 
 def fault(endpoint: str, **what: Any) -> None:
-    """Let the job executor have trouble at its next calls."""
+    """Make the job executor fail at its next calls."""
     answer = urllib.request.Request(
         f"{endpoint}/_executor/faults",
         data=json.dumps(what).encode(),
@@ -138,19 +138,19 @@ def fault(endpoint: str, **what: Any) -> None:
 
 
 def forget_faults(endpoint: str) -> None:
-    """Let the job executor have no more trouble."""
+    """End all faults of the job executor."""
     request = urllib.request.Request(f"{endpoint}/_executor/faults", method="DELETE")
     with urllib.request.urlopen(request, timeout=30) as response:
         assert response.status < 300
 
 
 def let_job_finish(platform: Platform) -> None:
-    """Let a job go on that tells and waits."""
+    """Let a job with WAITS_AFTER_REPORT continue."""
     platform.bucket.put("go-on", b"")
 
 
 class FinishJobOnceShown:
-    """Sleeps that let the job go on as soon as the Dagster run shows what it told."""
+    """A sleep function that lets the job finish once the Dagster run shows its message."""
 
     def __init__(self, platform: Platform, instance: dg.DagsterInstance, shown: str) -> None:
         self._platform = platform
@@ -159,7 +159,7 @@ class FinishJobOnceShown:
         self.was_shown = False
 
     def __call__(self, seconds: float) -> None:
-        """Pause, and look at the run's log."""
+        """Sleep, then check the run's log."""
         QUICK.sleep(seconds)
         if not self.was_shown and self._shown in log_lines(self._instance):
             self.was_shown = True

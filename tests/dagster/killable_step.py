@@ -1,6 +1,6 @@
-"""One step in a process of its own, which a test kills while the step waits for its job.
+"""Runs one step in its own process, which a test kills while the step waits for its job.
 
-`killable_step.py dagster-aws JOB` or `killable_step.py ours JOB MODEL BATCH_ID`; the environment says where.
+`killable_step.py dagster-aws JOB` or `killable_step.py ours JOB MODEL BATCH_ID`, with Dagster's environment.
 """
 
 from __future__ import annotations

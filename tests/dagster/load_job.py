@@ -1,6 +1,6 @@
-"""A Glue script that does with the registry what the load job does, and leaves the data alone.
+"""A Glue script that changes the registry like the load job, but writes no data.
 
-The first argument of the file's last line is what a test wants of it.
+The argument of `main` in the last line says how the load ends.
 """
 
 import sys
@@ -25,7 +25,7 @@ DAYS = timedelta(days=30)
 
 
 def main(wanted: str) -> None:
-    """Confirm the claim, then complete, refuse or fail as wanted."""
+    """Confirm the claim, then complete, refuse, release or crash as `wanted` says."""
     arguments = LoadArguments.parse(sys.argv[1:])
     run_id = sys.argv[sys.argv.index("--JOB_RUN_ID") + 1]
     registry = RegistryTable(boto3.client("dynamodb"), arguments.registry_table)

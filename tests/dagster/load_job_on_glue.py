@@ -1,4 +1,4 @@
-"""The load job of a test's own stage, with a script of the test's choice."""
+"""The load job of a test's stage, with a script that the test chooses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOAD_SCRIPT = (Path(__file__).parent / "load_job.py").read_text(encoding="utf-8
 
 
 class Job:
-    """The load job of a test's own stage, with a script of the test's choice."""
+    """The load job of a test's stage, with a script that the test chooses."""
 
     def __init__(self, platform: Platform) -> None:
         ensure_roles(platform)
@@ -28,7 +28,7 @@ class Job:
         self.name = platform.settings.deployment.load_job
 
     def define(self, script: str, **changes: Any) -> None:
-        """Let the job run a script from now on, under a changed definition if one is given."""
+        """Make the job run a script, with changes of its definition if given."""
         definition = resource_definitions.load_job(self.platform.settings.deployment)
         script_location = upload(self.platform, script)
         upload_wheels(self.platform.client("s3"), self.platform.settings.deployment, stand_in_wheels)
@@ -58,23 +58,23 @@ class Job:
         )
 
     def runs(self) -> list[str]:
-        """Return the states of all job runs there were."""
+        """Return the states of all job runs, newest first."""
         return [run["JobRunState"] for run in self.glue.get_job_runs(JobName=self.name)["JobRuns"]]
 
 
 def load_script(wanted: str) -> str:
-    """Return the script of a load that ends as wanted."""
+    """Return the script of a load that ends in the given way."""
     return f'{_LOAD_SCRIPT}\n\nmain("{wanted}")\n'
 
 
 def load_script_in_turn(first: str, later: str) -> str:
-    """Return the script of a load whose first attempt ends in one way, and each later one in another."""
+    """Return the script of a load whose first attempt and later attempts end in different ways."""
     is_first = "LoadArguments.parse(sys.argv[1:]).load_attempt == 1"
     return f'{_LOAD_SCRIPT}\n\nmain("{first}" if {is_first} else "{later}")\n'
 
 
 def load_coordinator(job: Job, small: SmallModel, **changes: Any) -> LoadCoordinator:
-    """Return the load of the small model's batches by the job."""
+    """Return the coordinator that loads the small model's batches with the job."""
     platform = job.platform
     return LoadCoordinator(
         declaration=small.declaration,

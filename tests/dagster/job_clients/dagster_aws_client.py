@@ -1,4 +1,4 @@
-"""dagster-aws's own Glue client on the same job, for a comparison."""
+"""dagster-aws's own Glue client, run on the same jobs for comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.dagster.load_job_on_glue import Job
 
 
 def dagster_aws_client(job: Job, **changes: Any) -> PipesGlueClient:
-    """Return it, with what its documentation recommends."""
+    """Return the client set up as its documentation recommends."""
     s3, bucket = job.platform.client("s3"), job.platform.settings.data_bucket
     parts: dict[str, Any] = {
         "client": job.glue,
@@ -28,7 +28,7 @@ def run_by_dagster_aws(
     params: dict[str, Any] | None = None,
     instance: dg.DagsterInstance | None = None,
 ) -> Any:
-    """Run the job inside a Dagster step, as its documentation shows."""
+    """Run the job inside a Dagster step as the client's documentation shows."""
     used = client or dagster_aws_client(job)
     given: Any = params or {"JobName": job.name}
     return in_step(

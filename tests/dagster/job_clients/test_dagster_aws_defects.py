@@ -1,6 +1,6 @@
-"""What dagster-aws's own Glue client does wrong, and ours right, on the same job executor.
+"""Shows defects of dagster-aws's Glue client that this project's client does not have.
 
-Of dagster-aws's client each test asserts the defect: a release that mends one fails here, and tells us so.
+Each test asserts the defect in dagster-aws, so it fails once a release repairs it.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ LIVE = {"STARTING", "RUNNING", "WAITING"}
 
 
 class EnoughError(Exception):
-    """The test has seen enough of a wait that would not end."""
+    """End a wait that would never end by itself."""
 
 
 class Sleep:
-    """Stands in for dagster-aws's `time`: notes each pause, makes it short, and ends the wait in time.
+    """Replace dagster-aws's `time`: record each pause, shorten it, and end the wait after some pauses.
 
     Args:
-        most: How many pauses are let pass.
+        most: How many pauses are allowed.
         then: Called after each pause.
     """
 
@@ -64,7 +64,7 @@ class Sleep:
         self._then = then
 
     def __call__(self, seconds: float) -> None:
-        """Pause for a moment."""
+        """Record the pause, and sleep briefly."""
         self.pauses.append(seconds)
         if len(self.pauses) > self._most:
             raise EnoughError
@@ -74,14 +74,14 @@ class Sleep:
 
 @pytest.fixture
 def job(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """A job that no other test has; dagster-aws's reader need not wait long for messages that never come."""
+    """Define a Glue job for this test alone, and shorten dagster-aws's wait for missing messages."""
     monkeypatch.setattr(dagster_pipes_utils, "WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 1)
     return Job(platform)
 
 
 @pytest.fixture
 def their_sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sleep], Sleep]:
-    """Return a function that lets dagster-aws's client sleep as a test wants."""
+    """Return a function that replaces the sleep of dagster-aws's client."""
 
     def use(sleep: Sleep) -> Sleep:
         monkeypatch.setattr(dagster_aws_glue, "time", SimpleNamespace(sleep=sleep))
@@ -91,12 +91,12 @@ def their_sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sleep], Sleep]:
 
 
 def glue_fault(**what: Any) -> None:
-    """Let Glue have trouble at its next call."""
+    """Make Glue fail at its next call."""
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", **what)
 
 
 def stop_all(job: Job) -> None:
-    """Stop what a client left running."""
+    """Stop all job runs that a client left running."""
     runs = job.glue.get_job_runs(JobName=job.name)["JobRuns"]
     live = [run["Id"] for run in runs if run["JobRunState"] in LIVE]
     if live:
@@ -104,15 +104,15 @@ def stop_all(job: Job) -> None:
 
 
 def keys(platform: Platform) -> set[str]:
-    """Return all keys of the bucket but those of code."""
+    """Return all keys of the bucket except those of code."""
     listed = platform.client("s3").list_objects_v2(Bucket=platform.settings.data_bucket)
     return {item["Key"] for item in listed.get("Contents", ()) if not item["Key"].startswith("code/")}
 
 
-def test_a_job_run_that_expired_is_waited_for_for_ever(
+def test_dagster_aws_waits_forever_for_expired_job_run(
     job: Job, their_sleep: Callable[[Sleep], Sleep]
 ) -> None:
-    """Theirs looks on and on at a state that stays; ours says that the job run has expired."""
+    """This project's client raises an error that names the state."""
     job.define(SLEEPS.format(seconds=60))
     their_sleep(Sleep(40))
     glue_fault(operation="StartJobRun", ends_as="EXPIRED")
@@ -124,10 +124,12 @@ def test_a_job_run_that_expired_is_waited_for_for_ever(
         job.run(job.client())
 
 
-def test_one_throttled_look_fails_the_step(job: Job, their_sleep: Callable[[Sleep], Sleep]) -> None:
-    """Theirs fails and leaves the job run running; ours looks again."""
+def test_dagster_aws_fails_step_on_one_throttled_query(
+    job: Job, their_sleep: Callable[[Sleep], Sleep]
+) -> None:
+    """It leaves the job run running; this project's client repeats the query."""
     job.define(SLEEPS.format(seconds=20))
-    # The first look comes right after the start; the second one is the first of the wait.
+    # The first query follows the start directly; the second one begins the wait.
     their_sleep(Sleep(5, then=lambda: glue_fault(operation="GetJobRun", error="ThrottlingException")))
     with pytest.raises(ClientError, match="ThrottlingException"):
         run_by_dagster_aws(job)
@@ -139,8 +141,8 @@ def test_one_throttled_look_fails_the_step(job: Job, their_sleep: Callable[[Slee
     assert job.runs()[0] == "SUCCEEDED"
 
 
-def test_a_failing_jobs_log_never_arrives(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
-    """Theirs, although it reads CloudWatch, shows no line of it; ours ends its error with the last lines."""
+def test_dagster_aws_shows_no_log_of_a_failed_job(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not even with CloudWatch; this project's error ends with the last lines."""
     job.define(FAILS)
     reader = PipesCloudWatchMessageReader(client=job.platform.client("logs"))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -152,14 +154,14 @@ def test_a_failing_jobs_log_never_arrives(job: Job, capfd: pytest.CaptureFixture
         job.run(job.client())
 
 
-def test_a_stop_that_glue_refuses_hides_the_cancellation(
+def test_dagster_aws_hides_cancellation_if_glue_refuses_to_stop(
     job: Job, their_sleep: Callable[[Sleep], Sleep]
 ) -> None:
-    """Theirs reads `errors` where Glue answers `Errors`; ours warns, and the cancellation comes through."""
+    """It reads `errors` instead of `Errors`; this project's client warns and passes the cancellation on."""
     job.define(SLEEPS.format(seconds=60))
 
     def cancelled_too_late(_seconds: float = 0) -> None:
-        # Somebody has stopped it already, so that Glue refuses.
+        # Glue refuses to stop a job run that is already stopped.
         stop_all(job)
         raise DagsterExecutionInterruptedError
 
@@ -174,8 +176,8 @@ def test_a_stop_that_glue_refuses_hides_the_cancellation(
         assert any("was not stopped" in line for line in log_lines(instance))
 
 
-def test_the_callers_arguments_are_changed(job: Job) -> None:
-    """Theirs leaves one run's Pipes arguments in the dict that the next run is started with."""
+def test_dagster_aws_changes_its_callers_arguments(job: Job) -> None:
+    """Pipes arguments of one run would start the next; this project's client copies the arguments."""
     job.define(REPORTS)
     given: dict[str, Any] = {"JobName": job.name, "Arguments": {"--own": "kept"}}
     before = deepcopy(given)
@@ -186,8 +188,10 @@ def test_the_callers_arguments_are_changed(job: Job) -> None:
     assert ours == before
 
 
-def test_looks_are_five_seconds_apart_for_ever(job: Job, their_sleep: Callable[[Sleep], Sleep]) -> None:
-    """Theirs has one pause and no deadline; ours grows, jitters, and stops the job run in the end."""
+def test_dagster_aws_polls_every_five_seconds_without_deadline(
+    job: Job, their_sleep: Callable[[Sleep], Sleep]
+) -> None:
+    """This project's pauses grow and vary, and the job run is stopped at the deadline."""
     job.define(SLEEPS.format(seconds=60))
     theirs = their_sleep(Sleep(30))
     with pytest.raises(EnoughError):
@@ -209,8 +213,8 @@ def test_looks_are_five_seconds_apart_for_ever(job: Job, their_sleep: Callable[[
     assert not LIVE & set(job.runs())
 
 
-def test_objects_are_left_on_s3(job: Job) -> None:
-    """Theirs leaves the context of a job that fails, and the messages of every job; ours leaves nothing."""
+def test_dagster_aws_leaves_objects_on_s3(job: Job) -> None:
+    """Contexts of failed jobs and all messages stay; this project's client deletes its own."""
     job.define(FAILS)
     with pytest.raises(RuntimeError, match="FAILED"):
         run_by_dagster_aws(job)
@@ -225,8 +229,8 @@ def test_objects_are_left_on_s3(job: Job) -> None:
     assert pipes_objects(job.platform) == []
 
 
-def test_a_silent_job_turns_green(job: Job) -> None:
-    """Theirs makes a materialization up for a job whose messages got lost; ours has none."""
+def test_dagster_aws_invents_result_of_a_silent_job(job: Job) -> None:
+    """A job without messages gets a materialization; this project's client raises an error."""
     job.define(SLEEPS.format(seconds=0))
     made_up = run_by_dagster_aws(job).get_materialize_result()
     assert isinstance(made_up, dg.MaterializeResult)
@@ -235,7 +239,7 @@ def test_a_silent_job_turns_green(job: Job) -> None:
 
 
 def killed_while_it_waits(job: Job, *arguments: str) -> None:
-    """Run a step in a process of its own, and kill it once its job run is there."""
+    """Run a step in its own process, and kill it once its job run exists."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dagster.killable_step", *arguments],
         cwd=PROJECT_ROOT,
@@ -248,10 +252,10 @@ def killed_while_it_waits(job: Job, *arguments: str) -> None:
         process.wait(timeout=30)
 
 
-def test_a_killed_worker_leaves_a_job_run_and_its_successor_starts_another(
+def test_dagster_aws_starts_second_job_run_after_a_crash(
     job: Job, small_model: SmallModel, their_sleep: Callable[[Sleep], Sleep]
 ) -> None:
-    """With theirs two job runs do the same side by side; ours waits for the first, and takes its result."""
+    """With this project's client the next run takes the first job run's result."""
     job.define(SLEEPS.format(seconds=60))
     killed_while_it_waits(job, "dagster-aws", job.name)
     their_sleep(Sleep(1))

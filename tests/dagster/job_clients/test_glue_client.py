@@ -1,4 +1,4 @@
-"""The Glue client on the job executor: every end, every trouble of the API, what a run shows meanwhile."""
+"""The Glue client handles every end of a job run, API failures and progress messages."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def job(platform: Platform) -> Job:
-    """A job that no other test has."""
+    """Define a Glue job for this test alone."""
     return Job(platform)
 
 
-def test_a_job_run_that_succeeds_reports_and_leaves_nothing_behind(job: Job) -> None:
-    """Messages arrive, the caller's arguments stay as they were, and Pipes' objects are gone."""
+def test_successful_job_run_reports_and_leaves_no_objects(job: Job) -> None:
+    """Messages arrive, the caller's arguments are unchanged, and Pipes' objects are deleted."""
     job.define(REPORTS)
     arguments = {"--own": "kept"}
     before = deepcopy(arguments)
@@ -49,15 +49,15 @@ def test_a_job_run_that_succeeds_reports_and_leaves_nothing_behind(job: Job) -> 
     told: dict[str, Any] = {name: value.value for name, value in invocation.metadata.items()}
     assert invocation.job_run_id in str(told["job_page"])
     assert invocation.job_run_id in str(told["log_page"])
-    # Two workers of one DPU each, for a minute at least.
+    # Two workers with one DPU each are billed for at least a minute.
     assert (told["worker_type"], told["workers"]) == ("G.1X", 2)
     assert told["dpu_seconds"] == 2 * max(60, invocation.job_run["ExecutionTime"])
     assert told["price_usd_per_dpu_hour"] == 0.5
     assert told["estimated_cost_usd"] == pytest.approx(told["dpu_seconds"] / 3600 * 0.5, abs=1e-6)
 
 
-def test_a_failing_job_run_shows_its_own_log(job: Job) -> None:
-    """The error names state, cause, the job run's page and the log's last lines; Pipes leaves nothing."""
+def test_failed_job_run_error_shows_its_log(job: Job) -> None:
+    """The error names state, page and cause with the last log lines; Pipes' objects are deleted."""
     job.define(FAILS)
     with pytest.raises(
         GlueJobError, match=r"(?s)FAILED.*https://.*End of its log.*ValueError: no such batch"
@@ -66,8 +66,8 @@ def test_a_failing_job_run_shows_its_own_log(job: Job) -> None:
     assert pipes_objects(job.platform) == []
 
 
-def test_an_interrupted_step_stops_its_job_run(job: Job) -> None:
-    """Cancelling the run in the UI ends the job run too."""
+def test_interrupted_step_stops_its_job_run(job: Job) -> None:
+    """Cancelling the run in the UI must not leave a job run that costs money."""
     looks = iter(range(1000))
 
     def interrupted(_seconds: float) -> None:
@@ -91,8 +91,8 @@ def test_an_interrupted_step_stops_its_job_run(job: Job) -> None:
         {"operation": "StartJobRun", "error": "ConcurrentRunsExceededException"},
     ],
 )
-def test_passing_trouble_of_the_api_is_survived(job: Job, trouble: dict[str, Any]) -> None:
-    """A throttled look and a queue that is full cost time and nothing else: there is one job run."""
+def test_transient_api_errors_do_not_start_a_second_job_run(job: Job, trouble: dict[str, Any]) -> None:
+    """Throttling, server errors, lost answers and a full queue only cost time."""
     job.define(SLEEPS.format(seconds=0))
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", count=2, **trouble)
     job.run(job.client())
@@ -100,8 +100,8 @@ def test_passing_trouble_of_the_api_is_survived(job: Job, trouble: dict[str, Any
 
 
 @pytest.mark.parametrize("state", ["EXPIRED", "ERROR", "TIMEOUT", "STOPPED"])
-def test_every_state_that_stays_is_an_end(job: Job, state: str) -> None:
-    """Not even a job run that expired in the queue is waited for until the deadline."""
+def test_every_final_state_ends_the_wait(job: Job, state: str) -> None:
+    """A job run that expired in the queue fails the step at once, not at the deadline."""
     job.define(SLEEPS.format(seconds=60))
     fault(os.environ["AWS_ENDPOINT_URL_GLUE"], service="glue", operation="StartJobRun", ends_as=state)
     with pytest.raises(GlueJobError, match=f"ended as {state}"):
@@ -109,16 +109,16 @@ def test_every_state_that_stays_is_an_end(job: Job, state: str) -> None:
     assert job.runs() == [state]
 
 
-def test_a_job_run_waits_for_room(job: Job) -> None:
-    """While the one place is taken the start is tried again; then there is one job run more, and no other."""
+def test_job_run_waits_for_a_free_slot(job: Job) -> None:
+    """The start is retried while another job run takes the only slot."""
     job.define(SLEEPS.format(seconds=3), max_concurrent_runs=1)
     job.glue.start_job_run(JobName=job.name)
     job.run(job.client())
     assert job.runs() == ["SUCCEEDED", "SUCCEEDED"]
 
 
-def test_the_wait_for_room_ends(job: Job) -> None:
-    """A place that nobody gives up is waited for until a deadline, and the error says what to look at."""
+def test_wait_for_a_free_slot_ends(job: Job) -> None:
+    """The error names the time limit and says what to check."""
     job.define(SLEEPS.format(seconds=60), max_concurrent_runs=1)
     taken = job.glue.start_job_run(JobName=job.name)["JobRunId"]
     with pytest.raises(JobNotStartedError, match=r"did not end within 1 s.*Check which job runs"):
@@ -131,8 +131,8 @@ def test_the_wait_for_room_ends(job: Job) -> None:
     job.glue.batch_stop_job_run(JobName=job.name, JobRunIds=[taken])
 
 
-def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:
-    """The job ends only after the Dagster run has shown its message."""
+def test_message_is_shown_while_the_job_runs(job: Job) -> None:
+    """The job finishes only after the Dagster run has shown its progress."""
     job.define(WAITS_AFTER_REPORT.format(bucket=job.platform.settings.data_bucket))
     with dg.DagsterInstance.ephemeral() as instance:
         shown = FinishJobOnceShown(job.platform, instance, "The job reports progress: step=survey rows=5")
@@ -143,8 +143,8 @@ def test_what_a_running_job_tells_is_shown_while_it_runs(job: Job) -> None:
         assert "The job reports its result: rows=7" in log_lines(instance)
 
 
-def test_a_job_whose_messages_got_lost_does_not_turn_green(job: Job) -> None:
-    """What a job has not reported is not made up, although the job run succeeded."""
+def test_job_without_messages_has_no_result(job: Job) -> None:
+    """A job run that succeeded without a report raises an error instead of a materialization."""
     job.define(SLEEPS.format(seconds=0))
     invocation = job.run(job.client())
     assert invocation.get_results() == ()
@@ -152,8 +152,8 @@ def test_a_job_whose_messages_got_lost_does_not_turn_green(job: Job) -> None:
         invocation.get_materialize_result()
 
 
-def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) -> None:
-    """If Glue does not answer, the job goes on; who waits for it next shows what it tells, and tidies up."""
+def test_abandoned_job_run_is_adopted_with_its_messages(job: Job) -> None:
+    """After a Glue outage the next wait shows its messages and deletes Pipes' objects."""
     job.define(WAITS_AFTER_REPORT.format(bucket=job.platform.settings.data_bucket))
     fault(
         os.environ["AWS_ENDPOINT_URL_GLUE"],
@@ -182,8 +182,8 @@ def test_a_job_run_that_was_left_alone_is_adopted_with_its_messages(job: Job) ->
 @pytest.mark.parametrize(
     ("is_ours", "states"), [(True, {"STOPPING", "STOPPED"}), (False, {"RUNNING", "STARTING"})]
 )
-def test_cancelling_a_wait_stops_only_what_is_ours(job: Job, is_ours: bool, states: set[str]) -> None:
-    """A job run of somebody else's run goes on; one that a crashed try of ours has left is stopped."""
+def test_cancelled_wait_stops_only_own_job_run(job: Job, is_ours: bool, states: set[str]) -> None:
+    """Another run's job run continues; one left by an earlier attempt of the same run is stopped."""
     job.define(SLEEPS.format(seconds=60))
     run_id = job.glue.start_job_run(JobName=job.name)["JobRunId"]
 

@@ -1,4 +1,4 @@
-"""Which image jobs run in: that of the lock file of the model's requirements, or the platform's own."""
+"""Jobs run in the image of their model's requirements, or in the platform's base image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project with one family, locked."""
+    """Make a project with one locked requirements family."""
     made = new_project(tmp_path / "acme")
     made.requirements.mkdir()
     (made.requirements / "sorting.in").write_text("sortedcontainers\n")
@@ -60,7 +60,7 @@ def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[di
 
 
 def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Return the tag of each request's image, and the packages that its job is told to need."""
+    """Return each request's image tag and the packages that its job needs."""
     processing, training = found
     uris = processing["AppSpecification"]["ImageUri"], training["AlgorithmSpecification"]["TrainingImage"]
     return [
@@ -70,10 +70,10 @@ def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("family", [None, "sorting"])
-def test_a_job_names_the_image_of_its_model_s_requirements(
+def test_jobs_use_image_of_their_models_requirements(
     project: Project, minimal_environment: dict[str, str], family: str | None
 ) -> None:
-    """Features, training and scoring run with the same packages; a model that needs none shares one image."""
+    """Features and training run with the same packages; models without requirements share one image."""
     lock = project.requirements / "sorting.lock" if family else PLATFORM / "requirements" / "scoring.lock"
     image = JobImage.of_lock(family or "base", lock.read_bytes())
     found = requests(model(project, family), minimal_environment)
@@ -81,15 +81,17 @@ def test_a_job_names_the_image_of_its_model_s_requirements(
     assert found[0]["AppSpecification"]["ImageUri"].startswith("registry.example/jobs:")
 
 
-def test_no_job_starts_for_a_stale_lock(project: Project, minimal_environment: dict[str, str]) -> None:
-    """The run fails with the command to run, before SageMaker is asked for anything."""
+def test_stale_lock_stops_jobs_before_they_start(
+    project: Project, minimal_environment: dict[str, str]
+) -> None:
+    """The error names the command to run before SageMaker is called."""
     (project.requirements / "sorting.in").write_text("sortedcontainers\nsix\n")
     with pytest.raises(RequirementsError, match="Run `mlpipe lock sorting`"):
         requests(model(project, "sorting"), minimal_environment)
 
 
-def test_families_are_those_that_models_name(project: Project) -> None:
-    """A file that only Dagster can read may name any of the project's, so all of them are needed."""
+def test_needed_families_are_those_that_models_name(project: Project) -> None:
+    """A model whose declaration cannot be read may name any family, so all of them are needed."""
     plain, sorting = model(project, None), model(project, "sorting")
     assert set(needed_families(project, [plain])) == {None}
     assert set(needed_families(project, [plain, sorting, sorting])) == {None, "sorting"}

@@ -1,4 +1,4 @@
-"""What is shown of a job: its pages in the console, its use, its price, its messages."""
+"""The metadata of a job: console pages, usage, price and messages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.fakes.pipes_messages import FakeMessageReader
 BEGAN = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 
 
-def test_pages_are_those_of_the_region_and_its_partition() -> None:
-    """A person gets to the job and to its log with one click, in China and GovCloud too."""
+def test_console_pages_match_region_and_partition() -> None:
+    """Links to the job and its log work in China and GovCloud, too."""
     assert sagemaker_job_page("eu-west-1", "Processing", "score-1") == (
         "https://eu-west-1.console.aws.amazon.com/sagemaker/home?region=eu-west-1#/processing-jobs/score-1"
     )
@@ -37,8 +37,8 @@ def test_pages_are_those_of_the_region_and_its_partition() -> None:
     )
 
 
-def test_a_processing_job_costs_its_seconds_on_all_its_machines() -> None:
-    """From start to end, whatever the time in queues."""
+def test_processing_job_costs_all_its_instances() -> None:
+    """Its seconds run from start to end, without the time in the queue."""
     cluster = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
     description = {
         "ProcessingResources": {"ClusterConfig": cluster},
@@ -55,7 +55,7 @@ def test_a_processing_job_costs_its_seconds_on_all_its_machines() -> None:
     }
 
 
-def test_a_training_job_costs_what_sagemaker_bills() -> None:
+def test_training_job_costs_its_billable_seconds() -> None:
     """Spot training bills fewer seconds than it takes."""
     description = {
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
@@ -67,8 +67,8 @@ def test_a_training_job_costs_what_sagemaker_bills() -> None:
     assert (used["job_seconds"], used["estimated_cost_usd"]) == (900.0, 0.25)
 
 
-def test_no_price_is_no_estimate() -> None:
-    """A machine whose price nobody configured has no cost made up for it."""
+def test_missing_price_gives_no_estimate() -> None:
+    """Without a configured price no cost is invented."""
     description = {
         "ResourceConfig": {"InstanceType": "ml.p5.48xlarge", "InstanceCount": 1},
         "TrainingStartTime": BEGAN,
@@ -88,10 +88,10 @@ def test_no_price_is_no_estimate() -> None:
         ({"ExecutionTime": 60, "WorkerType": "Z.9X", "NumberOfWorkers": 2}, None),
     ],
 )
-def test_a_job_run_uses_its_workers_for_a_minute_at_least(
+def test_job_run_uses_at_least_a_minute_of_its_workers(
     job_run: dict[str, Any], dpu_seconds: float | None
 ) -> None:
-    """Glue's own count goes before ours; a worker that we do not know is not guessed."""
+    """Glue's own DPU seconds take precedence, and an unknown worker type gives no estimate."""
     used = glue_job_run_use(job_run, 0.44)
     assert used.get("dpu_seconds") == dpu_seconds
     expected = None if dpu_seconds is None else round(dpu_seconds / 3600 * 0.44, 6)
@@ -107,13 +107,13 @@ def test_a_job_run_uses_its_workers_for_a_minute_at_least(
         ({"kind": "engine", "name": "x" * 900}, f"The job reports engine: name={'x' * 900}"[:500]),
     ],
 )
-def test_a_message_is_one_line(payload: Any, text: str) -> None:
-    """Whatever a job reports can be read in the run's log."""
+def test_message_text_is_one_line(payload: Any, text: str) -> None:
+    """Any payload becomes a readable line of at most 500 characters."""
     assert message_text(payload) == text
 
 
-def test_a_step_that_goes_on_is_shown_every_ten_seconds() -> None:
-    """A sign of life every few seconds would hide everything else; a new step is shown at once."""
+def test_progress_of_one_step_is_shown_every_ten_seconds() -> None:
+    """A new step is shown at once; more frequent lines would hide everything else."""
     moments = iter((0.0, 4.0, 7.0, 9.0, 18.5, 19.0))
     shown: list[str] = []
     steps = ("survey", "survey", "survey", "survey", "survey", "move")

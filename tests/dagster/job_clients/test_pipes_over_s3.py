@@ -1,4 +1,4 @@
-"""Pipes over S3 survives trouble that is not the job's."""
+"""Pipes over S3 survives S3 errors that are not the job's fault."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMe
 
 
 def trouble(code: str) -> ClientError:
-    """Return an error of S3."""
+    """Return an S3 error."""
     return ClientError({"Error": {"Code": code}}, "GetObject")
 
 
 class TroubledS3:
-    """Holds one chunk of messages, fails when it is first asked for it, and deletes nothing."""
+    """Hold one chunk of messages, fail at the first request for it, and refuse deletions."""
 
     class exceptions:  # noqa: N801  # as boto3 calls it
         """The client's errors."""
@@ -29,7 +29,7 @@ class TroubledS3:
         self.was_troubled = threading.Event()
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803  # as boto3 calls it
-        """Return the first chunk, at the second try."""
+        """Return the first chunk from the second request on."""
         if not self.was_troubled.is_set():
             self.was_troubled.set()
             raise trouble("SlowDown")
@@ -39,10 +39,10 @@ class TroubledS3:
         return {"Body": io.BytesIO(json.dumps(message).encode())}
 
     def put_object(self, **_: Any) -> None:
-        """Take anything."""
+        """Accept any object."""
 
     def delete_object(self, **_: Any) -> None:
-        """Refuse."""
+        """Refuse the deletion."""
         raise trouble("AccessDenied")
 
     def get_paginator(self, _operation: str) -> Any:
@@ -51,18 +51,18 @@ class TroubledS3:
 
 
 class Handler:
-    """Keeps what it is given."""
+    """Keep the messages."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
 
     def handle_message(self, message: Any) -> None:
-        """Keep it."""
+        """Keep a message."""
         self.messages.append(message)
 
 
-def test_messages_arrive_though_s3_was_slow_and_lets_nothing_be_deleted() -> None:
-    """Reading goes on after a failed look, and leftovers do not fail a job that is done."""
+def test_messages_arrive_despite_s3_errors() -> None:
+    """A failed read is repeated, and objects that cannot be deleted do not fail a finished job."""
     handler = Handler()
     s3 = TroubledS3()
     with TidyMessageReader(bucket="b", client=s3, interval=0.01).read_messages(handler):
@@ -70,7 +70,7 @@ def test_messages_arrive_though_s3_was_slow_and_lets_nothing_be_deleted() -> Non
     assert [message["method"] for message in handler.messages] == ["log"]
 
 
-def test_a_context_that_cannot_be_deleted_fails_nothing() -> None:
-    """It is small, and the step's own result is what counts."""
+def test_undeletable_context_does_not_fail_the_step() -> None:
+    """The context is small, and only the step's result matters."""
     with TidyContextInjector(bucket="b", client=TroubledS3()).inject_context({}) as params:
         assert params["key"].endswith("context.json")

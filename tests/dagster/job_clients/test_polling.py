@@ -1,4 +1,4 @@
-"""Pauses grow with jitter, waits end, and only passing trouble is tried again."""
+"""Pauses grow with jitter, waits end, and only transient errors are retried."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from mlpipe_dagster.job_clients.polling import Polling, is_transient
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that advances only while sleeping."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.slept.append(seconds)
         self.now += seconds
 
 
 def polling(clock: Clock) -> Polling:
-    """Return polling by a clock of the test's own."""
+    """Return polling with a test's clock."""
     return Polling(deadline_seconds=100, patience_seconds=30, clock=lambda: clock.now, sleep=clock.sleep)
 
 
@@ -32,8 +32,8 @@ def error(code: str, status: int = 400) -> ClientError:
     return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "Call")
 
 
-def test_pauses_grow_to_a_bound_and_end_at_the_deadline() -> None:
-    """Each pause lies between half and all of a bound that grows to 15 seconds."""
+def test_pauses_grow_until_the_deadline() -> None:
+    """Pauses start at half a second or less, never exceed 15 seconds, and end exactly at the deadline."""
     clock = Clock()
     with pytest.raises(JobDeadlineError, match=r"the job did not end within 100 s"):
         list(polling(clock).pauses("the job"))
@@ -46,8 +46,8 @@ def test_pauses_grow_to_a_bound_and_end_at_the_deadline() -> None:
     "trouble",
     [error("ThrottlingException"), error("Anything", 503), EndpointConnectionError(endpoint_url="http://x")],
 )
-def test_passing_trouble_is_tried_again(trouble: Exception) -> None:
-    """Throttling, server errors and lost connections are."""
+def test_transient_error_is_retried(trouble: Exception) -> None:
+    """Throttling, server errors and lost connections are transient."""
     answers = iter([trouble, trouble])
 
     def call() -> str:
@@ -59,8 +59,8 @@ def test_passing_trouble_is_tried_again(trouble: Exception) -> None:
     assert polling(Clock()).retry(call, "the call") == "done"
 
 
-def test_trouble_that_does_not_pass_ends_the_wait() -> None:
-    """After the patience the error names the call and the last trouble."""
+def test_persistent_error_ends_the_retries() -> None:
+    """The error names the call, the time spent and the last cause."""
 
     def call() -> None:
         raise error("ThrottlingException")
@@ -69,8 +69,8 @@ def test_trouble_that_does_not_pass_ends_the_wait() -> None:
         polling(Clock()).retry(call, "the call")
 
 
-def test_any_other_error_is_raised_at_once() -> None:
-    """What would be the same again is not tried again."""
+def test_permanent_error_is_raised_at_once() -> None:
+    """A refused call would fail again, so it is not retried."""
     clock = Clock()
 
     def call() -> None:
@@ -90,8 +90,8 @@ def test_any_other_error_is_raised_at_once() -> None:
         (ValueError("a bug"), False),
     ],
 )
-def test_only_an_interruption_and_the_deadline_stop_a_job(ends_with: BaseException, is_stopped: bool) -> None:
-    """After any other error the job goes on, and the next try adopts it."""
+def test_only_interruption_and_deadline_stop_a_job(ends_with: BaseException, is_stopped: bool) -> None:
+    """After any other error the job continues, and the next attempt adopts it."""
     stopped: list[bool] = []
     with (
         pytest.raises(type(ends_with)),
@@ -101,8 +101,8 @@ def test_only_an_interruption_and_the_deadline_stop_a_job(ends_with: BaseExcepti
     assert bool(stopped) is is_stopped
 
 
-def test_a_throttled_stop_is_tried_again() -> None:
-    """One refused call must not leave a job behind that costs money."""
+def test_throttled_stop_is_retried() -> None:
+    """One refused call must not leave a job that costs money."""
     troubles = iter([error("ThrottlingException"), error("Anything", 503)])
     stopped: list[bool] = []
 
@@ -116,8 +116,8 @@ def test_a_throttled_stop_is_tried_again() -> None:
     assert stopped == [True]
 
 
-def test_a_job_that_cannot_be_stopped_is_said_so() -> None:
-    """The interruption goes on, and the log tells a person to stop the job by hand."""
+def test_failed_stop_is_logged() -> None:
+    """The interruption is still raised, and the log asks a person to stop the job by hand."""
     said: list[str] = []
 
     def stop() -> None:

@@ -1,4 +1,4 @@
-"""The SageMaker client on the job executor: no second job beside a live one, and no silent failure."""
+"""The SageMaker client starts no second job beside a running one and reports every failure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CODE = "/opt/ml/processing/input/code"
 
 
 class Jobs:
-    """Processing jobs of one intent: a script, and names by attempt."""
+    """Processing jobs of one intent, named by attempt."""
 
     def __init__(self, platform: Platform, **changes: Any) -> None:
         ensure_roles(platform)
@@ -53,11 +53,11 @@ class Jobs:
         self.client = PipesSageMakerClient(client=self.sagemaker, **{**pipes(platform), **changes})
 
     def name(self, attempt: int) -> str:
-        """Return the name of an attempt."""
+        """Return the job name of an attempt."""
         return f"{self.stem}-{attempt}"
 
     def request(self, script: str, instances: int = 1) -> dict[str, Any]:
-        """Return a request for a script."""
+        """Return a request that runs a script."""
         source = {
             "S3Uri": upload(self.platform, script),
             "LocalPath": CODE,
@@ -98,12 +98,12 @@ class Jobs:
 
 @pytest.fixture
 def jobs(platform: Platform) -> Jobs:
-    """Jobs of an intent that no other test has."""
+    """Make jobs of a new intent."""
     return Jobs(platform)
 
 
-def test_a_completed_job_reports_and_leaves_nothing_behind(jobs: Jobs) -> None:
-    """Messages arrive, the caller's request stays as it was, and Pipes' objects are gone."""
+def test_completed_job_reports_and_leaves_no_objects(jobs: Jobs) -> None:
+    """Messages arrive, the caller's request is unchanged, and Pipes' objects are deleted."""
     request = jobs.request(REPORTS)
     before = deepcopy(request)
     invocation = jobs.run(request)
@@ -117,16 +117,16 @@ def test_a_completed_job_reports_and_leaves_nothing_behind(jobs: Jobs) -> None:
     assert told["estimated_cost_usd"] == pytest.approx(told["job_seconds"] / 3600 * 0.115, abs=1e-5)
 
 
-def test_a_failing_job_shows_its_own_log_and_the_next_attempt_is_another_job(jobs: Jobs) -> None:
-    """The error ends with the job's last lines; a retry does not stumble over the taken name."""
+def test_failed_job_error_shows_its_log_and_retry_is_a_new_job(jobs: Jobs) -> None:
+    """A retry uses the next attempt's name instead of the one already taken."""
     with pytest.raises(SageMakerJobError, match=r"(?s)Failed.*what led to it.*ValueError: no such batch"):
         jobs.run(jobs.request(FAILS))
     assert pipes_objects(jobs.platform) == []
     assert jobs.run(jobs.request(REPORTS)).job.attempt == 2
 
 
-def test_a_job_of_several_machines_costs_them_all_and_its_log_names_the_host(jobs: Jobs) -> None:
-    """The cost counts each machine; the error names the machine that failed."""
+def test_job_of_several_instances_costs_all_and_names_the_failed_host(jobs: Jobs) -> None:
+    """The estimate counts every instance, and the error names the host that failed."""
     script = """
         import json, os, pathlib
         root = pathlib.Path(os.environ["MLPIPE_ML_ROOT"])
@@ -142,8 +142,8 @@ def test_a_job_of_several_machines_costs_them_all_and_its_log_names_the_host(job
     assert told["estimated_cost_usd"] == pytest.approx(2 * told["job_seconds"] / 3600 * 0.115, abs=1e-5)
 
 
-def test_the_log_of_every_host_is_read(platform: Platform) -> None:
-    """A job of twenty machines has twenty streams, and each may hold the last line."""
+def test_log_of_every_host_is_read(platform: Platform) -> None:
+    """Each of twenty hosts has its own stream, which may hold the last line."""
     logs = platform.client("logs")
     group, job = f"hosts-{uuid.uuid4().hex}", "score-1"
     logs.create_log_group(logGroupName=group)
@@ -156,8 +156,8 @@ def test_the_log_of_every_host_is_read(platform: Platform) -> None:
     assert sorted(told) == sorted(f"algo-{number}-1700000000: host {number}" for number in range(1, 21))
 
 
-def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> None:
-    """The job ends only after the Dagster run has shown its message."""
+def test_message_is_shown_while_the_job_runs(platform: Platform) -> None:
+    """The job finishes only after the Dagster run has shown its progress."""
     with dg.DagsterInstance.ephemeral() as instance:
         shown = FinishJobOnceShown(platform, instance, "The job reports progress: step=survey rows=5")
         jobs = Jobs(platform, polling=replace(QUICK, sleep=shown))
@@ -166,16 +166,16 @@ def test_what_a_running_job_tells_is_shown_while_it_runs(platform: Platform) -> 
         assert "The job reports its result: rows=7" in log_lines(instance)
 
 
-def test_a_job_whose_messages_got_lost_does_not_turn_green(jobs: Jobs) -> None:
-    """A completed job without a report gives no materialization."""
+def test_job_without_messages_has_no_result(jobs: Jobs) -> None:
+    """A job that completed without a report raises an error instead of a materialization."""
     invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
     assert invocation.get_results() == ()
     with pytest.raises(DagsterPipesError, match="No materialization"):
         invocation.get_materialize_result()
 
 
-def test_a_running_job_is_adopted(jobs: Jobs) -> None:
-    """A run that follows a crashed one waits for its job instead of starting a second."""
+def test_running_job_is_adopted(jobs: Jobs) -> None:
+    """A run after a crash waits for the earlier job instead of starting a second one."""
     request = jobs.request(SLEEPS.format(seconds=4))
     jobs.sagemaker.create_processing_job(ProcessingJobName=jobs.name(1), **request)
     invocation = jobs.run(request)
@@ -184,15 +184,15 @@ def test_a_running_job_is_adopted(jobs: Jobs) -> None:
         jobs.status(2)
 
 
-def test_a_completed_job_of_the_same_intent_is_taken_as_it_is(jobs: Jobs) -> None:
-    """Work that was done before a crash is not done again."""
+def test_completed_job_of_the_same_intent_is_adopted(jobs: Jobs) -> None:
+    """Work that was completed before a crash is not repeated."""
     request = jobs.request(REPORTS)
     jobs.run(request)
     assert jobs.run(request).job.adopted
 
 
-def test_an_interrupted_step_stops_its_job(platform: Platform) -> None:
-    """Cancelling the run in the UI does not leave a job behind that costs money."""
+def test_interrupted_step_stops_its_job(platform: Platform) -> None:
+    """Cancelling the run in the UI must not leave a job that costs money."""
     looks = iter(range(1000))
 
     def interrupted(_seconds: float) -> None:
@@ -205,8 +205,8 @@ def test_an_interrupted_step_stops_its_job(platform: Platform) -> None:
     assert jobs.status(1) in {"Stopping", "Stopped"}
 
 
-def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
-    """The run waits until it has stopped, then starts the next attempt's job."""
+def test_cancelled_job_is_not_adopted(platform: Platform) -> None:
+    """The run waits until it has stopped, and then starts the next attempt."""
     jobs = Jobs(platform)
     jobs.sagemaker.create_processing_job(
         ProcessingJobName=jobs.name(1), **jobs.request(SLEEPS.format(seconds=60))
@@ -216,8 +216,8 @@ def test_a_job_that_was_cancelled_is_not_adopted(platform: Platform) -> None:
     assert (jobs.status(1), jobs.status(2)) == ("Stopped", "Completed")
 
 
-def test_a_job_that_somebody_stops_is_an_error(platform: Platform) -> None:
-    """A stopped job has not succeeded."""
+def test_stopped_job_is_an_error(platform: Platform) -> None:
+    """A job that is stopped while the step waits has not succeeded."""
     looks = iter(range(1000))
 
     def stopped(seconds: float) -> None:
@@ -230,8 +230,8 @@ def test_a_job_that_somebody_stops_is_an_error(platform: Platform) -> None:
         jobs.run(jobs.request(SLEEPS.format(seconds=60)))
 
 
-def test_the_wait_for_room_ends(platform: Platform) -> None:
-    """While the account's limit is reached the start is tried again, up to the job's own deadline."""
+def test_wait_for_capacity_ends_at_the_deadline(platform: Platform) -> None:
+    """While the account's limit is reached the start is retried, and no job is created."""
     jobs = Jobs(platform, polling=replace(QUICK, deadline_seconds=2))
     endpoint = os.environ["AWS_ENDPOINT_URL_SAGEMAKER"]
     full = {"operation": "CreateProcessingJob", "error": "ResourceLimitExceeded"}
@@ -245,8 +245,8 @@ def test_the_wait_for_room_ends(platform: Platform) -> None:
         jobs.status(1)
 
 
-def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs) -> None:
-    """A run that got no answer leaves job and messages; its successor shows them, and tidies up."""
+def test_adopted_job_shows_its_messages(jobs: Jobs) -> None:
+    """After an API outage the next run shows the messages and deletes Pipes' objects."""
     request = jobs.request(WAITS_AFTER_REPORT.format(bucket=jobs.platform.settings.data_bucket))
     impatient = PipesSageMakerClient(
         client=jobs.sagemaker, **{**pipes(jobs.platform), "polling": replace(QUICK, patience_seconds=0)}
@@ -268,8 +268,8 @@ def test_a_running_jobs_messages_are_shown_to_the_run_that_adopts_it(jobs: Jobs)
     assert pipes_objects(jobs.platform) == []
 
 
-def test_a_job_over_its_deadline_is_stopped(platform: Platform) -> None:
-    """Every wait ends: the job is told to stop, and the error says how long it was given."""
+def test_job_over_its_deadline_is_stopped(platform: Platform) -> None:
+    """The error names the time limit."""
     jobs = Jobs(platform, polling=replace(QUICK, deadline_seconds=2))
     with pytest.raises(Exception, match="did not end within 2 s"):
         jobs.run(jobs.request(SLEEPS.format(seconds=60)))
@@ -285,8 +285,8 @@ def test_a_job_over_its_deadline_is_stopped(platform: Platform) -> None:
         {"operation": "CreateProcessingJob", "lost_answer": True},
     ],
 )
-def test_passing_trouble_of_the_api_is_survived(jobs: Jobs, trouble: dict[str, Any]) -> None:
-    """Throttling, full capacity and a lost answer cost time and nothing else: there is one job."""
+def test_transient_api_errors_do_not_start_a_second_job(jobs: Jobs, trouble: dict[str, Any]) -> None:
+    """Throttling, missing capacity and lost answers only cost time."""
     fault(os.environ["AWS_ENDPOINT_URL_SAGEMAKER"], service="sagemaker", count=1, **trouble)
     invocation = jobs.run(jobs.request(SLEEPS.format(seconds=0)))
     assert invocation.job.attempt == 1
@@ -294,8 +294,8 @@ def test_passing_trouble_of_the_api_is_survived(jobs: Jobs, trouble: dict[str, A
         jobs.status(2)
 
 
-def test_a_variable_that_sagemaker_would_refuse_is_refused_at_once(jobs: Jobs) -> None:
-    """More than 256 characters never reach the API."""
+def test_environment_value_over_256_characters_is_refused(jobs: Jobs) -> None:
+    """SageMaker would refuse it, so the error names the variable before the call."""
     request = {**jobs.request(REPORTS), "Environment": {"LONG": "x" * 257}}
     with pytest.raises(Exception, match="LONG"):
         jobs.run(request)
