@@ -1,4 +1,4 @@
-"""A stage of its own on the local stack for each test, and a model small enough to be read at a glance."""
+"""Each test gets its own stage on the local stack and a model small enough to read at a glance."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ MINIMAL_ENVIRONMENT = {
 
 @pytest.fixture
 def minimal_environment() -> dict[str, str]:
-    """What the settings need at least."""
+    """Return the smallest environment that the settings accept."""
     return dict(MINIMAL_ENVIRONMENT)
 
 
 @pytest.fixture
 def platform(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """A platform with bucket, queue and registry of its own, reached by the environment as Dagster does."""
+    """Make a platform with its own bucket, queue and registry, configured by the environment."""
     for name, value in local_stack.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLPIPE_STAGE", f"t{uuid.uuid4().hex[:8]}")
@@ -66,13 +66,13 @@ def platform(local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Platfo
 
 @pytest.fixture
 def model() -> ModelDeclaration:
-    """A declared model that no other test has."""
+    """Declare a new model."""
     return declaration(f"m{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture
 def small_model(platform: Platform, model: ModelDeclaration) -> SmallModel:
-    """The same model on the platform: its batches can be delivered and brought to any state."""
+    """Put the same model on the platform, where its batches can be brought to any state."""
     return SmallModel(platform, model)
 
 
@@ -83,8 +83,8 @@ def command_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> CommandLine:
-    """The `mlpipe` command; it finds the small model declared."""
-    # No `.env` of the checkout may have a say.
+    """Make the `mlpipe` command with the small model declared."""
+    # The checkout's `.env` must not be read.
     monkeypatch.chdir(tmp_path)
     made = CommandLine(new_project(tmp_path / "project"), capsys)
     made.declare(small_model.name)
@@ -93,6 +93,6 @@ def command_line(
 
 @pytest.fixture
 def daemon(small_model: SmallModel) -> Iterator[SensorDaemon]:
-    """What lets the sensor look, with runs of its own."""
+    """Yield a stand-in for Dagster's daemon with an empty instance."""
     with dg.DagsterInstance.ephemeral() as instance:
         yield SensorDaemon(small_model, instance)

@@ -1,4 +1,4 @@
-"""A platform whose every store answers what somebody else wrote: texts and documents are the test's own."""
+"""A platform whose stores return texts and documents that the test chooses."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ HOME = "us-east-1"
 
 @dataclass
 class ForeignStores:
-    """What the stores answer.
+    """The answers of the stores.
 
     Attributes:
-        text: Stands in every free text of the registry and of errors.
-        document: Every object of the bucket, for its key.
+        text: Used as every free text of the registry and of errors.
+        document: Returns the content of a bucket's object for its key.
     """
 
     text: str
     document: Callable[[str], bytes] = field(default=lambda _key: b"{}")
 
     def items(self) -> dict[str, dict[str, Any]]:
-        """Return the registry's items by their sort key: two batches, the live one and its publication."""
+        """Return the registry's items by sort key: two batches, the live pointer and its publication."""
         records = {
             batch_key(MODEL, batch_id).record: BatchRecord(
                 model=MODEL,
@@ -86,7 +86,7 @@ class ForeignStores:
         return {key: _item(record) for key, record in found.items()}
 
     def refuse(self, operation: str) -> NoReturn:
-        """Refuse a call of AWS in the stores' words."""
+        """Raise an AWS error with the stores' text."""
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": self.text}}, operation)
 
 
@@ -97,22 +97,22 @@ def _item(record: Any) -> dict[str, Any]:
 
 
 class _Client:
-    """A boto3 client that gives what the stores hold, and is refused all else."""
+    """A boto3 client that returns what the stores hold and refuses every other call."""
 
     class exceptions:  # noqa: N801  # boto3's name
-        """Errors that no call here raises, but for one."""
+        """The client's error classes."""
 
         class ResourceNotFoundException(Exception):  # noqa: N818
-            """No table."""
+            """The table does not exist."""
 
         class EntityNotFoundException(Exception):  # noqa: N818
-            """No job."""
+            """The job does not exist."""
 
         class NoSuchKey(Exception):  # noqa: N818
-            """No object."""
+            """The object does not exist."""
 
         class TransactionCanceledException(Exception):  # noqa: N818
-            """A condition does not hold."""
+            """A condition of the transaction is not met."""
 
         ClientError = ClientError
 
@@ -123,20 +123,20 @@ class _Client:
         return lambda *_named, **_given: self._stores.refuse(name)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803  # boto3's names
-        """Answer with an object."""
+        """Return an object."""
         return {"Body": io.BytesIO(self._stores.document(Key))}
 
     def get_item(self, *, Key: dict[str, Any], **_given: Any) -> dict[str, Any]:  # noqa: N803
-        """Answer with a record."""
+        """Return a record."""
         found = self._stores.items().get(Key["record"]["S"])
         return {"Item": found} if found else {}
 
     def transact_get_items(self, *, TransactItems: list[Any]) -> dict[str, Any]:  # noqa: N803
-        """Answer with records."""
+        """Return several records."""
         return {"Responses": [self.get_item(Key=each["Get"]["Key"]) for each in TransactItems]}
 
     def get_paginator(self, operation: str) -> Any:
-        """Return what pages through a query; no listing is allowed."""
+        """Return the paginator of queries, and refuse any other."""
         if operation != "query":
             self._stores.refuse(operation)
         return self
@@ -148,18 +148,18 @@ class _Client:
         ScanIndexForward: bool = True,  # noqa: N803
         **_given: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Give the records between two keys as one page."""
+        """Yield the records between two keys as one page."""
         first, last = (ExpressionAttributeValues[name]["S"] for name in (":first", ":last"))
         found = [item for key, item in sorted(self._stores.items().items()) if first <= key <= last]
         yield {"Items": found if ScanIndexForward else found[::-1]}
 
 
 class ForeignAccess(DeploymentAccess):
-    """A deployment whose stores answer as they like; all code above their clients is the real one.
+    """A deployment with foreign answers; all code above the boto3 clients is real.
 
     Args:
-        project: Whose models they are.
-        stores: Their answers.
+        project: The project of the models.
+        stores: The stores' answers.
     """
 
     def __init__(self, project: Project, stores: ForeignStores) -> None:
@@ -167,11 +167,11 @@ class ForeignAccess(DeploymentAccess):
         self._stores = stores
 
     def client(self, service: str) -> Any:  # noqa: ARG002
-        """Return a client of any service."""
+        """Return a client for any service."""
         return _Client(self._stores)
 
     @contextmanager
     def warehouse(self) -> Iterator[Any]:
-        """Open no session."""
+        """Fail to open a session."""
         raise WarehouseUnreachableError(self._stores.text, remedy=self._stores.text)
         yield

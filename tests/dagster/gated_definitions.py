@@ -1,4 +1,4 @@
-"""What a run worker of the kill drills loads: a real model that learns from two days."""
+"""The definitions for killed run workers: a real model that trains on two days."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.projects import EXAMPLE
 MODEL = "airport_congestion"
 FEATURES_JOB = "features_of_days"
 HISTORY_DAYS = 7
-# The last prepared day tells what became of the one before, which is the last to learn from.
+# The last prepared day holds the outcomes of the day before, the last one to train on.
 FIRST_PREPARED, LAST_PREPARED, SCORED = "2013-01-09", "2013-01-11", "2013-01-12"
 
 
 def declaration() -> ModelDeclaration:
-    """Return the declared model with less to learn from."""
+    """Return the declaration of the example model with a shorter history and training window."""
     folder = EXAMPLE.defs / MODEL
     document: Any = yaml.safe_load((folder / "defs.yaml").read_text(encoding="utf-8"))
     declared = document["attributes"]

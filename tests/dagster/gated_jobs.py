@@ -1,4 +1,4 @@
-"""A stack whose jobs wait at a gate, and run workers that can be killed while they do."""
+"""A stack whose jobs wait at gates, and run workers that can be killed meanwhile."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tests.dagster.gated_definitions import FIRST_PREPARED, HISTORY_DAYS, MODEL,
 from tests.projects import EXAMPLE
 from tests.stack_runs import PROJECT_ROOT, StackRun, aws_client_at, wait_until
 
-# In place of the digest of the gated code.
+# Stands in for the digest of the gated code.
 CODE_DIGEST = "ab" * 32
 WAIT_SECONDS = 240.0
-# Says that a job has come so far, and goes on once the test lets it.
+# Reports that a job reached the gate, and continues once the test opens it.
 _GATE = '''
 def wait_at_gate(step):
     """Wait until the test opens this step's gate."""
@@ -71,12 +71,12 @@ def {step}(*arguments, **sources):
 
 @dataclass(frozen=True)
 class Worker:
-    """A run worker: one real process that carries out one Dagster run.
+    """A run worker: a real process that executes one Dagster run.
 
     Attributes:
         label: A tag of its run.
         process: The process.
-        log: Where its output goes.
+        log: The file with its output.
     """
 
     label: str
@@ -84,29 +84,29 @@ class Worker:
     log: Path
 
     def kill(self) -> None:
-        """End it without warning."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait(timeout=30)
 
     def succeed(self) -> None:
-        """Wait for its end, which must be a good one."""
+        """Wait for the process to end, and assert that it succeeded."""
         assert self.process.wait(timeout=WAIT_SECONDS) == 0, self.text()
 
     def await_line(self, text: str) -> None:
-        """Wait until it has told something."""
+        """Wait until the output contains a text."""
         wait_until(
             lambda: text in self.text() or self.process.poll() is not None, seconds=WAIT_SECONDS, what=text
         )
         assert text in self.text(), self.text()
 
     def text(self) -> str:
-        """Return what it has told so far."""
+        """Return the output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 @dataclass
 class GatedPlatform:
-    """A stack of its own, with raw data, gated code and a Dagster instance.
+    """A separate stack with raw data, gated code and a Dagster instance.
 
     Attributes:
         stack: The running stack.
@@ -119,28 +119,28 @@ class GatedPlatform:
 
     @cached_property
     def variables(self) -> Mapping[str, str]:
-        """What the stack's environment file says."""
+        """Return the variables of the stack's environment file."""
         return self.stack.running().environment
 
     @cached_property
     def bucket(self) -> str:
-        """The data bucket."""
+        """Return the data bucket."""
         return self.variables["MLPIPE_DATA_BUCKET"]
 
     @cached_property
     def names(self) -> Deployment:
-        """The stack's names."""
+        """Return the stack's deployment."""
         given = self.variables
         return Deployment(given["MLPIPE_STAGE"], given["MLPIPE_ACCOUNT_ID"], given["AWS_REGION"])
 
     @cached_property
     def registry(self) -> RegistryTable:
-        """The registry."""
+        """Return the registry."""
         return RegistryTable(self.aws("dynamodb"), self.names.registry_table)
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """The instance that the workers' runs are kept in."""
+        """Return the instance that stores the workers' runs."""
         return dg.DagsterInstance.from_config(str(self.home))
 
     def aws(self, service: str) -> Any:
@@ -151,7 +151,7 @@ class GatedPlatform:
         return aws_client_at(endpoint, service)
 
     def prepare(self) -> None:
-        """Put raw data and gated code on S3, and begin an instance."""
+        """Put raw data and gated code on S3, and set up the instance."""
         self.home.mkdir()
         (self.home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
         s3 = self.aws("s3")
@@ -180,7 +180,7 @@ class GatedPlatform:
         )
 
     def start(self, job: str, tags: Mapping[str, str], *, follows: Worker | None = None) -> Worker:
-        """Start a run worker with Dagster's tags; the run of one that follows another is its retry."""
+        """Start a run worker; if it follows another worker, its run is a retry of that worker's run."""
         label = f"{job}-{uuid.uuid4().hex[:8]}"
         given = {"worker": label, **{f"dagster/{name}": value for name, value in tags.items()}}
         if follows is not None:
@@ -194,7 +194,7 @@ class GatedPlatform:
                     *(sys.executable, "-m", "dagster", "job", "execute"),
                     *("-m", "tests.dagster.gated_definitions", "-j", job, "--tags", json.dumps(given)),
                 ],
-                # Dagster reads the .env of its working directory above all else.
+                # Dagster lets the .env of its working directory override everything else.
                 cwd=self.home,
                 env=self._environment(),
                 stdout=output,
@@ -214,7 +214,7 @@ class GatedPlatform:
         return {**kept, **self.variables, **own}
 
     def cancel(self, worker: Worker) -> None:
-        """Cancel a worker's run as the web page's button does, and wait for the worker's end."""
+        """Cancel a worker's run as Dagster's UI does, and wait for the process to end."""
         self.instance.report_run_canceling(self.run_of(worker))
         worker.process.send_signal(signal.SIGINT)
         worker.process.wait(timeout=WAIT_SECONDS)
@@ -225,7 +225,7 @@ class GatedPlatform:
         return run
 
     def await_gate(self, step: str, worker: Worker) -> None:
-        """Wait until a job has come to a gate."""
+        """Wait until a job has reached a gate."""
         wait_until(
             lambda: self.has(f"gates/{step}/reached") or worker.process.poll() is not None,
             seconds=WAIT_SECONDS,
@@ -234,15 +234,15 @@ class GatedPlatform:
         assert worker.process.poll() is None, worker.text()
 
     def open_gate(self, step: str) -> None:
-        """Let all jobs go on from a gate."""
+        """Let all jobs pass a gate."""
         self.aws("s3").put_object(Bucket=self.bucket, Key=f"gates/{step}/open", Body=b"")
 
     def close_gate(self, step: str) -> None:
-        """Forget that a job came to a gate."""
+        """Forget that a job reached a gate."""
         self.aws("s3").delete_object(Bucket=self.bucket, Key=f"gates/{step}/reached")
 
     def has(self, key: str) -> bool:
-        """Tell whether an object is there."""
+        """Return whether an object exists."""
         try:
             self.aws("s3").head_object(Bucket=self.bucket, Key=key)
         except ClientError:
@@ -255,13 +255,13 @@ class GatedPlatform:
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def executions(self) -> list[str]:
-        """Return the states of all executions of the model's retraining pipeline."""
+        """Return the status of every execution of the model's retraining pipeline."""
         pipeline = self.names.retraining_pipeline(MODEL)
         listed = self.aws("sagemaker").list_pipeline_executions(PipelineName=pipeline)
         return [each["PipelineExecutionStatus"] for each in listed["PipelineExecutionSummaries"]]
 
     def promote(self, version: int) -> None:
-        """Make a version the champion, as a person does."""
+        """Make a version the champion with the command line."""
         subprocess.run(
             [sys.executable, "-m", "mlpipe_dagster.cli", "promote", MODEL, str(version)],
             cwd=self.home,
@@ -271,22 +271,22 @@ class GatedPlatform:
         )
 
     def pipes_objects(self) -> list[str]:
-        """Return what Pipes has left."""
+        """Return the keys of the objects that Pipes left."""
         return self.keys(PIPES_PREFIX)
 
     def sagemaker_jobs(self, kind: str, step: str) -> dict[str, str]:
-        """Return the status of all jobs of a step that the executor has ever had, by name."""
+        """Return the status of every job of a step by name."""
         client = self.aws("sagemaker")
         found = getattr(client, f"list_{kind.lower()}_jobs")(NameContains=f"{step}-")[f"{kind}JobSummaries"]
         return {job[f"{kind}JobName"]: job[f"{kind}JobStatus"] for job in found}
 
     def glue_job_runs(self) -> dict[str, str]:
-        """Return the state of all job runs that the executor has ever had, by id."""
+        """Return the state of every job run by id."""
         runs = self.aws("glue").get_job_runs(JobName=self.names.load_job)["JobRuns"]
         return {run["Id"]: run["JobRunState"] for run in runs}
 
     def manifests(self) -> list[Manifest]:
-        """Return all done files, the oldest batch first."""
+        """Return the manifests of all done files, oldest batch first."""
         s3 = self.aws("s3")
         bodies = [s3.get_object(Bucket=self.bucket, Key=key)["Body"] for key in sorted(self.keys("done/"))]
         return [parse_manifest(body.read()) for body in bodies]

@@ -1,4 +1,4 @@
-"""A model whose batches have rows in the warehouse, for checks that look at values."""
+"""A model whose batches have rows in the warehouse, for checks of values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[str, Any, Any, Any]
 
 
 def rows(numbers: Iterable[int], *, shift: float = 0, prefix: str = "E") -> list[Row]:
-    """Return a row for each number: a score of its own, spread over a hundred."""
+    """Return a row for each number, with scores from 0 to 99 plus `shift`."""
     return [
         (f"{prefix}{number}", number % 100 + shift, number % 2 == 0, 1000.5 + number) for number in numbers
     ]
@@ -31,15 +31,15 @@ def rows(numbers: Iterable[int], *, shift: float = 0, prefix: str = "E") -> list
 
 @dataclass
 class LoadedModel(SmallModel):
-    """A small model with rows in Snowflake's stand-in; the registry is told that they add up."""
+    """A small model with rows in the Snowflake stand-in; the registry counts them as verified."""
 
     @property
     def warehouse(self) -> Warehouse:
-        """Sessions of the stand-in."""
+        """Return the stand-in's sessions."""
         return Warehouse(platform=self.platform)
 
     def loaded_batch(self, content: Sequence[Row], **changes: Any) -> str:
-        """Bring a batch with these rows to where it may be published, and return its id."""
+        """Verify a batch with these rows, and return its id."""
         batch_id = self.verified_batch(**changes)
         schema = self.declaration.prediction_schema
         table = WarehouseTable(self.name, schema)

@@ -1,4 +1,4 @@
-"""A folder of models as the package that a project keeps them in."""
+"""A folder of models appears as the package that a project keeps them in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def package_of(folder: Path) -> ModuleType:
-    """Return a package whose modules lie in a folder."""
+    """Return a package whose modules are in a folder."""
     package = ModuleType("models")
     package.__path__ = [str(folder)]
     package.__file__ = None

@@ -1,4 +1,4 @@
-"""A stand-in for Dagster's daemon: it keeps the sensor's cursor, and makes each run key's run once."""
+"""A stand-in for Dagster's daemon keeps the sensor's cursor and makes one run per run key."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MORNING = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
 @dataclass
 class SensorDaemon:
-    """Lets the sensor look, as often as a test wants.
+    """Evaluates the sensor of done files whenever a test asks.
 
     Attributes:
         small: The model whose files are delivered.
         instance: Holds the runs.
-        now: The moment of the next look.
-        cursor: What the sensor has kept.
-        partitions: The declared models'.
+        now: The moment of the next tick.
+        cursor: The sensor's cursor.
+        partitions: The partitions of the declared models.
     """
 
     small: SmallModel
@@ -53,10 +53,10 @@ class SensorDaemon:
         makes_runs: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> dg.SensorResult:
-        """Let the sensor look once.
+        """Evaluate the sensor once.
 
         Args:
-            lists: Whether enough time has passed for the bucket to be listed again.
+            lists: Whether enough time has passed to list the bucket again.
             keeps_cursor: Whether the daemon lives long enough to keep the cursor.
             makes_runs: Whether it lives long enough to make the runs.
             clock: Measures the tick.
@@ -71,7 +71,7 @@ class SensorDaemon:
         return result
 
     def runs(self, run_key: str | None = None) -> list[dg.DagsterRun]:
-        """Return the runs, or those of a run key."""
+        """Return all runs, or those of one run key."""
         of_key = dg.RunsFilter(tags={RUN_KEY: run_key}) if run_key else None
         return list(self.instance.get_runs(of_key))
 
@@ -85,22 +85,22 @@ class SensorDaemon:
 
 
 def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
-    """Return the runs that a tick asks for."""
+    """Return a tick's run requests."""
     return list(result.run_requests or ())
 
 
 def batches(result: dg.SensorResult) -> list[str]:
-    """Return the batches that runs were requested for."""
+    """Return the batches for which runs were requested."""
     return [request.tags["mlpipe/batch_id"] for request in requests(result)]
 
 
 def refusals(result: dg.SensorResult) -> list[str]:
-    """Return the reasons that are shown in the UI."""
+    """Return the reasons of the refusals that the UI shows."""
     return [str(event.metadata["reason"].value) for event in result.asset_events]
 
 
 def skipped_because(result: dg.SensorResult) -> str:
-    """Return why a tick asked for no run."""
+    """Return a tick's skip reason."""
     assert result.skip_reason is not None
     reason: Any = result.skip_reason
     return str(reason.skip_message)

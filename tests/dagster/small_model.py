@@ -1,4 +1,4 @@
-"""A model of two columns: its declaration, and batches of it as far as manifest and registry go."""
+"""A model of two columns with its declaration, and batches in manifest and registry only."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class SmallModel:
     """A declared model on a platform.
 
     Attributes:
-        platform: Where its batches are delivered.
-        declaration: What is declared of it.
+        platform: Receives its batches.
+        declaration: Its declaration.
     """
 
     platform: Platform
@@ -79,20 +79,20 @@ class SmallModel:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """Return the model's name."""
         return self.declaration.name
 
     @property
     def partitions(self) -> dg.PartitionsDefinition[str]:
-        """Its partitions."""
+        """Return the model's partitions."""
         return partitions_of(self.declaration)
 
     def batch_id(self, day: str = "20261123") -> str:
-        """Return a batch id of one and the same second, in order later than those before."""
+        """Return a new batch id; ids of the same second sort in the order of their creation."""
         return f"{day}T010203Z-{next(self._numbers):08x}"
 
     def manifest(self, batch_id: str | None = None, **changes: Any) -> Manifest:
-        """Return a valid manifest; the parts that it names are not there."""
+        """Return a valid manifest whose parts do not exist."""
         batch_id = batch_id or self.batch_id()
         partition = changes.pop("partition", PARTITION)
         part = JsonPart(
@@ -119,14 +119,14 @@ class SmallModel:
 
     @property
     def serving(self) -> str:
-        """What a publication entry says of a batch with the declared columns."""
+        """Return the serving text of a batch with the declared columns."""
         schema = self.declaration.prediction_schema
         return ServingRecord(schema, "v1", row_count=ROWS.rows, checksum=str(ROWS.checksum)).to_json()
 
     def unreadable_model(self) -> str:
-        """Leave another model, the record of whose live batch cannot be read, and return its name.
+        """Store another model whose live batch's record is malformed, and return its name.
 
-        It comes first, so whoever stops at it looks at no other.
+        Its name sorts first, so code that stops there examines no other model.
         """
         name, batch_id = f"a{self.name}"[:41], self.batch_id()
         deployment, dynamodb = self.platform.settings.deployment, self.platform.client("dynamodb")
@@ -140,25 +140,25 @@ class SmallModel:
         return name
 
     def deliver(self, manifest: Manifest) -> Manifest:
-        """Put a manifest where the sensor looks."""
+        """Put a manifest where the sensor finds it."""
         self.platform.bucket.put(manifest.key, manifest.to_bytes())
         return manifest
 
     def record(self, batch_id: str) -> BatchRecord:
-        """Return what the registry knows of a batch."""
+        """Return the registry's record of a batch."""
         found = self.platform.registry.batch(self.name, batch_id)
         assert found is not None
         return found
 
     def registered_batch(self, **changes: Any) -> str:
-        """Deliver a batch, let the registry know of it, and return its id."""
+        """Deliver and register a batch, and return its id."""
         manifest = self.deliver(self.manifest(**changes))
         done_file = register_done_file(self.platform.bucket, self.platform.registry, manifest.key)
         assert done_file.refusal is None
         return manifest.batch_id
 
     def refuse(self, batch_id: str, *, has_written: bool = False) -> None:
-        """Let a load find a fault of a batch, before it writes a row or after."""
+        """Let a load refuse a batch, before or after it has begun to write."""
         registry, later = self.platform.registry, now() + timedelta(minutes=5)
         registry.carry_out(
             lambda: claim_load(self.record(batch_id), token=TOKEN, confirm_by=later, now=now())
@@ -185,11 +185,11 @@ class SmallModel:
         )
 
     def verified_batch(self, **changes: Any) -> str:
-        """Bring a batch to where it may be published, and return its id."""
+        """Register and verify a batch that passed its checks, and return its id."""
         return self.verify(self.registered_batch(**changes))
 
     def verify(self, batch_id: str, *, quarantined: RowTally = NOTHING) -> str:
-        """Bring a batch that is known to where it may be published, and return its id."""
+        """Load and verify a registered batch with passed checks, and return its id."""
         registry, later = self.platform.registry, now() + timedelta(minutes=5)
         stored = RowTally(rows=ROWS.rows - quarantined.rows, checksum=ROWS.checksum - quarantined.checksum)
         steps = (

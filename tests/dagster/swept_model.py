@@ -1,4 +1,4 @@
-"""A model whose batches lie on S3, in its Delta table and in Snowflake, and the sweep that retires them."""
+"""A model with batches on S3, in its Delta table and in Snowflake, and the sweep that retires them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.dagster.loaded_model import LoadedModel, rows
 from tests.dagster.publication.test_publication_interleavings import HOME, person, publisher
 from tests.dagster.small_model import PARTITION
 
-# Longer than any batch is retained by default.
+# Exceeds the default retention of batches.
 LATER = timedelta(days=31)
 ROWS = 4
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the stores hold of a batch: rows in Snowflake, objects of its own on S3, Delta files on S3."""
+    """The contents of the stores for one batch: rows in Snowflake, its objects on S3, its Delta files."""
 
     rows: int
     objects: int
@@ -50,7 +50,7 @@ GONE = Holdings(rows=0, objects=0, delta_files=0)
 
 
 class SweptModel(LoadedModel):
-    """A model with batches in all stores but the online table, whose items leave by themselves."""
+    """A model with batches in all stores except DynamoDB, whose items expire by themselves."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__(loaded.platform, loaded.declaration)
@@ -59,16 +59,16 @@ class SweptModel(LoadedModel):
 
     @property
     def options(self) -> dict[str, str]:
-        """What deltalake needs to reach the bucket."""
+        """Return deltalake's storage options for the bucket."""
         return delta_storage_options(self.platform.client("s3"))
 
     @property
     def table(self) -> str:
-        """Where the Delta table is."""
+        """Return the address of the Delta table."""
         return f"s3://{self.platform.settings.data_bucket}/{delta_table_prefix(self.name)}"
 
     def commit(self, batch_id: str) -> tuple[int, list[str]]:
-        """Commit a batch's rows to the Delta table as the next attempt does; return version and files."""
+        """Commit a batch's rows to the Delta table as a new attempt; return version and files."""
         self.attempts[batch_id] += 1
         attempt, schema = self.attempts[batch_id], self.declaration.prediction_schema
         store = ObjectStore(self.platform.client("s3"), self.platform.settings.data_bucket)
@@ -89,7 +89,7 @@ class SweptModel(LoadedModel):
         return made.version, list(made.files)
 
     def stored_batch(self, *, partition: str = PARTITION) -> str:
-        """Bring a batch into the stores and the registry to where it may be published; return its id."""
+        """Store and verify a batch, and return its id."""
         batch_id = self.batch_id()
         key = json_part_key(self.name, partition, batch_id, 1, share="part", number=0)
         self.platform.bucket.put(key, gzip.compress(b"{}\n" * ROWS))
@@ -106,7 +106,7 @@ class SweptModel(LoadedModel):
         )
 
     def released(self, count: int) -> list[str]:
-        """Publish so many batches one after the other, in the registry and in Snowflake; return their ids."""
+        """Publish so many batches in the registry and in Snowflake, and return their ids."""
         batches = [self.stored_batch(partition=f"2013-02-{day:02}") for day in range(1, count + 1)]
         for batch_id in batches:
             publisher(self).publish(batch_id, person(), "{}")
@@ -114,12 +114,12 @@ class SweptModel(LoadedModel):
         return batches
 
     def project(self) -> None:
-        """Bring Snowflake's projection in step."""
+        """Update Snowflake's projection."""
         with self.warehouse.quick_session() as session:
             session.project(self.name, session.missing_publications(self.name, self.platform.registry))
 
     def outlive(self, batch_id: str) -> None:
-        """Let the time until which a batch is retained be over, as it is after some weeks."""
+        """Set the end of a batch's retention to the past."""
         self.platform.client("dynamodb").update_item(
             TableName=self.platform.settings.deployment.registry_table,
             Key=self.record(batch_id).key.item(),
@@ -128,7 +128,7 @@ class SweptModel(LoadedModel):
         )
 
     def sweep(self, run_id: str | None = None, **changes: Any) -> SweepResult:
-        """Sweep the model long after everything was superseded."""
+        """Run the sweep 31 days from now, unless changed."""
         with self.warehouse.quick_session() as session:
             return self.sweep_with(session, run_id, **changes).sweep()
 
@@ -150,7 +150,7 @@ class SweptModel(LoadedModel):
         return RetentionSweep(**given | changes)
 
     def holds(self, batch_id: str) -> Holdings:
-        """Return what the stores hold of a batch."""
+        """Return the contents of the stores for a batch."""
         bucket, record = self.platform.bucket, self.record(batch_id)
         own = json_batch_prefix(self.name, record.partition, batch_id)
         refused = f"quarantine/{self.name}/batch={batch_id}/"
@@ -167,6 +167,6 @@ class SweptModel(LoadedModel):
         )
 
     def in_newest_version(self) -> set[str]:
-        """Return the batches in the Delta table's newest version."""
+        """Return the batches in the newest version of the Delta table."""
         table = DeltaTable(self.table, storage_options=self.options)
         return set(table.to_pyarrow_table(columns=["batch_id"])["batch_id"].to_pylist())

@@ -1,4 +1,4 @@
-"""A model that declares cleaning, from its declaration to both stores, the checks and what is served."""
+"""A model with cleaning is followed from its declaration to both stores, the checks and serving."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def cleaned_model(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallModel]:
-    """A model with cleaning whose batch is loaded by the real script in this process."""
+    """Yield a model with cleaning whose batch the real script loads in this process."""
     monkeypatch.setattr(settings, "_has_spark", lambda _environment: False)
     schema = f"CLEANED_{uuid.uuid4().hex[:8].upper()}"
     deployment = platform.settings.deployment
@@ -71,7 +71,7 @@ def cleaned_model(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterat
             f"CREATE STORAGE INTEGRATION {deployment.snowflake_integration} "
             f"STORAGE_ALLOWED_LOCATIONS = ('{location}')"
         )
-    # The stage on the bucket's predictions has one name in each schema.
+    # The stage's name is unique per schema, so this test needs its own schema.
     monkeypatch.setenv("SNOWFLAKE_SCHEMA", schema)
     platform = Platform()
     secrets = platform.client("secretsmanager")
@@ -93,7 +93,7 @@ def _forget_clients() -> None:
 
 
 def load(small: SmallModel) -> None:
-    """Deliver a batch and load it as a Dagster run has the job do."""
+    """Deliver a batch, and load it with the arguments of a Dagster run."""
     platform, environment = small.platform, aws_clients.delta_storage_options()
     builder = BatchBuilder(
         platform.client("s3"), platform.settings.data_bucket, small.name, dict(environment)
@@ -134,8 +134,8 @@ def run_of(small: SmallModel, selection: Any, partition: str | None = None) -> d
     return definitions.resolve_job_def("job").execute_in_process(tags=tags, partition_key=partition)
 
 
-def test_a_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel) -> None:
-    """The stores hold what is declared; checks, card and serving speak of the columns as stored."""
+def test_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel) -> None:
+    """The stores hold cleaned values; checks, samples and serving use the stored columns."""
     small, platform = cleaned_model, cleaned_model.platform
     load(small)
     record, stored = small.record(BATCH), small.declaration.stored_schema
@@ -144,7 +144,7 @@ def test_a_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel)
     verdicts = {each.check_name: each for each in checked.get_asset_check_evaluations()}
     assert all(each.passed for each in verdicts.values()), verdicts
     assert "distribution_seats" in verdicts["drift"].metadata
-    # A sensitive column stays one under its new name.
+    # A renamed column is still sensitive.
     assert "distribution_customer" not in verdicts["drift"].metadata
     assert small.record(BATCH).load_state == LoadState.VERIFIED
 
@@ -163,8 +163,8 @@ def test_a_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel)
     assert rows == [("A-1", 400, 77), ("A-2", 0, 78)]
 
 
-def test_whoever_counts_items_cleans_as_the_load_does(cleaned_model: SmallModel) -> None:
-    """The rows looked up are those as stored, and one whose value was altered is not among them."""
+def test_count_in_dynamodb_cleans_rows_like_the_load(cleaned_model: SmallModel) -> None:
+    """The stored rows are found, and an altered item changes the checksum."""
     small, platform = cleaned_model, cleaned_model.platform
     load(small)
     record = small.record(BATCH)

@@ -17,8 +17,8 @@ from tests.dagster.small_model import declaration
 BATCH = "20130201T060000Z-0123abcd"
 
 
-def test_what_was_consumed_is_priced_by_service() -> None:
-    """Two million writes, two DPU hours, half an hour of the warehouse, an hour of a known machine."""
+def test_consumption_is_priced_by_service() -> None:
+    """Each service is priced separately; an unknown instance type and zero consumption cost nothing."""
     consumed = Consumption(
         write_units=2_000_000,
         dpu_seconds=7200,
@@ -35,8 +35,8 @@ def test_what_was_consumed_is_priced_by_service() -> None:
     assert estimated_costs(Consumption(), prices) == {}
 
 
-def test_prices_are_configuration(minimal_environment: dict[str, str]) -> None:
-    """A deployment states its own; what is no number is refused by name."""
+def test_prices_can_be_configured(minimal_environment: dict[str, str]) -> None:
+    """A deployment can replace default prices, and a malformed price is named in the error."""
     stated = {"MLPIPE_PRICE_SNOWFLAKE_CREDIT": "1.5", "MLPIPE_PRICE_ML_P4_LARGE": "9"}
     prices = Settings.from_environment({**minimal_environment, **stated}).prices
     assert (prices.snowflake_credit, prices.machine("ml.p4.large")) == (1.5, 9.0)
@@ -49,7 +49,7 @@ def test_prices_are_configuration(minimal_environment: dict[str, str]) -> None:
     ("region", "host"), [("us-east-1", "console.aws.amazon.com"), ("cn-north-1", "console.amazonaws.cn")]
 )
 def test_links_lead_to_the_regions_console(region: str, host: str) -> None:
-    """Done file, parts, table, and both job runs."""
+    """They lead to done file, parts, table, load job run and score job."""
     key = json_part_key("things", "2013-02-01", BATCH, 1, share="part", number=0)
     manifest = build_manifest(
         model="things",

@@ -1,4 +1,4 @@
-"""The instances' files are ones that Dagster takes, and limit what they say they limit."""
+"""Dagster accepts the instance files, which limit runs, pools and retries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VARIABLES = {
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of a laptop."""
+    """Yield the instance of a laptop."""
     (tmp_path / "dagster.yaml").write_bytes(LOCAL.read_bytes())
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
@@ -60,7 +60,7 @@ def local(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstanceRef:
-    """What Dagster makes of the production file in an environment as deployed, before anything is reached."""
+    """Return the production instance's reference with the deployed environment, without connecting."""
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "dagster.yaml").write_bytes(PRODUCTION.read_bytes())
@@ -68,7 +68,7 @@ def production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstanceRef:
 
 
 def accepted(data: ConfigurableClassData | None) -> dict[str, Any]:
-    """Return a class's config as the class itself takes it, with the environment's values."""
+    """Return a class's config as the class validates it, with the environment's values."""
     assert data is not None
     named = getattr(importlib.import_module(data.module_name), data.class_name)
     taken = process_config(resolve_to_config_type(named.config_type()), data.config_dict)
@@ -76,8 +76,8 @@ def accepted(data: ConfigurableClassData | None) -> dict[str, Any]:
     return dict(taken.value or {})
 
 
-def test_the_local_instance_bears_what_two_cores_do(local: dg.DagsterInstance) -> None:
-    """Runs are limited, and the slots of one that died come free again."""
+def test_local_instance_suits_two_cores(local: dg.DagsterInstance) -> None:
+    """Runs and pools are limited to two, monitoring and retries are on, and telemetry is off."""
     limits = local.get_concurrency_config()
     assert limits.run_queue_config is not None
     assert limits.run_queue_config.max_concurrent_runs == 2
@@ -88,8 +88,8 @@ def test_the_local_instance_bears_what_two_cores_do(local: dg.DagsterInstance) -
 
 
 @pytest.mark.parametrize("path", [LOCAL, PRODUCTION], ids=lambda path: path.stem)
-def test_an_instance_runs_one_load_of_a_batch_at_a_time(path: Path, tmp_path: Path) -> None:
-    """The tag that the sensor gives is limited by each of its values, and pools have limits."""
+def test_instance_runs_one_load_per_batch_at_a_time(path: Path, tmp_path: Path) -> None:
+    """Each value of the batch tag has a limit of one run, and pools have limits."""
     (tmp_path / "dagster.yaml").write_bytes(path.read_bytes())
     config, _ = dagster_instance_config(str(tmp_path))
     limits = config["concurrency"]["runs"]["tag_concurrency_limits"]
@@ -100,8 +100,8 @@ def test_an_instance_runs_one_load_of_a_batch_at_a_time(path: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", [LOCAL, PRODUCTION], ids=lambda path: path.stem)
-def test_a_second_run_of_a_batch_waits_in_the_queue(path: Path, tmp_path: Path) -> None:
-    """By the daemon's own judgement of the limits; a run of another batch does not wait for it."""
+def test_second_run_of_a_batch_is_queued(path: Path, tmp_path: Path) -> None:
+    """The daemon's own counter blocks it, but not a run of another batch."""
     (tmp_path / "dagster.yaml").write_bytes(path.read_bytes())
     config, _ = dagster_instance_config(str(tmp_path))
     limits = config["concurrency"]["runs"]["tag_concurrency_limits"]
@@ -113,8 +113,8 @@ def test_a_second_run_of_a_batch_waits_in_the_queue(path: Path, tmp_path: Path) 
     assert (under_way.is_blocked(again), under_way.is_blocked(other)) == (True, False)
 
 
-def test_the_production_instance_keeps_its_history_in_postgres(production: InstanceRef) -> None:
-    """All three storages are one database, reached by TLS; its password is nowhere in the file."""
+def test_production_instance_uses_postgres(production: InstanceRef) -> None:
+    """All three storages use one database over TLS, and its password comes from the environment."""
     for storage in ("run_storage_data", "event_storage_data", "schedule_storage_data"):
         taken = accepted(getattr(production, storage))
         assert taken["postgres_db"]["hostname"] == "postgres.internal"
@@ -124,8 +124,8 @@ def test_the_production_instance_keeps_its_history_in_postgres(production: Insta
     assert settings["storage"]["postgres"]["postgres_db"]["password"] == {"env": "DAGSTER_POSTGRES_PASSWORD"}
 
 
-def test_the_production_instance_keeps_logs_on_s3(production: InstanceRef) -> None:
-    """The class itself is made: it reaches nothing until there is a log."""
+def test_production_instance_stores_logs_on_s3(production: InstanceRef) -> None:
+    """The log manager can be made without AWS and uses the data bucket."""
     manager = production.compute_logs_data.rehydrate(as_type=S3ComputeLogManager)
     assert (manager._s3_bucket, manager._s3_prefix) == ("mlpipe-prod-data", "compute-logs")
 
@@ -134,17 +134,17 @@ def test_the_production_instance_keeps_logs_on_s3(production: InstanceRef) -> No
     ("region", "host"),
     [("us-east-1", "s3.amazonaws.com"), ("eu-central-1", "s3.eu-central-1.amazonaws.com")],
 )
-def test_logs_are_downloaded_by_signature_version_4(
+def test_log_links_use_signature_version_4(
     production: InstanceRef, region: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 refuses Version 2 for objects under KMS keys; the client is made with the image's settings."""
+    """S3 refuses Version 2 for objects under KMS keys, so the image's AWS settings select Version 4."""
     task = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
     config = DOCKERFILE.with_name(Path(environment_variables(DOCKERFILE)["AWS_CONFIG_FILE"]).name)
     for name, value in {**task, "AWS_DEFAULT_REGION": region, "AWS_CONFIG_FILE": str(config)}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    # boto3 keeps the first session of a process, with the settings that it found then.
+    # boto3 keeps its first session, whose settings would be used here.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     data = production.compute_logs_data
     data = ConfigurableClassData(
@@ -152,7 +152,7 @@ def test_logs_are_downloaded_by_signature_version_4(
     )
     manager = data.rehydrate(as_type=S3ComputeLogManager)
     key = ["run", "compute_logs", "step"]
-    # Only finished logs have an address.
+    # Only finished logs have a download address.
     finished = Path(manager.local_manager.complete_artifact_path(key))
     finished.parent.mkdir(parents=True)
     finished.touch()
@@ -166,8 +166,8 @@ def test_logs_are_downloaded_by_signature_version_4(
     assert f"/{region}/s3/" in asked["X-Amz-Credential"][0]
 
 
-def test_the_production_instance_is_left_by_no_slot_or_hanging_run(production: InstanceRef) -> None:
-    """Monitoring frees slots, a run that hangs at its start ends, and a failed one is retried."""
+def test_production_instance_frees_slots_and_retries_runs(production: InstanceRef) -> None:
+    """A run that hangs at its start ends after ten minutes, and failed runs are retried twice."""
     settings: Any = production.settings
     monitoring = settings["run_monitoring"]
     assert monitoring["enabled"]
@@ -178,10 +178,10 @@ def test_the_production_instance_is_left_by_no_slot_or_hanging_run(production: I
 
 
 @pytest.mark.stack
-def test_the_production_launcher_finds_its_task_definition(
+def test_production_launcher_uses_existing_task_definition(
     production: InstanceRef, local_stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ECS is asked for the given one when the launcher is made, which registers none of its own."""
+    """The launcher registers no task definition and tags its tasks with the stage."""
     for name, value in local_stack.environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
@@ -194,19 +194,19 @@ def test_the_production_launcher_finds_its_task_definition(
     launcher = data.rehydrate(as_type=EcsRunLauncher)
     assert f"task-definition/{FAMILY}" in str(launcher.task_definition)
     assert launcher.secrets_tags == []
-    # The launcher hands these to RunTask as they are; the stage's budget adds up what carries the tag.
+    # The launcher passes these tags to RunTask; the stage's budget sums the costs with this tag.
     tags = [{"key": STAGE_TAG, "value": VARIABLES["MLPIPE_STAGE"]}]
     assert launcher.run_ecs_tags == tags
 
 
 @pytest.fixture
 def model() -> ModelDeclaration:
-    """A declared model."""
+    """Declare a model."""
     return declaration("things")
 
 
-def test_every_step_is_in_the_pool_of_what_it_uses(model: ModelDeclaration) -> None:
-    """Whatever asks for a service's client stands in its pool; a load mostly waits for Glue."""
+def test_each_step_is_in_the_pool_of_its_service(model: ModelDeclaration) -> None:
+    """A step that needs a service's client takes that service's pool; a load takes Glue's."""
     made = pipeline_definitions(model)
     definitions = dg.Definitions.merge(made, platform_definitions(made))
     services = (

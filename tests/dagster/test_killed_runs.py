@@ -1,7 +1,7 @@
-"""A run worker is killed while its job runs: its successor starts no second one, and comes to the same end.
+"""A run that follows a killed worker adopts its job, starts no second one and has the same result.
 
-Workers are real processes of `dagster job execute`, jobs the real scripts on the job executor. Each job waits
-at a gate until the successor is there, so that nothing depends on who is quicker.
+Workers are real `dagster job execute` processes, and jobs run the real scripts. Each job waits at a gate
+until the following run waits for it, so the order of events does not depend on speed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ DAYS = {"asset_partition_range_start": FIRST_PREPARED, "asset_partition_range_en
 
 @dataclass(frozen=True)
 class Drill:
-    """What was seen of one kill.
+    """The jobs seen around one kill.
 
     Attributes:
-        beside: The jobs of the step, with their states, while the successor waited.
-        after: The same in the end.
-        successor: The worker that came after the killed one.
+        beside: The step's jobs with their states while the following worker waited.
+        after: The same jobs at the end.
+        successor: The worker that followed the killed one.
     """
 
     beside: dict[str, str]
@@ -47,7 +47,7 @@ def drilled(
     waits: str,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> Drill:
-    """Kill a worker while its job waits at a gate, and let the worker that follows it come to the end."""
+    """Kill a worker while its job waits at a gate, then let the worker that follows it succeed."""
     killed = platform.start(job, tags)
     platform.await_gate(gate, killed)
     killed.kill()
@@ -61,7 +61,7 @@ def drilled(
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedPlatform]:
-    """A stack of these tests' own."""
+    """Yield a separate stack for these tests."""
     folder = tmp_path_factory.mktemp("killed")
     stack = StackRun(folder / "state")
     made = GatedPlatform(stack, folder / "dagster")
@@ -77,7 +77,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedPlatform
 
 @pytest.fixture(scope="module")
 def cancelled(platform: GatedPlatform) -> Drill:
-    """A run that is cancelled while its job waits at the gate, and executed again."""
+    """Cancel a run while its job waits at the gate."""
     jobs = lambda: platform.sagemaker_jobs("Processing", "features")  # noqa: E731  # one question, asked twice
     worker = platform.start(FEATURES_JOB, {"partition": SCORED})
     platform.await_gate("features", worker)
@@ -88,7 +88,7 @@ def cancelled(platform: GatedPlatform) -> Drill:
 
 @pytest.fixture(scope="module")
 def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
-    """Features of the days to learn from, and of the one after; their worker was killed."""
+    """Prepare the features of the training days and the day after with a killed worker."""
     jobs = lambda: {  # noqa: E731  # one question, asked twice
         name: state
         for name, state in platform.sagemaker_jobs("Processing", "features").items()
@@ -99,7 +99,7 @@ def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
 
 @pytest.fixture(scope="module")
 def trained(platform: GatedPlatform, prepared: Drill) -> Drill:
-    """The trained model, which a person has promoted; the worker of its retraining was killed."""
+    """Train the model with a killed worker, and promote it as a person would."""
     assert prepared.after
 
     def jobs() -> dict[str, str]:
@@ -112,13 +112,13 @@ def trained(platform: GatedPlatform, prepared: Drill) -> Drill:
 
 @pytest.fixture(scope="module")
 def scored(platform: GatedPlatform, trained: Drill) -> Drill:
-    """A scored day; its worker was killed."""
+    """Score a day with a killed worker."""
     assert trained.after
 
     def jobs() -> dict[str, str]:
         return platform.sagemaker_jobs("Processing", "score")
 
-    # The day's features come first, adopted as well: the line is the second one of its kind.
+    # The completed features job is adopted first, so the text names the state of the scoring job.
     return drilled(
         platform,
         score_job_name(MODEL),
@@ -131,14 +131,14 @@ def scored(platform: GatedPlatform, trained: Drill) -> Drill:
 
 @pytest.fixture(scope="module")
 def manifest(platform: GatedPlatform, scored: Drill) -> Manifest:
-    """The done file of the scored day."""
+    """Return the done file of the scored day."""
     assert scored.after
     return platform.manifests()[0]
 
 
 @pytest.fixture(scope="module")
 def loaded(platform: GatedPlatform, manifest: Manifest) -> Drill:
-    """The loaded and published batch; its worker was killed."""
+    """Load and publish the batch with a killed worker."""
     assert manifest.row_count
     return drilled(
         platform,
@@ -150,15 +150,15 @@ def loaded(platform: GatedPlatform, manifest: Manifest) -> Drill:
     )
 
 
-def test_a_cancelled_run_stops_its_job_and_leaves_nothing(platform: GatedPlatform, cancelled: Drill) -> None:
-    """The web page's button ends the remote job, and the run counts as cancelled."""
+def test_cancelled_run_stops_its_job(platform: GatedPlatform, cancelled: Drill) -> None:
+    """Cancelling in the UI stops the SageMaker job, and the run counts as cancelled."""
     assert set(cancelled.after.values()) <= {"Stopping", "Stopped"}
     assert str(platform.run_of(cancelled.successor).status.value) == "CANCELED"
     assert "is being stopped" in cancelled.successor.text()
 
 
 def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) -> None:
-    """The job of the killed run is adopted; every day has the files of one job and no other."""
+    """The killed run's job is adopted, and each day has the files of exactly one job."""
     assert list(prepared.beside.values()) == ["InProgress"]
     assert prepared.after == dict.fromkeys(prepared.beside, "Completed")
     runs = {key.split("/")[2:4][0]: set() for key in platform.keys(f"features/{MODEL}/")}
@@ -168,8 +168,8 @@ def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) ->
     assert all(len(runs[f"dt={day}"]) == 1 for day in (FIRST_PREPARED, LAST_PREPARED))
 
 
-def test_a_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> None:
-    """There is one execution, with one training job and one artifact."""
+def test_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> None:
+    """There is one execution, one training job and one artifact."""
     assert list(trained.beside.values()) == ["InProgress"]
     assert trained.after == dict.fromkeys(trained.beside, "Completed")
     artifacts = [key for key in platform.keys(f"models/{MODEL}/") if key.endswith("model.tar.gz")]
@@ -177,8 +177,8 @@ def test_a_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> Non
     assert platform.executions() == ["Succeeded"]
 
 
-def test_a_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:
-    """There is one job and one done file, of the batch that the killed run began, at its first attempt."""
+def test_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:
+    """The killed run's batch is completed by its first job at its first attempt."""
     assert list(scored.beside.values()) == ["InProgress"]
     assert scored.after == dict.fromkeys(scored.beside, "Completed")
     (name,) = scored.after
@@ -186,8 +186,8 @@ def test_a_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:
     assert manifest.attempt == 1
 
 
-def test_a_batch_is_loaded_once(platform: GatedPlatform, loaded: Drill, manifest: Manifest) -> None:
-    """There is one job run, one attempt, and each row once in each store; the batch is live."""
+def test_batch_is_loaded_once(platform: GatedPlatform, loaded: Drill, manifest: Manifest) -> None:
+    """One job run and attempt write each row once to each store, and the batch is live."""
     assert list(loaded.beside.values()) == ["RUNNING"]
     assert loaded.after == dict.fromkeys(loaded.beside, "SUCCEEDED")
     record = platform.registry.batch(MODEL, manifest.batch_id)
@@ -198,10 +198,10 @@ def test_a_batch_is_loaded_once(platform: GatedPlatform, loaded: Drill, manifest
     assert platform.rows_in_warehouse(manifest.batch_id) == manifest.row_count
 
 
-def test_an_undisturbed_run_comes_to_the_same(
+def test_uninterrupted_run_scores_the_same_rows(
     platform: GatedPlatform, loaded: Drill, manifest: Manifest
 ) -> None:
-    """The same partition, scored by a run that nobody kills, has the same rows."""
+    """Scoring the partition again without a kill gives the same count and checksum."""
     assert loaded.after
     platform.start(score_job_name(MODEL), {"partition": SCORED}).succeed()
     first, second = platform.manifests()
@@ -209,7 +209,7 @@ def test_an_undisturbed_run_comes_to_the_same(
     assert (second.row_count, second.checksum) == (manifest.row_count, manifest.checksum)
 
 
-def test_nothing_of_pipes_is_left(platform: GatedPlatform, loaded: Drill) -> None:
-    """What the killed workers left on S3 was deleted by those that followed them."""
+def test_no_pipes_objects_are_left(platform: GatedPlatform, loaded: Drill) -> None:
+    """Runs that follow killed workers delete what those left on S3."""
     assert loaded.after
     assert platform.pipes_objects() == []

@@ -1,4 +1,4 @@
-"""What a model's past costs: nothing, however long it is."""
+"""Costs of registry operations do not grow with the length of a model's history."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from prediction_contract.registry.retention_rules import record_sweep
 from prediction_contract.text.utc_time import format_utc
 
 
-def test_a_longer_history_costs_no_operation_more() -> None:
-    """Publish, rollback, sensors, `doctor` and retention read what is recent or retained, by key and page.
+def test_longer_history_needs_no_more_requests() -> None:
+    """Publish, rollback, sensors, `doctor` and retention read only recent or retained batches.
 
-    Of hourly batches, 1,200 reach back beyond all that anything looks at: 400 more must not be seen.
+    1,200 hourly batches already exceed everything that is read, so 400 more must cost nothing.
     """
     short, long, longer = costs(SHORT), costs(1200), costs(1600)
     assert longer == long
-    # A page holds more than a thousand records, so the same requests are answered with more of them.
+    # A page holds over a thousand records, so the same requests only return more of them.
     for name, cost in long.items():
         few = short[name]
         assert replace(cost, items=0, rows=0) == replace(few, items=0, rows=0), name
 
 
-def test_doctor_finds_an_overdue_batch_behind_many_retired_ones() -> None:
-    """However many were retired since the oldest batch that is not, which may never have been loaded."""
+def test_doctor_finds_overdue_batch_behind_many_retired_ones() -> None:
+    """More than 400 retired batches do not hide the one whose retention has ended."""
     history = LongHistory.of(1200)
     records = list(history.table.batches(MODEL))
     retired = [record for record in records if record.load_state == LoadState.RETIRED]
@@ -39,8 +39,8 @@ def test_doctor_finds_an_overdue_batch_behind_many_retired_ones() -> None:
     assert found == [overdue.batch_id]
 
 
-def test_a_rollback_target_is_looked_for_among_retained_batches_only() -> None:
-    """After a rollback to the oldest of them there is none; else it is found behind many withdrawn ones."""
+def test_rollback_target_is_searched_among_retained_batches() -> None:
+    """It is found behind many withdrawn batches, and after a rollback to it there is none."""
     history = LongHistory.of(1200)
     registry = history.table
     superseded = [

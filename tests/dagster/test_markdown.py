@@ -1,4 +1,4 @@
-"""Text of others in Dagster's UI: rendered as GitHub renders it, it is shown and obeyed in nothing."""
+"""Foreign text in Dagster's UI is shown literally, rendered as GitHub renders it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prediction_contract.registry.records import Action, PublicationEntry
 
 GFM = MarkdownIt("gfm-like", {"linkify": True})
 SOURCES = Path(__file__).resolve().parents[2] / "mlpipe_dagster"
-# What stands in this text becomes a link, an image or markup where a renderer obeys it.
+# A renderer turns parts of this text into links, images or markup.
 HOSTILE = (
     "![seen](http://example.com/p.png) [approve](http://example.com/) <img src=x onerror=alert(1)> <b> "
     "www.example.com/login https://example.com http\\://example.com a@example.com mailto:a@example.com "
@@ -38,19 +38,19 @@ _SAID_OF_CODE = re.compile("<code>(.*?)</code>", re.DOTALL)
 
 
 class Tags(HTMLParser):
-    """Collects the tags of a document."""
+    """Collects the tags of an HTML document."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        """Keep a tag's name."""
+        """Record a tag's name."""
         self.found.add(tag)
 
 
 def rendered(markdown: Any) -> tuple[set[str], str]:
-    """Return the tags that a description or metadata value becomes, and the text of its code."""
+    """Return the tags and the code text that a description or metadata value is rendered to."""
     text = str(markdown.md_str) if isinstance(markdown, dg.MarkdownMetadataValue) else str(markdown)
     document = GFM.render(text)
     tags = Tags()
@@ -58,8 +58,8 @@ def rendered(markdown: Any) -> tuple[set[str], str]:
     return tags.found, html.unescape("".join(_SAID_OF_CODE.findall(document)))
 
 
-def test_the_renderer_obeys_what_is_not_guarded() -> None:
-    """The hostile text is one: without a guard it links and shows images."""
+def test_renderer_interprets_unguarded_text() -> None:
+    """Without a guard the hostile text becomes links, images and bold text."""
     tags, _ = rendered(HOSTILE)
     assert {"img", "a", "strong"} <= tags
 
@@ -73,8 +73,8 @@ texts = st.text() | st.text(alphabet="`| \\a*_[]()<>!#~&:/.@\n\r-1")
 @example("``a`")
 @example(" both ")
 @example("\\")
-def test_a_code_span_shows_the_text_and_nothing_else(text: str) -> None:
-    """Whatever it holds: one span of code with the text in it, as it is."""
+def test_code_span_shows_text_literally(text: str) -> None:
+    """Any text becomes exactly one code span with that text."""
     tags, shown = rendered(f"Refused: {code_span(text)}")
     assert tags <= {"p", "code"}
     assert shown == escape_unprintable(text)
@@ -84,8 +84,8 @@ def test_a_code_span_shows_the_text_and_nothing_else(text: str) -> None:
 @example(HOSTILE, "\\|")
 @example("a\\", "|")
 @example("\x0b|x", "=HYPERLINK(1)")
-def test_a_value_stays_in_its_cell(first: str, second: str) -> None:
-    """No image, link or table cell can be smuggled into Dagster's UI by a prediction."""
+def test_table_value_stays_in_its_cell(first: str, second: str) -> None:
+    """A prediction cannot add an image, a link or a table cell to Dagster's UI."""
     table = markdown_table(("a", "b"), [(first[:60], second[:60]), (None, 1)])
     document = GFM.render(table.md_str or "")
     cells = re.findall("<td>(.*?)</td>", document, re.DOTALL)
@@ -94,26 +94,26 @@ def test_a_value_stays_in_its_cell(first: str, second: str) -> None:
     assert rendered(table)[0] <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
 
 
-def test_long_values_are_cut() -> None:
-    """A row stays readable."""
+def test_long_values_are_shortened() -> None:
+    """A table row stays readable."""
     assert markdown_table(("a",), [("x" * 99,)]).md_str == f"| a |\n| --- |\n| `{'x' * 60}…` |"
 
 
 @given(st.lists(texts, max_size=3))
-def test_a_list_has_one_item_for_each_line(lines: list[str]) -> None:
-    """No line makes a second one, or a heading of itself."""
+def test_list_item_contains_no_other_markup(lines: list[str]) -> None:
+    """A line cannot become a heading, a link or an image."""
     tags, _ = rendered(markdown_list(lines, empty="none"))
     assert tags <= {"ul", "li", "code", "p"}
 
 
-def test_a_picture_is_drawn_from_the_text_itself() -> None:
-    """An image is only ever one that needs no other host."""
+def test_image_is_embedded() -> None:
+    """An image is a data URI and needs no other host."""
     shown = markdown_image("Distribution of score", "<svg><title>a</title></svg>").md_str or ""
     assert shown.startswith("![Distribution of score](data:image/svg+xml;base64,")
 
 
 def publication(action: Action) -> PublicationEntry:
-    """Return a publication by somebody who has read about Markdown."""
+    """Return a publication whose actor and reason are hostile text."""
     batch = "20130201T060000Z-0123abcd"
     return PublicationEntry(
         model="tides",
@@ -143,20 +143,20 @@ def publication(action: Action) -> PublicationEntry:
         sweep_observation("tides", SweepResult(kept={"b": HOSTILE}), ()),
     ],
 )
-def test_no_event_links_to_what_somebody_else_wrote(event: Any) -> None:
-    """A done file, the API's answer, a person's reason: each is shown as text."""
+def test_event_shows_foreign_text_literally(event: Any) -> None:
+    """Done files, API answers and reasons of people cannot add links or images."""
     shown = [event.description, *(each for each in event.metadata.values() if is_markdown(each))]
     for text in shown:
         assert rendered(text)[0] <= {"p", "code", "ul", "li"}
 
 
 def is_markdown(value: Any) -> bool:
-    """Return whether Dagster renders a metadata value."""
+    """Return whether Dagster renders a metadata value as Markdown."""
     return isinstance(value, dg.MarkdownMetadataValue)
 
 
 def test_only_one_module_makes_markdown() -> None:
-    """Whoever needs it takes the functions that guard it."""
+    """Other modules must use its guarded functions."""
     makers = [
         path.name
         for path in SOURCES.rglob("*.py")

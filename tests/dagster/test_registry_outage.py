@@ -1,4 +1,4 @@
-"""A registry that does not answer fails a sensor's tick at once, however many models there are."""
+"""A registry outage fails a sensor's tick at once, however many models there are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS: Any = SimpleNamespace(deployment=SimpleNamespace(home="us-east-1"), se
 
 
 class SilentRegistry:
-    """Answers no question, and counts them."""
+    """Fail and count every call."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -47,17 +47,17 @@ class SilentRegistry:
 
 
 def live_batches(platform: Any, instance: dg.DagsterInstance) -> None:
-    """Let the sensor of live batches look."""
+    """Evaluate the sensor of live batches."""
     live_batches_tick(dg.build_sensor_context(instance=instance), platform, MODELS, NOW)
 
 
 def serving_regions(platform: Any, instance: dg.DagsterInstance) -> None:
-    """Let the sensor of serving regions look."""
+    """Evaluate the sensor of serving regions."""
     serving_regions_tick(instance, platform, MODELS, NOW)
 
 
 def projection(platform: Any, instance: dg.DagsterInstance) -> None:
-    """Let the sensor of the projection look."""
+    """Evaluate the sensor of Snowflake's projection."""
     warehouse: Any = None
     projection_tick(dg.build_sensor_context(instance=instance), platform, warehouse, MODELS, NOW)
 
@@ -71,8 +71,8 @@ def projection(platform: Any, instance: dg.DagsterInstance) -> None:
         RegistryUnavailableError("DynamoDB throttles", remedy="Run the step again"),
     ],
 )
-def test_an_outage_is_met_once_and_fails_the_tick(look: Callable[..., None], error: Exception) -> None:
-    """Each question may take its retries, and a tick has sixty seconds for all."""
+def test_outage_fails_the_tick_at_the_first_call(look: Callable[..., None], error: Exception) -> None:
+    """One call may use up its retries, and a tick has only sixty seconds."""
     registry = SilentRegistry(error)
     platform: Any = SimpleNamespace(settings=SETTINGS, registry=registry)
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(type(error)):

@@ -1,4 +1,4 @@
-"""The registry is set back to what a backup knew, and the runbook's commands bring all readers in step."""
+"""The registry is restored from a backup, and the runbook's commands bring all readers back in line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.stack
 
 
 def backup(small: SmallModel, suffix: str = "-restored") -> str:
-    """Copy the registry as it is into a table of its own, as a restore does, and return its name."""
+    """Copy the registry into another table, as a restore does, and return the table's name."""
     dynamodb, registry = small.platform.client("dynamodb"), small.platform.settings.deployment.registry_table
     name = f"{registry}{suffix}"
     ensure_table(dynamodb, TableDefinition(name, partition_key="model", sort_key="record"))
@@ -37,7 +37,7 @@ def backup(small: SmallModel, suffix: str = "-restored") -> str:
 
 
 def restore(small: SmallModel, restored: str, model: str | None = None) -> list[str]:
-    """Set the registry back, and return what was changed, as the command says it."""
+    """Restore the registry, and return the changes as the command prints them."""
     dynamodb, registry = small.platform.client("dynamodb"), small.platform.settings.deployment.registry_table
     changes = differences(dynamodb, registry, restored, model)
     write(dynamodb, registry, changes)
@@ -45,7 +45,7 @@ def restore(small: SmallModel, restored: str, model: str | None = None) -> list[
 
 
 def shown_by_snowflake(small: SmallModel) -> str:
-    """Return the batch that the live view shows."""
+    """Return the batch that Snowflake's newest publication names."""
     with Warehouse(platform=small.platform).session() as session:
         rows = session.rows(
             f'SELECT MAX_BY("BATCH_ID", "SEQUENCE") FROM "PUBLICATIONS" WHERE "MODEL" = \'{small.name}\''
@@ -53,10 +53,10 @@ def shown_by_snowflake(small: SmallModel) -> str:
     return str(rows[0][0])
 
 
-def test_records_are_set_back_pointers_after_what_they_point_at(
+def test_pointers_are_restored_after_their_targets(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """Nothing is left of what came after the backup, and doing it again changes nothing."""
+    """Records newer than the backup are deleted, and restoring again changes nothing."""
     first = small_model.verified_batch(partition="2013-01-31")
     assert command_line.json("publish", small_model.name, first).status == 0
     restored = backup(small_model)
@@ -73,10 +73,10 @@ def test_records_are_set_back_pointers_after_what_they_point_at(
     assert restore(small_model, restored) == []
 
 
-def test_a_forgotten_batch_comes_back_by_its_done_file_and_is_published_above_snowflake(
+def test_lost_batch_is_registered_again_and_published_with_a_new_number(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """What is missing is named by doctor, registered by its done file, and gets a number nobody has seen."""
+    """Doctor reports it, its done file registers it, and its publication exceeds Snowflake's numbers."""
     first = small_model.verified_batch(partition="2013-01-31")
     command_line.json("publish", small_model.name, first)
     restored = backup(small_model)
@@ -85,7 +85,7 @@ def test_a_forgotten_batch_comes_back_by_its_done_file_and_is_published_above_sn
     restore(small_model, restored, small_model.name)
     found = command_line.json("doctor", small_model.name).document["findings"]
     assert "which the registry does not know" in " ".join(each["what"] for each in found)
-    # As `mlpipe load` begins; the load itself is tests/glue's.
+    # `mlpipe load` begins like this; tests/glue covers the load itself.
     platform, key = small_model.platform, done_key(small_model.name, second)
     done_file = register_done_file(platform.bucket, platform.registry, key, redelivered=True)
     assert (done_file.refusal, small_model.record(second).load_state) == (None, LoadState.DONE)
@@ -95,10 +95,10 @@ def test_a_forgotten_batch_comes_back_by_its_done_file_and_is_published_above_sn
     assert projection(small_model) == [(1, first), (2, second), (3, second)]
 
 
-def test_where_the_restored_live_batch_is_right_a_hold_brings_snowflake_back_to_it(
+def test_hold_and_release_bring_snowflake_back_to_the_live_batch(
     small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """It is live, and publishing it again adds no number; a hold and its release number above Snowflake's."""
+    """Publishing the live batch again adds no number, but a hold and its release exceed Snowflake's."""
     first = small_model.verified_batch(partition="2013-01-31")
     command_line.json("publish", small_model.name, first)
     restored = backup(small_model)
@@ -115,8 +115,8 @@ def test_where_the_restored_live_batch_is_right_a_hold_brings_snowflake_back_to_
     assert [sequence for sequence, _ in projection(small_model)] == [1, 2, 3, 4]
 
 
-def test_who_writes_meanwhile_is_not_overwritten(small_model: SmallModel, command_line: CommandLine) -> None:
-    """Each record is written on condition that it is as it was seen."""
+def test_concurrent_write_is_not_overwritten(small_model: SmallModel, command_line: CommandLine) -> None:
+    """Each record is written only if it is unchanged since it was compared."""
     batch_id = small_model.verified_batch()
     restored = backup(small_model)
     command_line.json("hold", small_model.name)
@@ -131,13 +131,13 @@ def test_who_writes_meanwhile_is_not_overwritten(small_model: SmallModel, comman
     assert command_line.json("batches", small_model.name).document["live"]["batch_id"] == batch_id
 
 
-def test_the_command_only_tells_unless_it_is_told_to_write(
+def test_restore_command_writes_only_with_write_option(
     small_model: SmallModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It prints a line for each record; a table that is not there is an error in words."""
+    """Without it the changes are printed; a missing table is named in the error."""
     deployment = small_model.platform.settings.deployment
     zones = [f"{deployment.home}{zone}" for zone in "ab"]
 

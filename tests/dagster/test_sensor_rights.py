@@ -1,4 +1,4 @@
-"""Whatever the sensors ask of AWS, the role of Dagster's daemon and code server allows."""
+"""The role of Dagster's daemon and code server allows every AWS call of the sensors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OF_S3 = {"GetObject": "GetObject", "HeadObject": "GetObject", "ListObjectsV2": 
 
 
 class Asked:
-    """What was asked of AWS, as the action and the resource that IAM judges."""
+    """Record AWS calls as the action and resource that IAM checks."""
 
     def __init__(self, platform: Platform) -> None:
         self.deployment = platform.settings.deployment
@@ -49,12 +49,12 @@ class Asked:
                 client.meta.events.register("provide-client-params", self.note)
 
     def note(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
-        """Note one request."""
+        """Record one call."""
         self.rights.update(self._rights(model.service_model.service_name, model.name, params))
 
     def _rights(self, service: str, operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if service == "s3":
-            # IAM knows a listing by the bucket alone.
+            # IAM authorizes a listing by bucket only.
             key = "" if operation == "ListObjectsV2" else f"/{params['Key']}"
             yield f"s3:{_OF_S3[operation]}", f"arn:aws:s3:::{params['Bucket']}{key}"
         elif service == "sqs":
@@ -64,7 +64,7 @@ class Asked:
         elif service == "sagemaker":
             yield f"sagemaker:{operation}", self._of_sagemaker(params)
         elif "TransactItems" in params:
-            # A transaction is authorised item by item.
+            # IAM authorizes each item of a transaction.
             for item in params["TransactItems"]:
                 for kind, entry in item.items():
                     yield f"dynamodb:{_OF_DYNAMODB[kind]}", self._table(entry["TableName"])
@@ -85,10 +85,10 @@ class Asked:
         return f"arn:aws:dynamodb:{home.region}:{home.account_id}:table/{name}"
 
 
-def test_the_daemon_may_ask_what_the_sensors_ask(
+def test_daemon_role_allows_all_calls_of_the_sensors(
     small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of them looks once, at two regions, a live batch, an old one, a good done file and a bad one."""
+    """Each sensor is evaluated once with enough data to make it request or report something."""
     monkeypatch.setenv("MLPIPE_SERVING_REGIONS", "us-east-1 eu-west-1")
     platform = small_model.platform
     batches = [small_model.verified_batch(partition=f"2013-02-0{day}") for day in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""Every session that Dagster opens carries our parameters, so that no statement holds a pool's slot."""
+"""Every Snowflake session of Dagster has time limits, so that no statement holds a pool's slot."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.stack
 @pytest.mark.parametrize("opens", ["session", "quick_session"])
-def test_a_session_waits_neither_for_locks_nor_for_statements_without_end(
+def test_session_limits_waits_for_locks_and_statements(
     platform: Platform, opens: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Snowflake's own limits are twelve hours and two days."""
+    """Snowflake's defaults are twelve hours for locks and two days for statements."""
     connect, asked = snowflake.connector.connect, []
 
     def connected(**arguments: Any) -> Any:

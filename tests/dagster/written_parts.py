@@ -1,4 +1,4 @@
-"""A JSON part of a small model's batch that is really in the bucket."""
+"""A JSON part of a small model's batch that exists in the bucket."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class WrittenPart:
-    """The one part of a batch: put into the bucket when this is made.
+    """The only part of a batch, put into the bucket at construction.
 
     Attributes:
-        rows: Those that the contract accepts; a score above 99,999 is refused.
-        manifest_changes: What a manifest says of it.
+        rows: The rows that the contract accepts; a score above 99,999 is refused.
+        manifest_changes: The manifest's fields for this part.
     """
 
     def __init__(

@@ -142,7 +142,7 @@ def test_dagster_aws_fails_step_on_one_throttled_query(
 
 
 def test_dagster_aws_shows_no_log_of_a_failed_job(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
-    """Not even with CloudWatch; this project's error ends with the last lines."""
+    """Its CloudWatch reader shows no line of it; this project's error ends with the last lines."""
     job.define(FAILS)
     reader = PipesCloudWatchMessageReader(client=job.platform.client("logs"))
     with dg.DagsterInstance.ephemeral() as instance:
@@ -177,7 +177,7 @@ def test_dagster_aws_hides_cancellation_if_glue_refuses_to_stop(
 
 
 def test_dagster_aws_changes_its_callers_arguments(job: Job) -> None:
-    """Pipes arguments of one run would start the next; this project's client copies the arguments."""
+    """The dict keeps one run's Pipes arguments for the next run; this project's client copies it."""
     job.define(REPORTS)
     given: dict[str, Any] = {"JobName": job.name, "Arguments": {"--own": "kept"}}
     before = deepcopy(given)
