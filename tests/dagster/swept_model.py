@@ -106,7 +106,7 @@ class SweptModel(LoadedModel):
         )
 
     def released(self, count: int) -> list[str]:
-        """Publish so many batches in the registry and in Snowflake, and return their ids."""
+        """Publish batches in the registry and in Snowflake, and return their ids."""
         batches = [self.stored_batch(partition=f"2013-02-{day:02}") for day in range(1, count + 1)]
         for batch_id in batches:
             publisher(self).publish(batch_id, person(), "{}")

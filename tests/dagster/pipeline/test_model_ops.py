@@ -13,7 +13,7 @@ PARTITIONS = dg.DailyPartitionsDefinition("2013-01-01")
 
 
 class Sized(dg.Config):
-    """The config of a step."""
+    """The config of the scoring step."""
 
     size: int = 1
 
@@ -100,7 +100,7 @@ def definitions() -> dg.Definitions:
 
 
 @pytest.mark.parametrize("model", ["first", "second"])
-def test_model_runs_its_own_body_and_step_names(definitions: dg.Definitions, model: str) -> None:
+def test_each_model_runs_its_own_body_and_steps(definitions: dg.Definitions, model: str) -> None:
     """Config, resource and partition reach the body, and step names begin with the model."""
     result = definitions.resolve_job_def(model).execute_in_process(
         partition_key="2013-01-02", run_config={"ops": {f"{model}__scores": {"config": {"size": 7}}}}

@@ -272,7 +272,7 @@ def test_run_for_a_late_region_fails(replicated: ReplicatedModel, *, is_late: bo
 
 
 def test_region_gets_no_second_run_for_the_same_batch(replicated: ReplicatedModel) -> None:
-    """A running follow is not repeated; a failed one is, and a newer batch gets its own run."""
+    """A run in progress is not repeated; a failed one is, and a newer batch gets its own run."""
     replicated.publish(replicated.batch("2013-01-31"))
     (wanted,) = replicated.requests()
     run = replicated.instance.add_run(

@@ -100,7 +100,7 @@ def test_delta_history_exists_after_the_first_commit(swept: SweptModel) -> None:
 
 
 def test_removal_gives_up_on_a_busy_table(swept: SweptModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its patience the error tells how long it tried and to run the sweep again."""
+    """The error names the time spent and asks to run the sweep again."""
     batch_id = swept.batch_id()
     swept.commit(batch_id)
 

@@ -54,7 +54,7 @@ def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
 
 
 def released(small: SmallModel, count: int) -> list[str]:
-    """Publish so many batches in the registry alone."""
+    """Publish batches in the registry alone."""
     batches = [small.verified_batch(partition=f"2013-02-{day:02}") for day in range(1, count + 1)]
     for batch_id in batches:
         publisher(small).publish(batch_id, person(), "{}")

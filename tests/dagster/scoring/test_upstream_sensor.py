@@ -33,13 +33,13 @@ SUNDAYS = dg.WeeklyPartitionsDefinition("2012-12-30", end_date="2014-01-05")
 
 @dataclass
 class Waiting:
-    """A model that waits, on an instance of its own.
+    """A model that waits for upstream assets, with its own instance.
 
     Attributes:
         instance: Holds events and runs.
-        upstream: Assets of the code location itself.
-        changes: Of the model's declaration.
-        cursor: What the sensor has kept.
+        upstream: Assets in the same code location.
+        changes: Changes of the model's declaration.
+        cursor: The sensor's cursor.
     """
 
     instance: dg.DagsterInstance
@@ -232,7 +232,7 @@ def test_partition_kind_of_another_location_follows_from_keys(waiting: Waiting) 
 
 
 def test_upstream_partitions_without_time_fail_the_tick(waiting: Waiting) -> None:
-    """The error names the asset and the key instead of waiting for ever."""
+    """The error names the asset and the key; otherwise the model would wait forever."""
     waiting.materialize(ORDERS, "north")
     with pytest.raises(UpstreamPartitionsError, match=r"lake/orders .*'north' is not a partition"):
         waiting.tick("2013-02-03T00:10")

@@ -41,7 +41,7 @@ class RegisteredPackages:
     """The model packages of one model.
 
     Attributes:
-        platform: Where.
+        platform: Where the packages are registered.
         model: The model's name.
     """
 
@@ -57,7 +57,7 @@ class RegisteredPackages:
 
     @property
     def registry(self) -> RegistryTable:
-        """The registry."""
+        """Return the registry."""
         return self.platform.registry
 
     def follow(self) -> None:
@@ -102,12 +102,12 @@ class RegisteredPackages:
         said: dict[str, str] | None = None,
         **judged: Any,
     ) -> int:
-        """Leave an archive and a verdict, register the package as the pipeline does; return its version.
+        """Store an archive and a verdict, register the package as the pipeline does; return its version.
 
         Args:
             execution: The execution's id.
-            approval: The status that the package is born with; what the verdict says unless given.
-            said: Changes of what the package says of itself.
+            approval: The package's first approval status; the verdict's unless given.
+            said: Changes of the package's properties.
             judged: Changes of the verdict.
         """
         verdict = self.verdict(execution, **judged)

@@ -74,7 +74,7 @@ def _said(path: str) -> dict[str, Any]:
 
 @dataclass
 class SmallRetraining:
-    """The retraining pipeline of one model, and what its job is told.
+    """The retraining pipeline of one model with instructions for its job.
 
     Attributes:
         registered: The model's packages.
@@ -106,7 +106,7 @@ class SmallRetraining:
 
     @property
     def platform(self) -> Platform:
-        """Where."""
+        """Return the platform of the packages."""
         return self.registered.platform
 
     @property

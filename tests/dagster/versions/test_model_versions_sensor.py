@@ -33,15 +33,15 @@ pytestmark = pytest.mark.stack
 
 @dataclass
 class Daemon:
-    """A stand-in for Dagster's daemon: it keeps what a tick returns as the real one does.
+    """A stand-in for Dagster's daemon that stores a tick's results as the real one does.
 
     Attributes:
-        registered: The model.
+        registered: The model's packages.
         instance: Holds the events.
         url: The queue's address.
         models: The models that the sensor watches.
         now: The moment of the next tick.
-        cursor: What the sensor has kept.
+        cursor: The sensor's cursor.
     """
 
     registered: RegisteredPackages
@@ -58,11 +58,11 @@ class Daemon:
         is_kept: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> dg.SensorResult:
-        """Let the sensor look once.
+        """Evaluate the sensor once.
 
         Args:
             lists: Whether enough time has passed for a listing.
-            is_kept: Whether the daemon lives long enough to keep what the tick returned.
+            is_kept: Whether the daemon lives long enough to store the tick's results.
             clock: Measures the tick.
         """
         self.now += LIST_EVERY if lists else timedelta(seconds=10)
@@ -91,7 +91,7 @@ class Daemon:
         self.registered.platform.client("sqs").send_message(QueueUrl=self.url, MessageBody=json.dumps(event))
 
     def hidden(self) -> int:
-        """Return how many messages were received and not deleted."""
+        """Return how many messages were received but not deleted."""
         found = self.registered.platform.client("sqs").get_queue_attributes(
             QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
         )
@@ -238,12 +238,8 @@ def test_demotion_and_hold_by_a_person_are_shown(daemon: Daemon, registered: Reg
     assert list(daemon.tick().asset_events) == []
 
 
-def test_promotion_does_not_start_another_retraining(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """The world changes once, so a drifting new version must not start a second retraining.
-
-    Its batches wait for a person for twenty days, so they are compared with a batch of the old version.
-    Without `knows_versions` each of them counts as drift, and one retraining starts the next.
-    """
+def test_promotion_by_a_run_is_left_to_the_run(daemon: Daemon, registered: RegisteredPackages) -> None:
+    """The sensor shows it only after the run has failed."""
     registry, model = registered.registry, registered.model
     version = registered.register("exec1", approval=PENDING)
     daemon.tick()

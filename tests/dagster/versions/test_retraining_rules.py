@@ -63,21 +63,21 @@ def test_partition_counts_once() -> None:
 
 @pytest.mark.parametrize(("day", "cooled"), [(10, False), (16, False), (17, False), (18, True)])
 def test_retraining_waits_for_cool_down(day: int, cooled: bool) -> None:
-    """The declared number of partitions must lie in between; without an earlier retraining none is needed."""
+    """The declared number of partitions must lie in between, but only after an earlier retraining."""
     assert has_cooled_down(FIRST.later(day), [FIRST.later(3), FIRST.later(10)], COOL_DOWN) is cooled
     assert has_cooled_down(FIRST.later(day), [], COOL_DOWN)
 
 
 @dataclass
 class World:
-    """A model that is scored each day, checked against the live batch, and retrained when drift says so.
+    """A model that is scored daily, compared with the live batch, and retrained when it drifts.
 
     Attributes:
-        truth: What is to be predicted on a day.
+        truth: Returns the true value of a day.
         is_published: Whether a day's batch becomes live.
         champion: The version that scores.
         live: Version and predicted value of the live batch.
-        found: All that the drift check found.
+        found: All drift verdicts so far.
         retrained: The days on which a retraining was started.
     """
 
@@ -92,7 +92,7 @@ class World:
         """Simulate days; each new version predicts other values than the one before.
 
         Args:
-            days: How many.
+            days: The number of days.
             knows_versions: Whether a shift from another version's batch is known to be by design.
         """
         for day in range(days):

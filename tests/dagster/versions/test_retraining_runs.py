@@ -80,7 +80,7 @@ def test_better_candidate_is_promoted_by_one_execution(
     small: SmallRetraining, instance: dg.DagsterInstance
 ) -> None:
     """A second request of another person or cause gets the same execution and version."""
-    # A run that died started this execution.
+    # A run that died has already started the execution.
     arn = small.client.start(small.wanted().execution(small.platform.settings.deployment, 1))
     first = retrain(small, instance)
     assert first.execution_arn == arn
