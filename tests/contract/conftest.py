@@ -1,4 +1,4 @@
-"""What tests of the contract on real servers share."""
+"""Fixtures of contract tests that run on the local stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prediction_contract.naming.resource_names import Deployment
 
 @pytest.fixture
 def registry_on_dynamodb(aws_client: Callable[[str], Any]) -> Iterator[tuple[Any, str]]:
-    """A DynamoDB client, and the name of an empty registry table of the test's own."""
+    """A DynamoDB client and the name of an empty registry table."""
     client, name = aws_client("dynamodb"), f"registry-{uuid.uuid4().hex[:8]}"
     definition = registry_table(Deployment(stage="test", account_id="000000000000", region="us-east-1"))
     keys = {definition.partition_key: "HASH", definition.sort_key: "RANGE"}

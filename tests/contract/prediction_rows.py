@@ -72,7 +72,7 @@ def json_text(value: object) -> str:
     return json.dumps(value)
 
 
-def _moment(moment: datetime) -> str:
+def _iso_text(moment: datetime) -> str:
     return moment.isoformat()
 
 
@@ -86,7 +86,7 @@ ROWS = st.fixed_dictionaries(
         "probability": st.none() | DOUBLES,
         "late": st.none() | st.booleans(),
         "day": st.dates().map(str),
-        "departs": st.datetimes(timezones=st.just(UTC)).map(_moment),
+        "departs": st.datetimes(timezones=st.just(UTC)).map(_iso_text),
         "reasons": NESTED,
     },
 )

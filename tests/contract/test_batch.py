@@ -23,7 +23,7 @@ SAGEMAKER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 
 @given(MODELS, MOMENTS, MOMENTS)
 def test_batch_ids_sort_by_creation(model: str, one: datetime, other: datetime) -> None:
-    """Batch ids of different seconds sort as the seconds do."""
+    """Batch ids of different seconds sort by time."""
     first, second = sorted((one.replace(microsecond=0), other.replace(microsecond=0)))
     ids = [mint_batch_id(model, "2013-02-01", "run", moment) for moment in (first, second)]
     assert [batch_id.minted_at for batch_id in ids] == [first, second]
@@ -33,7 +33,7 @@ def test_batch_ids_sort_by_creation(model: str, one: datetime, other: datetime) 
 
 @given(MODELS, st.text(min_size=1), MOMENTS)
 def test_minting_is_deterministic_per_intent(model: str, intent: str, now: datetime) -> None:
-    """The same intent gives the same id, another intent, partition or model another."""
+    """The same intent gives the same batch id; another intent, partition or model gives another one."""
     batch_id = mint_batch_id(model, "2013-02-01", intent, now)
     assert batch_id == mint_batch_id(
         model, "2013-02-01", intent, now.astimezone(timezone(timedelta(hours=5)))
@@ -47,8 +47,8 @@ def test_minting_is_deterministic_per_intent(model: str, intent: str, now: datet
     assert BatchId(str(batch_id)) == batch_id
 
 
-def test_minting_refuses_what_nobody_could_reproduce() -> None:
-    """A naive moment and an empty intent are refused."""
+def test_minting_refuses_naive_time_and_empty_intent() -> None:
+    """A batch id is not created from a time without a zone or an empty intent."""
     with pytest.raises(InvalidNameError, match="time zone"):
         mint_batch_id("m", "2013-02-01", "run", datetime(2013, 2, 1))  # noqa: DTZ001  # the fault under test
     with pytest.raises(InvalidNameError, match="intent"):
@@ -68,8 +68,8 @@ def test_minting_refuses_what_nobody_could_reproduce() -> None:
         "\u0662\u0660130201T060000Z-0123abcd",
     ],
 )
-def test_other_texts_are_no_batch_ids(text: str) -> None:
-    """Seconds that do not exist, other digits and anything beside the form are refused."""
+def test_malformed_batch_id_is_refused(text: str) -> None:
+    """A batch id with an impossible time, other digits or extra characters is refused."""
     with pytest.raises(InvalidNameError, match="batch id"):
         BatchId(text)
 
@@ -84,7 +84,7 @@ def test_other_texts_are_no_batch_ids(text: str) -> None:
     ],
 )
 def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> None:
-    """A partition has a text, a path and a Dagster key, which leads back to it."""
+    """A partition has a text, a path and a Dagster key, which all identify it."""
     partition = Partition(text)
     assert (partition.path, partition.dagster_key) == (path, dagster_key)
     assert Partition.from_dagster_key(dagster_key) == partition
@@ -107,8 +107,8 @@ def test_partition_has_three_forms(text: str, path: str, dagster_key: str) -> No
         *("2013-13", "2013-00", "2013-2", "2013", "201302", "2013-02T05"),
     ],
 )
-def test_other_texts_are_no_partitions(text: str) -> None:
-    """Days and hours that do not exist and other spellings are refused."""
+def test_malformed_partition_is_refused(text: str) -> None:
+    """Impossible dates, hours, weeks and months and other spellings are refused."""
     with pytest.raises(InvalidNameError, match="partition"):
         Partition(text)
 
@@ -121,8 +121,8 @@ def test_partitions_sort_as_text(moments: list[datetime], kind: PartitionKind) -
 
 
 @given(INNER_MOMENTS, KINDS, st.integers(0, 2000))
-def test_partitions_follow_one_another(moment: datetime, kind: PartitionKind, steps: int) -> None:
-    """Each begins where the one before ends; so many back and forth lead to where one was."""
+def test_partitions_are_contiguous(moment: datetime, kind: PartitionKind, steps: int) -> None:
+    """Each partition begins where the previous one ends, and equal steps forward and back cancel out."""
     partition = Partition.at(moment, kind)
     assert (partition.kind, Partition(str(partition))) == (kind, partition)
     assert partition.start <= moment.astimezone(UTC) < partition.end
@@ -145,27 +145,27 @@ def test_partitions_follow_one_another(moment: datetime, kind: PartitionKind, st
         ("2013-02", -11, "2014-01"),
     ],
 )
-def test_an_earlier_partition_crosses_days_and_years(partition: str, steps: int, earlier: str) -> None:
-    """Looking back steps over midnight, the ends of months, and years of 53 weeks."""
+def test_earlier_partition_crosses_days_and_years(partition: str, steps: int, earlier: str) -> None:
+    """Earlier partitions are found across midnight, month ends and years of 53 weeks."""
     assert Partition(partition).earlier(steps) == earlier
 
 
 @pytest.mark.parametrize("first", ["0001-01-01T00", "0001-01-01", "0001-W01", "0001-01"])
-def test_no_partition_lies_before_the_calendar(first: str) -> None:
-    """Looking back stops at the first year."""
+def test_first_partition_has_no_predecessor(first: str) -> None:
+    """A step before the year 1 is refused."""
     with pytest.raises(InvalidNameError, match="no partition 1 before"):
         Partition(first).earlier(1)
 
 
 @pytest.mark.parametrize("last", ["9999-12-31T23", "9999-12-31", "9999-W52", "9999-12"])
-def test_the_last_partition_of_the_calendar_has_no_end(last: str) -> None:
-    """It is a partition, and what would follow is refused as one that is none."""
+def test_last_partition_has_no_end(last: str) -> None:
+    """The calendar's last partition is valid, but asking for its end is refused."""
     with pytest.raises(InvalidNameError, match="no partition 1 after"):
         _ = Partition(last).end
 
 
-def test_a_week_begins_on_its_monday() -> None:
-    """Weeks are those of ISO 8601."""
+def test_week_begins_on_monday() -> None:
+    """Weekly partitions follow ISO 8601."""
     assert Partition("2013-W06").start == datetime(2013, 2, 4, tzinfo=UTC)
     assert Partition("2013-W01").start == datetime(2012, 12, 31, tzinfo=UTC)
     assert Partition.at(datetime(2021, 1, 3, 23, 59, tzinfo=UTC), WEEKLY) == "2020-W53"
@@ -181,8 +181,8 @@ def test_job_names_satisfy_sagemaker(step: str, model: str, now: datetime, attem
     assert name.endswith(f"{batch_id}-{attempt}")
 
 
-def test_job_name_refuses_what_does_not_fit() -> None:
-    """A step too long, an attempt of 0 and a hostile step are refused."""
+def test_invalid_job_name_is_refused() -> None:
+    """A step that is too long or malformed and an invalid attempt number are refused."""
     batch_id = "20130201T060000Z-0123abcd"
     assert job_name("predict", "flight_delay", batch_id, 2) == f"predict-flight-delay-{batch_id}-2"
     for step, attempt in (("x" * 20, 1), ("predict", 0), ("../x", 1), ("predict", True)):
@@ -191,14 +191,14 @@ def test_job_name_refuses_what_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "A", "1a", "a-b", "../a", "a" * 42, "a\n", "a b"])
-def test_other_texts_are_no_model_names(text: str) -> None:
-    """Only lower-case names of at most 41 characters are models."""
+def test_malformed_model_name_is_refused(text: str) -> None:
+    """Only lower-case names of at most 41 characters are accepted as model names."""
     with pytest.raises(InvalidNameError):
         ModelName(text)
 
 
 @pytest.mark.parametrize("path", ["", "2013-02-01", "dt=2013-02", "month=2013-02-01", "dt=2013-02-01/hour=5"])
-def test_other_parts_of_keys_name_no_partition(path: str) -> None:
-    """A folder that somebody made by hand is told from those of partitions."""
+def test_malformed_partition_path_is_refused(path: str) -> None:
+    """A folder whose path is not that of a partition is refused."""
     with pytest.raises(InvalidNameError):
         Partition.from_path(path)

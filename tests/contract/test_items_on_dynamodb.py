@@ -1,4 +1,4 @@
-"""Rows as items of the online table, through DynamoDB's own API and back."""
+"""Tests that rows stored as items through DynamoDB's API are read back unchanged."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _WRITE_SECONDS = 60
 
 
 class OnlineTable:
-    """A table of the online table's keys, written and read by boto3's low-level client."""
+    """A table with the online table's keys, accessed with boto3's low-level client."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client = client
         self._name = name
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Write the rows as items, 25 a call, until DynamoDB has taken each."""
+        """Write the rows as items, 25 per call, until DynamoDB has accepted all."""
         deadline = time.monotonic() + _WRITE_SECONDS
         waiting = [{"PutRequest": {"Item": ITEMS.build(row, BATCH, EXPIRES_AT)}} for row in rows]
         while waiting:
@@ -55,7 +55,7 @@ class OnlineTable:
 
 @pytest.fixture(scope="module")
 def online_table(aws_client: Callable[[str], Any]) -> Iterator[OnlineTable]:
-    """An empty table."""
+    """An empty online table."""
     client, name = aws_client("dynamodb"), f"online-{uuid.uuid4().hex[:8]}"
     keys = {KEY_ATTRIBUTE: "HASH", BATCH_ATTRIBUTE: "RANGE"}
     client.create_table(
@@ -70,7 +70,7 @@ def online_table(aws_client: Callable[[str], Any]) -> Iterator[OnlineTable]:
 
 
 def assert_survives(table: OnlineTable, rows: Sequence[Row]) -> None:
-    """Write the rows and compare what is read with them, under their declared types."""
+    """Write the rows, and assert that they are read back with the same values, types and checksums."""
     table.write(rows)
     for row in rows:
         stored = ITEMS.read(table.read(row.key))
@@ -93,7 +93,7 @@ def assert_survives(table: OnlineTable, rows: Sequence[Row]) -> None:
 )
 @given(batch=st.lists(ROWS, min_size=30, max_size=60, unique_by=lambda row: row["flight"]))
 def test_every_row_survives_dynamodb(online_table: OnlineTable, batch: list[dict[str, Any]]) -> None:
-    """A few hundred rows of all types: each is read back equal, with its checksum."""
+    """Rows of all column types are read back equal, with their checksums."""
     assert_survives(online_table, [CONTRACT.accept(json_text(row).encode()) for row in batch])
 
 
@@ -111,13 +111,13 @@ def test_every_row_survives_dynamodb(online_table: OnlineTable, batch: list[dict
     ],
 )
 def test_values_at_the_limits_survive_dynamodb(online_table: OnlineTable, members: str) -> None:
-    """What the contract calls storable DynamoDB stores."""
+    """DynamoDB stores every value at the contract's limits without loss."""
     key = f"limit-{uuid.uuid4().hex}"
     assert_survives(online_table, [CONTRACT.accept(f'{{"flight":"{key}",{members}}}'.encode())])
 
 
 def test_keys_at_the_limit_survive_dynamodb(online_table: OnlineTable) -> None:
-    """2,048 bytes of key, and keys that differ by case, composition or a character that is not seen."""
+    """Keys of 2,048 bytes are stored, and similar keys, for example in another case, stay distinct."""
     keys = [
         "k" * 2048,
         "é" * 1024,
@@ -134,8 +134,8 @@ def test_keys_at_the_limit_survive_dynamodb(online_table: OnlineTable) -> None:
 
 
 @pytest.mark.parametrize("shape", ["text", "numbers", "members"])
-def test_the_largest_row_that_is_accepted_is_stored(online_table: OnlineTable, shape: str) -> None:
-    """The contract's weighing lets no item pass that DynamoDB finds too large, of whatever it is made."""
+def test_largest_accepted_row_is_stored(online_table: OnlineTable, shape: str) -> None:
+    """DynamoDB accepts the largest row that the contract accepts, whatever the row consists of."""
 
     def line(size: int) -> bytes:
         values = {

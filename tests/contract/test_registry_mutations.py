@@ -1,4 +1,4 @@
-"""No condition of the rules is there for nothing: leaving any one out breaks an invariant."""
+"""Tests that every condition of the registry's rules is needed: without it, an invariant breaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.contract.version_machine import VersionMachine
 from tests.contract.version_simulation import VersionSimulation
 
 Histories = dict[str, tuple[Step, ...]]
-# The machine of the batches, and that of the models' versions.
+# State machine, histories and simulation, for batches and for model versions.
 BATCHES = RegistryMachine, registry_histories.HISTORIES, RegistrySimulation
 VERSIONS = VersionMachine, version_histories.HISTORIES, VersionSimulation
 CONDITIONS = [
@@ -27,10 +27,10 @@ both_machines = pytest.mark.parametrize(
 
 
 def without(condition: str, machine: type[RulesMachine]) -> type[RulesMachine]:
-    """Return the machine of the same actors under rules that lack one condition."""
+    """Return a machine whose rules lack one condition."""
 
     class MutatedMachine(machine):
-        """See above."""
+        """The machine without the condition."""
 
         disabled = frozenset({condition})
 
@@ -38,10 +38,10 @@ def without(condition: str, machine: type[RulesMachine]) -> type[RulesMachine]:
 
 
 @pytest.mark.parametrize(("machine", "condition", "steps"), CONDITIONS)
-def test_leaving_a_condition_out_breaks_an_invariant(
+def test_disabling_a_condition_breaks_an_invariant(
     machine: type[RulesMachine], condition: str, steps: tuple[Step, ...]
 ) -> None:
-    """Somebody sees half a batch, a lost answer acts twice, or the like; under whole rules nobody does."""
+    """Each condition's history keeps all invariants, but breaks one if the condition is disabled."""
     replay(machine, steps)
     with pytest.raises(InvariantBrokenError):
         replay(without(condition, machine), steps)
@@ -53,7 +53,7 @@ def test_every_condition_has_a_history(
     histories: Histories,
     simulation: type[RegistrySimulation | VersionSimulation],
 ) -> None:
-    """A new condition cannot be left out of the test above, nor a history outlive its condition."""
+    """Each condition of the rules has a history, and no history outlives its condition."""
     for steps in histories.values():
         replay(machine, steps)
     assert sorted(simulation.seen_conditions) == sorted(histories)
@@ -62,12 +62,12 @@ def test_every_condition_has_a_history(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @both_machines
-def test_many_histories_break_nothing_and_know_no_other_condition(
+def test_random_histories_keep_all_invariants(
     machine: type[RulesMachine],
     histories: Histories,
     simulation: type[RegistrySimulation | VersionSimulation],
 ) -> None:
-    """Random histories under the whole rules; what they meet, the histories above meet too."""
+    """Random histories break no invariant and meet no condition without a history."""
     search(machine, 1000 if machine is RegistryMachine else 300)
     assert sorted(simulation.seen_conditions) == sorted(histories)
 
@@ -75,11 +75,11 @@ def test_many_histories_break_nothing_and_know_no_other_condition(
 @pytest.mark.drill
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("machine", "condition", "steps"), CONDITIONS)
-def test_random_histories_find_what_a_condition_prevents(
+def test_random_search_finds_each_disabled_condition(
     machine: type[RulesMachine],
     condition: str,
     steps: tuple[Step, ...],  # noqa: ARG001  # the same parameters as above
 ) -> None:
-    """The actors are able to break what each condition protects, without anybody leading them there."""
+    """A random search breaks an invariant if any one condition is disabled."""
     with pytest.raises(InvariantBrokenError):
         search(without(condition, machine), 20_000)

@@ -1,4 +1,4 @@
-"""The rendered transactions mean to DynamoDB what their conditions mean to the rules' tests."""
+"""Tests that transactions behave on DynamoDB as on the in-memory table of other tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.mark.parametrize("machine", [RegistryMachine, VersionMachine])
-def test_dynamodb_and_the_rules_agree_on_every_transaction(
+def test_dynamodb_agrees_with_in_memory_table(
     registry_on_dynamodb: tuple[Any, str], machine: type[RulesMachine]
 ) -> None:
     """Random histories give the same verdicts and records in memory and through DynamoDB's own API."""
@@ -25,7 +25,7 @@ def test_dynamodb_and_the_rules_agree_on_every_transaction(
     compared = {"applied": 0, "refused": 0}
 
     class ComparedTable(FakeRegistryTable):
-        """Applies to both, and compares what they say and what the written records then hold."""
+        """Applies each transaction to both tables, and compares verdicts and written records."""
 
         def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
             super().__init__(disabled)
@@ -51,7 +51,7 @@ def test_dynamodb_and_the_rules_agree_on_every_transaction(
             return verdict
 
     class ComparedMachine(machine):
-        """The same histories on both tables."""
+        """The machine on the compared table."""
 
         table_class = ComparedTable
 

@@ -1,4 +1,4 @@
-"""The registry table carries rules out on DynamoDB, and says which condition stood against a change."""
+"""Tests of the registry table on DynamoDB: it applies changes and names violated conditions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def registry(registry_on_dynamodb: tuple[Any, str]) -> RegistryTable:
-    """The registry in that table."""
+    """A registry in an empty DynamoDB table."""
     return RegistryTable(*registry_on_dynamodb)
 
 
@@ -36,8 +36,8 @@ def hold(registry: RegistryTable, request_id: str, *, held: bool) -> bool:
     )
 
 
-def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(registry: RegistryTable) -> None:
-    """What a rule writes is what readers get."""
+def test_registered_batch_is_read_back(registry: RegistryTable) -> None:
+    """A registered batch is read back and listed, and registering it again changes nothing."""
     facts = World().facts(FIRST, "digest-0")
 
     def register() -> Transaction:
@@ -51,8 +51,8 @@ def test_a_registered_batch_is_read_back_and_registering_again_does_nothing(regi
     assert list(registry.batches(MODEL)) == [batch]
 
 
-def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTable) -> None:
-    """DynamoDB's cancellation becomes the rule's own words."""
+def test_refused_change_names_condition_and_batch(registry: RegistryTable) -> None:
+    """A transaction that DynamoDB cancels raises the error of the rule, with the batch's name."""
     facts = World().facts(FIRST, "digest-0")
     registry.carry_out(lambda: manifest_rules.register_batch(facts, None))
     batch = registry.batch(MODEL, FIRST)
@@ -64,8 +64,8 @@ def test_a_refused_change_names_the_condition_and_the_batch(registry: RegistryTa
     assert refusal.value.condition == "claim_is_ours"
 
 
-def test_a_request_whose_answer_was_lost_does_nothing_again(registry: RegistryTable) -> None:
-    """The same request id is carried out once, also after another request has followed."""
+def test_repeated_request_is_applied_once(registry: RegistryTable) -> None:
+    """A request id is applied only once, even if it is repeated after a later request."""
     assert hold(registry, "request-1", held=True)
     assert hold(registry, "request-2", held=False)
     assert not hold(registry, "request-1", held=True)
@@ -79,16 +79,16 @@ def test_a_request_whose_answer_was_lost_does_nothing_again(registry: RegistryTa
     assert entry.reason == "incident"
 
 
-def test_colliding_requests_are_all_carried_out(registry: RegistryTable) -> None:
-    """Whoever was overtaken decides again on the new pointer."""
+def test_concurrent_requests_are_all_applied(registry: RegistryTable) -> None:
+    """Concurrent requests are decided again on the new pointer until each one is applied."""
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda number: hold(registry, f"request-{number}", held=True), range(8)))
     assert all(done)
     assert [entry.sequence for entry in registry.publications(MODEL)] == list(range(1, 9))
 
 
-def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb: tuple[Any, str]) -> None:
-    """The wait has a deadline, and its error says that repeating is safe."""
+def test_conflicting_change_stops_at_its_deadline(registry_on_dynamodb: tuple[Any, str]) -> None:
+    """A change that always conflicts stops at its deadline, and the error says that repeating is safe."""
     client, name = registry_on_dynamodb
     registry = RegistryTable(client, name, patience_seconds=0.5)
     hold(registry, "request-1", held=True)
@@ -99,7 +99,7 @@ def test_an_actor_who_is_always_overtaken_gives_up_in_time(registry_on_dynamodb:
 
 
 class ConflictedClient:
-    """A client whose reading of several records meets a write that is under way, so many times."""
+    """A client whose first reads of several records, `conflicts` times, conflict with a write."""
 
     def __init__(self, client: Any, conflicts: int) -> None:
         self._client, self._left = client, conflicts
@@ -108,7 +108,7 @@ class ConflictedClient:
         return getattr(self._client, name)
 
     def transact_get_items(self, **request: Any) -> Any:
-        """Answer as DynamoDB does beside a transaction on one of the items."""
+        """Answer like DynamoDB during a transaction on one of the items."""
         if self._left:
             self._left -= 1
             reasons = [{"Code": "TransactionConflict"}, {"Code": "None"}]
@@ -119,8 +119,8 @@ class ConflictedClient:
         return self._client.transact_get_items(**request)
 
 
-def test_a_read_during_a_write_is_retried(registry_on_dynamodb: tuple[Any, str]) -> None:
-    """DynamoDB cancels it rather than tell of half a change; the reader waits, and not for ever."""
+def test_read_during_a_write_is_retried(registry_on_dynamodb: tuple[Any, str]) -> None:
+    """A read that conflicts with a write is retried, but only until its deadline."""
     client, name = registry_on_dynamodb
     registry = RegistryTable(ConflictedClient(client, 3), name)
     assert registry.live_pointers(MODEL, home_region=HOME).home is None
@@ -129,8 +129,8 @@ def test_a_read_during_a_write_is_retried(registry_on_dynamodb: tuple[Any, str])
         stuck.live_pointers(MODEL, home_region=HOME)
 
 
-def test_live_pointers_show_regions_without_one(registry: RegistryTable) -> None:
-    """A region that never served is known and empty."""
+def test_live_pointers_include_unserved_regions(registry: RegistryTable) -> None:
+    """A region that has never served a batch is listed without a pointer."""
     hold(registry, "request-1", held=True)
     live_pointers = registry.live_pointers(MODEL, home_region=HOME, regions=["eu-west-1"])
     assert live_pointers.home is not None
@@ -147,15 +147,15 @@ def test_live_pointers_show_regions_without_one(registry: RegistryTable) -> None
     ],
 )
 def test_malformed_records_are_reported_plainly(item: dict[str, Any], words: str) -> None:
-    """Somebody wrote it by hand: commands and sensors say which member is wrong, and what to do."""
+    """The error of a malformed record names the wrong member and contains no Python terms."""
     with pytest.raises(UnreadableRecordError, match=words) as caught:
         BatchRecord.from_item(item)
     assert isinstance(caught.value, ValueError)
     assert not PYTHON.search(str(caught.value))
 
 
-def test_versions_are_promoted_and_demoted_once_each_on_dynamodb(registry: RegistryTable) -> None:
-    """Colliding demotions to one version withdraw one champion only."""
+def test_concurrent_demotions_withdraw_one_champion(registry: RegistryTable) -> None:
+    """Repeated promotions change nothing, and concurrent demotions withdraw only one champion."""
     for number in (1, 2, 3):
         found = ModelVersion(
             model=MODEL,
@@ -200,9 +200,9 @@ def test_versions_are_promoted_and_demoted_once_each_on_dynamodb(registry: Regis
             return refusal.condition
 
     with ThreadPoolExecutor(4) as pool:
-        told = sorted(pool.map(demote, ["a", "a", "b", "c"]))
-    assert told.count("demoted") == 1
-    assert set(told) <= {"demoted", "known", "version_may_score"}
+        outcomes = sorted(pool.map(demote, ["a", "a", "b", "c"]))
+    assert outcomes.count("demoted") == 1
+    assert set(outcomes) <= {"demoted", "known", "version_may_score"}
     pointer = registry.champion(MODEL)
     assert pointer is not None
     assert (pointer.version, pointer.previous_version, pointer.sequence) == (2, 3, 4)

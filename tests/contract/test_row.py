@@ -1,4 +1,4 @@
-"""Tests of the decision what a store can hold."""
+"""Tests of which rows the stores can hold."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CONTRACT = row_contract(FULL_SCHEMA)
 
 
 def line_with(**members: str) -> bytes:
-    """Return a line of the key and members given as JSON text."""
+    """Return a line with a key and these members, given as JSON text."""
     return (
         "{" + ",".join([f'"{name}":{text}' for name, text in {"flight": '"AA"', **members}.items()]) + "}"
     ).encode()
 
 
 @given(ROWS)
-def test_rows_are_accepted_with_every_value(row: dict[str, Any]) -> None:
-    """Every storable value is accepted as it is, whatever the order of members; no value means None."""
+def test_storable_rows_are_accepted(row: dict[str, Any]) -> None:
+    """Every storable value is accepted unchanged, in any order of members; an absent value is None."""
     accepted = CONTRACT.accept(json_text(row).encode() + b"\n")
     parsers = {"day": date.fromisoformat, "departs": datetime.fromisoformat}
     for name in FULL_SCHEMA.names:
@@ -43,8 +43,8 @@ def test_rows_are_accepted_with_every_value(row: dict[str, Any]) -> None:
 
 
 @given(ROWS, st.data())
-def test_checksum_sees_every_change(row: dict[str, Any], data: st.DataObject) -> None:
-    """Changing, adding or dropping one value changes the checksum; null and absent are the same."""
+def test_checksum_changes_with_each_value(row: dict[str, Any], data: st.DataObject) -> None:
+    """Changing, adding or dropping a value changes the checksum; null and absent values are equal."""
     accepted = CONTRACT.accept(json_text(row).encode())
     changed = dict(row)
     name = data.draw(st.sampled_from(["flight", "carrier", "seats", "late", "serial"]))
@@ -73,7 +73,7 @@ def test_checksum_sees_every_change(row: dict[str, Any], data: st.DataObject) ->
     ],
 )
 def test_equal_values_have_one_checksum(name: str, spellings: list[str]) -> None:
-    """Spellings that are equal under the declared type are the same row."""
+    """Spellings that are equal under the declared type have the same checksum."""
     assert len({CONTRACT.accept(line_with(**{name: spelling})).checksum for spelling in spellings}) == 1
 
 
@@ -150,7 +150,7 @@ def test_composed_and_decomposed_keys_are_two_entities() -> None:
     ],
 )
 def test_refusals_have_stable_reasons(line: bytes, reason: str, at_fault: str | None) -> None:
-    """What a store cannot hold is refused with the reason that the quarantine counts by."""
+    """A row that a store cannot hold is refused with the reason that the quarantine counts by."""
     with pytest.raises(InvalidRowError) as refusal:
         CONTRACT.accept(line)
     assert (refusal.value.reason, refusal.value.column) == (reason, at_fault)
@@ -170,20 +170,20 @@ def test_refusals_have_stable_reasons(line: bytes, reason: str, at_fault: str | 
         json.dumps({"flight": "é" * 1024}).encode(),
     ],
 )
-def test_the_limits_themselves_are_accepted(line: bytes) -> None:
-    """A value at a store's limit is still a row."""
+def test_values_at_the_limits_are_accepted(line: bytes) -> None:
+    """A value exactly at a store's limit is accepted."""
     assert CONTRACT.accept(line).key
 
 
 def test_item_limit_counts_names_and_own_attributes() -> None:
-    """The 400 KB include the names and the attributes that the platform adds."""
+    """The 400 KB limit includes attribute names and the attributes that the platform adds."""
     assert CONTRACT.accept(line_with(carrier=f'"{"x" * 409_450}"'))
     with pytest.raises(InvalidRowError, match="bytes"):
         CONTRACT.accept(line_with(carrier=f'"{"x" * 409_590}"'))
 
 
 def test_required_columns_need_a_value() -> None:
-    """A column that is not nullable refuses null and absence."""
+    """A row without a value for a required column is refused."""
     contract = RowContract(
         PredictionSchema((column("id", "string", nullable=False), column("n", "long", nullable=False)), "id")
     )
@@ -193,8 +193,8 @@ def test_required_columns_need_a_value() -> None:
         assert (refusal.value.reason, refusal.value.column) == ("null_not_allowed", "n")
 
 
-def test_an_empty_whole_part_fits_a_decimal_of_fractions_only() -> None:
-    """`decimal(2,2)` holds 0.25 and not 1."""
+def test_decimal_of_fraction_digits_only_holds_less_than_one() -> None:
+    """A `decimal(2,2)` column accepts 0.25 and refuses 1."""
     contract = RowContract(
         PredictionSchema((column("id", "string", nullable=False), column("n", "decimal(2,2)")), "id")
     )
@@ -204,7 +204,7 @@ def test_an_empty_whole_part_fits_a_decimal_of_fractions_only() -> None:
 
 
 def test_timestamps_become_utc() -> None:
-    """An offset is resolved; the value is an aware UTC moment."""
+    """A timestamp with an offset is converted to UTC."""
     row = CONTRACT.accept(line_with(departs='"2013-02-01T00:30:00.5-05:00"'))
     assert row.values["departs"] == datetime(2013, 2, 1, 5, 30, 0, 500_000, tzinfo=UTC)
     assert b'"departs":"2013-02-01T05:30:00.500000Z"' in row.canonical
@@ -212,7 +212,7 @@ def test_timestamps_become_utc() -> None:
 
 @given(st.binary())
 def test_any_bytes_are_accepted_or_refused_with_a_known_reason(line: bytes) -> None:
-    """No input escapes as another exception."""
+    """Any bytes are accepted or refused with a known reason; no other exception is raised."""
     reason = None
     try:
         CONTRACT.accept(line)
@@ -222,7 +222,7 @@ def test_any_bytes_are_accepted_or_refused_with_a_known_reason(line: bytes) -> N
 
 
 @given(KEYS)
-def test_refused_lines_have_a_checksum_without_their_ending(text: str) -> None:
-    """The checksum of a refused line is that of its bytes, however the line ends."""
+def test_refused_checksum_ignores_the_line_ending(text: str) -> None:
+    """The checksum of a refused line does not depend on its line ending."""
     line = b"x" + text.encode().rstrip(b"\r\n")
     assert refused_checksum(line) == refused_checksum(line + b"\n") == refused_checksum(line + b"\r\n")

@@ -1,4 +1,4 @@
-"""Tests of what a publication tells the API."""
+"""Tests of the serving record, which a publication keeps for the API."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ URL = "https://api.weather.example/v1/stations/{origin}/observations?time={hour}
 
 
 def weather(url: str = URL, **changes: Any) -> Enrichment:
-    """Return an enrichment, changed."""
+    """Return an enrichment with these changes."""
     members: dict[str, Any] = {"name": "weather", "fields": ("temp",), **changes}
     return Enrichment(url=url, **members)
 
 
 def serving(*enrichments: Enrichment, **changes: Any) -> ServingRecord:
-    """Return a serving record, changed."""
+    """Return a serving record with these changes."""
     members: dict[str, Any] = {"schema": SCHEMA, "model_version": "7", "row_count": 3, "checksum": "5"}
     return ServingRecord(**{**members, "enrichments": enrichments, **changes})
 
 
-def test_the_largest_publication_fits_an_item() -> None:
-    """The largest schema, and as many enrichments as there may be, leave room for the rest of the entry."""
+def test_largest_publication_fits_an_item() -> None:
+    """The largest schema and enrichments leave room for the rest of a publication's item."""
     columns = [
         {"name": "k" * 63, "type": "string", "nullable": False},
         *(
@@ -80,8 +80,8 @@ def test_the_largest_publication_fits_an_item() -> None:
     assert LARGEST_SCHEMA_BYTES + len(own) + 4 * LONGEST_REASON < MAX_ITEM_BYTES - 10_000
 
 
-def test_serving_survives_its_json() -> None:
-    """What the publisher writes the API reads, members of a later version left out."""
+def test_serving_record_round_trip() -> None:
+    """The API reads the record that the publisher wrote, and ignores members of a later version."""
     written = serving(weather(required=True, cache_seconds=0), weather(name="fares", timeout_milliseconds=1))
     assert ServingRecord.from_json(written.to_json()) == written
     assert "model_package_version" not in json.loads(written.to_json())
@@ -121,16 +121,16 @@ def test_serving_survives_its_json() -> None:
     ],
     ids=str,
 )
-def test_other_documents_are_refused(change: dict[str, Any]) -> None:
-    """A record of another version, form or sense is no serving record."""
+def test_invalid_serving_record_is_refused(change: dict[str, Any]) -> None:
+    """A record of another version or with an invalid member is refused."""
     document = {**json.loads(serving(weather()).to_json()), **change}
     with pytest.raises(InvalidServingError):
         ServingRecord.from_json(json.dumps(document))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a":1,"a":2}', "NaN", "\ud800"])
-def test_what_is_no_json_object_is_refused(text: str) -> None:
-    """Broken text raises the one error."""
+def test_text_without_json_object_is_refused(text: str) -> None:
+    """Text that is not a valid JSON object raises `InvalidServingError`."""
     with pytest.raises(InvalidServingError):
         ServingRecord.from_json(text)
 
@@ -159,15 +159,15 @@ def test_what_is_no_json_object_is_refused(text: str) -> None:
         "https://api.example/" + "x" * 2000,
     ],
 )
-def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
-    """Placeholders stand after the host only; no user, fragment, space or control character."""
+def test_unsafe_url_is_refused(url: str) -> None:
+    """A URL that is malformed, or could lead to another host, is refused."""
     with pytest.raises(InvalidServingError):
         weather(url)
 
 
 @pytest.mark.parametrize("column", ["probability", "reasons", "unknown", "row_checksum"])
-def test_urls_take_columns_that_have_one_spelling(column: str) -> None:
-    """No column that is not there, no double, nothing nested."""
+def test_unsuitable_url_column_is_refused(column: str) -> None:
+    """A URL cannot contain the value of an unknown, floating-point or JSON column."""
     with pytest.raises(InvalidServingError, match=column):
         serving(weather(f"https://api.example/{{{column}}}"))
 
@@ -187,14 +187,14 @@ def test_urls_take_columns_that_have_one_spelling(column: str) -> None:
     ],
     ids=str,
 )
-def test_declarations_out_of_range_are_refused(change: dict[str, Any]) -> None:
-    """Each member has its form and bounds."""
+def test_invalid_enrichment_is_refused(change: dict[str, Any]) -> None:
+    """An enrichment with an invalid name, field, timeout or cache time is refused."""
     with pytest.raises(InvalidServingError):
         weather(**change)
 
 
-def test_a_url_is_filled_with_the_row_s_own_spelling() -> None:
-    """Texts, moments, days, integers and booleans; the key by either name."""
+def test_url_is_filled_with_row_values() -> None:
+    """A URL is filled with the percent-encoded key, strings, times, dates, integers and booleans."""
     template = "http://127.0.0.1:80/{entity_id}/{flight}/{origin}?h={hour}&d={day}&s={seats}&l={late}"
     line = (
         '{"flight":"Zü/1?&","origin":"a b","hour":"2013-02-01T05:00:00-05:00","day":"2013-02-01",'
@@ -225,8 +225,8 @@ def test_a_url_is_filled_with_the_row_s_own_spelling() -> None:
         "%252E%252e%252fprivate",
     ],
 )
-def test_a_row_that_cannot_fill_the_url_has_none(origin: str | None) -> None:
-    """No value, and values that a server would take for another path."""
+def test_unsafe_value_yields_no_url(origin: str | None) -> None:
+    """A missing value, or one that a server could read as another path, yields no URL."""
     row = row_contract(SCHEMA).accept(
         json.dumps({"flight": "A", "origin": origin, "hour": "2013-02-01T05:00:00Z"}).encode()
     )
@@ -240,10 +240,10 @@ STEPS = st.lists(
 
 
 @given(VALUES | STEPS)
-def test_no_value_changes_where_a_url_leads(value: str) -> None:
-    """Whatever a value holds, scheme, host, path depth and query stay those of the template.
+def test_value_cannot_change_url_target(value: str) -> None:
+    """No value changes the scheme, host, path depth or query of a URL.
 
-    So they do for servers that decode the path before they resolve its dot segments, once or again.
+    This also holds for servers that decode the path once or twice before they resolve its dot segments.
     """
     row_text = json.dumps({"flight": "A", "origin": value, "hour": "2013-02-01T05:00:00Z"})
     row = row_contract(SCHEMA).accept(row_text.encode())
@@ -264,8 +264,8 @@ def test_no_value_changes_where_a_url_leads(value: str) -> None:
     assert url.isprintable()
 
 
-def test_an_enrichment_knows_its_origin() -> None:
-    """Scheme, host and port, by which a deployment allows it."""
+def test_origin_is_scheme_host_and_port() -> None:
+    """An enrichment's origin, by which a deployment allows it, is its scheme, host and port."""
     assert weather().origin == "https://api.weather.example"
     assert weather("http://[::1]:8080/x").origin == "http://[::1]:8080"
     assert weather().placeholders == ("origin", "hour")

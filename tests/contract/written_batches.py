@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Lake:
-    """The model's Delta table in a bucket of its own, written as the scoring job writes it."""
+    """A model's Delta table in a bucket, written like the scoring job writes it."""
 
     def __init__(
         self, bucket: str, model: str, options: Mapping[str, str], schema: PredictionSchema = FULL_SCHEMA
@@ -36,7 +36,7 @@ class Lake:
         self._options = dict(options)
 
     def write(self, batch_id: str, values: Sequence[Mapping[str, Any]]) -> Batch:
-        """Commit a batch of rows with their checksums, and return what its manifest and its loader know."""
+        """Commit a batch of rows with their checksums, and return its lines and files."""
         contract = row_contract(self.schema)
         lines = [prediction_line(contract, row) for row in values]
         columns = arrow_columns(self.schema)
@@ -58,7 +58,7 @@ class Lake:
         return Batch(batch_id, lines, sorted(set(self._files()) - before))
 
     def check(self) -> None:
-        """Let the contract judge the table, as every loader does."""
+        """Check the table against the contract, like every loader."""
         table = DeltaTable(self._uri, storage_options=self._options)
         check_delta_table(
             self.schema,
@@ -77,7 +77,7 @@ class Lake:
 
 
 class Batch(NamedTuple):
-    """A batch as it was written, and its rows as its cleaning leaves them; None if nothing is cleaned."""
+    """A written batch; `cleaned` are its rows after cleaning, or None without cleaning."""
 
     batch_id: str
     lines: list[PredictionLine]
@@ -86,7 +86,7 @@ class Batch(NamedTuple):
 
     @property
     def accepted(self) -> list[Row]:
-        """The rows that a store can hold, but those of a doubled key."""
+        """The rows that a store can hold, without those of duplicate keys."""
         written = [line.row for line in self.lines if line.row is not None]
         rows = written if self.cleaned is None else self.cleaned
         keys = Counter(row.key for row in rows)
@@ -100,7 +100,7 @@ class Batch(NamedTuple):
 
 
 def _stored(schema: PredictionSchema, name: str, line: PredictionLine, batch_id: str) -> Any:
-    """Return a line's value in a Delta column; one that the column cannot hold is none."""
+    """Return a line's value in a Delta column, or None if the column cannot hold it."""
     if name == "batch_id":
         return batch_id
     if name == "row_checksum":
