@@ -50,8 +50,8 @@ def test_canonical_form_is_lossless_and_stable(value: Any) -> None:
 
 
 @given(VALUES, VALUES)
-def test_canonical_form_tells_values_apart(one: Any, other: Any) -> None:
-    """Two values have one canonical form only if JSON gives them the same text."""
+def test_canonical_form_distinguishes_values(one: Any, other: Any) -> None:
+    """Different values have different canonical forms, and values with equal JSON text have the same one."""
     spelled = [json.dumps(value, sort_keys=True, default=number_text) for value in (one, other)]
     if one != other:
         assert canonical_json(one) != canonical_json(other)
@@ -99,14 +99,14 @@ def test_equal_numbers_have_one_spelling(spellings: list[str], canonical: str) -
     ],
 )
 def test_refusals_have_stable_reasons(document: bytes, reason: str) -> None:
-    """What cannot be held without loss is refused with its reason."""
+    """A document that cannot be parsed without loss is refused with its reason."""
     with pytest.raises(InvalidJsonError) as refusal:
         parse_json(document)
     assert refusal.value.reason == reason
 
 
 def test_floats_and_half_surrogates_have_no_canonical_form() -> None:
-    """A binary float is a programming error, half a surrogate pair a fault of the document."""
+    """A float raises a `TypeError`, and half a surrogate pair is refused as invalid JSON."""
     with pytest.raises(TypeError, match="float"):
         canonical_json([1.5])  # type: ignore[list-item]  # the fault under test
     with pytest.raises(InvalidJsonError):
@@ -133,7 +133,7 @@ def test_floats_and_half_surrogates_have_no_canonical_form() -> None:
     ],
 )
 def test_json_fault_messages_are_plain(document: bytes, words: str) -> None:
-    """Where it is, and what the file is if it is no JSON at all: nobody has to know the parser."""
+    """An error says where the fault is, or what the file is instead of JSON, without Python terms."""
     with pytest.raises(InvalidJsonError) as caught:
         parse_json(document)
     assert words in caught.value.what
@@ -141,7 +141,7 @@ def test_json_fault_messages_are_plain(document: bytes, words: str) -> None:
 
 
 def test_refused_numbers_are_located_at_any_depth() -> None:
-    """Looking for it needs no more room than parsing did."""
+    """The error names the place of an invalid number even in a deeply nested document."""
     deep = b'{"a": [' * 200 + b"NaN" + b"]}" * 200
     with pytest.raises(InvalidJsonError, match=r"^a\[0\]\.a\[0\]"):
         parse_json(deep)

@@ -1,4 +1,4 @@
-"""Reading rows by a pattern changes nothing but the speed."""
+"""Tests that the fast pattern and the parser read the same rows from lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from prediction_contract.stores.online_item_text import OnlineItemTexts
 from tests.contract.prediction_rows import FULL_SCHEMA, ROWS, column, json_text
 
 BATCH = "20130201T060000Z-0123abcd"
-# A column of nested values keeps the pattern away.
+# The pattern is not used for schemas with a column of nested values.
 FLAT = PredictionSchema(tuple(one for one in FULL_SCHEMA.columns if one.name != "reasons"), FULL_SCHEMA.key)
 CONTRACT = RowContract(FLAT)
 STRICT = RowContract(replace(FLAT, columns=tuple(replace(one, nullable=False) for one in FLAT.columns)))
 FLAT_ROWS = ROWS.map(lambda row: {name: row[name] for name in row if name != "reasons"})
 
-# Texts that look like a column's values and may be none.
+# Texts that resemble a column's values but may be invalid.
 _SPELLINGS = st.one_of(
     st.sampled_from(
         [
@@ -60,7 +60,7 @@ _SEPARATORS = st.sampled_from([",", ", ", ", ,", ",,", " ,", ""])
 
 @st.composite
 def written_lines(draw: st.DrawFn) -> bytes:
-    """Return lines that are nearly, or wholly, as a writer spells them."""
+    """Draw lines that match, or nearly match, the spelling of a writer."""
     names = [name for name in sorted(FLAT.names) if name == "flight" or draw(st.booleans())]
     spelled = {
         name: draw(_SPELLINGS) if name != "flight" or draw(st.booleans()) else '"AA"' for name in names
@@ -79,7 +79,7 @@ def written_lines(draw: st.DrawFn) -> bytes:
 
 
 def outcome(read: Any, line: bytes) -> Any:
-    """Return all that a reader says of a line."""
+    """Return all parts of the row that a reader returns, or the reason of its refusal."""
     try:
         row = read(line)
     except InvalidRowError as error:
@@ -90,19 +90,19 @@ def outcome(read: Any, line: bytes) -> Any:
 @given(written_lines())
 @pytest.mark.parametrize("contract", [CONTRACT, STRICT], ids=["nullable", "required"])
 def test_pattern_and_parser_agree(contract: RowContract, line: bytes) -> None:
-    """Whatever a line holds: the same row, or the same reason to refuse it."""
+    """Pattern and parser return the same row, or the same reason for refusal, for any line."""
     assert outcome(contract.accept, line) == outcome(contract._parsed, line)
 
 
 @given(FLAT_ROWS)
-def test_our_writers_rows_are_parsed_alike(row: dict[str, Any]) -> None:
-    """Every storable value, with the checksum that the writer states: the same row in all its parts."""
+def test_written_rows_are_read_alike(row: dict[str, Any]) -> None:
+    """Pattern and parser return the same row for every line of the writer."""
     line = prediction_line(CONTRACT, json.loads(json_text(row), parse_float=float) | row).content
     assert outcome(CONTRACT.accept, line) == outcome(CONTRACT._parsed, line)
 
 
-def test_a_written_line_matches_the_pattern() -> None:
-    """The usual line does go the fast way, with values missing too."""
+def test_written_line_matches_the_pattern() -> None:
+    """A usual line is read by the fast pattern, even if values are missing."""
     values = {"flight": "AA é", "seats": 7, "fare": 1.5, "probability": 0.125, "late": True, "day": None}
     line = prediction_line(CONTRACT, dict.fromkeys(FLAT.names) | values).content
     assert CONTRACT._canonical_lines.read(line) is not None
@@ -110,8 +110,8 @@ def test_a_written_line_matches_the_pattern() -> None:
 
 
 @given(FLAT_ROWS)
-def test_lines_in_the_schemas_order_are_the_same_rows(row: dict[str, Any]) -> None:
-    """Batches of earlier versions are written so, with nulls and values as they came."""
+def test_lines_in_schema_order_give_the_same_rows(row: dict[str, Any]) -> None:
+    """Lines of earlier versions, in schema order and with nulls, give the same rows."""
     written = f"{json_text(dict.fromkeys(FLAT.names) | row)[:-1]},"
     now = RowContract(FLAT).accept(json_text(row).encode())
     earlier = f'{written}"row_checksum":{now.checksum}}}'.encode()
@@ -119,8 +119,8 @@ def test_lines_in_the_schemas_order_are_the_same_rows(row: dict[str, Any]) -> No
     assert outcome(CONTRACT.accept, earlier) == outcome(lambda _: now, b"")
 
 
-def test_a_written_line_is_the_rows_canonical_text_and_its_checksum() -> None:
-    """Whatever order and spelling the values came in, there is one line of a row."""
+def test_written_line_is_canonical_text_and_checksum() -> None:
+    """A row has one written line, whatever the order and spelling of its values."""
     values = {"seats": 7, "flight": "AA", "fare": Decimal("1.50"), "departs": None, "probability": -0.0}
     line = prediction_line(CONTRACT, values)
     assert line.row is not None
@@ -130,8 +130,8 @@ def test_a_written_line_is_the_rows_canonical_text_and_its_checksum() -> None:
 
 
 @given(ROWS)
-def test_an_item_is_written_as_it_is_built(row: dict[str, Any]) -> None:
-    """The text of an item is that of the item: nested, absent and empty values, and every number's digits."""
+def test_item_text_matches_the_built_item(row: dict[str, Any]) -> None:
+    """An item's text equals the built item, with nested, absent and empty values and all digits."""
     for schema, values in (
         (FULL_SCHEMA, row),
         (FLAT, {name: row[name] for name in row if name != "reasons"}),
@@ -141,8 +141,8 @@ def test_an_item_is_written_as_it_is_built(row: dict[str, Any]) -> None:
         assert json.loads(text) == OnlineItems(schema).build(accepted, BATCH, 1_900_000_000)
 
 
-def test_names_and_values_with_percent_signs_stay_as_they_are() -> None:
-    """What looks like a placeholder is none."""
+def test_percent_signs_in_values_are_kept() -> None:
+    """Percent signs in values are not treated as placeholders."""
     contract = RowContract(
         PredictionSchema((column("id", "string", nullable=False), column("n", "string")), "id")
     )

@@ -26,7 +26,7 @@ ITEMS = OnlineItems(FULL_SCHEMA)
 
 
 def as_dynamodb_returns(attribute: dict[str, Any]) -> dict[str, Any]:
-    """Return an attribute with its numbers respelled as DynamoDB does: plain digits, no zeros at the end."""
+    """Return an attribute with numbers as DynamoDB spells them: plain digits without trailing zeros."""
     ((kind, value),) = attribute.items()
     if kind == "N":
         text = format(Decimal(value), "f")
@@ -39,8 +39,8 @@ def as_dynamodb_returns(attribute: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(ROWS)
-def test_row_survives_the_item_and_the_answer(row: dict[str, Any]) -> None:
-    """JSON, row, item, row, JSON: every value comes back equal, and the checksum with it."""
+def test_row_survives_item_and_answer(row: dict[str, Any]) -> None:
+    """A row that is stored as an item and rendered as JSON keeps all values and its checksum."""
     accepted = CONTRACT.accept(json_text(row).encode())
     item = ITEMS.build(accepted, BATCH, 1_700_000_000)
     stored = ITEMS.read({name: as_dynamodb_returns(json.loads(json.dumps(item[name]))) for name in item})
@@ -56,7 +56,7 @@ def test_row_survives_the_item_and_the_answer(row: dict[str, Any]) -> None:
 
 
 @given(ROWS)
-def test_items_are_what_boto3_reads(row: dict[str, Any]) -> None:
+def test_boto3_reads_the_same_values(row: dict[str, Any]) -> None:
     """AWS's own deserialiser reads the same numbers and texts from an item."""
     accepted = CONTRACT.accept(json_text(row).encode())
     item = ITEMS.build(accepted, BATCH, 1)
@@ -67,8 +67,8 @@ def test_items_are_what_boto3_reads(row: dict[str, Any]) -> None:
         assert read.get(name) == accepted.values[name]
 
 
-def test_numbers_keep_every_digit_on_the_way() -> None:
-    """Integers beyond 2^53, 38 digits and doubles come back to the last digit; nothing is rounded."""
+def test_numbers_keep_every_digit() -> None:
+    """Large integers, decimals and doubles are stored and rendered without rounding."""
     line = (
         '{"flight":"A","seats":9007199254740993,"serial":99999999999999999999999999999999999999,'
         '"fare":1.50,"probability":0.1,"reasons":{"deep":[12345678901234567890.1234567890,null]}}'
@@ -82,15 +82,15 @@ def test_numbers_keep_every_digit_on_the_way() -> None:
     )
 
 
-def test_altered_value_is_seen() -> None:
-    """A value that changed in the store does not have its checksum any more."""
+def test_altered_value_is_detected() -> None:
+    """An item whose value changed in the store no longer matches its checksum."""
     item = ITEMS.build(CONTRACT.accept(b'{"flight":"A","seats":5}'), BATCH, 1)
     item["seats"] = {"N": "6"}
     assert not ITEMS.read(item).is_intact
 
 
-def test_foreign_attributes_are_left_out() -> None:
-    """What replication or a later version adds to an item does not disturb a reader."""
+def test_unknown_attributes_are_ignored() -> None:
+    """Attributes that replication adds, and nulls, do not change the row that is read."""
     row = CONTRACT.accept(b'{"flight":"A","seats":5}')
     item = ITEMS.build(row, BATCH, 1) | {"aws:rep:updatetime": {"N": "1"}, "carrier": {"NULL": True}}
     assert ITEMS.read(item).row == row
@@ -110,14 +110,14 @@ def test_foreign_attributes_are_left_out() -> None:
     ],
 )
 def test_damaged_items_are_refused(change: dict[str, dict[str, Any] | None]) -> None:
-    """An item that the platform did not write raises, and the error says what to do."""
+    """A damaged item is refused, and the error says to load the batch again."""
     item: dict[str, Any] = ITEMS.build(CONTRACT.accept(b'{"flight":"A","seats":5}'), BATCH, 1) | change
     with pytest.raises(DamagedItemError, match="load the batch again"):
         ITEMS.read({name: value for name, value in item.items() if value is not None})
 
 
 def test_written_lines_are_accepted_with_their_checksum() -> None:
-    """A line of Python values is the row of these values, and states its checksum."""
+    """A line written from Python values is accepted as the same row, and states its checksum."""
     values = {
         "flight": "Zürich-1",
         "seats": 2**53 + 1,
@@ -150,7 +150,7 @@ def test_written_lines_are_accepted_with_their_checksum() -> None:
     ],
 )
 def test_unstorable_values_are_written_for_the_quarantine(value: object, reason: str) -> None:
-    """A value no store can hold is written as it is; producer and loader give the line one checksum."""
+    """A value that no store can hold is still written, with one checksum for producer and loader."""
     line = prediction_line(CONTRACT, {"flight": "A", "probability": value})
     assert (line.refusal, line.row) == (reason, None)
     assert line.checksum == refused_checksum(line.content)
@@ -158,14 +158,14 @@ def test_unstorable_values_are_written_for_the_quarantine(value: object, reason:
 
 
 @pytest.mark.parametrize("stated", [None, CONTRACT.accept(b'{"flight":"A"}').checksum])
-def test_a_checksum_among_the_values_is_not_written_twice(stated: int | None) -> None:
-    """A row that was read from a batch and is written again stays one that its loader accepts."""
+def test_given_checksum_is_not_written_twice(stated: int | None) -> None:
+    """A row that was read from a batch with its checksum can be written again and is accepted."""
     line = prediction_line(CONTRACT, {"flight": "A", "row_checksum": stated})
     assert CONTRACT.accept(line.content) == line.row
 
 
 @pytest.mark.parametrize("value", [{"A"}, np.longdouble(1)])
-def test_values_without_json_are_a_programming_error(value: object) -> None:
-    """A set has no JSON form, and a number wider than a double none without loss."""
+def test_value_without_json_form_is_refused(value: object) -> None:
+    """A value that JSON cannot express without loss raises an error that names the column."""
     with pytest.raises(TypeError, match=r"^column flight holds a \w+, which JSON cannot express$"):
         prediction_line(CONTRACT, {"flight": value})

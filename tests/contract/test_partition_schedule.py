@@ -33,8 +33,8 @@ KINDS = st.sampled_from(list(PARTITION_KINDS.values()))
         ("ended:2013-01-01", "2013-02-03T00:30:00+01:00", "2013-02-01"),
     ],
 )
-def test_the_newest_partition_is_due(schedule: str, moment: str, due: str) -> None:
-    """It is the one that ended last before the tick, or the one that the tick lies in, in UTC."""
+def test_newest_partition_is_due(schedule: str, moment: str, due: str) -> None:
+    """The last partition that ended before the tick, or the one that contains it, is due in UTC."""
     assert PartitionSchedule.parse(schedule).due_partition(datetime.fromisoformat(moment)) == due
 
 
@@ -44,10 +44,10 @@ def test_the_newest_partition_is_due(schedule: str, moment: str, due: str) -> No
     st.integers(-14, 14),
     KINDS,
 )
-def test_a_due_partition_has_begun_and_is_the_last(
+def test_due_partition_is_newest_in_any_time_zone(
     due: str, seconds: int, offset: int, kind: PartitionKind
 ) -> None:
-    """Whatever the zone, what is due lies at the tick or ends there at the latest, and none lies between."""
+    """In any time zone, the due partition contains the tick or is the one directly before it."""
     moment = datetime(2013, 1, 2, tzinfo=timezone(timedelta(hours=offset))) + timedelta(seconds=seconds)
     found = PartitionSchedule(due, Partition(kind.example)).due_partition(moment)
     lies_in = found.later(1) if due == "ended" else found
@@ -55,10 +55,8 @@ def test_a_due_partition_has_begun_and_is_the_last(
 
 
 @given(st.sampled_from(DUE_PARTITIONS), st.datetimes(), st.none() | st.integers(1, 900), KINDS)
-def test_a_schedule_survives_as_text(
-    due: str, moment: datetime, width: int | None, kind: PartitionKind
-) -> None:
-    """One job argument holds it whole."""
+def test_schedule_round_trip(due: str, moment: datetime, width: int | None, kind: PartitionKind) -> None:
+    """A schedule survives as the text of one job argument."""
     first = Partition.at(moment.replace(tzinfo=UTC), kind)
     end = None
     if width is not None:
@@ -70,8 +68,8 @@ def test_a_schedule_survives_as_text(
     assert PartitionSchedule.parse(str(schedule)) == schedule
 
 
-def test_partitions_end_where_they_are_declared_to() -> None:
-    """The end itself is none, and an hour is none of days."""
+def test_schedule_ends_at_its_declared_end() -> None:
+    """A schedule excludes its declared end and partitions of other kinds."""
     schedule = PartitionSchedule.parse("ended:2013-01-01:2014-01-01")
     found = [
         schedule.has(Partition(text))
@@ -95,14 +93,14 @@ def test_partitions_end_where_they_are_declared_to() -> None:
         "ended:2013-W01:2014-01",
     ],
 )
-def test_what_is_no_schedule_is_refused(text: str) -> None:
-    """An unknown word, or an end that is none, would score another partition."""
+def test_invalid_schedule_is_refused(text: str) -> None:
+    """A schedule with an unknown word or an invalid end is refused."""
     with pytest.raises(InvalidNameError):
         PartitionSchedule.parse(text)
 
 
-def test_a_tick_without_a_zone_is_refused() -> None:
-    """Nobody could know which day it lies in."""
+def test_tick_without_time_zone_is_refused() -> None:
+    """A tick without a time zone is refused, because its day would be ambiguous."""
     naive = datetime(2013, 2, 3)  # noqa: DTZ001  # what the test is about
     with pytest.raises(InvalidNameError, match="without a time zone"):
         PartitionSchedule("ended", Partition("2013-01-01")).due_partition(naive)

@@ -1,4 +1,4 @@
-"""Tests of the documents of a retraining: inputs, plan and verdict come back as they were written."""
+"""Tests of a retraining's documents: inputs, plan and verdict survive writing and parsing."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ VERDICT = Verdict(
 )
 
 
-def test_how_candidates_are_judged_travels_to_the_jobs() -> None:
-    """The document of a model without retraining keeps the key that it had before there was any."""
+def test_model_inputs_round_trip() -> None:
+    """A model's inputs reach its jobs, and those of a model without retraining omit the judging rules."""
     plain = ModelInputs(model="churn", functions="acme.defs.churn")
     assert "judging" not in json.loads(plain.to_document()[1])
     assert ModelInputs.parse(plain.to_document()[1]) == plain
@@ -91,8 +91,8 @@ def test_how_candidates_are_judged_travels_to_the_jobs() -> None:
         ModelInputs.parse(content.replace(b'"margin"', b'"margins"'))
 
 
-def test_a_plan_comes_back_as_it_was_written() -> None:
-    """A pipeline's condition reads whether there is work; an execution that came second has none."""
+def test_plan_round_trip() -> None:
+    """A plan survives writing and parsing, and only the execution that claimed it may proceed."""
     assert RetrainingPlan.parse(PLAN.to_bytes()) == PLAN
     assert json.loads(PLAN.to_bytes())["proceed"] == 1
     second = PLAN.to_bytes().replace(b'"claimed_by": "abc123"', b'"claimed_by": "first"')
@@ -101,8 +101,8 @@ def test_a_plan_comes_back_as_it_was_written() -> None:
         RetrainingPlan.parse(b"[]")
 
 
-def test_a_verdict_comes_back_as_it_was_written() -> None:
-    """Its flags are numbers, because a pipeline's conditions compare numbers."""
+def test_verdict_round_trip() -> None:
+    """A verdict survives writing and parsing, with its flags as numbers that a pipeline can compare."""
     assert Verdict.parse(VERDICT.to_bytes()) == VERDICT
     flags = {"is_new", "better", "worse_slices", "needs_person"}
     assert {type(json.loads(VERDICT.to_bytes())[name]) for name in flags} == {int}

@@ -17,8 +17,8 @@ BATCH = "20130203T060000Z-0123abcd"
 HOUR = "2013-02-01T05"
 
 
-def test_keys_are_those_of_the_design() -> None:
-    """Every key and prefix is spelled as the layout says."""
+def test_keys_match_the_layout() -> None:
+    """Every key and prefix is spelled as the documented layout prescribes."""
     json_prefix = f"predictions/m/json/dt=2013-02-01/hour=05/batch={BATCH}/"
     assert s3_layout.features_prefix("m", "2013-02-01", "r-1") == "features/m/dt=2013-02-01/run=r-1/"
     assert s3_layout.json_partition_prefix("m", HOUR) == "predictions/m/json/dt=2013-02-01/hour=05/"
@@ -42,8 +42,8 @@ def test_keys_are_those_of_the_design() -> None:
     assert s3_layout.quarantine_key("m", BATCH, 3, 0).endswith("/attempt=3/part-00000.jsonl.gz")
 
 
-def test_done_key_is_taken_apart() -> None:
-    """A done key gives back its date, model and batch."""
+def test_done_key_is_parsed() -> None:
+    """A done key is parsed into its date, model and batch."""
     assert s3_layout.parse_done_key(s3_layout.done_key("m", BATCH)) == ("2013-02-03", "m", BATCH)
 
 
@@ -58,8 +58,8 @@ def test_done_key_is_taken_apart() -> None:
         "done/2013-02-03/m/",
     ],
 )
-def test_other_keys_are_no_done_keys(key: str) -> None:
-    """A wrong date, a hostile model and anything beside the form are refused."""
+def test_malformed_done_key_is_refused(key: str) -> None:
+    """A done key with a wrong date, an invalid model or extra characters is refused."""
     with pytest.raises(InvalidNameError):
         s3_layout.parse_done_key(key)
 
@@ -79,7 +79,7 @@ def test_other_keys_are_no_done_keys(key: str) -> None:
         lambda: s3_layout.share_keys_name(".."),
         lambda: s3_layout.progress_name("/x"),
         lambda: s3_layout.data_file_path(BATCH, 1, "_hidden", 0),
-        # Delta's log would spell them otherwise than the path is.
+        # Delta's log would encode these characters, so its path would differ from the key.
         lambda: s3_layout.data_file_path(BATCH, 1, "a b", 0),
         lambda: s3_layout.data_file_path(BATCH, 1, "a=b", 0),
         lambda: s3_layout.delta_table_prefix("m/../x"),
@@ -89,8 +89,8 @@ def test_other_keys_are_no_done_keys(key: str) -> None:
         lambda: s3_layout.quarantine_prefix("M", BATCH, 1),
     ],
 )
-def test_no_key_leaves_its_prefix(make: Callable[[], str]) -> None:
-    """Whatever is not a valid name raises before it becomes a key."""
+def test_invalid_name_never_becomes_part_of_a_key(make: Callable[[], str]) -> None:
+    """An invalid name is refused before it can lead a key out of its prefix."""
     with pytest.raises(InvalidNameError):
         make()
 
@@ -122,15 +122,15 @@ def test_unsafe_keys_are_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "ab", "s3://bucket", "Bucket", "a..b", "-abc", "abc/def", "a" * 64])
-def test_other_texts_are_no_buckets(name: str) -> None:
-    """Only what S3 allows is a bucket's name."""
+def test_invalid_bucket_name_is_refused(name: str) -> None:
+    """Only names that S3 allows are accepted as bucket names."""
     assert s3_layout.validated_bucket("mlpipe-data.1") == "mlpipe-data.1"
     with pytest.raises(InvalidNameError):
         s3_layout.validated_bucket(name)
 
 
-def test_a_key_may_have_1024_bytes() -> None:
-    """Only ASCII is taken, so that characters are bytes."""
+def test_key_of_1024_bytes_is_accepted() -> None:
+    """A key of 1,024 ASCII characters is accepted; a longer or non-ASCII one is refused."""
     longest = "raw/".ljust(1024, "k")
     assert s3_layout.validated_key(longest) == longest
     for key in (f"{longest}k", "raw/é"):

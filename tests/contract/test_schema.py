@@ -20,8 +20,8 @@ TYPES = st.one_of(
 
 
 @given(TYPES)
-def test_types_are_written_as_they_are_parsed(text: str) -> None:
-    """Every type's text leads to the type and back."""
+def test_column_type_round_trip(text: str) -> None:
+    """Every column type is written as the text that it was parsed from."""
     assert str(ColumnType.parse(text)) == text
 
 
@@ -39,8 +39,8 @@ def test_types_are_written_as_they_are_parsed(text: str) -> None:
         "long\n",
     ],
 )
-def test_other_texts_are_no_types(text: str) -> None:
-    """Types that a store could not hold, or that are spelled otherwise, are refused."""
+def test_invalid_column_type_is_refused(text: str) -> None:
+    """Types that a store could not hold, or that are misspelled, are refused."""
     with pytest.raises(SchemaError, match="column type"):
         ColumnType.parse(text)
 
@@ -58,16 +58,16 @@ def test_other_texts_are_no_types(text: str) -> None:
         ("json", None, "string", "string", "VARCHAR"),
     ],
 )
-def test_each_store_has_its_own_name_for_a_type(
+def test_column_type_has_a_name_in_each_store(
     text: str, dynamodb: str | None, delta: str, arrow: str, snowflake: str
 ) -> None:
-    """The mapping of types to stores is the one the module documents."""
+    """Each column type maps to its documented type in each store."""
     kind = ColumnType.parse(text)
     assert (kind.dynamodb, kind.delta, kind.arrow, kind.snowflake) == (dynamodb, delta, arrow, snowflake)
 
 
-def test_schema_survives_its_document_with_unknown_members() -> None:
-    """A schema's document leads back to it, and keeps what this version does not know."""
+def test_schema_round_trip_keeps_unknown_members() -> None:
+    """A schema survives its document, which keeps members that this version does not know."""
     document: dict[str, Any] = FULL_SCHEMA.to_document()
     document["comment"] = "new"
     document["columns"][0]["unit"] = "flights"
@@ -78,8 +78,8 @@ def test_schema_survives_its_document_with_unknown_members() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
-def test_reserved_names_are_refused_but_for_the_key(name: str) -> None:
-    """No column may hide one of the platform's own; the key may be called `entity_id`."""
+def test_reserved_column_name_is_refused(name: str) -> None:
+    """No column may have a reserved name, except a key named `entity_id`."""
     key = column("id", "string", nullable=False)
     with pytest.raises(SchemaError, match="reserved"):
         PredictionSchema((key, column(name, "string")), "id")
@@ -92,8 +92,8 @@ def test_reserved_names_are_refused_but_for_the_key(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORBIDDEN_COLUMNS))
-def test_names_that_snowflake_refuses_are_refused(name: str) -> None:
-    """In a declaration and in a manifest, as a key too; the names beside them are columns like others."""
+def test_column_name_reserved_by_snowflake_is_refused(name: str) -> None:
+    """Names that Snowflake reserves are refused for columns and key, but similar names are accepted."""
     key = column("id", "string", nullable=False)
     for columns, key_name in (
         ((key, column(name, "date")), "id"),
@@ -120,7 +120,7 @@ def test_names_that_snowflake_refuses_are_refused(name: str) -> None:
         ((column('x"; DROP', "string", nullable=False),), "x", "column name"),
     ],
 )
-def test_contradictions_are_refused(columns: tuple[Column, ...], key: str, fault: str) -> None:
+def test_contradictory_schema_is_refused(columns: tuple[Column, ...], key: str, fault: str) -> None:
     """A schema that contradicts itself is refused, and the error says how."""
     with pytest.raises(SchemaError, match=fault):
         PredictionSchema(columns, key)
@@ -139,7 +139,7 @@ def test_contradictions_are_refused(columns: tuple[Column, ...], key: str, fault
         ),
     ],
 )
-def test_documents_of_another_form_are_refused_by_path(document: object, path: str) -> None:
-    """A document that is no schema is refused with the path of the fault."""
+def test_malformed_schema_is_refused_by_path(document: object, path: str) -> None:
+    """A malformed schema document is refused, and the error names the path of the fault."""
     with pytest.raises(SchemaError, match=path):
         PredictionSchema.from_document(document)

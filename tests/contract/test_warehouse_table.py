@@ -1,4 +1,4 @@
-"""Tests of the Snowflake statements as text; they are executed by the local stack's tests."""
+"""Tests of the text of the Snowflake statements; other tests execute them on the local stack."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ TABLE = WarehouseTable("flight_delay", FULL_SCHEMA)
 LOAD = WarehouseLoad(TABLE, BATCH, "jr_1")
 
 
-def test_table_has_the_schemas_columns_and_two_of_its_own() -> None:
-    """Columns are in the schema's order, upper-case and quoted; only the key and our own are required."""
+def test_table_has_schema_columns_and_two_more() -> None:
+    """Columns are quoted, upper-case and in schema order; only the key and the added two are required."""
     ddl = TABLE.create()
     assert ddl.startswith(
         'CREATE TABLE IF NOT EXISTS "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT" VARCHAR NOT NULL, '
@@ -45,7 +45,7 @@ def test_table_has_the_schemas_columns_and_two_of_its_own() -> None:
     assert ddl.count("NOT NULL") == 3
 
 
-def test_view_takes_the_highest_publication_without_a_join() -> None:
+def test_view_reads_latest_publication_without_a_join() -> None:
     """The live view names its columns, parses JSON, keeps its grants, and cannot multiply a row."""
     view = TABLE.create_view()
     assert view.startswith('CREATE OR REPLACE VIEW "FLIGHT_DELAY_LIVE" COPY GRANTS AS SELECT "FLIGHT", ')
@@ -58,8 +58,8 @@ def test_view_takes_the_highest_publication_without_a_join() -> None:
     assert "*" not in view
 
 
-def test_names_of_models_never_meet() -> None:
-    """No model's table, view or staging table has the name of another's, or of the publications."""
+def test_models_share_no_warehouse_names() -> None:
+    """No two models share a table, view or staging table, and none is named like the publications."""
     names: list[str] = ['"PUBLICATIONS"']
     for model in ("publications", "a", "a_live", "a_predictions", "a_live_live", "a_staging"):
         table = WarehouseTable(model, FULL_SCHEMA)
@@ -68,8 +68,8 @@ def test_names_of_models_never_meet() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
-    """2,001 files take three statements; each names its files, forces, and aborts on an error."""
+def test_copy_is_split_by_number_of_files() -> None:
+    """A COPY names at most 1,000 files, loads them again if necessary, and aborts on an error."""
     files = [f"part-{number}.parquet" for number in range(2 * MAX_COPY_FILES + 1)]
     statements = LOAD.copy("FILES", files)
     assert [statement.count(".parquet") for statement in statements] == [MAX_COPY_FILES, MAX_COPY_FILES, 1]
@@ -86,8 +86,8 @@ def test_copy_names_at_most_a_thousand_files_a_statement() -> None:
     assert LOAD.copy("FILES", []) == []
 
 
-def test_copy_names_no_more_files_than_its_text_may_hold() -> None:
-    """A thousand names of a key's full length are over a megabyte: they take several statements."""
+def test_copy_is_split_by_statement_length() -> None:
+    """A COPY of files with long names is split to stay within Snowflake's statement limit."""
     files = [f"{number:04}{'x' * 1020}" for number in range(MAX_COPY_FILES)]
     statements = LOAD.copy("FILES", files)
     assert max(len(statement.encode()) for statement in statements) <= MAX_STATEMENT_BYTES
@@ -95,8 +95,8 @@ def test_copy_names_no_more_files_than_its_text_may_hold() -> None:
     assert re.findall("'([0-9]{4}x{1020})'", " ".join(statements)) == files
 
 
-def test_the_stage_lies_where_the_integration_allows_it() -> None:
-    """Its URL begins with the allowed location, and the location with the model's files on the stage."""
+def test_stage_is_within_the_allowed_location() -> None:
+    """The stage's URL and a model's files on it are within the location that the integration allows."""
     allowed = allowed_location("lake")
     assert allowed == "s3://lake/predictions/"
     assert (
@@ -108,7 +108,7 @@ def test_the_stage_lies_where_the_integration_allows_it() -> None:
     assert f"{allowed}{path}" == f"s3://lake/{delta_table_prefix('flight_delay')}"
 
 
-def test_no_text_breaks_out_of_a_statement() -> None:
+def test_sql_injection_is_refused() -> None:
     """Names that could end a literal or a statement are refused."""
     for stage, files in (
         ("FILES; DROP TABLE X", ["a"]),
@@ -134,7 +134,7 @@ def test_no_text_breaks_out_of_a_statement() -> None:
 
 
 def test_loads_of_two_job_runs_share_no_table() -> None:
-    """A zombie's staging table is never its successor's, and names stay within 255 characters."""
+    """Two job runs never share a staging table, and all names stay within 255 characters."""
     longest = WarehouseTable("m" * 41, FULL_SCHEMA)
     loads = [WarehouseLoad(longest, BATCH, run) for run in ("jr_1", "jr_2")]
     names = {name for load in loads for name in (load.staging, load.refused)}
@@ -143,7 +143,7 @@ def test_loads_of_two_job_runs_share_no_table() -> None:
 
 
 def test_move_replaces_the_batch_without_ddl() -> None:
-    """Within the transaction the batch is deleted and its accepted rows inserted; DDL would commit."""
+    """A move deletes the batch and inserts its accepted rows without DDL, which would commit."""
     delete, insert = LOAD.move()
     assert delete == f'DELETE FROM "FLIGHT_DELAY_PREDICTIONS" WHERE "BATCH_ID" = \'{BATCH}\''
     assert insert.startswith('INSERT INTO "FLIGHT_DELAY_PREDICTIONS" ("FLIGHT", "CARRIER", ')
@@ -159,7 +159,7 @@ def test_move_replaces_the_batch_without_ddl() -> None:
 
 
 def test_totals_sum_checksums_as_integers() -> None:
-    """Both verifications count rows and keys and sum wide integers; staging also counts foreign rows."""
+    """Totals count rows and keys and sum checksums as integers; staging also counts foreign rows."""
     aggregates = 'COUNT(*), COUNT(DISTINCT "FLIGHT"), COALESCE(SUM("ROW_CHECKSUM"::NUMBER(38,0)), 0)'
     assert TABLE.batch_totals(BATCH).startswith(f"SELECT {aggregates} FROM")
     assert LOAD.staged_totals().startswith(f"SELECT {aggregates}, COUNT(*) - COUNT(CASE WHEN")
@@ -169,8 +169,8 @@ def test_totals_sum_checksums_as_integers() -> None:
             TABLE.read_back(BATCH, keys)
 
 
-def test_stored_values_are_in_the_columns_order() -> None:
-    """A row as it must be read back: JSON as canonical text, moments naive in UTC, no value as None."""
+def test_stored_values_are_in_column_order() -> None:
+    """A row is read back with JSON as canonical text, times naive in UTC and absent values as None."""
     row = row_contract(FULL_SCHEMA).accept(
         b'{"flight":"A","fare":1.50,"departs":"2013-02-01T00:00:00-05:00","reasons":{"b":1.0,"a":null}}'
     )
@@ -183,7 +183,7 @@ def test_stored_values_are_in_the_columns_order() -> None:
 
 
 def test_publication_parameters_fill_the_statement() -> None:
-    """As many values as placeholders; the moment has no zone, and no live batch is an empty text."""
+    """A publication has a value for each placeholder; its time has no zone, and no batch is empty text."""
     publication = ProjectedPublication(
         "flight_delay", 7, BATCH, "2013-02-01", "publish", "run-1", "2013-02-01T06:00:00Z"
     )
