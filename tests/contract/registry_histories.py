@@ -1,4 +1,4 @@
-"""For each condition of the registry's rules a short history that breaks an invariant without it."""
+"""For each condition of the registry's rules, a short history that breaks an invariant without it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _USUAL: dict[str, Any] = {
 
 
 def step(rule_name: str, **arguments: Any) -> Step:
-    """Return a step of the machine; what is not said is what its simplest history has."""
+    """Return a step of the machine, with default values for omitted arguments."""
     taken = inspect.signature(getattr(RegistryMachine, rule_name)).parameters
     return rule_name, {name: _USUAL[name] for name in taken if name in _USUAL} | arguments
 

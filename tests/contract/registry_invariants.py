@@ -1,4 +1,4 @@
-"""What must never happen to the registry and its readers, in the design's own words."""
+"""Invariants of the registry and of what its readers see."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MAKES_LIVE = {"publish", "rollback"}
 
 
 class InvariantBrokenError(AssertionError):
-    """The registry let something happen that its design forbids."""
+    """An invariant of the registry is broken."""
 
 
 def must(held: bool, what: str) -> None:
-    """Fail the run with a sentence."""
+    """Raise an error with this message unless the invariant held."""
     if not held:
         raise InvariantBrokenError(what)
 
@@ -53,14 +53,14 @@ def check_entries(table: FakeRegistryTable, before: Mapping[RecordKey, Attribute
 
 
 def check_records(table: FakeRegistryTable, rule: str) -> None:
-    """Nothing is written of a batch that was never registered."""
+    """No rule writes an incomplete record of a batch that was never registered."""
     for batch_id in BATCHES:
         attributes = table.read(batch_key(MODEL, batch_id))
         must(not attributes or "batch_id" in attributes, f"{rule} made half a record of {batch_id}")
 
 
 def check_pointer(table: FakeRegistryTable, region: str, was: LivePointer | None, rule: str) -> None:
-    """A pointer never goes back, and what it says of one publication never changes."""
+    """A live pointer never moves back, and the time of a publication never changes."""
     now = table.pointer(MODEL, region)
     if was is None or now is None or was == now:
         return
@@ -80,7 +80,7 @@ def check_pointer(table: FakeRegistryTable, region: str, was: LivePointer | None
 
 
 def check_transition(rule: str, was: BatchRecord | None, now: BatchRecord | None) -> None:
-    """A batch's record changes only as its states permit."""
+    """A batch's states, attempts and cleaning rules change only as permitted."""
     if now is None or was == now:
         return
     old_state = was.load_state if was else None
@@ -122,7 +122,7 @@ def check_move(
     live_before: str | None,
     state_before: str,
 ) -> None:
-    """A move of home's pointer is one that the onlooker, from memory, would have allowed."""
+    """The home region's pointer moves only if the simulation's record of events permits it."""
     batch = simulation.known(target)
     expire_at = batch.items_expire_at
     must(
@@ -157,7 +157,7 @@ def check_move(
 
 
 def check_readers(simulation: RegistrySimulation) -> None:
-    """Readers of every region and of Snowflake see whole batches only."""
+    """Readers of every region and of Snowflake see only complete batches."""
     for region in (HOME, FAR):
         pointer = simulation.table.pointer(MODEL, region)
         if pointer and pointer.batch_id:
@@ -177,7 +177,7 @@ def check_readers(simulation: RegistrySimulation) -> None:
 
 
 def check_release_states(simulation: RegistrySimulation) -> None:
-    """Exactly the batch that home points to is live, and the one before it can be rolled back to."""
+    """Exactly the home region's batch is live, and the previous batch is verified."""
     home = simulation.table.pointer(MODEL, HOME)
     live = [batch_id for batch_id in BATCHES if simulation.known(batch_id).release_state == "live"]
     must(live == ([home.batch_id] if home and home.batch_id else []), f"live are {live}, served is {home}")
@@ -188,7 +188,7 @@ def check_release_states(simulation: RegistrySimulation) -> None:
 
 
 def check_workers(simulation: RegistrySimulation) -> None:
-    """Nobody works on a batch beside another, without the claim, or from another manifest."""
+    """At most one worker handles a batch, and a job holds its claim and reads its registered manifest."""
     for batch_id in BATCHES:
         batch = simulation.known(batch_id)
         jobs = [

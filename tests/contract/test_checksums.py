@@ -13,13 +13,13 @@ CHECKSUMS = st.lists(st.integers(-(2**63), 2**63 - 1))
 
 @given(st.binary())
 def test_row_checksum_is_signed_64_bit(content: bytes) -> None:
-    """A row's checksum fits a signed 64-bit integer, and differs for a changed byte."""
+    """A row's checksum fits a signed 64-bit integer, and differs with an added byte."""
     assert -(2**63) <= row_checksum(content) < 2**63
     assert row_checksum(content) != row_checksum(content + b"\0")
 
 
 def test_row_checksum_never_changes() -> None:
-    """Stored checksums stay valid: this value is fixed for ever."""
+    """The checksum of known bytes never changes, so that stored checksums stay valid."""
     assert row_checksum(b'{"a":1}') == 2273192342946969294
 
 
@@ -32,7 +32,7 @@ def test_batch_checksum_adds_up(one: list[int], other: list[int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "01", "1.0", str(2**64), "٣", "1" * 5000, "0x1"])
-def test_other_texts_are_no_batch_checksums(text: str) -> None:
-    """Only unsigned 64-bit decimal text in its one spelling is a checksum."""
+def test_malformed_batch_checksum_is_refused(text: str) -> None:
+    """Only the canonical decimal text of an unsigned 64-bit number is accepted."""
     with pytest.raises(ValueError, match="batch checksum"):
         parse_batch_checksum(text)

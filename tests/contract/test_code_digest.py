@@ -1,4 +1,4 @@
-"""The digest that names the jobs' code: the same for the same files, and found again in a key."""
+"""Tests of the digest that identifies the code of the jobs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_only_an_edit_changes_the_digest(checkout: Path) -> None:
-    """Byte code and editors' files do not count; one byte of a job's or the contract's code does."""
+def test_only_code_changes_the_digest(checkout: Path) -> None:
+    """Byte code and editor files do not change the digest; changes to a job or the contract do."""
     first = deployed_digest("sagemaker_scripts", checkout, {})
     (checkout / "sagemaker_scripts" / "__pycache__").mkdir()
     (checkout / "sagemaker_scripts" / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"x")
@@ -37,8 +37,8 @@ def test_only_an_edit_changes_the_digest(checkout: Path) -> None:
     assert len({first, second, deployed_digest("sagemaker_scripts", checkout, {})}) == 3
 
 
-def test_a_package_counts_for_the_jobs_that_import_it(checkout: Path) -> None:
-    """The load's wire code is part of its digest, and of no SageMaker job's."""
+def test_digest_covers_only_imported_packages(checkout: Path) -> None:
+    """A change to the load's wire code changes the load's digest, but not that of SageMaker jobs."""
     for package in ("glue_scripts", "aws_wire"):
         (checkout / package).mkdir()
         (checkout / package / "__init__.py").write_text(f'"""{package}."""\n')
@@ -48,13 +48,13 @@ def test_a_package_counts_for_the_jobs_that_import_it(checkout: Path) -> None:
     assert deployed_digest("sagemaker_scripts", checkout, {}) == scoring
 
 
-def test_an_image_without_the_jobs_code_has_no_digest(checkout: Path) -> None:
-    """Dagster's image holds the contract and no code of jobs."""
+def test_folder_without_job_code_has_no_digest(checkout: Path) -> None:
+    """A folder without the job's code, as in Dagster's image, yields no digest."""
     assert deployed_digest("glue_scripts", checkout, {}) is None
 
 
-def test_every_key_of_uploaded_code_holds_its_digest() -> None:
-    """Trees, archives and addresses of both; code that is named otherwise has none."""
+def test_digest_is_read_from_keys_of_uploaded_code() -> None:
+    """Keys and addresses of uploaded code yield its digest, and other keys yield none."""
     names = Deployment("local", "000000000000", "us-east-1")
     keys = [
         names.code_tree_prefix("sagemaker_scripts", DIGEST),

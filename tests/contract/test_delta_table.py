@@ -26,8 +26,8 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def test_delta_itself_reads_the_schema() -> None:
-    """The library accepts the schema's JSON and finds the columns that the contract names."""
+def test_delta_library_reads_the_schema() -> None:
+    """The Delta library reads the schema's JSON and finds the columns that the contract names."""
     fields = Schema.from_json(delta_schema_json(FULL_SCHEMA)).fields
     found = {field.name: json.loads(field.type.to_json()) for field in fields}
     assert found == delta_columns(FULL_SCHEMA)
@@ -36,8 +36,8 @@ def test_delta_itself_reads_the_schema() -> None:
     assert arrow_columns(FULL_SCHEMA)["departs"] == "timestamp[us, tz=UTC]"
 
 
-def test_plain_table_is_accepted() -> None:
-    """A table of the widest protocol passes, further columns and settings do not matter."""
+def test_table_with_additional_columns_is_accepted() -> None:
+    """Additional columns and harmless settings do not make a table unreadable."""
     wider = json.loads(PLAIN["table_schema"])
     wider["fields"].append({"name": "more", "type": "string", "nullable": True, "metadata": {}})
     check_delta_table(FULL_SCHEMA, **{**PLAIN, "table_schema": json.dumps(wider)})
@@ -57,7 +57,7 @@ def test_plain_table_is_accepted() -> None:
         ({"table_schema": "{}"}, "cannot be read"),
     ],
 )
-def test_other_tables_are_refused(change: dict[str, Any], fault: str) -> None:
-    """A table whose files are not its rows as plain Parquet of this schema is refused with the reason."""
+def test_incompatible_table_is_refused(change: dict[str, Any], fault: str) -> None:
+    """A table that a load could not read as plain Parquet of this schema is refused with the reason."""
     with pytest.raises(SchemaError, match=fault):
         check_delta_table(FULL_SCHEMA, **{**PLAIN, **change})

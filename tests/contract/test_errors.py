@@ -1,4 +1,4 @@
-"""Errors of the contract reach another process as they were raised."""
+"""Tests of the contract's errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from prediction_contract.text.canonical_json import InvalidJsonError
         RuleViolationError("claim_is_ours", "Not ours", remedy="Stop", model="flight_delay"),
     ],
 )
-def test_an_error_survives_pickling(error: ContractError) -> None:
-    """Kind, message and every member are those of the error that was raised."""
+def test_error_survives_pickling(error: ContractError) -> None:
+    """An error that reaches another process keeps its type, message and members."""
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is type(error)
     assert str(found) == str(error)
@@ -37,15 +37,15 @@ def test_an_error_survives_pickling(error: ContractError) -> None:
 @given(st.text(), st.text(), st.none() | st.text())
 @example("\x1b[31mred\n2026-11-29 00:00:00 INFO forged\x9b\u202e", "a", "b")
 @example("part.parquet is missing.", "Restore the file.", None)
-def test_an_error_is_one_printable_line(what: str, remedy: str, batch_id: str | None) -> None:
-    """A key or path that it quotes can forge no line of a log, nor steer a terminal."""
+def test_error_is_one_printable_line(what: str, remedy: str, batch_id: str | None) -> None:
+    """Text that is quoted in an error cannot forge log lines or control a terminal."""
     error = ContractError(what, remedy=remedy, batch_id=batch_id)
     for text in (str(error), error.what, error.remedy):
         assert text.isprintable()
 
 
 @pytest.mark.parametrize("what", ["It is gone", "It is gone.", "It is gone..."])
-def test_a_sentence_ends_once(what: str) -> None:
-    """The text of another error, quoted last, brings its own full stop."""
+def test_sentence_ends_with_one_full_stop(what: str) -> None:
+    """An error's text that already ends with a full stop gets no second one."""
     error = ContractError(what, remedy="Restore it.")
     assert (error.what, str(error)) == ("It is gone", "It is gone. Restore it.")

@@ -1,4 +1,4 @@
-"""Tests that the contract runs wherever Python does."""
+"""Tests that the contract needs no installed packages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ print(len(names), sorted(foreign - {"__main__", "prediction_contract"}))
 """
 
 
-def test_contract_needs_the_standard_library_only() -> None:
-    """Without any installed package every module imports, and imports nothing foreign."""
+def test_contract_needs_only_the_standard_library() -> None:
+    """Every module can be imported without installed packages, and imports none."""
     result = subprocess.run(
         [sys.executable, "-I", "-S", "-c", IMPORT_ALL, str(ROOT)],
         capture_output=True, text=True, timeout=120, check=False,

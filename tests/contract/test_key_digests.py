@@ -1,4 +1,4 @@
-"""Keys of several rows are found whatever their order and number, from files on disk."""
+"""Tests of finding duplicate keys by digests in files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PIECES = st.lists(st.lists(st.integers(0, 30).map(str), max_size=20), max_size=8
 
 
 def joined(keys: Iterable[str]) -> bytes:
-    """Return the digests of keys as they are added."""
+    """Return the concatenated digests of keys."""
     return b"".join(map(key_digest, keys))
 
 
 @given(PIECES)
-def test_the_duplicate_keys_of_all_pieces_are_found(pieces: list[list[str]]) -> None:
-    """Within a piece and across pieces: exactly the keys that occur more than once."""
+def test_duplicate_keys_are_found_across_pieces(pieces: list[list[str]]) -> None:
+    """Exactly the keys that occur more than once, within a piece or across pieces, are found."""
     counts = Counter(key for piece in pieces for key in piece)
     with tempfile.TemporaryDirectory() as folder:
         digests = KeyDigests(Path(folder))
@@ -37,10 +37,10 @@ def test_the_duplicate_keys_of_all_pieces_are_found(pieces: list[list[str]]) -> 
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_duplicates_meet_whatever_is_held_in_memory(
+def test_duplicates_are_found_in_several_passes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at_once: int
 ) -> None:
-    """Keys that are far apart are found, also where a file is read in several passes."""
+    """Duplicates that are far apart are found, even if a file is read in several passes."""
     monkeypatch.setattr(key_digests, "_PENDING", 7)
     monkeypatch.setattr(key_digests, "_AT_ONCE", at_once)
     monkeypatch.setattr(key_digests, "_BLOCK_BYTES", 32)
@@ -49,20 +49,20 @@ def test_duplicates_meet_whatever_is_held_in_memory(
         keys = [f"{piece}-{number}" for number in range(50)] + ["twice"] * (piece in {3, 35})
         digests.add(joined(keys))
     assert digests.duplicates(1000) == {key_digest("twice")}
-    # Doubled keys are found by each of the passes.
+    # Every pass finds its own duplicates.
     digests.add(joined(f"7-{number}" for number in range(50)))
     assert digests.duplicates(1000) == {key_digest("twice"), *(key_digest(f"7-{n}") for n in range(50))}
 
 
-def test_rows_without_a_key_are_no_duplicates(tmp_path: Path) -> None:
-    """They hold a place in the order of rows, and nothing else."""
+def test_rows_without_key_are_not_duplicates(tmp_path: Path) -> None:
+    """Rows without a key do not count as duplicates of one another."""
     digests = KeyDigests(tmp_path)
     digests.add(NO_KEY * 3 + joined(["a"]))
     assert digests.duplicates(1000) == frozenset()
 
 
-def test_no_more_duplicate_keys_are_kept_than_asked_for(tmp_path: Path) -> None:
-    """A batch of nothing but duplicate keys is refused without holding them all."""
+def test_number_of_returned_duplicates_is_limited(tmp_path: Path) -> None:
+    """A batch with many duplicate keys yields only the requested number of them, which saves memory."""
     digests = KeyDigests(tmp_path)
     for _ in range(2):
         digests.add(joined(str(number) for number in range(500)))

@@ -1,4 +1,4 @@
-"""The load report: what is written is read, and what is no report is refused."""
+"""Tests of the load report: writing and parsing, evidence and refusals."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ REPORT = LoadReport(
 )
 
 
-def test_a_report_is_read_as_it_was_written() -> None:
-    """Every member survives, and what the stores hold comes out as the registry's evidence."""
+def test_report_round_trip() -> None:
+    """A report survives writing and parsing, and yields the evidence for the registry."""
     found = LoadReport.parse(REPORT.to_bytes())
     assert found == REPORT
     assert found.evidence() == LoadEvidence(attempt=2, dynamodb=TWO, snowflake=TWO, quarantined=ONE)
 
 
-def test_a_refused_load_is_no_evidence() -> None:
-    """A report without stores says why, and proves nothing."""
+def test_refused_load_yields_no_evidence() -> None:
+    """The report of a refused load gives the reason and no evidence."""
     members = {name: getattr(REPORT, name) for name in LoadReport.__dataclass_fields__}
     refused = LoadReport(
         **members
@@ -69,22 +69,22 @@ def test_a_refused_load_is_no_evidence() -> None:
         {"durations": []},
     ],
 )
-def test_what_is_no_report_is_refused(change: dict[str, object]) -> None:
-    """Another version, an unknown status or a member of another type is an error of the contract."""
+def test_invalid_report_member_is_refused(change: dict[str, object]) -> None:
+    """A report of another version or with an unknown status or wrongly typed member is refused."""
     document = json.loads(REPORT.to_bytes()) | change
     with pytest.raises(InvalidReportError):
         LoadReport.parse(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"null"])
-def test_other_content_is_refused(content: bytes) -> None:
-    """Something that is no JSON object with a report's members is an error of the contract."""
+def test_content_without_a_report_is_refused(content: bytes) -> None:
+    """Content that is not a JSON object with a report's members is refused."""
     with pytest.raises(InvalidReportError):
         LoadReport.parse(content)
 
 
 def test_malformed_reports_are_reported_plainly() -> None:
-    """Commands and runs of other releases read it too: each missing or odd member has a name."""
+    """Each missing or wrong member of a report is refused with a readable message."""
     whole = json.loads(REPORT.to_bytes())
     assert len(refusals(LoadReport.parse, whole, InvalidReportError)) > len(whole)
     with pytest.raises(InvalidReportError, match="attempt is a text, not a whole number"):

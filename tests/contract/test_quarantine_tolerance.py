@@ -1,4 +1,4 @@
-"""How many rows a batch may lose: by default, as declared, and never all of them."""
+"""Tests of how many rows of a batch may be refused: by default, as declared, and never all."""
 
 from decimal import Decimal
 
@@ -35,8 +35,8 @@ TOLERANCES = st.builds(
         (5_000_000, 5_000),
     ],
 )
-def test_the_default_grows_with_the_batch(rows: int, allowed: int) -> None:
-    """Small batches may lose nothing, medium ones 1 % up to 10 rows, large ones 0.1 %."""
+def test_default_tolerance_grows_with_the_batch(rows: int, allowed: int) -> None:
+    """Small batches may lose no row, medium ones 1 % up to 10 rows, and large ones 0.1 %."""
     tolerance = QuarantineTolerance()
     assert tolerance.allowed(rows) == allowed
 
@@ -56,15 +56,15 @@ def test_the_default_grows_with_the_batch(rows: int, allowed: int) -> None:
         (QuarantineTolerance(rows=10), 1, 0),
     ],
 )
-def test_a_declared_tolerance_replaces_the_default(
+def test_declared_tolerance_replaces_the_default(
     tolerance: QuarantineTolerance, rows: int, allowed: int
 ) -> None:
-    """The larger of the declared number and share counts, and leaves one row at least."""
+    """The larger of the declared number and rate counts, and at least one row must remain."""
     assert tolerance.allowed(rows) == allowed
 
 
-def test_the_fault_says_what_was_refused() -> None:
-    """A batch within its tolerance has no fault; any other says how many rows are too many."""
+def test_fault_states_the_numbers_of_rows() -> None:
+    """A batch beyond its tolerance has a fault that states how many rows were refused and may be."""
     tolerance = QuarantineTolerance(rows=10)
     assert tolerance.fault(30, 10) is None
     assert tolerance.fault(30, 11) == "11 of 30 rows were refused, and 10 may be"
@@ -73,10 +73,10 @@ def test_the_fault_says_what_was_refused() -> None:
 
 
 @given(tolerance=TOLERANCES, rows=st.integers(0, 1_000_000), data=st.data())
-def test_a_batch_without_an_accepted_row_is_always_at_fault(
+def test_batch_without_accepted_rows_is_at_fault(
     tolerance: QuarantineTolerance, rows: int, data: st.DataObject
 ) -> None:
-    """Whatever is declared, a batch without fault keeps a row, and has no more refused than allowed."""
+    """A batch is at fault if more rows are refused than allowed or no row is accepted."""
     refused = data.draw(st.integers(0, rows))
     at_fault = tolerance.fault(rows, refused) is not None
     assert at_fault == (refused > tolerance.allowed(rows) or refused == rows)

@@ -9,7 +9,7 @@ from prediction_contract.naming.batch import Partition
 
 
 def up_to(newest: str, *, start: str, is_judged: bool = True) -> RetrainingRange:
-    """Return the range of ten partitions, of which two later ones are held out behind a gap of one."""
+    """Return a range with a window of ten partitions, a gap of one and two held-out partitions."""
     return RetrainingRange.up_to(
         Partition(newest),
         model="tides",
@@ -21,22 +21,22 @@ def up_to(newest: str, *, start: str, is_judged: bool = True) -> RetrainingRange
     )
 
 
-def test_a_range_ends_with_the_partitions_to_judge_on() -> None:
-    """Before them lies the gap, and before that the window."""
+def test_range_ends_with_held_out_partitions() -> None:
+    """The held-out partitions come last, after the training window and the gap."""
     assert up_to("2013-03-01", start="2013-01-01") == RetrainingRange(
         first="2013-02-17", last="2013-02-26", first_held_out="2013-02-28", last_held_out="2013-03-01"
     )
 
 
-def test_a_model_without_metrics_learns_from_all() -> None:
-    """Nothing is held out where nothing could be compared."""
+def test_model_without_metrics_holds_out_nothing() -> None:
+    """A model that is not judged trains up to the newest partition, and no partition is held out."""
     assert up_to("2013-03-01", start="2013-01-01", is_judged=False) == RetrainingRange(
         first="2013-02-20", last="2013-03-01", first_held_out=None, last_held_out=None
     )
 
 
-def test_the_window_begins_with_the_model() -> None:
-    """A young model learns from what there is, of one partition at least."""
+def test_window_begins_with_the_model() -> None:
+    """A young model trains on the partitions that exist, and needs at least one."""
     assert up_to("2013-W04", start="2013-W01").first == "2013-W01"
     with pytest.raises(RetrainingRangeError, match="partitions begin with 2013-W01"):
         up_to("2013-W03", start="2013-W01")

@@ -1,4 +1,4 @@
-"""Keys tell by a source's path which partition they belong to."""
+"""Tests of how object keys are assigned to partitions by a source's path."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ def source(name: str, path: str, file_format: str = "csv") -> Source:
         ("raw/{partition}.csv", "raw/2013-02.csv", "2013-02", MONTHLY),
     ],
 )
-def test_a_key_has_the_place_of_its_partition(
-    path: str, key: str, partition: str, kind: PartitionKind
-) -> None:
-    """What a path says of a key is what it says of the key's partition."""
+def test_key_belongs_to_its_partition(path: str, key: str, partition: str, kind: PartitionKind) -> None:
+    """A key is assigned to the partition that its source's path describes, for each kind of partition."""
     assert values_of_key(path, key, kind) == values_of_partition(path, partition)
     assert SourceKeys([source("orders", path)], [key], kind).missing_sources(partition) == []
     assert SourceKeys([source("orders", path)], [key], kind).newest(first="2000", end=None) == partition
@@ -37,13 +35,13 @@ def test_a_key_has_the_place_of_its_partition(
 @pytest.mark.parametrize(
     "key", ["raw/dt=2013-02-01/b/a.csv", "raw/dt=2013-02-1/a.csv", "rawxdt=2013-02-01/a.csv"]
 )
-def test_other_keys_have_none(key: str) -> None:
-    """A `*` stands for text without a slash, and all else for itself."""
+def test_unmatched_key_has_no_partition(key: str) -> None:
+    """In a path, `*` matches text without a slash, and other characters match only themselves."""
     assert values_of_key("raw/dt={date}/*.csv", key, DAILY) is None
 
 
-def test_the_newest_partition_has_data_of_all_sources() -> None:
-    """Sources without a partition in their path need an object, and others one of the partition."""
+def test_newest_partition_has_data_of_all_sources() -> None:
+    """A partition is complete if each source has an object for it, or any object if its path has no date."""
     keys = [
         "orders/2013-02-01.csv",
         "orders/2013-02-02.csv",
@@ -60,8 +58,8 @@ def test_the_newest_partition_has_data_of_all_sources() -> None:
     assert SourceKeys([source("rates", "none.csv")], keys, DAILY).missing_sources("2013-02-01") == ["rates"]
 
 
-def test_what_lies_elsewhere_lacks_nothing() -> None:
-    """A query, a Delta table, and a reader that looks for itself say nothing by keys."""
+def test_sources_without_listed_keys_are_never_missing() -> None:
+    """A query, a Delta table and a reader that finds its own files are never reported as missing."""
     sources = [
         Source(name="rates", format="snowflake", query="select 1"),
         source("zones", "tables/zones", "delta"),

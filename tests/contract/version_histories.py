@@ -1,4 +1,4 @@
-"""For each condition of the rules of versions a short history that breaks an invariant without it."""
+"""For each condition of the version rules, a short history that breaks an invariant without it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from tests.contract.rules_machine import Step
 
 
 def begin(released: int) -> Step:
-    """Return the first step of a history."""
+    """Return the first step of a history, which releases this many versions."""
     return "begin", {"released": released}
 
 
 def acts(actor: str, number: int = 0, choice: int = 0) -> Step:
-    """Return the step of an actor who decides and acts at once."""
+    """Return a step in which an actor decides and acts immediately."""
     return "somebody_acts", {"actor": actor, "number": number, "choice": choice}
 
 
 def overtaken(slow: str, number: int, *quick: tuple[str, int, int], choice: int = 0) -> Step:
-    """Return the step of an actor whom others overtake."""
+    """Return a step in which other actors overtake a slow one."""
     return "an_actor_is_overtaken", {"slow": slow, "choice": choice, "quick": list(quick), "number": number}
 
 
 def passes(hours: int) -> Step:
-    """Return the step in which time passes."""
+    """Return a step in which hours pass."""
     return "time_passes", {"hours": hours}
 
 

@@ -1,4 +1,4 @@
-"""What must never happen to a model's versions, in the design's own words."""
+"""Invariants of a model's versions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_history(table: FakeRegistryTable, before: Mapping[RecordKey, Attribute
 
 
 def check_pointer(was: ChampionPointer | None, now: ChampionPointer | None, rule: str) -> None:
-    """The pointer never goes back, forgets no demotion, and is moved by promotions and demotions only."""
+    """The pointer never moves back or forgets a demotion, and only promotions and demotions move it."""
     if was is None or now is None or was == now:
         return
     must(now.sequence > was.sequence, f"{rule} changed the pointer without an entry")
@@ -57,7 +57,7 @@ def check_pointer(was: ChampionPointer | None, now: ChampionPointer | None, rule
 
 
 def check_version(rule: str, was: ModelVersion | None, now: ModelVersion | None) -> None:
-    """A version's record changes only as its states permit, and a version never becomes another."""
+    """A version's state changes only as permitted, and its identity never changes."""
     if now is None or was == now:
         return
     old_state = was.state if was else None
@@ -68,7 +68,7 @@ def check_version(rule: str, was: ModelVersion | None, now: ModelVersion | None)
 
 
 def check_champion_may_score(simulation: VersionSimulation, number: int | None) -> None:
-    """No version scores that was never approved, or whose artifact is gone."""
+    """Only a version that was approved at least once becomes the champion."""
     must(
         number is None or number in simulation.approved_once,
         f"{number} became the champion, and was never approved",
@@ -78,7 +78,7 @@ def check_champion_may_score(simulation: VersionSimulation, number: int | None) 
 def check_promotion(
     simulation: VersionSimulation, version: ModelVersion, *, replaced: int | None, request: ChangeRequest
 ) -> None:
-    """A promotion is one that the onlooker, from memory, would have allowed."""
+    """A version is promoted only if the simulation's record of events permits it."""
     number = version.version
     check_champion_may_score(simulation, number)
     if not request.automatic:
@@ -100,7 +100,7 @@ def check_promotion(
 
 
 def check_challenger(simulation: VersionSimulation, number: int) -> None:
-    """A challenger is a version that may yet become the champion."""
+    """A challenger is a candidate, approved or superseded version."""
     must(
         not number or simulation.state(number) in {"candidate", "approved", "superseded"},
         f"{number} became the challenger, and is {simulation.state(number)}",
@@ -108,7 +108,7 @@ def check_challenger(simulation: VersionSimulation, number: int) -> None:
 
 
 def check_versions(simulation: VersionSimulation) -> None:
-    """Exactly the version that the pointer names is the champion; whatever the pointer names is kept."""
+    """Exactly the version in the pointer is the champion, and no version in the pointer is retired."""
     pointer = simulation.table.champion(MODEL) or ChampionPointer(model=MODEL)
     champions = [number for number in simulation.packages if simulation.state(number) == "champion"]
     must(champions == ([pointer.version] if pointer.version else []), f"champions are {champions}: {pointer}")
