@@ -1,8 +1,8 @@
-"""A state machine that interleaves everybody who touches the registry, and watches the invariants.
+"""A state machine that interleaves all actors of the registry and checks the invariants.
 
-Publishers, rollbacks, loads, re-loads, a retention sweep, a projector and a second region take turns. Any
-change may be decided now and carried out later (a stalled actor), carried out twice (a lost answer), or
-asked for again (a retry). Job runs may be reported as ended while their process lives on (zombies).
+Publications, rollbacks, loads, reloads, a retention sweep, the projection and a second region take turns. A
+change may be decided now and submitted later (a stalled actor), submitted twice (a lost answer) or requested
+again (a retry). Job runs may be reported as ended while their process still runs (zombies).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SEQUELS = (
     "replace_manifest_under_a_load",
     "sweep",
 )
-# Who decides first, and who acts before him on the same record.
+# The actor that decides first, and the one that overtakes it on the same record.
 RACES = (
     ("abandon", "job_step"),
     ("automatic", "check"),
@@ -92,7 +92,7 @@ choices = st.integers(0, 41)
 
 
 class RegistryMachine(RulesMachine):
-    """See the module."""
+    """Interleaves the actors of batches; the module describes how."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class RegistryMachine(RulesMachine):
         self.stalled: list[Plan] = []
 
     def plan(self, actor: str, batch_id: str, choice: int) -> Plan | None:
-        """Return what an actor decides upon what is read now."""
+        """Return the change that an actor decides on from the current records, or None."""
         planned = getattr(self.simulation, f"plan_{actor}", None) or self.simulation.plan_request(actor)
         return planned(batch_id, choice)
 
@@ -110,9 +110,9 @@ class RegistryMachine(RulesMachine):
         hours=st.sampled_from((0, 0, 30, 70)),
     )
     def begin(self, released: list[str], later: str, hours: int) -> None:
-        """Begin with some history, so that runs get far: up to three batches released, some time ago.
+        """Release up to three batches and let time pass, so that runs reach interesting states.
 
-        After the first of them the far region, or Snowflake's projection, may have fallen behind.
+        From the second batch on, the far region or Snowflake's projection may lag behind.
         """
         for number, batch_id in enumerate(released):
             getattr(self.simulation, later if number else "release_at_once")(batch_id, 1)
@@ -122,19 +122,19 @@ class RegistryMachine(RulesMachine):
 
     @rule(actor=actors, batch_id=batches, choice=choices)
     def somebody_acts(self, actor: str, batch_id: str, choice: int) -> None:
-        """One actor decides and acts at once."""
+        """One actor decides and submits its change immediately."""
         self.simulation.submit(self.plan(actor, batch_id, choice))
 
     @rule(actor=actors, batch_id=batches, choice=choices)
     def somebody_decides_and_stalls(self, actor: str, batch_id: str, choice: int) -> None:
-        """One actor decides, and acts later or never."""
+        """One actor decides, and submits its change later or never."""
         if plan := self.plan(actor, batch_id, choice):
             self.stalled.append(plan)
 
     @precondition(lambda self: self.stalled)
     @rule(position=st.integers(0, 11), answer_lost=st.booleans())
     def a_stalled_actor_goes_on(self, position: int, answer_lost: bool) -> None:
-        """A change decided earlier is carried out; with its answer lost, perhaps again."""
+        """Submit a stalled change; if its answer is lost, it may be submitted again later."""
         index = position % len(self.stalled)
         plan = self.stalled[index] if answer_lost else self.stalled.pop(index)
         self.simulation.submit(plan)
@@ -151,7 +151,7 @@ class RegistryMachine(RulesMachine):
     def an_actor_is_overtaken(
         self, slow: str, choice: int, quick: list[tuple[str, bool, int]], batch_id: str, other: str
     ) -> None:
-        """One decides, others decide and act, mostly on the same batch, then the first one acts."""
+        """One actor decides, others act, mostly on the same batch, and then the first one acts."""
         late = self.plan(slow, batch_id, choice)
         for name, elsewhere, chosen in quick:
             concerned = other if elsewhere else batch_id
@@ -171,9 +171,9 @@ class RegistryMachine(RulesMachine):
     def two_race(
         self, race: tuple[str, str], steps_before: int | None, batch_id: str, choice: int, chosen: int
     ) -> None:
-        """One decides, and another, whose change concerns the same record, is quicker.
+        """One actor decides, and another one changes the same record before the first one acts.
 
-        Before, a load may just have been confirmed (one step) or completed (four).
+        A load may have been confirmed (one step) or completed (four steps) before.
         """
         if steps_before is not None:
             self.simulation.load_some_way(batch_id, choice, steps_before)
@@ -187,7 +187,7 @@ class RegistryMachine(RulesMachine):
 
     @rule(batch_id=batches, choice=choices, steps=st.integers(0, 4), chosen=choices)
     def a_zombie_wakes(self, batch_id: str, choice: int, steps: int, chosen: int) -> None:
-        """A job run stalls before some step, counts as ended, is replaced by another, and takes that step."""
+        """A job run stalls, counts as ended, is replaced by another one, and then takes its next step."""
         job = self.simulation.load_some_way(batch_id, choice, steps)
         late = self.simulation.plan_next(job) if job and not job.finished else None
         self.simulation.replace_job(batch_id, chosen)
@@ -195,12 +195,12 @@ class RegistryMachine(RulesMachine):
 
     @rule(sequel=st.sampled_from(SEQUELS), batch_id=batches, choice=choices)
     def several_steps_happen_at_once(self, sequel: str, batch_id: str, choice: int) -> None:
-        """A whole sequel of steps goes by undisturbed."""
+        """A sequence of steps runs without interruption."""
         getattr(self.simulation, sequel)(batch_id, choice)
 
     @rule(batch_id=batches, choice=choices, steps=st.integers(0, 4), becomes_a_zombie=st.booleans())
     def a_load_gets_some_way(self, batch_id: str, choice: int, steps: int, becomes_a_zombie: bool) -> None:
-        """A zombie stalls in its next step and is reported as ended."""
+        """A load takes its first steps; a zombie then stalls and is reported as ended."""
         job = self.simulation.load_some_way(batch_id, choice, steps)
         if job and becomes_a_zombie and not job.finished:
             if plan := self.simulation.plan_next(job):
@@ -209,7 +209,7 @@ class RegistryMachine(RulesMachine):
 
     @rule(position=st.integers(0, 6), process_dies=st.booleans())
     def a_job_run_is_reported_as_ended(self, position: int, process_dies: bool) -> None:
-        """The job service reports an end; the process may live on."""
+        """The job service reports a job run as ended, although its process may still run."""
         running = [job for job in self.simulation.world.jobs if not job.finished]
         if running:
             job = running[-1 - position % len(running)]
@@ -217,37 +217,37 @@ class RegistryMachine(RulesMachine):
 
     @rule(batch_id=batches)
     def the_replica_catches_up_and_is_counted(self, batch_id: str) -> None:
-        """Somebody counts what the far region holds."""
+        """The far region's replica catches up, and its rows are counted."""
         self.simulation.world.replicate(batch_id)
         self.simulation.count_replica(batch_id)
 
     @rule()
     def the_next_publication_is_projected(self) -> None:
-        """Snowflake's projection takes one entry."""
+        """Snowflake's projection takes the next entry."""
         self.simulation.project_next()
 
     @precondition(lambda self: self.simulation.purges)
     @rule(position=st.integers(0, 6), dies=st.booleans())
     def the_sweep_deletes(self, position: int, dies: bool) -> None:
-        """A retired batch leaves the warehouse, or the sweep is taken for dead before."""
+        """The sweep deletes a retired batch's rows, or is considered dead before it does."""
         purges = sorted(self.simulation.purges)
         self.simulation.finish_purge(purges[position % len(purges)], dies=dies)
 
     @rule()
     def half_an_hour_passes(self) -> None:
-        """Claims that no job run confirmed lapse; the job runs themselves may come late."""
+        """Unconfirmed claims expire; their job runs may still arrive late."""
         self.stalled.clear()
         self.simulation.world.now += timedelta(minutes=31)
 
     @rule(hours=st.sampled_from((30, 70, 170)))
     def time_passes(self, hours: int) -> None:
-        """Signatures lapse within minutes: what was decided before is not sent any more."""
+        """Hours pass, and stalled changes are dropped, because signatures expire within minutes."""
         self.stalled.clear()
         self.simulation.let_time_pass(hours)
 
     @invariant()
     def the_design_holds(self) -> None:
-        """After each step, nothing forbidden is the case."""
+        """Check all invariants after a step."""
         invariants.check_readers(self.simulation)
         invariants.check_release_states(self.simulation)
         invariants.check_workers(self.simulation)

@@ -1,4 +1,4 @@
-"""Everybody who touches the registry, as plans: decided on what was read, carried out now or later."""
+"""All actors of the registry, as plans: changes that are decided now and submitted now or later."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ from tests.fakes.prediction_stores import (
 )
 from tests.fakes.registry_table import FakeRegistryTable
 
-# The older batch's first manifest is a bad one: its correction must load, the bad one never.
+# The older batch's first manifest is invalid: its correction must load, the invalid one never.
 BAD_MANIFESTS = {(OLDER, "digest-0")}
-# By how much the clocks of those who publish, roll back and follow differ from the world's.
+# The errors of the clocks of actors that publish, roll back and follow.
 CLOCK_ERRORS = (timedelta(0), timedelta(minutes=7), timedelta(minutes=-7))
 FAULTS = (
     "none",
@@ -69,7 +69,7 @@ FAULTS = (
 
 @dataclass(slots=True)
 class Plan:
-    """A change that an actor has decided upon and not yet carried out."""
+    """A change that an actor has decided on but not submitted yet."""
 
     rule: str
     transaction: Transaction
@@ -77,10 +77,10 @@ class Plan:
 
 
 class RegistrySimulation:
-    """A registry, the world around it, and what an onlooker remembers.
+    """A registry, the stores and job runs around it, and a record of past events.
 
     Args:
-        table: Carries transactions out.
+        table: The table that applies transactions.
     """
 
     seen_conditions: ClassVar[set[str]] = set()
@@ -104,10 +104,10 @@ class RegistrySimulation:
         self.faulty = set(BAD_MANIFESTS)
         self.serial = 0
 
-    # -- reading and carrying out -------------------------------------------------------------------------
+    # -- reading and submitting ---------------------------------------------------------------------------
 
     def fresh(self, what: str) -> str:
-        """Return a name that was not used before."""
+        """Return a name that has not been used yet."""
         self.serial += 1
         return f"{what}-{self.serial}"
 
@@ -131,7 +131,7 @@ class RegistrySimulation:
         )
 
     def submit(self, plan: Plan | None) -> bool:
-        """Carry a change out, and check what changed against the permitted transitions."""
+        """Submit a change, check its effects, and return whether the registry accepted it."""
         if plan is None:
             return False
         for write in plan.transaction.writes:
@@ -154,7 +154,7 @@ class RegistrySimulation:
         return True
 
     def retain(self, batch_id: str, since: datetime) -> None:
-        """Remember that a batch is to be kept from a moment on."""
+        """Record that a batch must be kept for the retention period from this time on."""
         self.retained_until[batch_id] = since + RETENTION
 
     def clock(self) -> datetime:
@@ -162,23 +162,23 @@ class RegistrySimulation:
         self.serial += 1
         return self.world.now + CLOCK_ERRORS[self.serial % len(CLOCK_ERRORS)]
 
-    # -- noticing and loading -----------------------------------------------------------------------------
+    # -- registering and loading---------------------------------------------------------------------------
 
     def plan_notice(self, batch_id: str, choice: int) -> Plan:
-        """A done file is noticed, or was delivered once more."""
+        """Register a done file, or its repeated delivery."""
         facts, batch = self.world.facts(batch_id, DIGESTS[choice % 2]), self.record(batch_id)
         registered = manifest_rules.register_batch(facts, batch, redelivered=choice % 3 == 0)
         return Plan("register_batch", registered)
 
     def plan_refuse_manifest(self, _batch_id: str, _choice: int) -> Plan:
-        """The one bad done file is refused."""
+        """Refuse the invalid done file."""
         facts = self.world.facts(OLDER, "digest-0")
         return Plan(
             "refuse_manifest", manifest_rules.refuse_manifest(facts, "unreadable", self.record(OLDER))
         )
 
     def plan_claim(self, batch_id: str, choice: int) -> Plan | None:
-        """A load is claimed and its job run started, by mistake twice if the choice is even."""
+        """Claim a load and start its job run, mistakenly twice if `choice` is even."""
         fault = FAULTS[choice % len(FAULTS)]
         return self.plan_claimed_jobs(batch_id, fault, 2 if choice % 2 == 0 else 1)[0]
 
@@ -213,7 +213,7 @@ class RegistrySimulation:
         return Plan("claim_load", transaction, claimed), jobs
 
     def ended_holder(self, batch: BatchRecord) -> str | None:
-        """Return who holds the batch's claim if that job run or sweep is known to have ended."""
+        """Return the job run or sweep that holds the batch's claim, if it is known to have ended."""
         holder = batch.claim_job_run_id
         if holder is None or (holder.startswith("purge") and holder in self.purges):
             return None
@@ -221,7 +221,7 @@ class RegistrySimulation:
         return holder if ended or holder.startswith("purge") else None
 
     def plan_abandon(self, batch_id: str, _choice: int) -> Plan | None:
-        """A dead claim is cleared."""
+        """Abandon the batch's claim, if the registry permits it."""
         batch = self.record(batch_id)
         if batch is None:
             return None
@@ -231,12 +231,12 @@ class RegistrySimulation:
         )
 
     def plan_job_step(self, batch_id: str, choice: int) -> Plan | None:
-        """A job run whose process lives, wanted or not, does its next thing, or fails."""
+        """Let a running job process, possibly a zombie, take its next step or fail."""
         jobs = [job for job in self.world.jobs if job.batch_id == batch_id and not job.finished]
         return self.plan_next(jobs[choice % len(jobs)], fail=choice % 7 == 0) if jobs else None
 
     def plan_next(self, job: JobRun, *, fail: bool = False) -> Plan | None:
-        """Return the next thing a job run does by its own lights; None if it leaves the registry alone."""
+        """Return a job run's next change, or None if its next step does not change the registry."""
         batch = self.known(job.batch_id)
 
         def finished() -> None:
@@ -278,7 +278,7 @@ class RegistrySimulation:
         return Plan("complete_load", complete, completed)
 
     def plan_refuse_load(self, batch: BatchRecord, job: JobRun, finished: Callable[[], None]) -> Plan:
-        """A job run refuses the batch for what it found in its files."""
+        """Return a job run's refusal of the batch because of faults in its files."""
         self.faulty.add((job.batch_id, job.digest))
         transaction = load_rules.refuse_load(
             batch,
@@ -296,7 +296,7 @@ class RegistrySimulation:
         return Plan("refuse_load", transaction, refused)
 
     def plan_verify(self, batch_id: str, choice: int) -> Plan | None:
-        """What was counted after some load, most often the last, is put before the registry."""
+        """Verify a batch with the counts of one of its loads, usually the last one."""
         attempts = sorted(attempt for counted, attempt in self.evidence if counted == batch_id)
         if not attempts:
             return None
@@ -319,7 +319,7 @@ class RegistrySimulation:
         return Plan("verify_load", transaction, verified)
 
     def plan_check(self, batch_id: str, choice: int) -> Plan | None:
-        """The model's own rules are applied to the rows that were loaded last, or to those before."""
+        """Record the model's checks for the verified load, or sometimes for the one before."""
         batch = self.record(batch_id)
         if batch is None or batch.verified_attempt is None:
             return None
@@ -329,10 +329,10 @@ class RegistrySimulation:
             "record_checks", automatic_publication.record_checks(batch, attempt=attempt, faults=faults)
         )
 
-    # -- what readers see ---------------------------------------------------------------------------------
+    # -- publication --------------------------------------------------------------------------------------
 
     def plan_request(self, kind: str) -> Callable[[str, int], Plan | None]:
-        """Return the actor that makes a new request of a kind."""
+        """Return an actor that makes a new request of this kind."""
 
         def plan(batch_id: str, _choice: int) -> Plan | None:
             request = ChangeRequest(
@@ -344,11 +344,11 @@ class RegistrySimulation:
         return plan
 
     def plan_ask_again(self, _batch_id: str, choice: int) -> Plan | None:
-        """An earlier request is made once more, by somebody who never got its answer."""
+        """Repeat an earlier request, as after a lost answer."""
         return self.plan_asked(*self.requests[choice % len(self.requests)]) if self.requests else None
 
     def plan_asked(self, kind: str, target: str, request: ChangeRequest) -> Plan | None:
-        """Return the plan that a request leads to, on what is read now."""
+        """Return the change for a request, decided on the current records."""
         batch, live_pointers, now = self.known(target), self.live_pointers(), self.clock()
 
         def carried_out() -> None:
@@ -388,7 +388,7 @@ class RegistrySimulation:
     # -- the second region, the projection, retention -----------------------------------------------------
 
     def plan_confirm_region(self, batch_id: str, _choice: int) -> Plan | None:
-        """An earlier count of the far replica is put before the registry."""
+        """Confirm that the far region holds a batch, with an earlier count of its replica."""
         if batch_id not in self.region_findings:
             return None
         transaction = load_rules.confirm_region(
@@ -397,7 +397,7 @@ class RegistrySimulation:
         return Plan("confirm_region", transaction, lambda: check_replica(self.world, self.known(batch_id)))
 
     def plan_follow(self, _batch_id: str, _choice: int) -> Plan | None:
-        """The far region follows what home was seen to serve."""
+        """Move the far region to the batch that the home region serves."""
         live_pointers = self.live_pointers()
         if not live_pointers.home or not live_pointers.home.batch_id:
             return None
@@ -416,7 +416,7 @@ class RegistrySimulation:
         return Plan("follow_home", transaction, followed)
 
     def plan_retire(self, batch_id: str, _choice: int) -> Plan | None:
-        """The retention sweep takes a batch."""
+        """Retire a batch, as the retention sweep does."""
         run_id, batch = self.fresh("purge"), self.known(batch_id)
         transaction = retention_rules.retire(
             batch,
@@ -440,7 +440,7 @@ class RegistrySimulation:
         return Plan("retire", transaction, retired)
 
     def finish_purge(self, run_id: str, *, dies: bool = False) -> None:
-        """The sweep deletes a retired batch's rows and says so, or is taken for dead before."""
+        """Delete a retired batch's rows and clear its record, or let the sweep die before."""
         batch = self.known(self.purges.pop(run_id))
         if dies:
             self.late_purges.append((batch.batch_id, str(batch.claim_token)))
@@ -451,7 +451,7 @@ class RegistrySimulation:
         )
 
     def plan_late_purge(self, _batch_id: str, choice: int) -> Plan | None:
-        """A sweep that was taken for dead wakes, and deletes and says what it meant to."""
+        """Let a sweep that was considered dead delete its batch's rows and clear the record."""
         if not self.late_purges:
             return None
         batch_id, token = self.late_purges[choice % len(self.late_purges)]
@@ -467,7 +467,7 @@ class RegistrySimulation:
             self.world.projected_batch = str(batch_id) if batch_id else None
 
     def count_replica(self, batch_id: str) -> None:
-        """Somebody counts the far replica and remembers what was found."""
+        """Count the far replica, and record the verified attempt if the replica is complete."""
         batch = self.record(batch_id)
         if batch and batch.verified_attempt and self.world.is_whole(FAR, batch):
             self.region_findings[batch_id] = batch.verified_attempt
@@ -475,7 +475,7 @@ class RegistrySimulation:
     # -- several steps at once ----------------------------------------------------------------------------
 
     def load_some_way(self, batch_id: str, choice: int, steps: int) -> JobRun | None:
-        """Register, claim and start a load, by mistake perhaps twice, and take the first steps."""
+        """Register and claim a load, start it once or mistakenly twice, and take the first steps."""
         self.submit(self.plan_notice(batch_id, choice))
         starts = 2 if choice % 4 == 0 else 1
         claim, jobs = self.plan_claimed_jobs(batch_id, FAULTS[choice % len(FAULTS)], starts)
@@ -526,7 +526,7 @@ class RegistrySimulation:
             self.project_next()
 
     def roll_back_and_forward(self, batch_id: str, choice: int) -> None:
-        """Roll back and forward again; then whoever never got the rollback's answer asks once more."""
+        """Roll back, publish the batch that was live again, and then repeat the rollback request."""
         home = self.table.pointer(MODEL, HOME)
         self.submit(self.plan_request("rollback")(batch_id, choice))
         rolled_back = self.requests[-1]
@@ -537,12 +537,12 @@ class RegistrySimulation:
     def release_automatically(self, batch_id: str, choice: int) -> None:
         """Load, apply the model's checks, and publish as the pipeline does, where the registry allows it."""
         self.load_at_once(batch_id, choice)
-        # A search that seldom sees failed checks seldom finds that they must stop a publication.
+        # Failed checks must be frequent, so that a search finds that they stop a publication.
         self.submit(self.plan_check(batch_id, choice))
         self.submit(self.plan_request("automatic")(batch_id, choice))
 
     def roll_back_and_go_on(self, batch_id: str, choice: int) -> None:
-        """Roll back, while other batches are in the works and end in automatic publication."""
+        """Roll back, and then load each batch and publish it automatically."""
         self.submit(self.plan_request("rollback")(batch_id, choice))
         for other in BATCHES:
             self.release_automatically(other, choice)
@@ -554,7 +554,7 @@ class RegistrySimulation:
         self.submit(self.plan_follow(batch_id, choice))
 
     def retire_and_restore(self, batch_id: str, choice: int) -> None:
-        """Let the sweep take a batch, and somebody try to load it again, or to correct it, at once."""
+        """Retire a batch and delete its rows, then try to load, correct and refuse it again."""
         if self.submit(self.plan_retire(batch_id, choice)):
             self.finish_purge(max(self.purges, key=lambda run_id: int(run_id.split("-")[1])))
             self.load_at_once(batch_id, DIGESTS.index(self.known(batch_id).manifest_digest))
@@ -562,14 +562,14 @@ class RegistrySimulation:
             self.submit(self.plan_refuse_manifest(batch_id, choice))
 
     def refuse_at_once(self, batch_id: str, choice: int) -> None:
-        """A batch is refused before a row was written: it is retained for its time, and may be corrected."""
+        """Refuse a batch before a row is written; it is retained and may still be corrected."""
         self.submit(self.plan_notice(batch_id, choice))
         claim, (job,) = self.plan_claimed_jobs(batch_id, "file-altered", 1)
         if self.submit(claim) and self.submit(self.plan_next(job)):
             self.submit(self.plan_next(job))
 
     def retire_twice(self, batch_id: str, choice: int) -> None:
-        """A sweep is taken for dead, another goes on with the batch, the first wakes, and a third looks."""
+        """Let a second sweep replace a dead one, which then wakes up before a third one starts."""
         if self.submit(self.plan_retire(batch_id, choice)):
             self.finish_purge(max(self.purges, key=lambda run_id: int(run_id.split("-")[1])), dies=True)
             self.submit(self.plan_abandon(batch_id, choice))
@@ -578,13 +578,13 @@ class RegistrySimulation:
             self.submit(self.plan_retire(batch_id, choice))
 
     def replace_job(self, batch_id: str, choice: int) -> None:
-        """Every job run of the batch counts as ended, and another load takes over."""
+        """Report all job runs of the batch as ended, and start another load."""
         for job in self.world.jobs:
             job.reported_ended = job.reported_ended or job.batch_id == batch_id
         self.load_some_way(batch_id, choice, 2 + choice % 4)
 
     def replace_manifest_under_a_load(self, batch_id: str, choice: int) -> None:
-        """A load has begun but not written when another done file arrives; the load goes on regardless."""
+        """Register another done file after a load was confirmed, and then continue the load."""
         self.submit(self.plan_notice(batch_id, choice))
         fault = "file-altered" if choice % 4 < 2 else "none"
         claim, (job,) = self.plan_claimed_jobs(batch_id, fault, 1)
@@ -593,7 +593,7 @@ class RegistrySimulation:
             self.submit(self.plan_next(job))
 
     def sweep(self, _batch_id: str, choice: int) -> None:
-        """The retention sweep tries every batch, and deletes what it may, or dies before."""
+        """Try to retire every batch and delete its rows; the sweep sometimes dies before it deletes."""
         for batch_id in BATCHES:
             if self.submit(self.plan_retire(batch_id, choice)):
                 self.finish_purge(
@@ -601,7 +601,7 @@ class RegistrySimulation:
                 )
 
     def let_time_pass(self, hours: int) -> None:
-        """Advance the clock; what is served is loaded again in time, as the platform's watch does."""
+        """Advance the clock, and reload served batches before they expire, as the platform does."""
         later = self.world.now + timedelta(hours=hours)
         for job in self.world.jobs:
             job.reported_ended = job.finished = True

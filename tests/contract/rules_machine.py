@@ -1,4 +1,4 @@
-"""What the state machines of the registry's rules share: mutated rules, random histories, histories told."""
+"""Shared parts of the registry's state machines: disabled conditions, random search and replay."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from tests.fakes.registry_table import FakeRegistryTable
 
 Step = tuple[str, Mapping[str, Any]]
-"""A rule of a machine with its arguments."""
+"""The name of a machine's rule, and its arguments."""
 
 
 class RulesMachine(RuleBasedStateMachine):
-    """Actors on a registry. `disabled` names conditions to leave out, as `rule.condition`."""
+    """A state machine of actors on a registry; `disabled` names omitted conditions as `rule.condition`."""
 
     disabled: ClassVar[frozenset[str]] = frozenset()
     table_class: ClassVar[type[FakeRegistryTable]] = FakeRegistryTable
 
     def the_design_holds(self) -> None:
-        """After each step, nothing forbidden is the case."""
+        """Check all invariants after a step."""
         raise NotImplementedError
 
 
 class IndependentHistories(HypothesisProvider):
-    """Draws each history afresh, out of the search's seed.
+    """Generates each history independently of earlier ones, from the seed of the search.
 
-    The stock generator builds histories out of parts of earlier ones and repeats their choices; rare races
-    are found ten times sooner by histories that know nothing of one another.
+    Hypothesis's own generator reuses parts and choices of earlier histories. Independent histories find rare
+    races ten times sooner.
     """
 
 
@@ -39,7 +39,7 @@ AVAILABLE_PROVIDERS["independent-histories"] = IndependentHistories
 
 
 def independent_histories(examples: int) -> settings:
-    """Return how many histories to try; the first broken invariant ends the search."""
+    """Return settings for this many independent histories; the first broken invariant ends the search."""
     return settings(
         max_examples=examples,
         stateful_step_count=25,
@@ -48,20 +48,20 @@ def independent_histories(examples: int) -> settings:
         database=None,
         phases=[Phase.generate],
         report_multiple_bugs=False,
-        # A history is long on purpose, and a busy machine says nothing about the rules.
+        # Long histories are intended, and a slow computer is no fault of the rules.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
 
 
 def search(machine: type[RulesMachine], examples: int) -> None:
-    """Try histories; pytest's `--randomly-seed`, which each run prints, tries the same ones again.
+    """Search random histories for a broken invariant; pytest's `--randomly-seed` repeats a search.
 
     Raises:
         InvariantBrokenError: A history broke an invariant.
     """
 
     class SeededMachine(machine):
-        """The same, with a seed of its own."""
+        """The machine with the seed of this search."""
 
     run_state_machine_as_test(
         seed(random.getrandbits(64))(SeededMachine), settings=independent_histories(examples)
@@ -69,11 +69,11 @@ def search(machine: type[RulesMachine], examples: int) -> None:
 
 
 def replay(machine: type[RulesMachine], steps: Sequence[Step]) -> None:
-    """Take the steps of one history.
+    """Replay the steps of one history, and check the invariants after each step.
 
     Args:
-        machine: Whose rules are followed.
-        steps: A rule of the machine with its arguments each, the first of them `begin`.
+        machine: The machine whose rules are run.
+        steps: Names of rules with their arguments; the first one is `begin`.
 
     Raises:
         InvariantBrokenError: The history breaks an invariant.

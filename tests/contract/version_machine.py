@@ -1,7 +1,7 @@
-"""A state machine that interleaves everybody who changes a model's versions, and watches the invariants.
+"""A state machine that interleaves all actors that change a model's versions and checks the invariants.
 
-Retrainings, people, rules, a retention sweep and batches take turns. Any change may be decided now and
-carried out later (an event out of order, a stalled actor), twice (a doubled event, a lost answer), or never
+Retrainings, people, rules, a retention sweep and batches take turns. A change may be decided now and
+submitted later (an event out of order, a stalled actor), twice (a duplicate event, a lost answer) or never
 (a lost event).
 """
 
@@ -52,7 +52,7 @@ choices = st.integers(0, 17)
 
 
 class VersionMachine(RulesMachine):
-    """See the module."""
+    """Interleaves the actors of versions; the module describes how."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,12 +60,12 @@ class VersionMachine(RulesMachine):
         self.stalled: list[Plan] = []
 
     def plan(self, actor: str, number: int, choice: int) -> Plan | None:
-        """Return what an actor decides upon what is read now; what people do at SageMaker is done at once."""
+        """Return the change that an actor decides on now; changes at SageMaker take effect immediately."""
         planned = getattr(self.simulation, f"plan_{actor}", None) or self.simulation.plan_request(actor)
         return planned(number, choice)
 
     def act(self, actor: str, number: int, choice: int) -> None:
-        """Let somebody decide and act at once, or several steps happen undisturbed."""
+        """Let one actor decide and act, or run a sequence of steps without interruption."""
         if actor in SEQUELS:
             getattr(self.simulation, actor)(number, choice)
         else:
@@ -73,26 +73,26 @@ class VersionMachine(RulesMachine):
 
     @initialize(released=st.integers(0, 3))
     def begin(self, released: int) -> None:
-        """Begin with some history, so that runs get far: each version was promoted by rule."""
+        """Promote the first versions by rule, so that runs reach interesting states."""
         for number in range(1, released + 1):
             self.simulation.release(number, 0)
             must(self.simulation.champion() == number, "a judged version could not be promoted by rule")
 
     @rule(actor=anything, number=numbers, choice=choices)
     def somebody_acts(self, actor: str, number: int, choice: int) -> None:
-        """One actor decides and acts at once."""
+        """One actor decides and submits its change immediately."""
         self.act(actor, number, choice)
 
     @rule(actor=actors, number=numbers, choice=choices)
     def somebody_decides_and_stalls(self, actor: str, number: int, choice: int) -> None:
-        """One actor decides, and acts later or never."""
+        """One actor decides, and submits its change later or never."""
         if plan := self.plan(actor, number, choice):
             self.stalled.append(plan)
 
     @precondition(lambda self: self.stalled)
     @rule(position=st.integers(0, 11), answer_lost=st.booleans())
     def a_stalled_actor_goes_on(self, position: int, answer_lost: bool) -> None:
-        """A change decided earlier is carried out; with its answer lost, perhaps again."""
+        """Submit a stalled change; if its answer is lost, it may be submitted again later."""
         index = position % len(self.stalled)
         plan = self.stalled[index] if answer_lost else self.stalled.pop(index)
         self.simulation.submit(plan)
@@ -106,7 +106,7 @@ class VersionMachine(RulesMachine):
     def an_actor_is_overtaken(
         self, slow: str, choice: int, quick: list[tuple[str, int, int]], number: int
     ) -> None:
-        """One decides, others decide and act, then the first one acts."""
+        """One actor decides, others act, and then the first one acts."""
         late = self.plan(slow, number, choice)
         for name, other, chosen in quick:
             self.act(name, other, chosen)
@@ -114,13 +114,13 @@ class VersionMachine(RulesMachine):
 
     @rule(hours=st.sampled_from((1, 1, 30)))
     def time_passes(self, hours: int) -> None:
-        """Signatures lapse within minutes: what was decided before is not sent any more."""
+        """Hours pass, and stalled changes are dropped, because signatures expire within minutes."""
         self.stalled.clear()
         self.simulation.let_time_pass(hours)
 
     @invariant()
     def the_design_holds(self) -> None:
-        """After each step, nothing forbidden is the case."""
+        """Check all invariants after a step."""
         invariants.check_versions(self.simulation)
         invariants.check_batches(self.simulation)
         invariants.check_requests(self.simulation)

@@ -1,8 +1,8 @@
-"""Everybody who changes a model's versions, as plans: decided on what was read, carried out now or later.
+"""All actors that change a model's versions, as plans: decided now and submitted now or later.
 
-SageMaker's packages are the world outside of the registry: people and pipelines change them at any time, and
-the platform reads them when an event or a listing tells it to. Batches pin the champion, are scored, and ask
-for their automatic publication.
+SageMaker's packages are outside the registry: people and pipelines change them at any time, and the platform
+reads them after an event or a listing. Batches pin the champion, are scored, and request their automatic
+publication.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from tests.fakes.registry_table import FakeRegistryTable
 NUMBERS = (1, 2, 3, 4, 5)
 APPROVALS = ("Approved", "PendingManualApproval", "Rejected")
 BATCH_IDS = (OLDER, FIRST, SECOND)
-# Nobody who decided on something carries it out as late as this.
+# No actor submits a change this long after its decision.
 _LATEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class Package:
-    """A model package, as SageMaker has it.
+    """A model package in SageMaker.
 
     Attributes:
         number: Its number in the group.
-        digest: Of the trained objects.
+        digest: The digest of the trained objects.
         approval: Its approval status.
-        judged_against: What its metadata says.
-        created_at: When it was made.
-        revision: How often it was changed.
+        judged_against: The champion that its metadata names, or 0 for none.
+        created_at: The time of its creation.
+        revision: The number of changes to it.
     """
 
     number: int
@@ -69,10 +69,10 @@ class Package:
 
 
 class VersionSimulation:
-    """A registry, SageMaker's packages, batches, and what an onlooker remembers.
+    """A registry, SageMaker's packages, batches, and a record of past events.
 
     Args:
-        table: Carries transactions out.
+        table: The table that applies transactions.
     """
 
     seen_conditions: ClassVar[set[str]] = set()
@@ -94,10 +94,10 @@ class VersionSimulation:
         self.held = False
         self.serial = 0
 
-    # -- reading and carrying out -------------------------------------------------------------------------
+    # -- reading and submitting ---------------------------------------------------------------------------
 
     def fresh(self, what: str) -> str:
-        """Return a name that was not used before."""
+        """Return a name that has not been used yet."""
         self.serial += 1
         return f"{what}-{self.serial}"
 
@@ -117,7 +117,7 @@ class VersionSimulation:
         return record.state if record else None
 
     def submit(self, plan: Plan | None) -> bool:
-        """Carry a change out, and check what changed against what is permitted."""
+        """Submit a change, check its effects, and return whether the registry accepted it."""
         if plan is None:
             return False
         for write in plan.transaction.writes:
@@ -145,7 +145,7 @@ class VersionSimulation:
     # -- SageMaker's packages ------------------------------------------------------------------------------
 
     def plan_register(self, _number: int, choice: int) -> None:
-        """A retraining ends in a new package, judged against the champion, the one before, or none."""
+        """Add a retraining's package, judged against the champion, the previous one or none."""
         if len(self.packages) == len(NUMBERS):
             return
         pointer = self.table.champion(MODEL) or ChampionPointer(model=MODEL)
@@ -162,19 +162,19 @@ class VersionSimulation:
         self._note_approval(number)
 
     def plan_decide(self, number: int, choice: int) -> None:
-        """A person changes a package's approval."""
+        """Change a package's approval, as a person does."""
         if package := self.packages.get(number):
             package.approval = APPROVALS[choice % 3]
             package.revision += 1
             self._note_approval(number)
 
     def plan_judge_again(self, number: int, _choice: int) -> None:
-        """A person judges a package anew, against the champion of now, and edits what its metadata says."""
+        """Judge a package against the current champion, and change its metadata, as a person does."""
         if package := self.packages.get(number):
             package.judged_against = self.champion() or 0
 
     def plan_make_again(self, number: int, choice: int) -> None:
-        """A person deletes the whole group; a later package has the same number."""
+        """Replace a package by one with the same number, as in a recreated group."""
         if package := self.packages.get(number):
             package.digest = f"{choice:08x}{number:08x}"
             self.plan_decide(number, choice)
@@ -184,7 +184,7 @@ class VersionSimulation:
             self.approved_once.add(number)
 
     def plan_follow(self, number: int, _choice: int) -> Plan | None:
-        """An event or the listing tells of a package: it is read, and recorded."""
+        """Read a package and record it, as after an event or a listing."""
         seen, package = self.table.model_version(MODEL, number), self.packages.get(number)
         if package is None:
             return None
@@ -218,7 +218,7 @@ class VersionSimulation:
     # -- the champion --------------------------------------------------------------------------------------
 
     def plan_request(self, kind: str) -> Callable[[int, int], Plan | None]:
-        """Return the actor that makes a new request of a kind."""
+        """Return an actor that makes a new request of this kind."""
 
         def plan(number: int, choice: int) -> Plan | None:
             request = ChangeRequest(
@@ -231,11 +231,11 @@ class VersionSimulation:
         return plan
 
     def plan_ask_again(self, _number: int, choice: int) -> Plan | None:
-        """An earlier request is made once more, by somebody who never got its answer."""
+        """Repeat an earlier request, as after a lost answer."""
         return self.plan_asked(*self.requests[choice % len(self.requests)]) if self.requests else None
 
     def plan_asked(self, kind: str, target: int, request: ChangeRequest) -> Plan | None:
-        """Return the plan that a request leads to, on what is read now."""
+        """Return the change for a request, decided on the current records."""
         pointer, now = self.table.champion(MODEL), self.clock()
         version = self.table.model_version(MODEL, target) if target else None
         if target and version is None and kind in {"by_rule", "by_person", "demote", "challenge"}:
@@ -286,7 +286,7 @@ class VersionSimulation:
         now: datetime,
         carried_out: Callable[[], None],
     ) -> Plan | None:
-        """Go to the version that is named, or to the one that was the champion last."""
+        """Return the demotion to the named version, or else to the one that was superseded last."""
         if pointer is None:
             return None
         target = version or self.demotion_target()
@@ -312,7 +312,7 @@ class VersionSimulation:
         return max(superseded, key=lambda version: version.superseded_sequence or 0, default=None)
 
     def plan_retire(self, number: int, _choice: int) -> Plan | None:
-        """The sweep finds that no batch names a version, and retires it unless it was needed a moment ago."""
+        """Retire a version that no batch uses, unless it was needed within the last hour."""
         record = self.table.model_version(MODEL, number)
         since = self.over_since.get(number)
         if record is None or number in self.pins.values() or (since and self.now - since < _LATEST):
@@ -322,7 +322,7 @@ class VersionSimulation:
     # -- batches -------------------------------------------------------------------------------------------
 
     def plan_pin(self, number: int, _choice: int) -> Plan | None:
-        """The first attempt at a batch reads the champion, and puts its pin unless another attempt has."""
+        """Pin the champion for a batch, unless another attempt has pinned a version already."""
         champion, batch_id = self.champion(), BATCH_IDS[number % 3]
         if champion is None:
             return None
@@ -330,11 +330,11 @@ class VersionSimulation:
         def put() -> None:
             self.attempts.append((batch_id, self.pins.setdefault(batch_id, champion)))
 
-        # The pin lies on S3: the registry knows nothing of it.
+        # The pin is stored on S3 and not in the registry.
         return Plan("pin", Transaction(MODEL, batch_id), put)
 
     def plan_score(self, number: int, _choice: int) -> None:
-        """A later attempt reads the pin; the batch is done, loaded and verified."""
+        """Score a pinned batch with the pinned version, and record it as verified."""
         batch_id = BATCH_IDS[number % 3]
         key = batch_key(MODEL, batch_id)
         if batch_id not in self.pins or key in self.table.records:
@@ -353,7 +353,7 @@ class VersionSimulation:
         self.table.apply("score", Transaction(MODEL, batch_id, (Write(key=key, assign=verified),)))
 
     def plan_publish(self, number: int, _choice: int) -> Plan | None:
-        """A batch asks for its automatic publication."""
+        """Request the automatic publication of a batch."""
         batch_id = BATCH_IDS[number % 3]
         record = self.table.batch(MODEL, batch_id)
         if record is None:
@@ -375,38 +375,38 @@ class VersionSimulation:
     # -- several steps at once ------------------------------------------------------------------------------
 
     def release(self, _number: int, choice: int) -> None:
-        """A package is made, approved by the verdict, found, and promoted by rule."""
+        """Add an approved package, record it, and promote it by rule."""
         self.plan_register(0, choice // 3 * 3)
         newest = len(self.packages)
         self.submit(self.plan_follow(newest, choice))
         self.submit(self.plan_request("by_rule")(newest, choice))
 
     def approve_and_promote(self, number: int, choice: int) -> None:
-        """A person approves a version and promotes it."""
+        """Approve a version and promote it, as a person does."""
         self.plan_decide(number, 0)
         self.submit(self.plan_follow(number, choice))
         self.submit(self.plan_request("by_person")(number, choice))
 
     def judge_late(self, number: int, choice: int) -> None:
-        """A package that nobody has heard of is judged anew, found, and promoted by rule."""
+        """Judge a package again, record it, and promote it by rule."""
         self.plan_judge_again(number, choice)
         self.submit(self.plan_follow(number, choice))
         self.submit(self.plan_request("by_rule")(number, choice))
 
     def serve_once_more(self, number: int, choice: int) -> None:
-        """A person promotes a version again, a batch is scored with it, and two others take its place."""
+        """Promote a version as a person does, pin it for a batch, and then promote three others."""
         self.submit(self.plan_request("by_person")(number, choice))
         self.submit(self.plan_pin(number, choice))
         for other in [each for each in NUMBERS if each != number][:3]:
             self.submit(self.plan_request("by_person")(other, choice))
 
     def change_and_follow(self, number: int, choice: int) -> None:
-        """A package's approval changes, and the platform hears of it."""
+        """Change a package's approval and record it."""
         self.plan_decide(number, choice)
         self.submit(self.plan_follow(number, choice))
 
     def score_and_publish(self, number: int, choice: int) -> None:
-        """A batch that is pinned is scored, and asks for its publication."""
+        """Pin and score a batch, and request its publication."""
         self.submit(self.plan_pin(number, choice))
         self.plan_score(number, choice)
         self.submit(self.plan_publish(number, choice))
