@@ -88,15 +88,17 @@ class UnmeasuredBatches:
         Args:
             settled: The publication number up to which no batch needs measuring.
         """
-        requests = []
+        # A batch that a rollback made live again has two entries and needs one run.
+        requests: dict[str | None, dg.RunRequest] = {}
         is_all_settled = True
         for entry in self._published_after(settled):
             request, is_settled = self._request_for(entry)
-            requests += [request] if request else []
+            if request:
+                requests[request.run_key] = request
             is_all_settled = is_all_settled and is_settled
             if is_all_settled:
                 settled = entry.sequence
-        return requests, settled
+        return list(requests.values()), settled
 
     def _published_after(self, settled: int) -> list[PublicationEntry]:
         newest = self.registry.newest_publications(self.model, page_size=25)

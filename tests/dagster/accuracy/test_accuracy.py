@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from mlpipe_dagster.accuracy import accuracy_sensor
 from mlpipe_dagster.accuracy.accuracy_asset import (
     accuracy_asset,
     accuracy_metadata,
@@ -28,6 +30,7 @@ from mlpipe_dagster.accuracy.accuracy_rules import (
 from mlpipe_dagster.accuracy.accuracy_sensor import AccuracyCursor, accuracy_tick
 from mlpipe_dagster.pipeline.asset_names import MEASURED_BATCH_TAG, accuracy_job_name
 from mlpipe_dagster.pipeline.finding_level import Level
+from mlpipe_dagster.pipeline.model_sensors import ModelsUnreadableError
 from mlpipe_dagster.quality.batch_examination import Examination
 from mlpipe_dagster.quality.quality_checks import examine_batch
 from mlpipe_dagster.quality.quality_rules import BatchFacts
@@ -167,11 +170,13 @@ class AccuracySensor:
         self.cursor: str | None = None
 
     def look(self, *others: str, moment: datetime | None = None) -> dict[str, dg.RunRequest]:
-        """Return the run requests of one tick, by run key."""
+        """Return the run requests of one tick, by run key; assert that no key is repeated."""
         context = dg.build_sensor_context(cursor=self.cursor)
         found = accuracy_tick(context, self.small.platform, [self.small.name, *others], moment or now())
         self.cursor = found.cursor
-        return {str(request.run_key): request for request in found.run_requests or ()}
+        requests = {str(request.run_key): request for request in found.run_requests or ()}
+        assert len(requests) == len(found.run_requests or ())
+        return requests
 
     def settled(self) -> int:
         """Return the publication number up to which no batch needs measuring."""
@@ -218,18 +223,34 @@ def test_waiting_batch_does_not_delay_later_ones(small_model: SmallModel) -> Non
     (request,) = sensor.look().values()
     assert request.tags[MEASURED_BATCH_TAG] == second
     publisher(small_model).roll_back(person(), first)
+    assert sensor.look().keys() == {request.run_key}
     mark_prepared(small_model, "2013-02-02")
-    assert {request.tags[MEASURED_BATCH_TAG] for request in sensor.look().values()} == {first, second}
+    found = [request.tags[MEASURED_BATCH_TAG] for request in sensor.look().values()]
+    assert sorted(found) == sorted([first, second])
 
 
 def test_unreadable_model_does_not_stop_other_models(small_model: SmallModel) -> None:
-    """A registry item that cannot be parsed does not keep another model from being measured."""
+    """Another model is measured, and the error is shown by a tick with nothing else to report."""
     registry = small_model.platform.settings.deployment.registry_table
     item = {"model": {"S": "broken"}, "record": {"S": "publication#000000000001"}, "sequence": {"S": "x"}}
     small_model.platform.client("dynamodb").put_item(TableName=registry, Item=item)
-    publish(small_model, "2013-02-01")
+    sensor, batch_id = AccuracySensor(small_model), publish(small_model, "2013-02-01")
     mark_prepared(small_model, "2013-02-02")
-    assert len(AccuracySensor(small_model).look("broken")) == 1
+    assert len(sensor.look("broken")) == 1
+    put(small_model, measured(batch_id=batch_id))
+    assert sensor.look("broken") == {}
+    with pytest.raises(ModelsUnreadableError, match="broken cannot be examined"):
+        sensor.look("broken")
+
+
+def test_tick_begins_after_the_model_that_the_last_one_reached(
+    small_model: SmallModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a tick's time is over after one model, the next tick examines the next one."""
+    monkeypatch.setattr(accuracy_sensor, "_TICK_SECONDS", 0)
+    sensor, _ = AccuracySensor(small_model), publish(small_model, "2013-02-01")
+    mark_prepared(small_model, "2013-02-02")
+    assert [len(sensor.look("another")) for _ in range(4)] == [0, 1, 0, 1]
 
 
 def test_latest_or_named_published_batch_is_measured(small_model: SmallModel) -> None:
@@ -383,7 +404,7 @@ def test_inaccurate_version_blocks_its_further_batches(small_model: SmallModel, 
 
 
 def test_metadata_holds_figures_slices_and_a_picture() -> None:
-    """Dagster can plot the figures; the picture has a bar per batch and a line for the promise."""
+    """Dagster can plot the figures; the picture has a bar per batch, grey for other versions, and a line."""
     own = replace(
         measured(), slices=(MeasuredSlice(column="region", value="north | south", rows=300, metric=8.5),)
     )
@@ -393,10 +414,11 @@ def test_metadata_holds_figures_slices_and_a_picture() -> None:
     assert (shown["mae:score"], shown["promised"], shown["worse_by"]) == (10.0, 8.0, 0.25)
     assert (shown["rows"], shown["rows_with_outcome"], shown["model_package_version"]) == (100, 90, 7)
     assert "north" in shown["slices"].value
-    assert "data:image/svg" in shown["picture"].value
+    picture = b64decode(shown["picture"].value.partition("base64,")[2].rstrip(")")).decode()
+    assert (picture.count('"#d0d0d0"/>'), picture.count('"#1f77b4"/>')) == (1, 1)
     svg = accuracy_svg("mae<score", [Bar("2013-01-31", 7.0, False), Bar("2013-02-01", 10.0, True)], 8.0)
     assert svg.count("<rect") == 2
-    assert svg.count("<line") == 1
+    assert (svg.count('"#d0d0d0"/>'), svg.count('"#1f77b4"/>'), svg.count("<line")) == (1, 1, 1)
     assert "mae<score" not in svg
     many = accuracy_svg("m", [Bar(f"p{number}", -1.0, True) for number in range(99)], None)
     assert (many.count("<rect"), many.count("<line")) == (MAX_BARS, 0)
