@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 
 from mlpipe_dagster.cli.deployment_access import DeploymentAccess
@@ -20,9 +21,21 @@ from tests.dagster.small_model import SmallModel
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+
 KEY = "done/2026-11-23/things/20261123T010203Z-00000001.json"
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance whose runs the command starts."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        yield instance
 
 
 @pytest.mark.parametrize("text", [KEY, f"s3://bucket/{KEY}"])
@@ -71,12 +84,15 @@ def test_stopped_stack_is_a_readable_error(
 
 
 @pytest.mark.stack
-def test_unknown_model_is_named(small_model: SmallModel, command_line: CommandLine) -> None:
-    """The status is 1, and the message names the model."""
+def test_unknown_model_is_named(
+    small_model: SmallModel, command_line: CommandLine, instance: dg.DagsterInstance
+) -> None:
+    """The status is 1, the message names the model, and no run is started."""
     manifest = small_model.manifest()
     told = command_line("load", manifest.key.replace(small_model.name, "unknown"))
     assert told.status == 1
     assert "No model unknown" in told.err
+    assert instance.get_runs() == []
 
 
 def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, object]:
@@ -89,21 +105,23 @@ def load(small: SmallModel, key: str, *, again: bool = False) -> dict[str, objec
 
 
 @pytest.mark.stack
-def test_invalid_done_file_is_refused(small_model: SmallModel) -> None:
-    """The message names the batch, and the registry records the refusal."""
+def test_invalid_done_file_is_refused(small_model: SmallModel, instance: dg.DagsterInstance) -> None:
+    """The message names the batch, the registry records the refusal, and no run is started."""
     manifest = small_model.manifest(small_model.batch_id("20260101"))
     small_model.platform.bucket.put(manifest.key, b"{")
     with pytest.raises(LoadRunError, match=rf"{manifest.batch_id}.*refused"):
         load(small_model, manifest.key)
     assert small_model.record(manifest.batch_id).load_state == LoadState.REFUSED
+    assert instance.get_runs() == []
 
 
 @pytest.mark.stack
-def test_undeclared_partition_is_refused(small_model: SmallModel) -> None:
-    """The command refuses it as the sensor does."""
+def test_undeclared_partition_is_refused(small_model: SmallModel, instance: dg.DagsterInstance) -> None:
+    """The command refuses it as the sensor does, and starts no run."""
     manifest = small_model.deliver(small_model.manifest(partition="2020-01-01"))
     with pytest.raises(LoadRunError, match="2020-01-01 is not a partition"):
         load(small_model, manifest.key)
+    assert instance.get_runs() == []
 
 
 @pytest.mark.stack
@@ -119,11 +137,9 @@ def test_load_without_a_dagster_instance_is_refused(
 
 @pytest.mark.stack
 @pytest.mark.parametrize("again", [False, True])
-def test_failed_job_shows_its_reason(
-    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool
-) -> None:
+@pytest.mark.usefixtures("instance")
+def test_failed_job_shows_its_reason(small_model: SmallModel, *, again: bool) -> None:
     """The message contains the job's own words, and the batch is refused."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     Job(small_model.platform).define(load_script("refuse"))
     manifest = small_model.deliver(small_model.manifest())
     with pytest.raises(LoadRunError, match="part missing"):
@@ -133,10 +149,9 @@ def test_failed_job_shows_its_reason(
 
 @pytest.mark.stack
 def test_again_requests_a_load_above_the_last_attempt(
-    small_model: SmallModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_model: SmallModel, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A verified batch is loaded once more, under a higher attempt number."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    """The attempt number is in the run's config, so that retries do not load the batch once more."""
     asked: list[int] = []
 
     def run(_load: LoadCoordinator, _context: object, _record: object, *, above_attempt: int) -> None:
@@ -149,3 +164,5 @@ def test_again_requests_a_load_above_the_last_attempt(
     with pytest.raises(LoadRunError, match="Enough was seen"):
         load(small_model, manifest_key, again=True)
     assert asked == [1]
+    (run,) = instance.get_runs()
+    assert run.run_config["ops"][f"{small_model.name}__load"]["config"]["above_attempt"] == 1

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlpipe_dagster.cli.versions import champion_changes
+from mlpipe_dagster.cli.versions.package_approval import PackageApprovalError
 from prediction_contract.jobs.verdict import APPROVED, PENDING, REJECTED
+from prediction_contract.manifests.manifest import ModelPackage
 from prediction_contract.registry.version_records import VersionState
 from tests.dagster.publication.test_publication_asset import publisher, request
 from tests.dagster.versions.registered_packages import JFK, RegisteredPackages, digest_of
@@ -73,7 +76,7 @@ def test_unknown_version_is_a_readable_error(
 def test_demotion_rejects_the_package_and_restores_the_version_before(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """A repeated request leaves the champion as it is."""
+    """A repeated request leaves the champion as it is, and the package if a person approved it since."""
     first, second = registered.register("exec1"), registered.register("exec2", champion_version=1)
     for version in (first, second):
         assert command_line("promote", registered.model, str(version)).status == 0
@@ -88,6 +91,29 @@ def test_demotion_rejects_the_package_and_restores_the_version_before(
     again = command_line.json(*asked)
     assert (again.status, again.document["outcome"]) == (0, "unchanged")
     assert again.document["after"] == told.document["after"]
+    assert approval(registered, second) == APPROVED
+
+
+def test_repeated_demotion_rejects_the_package_that_sagemaker_did_not(
+    registered: RegisteredPackages, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demotion stands even if SageMaker refuses the rejection."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PackageApprovalError("SageMaker refused it", remedy="Ask again")
+
+    first, second = registered.register("exec1"), registered.register("exec2")
+    for version in (first, second):
+        command_line("promote", registered.model, str(version))
+    asked = ("demote", registered.model, "--request-id", "d-1")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(champion_changes, "set_approval", refuse)
+        told = command_line(*asked)
+    assert (told.status, registered.record(second).state) == (1, VersionState.WITHDRAWN)
+    assert approval(registered, second) == APPROVED
+    again = command_line.json(*asked)
+    assert (again.document["outcome"], again.document["after"]["version"]) == ("unchanged", first)
+    assert approval(registered, second) == REJECTED
 
 
 def test_promotion_of_a_withdrawn_version_approves_it_again(
@@ -181,7 +207,7 @@ def test_rollback_says_that_the_champion_stays(
 def test_versions_on_hold_say_what_they_wait_for(
     registered: RegisteredPackages, command_line: CommandLine
 ) -> None:
-    """Released versions are promoted within minutes, as their text then says."""
+    """Released versions are promoted within minutes, and a person may promote one during a hold."""
     version = registered.register()
     held = command_line.json("hold", registered.model, "--models", "--reason", "holiday")
     assert (held.status, held.document["outcome"], held.document["after"]["hold"]) == (0, "held", True)
@@ -192,34 +218,47 @@ def test_versions_on_hold_say_what_they_wait_for(
     assert (released.document["outcome"], released.document["after"]["hold"]) == ("released", False)
     (row,) = command_line.json("models", registered.model).document["versions"]
     assert "within minutes" in row["waits_for"]
+    command_line("hold", registered.model, "--models")
+    promoted = command_line.json("promote", registered.model, str(version)).document
+    assert (promoted["outcome"], promoted["after"]["version"], promoted["after"]["hold"]) == (
+        "promoted",
+        version,
+        True,
+    )
 
 
 def test_challenger_is_named_and_removed(registered: RegisteredPackages, command_line: CommandLine) -> None:
-    """The champion stays the same, and a refused version cannot be the challenger."""
+    """Champion and states stay the same, and a refused version cannot be the challenger."""
     champion, other = registered.register("exec1"), registered.register("exec2", approval=PENDING)
     refused = registered.register("exec3", approval=REJECTED)
     command_line("promote", registered.model, str(champion))
+    states = [registered.record(version).state for version in (champion, other, refused)]
     told = command_line.json("challenge", registered.model, str(other))
     assert (told.status, told.document["outcome"]) == (0, "challenged")
     assert (told.document["after"]["challenger"], told.document["after"]["version"]) == (other, champion)
     assert command_line("challenge", registered.model, str(refused)).status == 1
     none = command_line.json("challenge", registered.model, "--none")
     assert (none.status, none.document["after"]["challenger"]) == (0, None)
+    assert [registered.record(version).state for version in (champion, other, refused)] == states
 
 
 def test_versions_are_shown_with_state_and_metrics(
-    registered: RegisteredPackages, command_line: CommandLine
+    registered: RegisteredPackages, small_model: SmallModel, command_line: CommandLine
 ) -> None:
-    """Metrics beside the champion's, slices, time as champion and the reason to wait are shown."""
+    """Metrics beside the champion's, slices, time as champion, batches and the reason to wait are shown."""
     first = registered.register("exec1")
     command_line("promote", registered.model, str(first), "--reason", "the first")
     second = registered.register("exec2", champion_version=1, slices=(JFK,), worse_slices=1)
     third = registered.register("exec3", approval=PENDING, champion_version=1)
     registered.follow()
     command_line("promote", registered.model, str(second))
+    for version in (first, second, second):
+        package = ModelPackage(registered.packages.arn(registered.model, version), version, "v1", "ada")
+        small_model.registered_batch(model_package=package)
     shown = command_line.json("models", registered.model).document
     rows = {row["version"]: row for row in shown["versions"]}
     assert [row["state"] for row in rows.values()] == ["superseded", "champion", "candidate"]
+    assert [row["batches"] for row in rows.values()] == [1, 2, 0]
     assert shown["champion"]["version"] == second
     assert (rows[first]["champion_since"], rows[first]["champion_until"]) == (
         shown["changes"][0]["changed_at"],
