@@ -185,12 +185,13 @@ def test_claim_not_confirmed_in_time_is_found() -> None:
 
 @pytest.mark.parametrize("state", ["done", "loaded"])
 def test_batch_without_progress_is_found(state: str) -> None:
-    """A batch that stays done or loaded without a claim for hours is forgotten; a fresh one is on its way."""
-    assert summaries(model_findings(records(batch(), batch(NEW, load_state=state)))) == [
-        ("warning", "waiting", NEW)
-    ]
-    fresh = batch("20261123T113000Z-00000004", load_state=state)
+    """A batch that stays done or loaded without a claim for over an hour is forgotten."""
+    late = batch("20261123T105959Z-00000004", load_state=state)
+    assert summaries(model_findings(records(batch(), late))) == [("warning", "waiting", late.batch_id)]
+    fresh = batch("20261123T110000Z-00000004", load_state=state)
     assert summaries(model_findings(records(batch(), fresh))) == []
+    repeated = batch(NEW, load_state=state, writing_begun_at=format_utc(NOW - HOUR))
+    assert summaries(model_findings(records(batch(), repeated))) == []
 
 
 @pytest.mark.parametrize(("partition", "is_found"), [("2013-02-02", True), ("2013-01-31", False)])

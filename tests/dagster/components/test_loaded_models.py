@@ -97,9 +97,10 @@ def test_model_in_a_nested_folder_is_refused(tmp_path: Path) -> None:
     assert "is not directly below" in str(refused)
 
 
-def test_component_of_another_type_is_allowed_beside_models(tmp_path: Path) -> None:
-    """It does not keep the models beside it from loading."""
-    write(tmp_path, "things", TEXT)
+@pytest.mark.parametrize("before", ["", "type: dagster.DefsFolderComponent\n---\n"])
+def test_component_of_another_type_is_allowed_beside_models(tmp_path: Path, before: str) -> None:
+    """Models load beside it, whether it is in another file or another document of the same file."""
+    write(tmp_path, "things", before + TEXT)
     other = TEXT.replace(COMPONENT, "dagster.DefsFolderComponent").partition("attributes")[0]
     write(tmp_path, "others", other)
     found = model_definitions(package_of(tmp_path / "defs"), tmp_path)

@@ -54,15 +54,17 @@ def test_asset_shows_lineage_group_kinds_and_owners(loaded: dg.Definitions, mode
 
 @pytest.mark.parametrize("model", MODELS)
 def test_predictions_depend_on_the_previous_partition(loaded: dg.Definitions, model: str) -> None:
-    """The predictions of a day are made from those of the day before."""
+    """The predictions of a day are made from those of the day before; the first day has none."""
     spec = loaded.resolve_assets_def(dg.AssetKey([model, "predictions"])).get_asset_spec()
     (own,) = [dep for dep in spec.deps if dep.asset_key == spec.key]
     days = dg.DailyPartitionsDefinition("2013-01-01", end_date="2014-01-01")
     assert own.partition_mapping is not None
-    upstream = own.partition_mapping.get_upstream_mapped_partitions_result_for_partitions(
-        days.subset_with_partition_keys(["2013-02-02"]), days, days
-    )
-    assert list(upstream.partitions_subset.get_partition_keys()) == ["2013-02-01"]
+    for day, before in (("2013-02-02", ["2013-02-01"]), ("2013-01-01", [])):
+        upstream = own.partition_mapping.get_upstream_mapped_partitions_result_for_partitions(
+            days.subset_with_partition_keys([day]), days, days
+        )
+        assert list(upstream.partitions_subset.get_partition_keys()) == before
+        assert list(upstream.required_but_nonexistent_subset.get_partition_keys()) == []
 
 
 @pytest.mark.parametrize("model", MODELS)

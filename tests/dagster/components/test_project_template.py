@@ -111,6 +111,11 @@ def test_sample_data_as_of_a_day_ends_with_it() -> None:
     assert dict(objects()) == everything
 
 
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """Return the content of each file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize(
     "name", ["json", "class", "mlpipe", "Größe", "1st", "infra", "tests", "sagemaker", "pandas", "lightgbm"]
 )
@@ -124,10 +129,12 @@ def test_unusable_package_name_is_refused(
 
 
 def test_second_init_of_a_project_is_refused(tmp_path: Path) -> None:
-    """The status is 1; a hyphen in the project's name is an underscore in the package's."""
+    """No file is changed; a hyphen in the project's name is an underscore in the package's."""
     assert main(["init", str(tmp_path / "acme-shop"), "--model", "churn"]) == 0
     assert (tmp_path / "acme-shop" / "src" / "acme_shop" / "defs" / "churn" / "defs.yaml").is_file()
+    written = files_in(tmp_path)
     assert main(["init", str(tmp_path / "acme-shop")]) == 1
+    assert files_in(tmp_path) == written
 
 
 def scaffold(root: Path, name: str, *, parent: str = "defs", component: str = COMPONENT) -> Path:
@@ -199,7 +206,9 @@ def test_misplaced_or_misnamed_model_folder_is_refused(
 
 
 def test_existing_model_is_not_scaffolded_again(tmp_path: Path) -> None:
-    """The error says that the folder already holds a model or is misplaced."""
-    scaffold(tmp_path, "churn")
+    """The error says that the folder already holds a model or is misplaced, and no file is changed."""
+    (scaffold(tmp_path, "churn") / "defs.yaml").write_text("own")
+    written = files_in(tmp_path)
     with pytest.raises(TemplateError, match="churn is not directly below defs"):
         scaffold(tmp_path, "churn")
+    assert files_in(tmp_path) == written

@@ -35,13 +35,17 @@ def with_foreign_part(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "json_parts": [part]}
 
 
-def test_batch_minted_in_the_future_is_refused(small_model: SmallModel) -> None:
-    """It would be newer than all following batches, so none of them would be published automatically."""
-    ahead = datetime.now(UTC) + timedelta(minutes=50)
-    bad = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
-    done_file = register_done_file(small_model.platform.bucket, small_model.platform.registry, bad.key)
-    assert "in the future" in str(done_file.refusal)
-    assert small_model.record(bad.batch_id).load_state == LoadState.REFUSED
+@pytest.mark.parametrize(("minutes_ahead", "is_refused"), [(50, True), (6, True), (3, False)])
+def test_batch_minted_in_the_future_is_refused(
+    small_model: SmallModel, minutes_ahead: int, *, is_refused: bool
+) -> None:
+    """A small clock skew is tolerated; a larger one would stop the automatic publication of other batches."""
+    ahead = datetime.now(UTC) + timedelta(minutes=minutes_ahead)
+    minted = small_model.deliver(small_model.manifest(f"{ahead:%Y%m%dT%H%M%SZ}-00000000"))
+    done_file = register_done_file(small_model.platform.bucket, small_model.platform.registry, minted.key)
+    assert ("in the future" in str(done_file.refusal)) is is_refused
+    state = LoadState.REFUSED if is_refused else LoadState.DONE
+    assert small_model.record(minted.batch_id).load_state == state
 
 
 @pytest.mark.parametrize(
@@ -92,8 +96,12 @@ def test_invalid_manifest_is_refused_once(
         "done/2026-11-23/x",
     ],
 )
-def test_malformed_key_is_refused(small_model: SmallModel, daemon: SensorDaemon, key: str) -> None:
-    """The tick names the key, and the asset `refused_done_files` records it once."""
+def test_malformed_key_is_refused(
+    small_model: SmallModel, daemon: SensorDaemon, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """The file is not read, the tick names its key, and the asset `refused_done_files` records it once."""
+    read: list[str] = []
+    monkeypatch.setattr(DataBucket, "read", lambda _bucket, key: read.append(key) or b"{}")
     small_model.platform.bucket.put(key, b"{}")
     result = daemon.tick()
     assert result.run_requests == []
@@ -102,6 +110,7 @@ def test_malformed_key_is_refused(small_model: SmallModel, daemon: SensorDaemon,
     assert event.asset_key == dg.AssetKey("refused_done_files")
     again = daemon.tick()
     assert (skipped_because(again), again.asset_events) == ("No new done files", [])
+    assert read == []
 
 
 def test_manifest_with_too_many_values_is_refused(small_model: SmallModel, daemon: SensorDaemon) -> None:
