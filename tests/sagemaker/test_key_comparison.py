@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from prediction_batches.errors import PredictionsError
-from sagemaker_scripts.batches.key_comparison import check_keys
+from sagemaker_scripts.batches.key_comparison import check_keys, key_fault
 
 FEATURES = pa.chunked_array([["a", "b"], ["c", "ü", "x\u0301"]], pa.large_string())
 
@@ -24,7 +24,9 @@ FEATURES = pa.chunked_array([["a", "b"], ["c", "ü", "x\u0301"]], pa.large_strin
 )
 def test_predictions_for_all_features_are_accepted(predictions: list[str | None]) -> None:
     """Every feature row needs a prediction, in any order."""
-    check_keys(FEATURES, pa.array(predictions, pa.string()))
+    keys = pa.array(predictions, pa.string())
+    assert key_fault(FEATURES, keys) is None
+    check_keys(FEATURES, keys)
 
 
 @pytest.mark.parametrize(

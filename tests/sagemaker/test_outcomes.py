@@ -190,16 +190,16 @@ def test_predict_gets_previous_rows_of_its_entities_unless_whole(
         assert list(given[0].index) == list(range(len(entities)))
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_previous_batch_without_matching_entities_is_empty(
-    write: Callable[..., ModelFunctions], whole: bool
+@pytest.mark.parametrize(("whole", "entities"), [(False, []), (True, ["b"])])
+def test_previous_batch_without_matching_entities_is_a_table(
+    write: Callable[..., ModelFunctions], whole: bool, entities: list[str]
 ) -> None:
     """Without matching entities, predict gets no rows, or all known ones if whole, but never None."""
     functions = write(whole=whole, predict=REPORTED.format(select="copy()"))
     given: list[Any] = []
     features = PreparedTables(pa.table({"entity_id": ["new"]}), outcomes(b=1))
     predictions_of(functions, "2013-02-02", features, given, scored())
-    assert list(given[0]["entity_id"]) == (["b"] if whole else [])
+    assert list(given[0]["entity_id"]) == entities
     assert [str(given[0][name].dtype) for name in ("count", "late")] == ["Int64", "Int64"]
 
 

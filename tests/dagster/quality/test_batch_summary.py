@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from base64 import b64decode
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def test_publication_summarizes_its_batch(platform: Platform) -> None:
     """It shows counts, bytes, durations, write units, costs, links, drift, a distribution and sample rows."""
     model = LoadedModel(platform, declaration(f"m{uuid.uuid4().hex[:12]}", columns=COLUMNS))
-    model.loaded_batch(rows(range(100)), partition="2013-01-31")
+    before = model.loaded_batch(rows(range(100)), partition="2013-01-31")
     materialized(model, partition="2013-01-31")
     batch_id = model.loaded_batch(rows(range(100), shift=1))
     report = LoadReport(
@@ -49,6 +50,14 @@ def test_publication_summarizes_its_batch(platform: Platform) -> None:
     assert shown["console_load_job_run"].endswith("/run/jr_1")
     assert "| `score` |" in shown["drift"]
     assert shown["distribution_score"].startswith("![Distribution of score](data:image/svg+xml;base64,")
+    assert {name for name in shown if name.startswith("distribution_")} == {
+        "distribution_score",
+        "distribution_likely",
+    }
+    for column in ("score", "likely"):
+        picture = b64decode(shown[f"distribution_{column}"].partition("base64,")[2].rstrip(")")).decode()
+        assert f"batch {batch_id}" in picture
+        assert f"live {before}" in picture
     sample = shown["sample_rows"].splitlines()
     assert sample[0] == "| entity_id | score | likely |"
     assert sample[2] == "| `E0` | `1.00` | `True` |"
