@@ -46,7 +46,7 @@ _MOST_DELAY = 60_000
 
 
 def predictions(rows: int) -> pa.Table:
-    """Return rows of the ten columns; equal at each call."""
+    """Return rows of the ten columns, the same at each call."""
     random, numbers = np.random.default_rng(0), np.arange(rows)
     cents = np.clip(np.round(random.normal(0, 2000, rows)), -_MOST_DELAY, _MOST_DELAY).astype(np.int64)
     hundredth = pa.scalar("0.01").cast(pa.decimal128(3, 2))

@@ -125,7 +125,7 @@ def arguments(manifest: Manifest) -> LoadArguments:
         bucket=manifest.bucket,
         manifest_key=manifest.key,
         manifest_digest=manifest.digest,
-        claim_token="token",  # noqa: S106  # a name, and no secret
+        claim_token="token",  # noqa: S106  # a name, not a secret
         load_attempt=1,
         registry_table="registry",
         online_table="online",

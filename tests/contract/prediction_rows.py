@@ -12,7 +12,7 @@ from prediction_contract.rows.schema import Column, ColumnType, PredictionSchema
 
 
 def column(name: str, kind: str, *, nullable: bool = True) -> Column:
-    """Return a column of a type written as in a manifest."""
+    """Return a column whose type is written as in a manifest."""
     return Column(name, ColumnType.parse(kind), nullable)
 
 

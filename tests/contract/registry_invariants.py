@@ -215,7 +215,7 @@ def check_workers(simulation: RegistrySimulation) -> None:
 
 
 def check_requests(simulation: RegistrySimulation) -> None:
-    """The registry remembers every request that was carried out."""
+    """The registry keeps a record of every request that was carried out."""
     kept = {key.record for key in simulation.table.records}
     for request_id in simulation.carried_out:
         must(f"request#{request_id}" in kept, f"the registry has forgotten {request_id}")

@@ -162,7 +162,7 @@ class RegistrySimulation:
         self.serial += 1
         return self.world.now + CLOCK_ERRORS[self.serial % len(CLOCK_ERRORS)]
 
-    # -- registering and loading---------------------------------------------------------------------------
+    # -- registering and loading --------------------------------------------------------------------------
 
     def plan_notice(self, batch_id: str, choice: int) -> Plan:
         """Register a done file, or its repeated delivery."""

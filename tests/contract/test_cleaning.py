@@ -30,7 +30,7 @@ BATCH = "20130201T060000Z-0123abcd"
 
 
 def rule(name: str, **members: Any) -> ColumnCleaning:
-    """Return the rule of one column."""
+    """Return a cleaning rule for one column."""
     return ColumnCleaning(column=name, **members)
 
 
@@ -40,7 +40,7 @@ def cleaned(line: str, *rules: ColumnCleaning, schema: PredictionSchema = FULL_S
 
 
 def one_column(kind: str) -> PredictionSchema:
-    """Return a key and one column of a type."""
+    """Return a schema with a key and one column of this type."""
     return PredictionSchema((column("flight", "string", nullable=False), column("value", kind)), "flight")
 
 

@@ -17,7 +17,7 @@ DIGEST = "0123456789abcdef" * 4
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout of two packages with one module each."""
+    """A checkout of three packages with one module each."""
     for package in ("sagemaker_scripts", "prediction_batches", "prediction_contract"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(f'"""{package}."""\n')

@@ -131,7 +131,7 @@ def test_required_argument_cannot_be_none(name: str) -> None:
 
 
 def test_run_id_unfit_for_a_key_is_refused() -> None:
-    """A run id that cannot be part of a key is refused with the arguments, not after the job's work."""
+    """A run id that cannot be part of a key is refused when the arguments are built."""
     for run_id in ("../r", "a/b", "a=b", "r" * 129):
         with pytest.raises(JobArgumentsError, match="run_id"):
             FeatureArguments(

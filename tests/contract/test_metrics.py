@@ -1,4 +1,4 @@
-"""Tests of the metrics that a training job evaluates by."""
+"""Tests of the metrics that a training job computes."""
 
 from __future__ import annotations
 

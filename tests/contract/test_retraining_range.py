@@ -1,4 +1,4 @@
-"""Which partitions a retraining learns from and judges on."""
+"""Tests of which partitions a retraining trains on and which it holds out."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_invalid_name_never_becomes_part_of_a_key(make: Callable[[], str]) -> No
     ],
 )
 def test_unsafe_keys_are_refused(key: str) -> None:
-    """Keys with empty, relative or strange segments are refused."""
+    """Keys that are too long or have empty, relative or unsafe segments are refused."""
     with pytest.raises(InvalidNameError):
         s3_layout.validated_key(key)
 

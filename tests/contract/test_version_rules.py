@@ -321,7 +321,7 @@ def test_withdrawn_version_returns_by_promotion_only(scenario: VersionScenario) 
 
 
 def test_champion_cannot_be_promoted_again(scenario: VersionScenario) -> None:
-    """Promoting the champion or demoting to it is refused, and the error says that nothing is to do."""
+    """The champion cannot be promoted or be the target of its demotion, and an error explains that."""
     assert scenario.promote(1) == "version_may_score"
     assert scenario.demote(1) == "version_may_score"
     change = version_rules.promote(scenario.version(1), scenario.pointer(), scenario.request(), now=START)

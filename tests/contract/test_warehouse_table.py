@@ -183,7 +183,7 @@ def test_stored_values_are_in_column_order() -> None:
 
 
 def test_publication_parameters_fill_the_statement() -> None:
-    """A publication has a value for each placeholder; its time has no zone, and no batch is empty text."""
+    """The values of a publication match the placeholders; an absent batch is written as empty text."""
     publication = ProjectedPublication(
         "flight_delay", 7, BATCH, "2013-02-01", "publish", "run-1", "2013-02-01T06:00:00Z"
     )

@@ -135,7 +135,7 @@ def check_batches(simulation: VersionSimulation) -> None:
 
 
 def check_requests(simulation: VersionSimulation) -> None:
-    """The registry remembers every request that was carried out."""
+    """The registry keeps a record of every request that was carried out."""
     kept = {key.record for key in simulation.table.records}
     for request_id in simulation.carried_out:
         must(f"version_request#{request_id}" in kept, f"the registry has forgotten {request_id}")
