@@ -24,13 +24,13 @@ DAYS = {"asset_partition_range_start": FIRST_PREPARED, "asset_partition_range_en
 
 
 @dataclass(frozen=True)
-class Drill:
-    """The jobs seen around one kill.
+class KilledRun:
+    """The jobs seen around a run that was killed or cancelled.
 
     Attributes:
         beside: The step's jobs with their states while the following worker waited.
         after: The same jobs at the end.
-        successor: The worker that followed the killed one.
+        successor: The worker that followed the killed one, or the cancelled worker itself.
     """
 
     beside: dict[str, str]
@@ -38,7 +38,7 @@ class Drill:
     successor: Worker
 
 
-def drilled(
+def kill_and_follow(
     platform: GatedPlatform,
     job: str,
     gate: str,
@@ -46,7 +46,7 @@ def drilled(
     *,
     waits: str,
     tags: Mapping[str, str] = MappingProxyType({}),
-) -> Drill:
+) -> KilledRun:
     """Kill a worker while its job waits at a gate, then let the worker that follows it succeed."""
     killed = platform.start(job, tags)
     platform.await_gate(gate, killed)
@@ -56,7 +56,7 @@ def drilled(
     beside = jobs()
     platform.open_gate(gate)
     successor.succeed()
-    return Drill(beside, jobs(), successor)
+    return KilledRun(beside, jobs(), successor)
 
 
 @pytest.fixture(scope="module")
@@ -76,42 +76,42 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedPlatform
 
 
 @pytest.fixture(scope="module")
-def cancelled(platform: GatedPlatform) -> Drill:
+def cancelled(platform: GatedPlatform) -> KilledRun:
     """Cancel a run while its job waits at the gate."""
     jobs = lambda: platform.sagemaker_jobs("Processing", "features")  # noqa: E731  # one question, asked twice
     worker = platform.start(FEATURES_JOB, {"partition": SCORED})
     platform.await_gate("features", worker)
     platform.cancel(worker)
     platform.close_gate("features")
-    return Drill(jobs(), jobs(), worker)
+    return KilledRun(jobs(), jobs(), worker)
 
 
 @pytest.fixture(scope="module")
-def prepared(platform: GatedPlatform, cancelled: Drill) -> Drill:
+def prepared(platform: GatedPlatform, cancelled: KilledRun) -> KilledRun:
     """Prepare the features of the training days and the day after with a killed worker."""
     jobs = lambda: {  # noqa: E731  # one question, asked twice
         name: state
         for name, state in platform.sagemaker_jobs("Processing", "features").items()
         if name not in cancelled.after
     }
-    return drilled(platform, FEATURES_JOB, "features", jobs, waits="adopting it", tags=DAYS)
+    return kill_and_follow(platform, FEATURES_JOB, "features", jobs, waits="adopting it", tags=DAYS)
 
 
 @pytest.fixture(scope="module")
-def trained(platform: GatedPlatform, prepared: Drill) -> Drill:
+def trained(platform: GatedPlatform, prepared: KilledRun) -> KilledRun:
     """Train the model with a killed worker, and promote it as a person would."""
     assert prepared.after
 
     def jobs() -> dict[str, str]:
         return platform.sagemaker_jobs("Training", "TrainModel")
 
-    drill = drilled(platform, train_job_name(MODEL), "train", jobs, waits="Attempt 1 is execution")
+    drill = kill_and_follow(platform, train_job_name(MODEL), "train", jobs, waits="Attempt 1 is execution")
     platform.promote(1)
     return drill
 
 
 @pytest.fixture(scope="module")
-def scored(platform: GatedPlatform, trained: Drill) -> Drill:
+def scored(platform: GatedPlatform, trained: KilledRun) -> KilledRun:
     """Score a day with a killed worker."""
     assert trained.after
 
@@ -119,7 +119,7 @@ def scored(platform: GatedPlatform, trained: Drill) -> Drill:
         return platform.sagemaker_jobs("Processing", "score")
 
     # The completed features job is adopted first, so the text names the state of the scoring job.
-    return drilled(
+    return kill_and_follow(
         platform,
         score_job_name(MODEL),
         "predict",
@@ -130,17 +130,17 @@ def scored(platform: GatedPlatform, trained: Drill) -> Drill:
 
 
 @pytest.fixture(scope="module")
-def manifest(platform: GatedPlatform, scored: Drill) -> Manifest:
+def manifest(platform: GatedPlatform, scored: KilledRun) -> Manifest:
     """Return the done file of the scored day."""
     assert scored.after
     return platform.manifests()[0]
 
 
 @pytest.fixture(scope="module")
-def loaded(platform: GatedPlatform, manifest: Manifest) -> Drill:
+def loaded(platform: GatedPlatform, manifest: Manifest) -> KilledRun:
     """Load and publish the batch with a killed worker."""
     assert manifest.row_count
-    return drilled(
+    return kill_and_follow(
         platform,
         load_job_name(MODEL),
         "load",
@@ -150,14 +150,14 @@ def loaded(platform: GatedPlatform, manifest: Manifest) -> Drill:
     )
 
 
-def test_cancelled_run_stops_its_job(platform: GatedPlatform, cancelled: Drill) -> None:
+def test_cancelled_run_stops_its_job(platform: GatedPlatform, cancelled: KilledRun) -> None:
     """Cancelling in the UI stops the SageMaker job, and the run counts as cancelled."""
     assert set(cancelled.after.values()) <= {"Stopping", "Stopped"}
     assert str(platform.run_of(cancelled.successor).status.value) == "CANCELED"
     assert "is being stopped" in cancelled.successor.text()
 
 
-def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) -> None:
+def test_features_are_prepared_once(platform: GatedPlatform, prepared: KilledRun) -> None:
     """The killed run's job is adopted, and each day has the files of exactly one job."""
     assert list(prepared.beside.values()) == ["InProgress"]
     assert prepared.after == dict.fromkeys(prepared.beside, "Completed")
@@ -168,7 +168,7 @@ def test_features_are_prepared_once(platform: GatedPlatform, prepared: Drill) ->
     assert all(len(runs[f"dt={day}"]) == 1 for day in (FIRST_PREPARED, LAST_PREPARED))
 
 
-def test_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> None:
+def test_model_is_trained_once(platform: GatedPlatform, trained: KilledRun) -> None:
     """There is one execution, one training job and one artifact."""
     assert list(trained.beside.values()) == ["InProgress"]
     assert trained.after == dict.fromkeys(trained.beside, "Completed")
@@ -177,7 +177,7 @@ def test_model_is_trained_once(platform: GatedPlatform, trained: Drill) -> None:
     assert platform.executions() == ["Succeeded"]
 
 
-def test_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:
+def test_batch_is_scored_once(scored: KilledRun, manifest: Manifest) -> None:
     """The killed run's batch is completed by its first job at its first attempt."""
     assert list(scored.beside.values()) == ["InProgress"]
     assert scored.after == dict.fromkeys(scored.beside, "Completed")
@@ -186,7 +186,7 @@ def test_batch_is_scored_once(scored: Drill, manifest: Manifest) -> None:
     assert manifest.attempt == 1
 
 
-def test_batch_is_loaded_once(platform: GatedPlatform, loaded: Drill, manifest: Manifest) -> None:
+def test_batch_is_loaded_once(platform: GatedPlatform, loaded: KilledRun, manifest: Manifest) -> None:
     """One job run and attempt write each row once to each store, and the batch is live."""
     assert list(loaded.beside.values()) == ["RUNNING"]
     assert loaded.after == dict.fromkeys(loaded.beside, "SUCCEEDED")
@@ -199,7 +199,7 @@ def test_batch_is_loaded_once(platform: GatedPlatform, loaded: Drill, manifest: 
 
 
 def test_uninterrupted_run_scores_the_same_rows(
-    platform: GatedPlatform, loaded: Drill, manifest: Manifest
+    platform: GatedPlatform, loaded: KilledRun, manifest: Manifest
 ) -> None:
     """Scoring the partition again without a kill gives the same count and checksum."""
     assert loaded.after
@@ -209,7 +209,7 @@ def test_uninterrupted_run_scores_the_same_rows(
     assert (second.row_count, second.checksum) == (manifest.row_count, manifest.checksum)
 
 
-def test_no_pipes_objects_are_left(platform: GatedPlatform, loaded: Drill) -> None:
+def test_no_pipes_objects_are_left(platform: GatedPlatform, loaded: KilledRun) -> None:
     """Runs that follow killed workers delete what those left on S3."""
     assert loaded.after
     assert platform.pipes_objects() == []

@@ -38,7 +38,7 @@ _OF_DYNAMODB = {"Update": "UpdateItem", "ConditionCheck": "ConditionCheckItem", 
 _OF_S3 = {"GetObject": "GetObject", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 
 
-class Asked:
+class CallRecorder:
     """Record AWS calls as the action and resource that IAM checks."""
 
     def __init__(self, platform: Platform) -> None:
@@ -104,7 +104,7 @@ def test_daemon_role_allows_all_calls_of_the_sensors(
         items_life=timedelta(days=90),
         due_after=timedelta(hours=6),
     )
-    asked = Asked(platform)
+    asked = CallRecorder(platform)
     looking = Platform()
     looking._clients.update(platform._clients)
     assert daemon.tick().run_requests

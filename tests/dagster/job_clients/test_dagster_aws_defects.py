@@ -74,7 +74,7 @@ class Sleep:
 
 @pytest.fixture
 def job(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Define a Glue job for this test alone, and shorten dagster-aws's wait for missing messages."""
+    """Return the load job of this test's stage, and shorten dagster-aws's wait for missing messages."""
     monkeypatch.setattr(dagster_pipes_utils, "WAIT_FOR_LOGS_AFTER_EXECUTION_INTERVAL", 1)
     return Job(platform)
 
@@ -112,7 +112,7 @@ def keys(platform: Platform) -> set[str]:
 def test_dagster_aws_waits_forever_for_expired_job_run(
     job: Job, their_sleep: Callable[[Sleep], Sleep]
 ) -> None:
-    """This project's client raises an error that names the state."""
+    """Its wait never ends; this project's client raises an error that names the state."""
     job.define(SLEEPS.format(seconds=60))
     their_sleep(Sleep(40))
     glue_fault(operation="StartJobRun", ends_as="EXPIRED")
@@ -191,7 +191,7 @@ def test_dagster_aws_changes_its_callers_arguments(job: Job) -> None:
 def test_dagster_aws_polls_every_five_seconds_without_deadline(
     job: Job, their_sleep: Callable[[Sleep], Sleep]
 ) -> None:
-    """This project's pauses grow and vary, and the job run is stopped at the deadline."""
+    """Its pauses never grow; this project's grow and vary, and the job run is stopped at the deadline."""
     job.define(SLEEPS.format(seconds=60))
     theirs = their_sleep(Sleep(30))
     with pytest.raises(EnoughError):

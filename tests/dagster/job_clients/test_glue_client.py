@@ -33,7 +33,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def job(platform: Platform) -> Job:
-    """Define a Glue job for this test alone."""
+    """Return the load job of this test's stage."""
     return Job(platform)
 
 

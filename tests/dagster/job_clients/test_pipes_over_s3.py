@@ -12,12 +12,12 @@ from botocore.exceptions import ClientError
 from mlpipe_dagster.job_clients.pipes_over_s3 import TidyContextInjector, TidyMessageReader
 
 
-def trouble(code: str) -> ClientError:
+def s3_error(code: str) -> ClientError:
     """Return an S3 error."""
     return ClientError({"Error": {"Code": code}}, "GetObject")
 
 
-class TroubledS3:
+class FailingS3:
     """Hold one chunk of messages, fail at the first request for it, and refuse deletions."""
 
     class exceptions:  # noqa: N801  # as boto3 calls it
@@ -32,7 +32,7 @@ class TroubledS3:
         """Return the first chunk from the second request on."""
         if not self.was_troubled.is_set():
             self.was_troubled.set()
-            raise trouble("SlowDown")
+            raise s3_error("SlowDown")
         if not Key.endswith("/1.json"):
             raise KeyError(Key)
         message = {"__dagster_pipes_version": "0.1", "method": "log", "params": {}}
@@ -43,7 +43,7 @@ class TroubledS3:
 
     def delete_object(self, **_: Any) -> None:
         """Refuse the deletion."""
-        raise trouble("AccessDenied")
+        raise s3_error("AccessDenied")
 
     def get_paginator(self, _operation: str) -> Any:
         """Return a listing of one object."""
@@ -64,7 +64,7 @@ class Handler:
 def test_messages_arrive_despite_s3_errors() -> None:
     """A failed read is repeated, and objects that cannot be deleted do not fail a finished job."""
     handler = Handler()
-    s3 = TroubledS3()
+    s3 = FailingS3()
     with TidyMessageReader(bucket="b", client=s3, interval=0.01).read_messages(handler):
         assert s3.was_troubled.wait(10)
     assert [message["method"] for message in handler.messages] == ["log"]
@@ -72,5 +72,5 @@ def test_messages_arrive_despite_s3_errors() -> None:
 
 def test_undeletable_context_does_not_fail_the_step() -> None:
     """The context is small, and only the step's result matters."""
-    with TidyContextInjector(bucket="b", client=TroubledS3()).inject_context({}) as params:
+    with TidyContextInjector(bucket="b", client=FailingS3()).inject_context({}) as params:
         assert params["key"].endswith("context.json")

@@ -49,11 +49,11 @@ class SilentWarehouse(Warehouse):
 def instance() -> Iterator[dg.DagsterInstance]:
     """Make one instance for this module; each test uses another model."""
     with dg.DagsterInstance.ephemeral() as made:
-        Looks.instance = made
+        Shared.instance = made
         yield made
 
 
-class Looks:
+class Shared:
     """Hold the instance to which this module's sensor reports publications."""
 
     instance: dg.DagsterInstance
@@ -74,7 +74,7 @@ def look(
         if name
     ]
     warehouse = (SilentWarehouse if silent else Warehouse)(platform=small.platform)
-    context = dg.build_sensor_context(instance=Looks.instance, cursor=cursor)
+    context = dg.build_sensor_context(instance=Shared.instance, cursor=cursor)
     return projection_tick(context, small.platform, warehouse, models, now() + after)
 
 
@@ -83,7 +83,7 @@ def shown(small: SmallModel, partition: str | None = None) -> list[tuple[str, in
     wanted = dg.AssetRecordsFilter(
         dg.AssetKey([small.name, "publication"]), asset_partitions=[partition] if partition else None
     )
-    records = Looks.instance.fetch_materializations(wanted, limit=100, ascending=True).records
+    records = Shared.instance.fetch_materializations(wanted, limit=100, ascending=True).records
     metadata = [record.asset_materialization.metadata for record in records if record.asset_materialization]
     return [
         (str(each["batch_id"].value), int(str(each["sequence"].value)), str(each["outcome"].value))
@@ -141,7 +141,7 @@ def test_publications_by_a_person_are_shown_once(small_model: SmallModel) -> Non
         look(small_model, cursor, after=SETTLED)
     assert len(shown(small_model)) == 2
     key = dg.AssetKey([small_model.name, "publication"])
-    (record, *_) = Looks.instance.fetch_materializations(key, limit=1).records
+    (record, *_) = Shared.instance.fetch_materializations(key, limit=1).records
     assert record.asset_materialization is not None
     assert "`a person`: `a test`" in str(record.asset_materialization.description)
     assert record.asset_materialization.metadata["actor"].value == "a person"
@@ -172,7 +172,7 @@ def test_hold_is_shown_as_observation(small_model: SmallModel) -> None:
     for _ in range(2):
         look(small_model, after=SETTLED)
     key = dg.AssetKey([small_model.name, "publication"])
-    (record,) = Looks.instance.fetch_observations(key, limit=10).records
+    (record,) = Shared.instance.fetch_observations(key, limit=10).records
     observed = record.event_log_entry.asset_observation
     assert observed is not None
     assert (observed.partition, observed.metadata["outcome"].value) == ("2013-02-01", "held")
@@ -182,18 +182,18 @@ def test_hold_is_shown_as_observation(small_model: SmallModel) -> None:
 def test_publication_by_dagster_is_not_reported_again(small_model: SmallModel) -> None:
     """The sensor reports it only if its run ended without materializing it."""
     batch_id = small_model.verified_batch()
-    assert materialized(small_model, instance=Looks.instance)["sequence"] == 1
+    assert materialized(small_model, instance=Shared.instance)["sequence"] == 1
     look(small_model, after=SETTLED)
     assert shown(small_model) == [(batch_id, 1, "live")]
 
     later = small_model.verified_batch(partition="2013-02-02")
-    run = Looks.instance.add_run(dg.DagsterRun(job_name="load", status=dg.DagsterRunStatus.STARTED))
+    run = Shared.instance.add_run(dg.DagsterRun(job_name="load", status=dg.DagsterRunStatus.STARTED))
     asked = ChangeRequest(request_id="r", actor=f"{RUN_ACTOR}{run.run_id}", automatic=True)
     publisher(small_model).publish(later, asked, small_model.serving)
     cursor = look(small_model, after=SETTLED).cursor
     assert len(shown(small_model)) == 1
     # The run fails after publishing but before materializing, so readers already see the batch.
-    Looks.instance.report_run_failed(run)
+    Shared.instance.report_run_failed(run)
     look(small_model, cursor, after=SETTLED)
     assert shown(small_model)[1:] == [(later, 2, "live")]
 
@@ -202,14 +202,14 @@ def test_late_report_does_not_hide_newer_publication(small_model: SmallModel) ->
     """A person's older publication becomes an observation after a run has materialized a newer one."""
     (first,) = published(small_model, 1)
     second = small_model.verified_batch(partition="2013-02-02")
-    materialized(small_model, partition="2013-02-02", instance=Looks.instance)
+    materialized(small_model, partition="2013-02-02", instance=Shared.instance)
     for _ in range(2):
         look(small_model, after=SETTLED)
     assert shown(small_model) == [(second, 2, "live")]
     key = dg.AssetKey([small_model.name, "publication"])
     observations = [
         record.event_log_entry.asset_observation
-        for record in Looks.instance.fetch_observations(key, limit=10).records
+        for record in Shared.instance.fetch_observations(key, limit=10).records
     ]
     (observed,) = [each for each in observations if each]
     assert (observed.partition, observed.metadata["batch_id"].value) == ("2013-02-01", first)
@@ -219,12 +219,12 @@ def test_failed_partition_recovers_once_its_batch_is_live(small_model: SmallMode
     """Dagster no longer shows the partition as failed after a person has published its batch."""
     batch_id = small_model.registered_batch()
     with pytest.raises(dg.Failure, match="not verified"):
-        materialized(small_model, instance=Looks.instance)
+        materialized(small_model, instance=Shared.instance)
     partitions = small_model.partitions
     key = publication_asset(small_model.declaration, partitions).key
 
     def has_failed() -> bool:
-        status = get_and_update_asset_status_cache_value(Looks.instance, key, partitions)
+        status = get_and_update_asset_status_cache_value(Shared.instance, key, partitions)
         assert status is not None
         return PARTITION in status.deserialize_failed_partition_subsets(partitions).get_partition_keys()
 

@@ -234,7 +234,7 @@ class KilledError(BaseException):
     """Kill the worker: the sweep does not catch this."""
 
 
-class Deadly:
+class DyingStore:
     """Record the calls of the stores, and raise KilledError after one of them."""
 
     def __init__(self, store: Any, dies_at: int, calls: list[str]) -> None:
@@ -256,11 +256,11 @@ class Deadly:
         return call
 
 
-def deadly(sweep: RetentionSweep, dies_at: int, calls: list[str]) -> RetentionSweep:
+def dying_sweep(sweep: RetentionSweep, dies_at: int, calls: list[str]) -> RetentionSweep:
     """Return a sweep that is killed after its n-th call of a store."""
     names = ("registry", "bucket", "warehouse", "delta")
     return dataclasses.replace(
-        sweep, **{name: Deadly(getattr(sweep, name), dies_at, calls) for name in names}
+        sweep, **{name: DyingStore(getattr(sweep, name), dies_at, calls) for name in names}
     )
 
 
@@ -278,7 +278,7 @@ def test_next_sweep_finishes_a_killed_one(swept: SweptModel) -> None:
         batch_id = next(each for each in batches if swept.record(each).cleared_at is None)
         calls: list[str] = []
         with swept.warehouse.quick_session() as session:
-            dying = deadly(swept.sweep_with(session, most_batches=1), dies_at, calls=calls)
+            dying = dying_sweep(swept.sweep_with(session, most_batches=1), dies_at, calls=calls)
             try:
                 dying.sweep()
             except KilledError as killed:
@@ -321,7 +321,7 @@ def test_batch_claimed_by_a_running_sweep_is_kept(swept: SweptModel) -> None:
     first, *_ = swept.released(3)
     calls: list[str] = []
     with swept.warehouse.quick_session() as session:
-        dying = deadly(swept.sweep_with(session, "its-run"), 9, calls=calls)
+        dying = dying_sweep(swept.sweep_with(session, "its-run"), 9, calls=calls)
         with pytest.raises(KilledError):
             dying.sweep()
     assert calls[-1] == "delete_batch"

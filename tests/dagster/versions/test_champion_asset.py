@@ -118,7 +118,7 @@ def test_materializing_trained_model_retrains_and_shows_champion(
 def test_version_check_reads_the_archive(
     registered: RegisteredPackages, instance: dg.DagsterInstance
 ) -> None:
-    """An archive without its registered digest fails the check before a batch is scored."""
+    """An archive that differs from its registered digest fails its check with the remedy."""
     version = registered.register("exec1")
     follow_packages(registered.packages, registered.registry, registered.model)
     declared = declaration(registered.model, **NEW_FORM)
