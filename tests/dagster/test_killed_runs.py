@@ -158,7 +158,7 @@ def test_cancelled_run_stops_its_job(platform: GatedPlatform, cancelled: KilledR
 
 
 def test_features_are_prepared_once(platform: GatedPlatform, prepared: KilledRun) -> None:
-    """The killed run's job is adopted, and each day has the files of exactly one job."""
+    """The killed run's job is adopted, and the first and last day have the files of exactly one job."""
     assert list(prepared.beside.values()) == ["InProgress"]
     assert prepared.after == dict.fromkeys(prepared.beside, "Completed")
     runs = {key.split("/")[2:4][0]: set() for key in platform.keys(f"features/{MODEL}/")}
