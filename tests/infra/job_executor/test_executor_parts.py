@@ -135,7 +135,7 @@ def test_malformed_record_is_damaged_state(tmp_path: Path) -> None:
 
 
 def test_emptied_state_is_damaged(tmp_path: Path) -> None:
-    """An empty state file, or a -wal file without its database, is reported instead of being replaced."""
+    """An empty file, one without its table, or a -wal file alone is reported and left as it is."""
     file = tmp_path / "executor.sqlite3"
     store = RecordStore(tmp_path)
     store.insert("job", "one", {})
@@ -144,11 +144,18 @@ def test_emptied_state_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(StateCorruptError, match="is damaged"):
         RecordStore(tmp_path)
     assert file.read_bytes() == b""
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE other (name TEXT)")
+    without_table = file.read_bytes()
+    with pytest.raises(StateCorruptError, match="no such table: records"):
+        RecordStore(tmp_path)
+    assert file.read_bytes() == without_table
     file.unlink()
     log = tmp_path / "executor.sqlite3-wal"
     log.write_bytes(b"records")
     with pytest.raises(StateCorruptError, match="its -wal file exists"):
         RecordStore(tmp_path)
+    assert log.read_bytes() == b"records"
     log.unlink()
     assert RecordStore(tmp_path).all("job") == []
 

@@ -97,6 +97,17 @@ def test_injected_error_has_code_and_status(executor: Executor, error: str, stat
     client.get_jobs()
 
 
+def test_request_with_injected_error_is_not_carried_out(executor: Executor, aws: Aws, name: str) -> None:
+    """A job is not created by a request that gets an injected error, so that the request can be repeated."""
+    add_fault(executor, service="sagemaker", operation="CreateProcessingJob", error="ThrottlingException")
+    client = executor.client("sagemaker", retries=NO_RETRIES)
+    request = processing_request(aws, name, "")
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        client.create_processing_job(**request)
+    assert client.list_processing_jobs(NameContains=name)["ProcessingJobSummaries"] == []
+    client.create_processing_job(**request)
+
+
 def test_request_with_lost_answer_is_carried_out(executor: Executor, aws: Aws, name: str) -> None:
     """A job is created even if the connection closes before the answer."""
     add_fault(executor, service="sagemaker", operation="CreateProcessingJob", lost_answer=True)
@@ -167,8 +178,12 @@ def test_oversized_body_is_refused_unread(executor: Executor) -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"CreationTimeAfter": "today"}'])
 def test_malformed_body_is_serialization_error(executor: Executor, body: bytes) -> None:
-    """Broken JSON and wrong types are refused with SerializationException."""
+    """Broken JSON and wrong types get SerializationException, in the body and in AWS's error header."""
+    connection = http.client.HTTPConnection("127.0.0.1", executor.port, timeout=30)
     headers = {"X-Amz-Target": "SageMaker.ListTrainingJobs", "Content-Type": AWS_JSON}
-    status, answer = send("POST", executor.url, body, **headers)
-    assert status == 400
-    assert json.loads(answer)["__type"] == "SerializationException"
+    connection.request("POST", "/", body, headers)
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert answer.headers["x-amzn-ErrorType"] == "SerializationException"
+    assert json.loads(answer.read())["__type"] == "SerializationException"
+    connection.close()

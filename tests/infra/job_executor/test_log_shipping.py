@@ -26,6 +26,7 @@ class FakeLogs:
         self.messages: list[str] = []
         self.failures: list[str] = []
         self.exists = False
+        self.streams: list[tuple[str, str]] = []
 
     def create_log_group(self, **_names: str) -> None:
         """Create the group, or fail if it exists."""
@@ -34,8 +35,9 @@ class FakeLogs:
             raise ClientError(error, "CreateLogGroup")
         self.exists = True
 
-    def create_log_stream(self, **_names: str) -> None:
-        """Accept any stream."""
+    def create_log_stream(self, *, logGroupName: str, logStreamName: str) -> None:  # noqa: N803 - AWS's
+        """Record the stream."""
+        self.streams.append((logGroupName, logStreamName))
 
     def put_log_events(self, *, logEvents: list[dict[str, Any]], **_names: str) -> None:  # noqa: N803 - AWS's
         """Store a batch within the limits, or fail before or after storing it if a failure is due."""
@@ -138,10 +140,11 @@ def test_invalid_utf8_is_shipped_as_question_marks(tmp_path: Path) -> None:
 
 
 def test_missing_output_ships_no_events(tmp_path: Path) -> None:
-    """A job without an output file gets its log group, but no events."""
+    """A job without an output file gets its log group and its stream, but no events."""
     logs = FakeLogs()
     assert shipper(logs, tmp_path / "absent").ship(final=True, seconds=60)
     assert logs.exists
+    assert logs.streams == [("/g", "s")]
     assert logs.messages == []
 
 
