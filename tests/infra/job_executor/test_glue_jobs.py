@@ -178,7 +178,7 @@ def test_simultaneous_starts_make_one_run(executor: Executor, aws: Aws, name: st
 
 
 def test_ended_run_can_be_retried_by_its_id(executor: Executor, aws: Aws, name: str) -> None:
-    """`JobRunId` starts another attempt with the same arguments, and an unknown id is refused."""
+    """`JobRunId` starts one more attempt with the same arguments; a retried or unknown run is refused."""
     job = glue_job(executor, aws, name, "import sys; sys.exit('no: ' + sys.argv[-1])")
     client = executor.client("glue")
     first = client.start_job_run(JobName=job, Arguments={"--why": "because"})["JobRunId"]
@@ -187,6 +187,9 @@ def test_ended_run_can_be_retried_by_its_id(executor: Executor, aws: Aws, name: 
     run = glue_end(executor, job, second)
     assert second == f"{first}_attempt_1"
     assert (run["Attempt"], run["PreviousRunId"], run["ErrorMessage"]) == (1, first, "no: because")
+    with pytest.raises(client.exceptions.InvalidInputException, match=f"{first} was already retried"):
+        client.start_job_run(JobName=job, JobRunId=first)
+    assert len(client.get_job_runs(JobName=job)["JobRuns"]) == 2
     with pytest.raises(client.exceptions.EntityNotFoundException):
         client.start_job_run(JobName=job, JobRunId="jr_unknown")
 

@@ -120,7 +120,7 @@ class GlueApi(JobApi):
                     "ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}"
                 )
             if not self.store.insert(_RUN, record["id"], record):
-                raise _refusal(f"Job run {record['id']} was already retried.")
+                raise _refusal(f"Job run {record['previous_id']} was already retried.")
         self.start(_RUN, record["id"])
         return {"JobRunId": record["id"]}
 
