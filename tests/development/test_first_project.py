@@ -72,12 +72,19 @@ def test_each_model_can_be_tried(
 
 
 def test_metrics_of_all_kinds_are_computed(project: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
-    """Every declared metric has a value."""
+    """Every declared metric has a value beside its baselines."""
     _, document = project.json(capfd, "try", "demand", "--partition", "2026-03-19", "--rows", "1")
     assert [metric["name"] for metric in document["metrics"]] == [
         *("mae", "rmse", "mape", "r2", "pinball_0.9", "roc_auc", "log_loss", "cost")
     ]
     assert all(isinstance(metric["value"], float) for metric in document["metrics"])
+    baselines = {metric["name"]: set(metric["baselines"]) for metric in document["metrics"]}
+    constants = {"train_mean", "train_median"}
+    assert baselines == dict.fromkeys(("mae", "rmse", "mape", "r2", "cost"), constants) | {
+        "pinball_0.9": {"train_quantile", "train_median"},
+        "roc_auc": {"train_mean"},
+        "log_loss": {"train_mean"},
+    }
     plain = {**document, "metrics": document["metrics"][:1]}
     agree(
         {**documented()["try"], "quarantined": [], "reasons": {}}, {**plain, "quarantined": [], "reasons": {}}
@@ -103,10 +110,12 @@ def test_no_model_leaks_future_data(project: CopiedProject, capfd: pytest.Captur
 
 
 def test_dagster_loads_the_project(project: CopiedProject) -> None:
-    """The two lines of `definitions.py` define the assets of all models."""
+    """The two lines of `definitions.py` define the assets, jobs and schedules of all models."""
     program = (
-        "import json; from first.definitions import defs; "
-        "print(json.dumps([spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()]))"
+        "import json; from first.definitions import defs; repository = defs.get_repository_def(); "
+        "assets = [spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()]; "
+        "schedules = {each.name: each.cron_schedule for each in repository.schedule_defs}; "
+        "print(json.dumps([assets, repository.job_names, schedules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -118,10 +127,14 @@ def test_dagster_loads_the_project(project: CopiedProject) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assets = set(json.loads(done.stdout.splitlines()[-1]))
+    assets, jobs, schedules = json.loads(done.stdout.splitlines()[-1])
     made = {f"{model}/{name}" for model in MODELS for name in ("features", "predictions", "publication")}
     made |= {f"{model}/{name}" for model in RETRAINED for name in ("model_versions", "trained_model")}
-    assert made | {"bikes/trips"} <= assets
+    assert made | {"bikes/trips"} <= set(assets)
+    expected = {f"{model}_{name}" for model in MODELS for name in ("load", "score")}
+    assert expected | {f"{model}_train" for model in RETRAINED} <= set(jobs)
+    assert schedules.keys() == {"churn_score", "dock_load_score", "revenue_score"}
+    assert schedules["dock_load_score"] == "5 * * * *"
 
 
 @pytest.mark.parametrize(("model", "counts"), RETRAINED.items())

@@ -7,6 +7,7 @@ import signal
 import urllib.request
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from infra.local.stack.stack_control import StackControl
@@ -75,7 +76,7 @@ def test_folder_with_quote_is_refused_before_start(project: Project, tmp_path: P
 @pytest.mark.stack
 @pytest.mark.usefixtures("project")
 def test_killed_service_is_reported_and_restarted(new_stack: Callable[..., StackRun], tmp_path: Path) -> None:
-    """A service answers after `up`, and its death is reported with the command that restarts it."""
+    """A service answers after `up`, its death is reported with a remedy, and `down` ends it."""
     run = new_stack("echo")
     assert "echo" in run.up()
     component = run.components()["echo"]
@@ -88,6 +89,11 @@ def test_killed_service_is_reported_and_restarted(new_stack: Callable[..., Stack
     wait_until(lambda: run.components()["echo"]["state"] == "dead", seconds=10, what="its death is noticed")
     assert "`mlpipe up` restarts it" in run.run("status").stdout
     assert "Lost: its data in memory" in run.up()
+    restarted = run.components()["echo"]["pid"]
+    assert psutil.pid_exists(restarted)
+    run.down()
+    assert not psutil.pid_exists(restarted)
+    assert run.components()["echo"]["state"] == "stopped"
 
 
 @pytest.mark.usefixtures("project")
