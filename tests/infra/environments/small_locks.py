@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_declaration.job_requirements import family_files
+
+if TYPE_CHECKING:
+    from model_declaration.project import Project
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -21,3 +27,13 @@ def write_lock(folder: Path, package: str) -> Path:
     path = folder / f"{package}.lock"
     path.write_text(locked(package), encoding="utf-8")
     return path
+
+
+def write_stale_lock(project: Project, family: str) -> None:
+    """Write a family's requirements and lock, then change the requirements without locking them again."""
+    files = family_files(project.requirements, ROOT, family)
+    files.declared.parent.mkdir(exist_ok=True)
+    files.declared.write_text("sortedcontainers\n", encoding="utf-8")
+    files.lock.write_text(f"{files.head()}{locked('sortedcontainers')}", encoding="utf-8")
+    assert files.image()
+    files.declared.write_text("sortedcontainers\nsix\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from model_declaration.job_requirements import (
 )
 from model_declaration.project import Project
 from prediction_contract.jobs.job_image import JobImage, JobImageError
-from tests.infra.environments.small_locks import ROOT, locked
+from tests.infra.environments.small_locks import ROOT, locked, write_stale_lock
 from tests.projects import EXAMPLE
 
 if TYPE_CHECKING:
@@ -167,9 +167,12 @@ def test_command_reports_faults(
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_no_environment_is_created_with_missing_requirements(project: Project, tmp_path: Path) -> None:
-    """Nothing is installed if the requirement file of any family is missing."""
+def test_no_environment_is_created_with_missing_or_stale_lock(project: Project, tmp_path: Path) -> None:
+    """Nothing is installed if any family's requirement file is missing or its lock is out of date."""
     with pytest.raises(RequirementsError, match=r"trees.in does not exist. Write it"):
+        make_job_environments(project, [None, "trees"], tmp_path / "cache", say=print)
+    write_stale_lock(project, "trees")
+    with pytest.raises(RequirementsError, match=r"trees.lock is out of date: trees.in has changed"):
         make_job_environments(project, [None, "trees"], tmp_path / "cache", say=print)
     assert not (tmp_path / "cache").exists()
 

@@ -12,6 +12,7 @@ import pytest
 from infra.environments.project_tests import NoTestsError, groups_of_tests
 from infra.packaging import PLATFORM
 from model_declaration.project import Project
+from tests.infra.environments.small_locks import write_stale_lock
 from tests.projects import new_project
 
 if TYPE_CHECKING:
@@ -113,9 +114,15 @@ def test_each_test_runs_in_its_environment(project: Project) -> None:
     assert done.returncode == 5, done.stdout
 
 
-def test_missing_requirements_are_reported(project: Project) -> None:
-    """If a model's requirement file is missing, the message names it and the command that locks it."""
-    done = run_tests(project, str(project.root / "tests" / "test_waves.py"))
+def test_missing_or_stale_lock_is_reported(project: Project) -> None:
+    """If a model's requirements are missing or not locked again, the message names file and command."""
+    waves = str(project.root / "tests" / "test_waves.py")
+    done = run_tests(project, waves)
     assert done.returncode == 1
     assert "requirements/boosting.in does not exist" in done.stdout
     assert "`mlpipe lock`" in done.stdout
+    write_stale_lock(project, "boosting")
+    done = run_tests(project, waves)
+    assert done.returncode == 1
+    assert "boosting.lock is out of date: boosting.in has changed" in done.stdout
+    assert "`mlpipe lock boosting`" in done.stdout

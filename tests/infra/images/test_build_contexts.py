@@ -16,6 +16,7 @@ from infra.images.build_contexts import main, write_build_contexts
 from model_declaration.job_requirements import RequirementsError, family_files
 from model_declaration.project import Project
 from tests.infra.dockerfiles import environment_variables, instructions
+from tests.infra.environments.small_locks import write_stale_lock
 from tests.projects import EXAMPLE, new_project
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,12 +124,15 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_missing_requirements_stop_the_build(project: Project, tmp_path: Path) -> None:
-    """If a requirement file is missing, nothing is built and the folders of an earlier call stay."""
+def test_missing_or_stale_lock_stops_the_build(project: Project, tmp_path: Path) -> None:
+    """If requirements are missing or their lock is stale, nothing is built and earlier folders stay."""
     (tmp_path / "images" / "jobs").mkdir(parents=True)
     with pytest.raises(RequirementsError, match=r"boosting.in does not exist"):
         write_build_contexts(project, tmp_path / "images")
-    assert (tmp_path / "images" / "jobs").exists()
+    write_stale_lock(project, "boosting")
+    with pytest.raises(RequirementsError, match=r"boosting.lock is out of date: boosting.in has changed"):
+        write_build_contexts(project, tmp_path / "images")
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["jobs"]
 
 
 def test_project_dockerfile_is_used_and_secrets_are_left_out(
