@@ -1,8 +1,8 @@
 """Upload the jobs' code to a stage's data bucket and print the keys: `mlpipe upload-code prod`.
 
 Run it once the stage's bucket exists, and after each change of the code; the stacks do not upload the code.
-Existing objects are not written again. It also uploads the columns and inputs of models with SageMaker
-pipelines, and creates the log groups of SageMaker's jobs with a retention if they do not exist.
+Archives and wheels that exist are not written again. It also uploads the columns and inputs of models with
+SageMaker pipelines, and creates the log groups of SageMaker's jobs with a retention if they do not exist.
 """
 
 from __future__ import annotations

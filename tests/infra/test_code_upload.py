@@ -63,7 +63,7 @@ def deployment(local_stack: LocalStack) -> Deployment:
 def test_code_is_uploaded_to_where_jobs_read_it(
     aws_client: Callable[[str], Any], deployment: Deployment, tmp_path: Path
 ) -> None:
-    """Glue finds script and archive, SageMaker a tree and an archive; a second upload keeps the archive."""
+    """Glue finds script and archive, SageMaker tree and archive; a second upload writes the script only."""
     s3, bucket = aws_client("s3"), deployment.data_bucket
     uploaded = upload_code(s3, deployment, EXAMPLE, tmp_path / "out")
     glue, sagemaker = (
@@ -80,9 +80,12 @@ def test_code_is_uploaded_to_where_jobs_read_it(
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=uploaded.sagemaker_prefix)["Contents"]
     tree = {entry["Key"].removeprefix(uploaded.sagemaker_prefix): stored(entry["Key"]) for entry in listed}
     assert tree == sagemaker.files
-    moment = s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"]
+    written: list[str] = []
+    s3.meta.events.register(
+        "provide-client-params.s3.PutObject", lambda params, **_: written.append(params["Key"])
+    )
     assert upload_code(s3, deployment, EXAMPLE, tmp_path / "out") == uploaded
-    assert s3.head_object(Bucket=bucket, Key=uploaded.training_code_key)["LastModified"] == moment
+    assert written == [uploaded.load_script_key]
 
 
 def test_deployment_uploads_code_of_a_stage(
