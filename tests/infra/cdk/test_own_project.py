@@ -12,7 +12,7 @@ from infra.packaging import build_api_archive
 from tests.infra.cdk.synthesis import ROOT, cdk_program, offline
 from tests.infra.cdk.templates import Templates
 from tests.infra.example_stages import PROD, stage_text
-from tests.infra.test_source_access import churn_project
+from tests.infra.test_source_access import churn_project, line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,24 +74,23 @@ def test_project_outside_the_repository_is_synthesised(project: Project) -> None
 
 
 def test_bucket_that_the_stage_does_not_allow_stops_synthesis(project: Project) -> None:
-    """Synthesis stops before it writes anything, and names the file and the source."""
+    """Synthesis stops before it writes anything, and names the file, the line and the source."""
     project.stages_file.write_text(stage_text(lambda _: None, name="live"))
     done = synthesise(project)
     assert done.returncode == 1
-    file = project.defs / "churn" / "defs.yaml"
-    assert f"{file}:" in done.stderr
-    assert (
-        "attributes.sources.customers.bucket: stage live does not allow the bucket acme-lake" in done.stderr
-    )
+    place = f"{project.defs / 'churn' / 'defs.yaml'}:{line_of(project, 'bucket: acme-lake')}"
+    field = "attributes.sources.customers.bucket"
+    assert f"{place} {field}: stage live does not allow the bucket acme-lake" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project.state_folder / "cdk").exists()
 
 
 def test_invalid_stages_file_stops_synthesis(project: Project) -> None:
-    """Synthesis stops, and names the stages file and the member."""
+    """Synthesis stops, and names the stages file, the line and the member."""
     text = project.stages_file.read_text()
     project.stages_file.write_text(text.replace("pointer_hours:", "pointer_hour:"))
     done = synthesise(project)
     assert done.returncode == 1
-    assert f"{project.stages_file}:" in done.stderr
-    assert "live.pointer_hour: Extra inputs are not permitted" in done.stderr
+    line = text[: text.index("pointer_hours:")].count("\n") + 1
+    place = f"{project.stages_file}:{line} live.pointer_hour"
+    assert f"{place}: Extra inputs are not permitted" in done.stderr

@@ -56,10 +56,17 @@ def test_only_declared_schedules_start_retraining(scored_by_sagemaker: Templates
 
 
 def test_pipelines_wait_for_their_roles(scored_by_sagemaker: Templates) -> None:
-    """Retraining pipelines are created after the roles of pipelines and schedules."""
-    for resource in scored_by_sagemaker.found("prod", "ml", "AWS::SageMaker::Pipeline").values():
-        if resource["Properties"]["PipelineName"] in PIPELINES:
+    """Retraining pipelines are created after the roles, and a schedule after its pipeline."""
+    ids = {}
+    for logical_id, resource in scored_by_sagemaker.found("prod", "ml", "AWS::SageMaker::Pipeline").items():
+        name = resource["Properties"]["PipelineName"]
+        if name in PIPELINES:
+            ids[name] = logical_id
             assert {"RetrainingPipelineRole", "RetrainingScheduleRole"} <= set(resource["DependsOn"])
+    assert set(ids) == set(PIPELINES)
+    schedules = scored_by_sagemaker.found("prod", "ml", "AWS::Scheduler::Schedule").values()
+    (schedule,) = [each for each in schedules if each["Properties"]["Name"] in ids]
+    assert ids[schedule["Properties"]["Name"]] in schedule["DependsOn"]
 
 
 def test_package_groups_deny_decisions_of_the_platform(scored_by_sagemaker: Templates) -> None:
