@@ -136,9 +136,10 @@ import importlib, pkgutil, sys
 code, third_parties = sys.argv[1:]
 sys.path[:0] = [code, third_parties]
 for found in pkgutil.walk_packages([f"{code}/glue_scripts"], "glue_scripts."):
-    importlib.import_module(found.name)
+    print(importlib.import_module(found.name).__name__)
 import dagster_pipes
 """
     code = str(build_glue_archive(ARCHIVES).archive.path)
     imported = [sys.executable, "-S", "-s", "-c", program, code, str(installed)]
-    subprocess.run(imported, cwd=tmp_path, env={}, timeout=120, check=True)
+    done = subprocess.run(imported, cwd=tmp_path, env={}, stdout=subprocess.PIPE, timeout=120, check=True)
+    assert "glue_scripts.load_predictions" in done.stdout.decode().splitlines()

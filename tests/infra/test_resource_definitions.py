@@ -347,12 +347,13 @@ def test_only_known_roles_start_pipelines() -> None:
 
 
 def test_package_group_leaves_decisions_to_people() -> None:
-    """Its policy denies changes to every role of the stage, but not to people's roles."""
+    """Its policy denies changes to every role of the stage, but not to people's roles and users."""
     (statement,) = resource_definitions.package_group_policy(DEPLOYMENT, "churn")["Statement"]
     assert statement["Effect"] == "Deny"
     assert set(statement["Action"]) == {"sagemaker:UpdateModelPackage", "sagemaker:DeleteModelPackage"}
     pattern = statement["Condition"]["ArnLike"]["aws:PrincipalArn"]
     assert all(fnmatch.fnmatchcase(DEPLOYMENT.role_arn(role), pattern) for role in DEPLOYMENT.roles)
-    assert not fnmatch.fnmatchcase(f"arn:aws:iam::{DEPLOYMENT.account_id}:role/people", pattern)
+    for person in ("role/people", "role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Admin_1a", "user/ada"):
+        assert not fnmatch.fnmatchcase(f"arn:aws:iam::{DEPLOYMENT.account_id}:{person}", pattern)
     group = DEPLOYMENT.model_package_group_arn("churn")
     assert statement["Resource"] == [group, f"{group.replace('-group', '', 1)}/*"]
