@@ -92,7 +92,13 @@ class LoadPlatform:
         self.create_online_table()
 
     def claim(
-        self, written: WrittenBatch, *, digest: str | None = None, ended: str | None = None, **changes: Any
+        self,
+        written: WrittenBatch,
+        *,
+        digest: str | None = None,
+        ended: str | None = None,
+        redelivered: bool = False,
+        **changes: Any,
     ) -> LoadArguments:
         """Register a batch and claim its load, as a Dagster run does; return the job's arguments."""
         manifest = written.manifest
@@ -105,7 +111,9 @@ class LoadPlatform:
             row_count=manifest.row_count,
             checksum=manifest.checksum,
         )
-        self.registry.carry_out(lambda: register_batch(facts, self.find(written.batch_id)))
+        self.registry.carry_out(
+            lambda: register_batch(facts, self.find(written.batch_id), redelivered=redelivered)
+        )
         token, now = uuid.uuid4().hex, datetime.now(UTC)
         self.registry.carry_out(
             lambda: claim_load(

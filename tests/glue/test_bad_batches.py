@@ -284,6 +284,19 @@ def test_corrected_batch_loads_after_refusal(platform: LoadPlatform, load: Load)
     assert len(platform.online(OTHER_BATCH)) == len(ROWS)
 
 
+def test_batch_with_restored_part_loads_after_refusal(platform: LoadPlatform, load: Load) -> None:
+    """The same done file is delivered again once its missing part is restored."""
+    written = platform.builder.write(ROWS)
+    part, bucket = written.manifest.json_parts[0].key, platform.deployment.data_bucket
+    content = platform.aws("s3").get_object(Bucket=bucket, Key=part)["Body"].read()
+    lacks_a_part(platform, written)
+    with pytest.raises(BatchRefusedError, match="is missing"):
+        load(platform.claim(written))
+    put(platform, part, content)
+    assert load(platform.claim(written, redelivered=True)).status == "loaded"
+    assert len(platform.online()) == len(platform.warehouse()) == len(ROWS)
+
+
 def test_replaced_done_file_fails_the_load(platform: LoadPlatform, load: Load) -> None:
     """A done file that changed since the claim fails the load and frees the claim without a refusal."""
     written = platform.builder.write(ROWS)
