@@ -293,7 +293,9 @@ def test_batch_with_restored_part_loads_after_refusal(platform: LoadPlatform, lo
     with pytest.raises(BatchRefusedError, match="is missing"):
         load(platform.claim(written))
     put(platform, part, content)
-    assert load(platform.claim(written, redelivered=True)).status == "loaded"
+    arguments = platform.claim(written, redelivered=True)
+    assert platform.record().refusal_reason is None
+    assert load(arguments).status == "loaded"
     assert len(platform.online()) == len(platform.warehouse()) == len(ROWS)
 
 
