@@ -148,7 +148,7 @@ def test_cleaned_batch_is_loaded_checked_and_served(cleaned_model: SmallModel) -
     assert "distribution_customer" not in verdicts["drift"].metadata
     assert small.record(BATCH).load_state == LoadState.VERIFIED
 
-    published = run_of(small, dg.AssetSelection.keys([small.name, "publication"]), PARTITION)
+    published = run_of(small, dg.AssetSelection.assets([small.name, "publication"]), PARTITION)
     (event,) = published.asset_materializations_for_node(f"{small.name}__publication")
     shown = {name: value.value for name, value in event.metadata.items()}
     assert (shown["outcome"], shown["live_batch_id"]) == ("live", BATCH)
