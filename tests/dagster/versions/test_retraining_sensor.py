@@ -129,9 +129,7 @@ def test_drift_starts_one_execution_per_cool_down(daemon: Daemon, registered: Re
     assert len(daemon.small.executions()) == 2
 
 
-def test_registered_retraining_starts_the_cool_down(
-    daemon: Daemon, registered: RegisteredPackages
-) -> None:
+def test_registered_retraining_starts_the_cool_down(daemon: Daemon, registered: RegisteredPackages) -> None:
     """It counts although the sensor did not start it and its version was refused."""
     first = champion(registered, "exec1", "2013-01-31")
     registered.register("exec2", approval="Rejected", last_held_out="2013-02-12")
