@@ -117,9 +117,9 @@ def test_run_is_requested_to_vacuum_files_of_a_retired_batch(small_model: SmallM
 def test_lost_cursor_requests_the_same_run(small_model: SmallModel, cursor: str | None) -> None:
     """The run key is that of the day, so Dagster does not start a second sweep."""
     released(small_model, 3)
-    asked = look(small_model, cursor, now() + LATER)
-    assert [wanted.run_key for wanted in asked.run_requests or ()] == [
-        f"retention:{small_model.name}:{(now() + LATER).date()}"
+    due = now() + LATER
+    assert [wanted.run_key for wanted in requests(look(small_model, cursor, due))] == [
+        f"retention:{small_model.name}:{due.date()}"
     ]
 
 

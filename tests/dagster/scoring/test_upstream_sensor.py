@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -157,9 +157,8 @@ def test_partition_waits_for_all_assets(waiting: Waiting) -> None:
 
 
 def test_partition_that_has_not_ended_is_not_due() -> None:
-    """A current partition is scored only if declared."""
+    """A current partition is scored only if declared, and a table made before its end is too old later."""
     with dg.DagsterInstance.ephemeral() as instance:
-        today = datetime.now(UTC).date().isoformat()
         waiting = Waiting(
             instance,
             changes={
@@ -169,10 +168,16 @@ def test_partition_that_has_not_ended_is_not_due() -> None:
             },
         )
         waiting.materialize(RATES)
+        made = instance.get_latest_materialization_event(RATES)
+        assert made is not None
+        day = datetime.fromtimestamp(made.timestamp, UTC).date()
+        today, tomorrow = day.isoformat(), (day + timedelta(days=1)).isoformat()
         assert waiting.scored(f"{today}T23:59") == [today]
+        assert waiting.reason(f"{tomorrow}T00:00") == f"{tomorrow} waits for lake/rates"
         waiting.changes = {**(waiting.changes or {}), "schedule": {"upstream": True}}
         waiting.cursor = json.dumps({"since": today, "requested": []})
         assert waiting.reason(f"{today}T00:00") == "No partition of things is due yet"
+        assert waiting.reason(f"{tomorrow}T00:00") == f"{today} waits for lake/rates"
 
 
 @pytest.mark.parametrize(
