@@ -352,6 +352,7 @@ def test_malformed_rules_are_reported_plainly() -> None:
     """Malformed cleaning rules in a batch's record are refused with a readable message."""
     whole = {"columns": [{"column": "carrier", "trim": True}]}
     messages = refusals(lambda content: Cleaning.parse(content.decode(errors="replace")), whole, SchemaError)
-    assert len(messages) > len(whole["columns"])
+    # Six of the 53 documents are valid rules, for example `{}` and rules of another column.
+    assert len(messages) == 47
     with pytest.raises(SchemaError, match="trim is a text, not true or false"):
         Cleaning.parse('{"columns": [{"column": "carrier", "trim": "yes"}]}')

@@ -144,6 +144,22 @@ class RegistryScenario:
             "", publication_rules.rollback(target, self.live_pointers(), request, now=self.now, **LIFE)
         )
 
+    def confirm_region(self, batch_id: str) -> None:
+        """Record that the other region holds the verified load."""
+        attempt = self.batch(batch_id).verified_attempt
+        assert attempt is not None
+        confirm = load_rules.confirm_region(self.batch(batch_id), region=FAR, attempt=attempt)
+        assert self.table.apply("", confirm) is None
+
+    def follow(self, batch_id: str) -> str | None:
+        """Let the other region follow the home region; return the violated condition, or None."""
+        return self.table.apply(
+            "",
+            publication_rules.follow_home(
+                self.batch(batch_id), self.live_pointers(), region=FAR, now=self.now
+            ),
+        )
+
     def retire(self, batch_id: str, *, token: str = "sweep") -> str | None:
         """Retire a batch; return the violated condition, or None."""
         change = retention_rules.retire(
@@ -337,17 +353,26 @@ def test_rollback_moves_verified_region() -> None:
     for batch_id in (OLDER, FIRST):
         scenario.verified(batch_id)
         assert scenario.publish(batch_id) is None
-        attempt = scenario.batch(batch_id).verified_attempt
-        assert attempt is not None
-        confirm = load_rules.confirm_region(scenario.batch(batch_id), region=FAR, attempt=attempt)
-        assert scenario.table.apply("", confirm) is None
-        follow = publication_rules.follow_home(
-            scenario.batch(batch_id), scenario.live_pointers(), region=FAR, now=scenario.now
-        )
-        assert scenario.table.apply("", follow) is None
+        scenario.confirm_region(batch_id)
+        assert scenario.follow(batch_id) is None
     assert scenario.live(FAR) == FIRST
     assert scenario.roll_back(OLDER) is None
     assert scenario.live(FAR) == scenario.live(HOME) == OLDER
+
+
+def test_rollback_leaves_region_without_target_behind() -> None:
+    """A region that is not known to hold the target keeps its batch until it follows the home region."""
+    scenario = RegistryScenario()
+    for batch_id in (OLDER, FIRST):
+        scenario.verified(batch_id)
+        assert scenario.publish(batch_id) is None
+    scenario.confirm_region(FIRST)
+    assert scenario.follow(FIRST) is None
+    assert scenario.roll_back(OLDER) is None
+    assert (scenario.live(HOME), scenario.live(FAR)) == (OLDER, FIRST)
+    scenario.confirm_region(OLDER)
+    assert scenario.follow(OLDER) is None
+    assert scenario.live(FAR) == OLDER
 
 
 def test_automatic_publication_requires_passed_checks() -> None:
@@ -512,7 +537,7 @@ def refused_after_writing(scenario: RegistryScenario) -> BatchRecord:
 
 
 def test_redelivered_done_file_reopens_refused_batch() -> None:
-    """The same done file reopens a batch that was refused after writing; a different file does not."""
+    """The same done file reopens a batch that was refused after writing, whose rows can still be swept."""
     scenario = RegistryScenario()
     refused = refused_after_writing(scenario)
     facts = scenario.world.facts(FIRST, "digest-0")
@@ -520,10 +545,13 @@ def test_redelivered_done_file_reopens_refused_batch() -> None:
     assert scenario.table.apply("", again) is None
     batch = scenario.batch(FIRST)
     assert (batch.load_state, batch.refusal_reason) == ("done", None)
-    assert batch.retain_until is not None
     # A different file does not match the rows that were already written.
     other = manifest_rules.register_batch(scenario.world.facts(FIRST, "digest-1"), batch, redelivered=True)
     assert scenario.table.apply("", other) == "manifest_is_not_fixed"
+    assert scenario.retire(FIRST) == "retention_is_over"
+    scenario.now += 2 * DAY
+    assert retention_rules.needs_sweep(batch, (), now=scenario.now)
+    assert scenario.retire(FIRST) is None
 
 
 def test_redelivery_does_not_undo_newer_claim() -> None:

@@ -75,9 +75,13 @@ VERDICT = Verdict(
 
 
 def test_model_inputs_round_trip() -> None:
-    """A model's inputs reach its jobs, and those of a model without retraining omit the judging rules."""
+    """A model's inputs reach its jobs, and without later members the document keeps its content and key."""
     plain = ModelInputs(model="churn", functions="acme.defs.churn")
-    assert "judging" not in json.loads(plain.to_document()[1])
+    expected = (
+        b'{"codecs":[],"entity":null,"functions":"acme.defs.churn","metrics":[],"model":"churn",'
+        b'"outcomes":false,"prepared":null,"sources":[],"tables":"pandas","trained_elsewhere":null}'
+    )
+    assert plain.to_document() == ("models/churn/inputs-c54d0698b3cfb681.json", expected)
     assert ModelInputs.parse(plain.to_document()[1]) == plain
     judged = ModelInputs(
         model="churn",

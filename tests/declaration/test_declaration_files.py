@@ -200,7 +200,7 @@ def test_file_that_is_not_plain_is_left_to_dagster(tmp_path: Path, text: str) ->
 
 
 def test_optional_fields_may_be_null(tmp_path: Path) -> None:
-    """Optional fields may be null explicitly; a null drift threshold stays null."""
+    """A null equals leaving the field out, except that a null drift threshold stays null."""
     nulls = text_of(
         partitions={"start": "2013-01-01", "end": None},
         publication={"due_hours": None},
@@ -209,9 +209,13 @@ def test_optional_fields_may_be_null(tmp_path: Path) -> None:
         schedule={"cron": None},
         group=None,
     )
-    declared = declaration_in(write(tmp_path, "things", nulls))
+    declared = declaration_in(write(tmp_path / "nulls", "things", nulls))
+    omitted = text_of(partitions={"start": "2013-01-01"}, quality={"drift": {"warn": None}})
+    plain = declaration_in(write(tmp_path / "plain", "things", omitted))
     assert declared is not None
+    assert plain is not None
     assert declared.quality.drift.warn is None
+    assert declared.model_copy(update={"folder": plain.folder}) == plain
 
 
 def test_invalid_folder_name_is_refused(tmp_path: Path) -> None:
