@@ -30,7 +30,7 @@ _FORM = re.compile(
 
 
 class RequirementsError(ContractError):
-    """A family's lock file is missing or out of date."""
+    """A family's lock file is missing or out of date, or its name is reserved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,28 @@ def _requirements_folder(declaration: ModelDeclaration) -> Path:
 
 
 def declared_families(project: Project) -> tuple[str, ...]:
-    """Return all families that the project declares, even if no model names them."""
-    return tuple(sorted(path.stem for path in project.requirements.glob("*.in")))
+    """Return all families that the project declares, even if no model names them.
+
+    Raises:
+        RequirementsError: A family has the name of the platform's own packages.
+    """
+    found = tuple(sorted(path.stem for path in project.requirements.glob("*.in")))
+    for family in found:
+        refuse_platform_family(family)
+    return found
+
+
+def refuse_platform_family(family: str) -> None:
+    """Refuse the name of the platform's own packages, because jobs would not get the project's packages.
+
+    Raises:
+        RequirementsError: The family has that name.
+    """
+    if family == BASE_FAMILY:
+        raise RequirementsError(
+            f"{BASE_FAMILY} is the name of the platform's own packages",
+            remedy="Rename the file in requirements/",
+        )
 
 
 def needed_families(
@@ -149,16 +169,19 @@ def needed_families(
         project: The project.
         declarations: Its models' declarations; None for one that only Dagster can read, which may name any
             family.
+
+    Raises:
+        RequirementsError: A family of the project has the name of the platform's own packages.
     """
-    found = list(declarations)
+    found, declared = list(declarations), declared_families(project)
     named = {each.requirements for each in found if each is not None}
     if None in found:
-        named.update(declared_families(project))
+        named.update(declared)
     return tuple(sorted(named, key=str))
 
 
 def requirements_faults(project: Project, platform: Path, families: Iterable[str | None]) -> list[str]:
-    """Return the faults of the families' lock files, each with a remedy.
+    """Return the faults of the families' names and lock files, each with a remedy.
 
     Args:
         project: The project.
@@ -166,6 +189,10 @@ def requirements_faults(project: Project, platform: Path, families: Iterable[str
         families: The families that the models name; None for a model without requirements.
     """
     faults = []
+    try:
+        declared_families(project)
+    except RequirementsError as error:
+        faults.append(str(error))
     for family in dict.fromkeys(families):
         try:
             family_files(project.requirements, platform, family).image()

@@ -17,11 +17,10 @@ import uv
 
 from infra.environments.environment_cache import run_installer
 from infra.packaging import PLATFORM
-from model_declaration.job_requirements import RequirementsError, declared_families, family_files
+from model_declaration.job_requirements import declared_families, family_files, refuse_platform_family
 from model_declaration.project import Project
 from prediction_contract.errors import ContractError
 from prediction_contract.jobs.code_digest import PYTHON_VERSION
-from prediction_contract.jobs.job_image import BASE_FAMILY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +45,7 @@ def lock_family(files: FamilyFiles, *, upgrade: bool = False) -> bool:
         RequirementsError: The family is the platform's own, or has no declared packages.
         EnvironmentCreationError: The packages conflict, or the registry does not answer.
     """
-    if files.family == BASE_FAMILY:
-        raise RequirementsError(
-            f"{BASE_FAMILY} is the name of the platform's own packages",
-            remedy="Rename the file in requirements/",
-        )
+    refuse_platform_family(files.family)
     head = files.head()
     with tempfile.TemporaryDirectory(dir=files.lock.parent, prefix=f".{files.family}-") as scratch:
         draft = Path(scratch) / files.lock.name

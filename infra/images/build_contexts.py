@@ -58,7 +58,7 @@ def write_build_contexts(project: Project, folder: Path) -> list[Path]:
         folder: The folder to write them to.
 
     Raises:
-        RequirementsError: A family is not locked, or its lock file is outdated.
+        RequirementsError: A family is not locked, its lock file is outdated, or its name is reserved.
         BuildContextError: A file cannot be copied.
     """
     images = {}

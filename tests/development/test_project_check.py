@@ -35,6 +35,20 @@ def test_all_faults_are_reported_at_once(first: CopiedProject, capfd: pytest.Cap
     assert "boosting.in" in told[None, str(first.project.requirements)]
 
 
+def test_requirements_with_the_platforms_name_are_reported(
+    first: CopiedProject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The fault says which file to rename."""
+    first.project.requirements.mkdir(exist_ok=True)
+    (first.project.requirements / "base.in").write_text("six\n")
+    status, document = first.json(capfd, "check")
+    assert status == 1
+    (fault,) = document["faults"]
+    assert fault["where"] == str(first.project.requirements)
+    assert fault["what"] == "base is the name of the platform's own packages"
+    assert fault["remedy"] == "Rename the file in requirements/"
+
+
 def test_sample_data_must_cover_all_sources(first: CopiedProject, capfd: pytest.CaptureFixture[str]) -> None:
     """A model cannot be tried if no partition has data of all its sources."""
     first.change("sample_data.py", 'f"raw/weather/', 'f"raw/forecasts/')

@@ -15,6 +15,7 @@ from model_declaration.job_requirements import (
     RequirementsError,
     declared_families,
     family_files,
+    needed_families,
     requirements_faults,
 )
 from model_declaration.project import Project
@@ -145,6 +146,18 @@ def test_families_are_named_by_requirement_files(project: Project) -> None:
     (project.requirements / "boosting.in").touch()
     (project.requirements / "trees.in").touch()
     assert declared_families(project) == ("boosting", "trees")
+
+
+def test_platforms_name_is_reserved(project: Project) -> None:
+    """A file base.in is a fault even if no model names it, because no job would get its packages."""
+    (project.requirements / "base.in").touch()
+    message = "base is the name of the platform's own packages. Rename the file in requirements/"
+    with pytest.raises(RequirementsError, match=message):
+        declared_families(project)
+    with pytest.raises(RequirementsError, match=message):
+        needed_families(project, [])
+    (fault,) = requirements_faults(project, ROOT, [None, "base"])
+    assert message in fault
 
 
 def test_family_name_cannot_leave_the_folder(project: Project) -> None:
