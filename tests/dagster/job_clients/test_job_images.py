@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.definitions.retraining_definition import pipeline_definition
+from infra.definitions import retraining_definition, scoring_pipeline
 from infra.definitions.retraining_steps import TRAIN_STEP
 from infra.environments.family_locking import lock_family
 from mlpipe_dagster.installed_platform import PLATFORM
 from mlpipe_dagster.job_clients.sagemaker_requests import processing_request
+from mlpipe_dagster.scoring.predictions_asset import score_arguments
 from mlpipe_dagster.settings import Settings
 from model_declaration.job_requirements import RequirementsError, family_files, needed_families
 from prediction_contract.jobs.job_arguments import FeatureArguments
@@ -42,7 +43,7 @@ def model(project: Project, requirements: str | None) -> ModelDeclaration:
 
 
 def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the requests of Dagster's processing job and of the retraining pipeline's training job."""
+    """Return the requests of Dagster's features and score jobs and of the jobs of both pipelines."""
     settings = Settings.from_environment(environment)
     features = FeatureArguments(
         model="churn",
@@ -52,17 +53,31 @@ def requests(declared: ModelDeclaration, environment: dict[str, str]) -> list[di
         code_version="1",
         inputs_key="models/churn/inputs.json",
     )
-    retraining = pipeline_definition(settings.deployment, declared, code_digest="0" * 64)
+    score = score_arguments(
+        declared,
+        settings,
+        partition="2013-02-01",
+        batch_id="20130201T060000Z-0123abcd",
+        attempt=1,
+        schema_key="schemas/churn.json",
+        inputs_key=features.inputs_key,
+    )
+    deployment, digest = settings.deployment, "0" * 64
+    scoring = scoring_pipeline.pipeline_definition(deployment, declared, code_digest=digest)
+    retraining = retraining_definition.pipeline_definition(deployment, declared, code_digest=digest)
     return [
         processing_request(settings, declared, "prepare_features.py", features),
+        processing_request(settings, declared, "score_batch.py", score),
+        *(step["Arguments"] for step in steps_of(scoring).values()),
         steps_of(retraining)[TRAIN_STEP]["Arguments"],
     ]
 
 
 def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return each request's image tag and the packages that its job needs."""
-    processing, training = found
-    uris = processing["AppSpecification"]["ImageUri"], training["AlgorithmSpecification"]["TrainingImage"]
+    *processing, training = found
+    uris = [each["AppSpecification"]["ImageUri"] for each in processing]
+    uris.append(training["AlgorithmSpecification"]["TrainingImage"])
     return [
         (uri.rpartition(":")[2], request["Environment"]["MLPIPE_NEEDED_PACKAGES"])
         for uri, request in zip(uris, found, strict=True)
@@ -73,11 +88,11 @@ def images(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def test_jobs_use_image_of_their_models_requirements(
     project: Project, minimal_environment: dict[str, str], family: str | None
 ) -> None:
-    """Features and training run with the same packages; models without requirements share one image."""
+    """Features, scoring and training use the same packages; models without requirements share one image."""
     lock = project.requirements / "sorting.lock" if family else PLATFORM / "requirements" / "scoring.lock"
     image = JobImage.of_lock(family or "base", lock.read_bytes())
     found = requests(model(project, family), minimal_environment)
-    assert images(found) == [(image.tag, image.tag)] * 2
+    assert images(found) == [(image.tag, image.tag)] * 5
     assert found[0]["AppSpecification"]["ImageUri"].startswith("registry.example/jobs:")
 
 

@@ -77,8 +77,8 @@ def test_newest_usable_batch_of_partition_is_selected(passed_over: dict[str, str
 
 
 def test_partition_without_batch_is_named_in_error() -> None:
-    """The error names the partition."""
-    with pytest.raises(NoBatchError, match="2013-02-01"):
+    """The error names the partition and says to score it or to name a batch."""
+    with pytest.raises(NoBatchError, match=r"2013-02-01 .*Score the partition, or name a batch_id"):
         newest_batch(Records(), "things", PARTITION)  # type: ignore[arg-type]  # a fake
 
 
@@ -111,8 +111,8 @@ def test_configured_batch_is_kept_for_later_steps(instance: dg.DagsterInstance) 
 
 
 def test_run_without_partition_is_refused(instance: dg.DagsterInstance) -> None:
-    """The run fails instead of guessing a partition."""
-    with pytest.raises(NoBatchError, match="partition"):
+    """The run fails instead of guessing a partition, and the error says how to name one."""
+    with pytest.raises(NoBatchError, match="Start it with --partition"):
         partition_key_of(run_of(instance), "things")
 
 

@@ -123,12 +123,15 @@ def test_each_model_runs_its_own_body_and_steps(definitions: dg.Definitions, mod
 
 
 def test_one_table_can_be_selected_alone(definitions: dg.Definitions) -> None:
-    """Selecting one table materializes only that table."""
+    """Selecting one table materializes only that table, and makes only its check."""
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         asset_selection=[dg.AssetKey(["second", "right"])], partition_key="2013-01-02"
     )
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [
+        dg.AssetKey(["second", "right"])
+    ]
+    assert [each.asset_key for each in result.get_asset_check_evaluations()] == [
         dg.AssetKey(["second", "right"])
     ]
 

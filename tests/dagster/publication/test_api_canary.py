@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def test_check_passes_without_live_batch_and_fails_without_api_url(
 
 
 def test_token_error_reveals_no_secret(deployed: SmallModel) -> None:
-    """The error names the secret and contains nothing of its value."""
+    """The error names the address and the secret, and contains nothing of its value."""
     settings = deployed.platform.settings.api
     assert settings is not None
     secrets = deployed.platform.client("secretsmanager")
@@ -131,6 +132,10 @@ def test_token_error_reveals_no_secret(deployed: SmallModel) -> None:
         )
         with pytest.raises(ApiUnreachableError, match="issued no token") as refused:
             PublicApi(broken, secrets).prediction("things", "E1")
-    assert settings.token_client_secret in str(refused.value)
-    assert "client_secret" not in str(refused.value).replace(settings.token_client_secret, "")
+    shown = str(refused.value).replace(settings.token_client_secret, "the secret")
+    assert issuer.url in shown
+    assert "the secret" in shown
+    for name, value in json.loads(content).items():
+        assert name not in shown
+        assert value not in shown
     assert refused.value.__cause__ is None

@@ -106,10 +106,16 @@ def test_done_file_replaced_after_load_is_not_published(
 
 
 def test_publishing_live_batch_again_changes_nothing(small_model: SmallModel) -> None:
-    """Materializing the same partition again leaves one entry in Snowflake."""
-    batch_id = small_model.verified_batch()
-    for _ in range(2):
+    """Materializing the same partition again leaves the registry and one entry in Snowflake unchanged."""
+    batch_id, registry = small_model.verified_batch(), small_model.platform.registry
+
+    def published() -> tuple[Any, ...]:
         assert materialized(small_model)["outcome"] == "live"
+        pointer, entries = publisher(small_model).pointer(), registry.publications(small_model.name)
+        return small_model.record(batch_id), pointer, entries
+
+    first = published()
+    assert published() == first
     assert projection(small_model) == [(1, batch_id)]
 
 

@@ -87,16 +87,20 @@ def test_batch_that_failed_its_checks_needs_a_person(platform: Platform) -> None
 
 
 def test_failed_checks_in_registry_stop_automatic_publication(small_model: SmallModel) -> None:
-    """The registry keeps the faults until the next check passes."""
-    batch_id = small_model.verified_batch()
-    for faults in (["score is too high"], []):
-        small_model.platform.registry.carry_out(
-            lambda faults=faults: record_checks(small_model.record(batch_id), attempt=1, faults=faults)
-        )
-        if faults:
-            with pytest.raises(PublishingError, match="score is too high"):
-                publisher(small_model).publish(batch_id, automatic(), "{}")
+    """The registry keeps the faults until the next check passes; a person can publish despite them."""
+    batch_id, other = small_model.verified_batch(partition="2013-01-31"), small_model.verified_batch()
+    for failed in (batch_id, other):
+        check(small_model, failed, ["score is too high"])
+        with pytest.raises(PublishingError, match="score is too high"):
+            publisher(small_model).publish(failed, automatic(), "{}")
+    check(small_model, batch_id, [])
     assert publisher(small_model).publish(batch_id, automatic(), "{}").outcome == PublicationOutcome.LIVE
+    assert publisher(small_model).publish(other, request(), "{}").live_batch_id == other
+
+
+def check(small: SmallModel, batch_id: str, faults: list[str]) -> None:
+    """Record the result of a batch's checks in the registry."""
+    small.platform.registry.carry_out(lambda: record_checks(small.record(batch_id), attempt=1, faults=faults))
 
 
 def model_with_a_rule(platform: Platform) -> LoadedModel:
