@@ -16,8 +16,8 @@ from mlpipe_dagster.pipeline.asset_names import load_job_name, score_job_name, t
 from prediction_contract.manifests.manifest import Manifest
 from prediction_contract.registry.records import LoadState, ReleaseState
 from tests.dagster.gated_definitions import FEATURES_JOB, FIRST_PREPARED, LAST_PREPARED, MODEL, SCORED
-from tests.dagster.gated_jobs import GatedPlatform, Worker
-from tests.stack_runs import StackRun
+from tests.dagster.gated_jobs import WAIT_SECONDS, GatedPlatform, Worker
+from tests.stack_runs import StackRun, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
 DAYS = {"asset_partition_range_start": FIRST_PREPARED, "asset_partition_range_end": LAST_PREPARED}
@@ -78,12 +78,17 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedPlatform
 @pytest.fixture(scope="module")
 def cancelled(platform: GatedPlatform) -> KilledRun:
     """Cancel a run while its job waits at the gate."""
-    jobs = lambda: platform.sagemaker_jobs("Processing", "features")  # noqa: E731  # one question, asked twice
+    jobs = lambda: platform.sagemaker_jobs("Processing", "features")  # noqa: E731  # asked several times
     worker = platform.start(FEATURES_JOB, {"partition": SCORED})
     platform.await_gate("features", worker)
+    beside = jobs()
     platform.cancel(worker)
+    wait_until(
+        lambda: "Stopping" not in jobs().values(), seconds=WAIT_SECONDS, what="the cancelled run's job ends"
+    )
     platform.close_gate("features")
-    return KilledRun(jobs(), jobs(), worker)
+    assert platform.keys(f"features/{MODEL}/dt={SCORED}/") == []
+    return KilledRun(beside, jobs(), worker)
 
 
 @pytest.fixture(scope="module")
@@ -151,22 +156,20 @@ def loaded(platform: GatedPlatform, manifest: Manifest) -> KilledRun:
 
 
 def test_cancelled_run_stops_its_job(platform: GatedPlatform, cancelled: KilledRun) -> None:
-    """Cancelling in the UI stops the SageMaker job, and the run counts as cancelled."""
-    (job,) = cancelled.after
-    assert cancelled.after[job] in {"Stopping", "Stopped"}
+    """Cancelling in the UI stops the SageMaker job before it writes, and the run counts as cancelled."""
+    assert list(cancelled.beside.values()) == ["InProgress"]
+    assert cancelled.after == dict.fromkeys(cancelled.beside, "Stopped")
     assert str(platform.run_of(cancelled.successor).status.value) == "CANCELED"
     assert "is being stopped" in cancelled.successor.text()
 
 
 def test_features_are_prepared_once(platform: GatedPlatform, prepared: KilledRun) -> None:
-    """The killed run's job is adopted, and the first and last day have the files of exactly one job."""
+    """The killed run's job is adopted, and each day has the files of exactly one job."""
     assert list(prepared.beside.values()) == ["InProgress"]
     assert prepared.after == dict.fromkeys(prepared.beside, "Completed")
-    runs = {key.split("/")[2:4][0]: set() for key in platform.keys(f"features/{MODEL}/")}
-    for key in platform.keys(f"features/{MODEL}/"):
-        day, run = key.split("/")[2:4]
-        runs[day].add(run)
-    assert all(len(runs[f"dt={day}"]) == 1 for day in (FIRST_PREPARED, LAST_PREPARED))
+    for day in (FIRST_PREPARED, "2013-01-10", LAST_PREPARED):
+        keys = platform.keys(f"features/{MODEL}/dt={day}/")
+        assert len({key.split("/")[3] for key in keys}) == 1
 
 
 def test_model_is_trained_once(platform: GatedPlatform, trained: KilledRun) -> None:

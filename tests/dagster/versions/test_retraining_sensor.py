@@ -13,6 +13,7 @@ from mlpipe_dagster.pipeline.asset_names import DRIFT, SNOWFLAKE, asset_key
 from mlpipe_dagster.versions.followed_packages import follow_packages
 from mlpipe_dagster.versions.promotion_by_rule import promote_by_rule
 from mlpipe_dagster.versions.retraining_sensor import retraining_tick
+from prediction_contract.jobs.verdict import APPROVED, PENDING, REJECTED
 from tests.dagster.accuracy.test_accuracy import measured, publish, put
 from tests.dagster.small_model import SmallModel, declaration
 from tests.dagster.versions.small_retraining import SmallRetraining
@@ -129,10 +130,13 @@ def test_drift_starts_one_execution_per_cool_down(daemon: Daemon, registered: Re
     assert len(daemon.small.executions()) == 2
 
 
-def test_registered_retraining_starts_the_cool_down(daemon: Daemon, registered: RegisteredPackages) -> None:
-    """It counts although the sensor did not start it and its version was refused."""
+@pytest.mark.parametrize("approval", [APPROVED, PENDING, REJECTED])
+def test_registered_retraining_starts_the_cool_down(
+    daemon: Daemon, registered: RegisteredPackages, approval: str
+) -> None:
+    """It counts although the sensor did not start it, whatever became of its version."""
     first = champion(registered, "exec1", "2013-01-31")
-    registered.register("exec2", approval="Rejected", last_held_out="2013-02-12")
+    registered.register("exec2", approval=approval, last_held_out="2013-02-12")
     follow_packages(registered.packages, registered.registry, registered.model)
     for day in (12, 13, 14):
         daemon.check(day, first, passed=False)
