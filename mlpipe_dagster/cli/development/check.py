@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FAULT = ("model", "where", "what", "remedy")
 _LATER = ("model", "source", "column", "rows")
 _LATER_TITLE = "times after the partition began, in sources without known_at: were they known before?"
-_LEAK = ("model", "partition", "rows", "files", "known_later", "leaks", "what")
+_LEAK = ("model", "partition", "rows", "later_files", "later_rows", "leaks", "what")
 
 
 def add_to(commands: Commands) -> None:
@@ -79,8 +79,8 @@ def _leak_tables(leaks: Sequence[dict[str, Any]], *, with_faults: bool) -> list[
     examined = [
         {
             **each,
-            "files": (each["taken_away"] or {}).get("files"),
-            "known_later": (each["taken_away"] or {}).get("rows"),
+            "later_files": (each["taken_away"] or {}).get("files"),
+            "later_rows": (each["taken_away"] or {}).get("rows"),
             "leaks": len(each["leaks"]),
             "what": (each["error"] or {}).get("what"),
         }

@@ -47,7 +47,7 @@ def add_to(commands: Commands) -> None:
         "--last",
         type=partition,
         metavar="PARTITION",
-        help="the last partition to judge on; by default the newest one with known outcomes",
+        help="the last partition to judge on; by default the newest one whose next partition has features",
     )
     command.add_argument(
         "--again",
@@ -216,7 +216,9 @@ def _for_people(document: dict[str, Any]) -> dict[str, Any]:
         f"{step['step']} on {step['instance_type']} for up to {step['longest_hours']:g} h"
         for step in cost["steps"]
     )
-    most = "not known" if cost["at_most"] is None else f"at most {cost['at_most']:.2f} {cost['currency']}"
+    most = (
+        "not known" if cost["at_most"] is None else f"at most {cost['at_most']:.2f} {cost['currency']} on AWS"
+    )
     return {
         **{name: value for name, value in document.items() if value is not None},
         "learns_from": " to ".join(document["learns_from"]),

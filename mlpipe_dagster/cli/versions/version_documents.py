@@ -91,7 +91,7 @@ def waits_for(version: ModelVersion, pointer: ChampionPointer) -> str | None:
         promotion.check({record.key: _attributes(record) for record in (version, seen) if record})
     except RuleViolationError as violation:
         return violation.what
-    return "The sensor of versions promotes it within minutes"
+    return "The sensor `model_versions` promotes it within minutes, if Dagster is running"
 
 
 def champion_document(pointer: ChampionPointer) -> dict[str, Any]:
