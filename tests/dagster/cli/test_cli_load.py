@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
@@ -164,5 +164,6 @@ def test_again_requests_a_load_above_the_last_attempt(
     with pytest.raises(LoadRunError, match="Enough was seen"):
         load(small_model, manifest_key, again=True)
     assert asked == [1]
-    (run,) = instance.get_runs()
-    assert run.run_config["ops"][f"{small_model.name}__load"]["config"]["above_attempt"] == 1
+    (launched,) = instance.get_runs()
+    config: Any = launched.run_config
+    assert config["ops"][f"{small_model.name}__load"]["config"]["above_attempt"] == 1
