@@ -81,7 +81,7 @@ lock: $(UV) ## Compile pyproject.toml into requirements/*.lock (adds and removes
 	$(COMPILE) --group stack -o $(LOCK_DIR)/stack.lock
 	$(COMPILE) pyproject.toml --extra production -o $(LOCK_DIR)/runtime.lock
 
-check: lint ## Run `make lint` and the tests that compare definitions, templates and documents.
+check: lint $(DOCS_VENV)/.installed ## Run `make lint` and the tests that compare definitions, templates and documents.
 	$(PYTEST) -q tests/wiring
 
 # The type checker takes as long as all other checks together.
