@@ -40,8 +40,11 @@ def local_servers(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="session")
-def clients(local_servers: LocalServers) -> Clients:
-    """Give clients of the session's servers."""
+def clients(
+    local_servers: LocalServers,
+    variables: dict[str, str],  # noqa: ARG001  # provisions the servers
+) -> Clients:
+    """Give clients of the provisioned servers."""
     return Clients(local_servers.aws, local_servers.jobs, REGION)
 
 
