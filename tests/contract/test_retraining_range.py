@@ -1,4 +1,4 @@
-"""Tests of which partitions a retraining trains on and which it holds out."""
+"""Tests of the partitions that a retraining trains on and holds out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of which rows the stores can hold."""
+"""Tests of the rows that the stores can hold."""
 
 from __future__ import annotations
 

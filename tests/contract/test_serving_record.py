@@ -265,7 +265,7 @@ def test_value_cannot_change_url_target(value: str) -> None:
 
 
 def test_origin_is_scheme_host_and_port() -> None:
-    """An enrichment's origin, by which a deployment allows it, is its scheme, host and port."""
+    """A deployment allows an enrichment by its origin: scheme, host and port."""
     assert weather().origin == "https://api.weather.example"
     assert weather("http://[::1]:8080/x").origin == "http://[::1]:8080"
     assert weather().placeholders == ("origin", "hour")

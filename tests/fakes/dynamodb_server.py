@@ -107,5 +107,5 @@ def dynamodb_server(decide: Callable[[int, list[Any]], Any] | None = None) -> It
 
 
 def endpoint(url: str, **options: Any) -> DynamoDbEndpoint:
-    """Return the endpoint by which the writer reaches a server."""
+    """Return a server's endpoint for the writer."""
     return DynamoDbEndpoint(url, "us-east-1", Credentials("key", "secret"), **{"proxies": {}, **options})

@@ -150,7 +150,7 @@ def publish(small: SmallModel, partition: str) -> str:
 
 
 def mark_prepared(small: SmallModel, partition: str) -> None:
-    """Store the last file of a partition's features, which shows that it is prepared."""
+    """Store the last file of a partition's features, which marks it as prepared."""
     prefix = partition_features_prefix(small.name, partition)
     small.platform.bucket.put(f"{prefix}run=r/features.json", b"{}")
 

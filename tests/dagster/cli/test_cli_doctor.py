@@ -72,7 +72,7 @@ def fresh_batch(deployment: SmallModel, intent: str) -> str:
 
 
 def test_healthy_deployment_has_no_findings(deployment: SmallModel, command_line: CommandLine) -> None:
-    """With a published batch the status is 0, and both the text and the JSON say that it is healthy."""
+    """With a published batch the status is 0, and text and JSON report a healthy deployment."""
     batch_id = deployment.verified_batch(batch_id=fresh_batch(deployment, "healthy"))
     assert command_line("publish", deployment.name, batch_id).status == 0
     told = command_line.json("doctor", deployment.name)

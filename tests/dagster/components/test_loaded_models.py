@@ -73,7 +73,7 @@ def test_error_names_the_line_in_a_file_of_two_documents(tmp_path: Path) -> None
 
 
 def test_missing_environment_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of the model that needs the variable says that it is not set."""
+    """A model that needs an unset variable fails with an error that names it."""
     monkeypatch.delenv("WHAT", raising=False)
     write(tmp_path, "things", TEMPLATES)
     assert "Environment variable WHAT is not set" in str(load_error(tmp_path / "defs", "things"))

@@ -34,7 +34,7 @@ def parents(found: Any, name: str = "things") -> set[str]:
 
 
 def test_source_key_is_its_asset_folder_or_query() -> None:
-    """Folders of the same name are told apart by bucket, and a query is named after its source."""
+    """Keys of equal folders differ by bucket, and a query is named after its source."""
     sources = {
         "orders": ORDERS,
         "plain": PLAIN,
