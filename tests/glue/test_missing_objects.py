@@ -1,4 +1,4 @@
-"""A missing object is told apart from a forbidden one, whatever S3 lets the role list."""
+"""After a 403, a listing shows whether an object is missing or forbidden."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _free_unconfirmed_claim(platform: LoadPlatform, written: WrittenBatch) -> No
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
-    # A load has nine steps, of which the kills hit some at random.
+    # A load has nine steps. The kills hit some of them at random.
     ("kills", "steps"),
     [pytest.param(5, 2, marks=pytest.mark.slow), pytest.param(100, 4, marks=pytest.mark.drill)],
 )

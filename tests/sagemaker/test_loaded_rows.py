@@ -1,4 +1,4 @@
-"""Tests of which predictions a load would accept or refuse."""
+"""Tests of the predictions that a load would accept or refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of which batch is chosen as the previous one."""
+"""Tests of the choice of the previous batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store() -> ObjectStore:
 def put_batch(
     store: ObjectStore, partition: str, batch_id: str, minutes: float = 1.0, *, done: bool = True
 ) -> Manifest:
-    """Write a batch of four rows, of which only AA-1 is valid: one number is NaN and one key is duplicate."""
+    """Write a batch of four rows. Only AA-1 is valid: one number is NaN, and one key is duplicate."""
     values = {"AA-1": [Decimal(str(minutes))], "AA-2": [Decimal("NaN")], "AA-3": [Decimal(3), Decimal(4)]}
     rows = [{"flight": flight, "minutes": number} for flight in values for number in values[flight]]
     manifest = write_batch(store, SCHEMA, rows, model=MODEL, partition=partition, batch_id=batch_id)

@@ -52,7 +52,7 @@ INPUTS_KEY, INPUTS = ModelInputs(
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """Give a bucket with features of two days, the second of which has the outcome of one entity."""
+    """Give a bucket with features of two days. The second day has the outcome of one entity."""
     monkeypatch.setattr(ModelFunctions, "_function", lambda _functions, _name: predict)
     monkeypatch.setattr(
         TableCommit,

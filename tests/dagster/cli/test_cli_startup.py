@@ -84,11 +84,11 @@ def run_command(*arguments: str, **environment: str) -> tuple[int, float, list[s
 def test_help_names_every_command_within_a_second() -> None:
     """Help does not import Dagster, boto3 or Snowflake's connector."""
     run_command("--help")  # byte code is written by the first start
-    status, took, heavy, told = run_command("--help")
+    status, took, heavy, output = run_command("--help")
     assert (status, heavy) == (0, [])
     assert took < 1
     for command in (*PROGRAMS, *COMMANDS):
-        assert f"\n    {command}" in told
+        assert f"\n    {command}" in output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -110,10 +110,10 @@ def test_batches_command_does_not_import_dagster(example: Path) -> None:
     """`mlpipe batches` asks the registry without importing Dagster or Snowflake's connector."""
     unreachable = {**MINIMAL_ENVIRONMENT, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    status, _, heavy, told = run_command(
+    status, _, heavy, output = run_command(
         "batches", "flight_delay", MLPIPE_PROJECT=str(example), **unreachable, **keys
     )
-    assert (status, told) == (1, "")
+    assert (status, output) == (1, "")
     assert "boto3" in heavy
     assert not {"dagster", "snowflake.connector"} & set(heavy)
 

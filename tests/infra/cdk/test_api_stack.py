@@ -1,4 +1,4 @@
-"""Tests of the API stack in each region, most of which the emulator does not have."""
+"""Tests of the API stack in each region. The emulator lacks most of its resources."""
 
 from __future__ import annotations
 

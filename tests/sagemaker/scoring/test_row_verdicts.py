@@ -1,4 +1,4 @@
-"""Tests of which rows a load would refuse, as scoring determines before delivery."""
+"""Scoring finds the rows that a load would refuse before it delivers them."""
 
 from __future__ import annotations
 
